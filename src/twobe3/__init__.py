@@ -1,0 +1,10 @@
+"""twobe3: from PET scans and outcomes to a validated, explained prediction model, without a tumour contour.
+
+Every public name can be reached from here; each is imported when it is first used, so that ``import twobe3``
+stays fast and free of torch.
+"""
+
+import lazy_loader as _lazy
+
+__version__ = "0.1.0"
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,192 @@
+"""Every refusal of twobe3: a stable code, what happened, and what to do about it.
+
+The tree::
+
+    TwoBe3Error
+    ├── UsageError       the study file, the table or an argument is wrong      exit status 2
+    ├── NothingUsable    the input was read and holds nothing to work on        exit status 3
+    ├── Refusal          one series or scan cannot be used; the others go on    exit status 3
+    └── ToolError        a file, a download or an optional part failed          exit status 1
+
+A message never holds a patient's name or identifier from a header, nor a full path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+
+class Code(Enum):
+    """The stable codes. The member's name is the code; its value is the meaning and the usual remedy."""
+
+    # -- what is in the folder
+    NO_PET = ("no PET series was found", "check the path; CT, MR and secondary captures are not PET")
+    CORRUPT_FILE = ("a file is truncated or is not what it says", "export the series again")
+    NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
+    NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
+    NOT_STATIC = ("the series is dynamic or gated", "export one static frame")
+    NOT_CHOSEN = ("another series of the patient was chosen", "name the series to use another one")
+    MULTI_FRAME = ("the series is an enhanced multi-frame object", "export it as single-frame PET images")
+    CODEC_MISSING = ("the pixel data need a decoder that is not installed", "pip install 'twobe3[codecs]'")
+    # -- geometry
+    GEOMETRY_MIXED = ("rows, columns, spacing or orientation differ within the series", "split the series")
+    SLICE_GAP = ("a slice is missing", "export the whole series again")
+    SLICE_DUPLICATE = ("two different slices share one position", "split the series by acquisition")
+    SHEARED = ("the slice positions are not perpendicular to the slices", "resample the series before import")
+    TOO_LARGE = ("the header announces more voxels than any PET scan has", "check the file")
+    # -- from stored values to SUV
+    NOT_DECAY_CORRECTED = (
+        "decay correction is announced but was not applied",
+        "reconstruct with decay correction",
+    )
+    RESCALE_INVALID = ("rescale slope or intercept is not valid for PET", "export the series again")
+    UNITS_UNSUPPORTED = ("the unit cannot be converted to SUV", "reconstruct in BQML")
+    SUV_TYPE_UNSUPPORTED = ("the SUV type is not known", "export as BQML or SUV body weight")
+    NO_SCALE_FACTOR = (
+        "Philips counts without their private scale factor",
+        "export without removing private tags",
+    )
+    WEIGHT_MISSING = ("the patient's weight is missing or not positive", "complete PatientWeight (0010,1030)")
+    WEIGHT_IMPLAUSIBLE = ("the patient's weight is not in kilograms", "correct PatientWeight (0010,1030)")
+    HEIGHT_MISSING = ("the patient's height is needed and missing", "complete PatientSize (0010,1020)")
+    SEX_MISSING = ("the patient's sex is needed and missing", "complete PatientSex (0010,0040)")
+    DOSE_MISSING = (
+        "the injected dose is missing or not positive",
+        "complete RadionuclideTotalDose (0018,1074)",
+    )
+    DOSE_IMPLAUSIBLE = ("the injected dose is not in becquerel", "correct RadionuclideTotalDose (0018,1074)")
+    HALF_LIFE_MISSING = (
+        "the half-life is missing and the nuclide unknown",
+        "complete RadionuclideHalfLife (0018,1075)",
+    )
+    TIMES_MISSING = ("a time needed for the decay is missing", "export without removing the times")
+    TIMES_INCONSISTENT = (
+        "injection and acquisition times contradict each other",
+        "correct the dates; one was shifted",
+    )
+    # -- contours
+    CONTOUR_UNUSABLE = ("the contour is empty or on another frame of reference", "check the RTSTRUCT")
+    # -- the table and the study file
+    TABLE_UNREADABLE = (
+        "the clinical table cannot be read",
+        "save it as a comma-separated text with a header line",
+    )
+    COLUMN_MISSING = ("the clinical table lacks a column", "name one of its columns")
+    PATIENT_NOT_IN_TABLE = (
+        "a scanned patient is not in the clinical table",
+        "add the patient or correct the id",
+    )
+    PATIENT_NOT_SCANNED = (
+        "a patient of the clinical table has no usable scan",
+        "add the scan or correct the id",
+    )
+    PATIENT_TWICE = ("a patient stands twice in the clinical table", "keep one row for each patient")
+    NO_PATIENT_MATCHES = (
+        "no scanned patient is in the clinical table",
+        "compare PatientID with the table's column",
+    )
+    OUTCOME_MISSING = ("the outcome of a patient is empty", "complete the table")
+    OUTCOME_INVALID = ("an outcome has a value that its kind does not allow", "correct the rows named")
+    ONE_CLASS = ("every patient has the same outcome", "a model needs both; check the column")
+    FEWER_PATIENTS_THAN_FOLDS = ("there are fewer patients than folds", "lower `folds`")
+    FEWER_EVENTS_THAN_FOLDS = ("there are fewer patients of one class than folds", "lower `folds`")
+    STUDY_FILE_INVALID = ("the study file is not valid", "compare with examples/sts.toml")
+    UNKNOWN_KEY = ("the study file has an unknown key", "use the key named")
+    UNKNOWN_NAME = ("there is no such model, backbone or metric", "`twobe3 list` names them")
+    OUTPUT_EXISTS = ("the output folder holds another study", "choose another folder")
+    PREDICTION_INVALID = ("the predictions are not usable", "correct the rows named")
+    # -- weights, files, optional parts
+    WEIGHTS_MISSING = ("the weights of the 2D network cannot be had", "give `weights` a local file")
+    WEIGHTS_MISMATCH = (
+        "the weights do not fit the network",
+        "name the backbone that the weights were made for",
+    )
+    EXTRA_MISSING = ("an optional part is not installed", "install the extra named")
+    MODEL_INVALID = ("the model file cannot be used", "save it again with this version")
+    ARTEFACT_DAMAGED = ("a stored file does not match its checksum", "delete it; it will be made again")
+    WRITE_FAILED = ("a file could not be written", "free disk space or choose another folder")
+    LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
+
+    def __init__(self, summary: str, remedy: str) -> None:
+        self.summary = summary
+        self.remedy = remedy
+
+
+class TwoBe3Error(Exception):
+    """Root of every error that twobe3 raises on purpose.
+
+    Parameters
+    ----------
+    code : Code
+        The stable code.
+    reason : str
+        What, where, and what was received; one line, no patient identity.
+    remedy : str, optional
+        What to do; the code's usual remedy by default.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, code: Code, reason: str, *, remedy: str | None = None) -> None:
+        self.code = code
+        self.reason = reason
+        self.remedy = code.remedy if remedy is None else remedy
+        super().__init__(f"{code.name}: {reason} ({self.remedy})")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process borders by calling the class with `args`; ours take other arguments.
+        return (_rebuild, (type(self), self.code, self.reason, self.remedy))
+
+
+def _rebuild(kind: type[TwoBe3Error], code: Code, reason: str, remedy: str) -> TwoBe3Error:
+    return kind(code, reason, remedy=remedy)
+
+
+class UsageError(TwoBe3Error):
+    """The study file, the clinical table or an argument is wrong."""
+
+    exit_status = 2
+
+
+class NothingUsable(TwoBe3Error):  # noqa: N818  the name says what happened
+    """The input was read and holds nothing to work on."""
+
+    exit_status = 3
+
+
+class Refusal(TwoBe3Error):  # noqa: N818
+    """One series or scan cannot be used; a cohort collects it as an :class:`Exclusion` and goes on."""
+
+    exit_status = 3
+
+
+class ToolError(TwoBe3Error):
+    """A file, a download or an optional part failed."""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Something that was found and not used, and why.
+
+    Attributes
+    ----------
+    patient, series : str
+        Pseudonymous ids; empty where the thing has none.
+    code : str
+        Name of a :class:`Code`.
+    reason, remedy : str
+        One line each.
+    """
+
+    patient: str
+    series: str
+    code: str
+    reason: str
+    remedy: str
+
+    @classmethod
+    def of(cls, error: TwoBe3Error, *, patient: str = "", series: str = "") -> Exclusion:
+        """Record an error as the reason of an exclusion."""
+        return cls(patient, series, error.code.name, error.reason, error.remedy)

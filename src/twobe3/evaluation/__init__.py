@@ -1,0 +1,1 @@
+"""How good a prediction is, with intervals. Never imports torch: it judges any table of risks."""

@@ -1,0 +1,1 @@
+"""Models under one protocol; importing this package registers them all."""
