@@ -23,6 +23,7 @@ class Code(Enum):
 
     # -- what is in the folder
     NO_PET = ("no PET series was found", "check the path; CT, MR and secondary captures are not PET")
+    NOTHING_USABLE = ("no series in the input can be used", "see the reason listed with each series")
     CORRUPT_FILE = ("a file is truncated or is not what it says", "export the series again")
     NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
     NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
@@ -51,6 +52,7 @@ class Code(Enum):
     WEIGHT_MISSING = ("the patient's weight is missing or not positive", "complete PatientWeight (0010,1030)")
     WEIGHT_IMPLAUSIBLE = ("the patient's weight is not in kilograms", "correct PatientWeight (0010,1030)")
     HEIGHT_MISSING = ("the patient's height is needed and missing", "complete PatientSize (0010,1020)")
+    HEIGHT_IMPLAUSIBLE = ("the patient's height is not in metres", "correct PatientSize (0010,1020)")
     SEX_MISSING = ("the patient's sex is needed and missing", "complete PatientSex (0010,0040)")
     DOSE_MISSING = (
         "the injected dose is missing or not positive",
@@ -106,6 +108,7 @@ class Code(Enum):
     EXTRA_MISSING = ("an optional part is not installed", "install the extra named")
     MODEL_INVALID = ("the model file cannot be used", "save it again with this version")
     ARTEFACT_DAMAGED = ("a stored file does not match its checksum", "delete it; it will be made again")
+    ARTEFACT_MISSING = ("the study folder lacks a file", "run the study: `twobe3 run` writes it")
     WRITE_FAILED = ("a file could not be written", "free disk space or choose another folder")
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
 

@@ -1,0 +1,5 @@
+"""``python -m twobe3``."""
+
+from twobe3.cli import main
+
+main()

@@ -1,0 +1,233 @@
+"""The study file: what to read, what to predict, with which models, and how it is validated."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from twobe3.artefact import digest
+from twobe3.errors import Code, UsageError
+from twobe3.features.backbones import HUB_PREFIX
+from twobe3.features.maps import FeatureStore
+from twobe3.models import MODELS, Model
+from twobe3.outcome import Binary, Continuous, Endpoint, TimeToEvent
+from twobe3.resample import VolumeSpec
+
+Lengths = tuple[float, float, float]
+NAMED_WEIGHTS = ("pretrained", "random")
+
+
+class Section(BaseModel):
+    """A table of the study file; a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CohortSection(Section):
+    """``[cohort]``: where the scans and the clinical table are; paths are relative to the study file."""
+
+    images: str
+    clinical: str
+    patient: str = "patient_id"
+    centre: str | None = None
+    policy: Literal["lenient", "strict"] = "lenient"
+
+
+class BinarySection(Section):
+    """``[endpoint]`` with ``kind = "binary"``."""
+
+    kind: Literal["binary"]
+    name: str
+    column: str
+    positive: str | int | float | bool = 1
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the table describes."""
+        return Binary(self.name, self.column, str(self.positive))
+
+
+class TimeToEventSection(Section):
+    """``[endpoint]`` with ``kind = "time-to-event"``."""
+
+    kind: Literal["time-to-event"]
+    name: str
+    time: str
+    event: str
+    unit: Literal["day", "week", "month", "year"] = "day"
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the table describes."""
+        return TimeToEvent(self.name, self.time, self.event, self.unit)
+
+
+class ContinuousSection(Section):
+    """``[endpoint]`` with ``kind = "continuous"``."""
+
+    kind: Literal["continuous"]
+    name: str
+    column: str
+    unit: str = ""
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the table describes."""
+        return Continuous(self.name, self.column, self.unit)
+
+
+EndpointSection = Annotated[BinarySection | TimeToEventSection | ContinuousSection, Field(discriminator="kind")]
+
+
+class VolumeSection(Section):
+    """``[volume]``: the grid on which the models see the scans; along the body, then rows, columns."""
+
+    spacing_mm: float | Lengths = 4.0
+    field_of_view_mm: Lengths = (1024.0, 512.0, 512.0)
+
+    def spec(self) -> VolumeSpec:
+        """The grid."""
+        spacing = self.spacing_mm
+        return VolumeSpec(spacing if isinstance(spacing, tuple) else (spacing,) * 3, self.field_of_view_mm)
+
+
+class ValidationSection(Section):
+    """``[validation]``: repeated cross-validation; every model sees the same folds."""
+
+    folds: int = Field(default=5, ge=2)
+    repeats: int = Field(default=1, ge=1)
+    inner_folds: int = Field(default=4, ge=2)
+    seed: int = Field(default=0, ge=0)
+    resamples: int = Field(default=2000, ge=100)
+
+
+class StudyConfig(Section):
+    """A whole study file.
+
+    ``name`` and ``notes`` (caveats) are printed in the report; ``[endpoint]`` may be one table or several
+    ``[[endpoint]]``; every ``[[model]]`` has a ``kind`` and any parameter of that model.
+    """
+
+    name: str = "study"
+    notes: tuple[str, ...] = ()
+    cohort: CohortSection
+    endpoint: tuple[EndpointSection, ...] = Field(min_length=1)
+    volume: VolumeSection = VolumeSection()
+    model: tuple[dict[str, Any], ...] = Field(min_length=1)
+    validation: ValidationSection = ValidationSection()
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return [value] if isinstance(value, dict) else value
+
+    def document(self) -> dict[str, Any]:
+        """The resolved study as JSON types."""
+        return self.model_dump(mode="json")
+
+    def identity(self) -> str:
+        """Digest of the resolved study: two files that mean the same share it."""
+        return digest([self.model_dump_json()])
+
+    def models(self, folder: Path, store: FeatureStore) -> list[Model]:
+        """The models, unfitted.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the study file lies; ``weights`` files are relative to it.
+        store : FeatureStore
+            Shared by all of them.
+
+        Raises
+        ------
+        UsageError
+            ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
+        """
+        models = [self._model(dict(entry), folder, store) for entry in self.model]
+        names = [model.name for model in models]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(
+                    Code.STUDY_FILE_INVALID,
+                    f"{names.count(name)} models are called {name!r}",
+                    remedy="give each [[model]] its own `name`",
+                )
+        return models
+
+    def _model(self, entry: dict[str, Any], folder: Path, store: FeatureStore) -> Model:
+        kind = entry.pop("kind", None)
+        if kind not in MODELS:
+            near = difflib.get_close_matches(str(kind), MODELS, n=1)
+            hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(MODELS)}"
+            raise UsageError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
+        known = [item.name for item in fields(MODELS[kind]) if item.init and item.name != "store"]
+        for key in entry:
+            if key not in known:
+                raise _unknown_key(f"[[model]] {kind}", key, known)
+        weights = entry.get("weights")
+        if isinstance(weights, str) and weights not in NAMED_WEIGHTS and not weights.startswith(HUB_PREFIX):
+            entry["weights"] = str(folder / weights)
+        shared = {"seed": self.validation.seed, "inner_folds": self.validation.inner_folds}
+        defaults = {key: value for key, value in shared.items() if key in known}
+        try:
+            return MODELS[kind](**{**defaults, **entry}, store=store)
+        except (ValidationError, ValueError) as error:
+            raise UsageError(Code.STUDY_FILE_INVALID, f"[[model]] {kind}: {_first_problem(error)}") from None
+
+
+def read_study(path: Path) -> StudyConfig:
+    """Read a study file.
+
+    Raises
+    ------
+    UsageError
+        ``STUDY_FILE_INVALID``; ``UNKNOWN_KEY`` naming the nearest known key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(Code.STUDY_FILE_INVALID, f"{path.name}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(Code.STUDY_FILE_INVALID, f"{path.name}: {error}") from None
+    try:
+        return StudyConfig.model_validate(document)
+    except ValidationError as error:
+        for problem in error.errors():
+            if problem["type"] == "extra_forbidden":
+                raise _surplus(problem["loc"]) from None
+        raise UsageError(Code.STUDY_FILE_INVALID, f"{path.name}: {_first_problem(error)}") from None
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "cohort": CohortSection,
+    "binary": BinarySection,
+    "time-to-event": TimeToEventSection,
+    "continuous": ContinuousSection,
+    "volume": VolumeSection,
+    "validation": ValidationSection,
+}
+
+
+def _surplus(location: tuple[int | str, ...]) -> UsageError:
+    """The error about a key that pydantic found surplus, at e.g. ``("endpoint", 0, "binary", "colum")``."""
+    *parents, key = [str(part) for part in location if not isinstance(part, int)]
+    section = SECTIONS.get(parents[-1], StudyConfig) if parents else StudyConfig
+    where = f"[{parents[0]}]" if parents else "the study file"
+    return _unknown_key(where, key, list(section.model_fields))
+
+
+def _unknown_key(where: str, key: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"the nearest known key is {near[0]!r}" if near else f"known keys are {', '.join(known)}"
+    return UsageError(Code.UNKNOWN_KEY, f"{where}: unknown key {key!r}; {hint}")
+
+
+def _first_problem(error: ValidationError | ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])

@@ -1,0 +1,121 @@
+"""Weight, height, sex, and the norms by which SUV are divided (rules 17 to 19)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twobe3.dicom.facts import Note, Noted
+from twobe3.errors import Code, Refusal
+
+Norm = Callable[[float, float], float]
+
+
+def weight_kg(stated: float | None) -> Noted[float]:
+    """Body weight (rule 17). PatientWeight is in kilograms, DICOM PS3.3 C.7.2.2.
+
+    Above 1000 it can only be grams.
+
+    Raises
+    ------
+    Refusal
+        ``WEIGHT_MISSING``.
+    """
+    if stated is None or not stated > 0:
+        raise Refusal(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_shown(stated)}")
+    if stated > 1000:
+        return Noted(stated / 1000, (Note(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams"),))
+    return Noted(stated)
+
+
+def height_m(stated: float | None) -> Noted[float]:
+    """Body height (rule 18). PatientSize is in metres, DICOM PS3.3 C.7.2.2; above 3 it can only be centimetres.
+
+    Raises
+    ------
+    Refusal
+        ``HEIGHT_MISSING``.
+    """
+    if stated is None or not stated > 0:
+        raise Refusal(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_shown(stated)}")
+    if stated > 3:
+        return Noted(stated / 100, (Note(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as centimetres"),))
+    return Noted(stated)
+
+
+def lean_mass_james_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Lean body mass of James, 128 for men (LBMJAMES128 in DICOM PS3.16 CID 85).
+
+    James WPT. *Research on obesity*. HMSO, London 1976.
+    """
+    return _by_sex(
+        sex,
+        lambda w, h: 1.10 * w - 128 * (w / h) ** 2,
+        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
+    )(weight_kg, height_cm)
+
+
+def lean_mass_morgan_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Lean body mass as SUVType LBM means it: James' equation with 120 for men.
+
+    Morgan DJ, Bray KM. *Clin Pharmacokinet* 26:292–307, 1994.
+    """
+    return _by_sex(
+        sex,
+        lambda w, h: 1.10 * w - 120 * (w / h) ** 2,
+        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
+    )(weight_kg, height_cm)
+
+
+def lean_mass_janmahasatian_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Lean body mass of Janmahasatian (LBMJANMA).
+
+    Janmahasatian S et al. *Clin Pharmacokinet* 44:1051–1065, 2005.
+    """
+    bmi = weight_kg / (height_cm / 100) ** 2
+    return _by_sex(
+        sex,
+        lambda w, h: 9270 * w / (6680 + 216 * bmi),
+        lambda w, h: 9270 * w / (8780 + 244 * bmi),
+    )(weight_kg, height_cm)
+
+
+def ideal_weight_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Ideal body weight (IBW). The weight itself plays no part.
+
+    Sugawara Y et al. *Radiology* 213:521–525, 1999.
+    """
+    return _by_sex(
+        sex,
+        lambda w, h: 48.0 + 1.06 * (h - 152),
+        lambda w, h: 45.5 + 0.91 * (h - 152),
+    )(weight_kg, height_cm)
+
+
+def surface_m2(weight_kg: float, height_cm: float) -> float:
+    """Body surface area. Du Bois D, Du Bois EF. *Arch Intern Med* 17:863–871, 1916."""
+    return float(0.007184 * height_cm**0.725 * weight_kg**0.425)
+
+
+NORMS: dict[str, Callable[[str, float, float], float]] = {
+    "LBM": lean_mass_morgan_kg,
+    "LBMJAMES128": lean_mass_james_kg,
+    "LBMJANMA": lean_mass_janmahasatian_kg,
+    "IBW": ideal_weight_kg,
+}
+"""SUVType (0054,1006) of a GML series → its norm in kg, of sex, weight in kg and height in cm."""
+
+
+def _by_sex(sex: str, male: Norm, female: Norm) -> Norm:
+    """Rule 18: M, F, or for O the mean of both."""
+    match sex:
+        case "M":
+            return male
+        case "F":
+            return female
+        case "O":
+            return lambda w, h: (male(w, h) + female(w, h)) / 2
+    raise Refusal(Code.SEX_MISSING, f"PatientSex (0010,0040) is {sex!r}, not M, F or O")
+
+
+def _shown(value: float | None) -> str:
+    return "absent" if value is None else f"{value:g}"

@@ -1,0 +1,312 @@
+"""When was it injected, when acquired, to when is it decay-corrected (rules 11 to 14)."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta, timezone
+
+from twobe3.dicom.facts import Note, Noted, SeriesFacts, SliceFacts
+from twobe3.errors import Code, Refusal
+
+LONG_HALF_LIFE_S = 6 * 3600.0
+"""Beyond it a scan may well be made on a later day than the injection, so a clock time alone does not say when."""
+
+PLAUSIBLE_HALF_LIVES = 10.0
+"""After ten half-lives a thousandth of the dose is left and nobody scans: a longer interval is a wrong date."""
+
+_NO_DATE = date(2000, 1, 1)
+_TIME = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?")
+_DATE_TIME = re.compile(r"(\d{8})(\d{2}[\d.]*)([+-]\d{4})?")
+
+
+@dataclass(frozen=True)
+class Instants:
+    """The times of a series, one of each for every slice where they are lists.
+
+    Attributes
+    ----------
+    injected : datetime
+        Start of the injection.
+    reference : tuple of datetime
+        To when each slice is decay-corrected; for an uncorrected series, when its frame began.
+    dated : bool
+        False when the dates were removed and only clock times remain.
+    """
+
+    injected: datetime
+    reference: tuple[datetime, ...]
+    dated: bool = True
+
+    @property
+    def elapsed_s(self) -> tuple[float, ...]:
+        """Seconds from the injection to each slice's reference."""
+        return tuple((reference - self.injected).total_seconds() for reference in self.reference)
+
+    @property
+    def reference_text(self) -> str:
+        """The earliest reference, ISO 8601; without a date where there is none."""
+        earliest = min(self.reference)
+        return earliest.isoformat() if self.dated else earliest.timetz().isoformat()
+
+
+def parse_date(text: str) -> date | None:
+    """DICOM DA, ``YYYYMMDD`` or the old ``YYYY.MM.DD`` (PS3.5 6.2); None where it is neither."""
+    try:
+        return datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def parse_time(text: str, zone: timezone | None = None) -> time | None:
+    """DICOM TM, ``HHMMSS.FFFFFF`` shortened at will, or the old ``HH:MM:SS`` (PS3.5 6.2)."""
+    match = _TIME.fullmatch(text.strip().replace(":", ""))
+    if match is None:
+        return None
+    hours, minutes, seconds, fraction = match.groups(default="0")
+    try:
+        # second 60 is a leap second
+        return time(int(hours), int(minutes), min(int(seconds), 59), int(fraction.ljust(6, "0")), tzinfo=zone)
+    except ValueError:
+        return None
+
+
+def parse_zone(text: str) -> timezone | None:
+    """DICOM offset from UTC, ``+0100`` (PS3.3 C.12.1.1.8)."""
+    if not re.fullmatch(r"[+-]\d{4}", text.strip()):
+        return None
+    text = text.strip()
+    offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
+    return timezone(-offset if text[0] == "-" else offset) if offset < timedelta(hours=24) else None
+
+
+def parse_datetime(text: str, zone: timezone | None = None) -> datetime | None:
+    """DICOM DT with at least the hour (PS3.5 6.2); its own offset goes before the data set's."""
+    match = _DATE_TIME.fullmatch(text.strip())
+    if match is None:
+        return None
+    return _combine(match[1], match[2], parse_zone(match[3] or "") or zone)
+
+
+def frame_average_s(half_life_s: float, duration_s: float) -> float:
+    """When within a frame the activity equals its mean over the frame, in seconds after its begin.
+
+    (1/λ)·ln(λT / (1 − e^(−λT))), from averaging e^(−λt) over [0, T]: T_ave of DICOM PS3.3 C.8.9.4.1.5.
+    """
+    return math.log(frame_decay(half_life_s, duration_s)) * half_life_s / math.log(2)
+
+
+def frame_decay(half_life_s: float, duration_s: float) -> float:
+    """Decay within a frame: activity at its begin over its mean, λT / (1 − e^(−λT)) (DICOM PS3.3 C.8.9.4.1.5)."""
+    x = math.log(2) / half_life_s * duration_s
+    return x / -math.expm1(-x) if x > 0 else 1.0
+
+
+def times_of(facts: SeriesFacts, half_life_s: float) -> Noted[Instants]:
+    """Injection and reference times of a series.
+
+    Raises
+    ------
+    Refusal
+        ``TIMES_MISSING`` or ``TIMES_INCONSISTENT``.
+    """
+    undated = dates_removed(facts)
+    if undated:
+        if half_life_s > LONG_HALF_LIFE_S:
+            raise Refusal(Code.TIMES_MISSING, "the dates are removed and the half-life is long")
+        facts = undated.value
+    reference = reference_times(facts, half_life_s)
+    injected = injection_time(facts, min(reference.value), half_life_s)
+    require_plausible("", max(reference.value) - injected.value, half_life_s)
+    notes = (undated.notes if undated else ()) + reference.notes + injected.notes
+    return Noted(Instants(injected.value, reference.value, dated=undated is None), notes)
+
+
+def dates_removed(facts: SeriesFacts) -> Noted[SeriesFacts] | None:
+    """The same facts on one arbitrary day, if the images carry clock times only; None where they carry dates."""
+    dates = {facts.series_date, *(s.acquisition_date for s in facts.slices), *(_day(s) for s in facts.slices)}
+    if any(parse_date(text) for text in dates):
+        return None
+    clock = facts.start_time
+    if not parse_time(clock) and (dated := parse_datetime(facts.start_datetime)):
+        clock = dated.strftime("%H%M%S.%f")
+    note = Note(Code.TIMES_MISSING, "the dates are removed; clock times are taken, the injection within a day before")
+    facts = replace(facts, series_date=f"{_NO_DATE:%Y%m%d}", start_time=clock, start_datetime="")
+    return Noted(replace(facts, ge_injection_datetime="", ge_scan_datetime=""), (note,))
+
+
+def acquisition_times(facts: SeriesFacts) -> tuple[datetime | None, ...]:
+    """When each slice's acquisition began; the series' date stands in for a missing one."""
+    zone = parse_zone(facts.zone)
+    series = _combine(facts.series_date, facts.series_time, zone)
+
+    def acquired(slice_: SliceFacts) -> datetime | None:
+        whole = _combine(slice_.acquisition_date, slice_.acquisition_time, zone)
+        whole = whole or parse_datetime(slice_.acquisition_datetime, zone)
+        if whole is not None:
+            return whole
+        guessed = _combine(facts.series_date, slice_.acquisition_time, zone)
+        if guessed and series and series - guessed > timedelta(hours=12):  # past midnight
+            guessed += timedelta(days=1)
+        return guessed
+
+    return tuple(acquired(slice_) for slice_ in facts.slices)
+
+
+def reference_times(facts: SeriesFacts, half_life_s: float) -> Noted[tuple[datetime, ...]]:
+    """To when each slice's activity is decay-corrected (rule 11); for decay NONE, when its frame began (rule 9).
+
+    The series' date-time, unless it is later than the first acquisition, as it is in reprocessed series; then
+    GE's private scan time; then per slice, from what DICOM PS3.3 C.8.9.4.1.5 says of FrameReferenceTime.
+    After the vendor-neutral pseudo-code of the QIBA FDG-PET/CT profile.
+
+    Raises
+    ------
+    Refusal
+        ``TIMES_MISSING``.
+    """
+    acquired = acquisition_times(facts)
+    known = [instant for instant in acquired if instant is not None]
+    if facts.decay_correction == "NONE":
+        return Noted(_all_known(acquired))
+    zone = parse_zone(facts.zone)
+    series = _combine(facts.series_date, facts.series_time, zone)
+    if series and known and all(_comparable(series, t) and series <= t for t in known):
+        return Noted((series,) * len(acquired))
+    if scan := parse_datetime(facts.ge_scan_datetime, zone):
+        return Noted((scan,) * len(acquired))
+    text = "the series' time is absent or later than its acquisition; the reference comes from FrameReferenceTime"
+    return Noted(
+        tuple(
+            instant + timedelta(seconds=_from_begin_to_reference_s(slice_, half_life_s))
+            for instant, slice_ in zip(_all_known(acquired), facts.slices, strict=True)
+        ),
+        (_disagreement(text),),
+    )
+
+
+def injection_time(facts: SeriesFacts, reference: datetime, half_life_s: float) -> Noted[datetime]:
+    """When the tracer was injected (rules 12 to 14).
+
+    RadiopharmaceuticalStartDateTime; else RadiopharmaceuticalStartTime on the day of the reference, or the day
+    before; else GE's private date-time. Instants with and without a time zone are never compared.
+
+    Raises
+    ------
+    Refusal
+        ``TIMES_MISSING``; ``TIMES_INCONSISTENT`` when the injection is later than the reference or more than
+        ten half-lives earlier, which is what shifting one date only leaves.
+    """
+    zone = parse_zone(facts.zone)
+    notes: list[Note] = []
+    candidates = [("(0018,1078)", parse_datetime(facts.start_datetime, zone))]
+    if half_life_s <= LONG_HALF_LIFE_S:
+        candidates.append(("(0018,1072)", _latest_before(reference, parse_time(facts.start_time, zone))))
+    candidates.append(("GE (0009,xx3B)", parse_datetime(facts.ge_injection_datetime, zone)))
+    for tag, instant in candidates:
+        if instant is None:
+            continue
+        if not _comparable(instant, reference):
+            notes.append(Note(Code.TIMES_INCONSISTENT, f"{tag} is left out: of it and the scan, one has a time zone"))
+            continue
+        require_plausible(f" {tag}", reference - instant, half_life_s)
+        return Noted(instant, tuple(notes))
+    if notes:
+        raise Refusal(Code.TIMES_INCONSISTENT, notes[0].text)
+    raise Refusal(Code.TIMES_MISSING, "neither (0018,1078) nor a usable (0018,1072) says when the tracer was injected")
+
+
+def require_plausible(tag: str, interval: timedelta, half_life_s: float) -> None:
+    """Rule 13: the reference must lie after the injection, by no more than ten half-lives.
+
+    Raises
+    ------
+    Refusal
+        ``TIMES_INCONSISTENT``.
+    """
+    hours = interval.total_seconds() / 3600
+    if not 0 <= hours <= PLAUSIBLE_HALF_LIVES * half_life_s / 3600:
+        raise Refusal(
+            Code.TIMES_INCONSISTENT,
+            f"the injection{tag} is {hours:.2f} h before the reference time; the half-life is "
+            f"{half_life_s / 3600:.2f} h",
+        )
+
+
+def check_reference(facts: SeriesFacts, instants: Instants, half_life_s: float) -> tuple[Note, ...]:
+    """Compare the reference time with what DecayFactor (0054,1321) and Siemens (0071,xx22) imply (rule 11).
+
+    A DecayFactor fits if it is, to 2 %, the decay from the reference to the frame's begin or to its
+    FrameReferenceTime, with or without the decay within the frame: vendors differ.
+    """
+    notes = []
+    siemens = parse_datetime(facts.siemens_decay_datetime, parse_zone(facts.zone))
+    if siemens and instants.dated and _comparable(siemens, instants.reference[0]):
+        apart_s = max(abs((siemens - t).total_seconds()) for t in instants.reference)
+        if apart_s > 60:
+            notes.append(_disagreement(f"Siemens (0071,xx22) is {apart_s:.0f} s from the reference time taken"))
+    rate = math.log(2) / half_life_s
+    misfits = 0
+    for slice_, began, reference in zip(facts.slices, acquisition_times(facts), instants.reference, strict=True):
+        if not slice_.decay_factor or slice_.decay_factor <= 0:
+            continue
+        elapsed = [(began - reference).total_seconds()] if began and _comparable(began, reference) else []
+        if slice_.frame_reference_time_ms is not None:
+            elapsed.append(slice_.frame_reference_time_ms / 1000)
+        within = frame_decay(half_life_s, (slice_.frame_duration_ms or 0) / 1000)
+        logs = [rate * seconds + extra for seconds in elapsed for extra in (0.0, math.log(within))]
+        misfits += bool(logs) and min(abs(math.log(slice_.decay_factor) - x) for x in logs) > 0.02
+    if misfits:
+        notes.append(_disagreement(f"DecayFactor (0054,1321) of {misfits} slices does not fit the reference time"))
+    return tuple(notes)
+
+
+def _disagreement(text: str) -> Note:
+    return Note(Code.TIMES_INCONSISTENT, text, repair=False)
+
+
+def _from_begin_to_reference_s(slice_: SliceFacts, half_life_s: float) -> float:
+    if slice_.frame_duration_ms is None or slice_.frame_reference_time_ms is None:
+        raise Refusal(
+            Code.TIMES_MISSING,
+            "the series' time is later than its acquisition, and FrameReferenceTime (0054,1300) or "
+            "ActualFrameDuration (0018,1242) is absent",
+        )
+    seconds = frame_average_s(half_life_s, slice_.frame_duration_ms / 1000) - slice_.frame_reference_time_ms / 1000
+    if abs(seconds) > PLAUSIBLE_HALF_LIVES * half_life_s:
+        raise Refusal(Code.TIMES_INCONSISTENT, f"FrameReferenceTime (0054,1300) is {seconds:.0f} s off the frame")
+    return seconds
+
+
+def _all_known(instants: tuple[datetime | None, ...]) -> tuple[datetime, ...]:
+    known = tuple(instant for instant in instants if instant is not None)
+    if len(known) < len(instants):
+        missing = len(instants) - len(known)
+        raise Refusal(Code.TIMES_MISSING, f"{missing} of {len(instants)} slices lack AcquisitionTime (0008,0032)")
+    if not all(_comparable(instant, known[0]) for instant in known):
+        raise Refusal(Code.TIMES_INCONSISTENT, "some acquisition times have a time zone and others have none")
+    return known
+
+
+def _latest_before(reference: datetime, clock: time | None) -> datetime | None:
+    """The last moment not after the reference at which the clock showed this time."""
+    if clock is None:
+        return None
+    if reference.tzinfo and clock.tzinfo:
+        reference = reference.astimezone(clock.tzinfo)
+    instant = datetime.combine(reference.date(), clock)
+    return instant - timedelta(days=1) if _comparable(instant, reference) and instant > reference else instant
+
+
+def _combine(day: str, clock: str, zone: timezone | None) -> datetime | None:
+    parsed_day, parsed_clock = parse_date(day), parse_time(clock, zone)
+    return datetime.combine(parsed_day, parsed_clock) if parsed_day and parsed_clock else None
+
+
+def _comparable(a: datetime, b: datetime) -> bool:
+    return (a.tzinfo is None) == (b.tzinfo is None)
+
+
+def _day(slice_: SliceFacts) -> str:
+    return slice_.acquisition_datetime[:8]

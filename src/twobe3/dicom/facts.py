@@ -1,0 +1,144 @@
+"""What the rules need to know of a PET series.
+
+Plain values, no DICOM objects: the arithmetic can be tested without a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from twobe3.errors import Code, Refusal
+
+Policy = Literal["strict", "lenient"]
+"""``"lenient"`` repairs what has one plausible reading and records it; ``"strict"`` refuses it."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SliceFacts:
+    """What the header of one slice says.
+
+    Attributes
+    ----------
+    slope, intercept : float or None
+        RescaleSlope (0028,1053) and RescaleIntercept (0028,1052).
+    acquisition_date, acquisition_time, acquisition_datetime : str
+        (0008,0022), (0008,0032), (0008,002A) as DICOM text; empty where absent.
+    frame_reference_time_ms, frame_duration_ms : float or None
+        (0054,1300) and (0018,1242).
+    decay_factor : float or None
+        DecayFactor (0054,1321).
+    philips_suv, philips_activity : float or None
+        Philips private scale factors (7053,xx00) to SUV and (7053,xx09) to Bq/ml.
+    """
+
+    slope: float | None
+    intercept: float | None = 0.0
+    acquisition_date: str = ""
+    acquisition_time: str = ""
+    acquisition_datetime: str = ""
+    frame_reference_time_ms: float | None = None
+    frame_duration_ms: float | None = None
+    decay_factor: float | None = None
+    philips_suv: float | None = None
+    philips_activity: float | None = None
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """What the headers of a series say; numbers as stored, before any check or repair.
+
+    Attributes
+    ----------
+    units, suv_type, decay_correction : str
+        (0054,1001), (0054,1006), (0054,1102).
+    corrections, series_type : tuple of str
+        CorrectedImage (0028,0051) and SeriesType (0054,1000).
+    weight, height : float or None
+        PatientWeight (0010,1030) and PatientSize (0010,1020).
+    sex : str
+        PatientSex (0010,0040).
+    dose, half_life_s : float or None
+        RadionuclideTotalDose (0018,1074) and RadionuclideHalfLife (0018,1075).
+    nuclide : str
+        Code value of RadionuclideCodeSequence (0054,0300).
+    series_date, series_time, start_datetime, start_time, zone : str
+        (0008,0021), (0008,0031), (0018,1078), (0018,1072) and TimezoneOffsetFromUTC (0008,0201), as DICOM text.
+    ge_scan_datetime, ge_injection_datetime, siemens_decay_datetime : str
+        GE (0009,xx0D) and (0009,xx3B), Siemens (0071,xx22), each under its private creator.
+    philips_creator : bool
+        Whether the Philips factors stand under their private creator; False when it was removed.
+    slices : tuple of SliceFacts
+        In the order of the volume.
+    """
+
+    units: str
+    decay_correction: str
+    corrections: tuple[str, ...]
+    slices: tuple[SliceFacts, ...]
+    suv_type: str = ""
+    series_type: tuple[str, ...] = ()
+    weight: float | None = None
+    height: float | None = None
+    sex: str = ""
+    dose: float | None = None
+    half_life_s: float | None = None
+    nuclide: str = ""
+    series_date: str = ""
+    series_time: str = ""
+    start_datetime: str = ""
+    start_time: str = ""
+    zone: str = ""
+    ge_scan_datetime: str = ""
+    ge_injection_datetime: str = ""
+    siemens_decay_datetime: str = ""
+    philips_creator: bool = True
+
+
+@dataclass(frozen=True)
+class Note:
+    """A repair that was made, or a cross-check that failed.
+
+    Attributes
+    ----------
+    code : Code
+        What would have been refused.
+    text : str
+        One line: the value, and how it was taken.
+    repair : bool
+        Whether a value was changed or guessed, which the strict policy refuses; cross-checks are only recorded.
+    """
+
+    code: Code
+    text: str
+    repair: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Noted(Generic[T]):
+    """A value, and what had to be noted to get it."""
+
+    value: T
+    notes: tuple[Note, ...] = ()
+
+
+def apply_policy(notes: Iterable[Note], policy: Policy) -> tuple[str, ...]:
+    """The notes as lines, each once.
+
+    Raises
+    ------
+    Refusal
+        Under the strict policy, for the first note that is a repair.
+    """
+    notes = tuple(dict.fromkeys(notes))
+    if policy == "strict":
+        for note in notes:
+            if note.repair:
+                raise Refusal(note.code, note.text)
+    return tuple(str(note) for note in notes)

@@ -1,0 +1,101 @@
+"""From a pydicom header to the plain facts of :mod:`twobe3.dicom.facts`. Use within ``files.quietly()``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pydicom
+from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage
+
+from twobe3.dicom.clock import parse_date
+from twobe3.dicom.facts import SeriesFacts, SliceFacts
+from twobe3.dicom.files import items, number, plain_number, plain_text, private, text, texts
+
+_PHILIPS = "Philips PET Private Group"
+_GE = "GEMS_PETD_01"
+_SIEMENS = "SIEMENS MED PT"
+_ENHANCED = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
+
+
+def series_facts(datasets: Sequence[pydicom.Dataset]) -> SeriesFacts:
+    """Facts of a series from the headers of its slices, in the order of the volume."""
+    first = datasets[0]
+    tracer = radiopharmaceutical(first)
+    nuclides = items(tracer, "RadionuclideCodeSequence")
+    return SeriesFacts(
+        units=text(first, "Units"),
+        decay_correction=text(first, "DecayCorrection"),
+        corrections=texts(first, "CorrectedImage"),
+        slices=tuple(slice_facts(dataset) for dataset in datasets),
+        suv_type=text(first, "SUVType"),
+        series_type=texts(first, "SeriesType"),
+        weight=number(first, "PatientWeight"),
+        height=number(first, "PatientSize"),
+        sex=text(first, "PatientSex"),
+        dose=number(tracer, "RadionuclideTotalDose"),
+        half_life_s=number(tracer, "RadionuclideHalfLife"),
+        nuclide=text(nuclides[0], "CodeValue") if nuclides else "",
+        series_date=text(first, "SeriesDate"),
+        series_time=text(first, "SeriesTime"),
+        start_datetime=text(tracer, "RadiopharmaceuticalStartDateTime"),
+        start_time=text(tracer, "RadiopharmaceuticalStartTime"),
+        zone=text(first, "TimezoneOffsetFromUTC"),
+        ge_scan_datetime=plain_text(private(first, 0x0009, _GE, 0x0D)),
+        ge_injection_datetime=plain_text(private(first, 0x0009, _GE, 0x3B)),
+        siemens_decay_datetime=plain_text(private(first, 0x0071, _SIEMENS, 0x22)),
+        philips_creator=not _philips_creator_removed(first),
+    )
+
+
+def slice_facts(dataset: pydicom.Dataset) -> SliceFacts:
+    """Facts of one slice."""
+    intercept = number(dataset, "RescaleIntercept")
+    return SliceFacts(
+        slope=number(dataset, "RescaleSlope"),
+        intercept=0.0 if "RescaleIntercept" not in dataset else intercept,
+        acquisition_date=text(dataset, "AcquisitionDate"),
+        acquisition_time=text(dataset, "AcquisitionTime"),
+        acquisition_datetime=text(dataset, "AcquisitionDateTime"),
+        frame_reference_time_ms=number(dataset, "FrameReferenceTime"),
+        frame_duration_ms=number(dataset, "ActualFrameDuration"),
+        decay_factor=number(dataset, "DecayFactor"),
+        philips_suv=_philips(dataset, 0x00),
+        philips_activity=_philips(dataset, 0x09),
+    )
+
+
+def is_multi_frame(dataset: pydicom.Dataset) -> bool:
+    """Whether a file is an enhanced (or legacy converted enhanced) PET object: several slices in one."""
+    return text(dataset, "SOPClassUID") in _ENHANCED or (number(dataset, "NumberOfFrames") or 1) > 1
+
+
+def radiopharmaceutical(dataset: pydicom.Dataset) -> pydicom.Dataset:
+    """The first item of RadiopharmaceuticalInformationSequence (0054,0016); an empty data set where there is none."""
+    found = items(dataset, "RadiopharmaceuticalInformationSequence")
+    return found[0] if found else pydicom.Dataset()
+
+
+def age_years(dataset: pydicom.Dataset) -> float | None:
+    """PatientAge (0010,1010) as ``059Y``, ``036M``, ``010W``, ``003D``; else from birth and study date."""
+    stated = text(dataset, "PatientAge").upper()
+    per_year = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}.get(stated[-1:])
+    if per_year and stated[:-1].isdigit():
+        return int(stated[:-1]) / per_year
+    born, studied = parse_date(text(dataset, "PatientBirthDate")), parse_date(text(dataset, "StudyDate"))
+    if born is None or studied is None or studied < born:
+        return None
+    return round((studied - born).days / 365.25, 2)
+
+
+def _philips(dataset: pydicom.Dataset, element: int) -> float | None:
+    value = private(dataset, 0x7053, _PHILIPS, element)
+    if value is None and _philips_creator_removed(dataset):
+        bare = dataset.get((0x7053, 0x1000 + element))
+        value = None if bare is None else bare.value
+    return plain_number(value)
+
+
+def _philips_creator_removed(dataset: pydicom.Dataset) -> bool:
+    """Whether a Philips image carries group 7053 without any private creator; another creator's tags are not ours."""
+    elements = [tag.element for tag in dataset.keys() if tag.group == 0x7053]  # noqa: SIM118  values stay unread
+    return bool(elements) and min(elements) > 0xFF and "philips" in text(dataset, "Manufacturer").lower()

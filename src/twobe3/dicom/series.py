@@ -1,0 +1,294 @@
+"""Which PET series are in a folder: headers only, grouped by their identifiers, never by names of files."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+from rich.console import Console
+from rich.progress import track
+
+from twobe3.artefact import digest
+from twobe3.dicom import body, header
+from twobe3.dicom.files import list_files, number, quietly, read_dataset, text, texts
+from twobe3.dicom.instance import Frames, Instance, read_instance
+from twobe3.errors import Code, Exclusion, NothingUsable, Refusal
+from twobe3.pseudonym import pseudonym
+
+
+@dataclass(frozen=True)
+class PETSeries:
+    """One PET series, under pseudonyms.
+
+    Attributes
+    ----------
+    patient, study, series : str
+        Pseudonymous ids.
+    patient_id : str
+        The real PatientID, which joins the clinical table; never printed, logged or written.
+    files, contours : tuple of Path
+        Its images, in an order that depends on their content only; RTSTRUCT files of the patient that reference
+        the series, and after them those that reference its frame of reference.
+    manufacturer, model, tracer, units, decay_correction : str
+        As the header says.
+    corrections : tuple of str
+        CorrectedImage (0028,0051).
+    covariates : mapping
+        Those of ``age_years``, ``sex``, ``weight_kg``, ``height_m`` that the header carries.
+    digest : str
+        Of the content of its files.
+    slices : int
+        Number of its files.
+    frames : {"static", "dynamic", "gated", "multi-frame"}
+        Only static series become volumes.
+    coverage_mm : float
+        From the first to the last slice along the normal.
+    """
+
+    patient: str
+    study: str
+    series: str
+    patient_id: str = field(repr=False)
+    files: tuple[Path, ...] = field(repr=False)
+    contours: tuple[Path, ...] = field(repr=False)
+    manufacturer: str
+    model: str
+    tracer: str
+    units: str
+    decay_correction: str
+    corrections: tuple[str, ...]
+    covariates: Mapping[str, float | str] = field(hash=False)
+    digest: str
+    slices: int
+    frames: Frames = "static"
+    coverage_mm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Files that are no PET series, and why.
+
+    Attributes
+    ----------
+    exclusion : Exclusion
+        ``NOT_PET`` for a series, ``CORRUPT_FILE`` for a file.
+    modality : str
+        Modality (0008,0060); empty where it is not known.
+    files : tuple of Path
+        The files.
+    """
+
+    exclusion: Exclusion
+    modality: str
+    files: tuple[Path, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What :func:`find_series` found.
+
+    Attributes
+    ----------
+    series : tuple of PETSeries
+        Ordered by patient, study and series identifier.
+    unused : tuple of Unused
+        Series of other modalities, and corrupt files. A structure set that belongs to a PET series is used:
+        it is among that series' contours.
+    n_series : int
+        PET series and series of other modalities.
+    n_files, n_other_files : int
+        All files; those of them that are no DICOM images: other formats, directories of media, links out.
+    """
+
+    series: tuple[PETSeries, ...]
+    unused: tuple[Unused, ...]
+    n_series: int
+    n_files: int
+    n_other_files: int
+
+    @property
+    def exclusions(self) -> tuple[Exclusion, ...]:
+        """Why each of ``unused`` is not used."""
+        return tuple(unused.exclusion for unused in self.unused)
+
+
+def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
+    """Find the PET series at or below some paths.
+
+    Files are grouped by patient, study, SeriesInstanceUID and frame of reference; the order of what is returned
+    does not depend on the files' names. Symbolic links that lead out of a folder are not followed.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Folders or files.
+    progress : bool
+        Whether a progress bar is shown on standard error.
+
+    Raises
+    ------
+    UsageError
+        A path does not exist.
+    """
+    listing = list_files(paths)
+    instances: list[Instance] = []
+    corrupt: list[Unused] = []
+    n_other = listing.n_links
+    bar = track(listing.files, "Reading headers", console=Console(stderr=True), transient=True, disable=not progress)
+    for path in bar:
+        try:
+            instance = read_instance(path)
+        except Refusal as refusal:
+            corrupt.append(Unused(Exclusion.of(refusal), "", (path,)))
+            continue
+        if instance is None:
+            n_other += 1
+        else:
+            instances.append(instance)
+    instances.sort(key=lambda instance: instance.digest)
+    pet = _grouped(i for i in instances if i.is_pet)
+    structures = [i for i in instances if i.modality == "RTSTRUCT"]
+    contours = {key: _contours_of(group[0], structures) for key, group in pet.items()}
+    used = {structure.path for found in contours.values() for structure in found}
+    others = _grouped(i for i in instances if not i.is_pet and i.path not in used)
+    times = Counter(series for _, _, series, _ in pet)
+    series = tuple(_describe(group, contours[key], times[key[2]] > 1) for key, group in pet.items())
+    unused = tuple(_not_pet(group) for group in others.values())
+    return Found(
+        series,
+        unused + tuple(sorted(corrupt, key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))),
+        len(series) + len(unused),
+        len(listing.files) + listing.n_links,
+        n_other,
+    )
+
+
+def require_pet(found: Found) -> None:
+    """Refuse a folder without any PET series.
+
+    Raises
+    ------
+    NothingUsable
+        ``NO_PET``, saying what was there instead.
+    """
+    if not found.series:
+        modalities = sorted({unused.modality or "corrupt" for unused in found.unused})
+        there = f"; there is {', '.join(modalities)}" if modalities else ""
+        raise NothingUsable(Code.NO_PET, f"none of {found.n_files} files belongs to a PET series{there}")
+
+
+def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], tuple[Exclusion, ...]]:
+    """One series of each patient: attenuation corrected and static, of these the longest, then the finest.
+
+    Length along the body counts in steps of 1 cm; then the number of slices; then the digest of the content,
+    which is the same on every machine.
+
+    Returns
+    -------
+    chosen : tuple of PETSeries
+        In the order given.
+    exclusions : tuple of Exclusion
+        Every other series, as ``NOT_ATTN``, ``NOT_STATIC``, ``MULTI_FRAME`` or ``NOT_CHOSEN``.
+    """
+    series = tuple(series)
+    best: dict[str, PETSeries] = {}
+    obstacles = {one.series: _obstacle(one) for one in series}
+    for one in series:
+        if obstacles[one.series] is None and (one.patient not in best or _rank(one) > _rank(best[one.patient])):
+            best[one.patient] = one
+    exclusions = []
+    for one in series:
+        refusal = obstacles[one.series]
+        if refusal is None and best[one.patient].series != one.series:
+            refusal = Refusal(Code.NOT_CHOSEN, f"{best[one.patient].series} of the same patient was chosen")
+        if refusal is not None:
+            exclusions.append(Exclusion.of(refusal, patient=one.patient, series=one.series))
+    return tuple(one for one in series if best.get(one.patient) is one), tuple(exclusions)
+
+
+def _obstacle(series: PETSeries) -> Refusal | None:
+    if series.frames == "multi-frame":
+        return Refusal(Code.MULTI_FRAME, "the series is one multi-frame object")
+    if series.frames != "static":
+        return Refusal(Code.NOT_STATIC, f"the series is {series.frames}")
+    if "ATTN" not in series.corrections:
+        return Refusal(Code.NOT_ATTN, "CorrectedImage (0028,0051) lacks ATTN")
+    return None
+
+
+def _rank(series: PETSeries) -> tuple[int, int, str]:
+    return round(series.coverage_mm / 10), series.slices, series.digest
+
+
+def _grouped(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], list[Instance]]:
+    """Groups in the order of their keys; a series of another modality is one group whatever its frames."""
+    groups: defaultdict[tuple[str, str, str, str], list[Instance]] = defaultdict(list)
+    for one in instances:
+        groups[one.patient, one.study, one.series, one.frame_of_reference if one.is_pet else ""].append(one)
+    return dict(sorted(groups.items()))
+
+
+def _contours_of(image: Instance, structures: Iterable[Instance]) -> tuple[Instance, ...]:
+    structures = [one for one in structures if one.patient == image.patient]
+    direct = [one for one in structures if image.series in one.referenced]
+    frame = image.frame_of_reference
+    return (*direct, *(one for one in structures if one not in direct and frame and frame in one.referenced))
+
+
+def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_uid: bool) -> PETSeries:
+    first = group[0]
+    places = Counter(place for _, place in {(one.digest, one.place_mm) for one in group})
+    repeated = None not in places and min(places.values()) > 1
+    known = [place for place in places if place is not None]
+    identity = "\0".join((first.patient, first.study, first.series, first.frame_of_reference))
+    with quietly():
+        dataset = read_dataset(first.path)
+        return PETSeries(
+            patient=pseudonym("patient", first.patient),
+            study=pseudonym("study", first.study),
+            series=pseudonym("series", identity if shared_uid else first.series),
+            patient_id=text(dataset, "PatientID"),
+            files=tuple(one.path for one in group),
+            contours=tuple(one.path for one in contours),
+            manufacturer=text(dataset, "Manufacturer"),
+            model=text(dataset, "ManufacturerModelName"),
+            tracer=text(header.radiopharmaceutical(dataset), "Radiopharmaceutical"),
+            units=text(dataset, "Units"),
+            decay_correction=text(dataset, "DecayCorrection"),
+            corrections=texts(dataset, "CorrectedImage"),
+            covariates=_covariates(dataset),
+            digest=digest(sorted({one.digest for one in group})),
+            slices=len(group),
+            frames="dynamic" if repeated and first.frames == "static" else first.frames,
+            coverage_mm=max(known) - min(known) if known else 0.0,
+        )
+
+
+def _covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
+    """What the header says of the patient, repaired as the SUV rules repair it."""
+    found: dict[str, float | str] = {}
+    if (age := header.age_years(dataset)) is not None:
+        found["age_years"] = age
+    if (sex := text(dataset, "PatientSex")) in ("M", "F", "O"):
+        found["sex"] = sex
+    if (weight := number(dataset, "PatientWeight") or 0.0) > 0:
+        found["weight_kg"] = body.weight_kg(weight).value
+    if (height := number(dataset, "PatientSize") or 0.0) > 0:
+        found["height_m"] = body.height_m(height).value
+    return found
+
+
+def _not_pet(group: Sequence[Instance]) -> Unused:
+    first = group[0]
+    reason = f"{len(group)} files of modality {first.modality}"
+    if first.modality == "PT":
+        reason += ", but not of a PET image class"
+    exclusion = Exclusion.of(
+        Refusal(Code.NOT_PET, reason),
+        patient=pseudonym("patient", first.patient),
+        series=pseudonym("series", first.series),
+    )
+    return Unused(exclusion, first.modality, tuple(one.path for one in group))

@@ -1,0 +1,162 @@
+"""Volumes of interest: contours that somebody drew, and thresholds on SUV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from skimage.draw import polygon2mask
+
+from twobe3.dicom.files import coordinates, items, quietly, read_dataset, text
+from twobe3.dicom.series import PETSeries
+from twobe3.errors import Code, Refusal
+from twobe3.volume import FloatArray, Geometry, Mask, SUVVolume
+
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_SAME_PLANE_MM = 0.01
+
+
+def contour_mask(series: PETSeries, volume: SUVVolume) -> Mask | None:
+    """What was drawn on a series: the regions of its first structure set, merged; None without one.
+
+    Raises
+    ------
+    Refusal
+        ``CORRUPT_FILE``, ``CONTOUR_UNUSABLE``.
+    """
+    return read_rtstruct(series.contours[0], volume.geometry) if series.contours else None
+
+
+def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | None = None) -> Mask:
+    """Fill the contours of an RTSTRUCT file on the voxels of a scan.
+
+    A voxel belongs to a region if its centre lies inside. Polygons of one plane are combined by exclusive or, so
+    that a keyhole or an inner contour makes a hole; planes that fall on one slice are united.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    geometry : Geometry
+        Of the scan.
+    roi : str, optional
+        Name of one region; all regions that have contours are merged by default.
+
+    Raises
+    ------
+    Refusal
+        ``CORRUPT_FILE``: not readable. ``CONTOUR_UNUSABLE``: no such region, another frame of reference, contours
+        that are not parallel to the slices, or nothing inside the scan.
+    """
+    with quietly():
+        dataset = read_dataset(path)
+        regions = _regions(dataset, roi)
+        mask = np.zeros(geometry.shape, dtype=np.bool_)
+        names = []
+        for name, frame, contours in regions:
+            polygons = _polygons(contours)
+            if not polygons:
+                continue
+            _require_frame(name, frame, dataset, geometry)
+            mask |= _fill(polygons, geometry)
+            names.append(name)
+    if not mask.any():
+        raise Refusal(Code.CONTOUR_UNUSABLE, f"no voxel lies inside {roi!r}" if roi else "no voxel lies inside")
+    return Mask(mask, geometry, " + ".join(names))
+
+
+def threshold_mask(volume: SUVVolume, *, suv: float) -> Mask:
+    """Voxels whose SUV is above a threshold.
+
+    Parameters
+    ----------
+    volume : SUVVolume
+        The scan.
+    suv : float
+        The threshold; SUV 4.0 is the usual one for lymphoma (Barrington 2021, doi 10.2967/jnumed.119.238923).
+    """
+    return Mask(volume.array > suv, volume.geometry, f"SUV>{suv}")
+
+
+def relative_threshold_mask(volume: SUVVolume, *, fraction: float = 0.41) -> Mask:
+    """Voxels of at least a fraction of the scan's SUVmax.
+
+    Parameters
+    ----------
+    volume : SUVVolume
+        The scan, or the part of it that holds the lesion.
+    fraction : float
+        0.41 in the EANM guideline (Boellaard 2015, doi 10.1007/s00259-014-2961-x).
+    """
+    return Mask(volume.array >= fraction * volume.array.max(), volume.geometry, f"SUV>={fraction:.0%} of max")
+
+
+def _regions(dataset: pydicom.Dataset, roi: str | None) -> list[tuple[str, str, tuple[pydicom.Dataset, ...]]]:
+    """Name, frame of reference and contours of each region (DICOM PS3.3 C.8.8.5, C.8.8.6)."""
+    drawn = {
+        text(item, "ReferencedROINumber"): items(item, "ContourSequence")
+        for item in items(dataset, "ROIContourSequence")
+    }
+    regions = [
+        (text(item, "ROIName"), text(item, "ReferencedFrameOfReferenceUID"), drawn.get(text(item, "ROINumber"), ()))
+        for item in items(dataset, "StructureSetROISequence")
+    ]
+    if roi is None:
+        return regions
+    named = [region for region in regions if region[0] == roi]
+    if not named:
+        there = ", ".join(name for name, _, _ in regions) or "none"
+        raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no region {roi!r}; there are: {there}")
+    return named
+
+
+def _polygons(contours: Iterable[pydicom.Dataset]) -> list[FloatArray]:
+    """Closed polygons as points in LPS mm, shape (points, 3)."""
+    found = []
+    for contour in contours:
+        values = coordinates(contour, "ContourData")
+        whole = len(values) >= 9 and len(values) % 3 == 0 and np.isfinite(values).all()
+        if whole and text(contour, "ContourGeometricType") in _CLOSED:
+            found.append(values.reshape(-1, 3))
+    return found
+
+
+def _require_frame(name: str, frame: str, dataset: pydicom.Dataset, geometry: Geometry) -> None:
+    """The region must lie in the scan's frame of reference.
+
+    A region may name a frame that its own file does not declare (anonymisers do that); if the file declares
+    exactly one, this is the one it must mean.
+    """
+    declared = {text(item, "FrameOfReferenceUID") for item in items(dataset, "ReferencedFrameOfReferenceSequence")}
+    declared.discard("")
+    if frame not in declared and len(declared) == 1:
+        (frame,) = declared
+    if geometry.frame_of_reference and frame != geometry.frame_of_reference:
+        raise Refusal(Code.CONTOUR_UNUSABLE, f"region {name!r} lies in another frame of reference than the scan")
+
+
+def _fill(polygons: Iterable[FloatArray], geometry: Geometry) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(geometry.shape, dtype=np.bool_)
+    same_plane = _SAME_PLANE_MM / geometry.spacing_mm[0]
+    planes: list[tuple[float, npt.NDArray[np.bool_]]] = []
+    for depth, outline in sorted((_flatten(polygon, geometry) for polygon in polygons), key=lambda one: one[0]):
+        inside = polygon2mask(geometry.shape[1:], outline)
+        if planes and depth - planes[-1][0] <= same_plane:
+            inside ^= planes.pop()[1]
+        planes.append((depth, inside))
+    for depth, inside in planes:
+        if 0 <= round(depth) < geometry.shape[0]:
+            mask[round(depth)] |= inside
+    return mask
+
+
+def _flatten(polygon_mm: FloatArray, geometry: Geometry) -> tuple[float, FloatArray]:
+    """Slice index of a polygon, and its points as (row, column)."""
+    index = geometry.to_index(polygon_mm)
+    depth = float(index[:, 0].mean())
+    if np.abs(index[:, 0] - depth).max() > 0.5:
+        raise Refusal(Code.CONTOUR_UNUSABLE, "a contour is not parallel to the slices of the scan")
+    return depth, index[:, 1:]

@@ -1,0 +1,211 @@
+"""Metrics of a binary endpoint: discrimination, classification at 0.5, and distance of the probabilities.
+
+Each takes scores and outcomes and gives a :class:`~twobe3.evaluation.intervals.Statistic`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import norm, rankdata
+
+from twobe3.evaluation.intervals import LEVEL, Statistic
+from twobe3.evaluation.results import Curve
+from twobe3.outcome import BoolArray, FloatArray, Outcomes
+
+THRESHOLD = 0.5
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Numerator over denominator, NaN where the denominator is not positive."""
+    positive = denominator > 0
+    return np.where(positive, numerator / np.where(positive, denominator, 1.0), np.nan)
+
+
+def greater(first: FloatArray, second: FloatArray) -> FloatArray:
+    """For every pair, shape (len(first), len(second)): 1 where the first is larger, ½ where they tie, else 0."""
+    return np.heaviside(first[:, None] - second[None, :], 0.5)
+
+
+def auc(risk: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Area under the ROC curve: the share of pairs of a positive and a negative that the risk orders rightly.
+
+    The Mann–Whitney statistic; ties in risk count ½ (Hanley & McNeil, Radiology 143 (1982) 29–36).
+
+    Parameters
+    ----------
+    risk : ndarray, shape (n,)
+        Higher for the positive class.
+    outcomes : Outcomes
+        Of the same n patients, in the same order.
+    """
+    event = outcomes.event
+    wins = greater(risk[event], risk[~event])
+
+    def compute(counts: FloatArray) -> FloatArray:
+        positives, negatives = counts[:, event], counts[:, ~event]
+        return ratio(((positives @ wins) * negatives).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+
+    return Statistic(compute, "Mann–Whitney, ties in risk count ½")
+
+
+def average_precision(risk: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Average precision: the mean precision at each positive, tied risks being one threshold.
+
+    AP = Σ (Rₖ − Rₖ₋₁) Pₖ over the distinct risks from high to low, R recall and P precision; no interpolation.
+    Not estimable with one class only.
+    """
+    order = np.argsort(-risk, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(risk[order]) != 0, True))
+    event = outcomes.event[order]
+
+    def compute(counts: FloatArray) -> FloatArray:
+        counts = counts[:, order]
+        found = np.cumsum(counts * event, axis=1)[:, ends]
+        called = np.cumsum(counts, axis=1)[:, ends]
+        gained = np.diff(found, axis=1, prepend=0.0)
+        mean = ratio((gained * found / np.maximum(called, 1.0)).sum(axis=1), found[:, -1])
+        return np.where(called[:, -1] > found[:, -1], mean, np.nan)
+
+    return Statistic(compute, "average precision, tied risks are one threshold, no interpolation")
+
+
+def sensitivity(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Share of the positives whose probability is at least 0.5."""
+    return Statistic(
+        _share(probability >= THRESHOLD, outcomes.event), "positives with probability ≥ 0.5, of all positives"
+    )
+
+
+def specificity(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Share of the negatives whose probability is below 0.5."""
+    return Statistic(
+        _share(probability < THRESHOLD, ~outcomes.event), "negatives with probability < 0.5, of all negatives"
+    )
+
+
+def balanced_accuracy(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Mean of sensitivity and specificity at a probability of 0.5."""
+    parts = sensitivity(probability, outcomes), specificity(probability, outcomes)
+    return Statistic(
+        lambda counts: (parts[0].compute(counts) + parts[1].compute(counts)) / 2,
+        "mean of sensitivity and specificity at probability 0.5",
+    )
+
+
+def brier(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Mean squared distance of probability and outcome (Brier, Monthly Weather Review 78 (1950) 1–3)."""
+    return Statistic(weighted_mean((probability - outcomes.event) ** 2), "mean squared distance")
+
+
+def log_loss(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Mean negative log-likelihood in nats; probabilities are kept off 0 and 1 by the machine epsilon, 2.2e-16."""
+    epsilon = np.finfo(np.float64).eps
+    probability = np.clip(probability, epsilon, 1 - epsilon)
+    loss = -np.where(outcomes.event, np.log(probability), np.log1p(-probability))
+    return Statistic(weighted_mean(loss), "mean negative log-likelihood, nats")
+
+
+def weighted_mean(values: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    """From counts to the mean of the values."""
+    return lambda counts: ratio(counts @ values, counts.sum(axis=1))
+
+
+def delong(risks: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """AUCs of several risks of the same patients, and their covariance.
+
+    DeLong's nonparametric covariance (Biometrics 44 (1988) 837–845) by the ranks of Sun & Xu (IEEE Signal Processing
+    Letters 21 (2014) 1389–1393), O(n log n).
+
+    Parameters
+    ----------
+    risks : ndarray, shape (k, n)
+        A row for each model, or each repeat of one model.
+    event : ndarray of bool, shape (n,)
+        The positive class; at least two patients of each class.
+
+    Returns
+    -------
+    auc : ndarray, shape (k,)
+    covariance : ndarray, shape (k, k)
+
+    Raises
+    ------
+    ValueError
+        A class has fewer than two patients.
+    """
+    m, n = int(event.sum()), int((~event).sum())
+    if min(m, n) < 2:
+        raise ValueError(f"DeLong's covariance needs two patients of each class, got {m} and {n}")
+    overall = rankdata(risks, axis=1)
+    above_negatives = (overall[:, event] - rankdata(risks[:, event], axis=1)) / n
+    below_positives = 1 - (overall[:, ~event] - rankdata(risks[:, ~event], axis=1)) / m
+    covariance = np.atleast_2d(np.cov(above_negatives)) / m + np.atleast_2d(np.cov(below_positives)) / n
+    return above_negatives.mean(axis=1), covariance
+
+
+def delong_interval(
+    risks: FloatArray, event: BoolArray, contrast: FloatArray | None = None, level: float = LEVEL
+) -> tuple[float, float, float]:
+    """A linear combination of AUCs with DeLong's normal interval.
+
+    Parameters
+    ----------
+    risks : ndarray, shape (k, n)
+        A row for each model or repeat.
+    event : ndarray of bool, shape (n,)
+        The positive class.
+    contrast : ndarray, shape (k,), optional
+        Weights of the rows: ``[1, -1]`` is the paired difference of two models. The mean by default, which is the
+        AUC of one model over its repeats.
+    level : float
+        Level of the interval.
+
+    Returns
+    -------
+    estimate, low, high : float
+    """
+    areas, covariance = delong(risks, event)
+    weights = np.full(len(areas), 1 / len(areas)) if contrast is None else contrast
+    estimate = float(weights @ areas)
+    margin = float(norm.ppf((1 + level) / 2)) * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
+    return estimate, estimate - margin, estimate + margin
+
+
+def roc_curve(risks: FloatArray, present: BoolArray, event: BoolArray) -> Curve | None:
+    """The ROC curve, averaged vertically over repeats (Fawcett, Pattern Recognition Letters 27 (2006) 861–874, §9.1).
+
+    The area under it is the mean of the repeats' AUC, tied risks being joined by a slanted line.
+
+    Parameters
+    ----------
+    risks : ndarray, shape (repeats, n)
+    present : ndarray of bool, shape (repeats, n)
+        Whether the patient was predicted in the repeat.
+    event : ndarray of bool, shape (n,)
+
+    Returns
+    -------
+    Curve or None
+        x: 1 − specificity, y: sensitivity; None when a repeat has one class only.
+    """
+    vertices = []
+    for risk, there in zip(risks, present, strict=True):
+        positive, value = event[there], risk[there]
+        if positive.all() or not positive.any():
+            return None
+        order = np.argsort(-value, kind="stable")
+        ends = np.append(np.diff(value[order]) != 0, True)
+        vertices.append([np.append(0, np.cumsum(c[order])[ends] / c.sum()) for c in (~positive, positive)])
+    grid = np.unique(np.round(np.concatenate([x for x, _ in vertices]), 12))
+    # A step is vertical: take the curve just left and just right of it.
+    x = np.stack([grid - 1e-9, grid + 1e-9], axis=1).ravel()
+    y = np.mean([np.interp(x, fpr, tpr) for fpr, tpr in vertices], axis=0)
+    label = "ROC" if len(vertices) == 1 else f"ROC, mean of {len(vertices)} repeats"
+    return Curve("roc", np.repeat(grid, 2), y, None, None, label)
+
+
+def _share(called: BoolArray, among: BoolArray) -> Callable[[FloatArray], FloatArray]:
+    return lambda counts: ratio(counts @ (called & among).astype(float), counts @ among.astype(float))

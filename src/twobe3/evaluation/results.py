@@ -1,0 +1,196 @@
+"""What an evaluation says: metrics, curves, comparisons, and all of them as one JSON document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from twobe3.outcome import FloatArray, Kind
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure about one model.
+
+    Attributes
+    ----------
+    name : str
+        Name in the registry of metrics.
+    value, low, high : float or None
+        The mean over repeats and its 95 % interval; None where it cannot be estimated.
+    n, events : int
+        Patients judged, and how many of them have the event.
+    estimator : str
+        The estimator with its tie rule, how repeats were joined, how the interval was made.
+    failed_resamples : int
+        Bootstrap samples in which the metric could not be computed; 0 where ``value`` is None, since none is drawn.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    events: int
+    estimator: str
+    failed_resamples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A line to draw.
+
+    Attributes
+    ----------
+    name : str
+        ``"roc"``, ``"calibration"``, ``"kaplan_meier_low"`` or ``"kaplan_meier_high"``.
+    x, y : ndarray of float64, shape (points,)
+        The vertices.
+    low, high : ndarray of float64, shape (points,), or None
+        Pointwise 95 % limits; NaN at a point that has none.
+    label : str
+        What the line is, for a legend.
+    """
+
+    name: str
+    x: FloatArray
+    y: FloatArray
+    low: FloatArray | None
+    high: FloatArray | None
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How good one model's prediction of one endpoint is.
+
+    Attributes
+    ----------
+    endpoint : str
+        Name of the endpoint whose outcomes judged the model.
+    kind : {"binary", "time-to-event", "continuous"}
+        Kind of the endpoint.
+    model : str
+        Name of the model.
+    n, events : int
+        Patients with a prediction and an outcome, and how many of them have the event.
+    missing : int
+        Patients with an outcome and no prediction; they are in no figure.
+    repeats : int
+        Repeats of the cross-validation; a metric is the mean over them.
+    metrics : tuple of Metric
+        The primary metric first.
+    curves : tuple of Curve
+        Curves of the kind of endpoint.
+    """
+
+    endpoint: str
+    kind: Kind
+    model: str
+    n: int
+    events: int
+    missing: int
+    repeats: int
+    metrics: tuple[Metric, ...]
+    curves: tuple[Curve, ...]
+
+    def metric(self, name: str) -> Metric:
+        """The metric of this name.
+
+        Raises
+        ------
+        KeyError
+            The evaluation has no such metric.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the patients that both predicted.
+
+    Attributes
+    ----------
+    endpoint, metric : str
+        What was compared.
+    model_a, model_b : str
+        The models.
+    n : int
+        Patients that both predicted.
+    difference, low, high : float or None
+        Metric of ``model_a`` minus metric of ``model_b``, and its 95 % interval.
+    p, p_holm : float or None
+        Two-sided p-value, and the same adjusted for all comparisons made together.
+    estimator : str
+        How difference, interval and p were made.
+    """
+
+    endpoint: str
+    metric: str
+    model_a: str
+    model_b: str
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    estimator: str
+
+
+def to_json(evaluations: Iterable[Evaluation], comparisons: Iterable[Comparison] = ()) -> dict[str, Any]:
+    """Everything as one JSON document, which never holds NaN: what cannot be estimated is None.
+
+    Returns
+    -------
+    dict
+        ``{"models": [{"endpoint", "kind", "model", "n", "events", "missing", "repeats", "metrics": [...],
+        "curves": [...]}], "comparisons": [...]}``, with the fields of :class:`Metric`, :class:`Curve` and
+        :class:`Comparison`.
+    """
+    return {
+        "models": [_evaluation(evaluation) for evaluation in evaluations],
+        "comparisons": [_finite(asdict(comparison)) for comparison in comparisons],
+    }
+
+
+def none_if_nan(value: float) -> float | None:
+    """The number as a plain float; None if it is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "endpoint": evaluation.endpoint,
+        "kind": evaluation.kind,
+        "model": evaluation.model,
+        "n": evaluation.n,
+        "events": evaluation.events,
+        "missing": evaluation.missing,
+        "repeats": evaluation.repeats,
+        "metrics": [_finite(asdict(metric)) for metric in evaluation.metrics],
+        "curves": [
+            {
+                "name": curve.name,
+                "label": curve.label,
+                "x": _numbers(curve.x),
+                "y": _numbers(curve.y),
+                "low": _numbers(curve.low),
+                "high": _numbers(curve.high),
+            }
+            for curve in evaluation.curves
+        ],
+    }
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: none_if_nan(value) if isinstance(value, float) else value for key, value in fields.items()}
+
+
+def _numbers(values: FloatArray | Sequence[float] | None) -> list[float | None] | None:
+    return None if values is None else [none_if_nan(value) for value in values]

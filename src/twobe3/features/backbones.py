@@ -1,0 +1,328 @@
+"""The 2D networks: pre-trained elsewhere, frozen here, and asked for the maps of one of their layers.
+
+One row a network in :data:`ROWS`; any other name is looked up in timm. Layers are numbered from 0, the stem, at
+strides 2, 4, 8, 16 and 32 in the networks of the table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from monai.networks.nets.resnet import ResNet
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from twobe3.artefact import digest
+from twobe3.errors import Code, ToolError, UsageError
+from twobe3.features._torchvision import import_timm
+
+State = dict[str, torch.Tensor]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SYMMETRIC = (0.5, 0.5, 0.5)  # mean and standard deviation that take [0, 1] to [-1, 1]
+HUB_PREFIX = "hf:"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One 2D network that can be named in a study file.
+
+    Attributes
+    ----------
+    description : str
+        One line for ``twobe3 list backbones``.
+    build : callable
+        Makes the network that a state dictionary fits.
+    pretrained : str
+        What ``weights = "pretrained"`` means: a file of the package, or ``hf:owner/repository``; empty if nothing.
+    mean, std : tuple of float
+        The input normalisation that the weights were trained with, for pictures in [0, 1].
+    """
+
+    description: str
+    build: Callable[[State], nn.Module]
+    pretrained: str
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A frozen 2D network with its weights.
+
+    Attributes
+    ----------
+    name, weights : str
+        As they were asked for.
+    weights_digest : str
+        Digest of every parameter and buffer, part of the cache key.
+    network : torch.nn.Module
+        In evaluation mode.
+    mean, std : tuple of float
+        Input normalisation.
+    """
+
+    name: str
+    weights: str
+    weights_digest: str
+    network: nn.Module = field(repr=False)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
+        """Feature maps of a layer.
+
+        Parameters
+        ----------
+        pictures : Tensor, shape (n, 3, height, width)
+            Between 0 and 1.
+        layer : int
+            0 is the stem.
+
+        Returns
+        -------
+        Tensor, shape (n, channels, height / stride, width / stride)
+
+        Raises
+        ------
+        UsageError
+            ``LAYER_OUT_OF_RANGE``.
+        """
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        with torch.inference_mode():
+            return _intermediate(self.network, (pictures - mean) / std, layer, self.name)
+
+
+def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
+    """A 2D network with weights, ready to extract.
+
+    Parameters
+    ----------
+    name : str
+        A row of :data:`ROWS`, or any model of timm (extra ``[timm]``).
+    weights : str
+        ``"pretrained"``; a local ``.safetensors`` file; ``"hf:owner/repository"``; or ``"random"``.
+        Random weights are never a fallback: they are had by this name alone.
+
+    Raises
+    ------
+    UsageError
+        ``UNKNOWN_NAME`` with the nearest names; ``WEIGHTS_MISMATCH`` with the keys that do not fit;
+        ``WEIGHTS_MISSING`` when the file is not there.
+    ToolError
+        ``WEIGHTS_MISSING`` when the hub cannot be reached; ``EXTRA_MISSING`` without timm.
+    """
+    row = ROWS.get(name) or _timm_row(name)
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return _frozen(name, weights, row.build({}), row.mean, row.std)
+    state, notes = _read_weights(name, row, weights)
+    mean = tuple(json.loads(notes["mean"])) if "mean" in notes else row.mean
+    std = tuple(json.loads(notes["std"])) if "std" in notes else row.std
+    return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
+
+
+def backbone_from_state(
+    name: str, state: State, *, mean: tuple[float, ...], std: tuple[float, ...], weights: str
+) -> Backbone:
+    """A 2D network with these parameters, for instance out of a model file.
+
+    Raises
+    ------
+    UsageError
+        ``WEIGHTS_MISMATCH`` with the keys that do not fit; ``UNKNOWN_NAME``.
+    """
+    row = ROWS.get(name) or _timm_row(name)
+    network = row.build(state)
+    _load_strictly(network, state, name)
+    return _frozen(name, weights, network, mean, std)
+
+
+def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
+    network.eval().requires_grad_(False)
+    return Backbone(name, weights, _digest_of(network), network, mean, std)
+
+
+def _intermediate(network: nn.Module, x: torch.Tensor, layer: int, name: str) -> torch.Tensor:
+    if isinstance(network, ResNet):
+        x = network.act(network.bn1(network.conv1(x)))
+        stages = [network.maxpool, network.layer1, network.layer2, network.layer3, network.layer4]
+        _check_layer(layer, len(stages), name)
+        if layer == 0:
+            return x
+        for stage in stages[: layer + 1]:
+            x = stage(x)
+        return x
+    info: Any = network.feature_info
+    _check_layer(layer, len(info), name)
+    (maps,) = network.forward_intermediates(x, indices=[layer], intermediates_only=True)  # type: ignore[operator]
+    return torch.as_tensor(maps)
+
+
+def _check_layer(layer: int, n_layers: int, name: str) -> None:
+    if not 0 <= layer < n_layers:
+        raise UsageError(Code.LAYER_OUT_OF_RANGE, f"{name} has the layers 0 to {n_layers - 1}, not {layer}")
+
+
+def _read_weights(name: str, row: Row, weights: str) -> tuple[State, Mapping[str, str]]:
+    source = row.pretrained if weights == "pretrained" else weights
+    if not source:
+        raise UsageError(Code.WEIGHTS_MISSING, f"backbone {name!r} has no pre-trained weights of its own")
+    if source.startswith(HUB_PREFIX):
+        return _read_file(_from_hub(source.removeprefix(HUB_PREFIX)), name)
+    if weights == "pretrained":
+        with as_file(files("twobe3.features") / "data" / source) as packaged:
+            return _read_file(packaged, name)
+    return _read_file(Path(source), name)
+
+
+def _read_file(path: Path, name: str) -> tuple[State, Mapping[str, str]]:
+    if not path.is_file():
+        raise UsageError(Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of backbone {name!r} does not exist")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            notes: Mapping[str, str] = opened.metadata() or {}
+        state = load_file(path)
+    except SafetensorError as error:
+        raise UsageError(Code.WEIGHTS_MISMATCH, f"{path.name!r} is not a safetensors file: {error}") from None
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, notes
+
+
+def _from_hub(repository: str) -> Path:
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ToolError(
+            Code.WEIGHTS_MISSING,
+            f"the weights {repository!r} could not be fetched from the Hugging Face hub ({type(error).__name__})",
+            remedy="connect once, or give `weights` a local .safetensors file",
+        ) from None
+
+
+def _load_strictly(network: nn.Module, state: State, name: str) -> None:
+    wanted = network.state_dict()
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
+    absent = sorted(wanted.keys() - state.keys() - counters)
+    surplus = sorted(state.keys() - wanted.keys())
+    misshapen = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
+    if absent or surplus or misshapen:
+        kinds = {"missing": absent, "unexpected": surplus, "of another shape": misshapen}
+        told = "; ".join(
+            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            for kind, keys in kinds.items()
+            if keys
+        )
+        raise UsageError(Code.WEIGHTS_MISMATCH, f"the weights do not fit backbone {name!r}: {told}")
+    network.load_state_dict({**{key: wanted[key] for key in counters}, **state})
+
+
+def _digest_of(network: nn.Module) -> str:
+    parts: list[bytes | str] = []
+    for key, value in sorted(network.state_dict().items()):
+        parts += [key, str(tuple(value.shape)), value.contiguous().numpy().tobytes()]
+    return digest(parts)
+
+
+def _resnet(
+    layers: tuple[int, ...], widths: tuple[int, ...] = (64, 128, 256, 512), block: str = "basic"
+) -> Callable[[State], nn.Module]:
+    def build(state: State) -> nn.Module:
+        classes = state["fc.weight"].shape[0] if "fc.weight" in state else None
+        # With MONAI's own defaults (stride 1 in the stem, biases in the shortcuts) ImageNet weights load into
+        # another network without a word; these two settings make it the one that they were trained in.
+        network: nn.Module = ResNet(
+            block=block,
+            layers=list(layers),
+            block_inplanes=list(widths),
+            spatial_dims=2,
+            conv1_t_stride=2,
+            bias_downsample=False,
+            num_classes=classes or 1,
+            feed_forward=classes is not None or not state,
+        )
+        return network
+
+    return build
+
+
+def _timm(name: str, **arguments: Any) -> Callable[[State], nn.Module]:
+    def build(state: State) -> nn.Module:
+        timm = _require_timm()
+        classifier = timm.get_pretrained_cfg_value(name, "classifier") or "classifier"
+        head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
+        classes = 0 if head is None else head.shape[0]
+        network: nn.Module = timm.create_model(name, num_classes=classes, **arguments)
+        return network
+
+    return build
+
+
+def _timm_row(name: str) -> Row:
+    timm = _require_timm(name)
+    known = timm.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, [*ROWS, *known], n=3, cutoff=0.5)
+        raise UsageError(
+            Code.UNKNOWN_NAME, f"there is no backbone {name!r}; the nearest are {', '.join(near) or ', '.join(ROWS)}"
+        )
+    configuration = timm.get_pretrained_cfg(name).to_dict()
+    hub = configuration.get("hf_hub_id")
+    return Row(
+        f"timm {name}",
+        _timm(name),
+        f"{HUB_PREFIX}{hub}" if hub else "",
+        tuple(configuration.get("mean", IMAGENET_MEAN)),
+        tuple(configuration.get("std", IMAGENET_STD)),
+    )
+
+
+def _require_timm(name: str = "") -> Any:
+    try:
+        return import_timm()
+    except ImportError:
+        near = difflib.get_close_matches(name, ROWS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ToolError(
+            Code.EXTRA_MISSING,
+            f"backbone {name!r} is not one of {', '.join(ROWS)}{hint}; others come from timm, which is not installed",
+            remedy="pip install 'twobe3[timm]'",
+        ) from None
+
+
+ROWS: dict[str, Row] = {
+    "resnet18": Row(
+        "MONAI ResNet-18, ImageNet weights from the hub", _resnet((2, 2, 2, 2)), "hf:timm/resnet18.a1_in1k"
+    ),
+    "resnet34": Row(
+        "MONAI ResNet-34, ImageNet weights from the hub", _resnet((3, 4, 6, 3)), "hf:timm/resnet34.a1_in1k"
+    ),
+    "resnet50": Row(
+        "MONAI ResNet-50, ImageNet weights from the hub",
+        _resnet((3, 4, 6, 3), block="bottleneck"),
+        "hf:timm/resnet50.a1_in1k",
+    ),
+    "phantom-resnet10": Row(
+        "a ResNet-10 of a quarter the width, trained by this project on slices of its own phantoms; in the package",
+        _resnet((1, 1, 1, 1), (16, 32, 64, 128)),
+        "phantom_resnet10.safetensors",
+        SYMMETRIC,
+        SYMMETRIC,
+    ),
+    "mobilenetv2_100.tf": Row(
+        "timm MobileNetV2 as TensorFlow pads it, for weights converted from there; give a local file",
+        _timm("mobilenetv2_100", pad_type="same"),
+        "",
+        SYMMETRIC,
+        SYMMETRIC,
+    ),
+}

@@ -1,0 +1,119 @@
+"""Feature maps of a scan: every slice of every plane through the frozen 2D network, stacked again into a volume."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from twobe3.artefact import digest
+from twobe3.cohort import Cohort, Study
+from twobe3.features.backbones import Backbone
+from twobe3.features.slices import Plane, SliceSpec, cut, windowed
+from twobe3.progress import track
+from twobe3.store import ArrayStore
+
+# Bump when the maps change for the same volume, slices and weights: it is part of every cache key.
+EXTRACTOR_VERSION = "1"
+BATCH = 32
+log = logging.getLogger("twobe3")
+
+
+class FeatureStore(ArrayStore):
+    """Feature maps that were computed once; give every model the same one.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Where they are kept; in memory without one.
+    """
+
+
+@dataclass(frozen=True)
+class MapExtractor:
+    """Feature maps by scan and plane, computed where the store lacks them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The frozen 2D network.
+    layer : int
+        Which of its layers.
+    planes : tuple of {"axial", "coronal", "sagittal"}
+        Cutting planes; each gives maps of its own.
+    slices : SliceSpec
+        SUV windows and picture size.
+    store : FeatureStore
+        Where maps are kept.
+    """
+
+    backbone: Backbone
+    layer: int
+    planes: tuple[Plane, ...] = ("axial",)
+    slices: SliceSpec = field(default_factory=SliceSpec)
+    store: FeatureStore = field(default_factory=FeatureStore)
+
+    def key(self, cohort: Cohort, study: Study, plane: Plane) -> str:
+        """Digest of everything that the maps depend on."""
+        return digest(
+            [
+                f"maps-{EXTRACTOR_VERSION}",
+                cohort.volume_key(study),
+                plane,
+                str(self.slices),
+                self.backbone.name,
+                self.backbone.weights_digest,
+                str((self.backbone.mean, self.backbone.std)),
+                str(self.layer),
+            ]
+        )
+
+    def of_study(self, cohort: Cohort, study: Study) -> dict[Plane, npt.NDArray[np.float16]]:
+        """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
+        maps: dict[Plane, npt.NDArray[np.float16]] = {}
+        for plane in self.planes:
+            arrays = self.store.get_or_compute(
+                self.key(cohort, study, plane),
+                lambda plane=plane: {"maps": self._compute(cohort.volume(study), plane)},  # type: ignore[misc]
+                metadata={"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)},
+            )
+            maps[plane] = np.asarray(arrays["maps"], dtype=np.float16)
+        return maps
+
+    def fill(self, cohort: Cohort) -> None:
+        """Compute what the store lacks, under a progress bar, and say in the log how much that was."""
+        computed, reused = self.store.computed, self.store.reused
+        for study in track(cohort.studies, f"features of {self.backbone.name}"):
+            self.of_study(cohort, study)
+        log.info(
+            "features of %s, layer %d, %s: %d computed, %d found in the cache",
+            self.backbone.name,
+            self.layer,
+            "+".join(self.planes),
+            self.store.computed - computed,
+            self.store.reused - reused,
+        )
+
+    def _compute(self, volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float16]:
+        slices = cut(volume, plane)
+        filled = slices.any(axis=(1, 2))
+        # Slices of nothing but padding all have the same maps: compute them once, as picture 0.
+        pictures = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
+        parts = [self._maps_of(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+        maps = torch.cat(parts).numpy()
+        position = np.zeros(len(slices), dtype=np.int64)
+        position[filled] = np.arange(1, len(pictures))
+        return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
+
+    def _maps_of(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
+        channels = torch.from_numpy(windowed(slices, self.slices.windows_suv))
+        if channels.shape[1] == 1:
+            channels = channels.expand(-1, 3, -1, -1)
+        size = (self.slices.size, self.slices.size)
+        pictures = functional.interpolate(channels, size, mode="bilinear", antialias=True)
+        maps = self.backbone.maps(pictures.contiguous(memory_format=torch.channels_last), self.layer)
+        return maps.half().contiguous()

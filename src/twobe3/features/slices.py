@@ -1,0 +1,78 @@
+"""From an SUV volume to the pictures that a 2D network sees: planes, and SUV windows as colour channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Plane = Literal["axial", "coronal", "sagittal"]
+
+# The axis of (slices, rows, columns) along which each plane's slices follow each other.
+AXIS: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
+
+# The axis of a plane's slices (…, n, height, width) that runs from the patient's right to the left.
+LEFT_RIGHT_AXIS: dict[Plane, int] = {"axial": -1, "coronal": -1, "sagittal": -3}
+
+
+@dataclass(frozen=True)
+class SliceSpec:
+    """How slices are cut and shown to the 2D network.
+
+    Parameters
+    ----------
+    windows_suv : tuple of float
+        Upper ends of the SUV windows; each window is one channel, 0 to this SUV mapped to 0 to 1. A physical
+        window keeps an SUV of 10 the same grey in every patient, which scaling each image by itself would not.
+    size : int
+        Rows and columns of the picture that the network sees; slices are resized to it bilinearly.
+    """
+
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    size: int = 128
+
+    def __post_init__(self) -> None:
+        if not self.windows_suv or min(self.windows_suv) <= 0:
+            raise ValueError(f"every SUV window must end above 0, got {self.windows_suv}")
+        if self.size < 16:
+            raise ValueError(f"slices of {self.size} pixels are too small for a 2D network; at least 16")
+
+
+def cut(volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float32]:
+    """The slices of one plane.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (slices, rows, columns)
+        SUV, head last, as :func:`twobe3.resample.resample` gives it.
+    plane : {"axial", "coronal", "sagittal"}
+        The cutting plane.
+
+    Returns
+    -------
+    ndarray, shape (n, height, width)
+        Axial: from feet to head, the patient's back at the bottom. Coronal (from front to back) and sagittal
+        (from right to left): the head at the top.
+    """
+    slices = np.moveaxis(volume, AXIS[plane], 0)
+    return slices if plane == "axial" else slices[:, ::-1]
+
+
+def windowed(slices: npt.NDArray[np.float32], windows_suv: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """SUV windows as channels.
+
+    Parameters
+    ----------
+    slices : ndarray, shape (n, height, width)
+        SUV.
+    windows_suv : tuple of float
+        Upper ends of the windows.
+
+    Returns
+    -------
+    ndarray, shape (n, channels, height, width)
+        Between 0 and 1.
+    """
+    return np.stack([np.clip(slices / upper, 0.0, 1.0) for upper in windows_suv], axis=1)

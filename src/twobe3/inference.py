@@ -1,0 +1,121 @@
+"""A fitted model on new scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twobe3.cohort import Cohort, DicomScan, Study
+from twobe3.dicom.facts import Policy
+from twobe3.dicom.series import choose_series, find_series, require_pet
+from twobe3.errors import Exclusion, Refusal
+from twobe3.features.maps import FeatureStore
+from twobe3.models.base import load_model
+from twobe3.outcome import Prediction
+from twobe3.resample import VolumeSpec
+
+
+@dataclass(frozen=True)
+class ScanPrediction:
+    """What a model says of one series: a risk, or why it says nothing.
+
+    Attributes
+    ----------
+    patient, series_uid : str
+        Pseudonymous ids.
+    endpoint : str
+        What is predicted.
+    risk, probability : float or None
+        None where the series could not be used, or the model gives no probability.
+    code, reason : str or None
+        Why there is no prediction.
+    """
+
+    patient: str
+    series_uid: str
+    endpoint: str
+    risk: float | None = None
+    probability: float | None = None
+    code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one model.
+
+    Attributes
+    ----------
+    model : str
+        Its name.
+    predictions : tuple of ScanPrediction
+        One for each series found.
+    """
+
+    model: str
+    predictions: tuple[ScanPrediction, ...]
+
+    @property
+    def usable(self) -> int:
+        """Series with a prediction."""
+        return sum(prediction.risk is not None for prediction in self.predictions)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``twobe3 predict --json``."""
+        return {"model": self.model, "predictions": [vars(prediction) for prediction in self.predictions]}
+
+
+def predict(
+    model_path: Path | str,
+    paths: Sequence[Path | str],
+    *,
+    policy: Policy = "lenient",
+    store: FeatureStore | None = None,
+) -> Predictions:
+    """Predict the patients whose DICOM lies under some paths; one scan a patient.
+
+    Parameters
+    ----------
+    model_path : path
+        A model file, or a folder that holds ``model.safetensors``.
+    paths : sequence of path
+        Files or folders of DICOM.
+    policy : {"lenient", "strict"}
+        For the SUV rules.
+    store : FeatureStore, optional
+        Where features are kept; in memory by default.
+
+    Raises
+    ------
+    NothingUsable
+        ``NO_PET``.
+    UsageError
+        ``MODEL_INVALID``.
+    """
+    model = load_model(model_path, store=store)
+    assert model.endpoint_ is not None
+    endpoint, spec = model.endpoint_.name, model.spec_ or VolumeSpec()
+    found = find_series([Path(path) for path in paths], progress=True)
+    require_pet(found)
+    chosen, losers = choose_series(found.series)
+    results = [_refused(exclusion, endpoint) for exclusion in (*found.exclusions, *losers)]
+    for series in chosen:
+        study = Study(series.patient_id, DicomScan(series, policy), covariates=series.covariates)
+        try:
+            prediction = model.predict(Cohort((study,), spec=spec))
+        except Refusal as refusal:
+            results.append(_refused(Exclusion.of(refusal, patient=series.patient, series=series.series), endpoint))
+            continue
+        results.append(_made(prediction, series.patient, series.series))
+    return Predictions(model.name, tuple(results))
+
+
+def _made(prediction: Prediction, patient: str, series: str) -> ScanPrediction:
+    probability = None if prediction.probability is None else float(prediction.probability[0])
+    return ScanPrediction(patient, series, prediction.endpoint, float(prediction.risk[0]), probability)
+
+
+def _refused(exclusion: Exclusion, endpoint: str) -> ScanPrediction:
+    return ScanPrediction(exclusion.patient, exclusion.series, endpoint, code=exclusion.code, reason=exclusion.reason)

@@ -1,0 +1,225 @@
+"""From a folder of DICOM and a clinical table to a cohort; everything found is used or listed with its reason."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from twobe3.artefact import digest
+from twobe3.cohort import Cohort, DicomScan, Study
+from twobe3.dicom.facts import Policy
+from twobe3.dicom.series import PETSeries, choose_series, find_series, require_pet
+from twobe3.errors import Code, Exclusion, NothingUsable, Refusal, UsageError
+from twobe3.outcome import Endpoint, Outcomes, Table, is_missing, require_both_classes, require_columns
+from twobe3.progress import track
+from twobe3.pseudonym import pseudonym
+from twobe3.resample import VolumeSpec, resample, uptake_outside
+from twobe3.store import ArrayStore
+
+# Uptake cut off by the field of view is worth a word from this share of the voxels above SUV 1 on.
+NOTABLE_LOSS = 0.02
+log = logging.getLogger("twobe3")
+
+
+def read_table(path: Path, *, patient: str = "patient_id") -> Table:
+    """Read a clinical table: comma-, semicolon- or tab-separated text with one header line, one row a patient.
+
+    Parameters
+    ----------
+    path : Path
+        The file; UTF-8, with or without a byte-order mark.
+    patient : str
+        The column that holds the patient id.
+
+    Raises
+    ------
+    UsageError
+        ``TABLE_UNREADABLE``, ``COLUMN_MISSING``, ``PATIENT_TWICE``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(Code.TABLE_UNREADABLE, f"{path.name}: {error.__class__.__name__}") from None
+    lines = text.splitlines()
+    if len(lines) < 2:
+        raise UsageError(Code.TABLE_UNREADABLE, f"{path.name} has no row below its header")
+    separator = max(",;\t", key=lines[0].count)
+    reader = csv.DictReader(lines, delimiter=separator, restkey="", restval="")
+    rows = [{(key or "").strip(): value for key, value in row.items()} for row in reader]
+    require_columns({"": rows[0]}, [patient])
+    table: dict[str, dict[str, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        key = row[patient].strip()
+        if not key:
+            raise UsageError(Code.TABLE_UNREADABLE, f"{path.name}: line {number} has no {patient!r}")
+        if key in table:
+            raise UsageError(Code.PATIENT_TWICE, f"{path.name}: {patient} {key!r} stands again in line {number}")
+        table[key] = row
+    return table
+
+
+def read_cohort(
+    images: Path | str | Sequence[Path],
+    *,
+    clinical: Path | str,
+    endpoints: Sequence[Endpoint],
+    patient: str = "patient_id",
+    centre: str | None = None,
+    spec: VolumeSpec | None = None,
+    volumes: Path | None = None,
+    policy: Policy = "lenient",
+) -> Cohort:
+    """Read a cohort: one scan a patient, converted to SUV and brought onto one grid.
+
+    Parameters
+    ----------
+    images : path or sequence of paths
+        Folders of DICOM, searched at any depth. ``PatientID`` is matched with the table's patient column.
+    clinical : path
+        The clinical table, see :func:`read_table`.
+    endpoints : sequence of Endpoint
+        What is to be predicted.
+    patient, centre : str
+        Columns of the table: the patient's id, and where the patient was scanned.
+    spec : VolumeSpec, optional
+        The grid; 4 mm and 1024 × 512 × 512 mm by default.
+    volumes : Path, optional
+        Folder for the resampled volumes; kept in memory without one.
+    policy : {"lenient", "strict"}
+        For the SUV rules.
+
+    Raises
+    ------
+    NothingUsable
+        ``NO_PET``, or every series was excluded.
+    UsageError
+        The table or an endpoint is wrong, or no scanned patient is in the table.
+    """
+    roots = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
+    table = read_table(Path(clinical), patient=patient)
+    require_columns(table, [centre] if centre else [])
+    outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
+    found = find_series(roots, progress=True)
+    require_pet(found)
+    chosen, losers = choose_series(found.series)
+    studies, strangers = _join(chosen, table, centre, policy)
+    cohort = Cohort(studies, spec=spec or VolumeSpec(), volumes=ArrayStore(volumes), found=found.n_series)
+    cohort, refused = _converted(cohort)
+    missing = _not_scanned(table, [series.patient_id for series in found.series])
+    cohort = replace(cohort, exclusions=(*found.exclusions, *losers, *strangers, *refused, *missing))
+    for exclusion in cohort.exclusions:
+        log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
+    if not len(cohort):
+        raise NothingUsable(Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_by_code(cohort)}")
+    return replace(cohort, endpoints=tuple(_restricted(outcome, cohort) for outcome in outcomes))
+
+
+def cohort_document(cohort: Cohort) -> dict[str, Any]:
+    """What ``cohort.json`` holds: pseudonyms only."""
+    return {
+        "digest": digest([cohort.volume_key(study) for study in cohort.studies]),
+        "found": cohort.found,
+        "used": len(cohort),
+        "excluded": sum(bool(exclusion.series) for exclusion in cohort.exclusions),
+        "volume_spec": asdict(cohort.spec),
+        "endpoints": [
+            {
+                "name": outcomes.endpoint.name,
+                "kind": outcomes.endpoint.kind,
+                "unit": getattr(outcomes.endpoint, "unit", ""),
+                "n": len(outcomes),
+                "events": outcomes.n_events,
+            }
+            for outcomes in cohort.endpoints
+        ],
+        "studies": [
+            {
+                "patient": study.patient,
+                "centre": study.centre,
+                "digest": study.scan.digest,
+                "volume": f"{cohort.volume_key(study)}.safetensors",
+                "covariates": dict(study.covariates),
+                **study.description,
+            }
+            for study in cohort.studies
+        ],
+        "exclusions": [asdict(exclusion) for exclusion in cohort.exclusions],
+        "warnings": list(cohort.warnings),
+    }
+
+
+def _join(
+    chosen: Iterable[PETSeries], table: Table, centre: str | None, policy: Policy
+) -> tuple[tuple[Study, ...], list[Exclusion]]:
+    studies, strangers = [], []
+    for series in chosen:
+        row = table.get(series.patient_id.strip())
+        if row is None:
+            error = UsageError(Code.PATIENT_NOT_IN_TABLE, "the clinical table has no row for this patient")
+            strangers.append(Exclusion.of(error, patient=series.patient, series=series.series))
+            continue
+        studies.append(
+            Study(
+                series.patient_id.strip(),
+                DicomScan(series, policy),
+                "" if centre is None or is_missing(row[centre]) else row[centre].strip(),
+                series.covariates,
+                {
+                    "series": series.series,
+                    "manufacturer": series.manufacturer,
+                    "model": series.model,
+                    "tracer": series.tracer,
+                    "slices": series.slices,
+                    "contour": bool(series.contours),
+                },
+            )
+        )
+    if strangers and not studies:
+        raise UsageError(
+            Code.NO_PATIENT_MATCHES, f"{len(strangers)} patients were scanned, {len(table)} are in the clinical table"
+        )
+    return tuple(sorted(studies, key=lambda study: study.patient_id)), strangers
+
+
+def _converted(cohort: Cohort) -> tuple[Cohort, list[Exclusion]]:
+    """Convert every scan; those that cannot be are left out with their reason."""
+    studies, refused, warnings = [], [], []
+    for study in track(cohort.studies, "scans to SUV"):
+        try:
+            volume = study.scan.suv()
+        except Refusal as refusal:
+            refused.append(Exclusion.of(refusal, patient=study.patient, series=study.description["series"]))
+            continue
+        cohort.volumes.get_or_compute(
+            cohort.volume_key(study),
+            lambda volume=volume: {"suv": resample(volume, cohort.spec).array},  # type: ignore[misc]
+            metadata=cohort.notes(),
+        )
+        lost = uptake_outside(volume, cohort.spec)
+        if lost > NOTABLE_LOSS:
+            warnings.append(f"{study.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
+        facts = {"spacing_mm": volume.geometry.spacing_mm, "calibration": asdict(volume.calibration)}
+        studies.append(replace(study, description={**study.description, **facts}))
+    return replace(cohort, studies=tuple(studies), warnings=tuple(warnings)), refused
+
+
+def _not_scanned(table: Table, scanned: Iterable[str]) -> list[Exclusion]:
+    there = {patient.strip() for patient in scanned}
+    error = UsageError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
+    return [Exclusion.of(error, patient=pseudonym("patient", key)) for key in table if key not in there]
+
+
+def _restricted(outcomes: Outcomes, cohort: Cohort) -> Outcomes:
+    there = set(cohort.patients)
+    restricted = outcomes.of([patient for patient in outcomes.patients if patient in there])
+    require_both_classes(restricted)
+    return restricted
+
+
+def _by_code(cohort: Cohort) -> str:
+    codes = [exclusion.code for exclusion in cohort.exclusions if exclusion.series]
+    return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes)))

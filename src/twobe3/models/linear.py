@@ -1,0 +1,147 @@
+"""Ridge regression for every endpoint kind, its penalty chosen inside the training patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize
+from sklearn.model_selection import KFold, StratifiedKFold
+
+from twobe3.models.losses import outcome_loss
+from twobe3.outcome import Kind, Outcomes
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeModel:
+    """A fitted linear risk: ``(x − mean) / scale · weights + bias``.
+
+    Attributes
+    ----------
+    mean, scale, weights : ndarray, shape (p,)
+        Standardisation and coefficients.
+    bias : float
+        0 for time-to-event, whose risks have no origin.
+    penalty : float
+        The one it was fitted with.
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    weights: FloatArray
+    bias: float
+    penalty: float
+
+    def risk(self, x: FloatArray) -> FloatArray:
+        """Risk of each row of ``x``, shape (n, p)."""
+        return np.asarray((x - self.mean) / self.scale @ self.weights + self.bias)
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The fields as arrays, for a model file."""
+        return {item.name: np.atleast_1d(np.asarray(getattr(self, item.name), np.float64)) for item in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> RidgeModel:
+        """The model that :meth:`arrays` described."""
+        return cls(arrays["mean"], arrays["scale"], arrays["weights"], arrays["bias"].item(), arrays["penalty"].item())
+
+
+def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float) -> RidgeModel:
+    """Minimise the summed loss plus ``penalty / 2`` times the squared length of the standardised weights.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Any number of columns: the fit runs in the at most n dimensions that the rows span, which gives the same
+        minimum (Hastie & Tibshirani, Biostatistics 2004;5:329).
+    outcomes : Outcomes
+        Of the same n patients.
+    penalty : float
+        Positive. Losses are sums over patients (time-to-event: over events).
+    """
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    standard = (x - mean) / scale
+    left, singular, right = np.linalg.svd(standard, full_matrices=False)
+    coordinates = left * singular
+    weights, bias = _minimum(coordinates, outcomes, penalty)
+    return RidgeModel(mean, scale, right.T @ weights, bias, penalty)
+
+
+def choose_penalty(
+    x: FloatArray, outcomes: Outcomes, penalties: tuple[float, ...], *, inner_folds: int, seed: int
+) -> float:
+    """The penalty with the smallest summed loss on held-out patients of an inner cross-validation.
+
+    For time-to-event the held-out loss is that of all patients less that of the training part under the same
+    weights (Verweij & van Houwelingen, Stat Med 1993;12:2305). Ties go to the larger penalty.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Training patients only.
+    outcomes : Outcomes
+        Of the same patients.
+    penalties : tuple of float
+        Candidates.
+    inner_folds : int
+        Lowered where the rarer class has fewer patients.
+    seed : int
+        Of the split.
+    """
+    kind = outcomes.endpoint.kind
+    rarer = min(outcomes.n_events, len(outcomes) - outcomes.n_events) if kind == "binary" else outcomes.n_events
+    folds = max(2, min(inner_folds, rarer))
+    splitter = (KFold if kind == "continuous" else StratifiedKFold)(folds, shuffle=True, random_state=seed)
+    loss = dict.fromkeys(sorted(penalties, reverse=True), 0.0)
+    for train, test in splitter.split(x, outcomes.event):
+        inner = outcomes.take(train)
+        for penalty in loss:
+            model = fit_ridge(x[train], inner, penalty)
+            if kind == "time-to-event":
+                loss[penalty] += _summed_loss(model.risk(x), outcomes) - _summed_loss(model.risk(x[train]), inner)
+            else:
+                loss[penalty] += _summed_loss(model.risk(x[test]), outcomes.take(test))
+    return min(loss, key=loss.__getitem__)
+
+
+def probability(kind: Kind, risk: FloatArray) -> FloatArray | None:
+    """Probability of the positive class from log-odds; None for other endpoint kinds."""
+    return np.asarray(1.0 / (1.0 + np.exp(-risk))) if kind == "binary" else None
+
+
+def _minimum(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
+    kind = outcomes.endpoint.kind
+    inputs, value = torch.from_numpy(x), torch.from_numpy(outcomes.value)
+    event = torch.from_numpy(outcomes.event)
+    count = _count(outcomes)
+
+    def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
+        theta = torch.tensor(parameters, requires_grad=True)
+        risk = inputs @ theta[:-1] + (0.0 if kind == "time-to-event" else theta[-1])
+        total = count * outcome_loss(kind, risk, value, event) + penalty / 2 * theta[:-1].square().sum()
+        (gradient,) = torch.autograd.grad(total, theta)
+        return total.item(), gradient.numpy()
+
+    start = np.zeros(x.shape[1] + 1)
+    if kind == "continuous":
+        start[-1] = outcomes.value.mean()
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "gtol": 1e-7})
+    return found.x[:-1], float(found.x[-1])
+
+
+def _summed_loss(risk: FloatArray, outcomes: Outcomes) -> float:
+    value, event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
+    mean = outcome_loss(outcomes.endpoint.kind, torch.from_numpy(risk), value, event)
+    return _count(outcomes) * float(mean)
+
+
+def _count(outcomes: Outcomes) -> int:
+    """How many terms the mean loss averages over."""
+    return outcomes.n_events if outcomes.endpoint.kind == "time-to-event" else len(outcomes)

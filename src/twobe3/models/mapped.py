@@ -1,0 +1,83 @@
+"""What the models on 2D feature maps share: which network, which layer, which slices, and getting the maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from twobe3.cohort import Cohort
+from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.maps import MapExtractor
+from twobe3.features.slices import Plane, SliceSpec
+from twobe3.models.base import CONFIG, Arrays, Model
+
+PREFIX = "backbone."
+
+
+@dataclass(kw_only=True, config=CONFIG)
+class MapModel(Model):
+    """A model on the feature maps of a frozen 2D network.
+
+    Parameters
+    ----------
+    backbone : str
+        Name of the 2D network, see ``twobe3 list backbones``.
+    weights : str
+        ``"pretrained"``, a local safetensors file, ``"hf:owner/repository"``, or ``"random"``.
+    layer : int
+        Which layer's maps; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
+    planes : tuple of {"axial", "coronal", "sagittal"}
+        Cutting planes.
+    windows_suv : tuple of float
+        Upper ends of the SUV windows, a channel each.
+    slice_size : int
+        Rows and columns of the pictures that the 2D network sees.
+    """
+
+    backbone: str = "resnet18"
+    weights: str = "pretrained"
+    layer: int = Field(default=3, ge=0)
+    planes: tuple[Plane, ...] = ("axial",)
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    slice_size: int = Field(default=128, ge=16)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.backbone_: Backbone | None = None
+
+    def identity(self) -> str:
+        """As for every model, and the digest of the 2D network's weights, whatever their file is called."""
+        parameters = {**self.parameters(), "weights": self.extractor().backbone.weights_digest}
+        return f"{self.kind} {json.dumps(parameters, sort_keys=True)}"
+
+    def prepare(self, cohort: Cohort) -> None:
+        """Compute the feature maps that the store lacks."""
+        self.extractor().fill(cohort)
+
+    def extractor(self) -> MapExtractor:
+        """The feature extractor that the parameters describe; the 2D network is loaded on first use."""
+        if self.backbone_ is None:
+            self.backbone_ = load_backbone(self.backbone, self.weights)
+        slices = SliceSpec(self.windows_suv, self.slice_size)
+        return MapExtractor(self.backbone_, self.layer, self.planes, slices, self.store)
+
+    def _backbone_arrays(self) -> Arrays:
+        network = self.extractor().backbone.network
+        return {f"{PREFIX}{key}": value.numpy() for key, value in network.state_dict().items()}
+
+    def _backbone_notes(self) -> dict[str, Any]:
+        backbone = self.extractor().backbone
+        return {"mean": backbone.mean, "std": backbone.std}
+
+    def _restore_backbone(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
+        state = {
+            key.removeprefix(PREFIX): torch.from_numpy(array) for key, array in arrays.items() if key.startswith(PREFIX)
+        }
+        self.backbone_ = backbone_from_state(
+            self.backbone, state, mean=tuple(notes["mean"]), std=tuple(notes["std"]), weights=self.weights
+        )

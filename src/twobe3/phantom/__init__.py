@@ -1,0 +1,20 @@
+"""A PET body with organs and lesions, as volumes or as DICOM series, with known SUV and known outcome."""
+
+from twobe3.phantom.cohort import write_cohort
+from twobe3.phantom.lesions import Lesion
+from twobe3.phantom.patient import PhantomPatient, PhantomSpec, Subject, draw_subject, make_array, make_patient
+from twobe3.phantom.scanner import NORTH, SOUTH, Scanner
+
+__all__ = [
+    "NORTH",
+    "SOUTH",
+    "Lesion",
+    "PhantomPatient",
+    "PhantomSpec",
+    "Scanner",
+    "Subject",
+    "draw_subject",
+    "make_array",
+    "make_patient",
+    "write_cohort",
+]

@@ -1,0 +1,149 @@
+"""A whole cohort of phantom patients on disk, as a hospital would hand it over: DICOM and a clinical table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from twobe3.artefact import write_atomic
+from twobe3.dicom.write import PETHeader, Vendor, derived_uid, write_pet_series
+from twobe3.dicom.write_rtstruct import write_rtstruct
+from twobe3.phantom.patient import PhantomPatient, PhantomSpec, Subject, make_patient
+from twobe3.phantom.scanner import SCANNERS
+
+COLUMNS = ("patient_id", "centre", "age", "sex", "recurrence_days", "recurrence", "metastasis")
+_FIRST_DAY = datetime(2019, 1, 7)
+
+
+class _Style(NamedTuple):
+    """How a scanner stores its images, and how often a centre uses it."""
+
+    share: float
+    vendor: Vendor
+    units: Literal["BQML", "CNTS"] = "BQML"
+    decay_correction: Literal["START", "ADMIN"] = "START"
+
+
+STYLES: dict[str, tuple[_Style, ...]] = {
+    "north": (_Style(0.75, "siemens"), _Style(0.25, "ge")),
+    "south": (
+        _Style(0.35, "ge", decay_correction="ADMIN"),
+        _Style(0.40, "philips", units="CNTS"),
+        _Style(0.25, "philips"),
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A patient of a cohort: the scan and how it is stored.
+
+    Attributes
+    ----------
+    centre : str
+        Where the patient was scanned.
+    patient : PhantomPatient
+        Ground truth, scan and mask.
+    header : PETHeader
+        Identity, injection, times and vendor.
+    """
+
+    centre: str
+    patient: PhantomPatient
+    header: PETHeader
+
+    @property
+    def row(self) -> tuple[str | int, ...]:
+        """Its row of the clinical table, in the order of ``COLUMNS``."""
+        subject, fate = self.patient.subject, self.patient.subject.fate
+        who = (self.header.patient_id, self.centre, subject.age_years, subject.sex)
+        return (*who, fate.recurrence_days, int(fate.recurrence), int(fate.metastasis))
+
+
+def draw_case(seed: int, number: int) -> Case:
+    """Draw patient ``number``, from 1, of the cohort of a seed."""
+    rng = np.random.default_rng([seed, number])
+    scanner = SCANNERS[str(rng.choice(list(SCANNERS)))]
+    patient_id = f"PHANTOM-{number:03d}"
+    frame = derived_uid(f"{seed}/{patient_id}/frame of reference")
+    patient = make_patient(rng, spec=PhantomSpec(scanner=scanner), frame_of_reference=frame)
+    return Case(scanner.centre, patient, _draw_header(patient.subject, patient_id, scanner.centre, seed, rng))
+
+
+def write_cohort(
+    folder: Path,
+    *,
+    patients: int = 48,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write patients of two centres as DICOM, with their contours and their outcomes.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``dicom/scan_001/PET/*.dcm``, ``dicom/scan_001/RTSTRUCT/RS.dcm`` (not for patients without lesions) and
+        ``clinical.csv``, which is written last.
+    patients : int
+        How many; the first n of a larger cohort of the same seed are the same.
+    seed : int
+        Equal seeds give equal files, byte by byte.
+    progress : callable, optional
+        Called with (patients written, patients) after each.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ToolError
+        ``WRITE_FAILED``.
+    """
+    table = io.StringIO(newline="")
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for number in range(1, patients + 1):
+        case = draw_case(seed, number)
+        scan = folder / "dicom" / f"scan_{number:03d}"
+        write_pet_series(case.patient.volume, scan / "PET", header=case.header)
+        if case.patient.lesions:
+            write_rtstruct(case.patient.mask, scan / "RTSTRUCT" / "RS.dcm", header=case.header)
+        rows.writerow(case.row)
+        if progress is not None:
+            progress(number, patients)
+    write_atomic(folder / "clinical.csv", table.getvalue().encode())
+    return folder
+
+
+def _draw_header(subject: Subject, patient_id: str, centre: str, seed: int, rng: np.random.Generator) -> PETHeader:
+    """Injection, times and scanner as they are usual in a centre."""
+    styles = STYLES[centre]
+    style = styles[rng.choice(len(styles), p=[style.share for style in styles])]
+    injected = _FIRST_DAY + timedelta(
+        days=int(rng.integers(0, 1400)), hours=int(rng.integers(8, 16)), seconds=int(rng.integers(0, 3600))
+    )
+    return PETHeader(
+        patient_id=patient_id,
+        sex=subject.sex,
+        age_years=subject.age_years,
+        weight_kg=subject.weight_kg,
+        height_m=subject.height_m,
+        injected_dose_bq=float(round(subject.weight_kg * rng.uniform(3.0, 4.2), 1)) * 1e6,
+        injected=injected,
+        started=injected + timedelta(seconds=int(rng.normal(3700, 300))),
+        vendor=style.vendor,
+        units=style.units,
+        decay_correction=style.decay_correction,
+        frame_duration_s=float(rng.choice([90.0, 120.0, 150.0, 180.0])),
+        slices_per_bed=35,
+        uid_seed=str(seed),
+    )

@@ -1,0 +1,47 @@
+"""Progress bars on standard error; standard output stays for results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+def track(items: Sequence[Item] | Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
+    """Go through items under a progress bar.
+
+    Parameters
+    ----------
+    items : iterable
+        What to go through.
+    description : str
+        A few words, shown before the bar.
+    total : int, optional
+        Number of items, where they have no length.
+    """
+    with _progress() as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+@contextmanager
+def bar(description: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for code that reports ``(done, total)`` to a function."""
+    with _progress() as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done, _: progress.update(task, completed=done)
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,195 @@
+"""Put the artefacts of a study on one HTML page that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from twobe3.artefact import write_atomic
+from twobe3.report import charts, wording
+from twobe3.report.agreement import Agreement, agreement
+from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
+from twobe3.report.pictures import coronal_mips
+from twobe3.report.records import Comparison, Endpoint, Metric, ModelResult, StudyFolder, read_study
+
+REPORT_NAME = "report.html"
+COMPARISONS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Paired differences of one metric, the clearest first, with their forest plot."""
+
+    metric: str
+    rows: tuple[Comparison, ...]
+    forest: charts.Forest
+
+
+@dataclass(frozen=True)
+class EndpointSection:
+    """What the page shows of one endpoint."""
+
+    anchor: str
+    endpoint: Endpoint
+    answer: wording.Answer
+    primary: str
+    results: tuple[ModelResult, ...]
+    forest: charts.Forest
+    other_metrics: tuple[str, ...]
+    comparisons: tuple[ComparisonTable, ...]
+    figures: tuple[charts.Figure, ...]
+    agreement: Agreement
+
+
+def write_report(study_dir: Path) -> Path:
+    """Write the report of a study from its artefacts alone.
+
+    The same artefacts give the same bytes. Nothing in the page identifies a patient: the pictures carry pseudonyms,
+    and the keys of ``predictions.csv`` serve only to join the models' risks.
+
+    Parameters
+    ----------
+    study_dir : Path
+        A folder with ``cohort.json``, ``evaluation.json``, ``run.json``, ``predictions.csv`` and ``volumes/``.
+
+    Returns
+    -------
+    Path
+        ``study_dir / "report.html"``.
+
+    Raises
+    ------
+    UsageError
+        ``ARTEFACT_MISSING``: the folder lacks one of the files. ``PREDICTION_INVALID``.
+    ToolError
+        ``ARTEFACT_DAMAGED``: a file is not as this version writes it. ``WRITE_FAILED``.
+    """
+    page = study_dir / REPORT_NAME
+    write_atomic(page, render(read_study(study_dir)).encode())
+    return page
+
+
+def render(folder: StudyFolder) -> str:
+    """The page as text; raises what :func:`write_report` does for the volumes."""
+    environment = Environment(
+        loader=PackageLoader("twobe3.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "signed": wording.signed,
+        "measure": wording.measure,
+        "metric_label": wording.metric_label,
+        "p_value": wording.p_value,
+        "duration": wording.duration,
+        "extent": wording.extent,
+        "parameter": wording.parameter,
+    }
+    css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html.jinja").render(
+        css=Markup(css),  # our own file, the only text that is not escaped
+        css_digest=b64encode(sha256(css.encode()).digest()).decode("ascii"),
+        cohort=folder.cohort,
+        run=folder.run,
+        entries={entry.name: entry for entry in folder.run.models},
+        sections=_sections(folder),
+        facts=cohort_facts(folder.cohort),
+        calibration_warnings=calibration_warnings(folder.cohort),
+        methods=wording.methods(folder),
+        estimators=wording.estimators(folder.evaluation),
+        pictures=coronal_mips(folder),
+        interval=wording.interval,
+        endpoint_metric=wording.endpoint_metric,
+        metric_of=_metric_of,
+        is_resolved=wording.is_resolved,
+        comparisons_shown=COMPARISONS_SHOWN,
+        chart=charts,
+        not_estimable=wording.NOT_ESTIMABLE,
+    )
+
+
+def _sections(folder: StudyFolder) -> tuple[EndpointSection, ...]:
+    kinds = {entry.name: entry.kind for entry in folder.run.models}
+    sections = []
+    for i, endpoint in enumerate(folder.cohort.endpoints, start=1):
+        results = [result for result in folder.evaluation.models if result.endpoint == endpoint.name]
+        if results:
+            compared = [c for c in folder.evaluation.comparisons if c.endpoint == endpoint.name]
+            sections.append(_section(f"endpoint-{i}", endpoint, results, compared, folder, kinds))
+    return tuple(sections)
+
+
+def _section(
+    anchor: str,
+    endpoint: Endpoint,
+    results: Sequence[ModelResult],
+    comparisons: Sequence[Comparison],
+    folder: StudyFolder,
+    kinds: Mapping[str, str],
+) -> EndpointSection:
+    results = sorted(results, key=_descending)
+    primary = wording.PRIMARY_METRIC[endpoint.kind]
+    values = [wording.endpoint_metric(result) for result in results]
+    predictions = {p.model: p for p in folder.predictions if p.endpoint == endpoint.name}
+    return EndpointSection(
+        anchor,
+        endpoint,
+        wording.answer(endpoint.name, results, [c for c in comparisons if c.metric == primary], kinds),
+        primary,
+        tuple(results),
+        charts.forest([(m.value, m.low, m.high) for m in values], wording.NEUTRAL_VALUE[endpoint.kind]),
+        tuple(dict.fromkeys(m.name for result in results for m in result.metrics if m.name != primary)),
+        _comparison_tables(comparisons, primary),
+        charts.figures(results, endpoint.unit or ""),
+        agreement([predictions[result.model] for result in results if result.model in predictions]),
+    )
+
+
+def _comparison_tables(comparisons: Sequence[Comparison], primary: str) -> tuple[ComparisonTable, ...]:
+    metrics = sorted({comparison.metric for comparison in comparisons}, key=lambda metric: (metric != primary, metric))
+    tables = []
+    for metric in metrics:
+        rows = sorted((_higher_minus_lower(c) for c in comparisons if c.metric == metric), key=_clearest_first)
+        tables.append(
+            ComparisonTable(metric, tuple(rows), charts.forest([(c.difference, c.low, c.high) for c in rows], 0.0))
+        )
+    return tuple(tables)
+
+
+def _higher_minus_lower(comparison: Comparison) -> Comparison:
+    if comparison.difference is None or comparison.difference >= 0:
+        return comparison
+    low, high = comparison.low, comparison.high
+    return comparison.model_copy(
+        update={
+            "model_a": comparison.model_b,
+            "model_b": comparison.model_a,
+            "difference": -comparison.difference,
+            "low": None if high is None else -high,
+            "high": None if low is None else -low,
+        }
+    )
+
+
+def _descending(result: ModelResult) -> tuple[bool, float]:
+    value = wording.endpoint_metric(result).value
+    return value is None, -(value or 0.0)
+
+
+def _clearest_first(comparison: Comparison) -> tuple[bool, float, float]:
+    p, p_holm = comparison.p, comparison.p_holm
+    return p is None, 1.0 if p is None else p, 1.0 if p_holm is None else p_holm
+
+
+def _metric_of(result: ModelResult, name: str) -> Metric | None:
+    return next((metric for metric in result.metrics if metric.name == name), None)

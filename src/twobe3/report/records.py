@@ -1,0 +1,252 @@
+"""What the report reads: the artefacts of a study folder as typed, frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from twobe3.artefact import SCHEMA_VERSION
+from twobe3.errors import Code, Exclusion, ToolError, UsageError
+from twobe3.evaluation.table import read_predictions
+from twobe3.outcome import Kind, Prediction
+
+
+class Record(BaseModel):
+    """A part of an artefact; keys that the report doesn't need are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), allow_inf_nan=False)
+
+
+class Artefact(Record):
+    """A whole JSON artefact, of the schema that this version writes."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    package_version: str
+
+
+class Calibration(Record):
+    """How a scan became SUV."""
+
+    type: str
+    rule: str
+    warnings: tuple[str, ...] = ()
+
+
+class Study(Record):
+    """One scan that was used."""
+
+    patient: str
+    series: str
+    centre: str | None = None
+    volume: str
+    covariates: dict[str, float | str | None] = {}
+    manufacturer: str | None = None
+    model: str | None = None
+    tracer: str | None = None
+    slices: int
+    spacing_mm: tuple[float, float, float]
+    contour: bool
+    calibration: Calibration
+
+
+class VolumeSpec(Record):
+    """The voxels that every scan was resampled to: spacing and extent along slices, rows, columns."""
+
+    spacing_mm: tuple[float, float, float]
+    field_of_view_mm: tuple[float, float, float]
+
+
+class Endpoint(Record):
+    """What is predicted, and for how many patients it is known."""
+
+    name: str
+    kind: Kind
+    unit: str | None = None
+    n: int
+    events: int | None = None
+
+
+class Cohort(Artefact):
+    """``cohort.json``."""
+
+    digest: str
+    found: int
+    used: int
+    excluded: int
+    volume_spec: VolumeSpec
+    endpoints: tuple[Endpoint, ...]
+    studies: tuple[Study, ...]
+    exclusions: tuple[Exclusion, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Metric(Record):
+    """A figure of merit with its 95 % interval; a value of None could not be estimated."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    estimator: str = ""
+    failed_resamples: int = 0
+
+
+class Curve(Record):
+    """One line of a figure, with an optional band; None breaks the line."""
+
+    name: str
+    label: str
+    x: tuple[float | None, ...]
+    y: tuple[float | None, ...]
+    low: tuple[float | None, ...] | None = None
+    high: tuple[float | None, ...] | None = None
+
+
+class ModelResult(Record):
+    """How one model did on one endpoint."""
+
+    endpoint: str
+    kind: Kind
+    model: str
+    n: int
+    events: int | None = None
+    repeats: int
+    metrics: tuple[Metric, ...]
+    curves: tuple[Curve, ...] = ()
+
+
+class Comparison(Record):
+    """Difference of a metric between two models on the same patients, ``model_a`` minus ``model_b``."""
+
+    endpoint: str
+    metric: str
+    model_a: str
+    model_b: str
+    n: int
+    difference: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    estimator: str = ""
+
+
+class Evaluation(Artefact):
+    """``evaluation.json``."""
+
+    models: tuple[ModelResult, ...]
+    comparisons: tuple[Comparison, ...] = ()
+
+
+class Platform(Record):
+    """Where the study ran."""
+
+    python: str
+    torch: str
+    numpy: str
+    processor: str
+    cores: int
+
+
+class Timing(Record):
+    """How long one step took."""
+
+    step: str
+    seconds: float
+
+
+class ModelEntry(Record):
+    """A model as it was configured."""
+
+    name: str
+    kind: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    seconds: float | None = None
+
+
+class Validation(Record):
+    """How the patients were divided."""
+
+    folds: int
+    repeats: int = 1
+    inner_folds: int | None = None
+    seed: int = 0
+
+
+class Configuration(Record):
+    """The part of the study file that the methods paragraph tells."""
+
+    validation: Validation
+
+
+class Run(Artefact):
+    """``run.json``."""
+
+    study: str
+    started: str
+    seconds: float
+    peak_memory_mib: float | None = None
+    configuration: Configuration
+    configuration_digest: str
+    platform: Platform
+    timings: tuple[Timing, ...] = ()
+    models: tuple[ModelEntry, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Every artefact that the report is made from."""
+
+    path: Path
+    cohort: Cohort
+    evaluation: Evaluation
+    run: Run
+    predictions: tuple[Prediction, ...]
+
+
+R = TypeVar("R", bound=Artefact)
+
+
+def read_study(path: Path) -> StudyFolder:
+    """Read the artefacts of a study folder.
+
+    Raises
+    ------
+    UsageError
+        ``ARTEFACT_MISSING``, naming the file that is not there; ``PREDICTION_INVALID``.
+    ToolError
+        ``ARTEFACT_DAMAGED``, naming the file and the key that is not as this version writes it.
+    """
+    predictions = path / "predictions.csv"
+    if not predictions.is_file():
+        raise _missing(predictions.name)
+    return StudyFolder(
+        path,
+        read_json(path / "cohort.json", Cohort),
+        read_json(path / "evaluation.json", Evaluation),
+        read_json(path / "run.json", Run),
+        tuple(read_predictions(predictions)),
+    )
+
+
+def read_json(path: Path, kind: type[R]) -> R:
+    """Read one JSON artefact; raises what :func:`read_study` does."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(path.name) from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ToolError(
+            Code.ARTEFACT_DAMAGED, f"{path.name}: {where}: {first['msg']}; schema {SCHEMA_VERSION} is expected"
+        ) from None
+
+
+def _missing(name: str) -> UsageError:
+    return UsageError(Code.ARTEFACT_MISSING, f"{name} is not in the study folder")

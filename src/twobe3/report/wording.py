@@ -1,0 +1,201 @@
+"""How the report says things: labels, numbers, the answer at its head, the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from twobe3.outcome import Kind
+from twobe3.report.records import Comparison, Evaluation, Metric, ModelResult, StudyFolder
+
+NOT_ESTIMABLE = "not estimable"
+SIGNIFICANCE = 0.05
+PRIMARY_METRIC: dict[Kind, str] = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
+NEUTRAL_VALUE: dict[Kind, float] = {"binary": 0.5, "time-to-event": 0.5, "continuous": 0.0}
+METRIC_LABELS = {
+    "auc": "AUC",
+    "average_precision": "Average precision",
+    "brier": "Brier score",
+    "harrell_c": "Harrell’s C",
+    "uno_c": "Uno’s C",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean square error",
+    "r2": "R²",
+    "spearman": "Spearman’s ρ",
+    "pearson": "Pearson’s r",
+}
+
+
+def metric_label(name: str) -> str:
+    """A metric's name as the field writes it."""
+    return METRIC_LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """A number with a true minus sign; None is "not estimable"."""
+    if value is None:
+        return NOT_ESTIMABLE
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference, with its sign."""
+    text = number(value)
+    return text if value is None or text.startswith("−") or float(text) == 0 else f"+{text}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval; "to" where a dash could be read as a minus sign."""
+    if low is None or high is None:
+        return NOT_ESTIMABLE
+    first, last = number(low), number(high)
+    return f"{first} to {last}" if "−" in first else f"{first}–{last}"
+
+
+def measure(metric: Metric) -> str:
+    """A metric's value with its interval."""
+    if metric.value is None or metric.low is None:
+        return number(metric.value)
+    return f"{number(metric.value)} ({interval(metric.low, metric.high)})"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value, not more precise than it is worth."""
+    if p is None:
+        return NOT_ESTIMABLE
+    return "<\N{NO-BREAK SPACE}0.001" if p < 0.001 else number(p, 3 if p < 0.1 else 2)
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def extent(lengths: Sequence[float]) -> str:
+    """Three lengths in millimetres; the number alone when they are equal."""
+    texts = [f"{length:.4g}" for length in lengths]
+    return f"{texts[0]} mm" if len(set(texts)) == 1 else " × ".join(texts) + " mm"
+
+
+def enumeration(items: Sequence[str]) -> str:
+    """Items as a sentence has them: "a, b and c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def parameter(value: Any) -> str:
+    """A model's parameter; of a file only its name, since a path tells who ran the study and where."""
+    if isinstance(value, list | tuple):
+        return ", ".join(f"({parameter(i)})" if isinstance(i, list | tuple) else parameter(i) for i in value)
+    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+        return PureWindowsPath(value).name
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return str(value)
+
+
+def endpoint_metric(result: ModelResult) -> Metric:
+    """The primary metric of a model's endpoint; one without a value where the artefact has none."""
+    name = PRIMARY_METRIC[result.kind]
+    return next((metric for metric in result.metrics if metric.name == name), Metric(name=name, value=None))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the study says of one endpoint; the template sets ``lead`` in bold before ``sentence``."""
+
+    lead: str
+    sentence: str
+    remarks: tuple[str, ...]
+
+
+def answer(
+    endpoint: str, results: Sequence[ModelResult], comparisons: Sequence[Comparison], kinds: Mapping[str, str]
+) -> Answer:
+    """Say which model did best, and whether that can be told from chance.
+
+    Parameters
+    ----------
+    endpoint : str
+        Its name.
+    results : sequence of ModelResult
+        Every model's results on it; at least one.
+    comparisons : sequence of Comparison
+        Paired differences of its primary metric.
+    kinds : mapping of str to str
+        Kind of each model, by name.
+    """
+    label = metric_label(PRIMARY_METRIC[results[0].kind])
+    estimable = [result for result in results if endpoint_metric(result).value is not None]
+    if not estimable:
+        return Answer("No model", f"has an estimable {label} for {endpoint}.", ())
+    best = max(estimable, key=lambda result: endpoint_metric(result).value or 0.0)
+    metric = endpoint_metric(best)
+    several = len(estimable) > 1
+    within = f" (95 % interval {interval(metric.low, metric.high)})" if metric.low is not None else ""
+    found = "had the highest {} for {}, {}{}" if several else "is the only model whose {} for {} was estimable: {}{}"
+
+    remarks = []
+    if metric.low is not None and metric.low <= NEUTRAL_VALUE[best.kind]:
+        remarks.append(f"Its interval includes {NEUTRAL_VALUE[best.kind]:g}, the value of chance.")
+    if several and kinds.get(best.model) == "control":
+        remarks.append("It is a control: no other model had a higher value.")
+    sentence = found.format(label, endpoint, number(metric.value), within)
+    return Answer(best.model, sentence + (_resolved(best, comparisons) if several else "."), tuple(remarks))
+
+
+def is_resolved(comparison: Comparison) -> bool:
+    """Whether a difference excludes 0 after Holm's correction."""
+    return comparison.p_holm is not None and comparison.p_holm < SIGNIFICANCE
+
+
+def _resolved(best: ModelResult, comparisons: Sequence[Comparison]) -> str:
+    if not any(comparison.p_holm is not None for comparison in comparisons):
+        return "; whether the models differ was not estimable."
+    beyond = [comparison for comparison in comparisons if is_resolved(comparison)]
+    if not beyond:
+        return f", but no difference between the models can be resolved with {best.n} patients."
+    beaten = [
+        c.model_b if c.model_a == best.model else c.model_a for c in beyond if best.model in (c.model_a, c.model_b)
+    ]
+    count = f"{len(beyond)} of {len(comparisons)} paired differences exclude{'s' if len(beyond) == 1 else ''} 0"
+    if not beaten:
+        return f", but its lead cannot be resolved with {best.n} patients ({count} after Holm’s correction)."
+    return f"; after Holm’s correction it lies above {enumeration(beaten)} ({count})."
+
+
+def methods(folder: StudyFolder) -> tuple[str, ...]:
+    """The methods paragraph, a sentence to an item, generated from the artefacts."""
+    cohort, run = folder.cohort, folder.run
+    validation, spec = run.configuration.validation, cohort.volume_spec
+    patients = len({study.patient for study in cohort.studies})
+    times = "once" if validation.repeats == 1 else f"{validation.repeats} times with different partitions"
+    sentences = [
+        f"{cohort.used} PET scans of {patients} patients were converted to SUV, resampled to voxels of "
+        f"{extent(spec.spacing_mm)} and cropped or padded to {extent(spec.field_of_view_mm)} "
+        "(along the body, then rows, columns).",
+        f"{enumeration([entry.name for entry in run.models])} were fitted and tested on the same folds: "
+        f"{validation.folds}-fold cross-validation, {times} (seed {validation.seed}), "
+        "all scans of a patient in one fold.",
+    ]
+    if validation.inner_folds:
+        sentences.append(
+            f"A model that selects settings does so in {validation.inner_folds} inner folds of its training patients, "
+            "never on the patients it is tested on."
+        )
+    failed = sum(m.failed_resamples for r in folder.evaluation.models for m in r.metrics)
+    if failed:
+        sentences.append(f"{failed} resamples, over all models and metrics, could not be evaluated and were left out.")
+    return tuple(sentences)
+
+
+def estimators(evaluation: Evaluation) -> tuple[tuple[str, str], ...]:
+    """How each metric and each paired difference was estimated, as (what, how)."""
+    metrics = ((metric_label(m.name), m.estimator) for r in evaluation.models for m in r.metrics)
+    pairs = ((f"Difference in {metric_label(c.metric)}", c.estimator) for c in evaluation.comparisons)
+    return tuple(dict.fromkeys((what, how) for what, how in (*metrics, *pairs) if how))

@@ -1,0 +1,205 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset
+from pydicom.filewriter import dcmwrite
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import CTImageStorage, RTStructureSetStorage, SecondaryCaptureImageStorage, generate_uid
+
+from twobe3.dicom.series import PETSeries, choose_series, find_series, require_pet
+from twobe3.errors import NothingUsable, UsageError
+
+
+def structure_set(slices: list[Dataset], *, series: bool) -> Dataset:
+    first = slices[0]
+    dataset = Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = first.file_meta.TransferSyntaxUID
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = RTStructureSetStorage, generate_uid(), "RTSTRUCT"
+    dataset.PatientID, dataset.StudyInstanceUID = first.PatientID, first.StudyInstanceUID
+    dataset.SeriesInstanceUID = generate_uid()
+    frame, study, reference = Dataset(), Dataset(), Dataset()
+    frame.FrameOfReferenceUID = first.FrameOfReferenceUID
+    reference.SeriesInstanceUID = first.SeriesInstanceUID if series else generate_uid()
+    study.RTReferencedSeriesSequence = Items([reference])
+    frame.RTReferencedStudySequence = Items([study])
+    dataset.ReferencedFrameOfReferenceSequence = Items([frame])
+    return dataset
+
+
+def other_modality(slices: list[Dataset], modality: str, sop_class: str) -> list[Dataset]:
+    uid = generate_uid()
+    for dataset in slices:
+        dataset.Modality, dataset.SOPClassUID, dataset.SeriesInstanceUID = modality, sop_class, uid
+        dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    return slices
+
+
+def test_a_mixed_folder_is_sorted_out(bench: Any) -> None:
+    slices, other = bench.slices(), bench.slices(patient="P2")
+    far, near = structure_set(slices, series=False), structure_set(slices, series=True)
+    stray = structure_set(bench.slices(patient="P3"), series=True)
+    bench.save([*slices, *other, far, near, stray])
+    bench.save(other_modality(bench.slices(), "CT", CTImageStorage), "CT")
+    bench.save(other_modality(bench.slices(), "PT", SecondaryCaptureImageStorage), "screenshots")
+    (bench.folder / "notes.txt").write_text("hello")
+    (bench.folder / "table.csv").write_text("a,b")
+    found = find_series([bench.folder])
+    assert sorted((one.patient_id, one.slices) for one in found.series) == [("P1", 4), ("P2", 4)]
+    assert sorted(one.modality for one in found.unused) == ["CT", "PT", "RTSTRUCT"]
+    assert {one.code for one in found.exclusions} == {"NOT_PET"}
+    assert (found.n_series, found.n_files, found.n_other_files) == (5, 21, 2)
+    (first,) = (one for one in found.series if one.patient_id == "P1")
+    referenced = [pydicom.dcmread(path).SOPInstanceUID for path in first.contours]
+    assert referenced == [near.SOPInstanceUID, far.SOPInstanceUID]
+
+
+def test_what_a_series_says_of_itself(bench: Any) -> None:
+    bench.save(bench.slices())
+    (series,) = find_series([bench.folder]).series
+    assert (series.tracer, series.units, series.decay_correction, series.frames) == ("FDG", "BQML", "START", "static")
+    assert series.corrections == ("ATTN", "DECY")
+    assert series.covariates == {"age_years": 3.0, "sex": "F", "weight_kg": 70.0, "height_m": 1.75}
+    assert series.coverage_mm == 9.0
+    assert "P1" not in repr(series)
+    assert str(bench.folder) not in repr(series)
+
+
+@pytest.mark.parametrize(
+    ("age", "born", "expected"),
+    [("059Y", "", 59.0), ("026W", "", 0.4983), ("", "19900301", 34.0), ("", "", None), ("old", "20990101", None)],
+)
+def test_age(bench: Any, age: str, born: str, expected: float | None) -> None:
+    with disable_value_validation():
+        slices = bench.slices()
+        for dataset in slices:
+            dataset.PatientAge, dataset.PatientBirthDate, dataset.StudyDate = age, born, "20240301"
+        bench.save(slices)
+    (series,) = find_series([bench.folder]).series
+    assert series.covariates.get("age_years") == (expected and pytest.approx(expected, abs=1e-3))
+
+
+def test_nothing_depends_on_names_of_files(bench: Any) -> None:
+    slices = bench.slices() + bench.slices(patient="P0")
+    one = find_series([bench.save(slices, "one")]).series
+    two = find_series([bench.save(slices[::-1], "two", files=list("hbfdgace"))]).series
+    assert [series.digest for series in one] == [series.digest for series in two]
+    assert [series.patient_id for series in one] == ["P0", "P1"]
+    assert [replace(s, files=(), contours=()) for s in one] == [replace(s, files=(), contours=()) for s in two]
+
+
+def test_two_frames_of_reference_are_two_series(bench: Any) -> None:
+    slices = bench.slices()
+    for dataset in slices[2:]:
+        dataset.FrameOfReferenceUID = "1.2.3"
+    bench.save(slices)
+    found = find_series([bench.folder]).series
+    assert [one.slices for one in found] == [2, 2]
+    assert found[0].series != found[1].series
+
+
+def with_nested_sequences(content: bytes, depth: int) -> bytes:
+    """A file with ReferencedSeriesSequence in ReferencedSeriesSequence, and so on, before its first element."""
+    start = b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    end = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    position = content.index(b"\x08\x00\x16\x00")
+    return content[:position] + start * depth + end * depth + content[position:]
+
+
+def test_damaged_files_are_listed(bench: Any) -> None:
+    whole = bench.save(bench.slices()) / "000.dcm"
+    content = whole.read_bytes()
+    damaged = bench.folder / "damaged"
+    damaged.mkdir()
+    (damaged / "empty.dcm").touch()
+    (damaged / "empty").touch()
+    (damaged / "bare.dcm").write_bytes(content[132:])
+    (damaged / "bare").write_bytes(content[132:])
+    (damaged / "meta_only.dcm").write_bytes(content[:300])
+    (damaged / "text.dcm").write_text("this is no image, though it is long enough to have had a preamble " * 4)
+    (damaged / "deep.dcm").write_bytes(with_nested_sequences(content, 10_000))
+    (damaged / "empty.txt").touch()
+    found = find_series([bench.folder])
+    assert len(found.series) == 1
+    assert [one.code for one in found.exclusions] == ["CORRUPT_FILE"] * 7
+    assert found.n_other_files == 1
+    assert all(str(bench.folder) not in one.reason for one in found.exclusions)
+
+
+def test_links_out_of_the_folder_are_not_followed(bench: Any) -> None:
+    inside = bench.save(bench.slices(), "in/PET")
+    outside = bench.save(bench.slices(patient="P2"), "out")
+    (bench.folder / "in" / "folder").symlink_to(outside)
+    (bench.folder / "in" / "file.dcm").symlink_to(outside / "000.dcm")
+    (bench.folder / "in" / "again.dcm").symlink_to(inside / "000.dcm")
+    found = find_series([bench.folder / "in", inside])
+    assert [(one.patient_id, one.slices) for one in found.series] == [("P1", 4)]
+    assert found.n_other_files == 1
+
+
+def test_directory_of_media_is_no_image(bench: Any) -> None:
+    slices = bench.slices()[:1]
+    slices[0].file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    dcmwrite(bench.folder / "DICOMDIR", slices[0])
+    found = find_series([bench.folder])
+    assert (found.n_series, found.n_other_files) == (0, 1)
+    with pytest.raises(NothingUsable, match="NO_PET"):
+        require_pet(found)
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        find_series([tmp_path / "nowhere"])
+    assert str(tmp_path) not in str(refused.value)
+
+
+@pytest.mark.parametrize("patient", ["../../etc/x", "a\0b", "x" * 300, "CON"])
+def test_patient_ids_never_become_names(bench: Any, patient: str) -> None:
+    with disable_value_validation():
+        bench.save(bench.slices(patient=patient))
+    (series,) = find_series([bench.folder]).series
+    assert series.patient.startswith("pa-")
+    assert len(series.patient) == 15
+
+
+def series_of(name: str, **changes: Any) -> PETSeries:
+    base = PETSeries(
+        "pa-1", "st-1", name, "P1", (), (), "", "", "FDG", "BQML", "START", ("ATTN",), {}, name, 100, "static", 300.0
+    )
+    return replace(base, **changes)
+
+
+def test_one_series_of_each_patient() -> None:
+    long, short = series_of("se-long", coverage_mm=900.0), series_of("se-short", slices=400)
+    raw = series_of("se-raw", corrections=("DECY",), coverage_mm=1000.0)
+    moving, frames = series_of("se-moving", frames="dynamic"), series_of("se-frames", frames="multi-frame")
+    fine, coarse = series_of("se-fine", patient="pa-2", slices=200), series_of("se-coarse", patient="pa-2")
+    alone = series_of("se-alone", patient="pa-3", corrections=())
+    every = [raw, short, long, moving, frames, coarse, fine, alone]
+    chosen, exclusions = choose_series(every)
+    assert chosen == (long, fine)
+    assert {one.series: one.code for one in exclusions} == {
+        "se-raw": "NOT_ATTN",
+        "se-short": "NOT_CHOSEN",
+        "se-moving": "NOT_STATIC",
+        "se-frames": "MULTI_FRAME",
+        "se-coarse": "NOT_CHOSEN",
+        "se-alone": "NOT_ATTN",
+    }
+    assert set(choose_series(every[::-1])[0]) == set(chosen)
+
+
+def test_ties_are_broken_by_content() -> None:
+    one, two = series_of("se-1", digest="a"), series_of("se-2", digest="b")
+    assert choose_series([one, two])[0] == choose_series([two, one])[0] == (two,)
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, twobe3.dicom.inspect, twobe3.dicom.voi; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,207 @@
+"""The evaluation as a whole: repeats, missing patients, refusals, JSON, speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from twobe3.errors import Code, UsageError
+from twobe3.evaluation.evaluate import METRICS, compare, evaluate, to_json
+from twobe3.evaluation.metrics import find_metric, metrics_of
+from twobe3.outcome import Prediction
+
+PRIMARY = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
+
+
+@pytest.fixture(params=PRIMARY)
+def judged(request, binary, survival, continuous):
+    rng = np.random.default_rng(0)
+    risk = rng.normal(size=40)
+    outcomes = {
+        "binary": binary(rng.random(40) < 1 / (1 + np.exp(-risk))),
+        "time-to-event": survival(np.ceil(rng.exponential(30 * np.exp(-risk))), rng.random(40) < 0.7),
+        "continuous": continuous(risk + rng.normal(size=40)),
+    }
+    return outcomes[request.param], risk
+
+
+def test_the_primary_metric_stands_first(judged, predict):
+    outcomes, risk = judged
+    evaluation = evaluate(predict(risk), outcomes, resamples=100)
+    kind = outcomes.endpoint.kind
+    assert (evaluation.kind, evaluation.metrics[0].name) == (kind, PRIMARY[kind])
+    assert find_metric(None, kind).name == PRIMARY[kind]
+    assert evaluation.metrics[0].low < evaluation.metrics[0].value < evaluation.metrics[0].high
+    assert "100 samples" in evaluation.metrics[0].estimator
+
+
+def test_every_metric_has_a_whole_row_and_is_evaluated(judged, predict):
+    outcomes, risk = judged
+    found = evaluate(predict(risk, probability=1 / (1 + np.exp(-risk))), outcomes, resamples=50)
+    rows = metrics_of(outcomes.endpoint.kind)
+    assert [metric.name for metric in found.metrics] == [row.name for row in rows]
+    assert all(METRICS[row.name] is row and row.description for row in rows)
+    assert all(metric.value is not None and metric.low <= metric.high for metric in found.metrics)
+
+
+def test_without_probabilities_their_metrics_are_absent(binary, predict):
+    evaluation = evaluate(predict(np.arange(10)), binary(np.arange(10) % 2), resamples=20)
+    assert [metric.name for metric in evaluation.metrics] == ["auc", "average_precision"]
+    assert [curve.name for curve in evaluation.curves] == ["roc"]
+
+
+def test_a_metric_is_the_mean_over_repeats(binary, predict):
+    rng = np.random.default_rng(0)
+    outcomes = binary(np.arange(30) < 12)
+    risk = outcomes.value + rng.normal(size=(4, 30))
+    evaluation = evaluate(predict(risk), outcomes, resamples=50)
+    expected = np.mean([roc_auc_score(outcomes.event, r) for r in risk])
+    assert evaluation.repeats == 4
+    assert evaluation.metric("auc").value == pytest.approx(expected, abs=1e-12)
+    assert (evaluation.n, evaluation.events) == (30, 12)
+
+
+def test_repeating_a_prediction_does_not_narrow_its_interval(judged, predict):
+    outcomes, risk = judged
+    once, fivefold = (evaluate(predict(np.tile(risk, (r, 1))), outcomes).metrics[0] for r in (1, 5))
+    assert (fivefold.value, fivefold.low, fivefold.high) == pytest.approx((once.value, once.low, once.high), abs=1e-12)
+
+
+def test_a_repeat_that_lacks_a_patient(binary):
+    outcomes = binary([1, 0, 1, 0, 0, 1])
+    patients, risk = outcomes.patients, np.array([3.0, 1, 2, 2.5, 0, 1])
+    prediction = Prediction(
+        "m", "e", patients + patients[:4], np.append(risk, risk[:4]), None, np.repeat([0, 1], [6, 4])
+    )
+    whole, part = roc_auc_score(outcomes.event, risk), roc_auc_score(outcomes.event[:4], risk[:4])
+    value = evaluate(prediction, outcomes, resamples=20).metric("auc").value
+    assert value == pytest.approx((whole + part) / 2, abs=1e-12)
+
+
+def test_patients_without_a_prediction_are_counted_as_missing(binary, predict):
+    outcomes = binary(np.arange(30) % 3 == 0)
+    evaluation = evaluate(predict(np.arange(20)), outcomes, resamples=20)
+    assert (evaluation.n, evaluation.events, evaluation.missing) == (20, 7, 10)
+
+
+def test_same_seed_same_figures_and_order_does_not_matter(judged, predict):
+    outcomes, risk = judged
+    prediction = predict(risk)
+    order = np.random.default_rng(9).permutation(40)
+    shuffled = Prediction("model", "endpoint", tuple(prediction.patients[i] for i in order), risk[order])
+    first = evaluate(prediction, outcomes, resamples=200, seed=3)
+    assert evaluate(shuffled, outcomes, resamples=200, seed=3).metrics == first.metrics
+    assert evaluate(prediction, outcomes, resamples=200, seed=4).metrics != first.metrics
+
+
+def test_permuted_labels_cover_chance(binary, survival, predict):
+    rng = np.random.default_rng(21)
+    outside = 0
+    for seed in range(40):
+        event = rng.permutation(np.arange(50) < 19)
+        prediction = predict(rng.normal(size=(3, 50)) + rng.normal(size=50))
+        for outcomes in (binary(event), survival(rng.permutation(50) + 1.0, event)):
+            metric = evaluate(prediction, outcomes, resamples=400, seed=seed).metrics[0]
+            outside += not metric.low <= 0.5 <= metric.high
+    assert outside <= 10  # 4 of 80 expected
+
+
+def test_one_class_is_not_estimable_rather_than_one_half(binary, predict):
+    evaluation = evaluate(predict(np.arange(8), probability=np.linspace(0, 1, 8)), binary([1] * 8), resamples=20)
+    metric = evaluation.metric("auc")
+    assert (metric.value, metric.low, metric.high, metric.failed_resamples) == (None, None, None, 0)
+    assert evaluation.metric("specificity").value is None
+    assert evaluation.metric("sensitivity").value == 0.5
+    assert [curve.name for curve in evaluation.curves] == ["calibration"]
+
+
+def test_no_comparable_pair_is_not_estimable(survival, predict):
+    evaluation = evaluate(predict(np.arange(5)), survival([1, 2, 3, 4, 5], [0] * 5), resamples=20)
+    assert [metric.value for metric in evaluation.metrics] == [None, None]
+    assert all(curve.label.endswith("log-rank test not estimable") for curve in evaluation.curves)
+
+
+def test_twenty_patients_have_an_interval_and_its_failures_counted(binary, predict):
+    rng = np.random.default_rng(0)
+    outcomes = binary(np.arange(20) < 4)
+    evaluation = evaluate(predict(rng.normal(size=20) + outcomes.value), outcomes)
+    assert evaluation.metric("auc").failed_resamples == 0  # stratified: a sample always has both classes
+    metric = evaluation.metric("average_precision")
+    # Without strata a sample lacks an event with probability (16/20)²⁰ = 0.0115.
+    assert 5 <= metric.failed_resamples <= 45
+    assert 0 <= metric.low < metric.value < metric.high <= 1
+
+
+def test_an_unknown_metric_of_an_evaluation(binary, predict):
+    with pytest.raises(KeyError, match="brier"):
+        evaluate(predict(np.arange(4)), binary([0, 1, 0, 1]), resamples=5).metric("brier")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"patients": (), "risk": np.zeros(0)}, "there is no prediction"),
+        ({"patients": ("p000", "x1", "x2")}, "no outcome for the predicted patients 'x1', 'x2'"),
+        ({"patients": ("p000", "p001", "p000")}, "more than one row in a repeat for patients 'p000'"),
+        ({"probability": np.array([0.1, 1.2, np.nan])}, "not between 0 and 1 for patients 'p001', 'p002'"),
+    ],
+    ids=["empty", "no outcome", "twice", "probability"],
+)
+def test_refusals(binary, fields, says):
+    fields = {"patients": ("p000", "p001", "p002"), "risk": np.arange(3.0), **fields}
+    with pytest.raises(UsageError, match=says) as caught:
+        evaluate(Prediction("m", "e", **fields), binary([0, 1, 0]))
+    assert caught.value.code is Code.PREDICTION_INVALID
+
+
+def test_many_patients_are_named_by_five_and_a_count(binary):
+    prediction = Prediction("m", "e", tuple(f"x{i}" for i in range(9)), np.arange(9.0))
+    with pytest.raises(UsageError, match="'x4' and 4 more"):
+        evaluate(prediction, binary([0, 1]))
+
+
+def test_the_document_is_json_without_nan(judged, predict):
+    outcomes, risk = judged
+    predictions = [predict(risk, model="a", probability=1 / (1 + np.exp(-risk))), predict(-risk, model="b")]
+    evaluations = [evaluate(prediction, outcomes, resamples=30) for prediction in predictions]
+    document = to_json(evaluations, compare(predictions, outcomes, resamples=30))
+    again = json.loads(json.dumps(document, allow_nan=False))
+    assert again == document
+    model = again["models"][0]
+    assert list(model) == ["endpoint", "kind", "model", "n", "events", "missing", "repeats", "metrics", "curves"]
+    assert list(model["metrics"][0]) == ["name", "value", "low", "high", "n", "events", "estimator", "failed_resamples"]
+    assert all(list(curve) == ["name", "label", "x", "y", "low", "high"] for curve in model["curves"])
+    assert len(again["comparisons"]) == 1
+    assert {"model_a", "model_b", "difference", "low", "high", "p", "p_holm"} <= set(again["comparisons"][0])
+
+
+def test_undefined_limits_become_null(survival, predict):
+    evaluation = evaluate(predict([4, 3, 2, 1]), survival([1, 2, 3, 4], [1, 1, 1, 0]), resamples=20)
+    curve = to_json([evaluation])["models"][0]["curves"][0]
+    assert curve["y"][0] == 1.0
+    assert curve["low"][0] is None
+
+
+def test_three_hundred_patients_take_a_moment(survival, predict):
+    rng = np.random.default_rng(0)
+    outcomes = survival(np.ceil(rng.exponential(500, 300)), rng.random(300) < 0.4)
+    prediction = predict(rng.normal(size=(5, 300)))
+    start = time.process_time()
+    evaluate(prediction, outcomes, resamples=2000)
+    assert time.process_time() - start < 10  # about 0.5 s; a loop over pairs or samples takes minutes
+
+
+def test_neither_torch_nor_monai_is_imported():
+    program = (
+        "import sys, twobe3.evaluation.evaluate, twobe3.evaluation.table;"
+        "ours = {m.split('.')[1] for m in sys.modules if m.startswith('twobe3.')};"
+        "print(sorted({'torch', 'monai'} & set(sys.modules)), sorted(ours))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[] ['artefact', 'errors', 'evaluation', 'outcome']"

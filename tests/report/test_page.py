@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twobe3.errors import Code, ToolError, UsageError
+from twobe3.report import write_report
+
+VOID = {"meta", "br", "img"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask for, and checks that every element is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.style = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.text += " "
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "style":
+            self.style += data
+        else:
+            self.text += data
+
+
+@pytest.fixture
+def html(study: Path) -> str:
+    return write_report(study).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def rewrite(study: Path, name: str, **changes: Any) -> None:
+    document = json.loads((study / name).read_text())
+    (study / name).write_text(json.dumps(document | changes))
+
+
+def text_of(study: Path) -> str:
+    return " ".join(Page(write_report(study).read_text(encoding="utf-8")).text.split())
+
+
+def test_report_lies_in_the_study_folder(study: Path) -> None:
+    assert write_report(study) == study / "report.html"
+
+
+def test_every_element_is_closed(page: Page) -> None:
+    assert page.open == []
+    assert len(page.elements) > 300
+
+
+def test_nothing_is_fetched_and_nothing_runs(html: str, page: Page) -> None:
+    assert not re.search(r"(?:https?:)?//[a-z]", html, re.IGNORECASE)
+    assert "url(" not in page.style
+    assert "@import" not in page.style
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "iframe", "object", "embed", "link", "base", "form"}
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
+
+
+def test_policy_allows_our_style_sheet_alone(page: Page) -> None:
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'")
+    assert "script" not in policy
+    assert "unsafe" not in policy
+
+
+def test_markup_in_an_artefact_is_shown_as_text(html: str, page: Page) -> None:
+    assert "<script" not in html
+    assert page.text.count("<script>alert('PET')</script>") >= 4  # title, heading, scanner, exclusion
+
+
+def test_no_patient_key_and_no_path_is_shown(html: str) -> None:
+    assert "HOSPITAL" not in html
+    assert "someone" not in html
+    assert "weights.safetensors" in html
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "2be3-net",
+        "radiomics",
+        "tumour volume",
+        "NOT_ATTN",
+        "use the corrected one",
+        "WEIGHT_MISSING",
+        "12 found, 10 used, 2 excluded",
+        "one warning of the cohort",
+        "DOSE_IMPLAUSIBLE: taken as MBq 3 scans",
+        "0.80 (0.70–0.90)",
+        "radiomics minus 2be3-net +0.10 (0.00–0.20)",
+        "north: 5",
+        "female: 5",
+        "median 54.5 years, 50 to 59",
+        "9 of 10 scans have one",
+        "BQML_START, SUVbw: 10",
+        "5-fold cross-validation, 2 times with different partitions (seed 7)",
+        "how auc was estimated",
+        "how differences were estimated",
+        "The images are crops around the contour.",
+        "decade",
+        "c0ffee",
+        "1 min 15 s",
+    ],
+)
+def test_report_says(page: Page, expected: str) -> None:
+    assert expected in " ".join(page.text.split())
+
+
+def test_what_cannot_be_estimated_is_not_a_number(study: Path) -> None:
+    text = text_of(study)
+    assert "tumour volume control not estimable 10 4" in text
+    assert text.index("radiomics 0.80") < text.index("tumour volume control not estimable")
+
+
+def test_answer_names_the_highest_and_what_can_be_resolved(study: Path) -> None:
+    text = text_of(study)
+    assert (
+        "radiomics had the highest AUC for metastasis, 0.80 (95 % interval 0.70–0.90), "
+        "but no difference between the models can be resolved with 10 patients." in text
+    )
+    assert (
+        "tumour volume had the highest Harrell’s C for survival, 0.65 (95 % interval 0.55–0.75); "
+        "after Holm’s correction it lies above 2be3-net (1 of 2 paired differences excludes 0)." in text
+    )
+    assert "It is a control: no other model had a higher value." in text
+
+
+def test_every_picture_says_what_it_shows(page: Page) -> None:
+    images = [a for tag, a in page.elements if tag == "svg" and a.get("role") == "img"]
+    assert len(images) == 10 + 2 + 2 + 3  # scans, ROC, calibration, Kaplan–Meier
+    assert all(a["aria-label"] for a in images)
+    assert all(a.get("role") == "img" or a.get("aria-hidden") for tag, a in page.elements if tag == "svg")
+
+
+def test_every_header_cell_has_a_scope(page: Page) -> None:
+    assert {a.get("scope") for tag, a in page.elements if tag == "th"} == {"col", "row"}
+
+
+def test_links_within_the_page_arrive(page: Page) -> None:
+    anchors = {a["id"] for _, a in page.elements if "id" in a}
+    assert {(a["href"] or "")[1:] for tag, a in page.elements if tag == "a"} <= anchors
+
+
+def test_same_artefacts_give_the_same_bytes(study: Path) -> None:
+    assert write_report(study).read_bytes() == write_report(study).read_bytes()
+
+
+def test_study_without_exclusions_notes_or_comparisons(study: Path) -> None:
+    rewrite(study, "cohort.json", exclusions=[], warnings=[])
+    rewrite(study, "evaluation.json", comparisons=[])
+    rewrite(study, "run.json", notes=[], timings=[])
+    text = text_of(study)
+    assert "Nothing was excluded." in text
+    assert "whether the models differ was not estimable" in text
+    assert "Caveats" not in text
+
+
+def test_continuous_endpoint_has_no_events(study: Path) -> None:
+    rewrite(study, "cohort.json", endpoints=[{"name": "age", "kind": "continuous", "unit": "year", "n": 10}])
+    metric = {"name": "spearman", "value": 0.25, "low": -0.1, "high": 0.6}
+    result = {"endpoint": "age", "kind": "continuous", "model": "radiomics", "n": 10, "repeats": 1, "metrics": [metric]}
+    rewrite(study, "evaluation.json", models=[result], comparisons=[])
+    text = text_of(study)
+    assert "Continuous endpoint in years, known for 10 patients." in text
+    assert "Model Spearman’s ρ (95 %) Interval n radiomics 0.25 (−0.10 to 0.60) 10" in text
+    assert "Its interval includes 0, the value of chance." in text
+
+
+@pytest.mark.parametrize("name", ["cohort.json", "evaluation.json", "run.json", "predictions.csv"])
+def test_missing_artefact_is_named(study: Path, name: str) -> None:
+    (study / name).unlink()
+    with pytest.raises(UsageError, match=name) as caught:
+        write_report(study)
+    assert caught.value.code is Code.ARTEFACT_MISSING
+    assert not (study / "report.html").exists()
+
+
+def test_missing_volume_is_named(study: Path) -> None:
+    (study / "volumes" / "volume-4.safetensors").unlink()
+    with pytest.raises(UsageError, match="volume-4") as caught:
+        write_report(study)
+    assert caught.value.code is Code.ARTEFACT_MISSING
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("cohort.json", b'{"schema": 1', "cohort.json"),
+        ("run.json", b'{"schema": 2}', "run.json: schema"),
+        ("volumes/volume-0.safetensors", b"not a tensor", "volume-0"),
+    ],
+)
+def test_damaged_artefact_is_named(study: Path, name: str, content: bytes, said: str) -> None:
+    (study / name).write_bytes(content)
+    with pytest.raises(ToolError, match=said) as caught:
+        write_report(study)
+    assert caught.value.code is Code.ARTEFACT_DAMAGED
+    assert str(study) not in str(caught.value)
+
+
+def test_unusable_predictions_are_refused(study: Path) -> None:
+    (study / "predictions.csv").write_text("patient_id,model\na,b\n")
+    with pytest.raises(UsageError, match="risk") as caught:
+        write_report(study)
+    assert caught.value.code is Code.PREDICTION_INVALID
