@@ -265,6 +265,7 @@ def dynamic(slices: list[pydicom.Dataset]) -> list[pydicom.Dataset]:
         (change_all(PatientWeight=""), "WEIGHT_MISSING"),
         (without("RadiopharmaceuticalInformationSequence"), "HALF_LIFE_MISSING"),
         (change("RescaleIntercept", -1024), "RESCALE_INVALID"),
+        (change("RescaleSlope", 1e60), "RESCALE_INVALID"),
     ],
 )
 def test_refusals(bench: Any, bend: Any, code: str) -> None:

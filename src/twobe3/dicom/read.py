@@ -72,6 +72,8 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
         scales = factors.per_slice * np.array([one.slope for one in facts.slices], dtype=np.float64)
         for i, (slice_, scale) in enumerate(zip(slices, scales, strict=True)):
             array[i] = _stored_values(slice_.dataset) * scale
+    if not np.isfinite(array).all():
+        raise Refusal(Code.RESCALE_INVALID, "stored value × slope × factor exceeds what a float32 holds")
     calibration = replace(factors.calibration, warnings=warnings + factors.calibration.warnings)
     return SUVVolume(array, space, calibration, series.series, (f"read {len(slices)} slices as {calibration.rule}",))
 
