@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from twobe3 import __version__
 from twobe3.errors import Code, ToolError
 
 SCHEMA_VERSION = 1
@@ -27,15 +28,17 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+        # Not tempfile, whose files only their owner may read: results are shared like any other file.
+        partial = path.with_name(f".partial-{secrets.token_hex(8)}")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(partial).replace(path)
+            partial.replace(path)
         except BaseException:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
     except OSError as error:
@@ -45,6 +48,11 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON document atomically, keys in the order given; NaN is an error."""
     write_atomic(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_artefact(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON artefact: the document, and before it the schema and the version of the package."""
+    write_json(path, {"schema": SCHEMA_VERSION, "package_version": __version__, **document})
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

@@ -10,6 +10,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -28,8 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Document = dict[str, Any]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Policy = Literal["lenient", "strict"]
+Unit = Literal["day", "week", "month", "year"]
 PolicyOption = Annotated[
     Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
 ]
@@ -40,12 +43,11 @@ Paths = Annotated[list[Path], typer.Argument(help="Folders or files of DICOM.", 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the cohort and the results.")] = Path("demo"),
     patients: Annotated[int, typer.Option(min=10, help="Size of the cohort.")] = 48,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms and of the study.")] = 10,
     as_json: Json = False,
 ) -> None:
     """Write a small PET cohort as DICOM, run a whole study on it, and end with the report's path."""
-    result = tb.run_demo(out, patients=patients, seed=seed)
-    _say_result(result, out, as_json)
+    _say_result(tb.run_demo(out, patients=patients, seed=seed), out, as_json)
 
 
 @app.command()
@@ -53,18 +55,17 @@ def run(
     study: Annotated[Path, typer.Argument(help="The study file, for instance examples/sts.toml.")],
     out: Annotated[Path, typer.Option(help="Folder for everything that the study makes.")],
     update: Annotated[bool, typer.Option("--update", help="Replace the results of an earlier state.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
-    _say_result(tb.run(study, out, update=update), out, as_json)
+    _say_result(tb.run(study, out, update=update, workers=workers), out, as_json)
 
 
 @app.command()
 def inspect(paths: Paths, policy: PolicyOption = "lenient", as_json: Json = False) -> None:
     """Say which PET series are there, whether each can become SUV, and if not, why."""
-    inspection = tb.inspect(paths, policy=policy)
-    _say(inspection.to_json(), as_json, _inspection_lines)
-    _require_usable(inspection.usable, inspection.found)
+    _say_inspection(tb.inspect(paths, policy=policy, progress=True), as_json)
 
 
 @app.command()
@@ -75,9 +76,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write SUV volumes as NIfTI, with a JSON beside each: calibration, rule, history."""
-    inspection = tb.convert(paths, out, policy=policy)
-    _say(inspection.to_json(), as_json, _inspection_lines)
-    _require_usable(inspection.usable, inspection.found)
+    _say_inspection(tb.convert(paths, out, policy=policy, progress=True), as_json)
 
 
 @app.command()
@@ -90,7 +89,27 @@ def predict(
     """Predict risk and probability for new scans."""
     predictions = tb.predict(model, paths, policy=policy)
     _say(predictions.to_json(), as_json, _prediction_lines)
-    _require_usable(predictions.usable, len(predictions.predictions))
+    if not predictions.usable:
+        raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A CSV file with the columns patient_id and risk.")],
+    clinical: Annotated[Path, typer.Option(help="The clinical table.")],
+    patient: Annotated[str, typer.Option(help="Its column with the patient id.")] = "patient_id",
+    label: Annotated[str | None, typer.Option(help="Its column with a binary outcome.")] = None,
+    positive: Annotated[str, typer.Option(help="The value of LABEL that means yes.")] = "1",
+    time: Annotated[str | None, typer.Option(help="Its column with the time to the event or to censoring.")] = None,
+    event: Annotated[str | None, typer.Option(help="Its column that is 1 for an event, 0 for censoring.")] = None,
+    unit: Annotated[Unit, typer.Option(help="Unit of the time.")] = "day",
+    endpoint: Annotated[str | None, typer.Option(help="Which endpoint, where the file predicts several.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge anybody's predictions: metrics with intervals, and the models compared in pairs."""
+    outcome = _outcome(label, positive, time, event, unit)
+    judgement = tb.judge(predictions, clinical=clinical, endpoint=outcome, patient=patient, only=endpoint)
+    _say(judgement.to_json(), as_json, _judgement_lines)
 
 
 @app.command()
@@ -139,7 +158,7 @@ def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _say(document: dict[str, Any], as_json: bool, lines: Any) -> None:
+def _say(document: Document, as_json: bool, lines: Callable[[Document], list[str]]) -> None:
     if as_json:
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
@@ -151,14 +170,28 @@ def _say_result(result: tb.Result, out: Path, as_json: bool) -> None:
     _say(document, as_json, lambda document: [result.table(), "", document["report"]])
 
 
-def _require_usable(usable: int, found: int) -> None:
-    if not usable:
-        raise NothingUsable(
-            Code.NOTHING_USABLE, f"none of the {found} series can be used; the reasons are listed above"
-        )
+def _outcome(
+    label: str | None, positive: str, time: str | None, event: str | None, unit: Unit
+) -> tb.Binary | tb.TimeToEvent:
+    if label and not (time or event):
+        return tb.Binary(label, label, positive)
+    if time and event and not label:
+        return tb.TimeToEvent(event, time, event, unit)
+    raise typer.BadParameter("give either --label, or --time and --event")
 
 
-def _inspection_lines(document: dict[str, Any]) -> list[str]:
+def _say_inspection(inspection: tb.Inspection, as_json: bool) -> None:
+    _say(inspection.to_json(), as_json, _inspection_lines)
+    if not inspection.usable:
+        pet = any(series.modality == "PT" for series in inspection.series)
+        raise _nothing_usable(Code.NOTHING_USABLE if pet else Code.NO_PET, inspection.found)
+
+
+def _nothing_usable(code: Code, found: int) -> NothingUsable:
+    return NothingUsable(code, f"{found} series were found, none of which can be used")
+
+
+def _inspection_lines(document: Document) -> list[str]:
     lines = []
     for row in document["series"]:
         suv = row["suv"]
@@ -171,7 +204,7 @@ def _inspection_lines(document: dict[str, Any]) -> list[str]:
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
 
 
-def _prediction_lines(document: dict[str, Any]) -> list[str]:
+def _prediction_lines(document: Document) -> list[str]:
     lines = [f"model {document['model']}"]
     for row in document["predictions"]:
         chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
@@ -180,10 +213,29 @@ def _prediction_lines(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _columns(rows: list[dict[str, Any]]) -> list[str]:
+def _judgement_lines(document: Document) -> list[str]:
+    lines = []
+    for model in document["models"]:
+        lines.append(f"{model['model'] or 'model'}: {model['n']} patients, {model['events']} events")
+        lines += [f"  {metric['name']:<22}  {_interval(metric['value'], metric)}" for metric in model["metrics"]]
+    for pair in document["comparisons"]:
+        p = "" if pair["p_holm"] is None else f", p {pair['p_holm']:.3g} (Holm)"
+        lines.append(
+            f"{pair['model_a']} − {pair['model_b']}: {_interval(pair['difference'], pair)} {pair['metric']}{p}"
+        )
+    return lines
+
+
+def _interval(value: float | None, limits: Document) -> str:
+    if value is None:
+        return "not estimable"
+    return f"{value:.3f}" + ("" if limits["low"] is None else f" ({limits['low']:.3f} to {limits['high']:.3f})")
+
+
+def _columns(rows: list[Document]) -> list[str]:
     width = max(len(str(next(iter(row.values())))) for row in rows)
     return [f"{first!s:<{width}}  {'  '.join(map(str, rest))}" for first, *rest in (row.values() for row in rows)]
 
 
-def _marked(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _marked(checks: list[Document]) -> list[Document]:
     return [{"name": f"{'✓' if c['works'] else '✗'} {c['name']}", "detail": c["detail"]} for c in checks]

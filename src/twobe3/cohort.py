@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from twobe3.artefact import digest
+from twobe3.artefact import digest, digest_file
 from twobe3.dicom.facts import Policy
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import PETSeries
@@ -54,10 +56,10 @@ class DicomScan:
     series: PETSeries
     policy: Policy = "lenient"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of the series' files and contours, and of the policy."""
-        return digest([self.series.digest, self.policy])
+        return digest([self.series.digest, *map(digest_file, self.series.contours), self.policy])
 
     def suv(self) -> SUVVolume:
         """The scan in SUV; raises a :class:`~twobe3.errors.Refusal` when it cannot be."""
@@ -206,11 +208,12 @@ class Cohort:
 
     def for_endpoint(self, name: str) -> Cohort:
         """The studies whose outcome is known for one endpoint, with that endpoint alone."""
-        (outcomes,) = (outcomes for outcomes in self.endpoints if outcomes.endpoint.name == name)
-        known = set(outcomes.patients)
-        return replace(
-            self, studies=tuple(study for study in self.studies if study.patient_id in known), endpoints=(outcomes,)
-        )
+        by_name = {outcomes.endpoint.name: outcomes for outcomes in self.endpoints}
+        if name not in by_name:
+            raise ValueError(f"the cohort has no endpoint {name!r}; it has {', '.join(by_name) or 'none'}")
+        known = set(by_name[name].patients)
+        studies = tuple(study for study in self.studies if study.patient_id in known)
+        return replace(self, studies=studies, endpoints=(by_name[name],))
 
     def take(self, indices: Iterable[int]) -> Cohort:
         """The studies at these positions, in this order."""
@@ -259,7 +262,9 @@ class Cohort:
         result = []
         for repeat in range(repeats):
             splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
-            parts = splitter.split(np.zeros(len(self)), event, groups=np.array(self.patients))
+            with warnings.catch_warnings():  # fewer censored patients than folds are no problem
+                warnings.simplefilter("ignore", UserWarning)
+                parts = list(splitter.split(np.zeros(len(self)), event, groups=np.array(self.patients)))
             result += [Fold(repeat, fold, train, test) for fold, (train, test) in enumerate(parts)]
         return tuple(result)
 

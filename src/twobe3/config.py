@@ -6,20 +6,20 @@ import difflib
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from twobe3.artefact import digest
 from twobe3.errors import Code, UsageError
-from twobe3.features.backbones import HUB_PREFIX
+from twobe3.features.backbones import is_weights_file
 from twobe3.features.maps import FeatureStore
 from twobe3.models import MODELS, Model
 from twobe3.outcome import Binary, Continuous, Endpoint, TimeToEvent
 from twobe3.resample import VolumeSpec
 
-Lengths = tuple[float, float, float]
-NAMED_WEIGHTS = ("pretrained", "random")
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Lengths = tuple[Length, Length, Length]
 
 
 class Section(BaseModel):
@@ -84,13 +84,18 @@ EndpointSection = Annotated[BinarySection | TimeToEventSection | ContinuousSecti
 class VolumeSection(Section):
     """``[volume]``: the grid on which the models see the scans; along the body, then rows, columns."""
 
-    spacing_mm: float | Lengths = 4.0
+    spacing_mm: Length | Lengths = 4.0
     field_of_view_mm: Lengths = (1024.0, 512.0, 512.0)
 
     def spec(self) -> VolumeSpec:
         """The grid."""
         spacing = self.spacing_mm
         return VolumeSpec(spacing if isinstance(spacing, tuple) else (spacing,) * 3, self.field_of_view_mm)
+
+    @model_validator(mode="after")
+    def _must_be_a_grid(self) -> Self:
+        self.spec()
+        return self
 
 
 class ValidationSection(Section):
@@ -158,9 +163,9 @@ class StudyConfig(Section):
         return models
 
     def _model(self, entry: dict[str, Any], folder: Path, store: FeatureStore) -> Model:
-        kind = entry.pop("kind", None)
+        kind = str(entry.pop("kind", None))
         if kind not in MODELS:
-            near = difflib.get_close_matches(str(kind), MODELS, n=1)
+            near = difflib.get_close_matches(kind, MODELS, n=1)
             hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(MODELS)}"
             raise UsageError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
         known = [item.name for item in fields(MODELS[kind]) if item.init and item.name != "store"]
@@ -168,7 +173,7 @@ class StudyConfig(Section):
             if key not in known:
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         weights = entry.get("weights")
-        if isinstance(weights, str) and weights not in NAMED_WEIGHTS and not weights.startswith(HUB_PREFIX):
+        if isinstance(weights, str) and is_weights_file(weights):
             entry["weights"] = str(folder / weights)
         shared = {"seed": self.validation.seed, "inner_folds": self.validation.inner_folds}
         defaults = {key: value for key, value in shared.items() if key in known}

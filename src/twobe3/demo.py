@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from twobe3.artefact import write_atomic
-from twobe3.experiment import Result, run
+from twobe3.experiment import run
 from twobe3.phantom import write_cohort
 from twobe3.progress import bar
+from twobe3.result import Result
+
+# Among the first seeds, one whose 48 phantoms are typical: their true lesions predict metastasis as well (AUC 0.84) as
+# those of 6000 phantoms do. No model was looked at.
+SEED = 10
 
 STUDY = """\
 # A study on phantoms: what the models find here says nothing about patients.
@@ -40,21 +45,21 @@ field_of_view_mm = [1024, 512, 512]
 [[model]]
 kind = "2be3-net"
 backbone = "phantom-resnet10"
-slice_size = 64
+members = 1
 
 [[model]]
 kind = "cnn2d"
 backbone = "phantom-resnet10"
-slice_size = 64
+members = 1
 
 [[model]]
 kind = "cnn3d"
-epochs = 12
+epochs = 10
+width = 8
 
 [[model]]
 kind = "pooled"
 backbone = "phantom-resnet10"
-slice_size = 64
 
 [[model]]
 kind = "control"
@@ -80,7 +85,7 @@ seed = {seed}
 """
 
 
-def run_demo(out: Path, *, patients: int = 48, seed: int = 0) -> Result:
+def run_demo(out: Path, *, patients: int = 48, seed: int = SEED) -> Result:
     """Write a cohort of phantoms as DICOM, with a study file beside it, and run the study.
 
     Parameters

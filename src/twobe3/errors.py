@@ -109,6 +109,7 @@ class Code(Enum):
     MODEL_INVALID = ("the model file cannot be used", "save it again with this version")
     ARTEFACT_DAMAGED = ("a stored file does not match its checksum", "delete it; it will be made again")
     ARTEFACT_MISSING = ("the study folder lacks a file", "run the study: `twobe3 run` writes it")
+    WORKER_DIED = ("a worker process ended unexpectedly, most often for lack of memory", "run with fewer --workers")
     WRITE_FAILED = ("a file could not be written", "free disk space or choose another folder")
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
 

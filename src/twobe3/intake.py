@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,47 +18,12 @@ from twobe3.progress import track
 from twobe3.pseudonym import pseudonym
 from twobe3.resample import VolumeSpec, resample, uptake_outside
 from twobe3.store import ArrayStore
+from twobe3.table import read_table
+from twobe3.volume import SUVVolume
 
 # Uptake cut off by the field of view is worth a word from this share of the voxels above SUV 1 on.
 NOTABLE_LOSS = 0.02
 log = logging.getLogger("twobe3")
-
-
-def read_table(path: Path, *, patient: str = "patient_id") -> Table:
-    """Read a clinical table: comma-, semicolon- or tab-separated text with one header line, one row a patient.
-
-    Parameters
-    ----------
-    path : Path
-        The file; UTF-8, with or without a byte-order mark.
-    patient : str
-        The column that holds the patient id.
-
-    Raises
-    ------
-    UsageError
-        ``TABLE_UNREADABLE``, ``COLUMN_MISSING``, ``PATIENT_TWICE``.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(Code.TABLE_UNREADABLE, f"{path.name}: {error.__class__.__name__}") from None
-    lines = text.splitlines()
-    if len(lines) < 2:
-        raise UsageError(Code.TABLE_UNREADABLE, f"{path.name} has no row below its header")
-    separator = max(",;\t", key=lines[0].count)
-    reader = csv.DictReader(lines, delimiter=separator, restkey="", restval="")
-    rows = [{(key or "").strip(): value for key, value in row.items()} for row in reader]
-    require_columns({"": rows[0]}, [patient])
-    table: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(rows, start=2):
-        key = row[patient].strip()
-        if not key:
-            raise UsageError(Code.TABLE_UNREADABLE, f"{path.name}: line {number} has no {patient!r}")
-        if key in table:
-            raise UsageError(Code.PATIENT_TWICE, f"{path.name}: {patient} {key!r} stands again in line {number}")
-        table[key] = row
-    return table
 
 
 def read_cohort(
@@ -80,7 +44,7 @@ def read_cohort(
     images : path or sequence of paths
         Folders of DICOM, searched at any depth. ``PatientID`` is matched with the table's patient column.
     clinical : path
-        The clinical table, see :func:`read_table`.
+        The clinical table, see :func:`~twobe3.table.read_table`.
     endpoints : sequence of Endpoint
         What is to be predicted.
     patient, centre : str
@@ -106,11 +70,11 @@ def read_cohort(
     found = find_series(roots, progress=True)
     require_pet(found)
     chosen, losers = choose_series(found.series)
-    studies, strangers = _join(chosen, table, centre, policy)
+    studies, unmatched = _join(chosen, table, outcomes, centre, policy)
     cohort = Cohort(studies, spec=spec or VolumeSpec(), volumes=ArrayStore(volumes), found=found.n_series)
     cohort, refused = _converted(cohort)
-    missing = _not_scanned(table, [series.patient_id for series in found.series])
-    cohort = replace(cohort, exclusions=(*found.exclusions, *losers, *strangers, *refused, *missing))
+    missing = _not_scanned(table, {series.patient_id for series in found.series})
+    cohort = replace(cohort, exclusions=(*found.exclusions, *losers, *unmatched, *refused, *missing))
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
@@ -122,7 +86,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
     """What ``cohort.json`` holds: pseudonyms only."""
     return {
         "digest": digest([cohort.volume_key(study) for study in cohort.studies]),
-        "found": cohort.found,
+        "found": cohort.found or len(cohort),
         "used": len(cohort),
         "excluded": sum(bool(exclusion.series) for exclusion in cohort.exclusions),
         "volume_spec": asdict(cohort.spec),
@@ -143,7 +107,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
                 "digest": study.scan.digest,
                 "volume": f"{cohort.volume_key(study)}.safetensors",
                 "covariates": dict(study.covariates),
-                **study.description,
+                **(study.description or _described(study)),
             }
             for study in cohort.studies
         ],
@@ -152,19 +116,38 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
     }
 
 
+def _described(study: Study) -> dict[str, Any]:
+    """What is said of a scan that was brought in memory."""
+    volume = study.scan.suv()
+    contour = study.scan.contour(volume) is not None
+    facts = {"series": volume.source, "slices": volume.geometry.shape[0], "contour": contour}
+    return {**facts, **_volume_facts(volume)}
+
+
+def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
+    return {"spacing_mm": volume.geometry.spacing_mm, "calibration": asdict(volume.calibration)}
+
+
 def _join(
-    chosen: Iterable[PETSeries], table: Table, centre: str | None, policy: Policy
+    chosen: Sequence[PETSeries], table: Table, outcomes: Iterable[Outcomes], centre: str | None, policy: Policy
 ) -> tuple[tuple[Study, ...], list[Exclusion]]:
-    studies, strangers = [], []
+    """One study for each patient who was scanned and has an outcome; the other scans with the reason."""
+    if chosen and not any(series.patient_id in table for series in chosen):
+        raise UsageError(
+            Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
+        )
+    known = {patient for outcome in outcomes for patient in outcome.patients}
+    studies, unmatched = [], []
     for series in chosen:
-        row = table.get(series.patient_id.strip())
-        if row is None:
-            error = UsageError(Code.PATIENT_NOT_IN_TABLE, "the clinical table has no row for this patient")
-            strangers.append(Exclusion.of(error, patient=series.patient, series=series.series))
+        row = table.get(series.patient_id)
+        if row is None or series.patient_id not in known:
+            code, what = (Code.PATIENT_NOT_IN_TABLE, "row") if row is None else (Code.OUTCOME_MISSING, "outcome")
+            error = Refusal(code, f"the clinical table has no {what} for this patient")
+            unmatched.append(Exclusion.of(error, patient=series.patient, series=series.series))
             continue
         studies.append(
             Study(
-                series.patient_id.strip(),
+                series.patient_id,
                 DicomScan(series, policy),
                 "" if centre is None or is_missing(row[centre]) else row[centre].strip(),
                 series.covariates,
@@ -178,11 +161,7 @@ def _join(
                 },
             )
         )
-    if strangers and not studies:
-        raise UsageError(
-            Code.NO_PATIENT_MATCHES, f"{len(strangers)} patients were scanned, {len(table)} are in the clinical table"
-        )
-    return tuple(sorted(studies, key=lambda study: study.patient_id)), strangers
+    return tuple(sorted(studies, key=lambda study: study.patient_id)), unmatched
 
 
 def _converted(cohort: Cohort) -> tuple[Cohort, list[Exclusion]]:
@@ -202,15 +181,13 @@ def _converted(cohort: Cohort) -> tuple[Cohort, list[Exclusion]]:
         lost = uptake_outside(volume, cohort.spec)
         if lost > NOTABLE_LOSS:
             warnings.append(f"{study.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
-        facts = {"spacing_mm": volume.geometry.spacing_mm, "calibration": asdict(volume.calibration)}
-        studies.append(replace(study, description={**study.description, **facts}))
+        studies.append(replace(study, description={**study.description, **_volume_facts(volume)}))
     return replace(cohort, studies=tuple(studies), warnings=tuple(warnings)), refused
 
 
-def _not_scanned(table: Table, scanned: Iterable[str]) -> list[Exclusion]:
-    there = {patient.strip() for patient in scanned}
-    error = UsageError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
-    return [Exclusion.of(error, patient=pseudonym("patient", key)) for key in table if key not in there]
+def _not_scanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
+    error = Refusal(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
+    return [Exclusion.of(error, patient=pseudonym("patient", key)) for key in table if key not in scanned]
 
 
 def _restricted(outcomes: Outcomes, cohort: Cohort) -> Outcomes:

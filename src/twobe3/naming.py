@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from twobe3.errors import Code
-from twobe3.evaluation.metrics import METRICS
-from twobe3.features.backbones import ROWS
-from twobe3.models import MODELS
+import twobe3 as tb
 
 What = Literal["backbones", "models", "metrics", "codes"]
 
@@ -22,9 +19,11 @@ def names(what: What) -> list[dict[str, str]]:
         Of which kind. Backbones: those with a row of their own; any other name is looked up in timm.
     """
     tables: dict[What, Callable[[], list[dict[str, str]]]] = {
-        "backbones": lambda: [{"name": name, "description": row.description} for name, row in ROWS.items()],
-        "models": lambda: [{"name": kind, "description": model.summary} for kind, model in MODELS.items()],
-        "metrics": lambda: [{"name": r.name, "kind": r.kind, "description": r.description} for r in METRICS.values()],
-        "codes": lambda: [{"name": code.name, "meaning": code.summary, "remedy": code.remedy} for code in Code],
+        "backbones": lambda: [{"name": name, "description": row.description} for name, row in tb.BACKBONES.items()],
+        "models": lambda: [{"name": kind, "description": model.summary} for kind, model in tb.MODELS.items()],
+        "metrics": lambda: [
+            {"name": r.name, "kind": r.kind, "description": r.description} for r in tb.METRICS.values()
+        ],
+        "codes": lambda: [{"name": code.name, "meaning": code.summary, "remedy": code.remedy} for code in tb.Code],
     }
     return tables[what]()

@@ -1,4 +1,4 @@
-"""SUV volumes as NIfTI files."""
+"""SUV volumes as NIfTI files; SimpleITK is imported when one is written or read, so that ``inspect`` starts fast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 
 from twobe3.artefact import write_atomic
 from twobe3.errors import Code, ToolError
@@ -33,6 +32,8 @@ def write_nifti(path: Path, volume: SUVVolume) -> None:
     ToolError
         ``WRITE_FAILED``.
     """
+    import SimpleITK
+
     image = SimpleITK.GetImageFromArray(volume.array)
     spacing = np.array(volume.geometry.spacing_mm)
     axes = volume.geometry.affine[:3, :3] / spacing
@@ -64,6 +65,8 @@ def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], Geometry]:
     ToolError
         ``ARTEFACT_DAMAGED``: not a three-dimensional image.
     """
+    import SimpleITK
+
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:

@@ -24,7 +24,7 @@ Kind = Literal["binary", "time-to-event", "continuous"]
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "?", "-"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcomes:
     """The outcome of each patient for one endpoint.
 
@@ -335,9 +335,10 @@ def _canonical(text: str) -> str:
     """``"1"``, ``"1.0"`` and ``" 1 "`` are one value."""
     text = text.strip()
     try:
-        return f"{float(text):g}"
+        number = float(text)
     except ValueError:
         return text
+    return str(int(number)) if number.is_integer() else str(number)
 
 
 def _numbers(rows: Table, column: str, allowed: Callable[[float], bool], expected: str) -> FloatArray:

@@ -10,10 +10,16 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from twobe3.errors import Code, ToolError
+
 KEY_VARIABLE = "TWOBE3_KEY_FILE"
+KEY_BYTES = 32
+_REMEDY = f"name a file that can be written in the environment variable {KEY_VARIABLE}"
 
 
 def pseudonym(kind: str, identifier: str) -> str:
@@ -47,11 +53,28 @@ def key_file() -> Path:
 @cache
 def _key(path: Path) -> bytes:
     """Read the key; make it on first use, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(secrets.token_bytes(32))
-    return path.read_bytes()
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes()
+    except OSError as error:
+        reason = f"the pseudonym key {path.name}: {error.strerror}"
+        raise ToolError(Code.WRITE_FAILED, reason, remedy=_REMEDY) from error
+    if len(key) < KEY_BYTES:
+        raise ToolError(Code.ARTEFACT_DAMAGED, f"the pseudonym key {path.name} has {len(key)} bytes, not {KEY_BYTES}")
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Write the key aside and link it into place, so that of several processes one wins and none sees half a key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(KEY_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        Path(aside).unlink()

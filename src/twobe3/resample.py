@@ -10,7 +10,7 @@ from scipy import ndimage
 from twobe3.volume import Geometry, SUVVolume
 
 # Bump when the resampled values change: it is part of every cache key.
-RESAMPLE_VERSION = "1"
+RESAMPLE_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ def resample(volume: SUVVolume, spec: VolumeSpec) -> SUVVolume:
     coarsening = np.abs(step[:3, :3]).max(axis=1)
     sigma = np.where(coarsening > 1.5, coarsening / 2.355, 0.0)
     array = ndimage.gaussian_filter(volume.array, sigma) if sigma.any() else volume.array
-    moved = ndimage.affine_transform(array, step[:3, :3], step[:3, 3], output_shape=target.shape, order=1)
+    # "grid-constant" fades to 0 within one voxel of the border; "constant" would drop border voxels by rounding errors.
+    moved = ndimage.affine_transform(
+        array, step[:3, :3], step[:3, 3], output_shape=target.shape, order=1, mode="grid-constant"
+    )
     note = f"resampled to {spec.spacing_mm} mm, field of view {spec.field_of_view_mm} mm"
     return replace(volume, array=moved.astype(np.float32), geometry=target, history=(*volume.history, note))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ from safetensors.numpy import save
 
 from twobe3.artefact import digest, write_atomic
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+Arrays = Mapping[str, npt.NDArray[Any]]
 log = logging.getLogger("twobe3")
 
 
@@ -82,12 +84,13 @@ class ArrayStore:
         try:
             with safe_open(path, framework="numpy") as stored:
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
-                whole = (stored.metadata() or {}).get("checksum") == _checksum(arrays)
+                whole = (stored.metadata() or {}).get("checksum") == checksum(arrays)
         except (SafetensorError, OSError, ValueError):
             whole = False
         if not whole:
             log.warning("ARTEFACT_DAMAGED: %s does not match its checksum; set aside, made again", path.name)
-            path.replace(path.with_suffix(".damaged"))
+            with suppress(FileNotFoundError):  # another run set it aside
+                path.replace(path.with_suffix(".damaged"))
             return None
         return arrays
 
@@ -97,12 +100,13 @@ class ArrayStore:
         if path is None:
             self._memory[key] = arrays
             return
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        notes = {**(metadata or {}), "checksum": _checksum(contiguous)}
+        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        notes = {**(metadata or {}), "checksum": checksum(contiguous)}
         write_atomic(path, save(contiguous, metadata=notes))
 
 
-def _checksum(arrays: Arrays) -> str:
+def checksum(arrays: Arrays) -> str:
+    """Digest of the arrays: their names, types, shapes and values."""
     parts: list[bytes | str] = []
     for name in sorted(arrays):
         array = arrays[name]

@@ -1,6 +1,6 @@
 """The 2D networks: pre-trained elsewhere, frozen here, and asked for the maps of one of their layers.
 
-One row a network in :data:`ROWS`; any other name is looked up in timm. Layers are numbered from 0, the stem, at
+One row a network in :data:`BACKBONES`; any other name is looked up in timm. Layers are numbered from 0, the stem, at
 strides 2, 4, 8, 16 and 32 in the networks of the table.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from monai.networks.nets.resnet import ResNet
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -30,6 +30,9 @@ State = dict[str, torch.Tensor]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SYMMETRIC = (0.5, 0.5, 0.5)  # mean and standard deviation that take [0, 1] to [-1, 1]
 HUB_PREFIX = "hf:"
+NAMED_WEIGHTS = ("pretrained", "random")
+HUB_FILE = "model.safetensors"
+HUB_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
     Parameters
     ----------
     name : str
-        A row of :data:`ROWS`, or any model of timm (extra ``[timm]``).
+        A row of :data:`BACKBONES`, or any model of timm (extra ``[timm]``).
     weights : str
         ``"pretrained"``; a local ``.safetensors`` file; ``"hf:owner/repository"``; or ``"random"``.
         Random weights are never a fallback: they are had by this name alone.
@@ -121,7 +124,7 @@ def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
     ToolError
         ``WEIGHTS_MISSING`` when the hub cannot be reached; ``EXTRA_MISSING`` without timm.
     """
-    row = ROWS.get(name) or _timm_row(name)
+    row = BACKBONES.get(name) or _timm_row(name)
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -130,6 +133,11 @@ def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
     mean = tuple(json.loads(notes["mean"])) if "mean" in notes else row.mean
     std = tuple(json.loads(notes["std"])) if "std" in notes else row.std
     return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
+
+
+def is_weights_file(weights: str) -> bool:
+    """Whether these weights are a local file, rather than had by a name."""
+    return weights not in NAMED_WEIGHTS and not weights.startswith(HUB_PREFIX)
 
 
 def backbone_from_state(
@@ -142,7 +150,7 @@ def backbone_from_state(
     UsageError
         ``WEIGHTS_MISMATCH`` with the keys that do not fit; ``UNKNOWN_NAME``.
     """
-    row = ROWS.get(name) or _timm_row(name)
+    row = BACKBONES.get(name) or _timm_row(name)
     network = row.build(state)
     _load_strictly(network, state, name)
     return _frozen(name, weights, network, mean, std)
@@ -199,9 +207,20 @@ def _read_file(path: Path, name: str) -> tuple[State, Mapping[str, str]]:
 
 
 def _from_hub(repository: str) -> Path:
+    """The weights in the hub's local cache, fetched on first use."""
     try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
+    except HFValidationError:
+        raise UsageError(
+            Code.WEIGHTS_MISSING, f"{HUB_PREFIX}{repository} does not name a repository of the Hugging Face hub"
+        ) from None
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        # A download retries for half a minute where there is no network; this one question tells at once.
+        get_hf_file_metadata(hf_hub_url(repository, HUB_FILE), timeout=HUB_TIMEOUT_S)
+        return Path(hf_hub_download(repository, HUB_FILE))
+    except Exception as error:  # the hub's client passes on the errors of its HTTP library, which changes
         raise ToolError(
             Code.WEIGHTS_MISSING,
             f"the weights {repository!r} could not be fetched from the Hugging Face hub ({type(error).__name__})",
@@ -271,9 +290,10 @@ def _timm_row(name: str) -> Row:
     timm = _require_timm(name)
     known = timm.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, [*ROWS, *known], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, [*BACKBONES, *known], n=3, cutoff=0.5)
         raise UsageError(
-            Code.UNKNOWN_NAME, f"there is no backbone {name!r}; the nearest are {', '.join(near) or ', '.join(ROWS)}"
+            Code.UNKNOWN_NAME,
+            f"there is no backbone {name!r}; the nearest are {', '.join(near) or ', '.join(BACKBONES)}",
         )
     configuration = timm.get_pretrained_cfg(name).to_dict()
     hub = configuration.get("hf_hub_id")
@@ -290,16 +310,16 @@ def _require_timm(name: str = "") -> Any:
     try:
         return import_timm()
     except ImportError:
-        near = difflib.get_close_matches(name, ROWS, n=1)
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ToolError(
             Code.EXTRA_MISSING,
-            f"backbone {name!r} is not one of {', '.join(ROWS)}{hint}; others come from timm, which is not installed",
+            f"backbone {name!r} is not one of {', '.join(BACKBONES)}{hint}; others need timm, which is not installed",
             remedy="pip install 'twobe3[timm]'",
         ) from None
 
 
-ROWS: dict[str, Row] = {
+BACKBONES: dict[str, Row] = {
     "resnet18": Row(
         "MONAI ResNet-18, ImageNet weights from the hub", _resnet((2, 2, 2, 2)), "hf:timm/resnet18.a1_in1k"
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +13,11 @@ from twobe3.artefact import digest
 from twobe3.cohort import Cohort, Study
 from twobe3.features.backbones import Backbone
 from twobe3.features.slices import Plane, SliceSpec, cut, windowed
-from twobe3.progress import track
 from twobe3.store import ArrayStore
 
 # Bump when the maps change for the same volume, slices and weights: it is part of every cache key.
 EXTRACTOR_VERSION = "1"
 BATCH = 32
-log = logging.getLogger("twobe3")
 
 
 class FeatureStore(ArrayStore):
@@ -59,18 +56,13 @@ class MapExtractor:
 
     def key(self, cohort: Cohort, study: Study, plane: Plane) -> str:
         """Digest of everything that the maps depend on."""
-        return digest(
-            [
-                f"maps-{EXTRACTOR_VERSION}",
-                cohort.volume_key(study),
-                plane,
-                str(self.slices),
-                self.backbone.name,
-                self.backbone.weights_digest,
-                str((self.backbone.mean, self.backbone.std)),
-                str(self.layer),
-            ]
-        )
+        return digest([self.identity(), cohort.volume_key(study), plane])
+
+    def identity(self) -> str:
+        """Text that differs whenever the maps of the same scan and plane may differ; part of cache keys."""
+        network = self.backbone
+        made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
+        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}"
 
     def of_study(self, cohort: Cohort, study: Study) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
@@ -79,24 +71,40 @@ class MapExtractor:
             arrays = self.store.get_or_compute(
                 self.key(cohort, study, plane),
                 lambda plane=plane: {"maps": self._compute(cohort.volume(study), plane)},  # type: ignore[misc]
-                metadata={"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)},
+                metadata=self._notes(plane),
             )
             maps[plane] = np.asarray(arrays["maps"], dtype=np.float16)
         return maps
 
-    def fill(self, cohort: Cohort) -> None:
-        """Compute what the store lacks, under a progress bar, and say in the log how much that was."""
-        computed, reused = self.store.computed, self.store.reused
-        for study in track(cohort.studies, f"features of {self.backbone.name}"):
-            self.of_study(cohort, study)
-        log.info(
-            "features of %s, layer %d, %s: %d computed, %d found in the cache",
-            self.backbone.name,
-            self.layer,
-            "+".join(self.planes),
-            self.store.computed - computed,
-            self.store.reused - reused,
-        )
+    def pooled(self, cohort: Cohort, study: Study) -> npt.NDArray[np.float64]:
+        """Mean, maximum and standard deviation of every channel over all positions of each plane, one after another.
+
+        The maps themselves are used where the store has them, and not kept where it has not: they are a thousand
+        times larger.
+
+        Returns
+        -------
+        ndarray, shape (3 · channels · planes,)
+        """
+        parts = []
+        for plane in self.planes:
+            key = self.key(cohort, study, plane)
+            arrays = self.store.get_or_compute(
+                digest(["pooled", key]),
+                lambda plane=plane, key=key: {"pooled": self._pool(cohort, study, plane, key)},  # type: ignore[misc]
+                metadata=self._notes(plane),
+            )
+            parts.append(np.asarray(arrays["pooled"], dtype=np.float64))
+        return np.concatenate(parts)
+
+    def _pool(self, cohort: Cohort, study: Study, plane: Plane, key: str) -> npt.NDArray[np.float64]:
+        stored = self.store.get(key)
+        maps = self._compute(cohort.volume(study), plane) if stored is None else stored["maps"]
+        positions = maps.reshape(len(maps), -1).astype(np.float64)
+        return np.concatenate([positions.mean(axis=1), positions.max(axis=1), positions.std(axis=1)])
+
+    def _notes(self, plane: Plane) -> dict[str, str]:
+        return {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
 
     def _compute(self, volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float16]:
         slices = cut(volume, plane)

@@ -24,7 +24,7 @@ class SliceSpec:
     Parameters
     ----------
     windows_suv : tuple of float
-        Upper ends of the SUV windows; each window is one channel, 0 to this SUV mapped to 0 to 1. A physical
+        Upper ends of one or three SUV windows, 0 to this SUV mapped to 0 to 1: the colour channels. A physical
         window keeps an SUV of 10 the same grey in every patient, which scaling each image by itself would not.
     size : int
         Rows and columns of the picture that the network sees; slices are resized to it bilinearly.
@@ -34,7 +34,9 @@ class SliceSpec:
     size: int = 128
 
     def __post_init__(self) -> None:
-        if not self.windows_suv or min(self.windows_suv) <= 0:
+        if len(self.windows_suv) not in (1, 3):
+            raise ValueError(f"a 2D network takes one SUV window or three, got {self.windows_suv}")
+        if min(self.windows_suv) <= 0:
             raise ValueError(f"every SUV window must end above 0, got {self.windows_suv}")
         if self.size < 16:
             raise ValueError(f"slices of {self.size} pixels are too small for a 2D network; at least 16")

@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -24,11 +23,11 @@ from twobe3.features.maps import FeatureStore
 from twobe3.models.linear import FloatArray, probability
 from twobe3.outcome import Binary, Continuous, Endpoint, Prediction, TimeToEvent
 from twobe3.resample import VolumeSpec
+from twobe3.store import Arrays, checksum
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 CONFIG: ConfigDict = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 MODEL_FILE = "model.safetensors"
-ENDPOINT_KINDS: tuple[type[Endpoint], ...] = (Binary, TimeToEvent, Continuous)
+ENDPOINT_KINDS: dict[str, type[Endpoint]] = {item.kind: item for item in (Binary, TimeToEvent, Continuous)}
 
 
 @dataclass(kw_only=True, config=CONFIG)
@@ -52,7 +51,7 @@ class Model(ABC):
     summary: ClassVar[str]
 
     name: str = ""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
     store: FeatureStore = field(default_factory=FeatureStore, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,16 +64,20 @@ class Model(ABC):
         return self.kind
 
     def parameters(self) -> dict[str, Any]:
-        """Constructor arguments, for the model file, the run's record and the report."""
+        """Constructor arguments."""
         names = [item.name for item in fields(self) if item.init and item.name != "store"]
         return {name: getattr(self, name) for name in names}
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters as they may leave this machine: without its folders."""
+        return self.parameters()
 
     def identity(self) -> str:
         """Text that differs whenever the fitted model may differ on the same patients; part of cache keys."""
         return f"{self.kind} {json.dumps(self.parameters(), sort_keys=True, default=str)}"
 
     def prepare(self, cohort: Cohort) -> None:  # noqa: B027  a model on the volumes has nothing to prepare
-        """Compute, under a progress bar, whatever of the scans the store lacks. Learns nothing."""
+        """Compute whatever of the scans the store lacks. Learns nothing."""
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn from a cohort with one endpoint.
@@ -89,8 +92,8 @@ class Model(ABC):
         Self
             The model, fitted.
         """
-        self.endpoint_, self.spec_ = cohort.endpoint, cohort.spec
         self._fit(cohort)
+        self.endpoint_, self.spec_ = cohort.endpoint, cohort.spec
         return self
 
     def predict(self, cohort: Cohort) -> Prediction:
@@ -126,18 +129,19 @@ class Model(ABC):
             raise ValueError(f"model {self.name!r} is not fitted")
         path = Path(path)
         path = path if path.suffix == ".safetensors" else path / MODEL_FILE
-        arrays = {name: np.ascontiguousarray(array) for name, array in self._arrays().items()}
-        header = {
-            "schema": SCHEMA_VERSION,
-            "package_version": __version__,
-            "kind": self.kind,
-            "parameters": self.parameters(),
-            "endpoint": {"kind": self.endpoint_.kind, **asdict(self.endpoint_)},
-            "volume_spec": asdict(self.spec_),
-            "notes": self._notes(),
-            "arrays": _digest_of(arrays),
-        }
-        write_atomic(path, save(arrays, metadata={"twobe3": json.dumps(header)}))
+        arrays = {name: np.asarray(array, order="C") for name, array in self._arrays().items()}
+        header = json.dumps(
+            {
+                "schema": SCHEMA_VERSION,
+                "package_version": __version__,
+                "kind": self.kind,
+                "parameters": self.public_parameters(),
+                "endpoint": {"kind": self.endpoint_.kind, **asdict(self.endpoint_)},
+                "volume_spec": asdict(self.spec_),
+                "notes": self._notes(),
+            }
+        )
+        write_atomic(path, save(arrays, metadata={"twobe3": header, "digest": _digest_of(header, arrays)}))
         return path
 
     @abstractmethod
@@ -190,26 +194,31 @@ def load_model(path: Path | str, *, store: FeatureStore | None = None) -> Model:
     path = path / MODEL_FILE if path.is_dir() else path
     try:
         with safe_open(path, framework="numpy") as stored:
-            header = json.loads((stored.metadata() or {})["twobe3"])
+            header, sealed = (stored.metadata()[key] for key in ("twobe3", "digest"))
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         raise UsageError(Code.MODEL_INVALID, f"{path.name!r} is not a model file of twobe3") from None
-    if _digest_of(arrays) != header["arrays"]:
+    if _digest_of(header, arrays) != sealed:
         raise UsageError(Code.MODEL_INVALID, f"{path.name!r} was changed since it was written: its digest differs")
-    if header["kind"] not in MODELS:
-        raise UsageError(Code.MODEL_INVALID, f"{path.name!r} holds a model of the unknown kind {header['kind']!r}")
-    model = MODELS[header["kind"]](**header["parameters"])
+    try:
+        model = _restored(json.loads(header), arrays)
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise UsageError(
+            Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
+        ) from None
     model.store = store or model.store
+    return model
+
+
+def _restored(header: Mapping[str, Any], arrays: Arrays) -> Model:
+    model = MODELS[header["kind"]](**header["parameters"])
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
-    model.endpoint_ = next(item for item in ENDPOINT_KINDS if item.kind == kind)(**endpoint)
+    model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)
     model.spec_ = VolumeSpec(**{name: tuple(values) for name, values in header["volume_spec"].items()})
     model._restore(arrays, header["notes"])
     return model
 
 
-def _digest_of(arrays: Arrays) -> str:
-    parts: list[bytes | str] = []
-    for name in sorted(arrays):
-        parts += [name, str(arrays[name].dtype), str(arrays[name].shape), arrays[name].tobytes()]
-    return digest(parts)
+def _digest_of(header: str, arrays: Arrays) -> str:
+    return digest([header, checksum(arrays)])

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort import Cohort
-from twobe3.models.base import CONFIG, Arrays, Model, register
+from twobe3.models.base import CONFIG, Model, register
 from twobe3.models.linear import FloatArray
 from twobe3.models.networks import VolumeNetwork
 from twobe3.models.training import (
@@ -23,6 +23,7 @@ from twobe3.models.training import (
     members_to_arrays,
     train_ensemble,
 )
+from twobe3.store import Arrays
 
 LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
 
@@ -47,7 +48,7 @@ class CNN3D(Model, TrainingParameters):
 
     depth: int = Field(default=10)
     width: int = Field(default=16, ge=4, multiple_of=4)
-    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    windows_suv: tuple[PositiveFloat, ...] = Field(default=(5.0, 10.0, 25.0), min_length=1)
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=8, ge=2)
     members: int = Field(default=1, ge=1)

@@ -12,8 +12,9 @@ from pydantic.dataclasses import dataclass
 
 from twobe3.cohort import Cohort, Study
 from twobe3.features.measurements import Region, measure
-from twobe3.models.base import CONFIG, Arrays, Model, register
+from twobe3.models.base import CONFIG, Model, register
 from twobe3.models.linear import FloatArray, RidgeModel, fit_ridge
+from twobe3.store import Arrays
 
 Variable = Literal["suvmax", "tumour_volume", "tlg", "image_extent", "age", "sex", "weight", "centre"]
 MEASURED = {"suvmax": "suv_max", "tumour_volume": "volume_ml", "tlg": "tlg_ml", "image_extent": "extent_ml"}

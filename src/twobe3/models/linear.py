@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from twobe3.models.losses import outcome_loss
@@ -65,13 +66,26 @@ def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float) -> RidgeModel:
     penalty : float
         Positive. Losses are sums over patients (time-to-event: over events).
     """
+    return fit_path(x, outcomes, (penalty,))[penalty]
+
+
+def fit_path(x: FloatArray, outcomes: Outcomes, penalties: Sequence[float]) -> dict[float, RidgeModel]:
+    """:func:`fit_ridge` for several penalties; the rows are decomposed once.
+
+    Returns
+    -------
+    dict
+        The model of each penalty.
+    """
     mean, spread = x.mean(axis=0), x.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
-    standard = (x - mean) / scale
-    left, singular, right = np.linalg.svd(standard, full_matrices=False)
+    left, singular, right = np.linalg.svd((x - mean) / scale, full_matrices=False)
     coordinates = left * singular
-    weights, bias = _minimum(coordinates, outcomes, penalty)
-    return RidgeModel(mean, scale, right.T @ weights, bias, penalty)
+    path = {}
+    for penalty in penalties:
+        weights, bias = _minimum(coordinates, outcomes, penalty)
+        path[penalty] = RidgeModel(mean, scale, right.T @ weights, bias, penalty)
+    return path
 
 
 def choose_penalty(
@@ -91,19 +105,20 @@ def choose_penalty(
     penalties : tuple of float
         Candidates.
     inner_folds : int
-        Lowered where the rarer class has fewer patients.
+        Lowered where the rarer class has fewer patients; with a single one the largest penalty is taken.
     seed : int
         Of the split.
     """
     kind = outcomes.endpoint.kind
-    rarer = min(outcomes.n_events, len(outcomes) - outcomes.n_events) if kind == "binary" else outcomes.n_events
-    folds = max(2, min(inner_folds, rarer))
-    splitter = (KFold if kind == "continuous" else StratifiedKFold)(folds, shuffle=True, random_state=seed)
+    rarer = min(outcomes.n_events, len(outcomes) - outcomes.n_events)
+    folds = min(inner_folds, rarer if kind == "binary" else outcomes.n_events)
+    if folds < 2:
+        return max(penalties)
+    splitter = (StratifiedKFold if rarer >= folds else KFold)(folds, shuffle=True, random_state=seed)
     loss = dict.fromkeys(sorted(penalties, reverse=True), 0.0)
     for train, test in splitter.split(x, outcomes.event):
         inner = outcomes.take(train)
-        for penalty in loss:
-            model = fit_ridge(x[train], inner, penalty)
+        for penalty, model in fit_path(x[train], inner, tuple(loss)).items():
             if kind == "time-to-event":
                 loss[penalty] += _summed_loss(model.risk(x), outcomes) - _summed_loss(model.risk(x[train]), inner)
             else:
@@ -113,7 +128,7 @@ def choose_penalty(
 
 def probability(kind: Kind, risk: FloatArray) -> FloatArray | None:
     """Probability of the positive class from log-odds; None for other endpoint kinds."""
-    return np.asarray(1.0 / (1.0 + np.exp(-risk))) if kind == "binary" else None
+    return np.asarray(expit(risk)) if kind == "binary" else None
 
 
 def _minimum(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
@@ -132,7 +147,8 @@ def _minimum(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatAr
     start = np.zeros(x.shape[1] + 1)
     if kind == "continuous":
         start[-1] = outcomes.value.mean()
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "gtol": 1e-7})
+    tight = {"maxiter": 1000, "gtol": 1e-7, "ftol": 1e-13}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=tight)
     return found.x[:-1], float(found.x[-1])
 
 

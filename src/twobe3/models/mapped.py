@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort import Cohort
-from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import Backbone, backbone_from_state, is_weights_file, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import Plane, SliceSpec
-from twobe3.models.base import CONFIG, Arrays, Model
+from twobe3.models.base import CONFIG, Model
+from twobe3.store import Arrays
 
 PREFIX = "backbone."
 
@@ -42,29 +44,38 @@ class MapModel(Model):
     backbone: str = "resnet18"
     weights: str = "pretrained"
     layer: int = Field(default=3, ge=0)
-    planes: tuple[Plane, ...] = ("axial",)
+    planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
     windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
-    slice_size: int = Field(default=128, ge=16)
+    slice_size: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(set(self.planes)) < len(self.planes):
+            raise ValueError(f"each plane may stand once, got {self.planes}")
+        self.slices_ = SliceSpec(self.windows_suv, self.slice_size)
         self.backbone_: Backbone | None = None
 
     def identity(self) -> str:
-        """As for every model, and the digest of the 2D network's weights, whatever their file is called."""
-        parameters = {**self.parameters(), "weights": self.extractor().backbone.weights_digest}
-        return f"{self.kind} {json.dumps(parameters, sort_keys=True)}"
+        """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
+        parameters = {key: value for key, value in self.parameters().items() if key != "weights"}
+        return f"{self.kind} {json.dumps(parameters, sort_keys=True)} {self.extractor().identity()}"
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, a weights file told by its name alone."""
+        weights = Path(self.weights).name if is_weights_file(self.weights) else self.weights
+        return {**self.parameters(), "weights": weights}
 
     def prepare(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks."""
-        self.extractor().fill(cohort)
+        extractor = self.extractor()
+        for study in cohort.studies:
+            extractor.of_study(cohort, study)
 
     def extractor(self) -> MapExtractor:
         """The feature extractor that the parameters describe; the 2D network is loaded on first use."""
         if self.backbone_ is None:
             self.backbone_ = load_backbone(self.backbone, self.weights)
-        slices = SliceSpec(self.windows_suv, self.slice_size)
-        return MapExtractor(self.backbone_, self.layer, self.planes, slices, self.store)
+        return MapExtractor(self.backbone_, self.layer, self.planes, self.slices_, self.store)
 
     def _backbone_arrays(self) -> Arrays:
         network = self.extractor().backbone.network

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort import Cohort
 from twobe3.features.slices import Plane
-from twobe3.models.base import CONFIG, Arrays, register
+from twobe3.models.base import CONFIG, register
 from twobe3.models.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
 from twobe3.models.mapped import MapModel
+from twobe3.store import Arrays
 
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(0, 5, 11))
 
@@ -34,13 +35,17 @@ class PooledFeatures(MapModel):
     kind: ClassVar[str] = "pooled"
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
 
-    planes: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
-    penalties: tuple[float, ...] = PENALTIES
+    planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
+    penalties: tuple[PositiveFloat, ...] = Field(default=PENALTIES, min_length=1)
     inner_folds: int = Field(default=4, ge=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.ridge_: RidgeModel | None = None
+
+    def prepare(self, cohort: Cohort) -> None:
+        """Compute the pooled feature maps that the store lacks."""
+        self._pooled(cohort)
 
     def _fit(self, cohort: Cohort) -> None:
         x, outcomes = self._pooled(cohort), cohort.outcomes
@@ -52,16 +57,9 @@ class PooledFeatures(MapModel):
         return self.ridge_.risk(self._pooled(cohort))
 
     def _pooled(self, cohort: Cohort) -> FloatArray:
-        """Shape (patients, 3 · channels · planes); one patient's maps in memory at a time."""
+        """Shape (patients, 3 · channels · planes)."""
         extractor = self.extractor()
-        rows = []
-        for study in cohort.studies:
-            row = []
-            for maps in extractor.of_study(cohort, study).values():
-                positions = maps.reshape(len(maps), -1).astype(np.float64)
-                row += [positions.mean(axis=1), positions.max(axis=1), positions.std(axis=1)]
-            rows.append(np.concatenate(row))
-        return np.stack(rows)
+        return np.stack([extractor.pooled(cohort, study) for study in cohort.studies])
 
     def _arrays(self) -> Arrays:
         assert self.ridge_ is not None

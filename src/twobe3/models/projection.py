@@ -52,7 +52,9 @@ class Projection:
             count += 1
         mean = np.asarray(total) / count
         covariance = np.asarray(products) / count - np.outer(mean, mean)
-        scale = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+        # A channel that is the same everywhere in training gets no weight, whatever it does in another patient.
+        varies = np.diag(covariance) > 1e-10 * (np.diag(covariance) + mean**2)
+        scale = np.sqrt(np.diag(covariance), out=np.full(len(mean), np.inf), where=varies)
         variance, axes = np.linalg.eigh(covariance / np.outer(scale, scale))
         leading = np.argsort(variance)[::-1][:components]
         factor = np.sqrt(max(float(variance[leading].mean()), 1e-12))

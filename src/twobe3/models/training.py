@@ -125,9 +125,11 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make()
-        _start_at_mean(network, outcomes)
+        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+        origin, unit = _origin_and_unit(outcomes)
+        nn.init.constant_(last.bias, _log_odds(outcomes) if outcomes.endpoint.kind == "binary" else 0.0)
         shuffle = np.random.default_rng(seed)
-        value, event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
+        value, event = torch.from_numpy((outcomes.value - origin) / unit), torch.from_numpy(outcomes.event)
         optimiser = torch.optim.AdamW(network.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
         batches = max(1, math.ceil(len(outcomes) / how.batch_size))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(how.epochs * batches))
@@ -142,6 +144,9 @@ def _trained(
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()
+        with torch.no_grad():
+            last.weight *= unit
+            last.bias.mul_(unit).add_(origin)
     return network.eval()
 
 
@@ -156,12 +161,17 @@ def _mirrored(inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.G
     return batch
 
 
-def _start_at_mean(network: nn.Module, outcomes: Outcomes) -> None:
-    """Let the untrained network predict the mean outcome, so that no step is spent on learning it."""
-    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    mean = float(outcomes.value.mean())
-    start = {"binary": math.log(mean / (1 - mean)) if 0 < mean < 1 else 0.0, "time-to-event": 0.0, "continuous": mean}
-    nn.init.constant_(last.bias, start[outcomes.endpoint.kind])
+def _origin_and_unit(outcomes: Outcomes) -> tuple[float, float]:
+    """Mean and standard deviation of a continuous outcome: what a network learns must not depend on its unit."""
+    if outcomes.endpoint.kind != "continuous":
+        return 0.0, 1.0
+    return float(outcomes.value.mean()), float(outcomes.value.std()) or 1.0
+
+
+def _log_odds(outcomes: Outcomes) -> float:
+    """Where the untrained network starts, so that no step is spent on learning the mean outcome."""
+    share = outcomes.n_events / len(outcomes)
+    return math.log(share / (1 - share)) if 0 < share < 1 else 0.0
 
 
 def _warm_cosine(steps: int) -> Callable[[int], float]:

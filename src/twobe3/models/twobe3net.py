@@ -14,7 +14,7 @@ from torch import nn
 
 from twobe3.cohort import Cohort
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane
-from twobe3.models.base import CONFIG, Arrays, register
+from twobe3.models.base import CONFIG, register
 from twobe3.models.linear import FloatArray
 from twobe3.models.mapped import MapModel
 from twobe3.models.networks import PlanesNetwork, Shape, SliceBranch, StackBranch
@@ -27,6 +27,7 @@ from twobe3.models.training import (
     members_to_arrays,
     train_ensemble,
 )
+from twobe3.store import Arrays
 
 
 @dataclass(kw_only=True, config=CONFIG)

@@ -1,0 +1,30 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check clean
+
+demo: .venv/installed
+	.venv/bin/twobe3 demo --out demo
+
+test: .venv/installed-dev
+	.venv/bin/pytest
+
+check: .venv/installed-dev
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/pip pyproject.toml constraints.txt
+	$(PIP) -e '.[codecs]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) -e '.[codecs,timm,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,115 @@
+"""Where work runs: in this process, or in several. Every task has one thread, so the result is the same bits.
+
+Sums over several threads depend on how many there are; a task that runs on one thread gives the same numbers on a
+laptop and on a large machine, alone and beside others. Parallelism comes from running tasks side by side.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from twobe3.errors import Code, ToolError
+from twobe3.progress import track
+
+Shared = TypeVar("Shared")
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[Shared, Task], Outcome],
+    tasks: Sequence[Task],
+    *,
+    shared: Shared,
+    workers: int,
+    description: str,
+) -> Iterator[tuple[Task, Outcome]]:
+    """Apply a function to tasks, under a progress bar.
+
+    Parameters
+    ----------
+    function : callable
+        Of the shared object and a task; a module-level function where there are several workers.
+    tasks : sequence
+        Small: they travel to the workers one by one.
+    shared : object
+        What all tasks need; it travels to each worker once.
+    workers : int
+        Processes; 1 stays in this one. A script that asks for more must guard its start with
+        ``if __name__ == "__main__"``, since workers import it.
+    description : str
+        For the progress bar.
+
+    Yields
+    ------
+    task, outcome
+        As they end; with several workers in any order.
+
+    Raises
+    ------
+    ToolError
+        ``WORKER_DIED``.
+    Exception
+        Whatever the function raises, as it raised it; the other tasks are given up, and no process is left behind.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        with one_thread():
+            for task in track(tasks, description):
+                yield task, function(shared, task)
+        return
+    context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(shared,)) as pool:
+        try:
+            futures: dict[Future[Outcome], Task] = {pool.submit(_call, function, task): task for task in tasks}
+            for future in track(as_completed(futures), description, total=len(futures)):
+                yield futures[future], future.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise ToolError(Code.WORKER_DIED, f"a worker of {workers} ended during “{description}”") from None
+            raise
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let numpy and torch use one thread inside."""
+    before = torch.get_num_threads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+_shared: Any = None  # of this worker
+
+
+def _start(shared: Any) -> None:
+    global _shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
+    threadpool_limits(1)
+    torch.set_num_threads(1)
+    _shared = shared
+
+
+def _call(function: Callable[[Any, Task], Outcome], task: Task) -> Outcome:
+    return function(_shared, task)

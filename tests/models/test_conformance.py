@@ -1,0 +1,260 @@
+"""What must hold for every model of the registry; a newcomer is tested without anyone writing a test."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_weights
+
+from twobe3.artefact import digest
+from twobe3.cohort import Cohort
+from twobe3.errors import Code, UsageError
+from twobe3.features.backbones import load_backbone
+from twobe3.features.maps import FeatureStore
+from twobe3.models import MODELS, Model, load_model
+from twobe3.outcome import Kind
+from twobe3.resample import VolumeSpec
+from twobe3.store import checksum
+
+KINDS: tuple[Kind, ...] = ("binary", "time-to-event", "continuous")
+SMALL: dict[str, Any] = {
+    "backbone": "resnet18",
+    "weights": "random",
+    "layer": 2,
+    "slice_size": 32,
+    "components": 4,
+    "reduced_channels": 4,
+    "width": 4,
+    "epochs": 2,
+    "members": 2,
+    "inner_folds": 2,
+    "penalties": (10.0, 1e4),
+}
+STORE = FeatureStore()  # the maps of the cohort below, computed once for all tests
+
+
+def small(kind: str, **parameters: Any) -> Model:
+    """A model of this kind with whatever makes it quick."""
+    known = {item.name for item in fields(MODELS[kind])}
+    return MODELS[kind](**{key: value for key, value in SMALL.items() if key in known} | parameters, store=STORE)
+
+
+@pytest.fixture(scope="module")
+def cohort(make_cohort: Any) -> Cohort:
+    made: Cohort = make_cohort(12, KINDS)
+    return made
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def fitted(kind: str, cohort: Cohort) -> Model:
+    return small(kind).fit(cohort.for_endpoint("relapse"))
+
+
+def test_the_registry_knows_each_model_by_its_kind_and_says_what_it_is(kind: str) -> None:
+    assert MODELS[kind].kind == kind
+    assert len(MODELS[kind].summary) > 10
+
+
+@pytest.mark.parametrize("endpoint", ["relapse", "survival", "uptake"])
+def test_every_kind_of_endpoint_is_fitted_and_predicted(kind: str, endpoint: str, cohort: Cohort) -> None:
+    subset, model = cohort.for_endpoint(endpoint), small(kind)
+    assert model.fit(subset) is model
+    prediction = model.predict(subset.take([7, 2, 5]))
+    assert prediction.patients == tuple(cohort.patients[i] for i in (7, 2, 5))
+    assert (prediction.model, prediction.endpoint) == (model.name, endpoint)
+    assert np.isfinite(prediction.risk).all()
+    if endpoint == "relapse":
+        assert prediction.probability is not None
+        assert ((prediction.probability >= 0) & (prediction.probability <= 1)).all()
+        assert (np.argsort(prediction.probability) == np.argsort(prediction.risk)).all()
+    else:
+        assert prediction.probability is None
+
+
+def test_a_patient_is_predicted_alike_alone_and_among_others(fitted: Model, cohort: Cohort) -> None:
+    together = fitted.predict(cohort).risk
+    alone = [fitted.predict(cohort.take([i])).risk[0] for i in range(len(cohort))]
+    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
+
+
+def test_predicting_looks_at_no_outcome(fitted: Model, cohort: Cohort) -> None:
+    without = replace(cohort, endpoints=())
+    assert (fitted.predict(without).risk == fitted.predict(cohort.for_endpoint("relapse")).risk).all()
+
+
+def test_the_same_seed_gives_the_same_model_whatever_was_fitted_before(
+    kind: str, fitted: Model, cohort: Cohort
+) -> None:
+    again = small(kind).fit(cohort.for_endpoint("survival")).fit(cohort.for_endpoint("relapse"))
+    first, second = fitted.predict(cohort), again.predict(cohort)
+    assert (first.risk == second.risk).all()
+    assert first.probability is not None
+    assert second.probability is not None
+    assert (first.probability == second.probability).all()
+
+
+def test_fitting_and_predicting_leave_the_cohort_as_it_was(kind: str, cohort: Cohort) -> None:
+    def content() -> tuple[Any, ...]:
+        volumes = [cohort.volume(study).tobytes() for study in cohort.studies]
+        outcomes = [(item.patients, item.value.tobytes(), item.event.tobytes()) for item in cohort.endpoints]
+        return volumes, outcomes, [study.scan.digest for study in cohort.studies], cohort.patients
+
+    before = content()
+    small(kind).fit(cohort.for_endpoint("relapse")).predict(cohort)
+    assert content() == before
+
+
+def test_the_order_of_patients_to_predict_is_kept(fitted: Model, cohort: Cohort) -> None:
+    backwards = fitted.predict(cohort.take(range(len(cohort))[::-1]))
+    assert backwards.patients == cohort.patients[::-1]
+    np.testing.assert_allclose(backwards.risk[::-1], fitted.predict(cohort).risk, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("endpoint", ["relapse", "survival", "uptake"])
+def test_a_saved_model_predicts_the_same_from_its_file_alone(
+    kind: str, endpoint: str, cohort: Cohort, tmp_path: Path
+) -> None:
+    parameters, weights = {}, tmp_path / "somebodys folder" / "weights.safetensors"
+    if "weights" in {item.name for item in fields(MODELS[kind])}:
+        weights.parent.mkdir()
+        save_weights(load_backbone("resnet18", "random").network.state_dict(), weights)
+        parameters = {"weights": str(weights)}
+    model = small(kind, **parameters).fit(cohort.for_endpoint(endpoint))
+    path = model.save(tmp_path / "models")
+    weights.unlink(missing_ok=True)
+    assert b"somebodys folder" not in path.read_bytes()
+    loaded = load_model(path)
+    expected, got = model.predict(cohort), loaded.predict(cohort)
+    assert type(loaded) is MODELS[kind]
+    assert (got.model, got.endpoint, got.patients) == (expected.model, expected.endpoint, expected.patients)
+    assert (got.risk == expected.risk).all()
+    assert (got.probability is None) == (expected.probability is None)
+    assert loaded.endpoint_ == model.endpoint_
+    assert loaded.spec_ == cohort.spec
+    loaded.fit(cohort.for_endpoint(endpoint))
+    assert (loaded.predict(cohort).risk == expected.risk).all()
+
+
+def test_a_model_is_saved_where_it_is_asked_to_be_and_found_by_its_folder(
+    fitted: Model, cohort: Cohort, tmp_path: Path
+) -> None:
+    assert fitted.save(tmp_path / "a.safetensors") == tmp_path / "a.safetensors"
+    assert fitted.save(str(tmp_path / "folder")) == tmp_path / "folder" / "model.safetensors"
+    store = FeatureStore()
+    assert load_model(tmp_path / "folder", store=store).store is store
+
+
+def test_parameters_survive_json_and_make_the_same_model(kind: str) -> None:
+    model = small(kind, seed=3, name="mine")
+    again = MODELS[kind](**json.loads(json.dumps(model.parameters())))
+    assert again.parameters() == model.parameters()
+    assert again.identity() == model.identity()
+
+
+def test_another_parameter_is_another_identity(kind: str) -> None:
+    assert small(kind, seed=3).identity() != small(kind, seed=4).identity()
+
+
+def test_models_share_the_store_that_they_are_given(kind: str) -> None:
+    assert small(kind).store is STORE
+
+
+def test_an_unknown_parameter_and_a_wrong_value_are_errors(kind: str) -> None:
+    with pytest.raises((TypeError, ValidationError), match="epoch_count"):
+        MODELS[kind](epoch_count=3)
+    with pytest.raises(ValidationError, match="seed"):
+        MODELS[kind](seed=-1)
+
+
+def test_another_grid_is_refused(fitted: Model, cohort: Cohort) -> None:
+    coarse = replace(cohort, spec=VolumeSpec((16.0,) * 3, (128.0,) * 3))
+    with pytest.raises(ValueError, match="was fitted on"):
+        fitted.predict(coarse)
+
+
+def test_an_unfitted_model_neither_predicts_nor_saves(kind: str, cohort: Cohort, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not fitted"):
+        small(kind).predict(cohort)
+    with pytest.raises(ValueError, match="is not fitted"):
+        small(kind).save(tmp_path)
+
+
+def refusal(path: Path) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        load_model(path)
+    assert caught.value.code is Code.MODEL_INVALID
+    assert path.name in caught.value.reason
+    assert str(path.parent) not in str(caught.value)
+    return caught.value
+
+
+def test_one_changed_byte_anywhere_is_noticed(fitted: Model, tmp_path: Path) -> None:
+    path = fitted.save(tmp_path / "model.safetensors")
+    whole = path.read_bytes()
+    for changed in (
+        whole[:-1] + bytes([whole[-1] ^ 1]),  # in an array
+        whole.replace(b"relapse", b"relapsf", 1),  # in what is said of the model
+        whole[: len(whole) // 2],
+        whole[:4],
+        b"",
+    ):
+        path.write_bytes(changed)
+        refusal(path)
+
+
+def test_a_pickle_under_our_name_is_refused_and_never_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    path = tmp_path / "model.safetensors"
+    for write in (lambda: path.write_bytes(pickle.dumps(Trap())), lambda: torch.save({"weights": Trap()}, path)):
+        write()
+        refusal(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_other_files_and_no_file_are_refused(tmp_path: Path) -> None:
+    refusal(tmp_path / "absent.safetensors")
+    refusal(tmp_path / "model.safetensors")
+    weights = tmp_path / "weights.safetensors"
+    for metadata in (None, {"format": "pt"}, {"twobe3": "{}"}):
+        save_file({"x": np.zeros(3)}, weights, metadata=metadata)
+        refusal(weights)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kind": "4be3-net"}, {"parameters": {"epoch_count": 3}}, {"endpoint": {"kind": "ordinal"}}]
+)
+def test_a_whole_file_of_an_unknown_model_is_refused(change: dict[str, Any], cohort: Cohort, tmp_path: Path) -> None:
+    path = small("control").fit(cohort.for_endpoint("relapse")).save(tmp_path / "model.safetensors")
+    with safe_open(path, framework="numpy") as stored:
+        header: str = json.dumps({**json.loads(stored.metadata()["twobe3"]), **change})
+        arrays: dict[str, npt.NDArray[Any]] = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    save_file(arrays, path, metadata={"twobe3": header, "digest": digest([header, checksum(arrays)])})
+    assert "does not know" in refusal(path).reason
+
+
+def test_what_a_model_file_says_of_itself(fitted: Model, kind: str, cohort: Cohort, tmp_path: Path) -> None:
+    with safe_open(fitted.save(tmp_path), framework="numpy") as stored:
+        header = json.loads(stored.metadata()["twobe3"])
+    assert header["kind"] == kind
+    assert header["endpoint"] == {"kind": "binary", "name": "relapse", "column": "relapse", "positive": "1"}
+    assert header["volume_spec"] == json.loads(json.dumps(asdict(cohort.spec)))
+    assert not any(patient in json.dumps(header) for patient in cohort.patients)

@@ -1,0 +1,174 @@
+"""The training loop: reproducible, mirrored left for right only, independent of the unit of the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from twobe3.models import training
+from twobe3.models.training import (
+    Stack,
+    TrainingParameters,
+    ensemble_risk,
+    member_from_arrays,
+    members_to_arrays,
+    train_ensemble,
+)
+from twobe3.outcome import Binary, Continuous, Outcomes, TimeToEvent
+
+HOW = TrainingParameters(epochs=6, batch_size=4, members=2)
+
+
+class Small(nn.Module):
+    """A convolution, an average, a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(4, 1))
+
+    def forward(self, stacks: Sequence[torch.Tensor]) -> torch.Tensor:
+        risk: torch.Tensor = self.head(self.body(stacks[0]))
+        return risk.squeeze(1)
+
+
+@pytest.fixture
+def stack() -> Stack:
+    return Stack(torch.randn(10, 2, 4, 5, 6, generator=torch.Generator().manual_seed(1)), -1)
+
+
+@pytest.fixture
+def binary() -> Outcomes:
+    event = np.arange(10) % 3 == 0
+    return Outcomes(Binary("y", "y"), tuple(f"p{i}" for i in range(10)), event.astype(float), event)
+
+
+@pytest.fixture
+def continuous(stack: Stack, binary: Outcomes) -> Outcomes:
+    value = stack.values.mean(dim=(1, 2, 3, 4)).double().numpy()
+    return Outcomes(Continuous("y", "y"), binary.patients, value, np.ones(10, dtype=np.bool_))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(stack: Stack, binary: Outcomes) -> None:
+    arrays = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(len(arrays))  # whatever the caller drew before
+        arrays.append(members_to_arrays(train_ensemble(Small, [stack], binary, HOW, seed)))
+    assert all((arrays[0][key] == arrays[1][key]).all() for key in arrays[0])
+    assert any((arrays[0][key] != arrays[2][key]).any() for key in arrays[0])
+
+
+def test_training_leaves_the_callers_random_numbers_alone(stack: Stack, binary: Outcomes) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train_ensemble(Small, [stack], binary, HOW, 0)
+    assert (torch.rand(3) == expected).all()
+
+
+def test_another_number_of_threads_gives_the_same_risks_to_a_tolerance(stack: Stack, binary: Outcomes) -> None:
+    before = torch.get_num_threads()
+    risks = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            risks.append(ensemble_risk(train_ensemble(Small, [stack], binary, HOW, 0), [stack], 4))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(risks[0], risks[1], atol=1e-4)
+
+
+def test_an_ensemble_is_the_mean_of_its_members_whatever_the_batch_size(stack: Stack, binary: Outcomes) -> None:
+    networks = train_ensemble(Small, [stack], binary, HOW, 0)
+    assert len(networks) == 2
+    single = [ensemble_risk([network], [stack], 10) for network in networks]
+    assert np.abs(single[0] - single[1]).max() > 1e-4
+    for batch_size in (2, 3, 10):
+        np.testing.assert_allclose(ensemble_risk(networks, [stack], batch_size), np.mean(single, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [-1, -3])
+def test_patients_are_mirrored_left_for_right_only_and_in_all_inputs_alike(
+    stack: Stack, binary: Outcomes, axis: int
+) -> None:
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    class Spy(Small):
+        def forward(self, stacks: Sequence[torch.Tensor]) -> torch.Tensor:
+            seen.append(tuple(stacks))
+            return super().forward(stacks)
+
+    other = Stack(stack.values, axis)
+    train_ensemble(Spy, [stack, other], binary, replace(HOW, members=1), 0)
+    mirrored = 0
+    for first, second in seen:
+        for one, two in zip(first, second, strict=True):
+            original = next(x for x in stack.values if torch.equal(one, x) or torch.equal(one, x.flip(-1)))
+            flipped = torch.equal(one, original.flip(-1))
+            assert torch.equal(two, original.flip(axis) if flipped else original)
+            mirrored += flipped
+    assert 20 < mirrored < 40  # of 6 epochs of 10 patients
+
+
+def test_the_untrained_network_starts_at_the_share_of_positives(stack: Stack, binary: Outcomes) -> None:
+    started: list[float] = []
+
+    class Spy(Small):
+        def forward(self, stacks: Sequence[torch.Tensor]) -> torch.Tensor:
+            last = self.head[1]
+            assert isinstance(last, nn.Linear)
+            started.append(last.bias.item())
+            return super().forward(stacks)
+
+    train_ensemble(Spy, [stack], binary, replace(HOW, members=1), 0)
+    assert started[0] == pytest.approx(np.log(0.4 / 0.6))
+
+
+def test_the_unit_and_the_origin_of_a_continuous_outcome_do_not_matter(stack: Stack, continuous: Outcomes) -> None:
+    in_days = replace(continuous, value=3650.0 * continuous.value + 20_000.0)
+    years, days = (
+        ensemble_risk(train_ensemble(Small, [stack], outcomes, HOW, 0), [stack], 4)
+        for outcomes in (continuous, in_days)
+    )
+    assert years.std() > 0
+    np.testing.assert_allclose(days, 3650.0 * years + 20_000.0, rtol=1e-5)
+
+
+def test_a_constant_continuous_outcome_is_predicted_as_it_is(stack: Stack, continuous: Outcomes) -> None:
+    constant = replace(continuous, value=np.full(10, 5.0))
+    risk = ensemble_risk(train_ensemble(Small, [stack], constant, replace(HOW, epochs=20), 0), [stack], 4)
+    np.testing.assert_allclose(risk, 5.0, atol=0.5)
+
+
+def test_batches_without_an_event_are_survived(stack: Stack, binary: Outcomes) -> None:
+    endpoint = TimeToEvent("t", "t", "e")
+    outcomes = replace(binary, endpoint=endpoint, value=np.arange(10) + 1.0, event=np.arange(10) == 0)
+    risk = ensemble_risk(train_ensemble(Small, [stack], outcomes, replace(HOW, batch_size=2), 0), [stack], 4)
+    assert np.isfinite(risk).all()
+
+
+def test_networks_learn_what_the_input_tells(stack: Stack, continuous: Outcomes) -> None:
+    how = TrainingParameters(epochs=150, learning_rate=1e-2, dropout=0.0, members=1)
+    risk = ensemble_risk(train_ensemble(Small, [stack], continuous, how, 0), [stack], 10)
+    assert np.corrcoef(risk, continuous.value)[0, 1] > 0.9
+
+
+def test_members_round_trip_through_arrays(stack: Stack, binary: Outcomes) -> None:
+    networks = train_ensemble(Small, [stack], binary, HOW, 0)
+    arrays = members_to_arrays(networks)
+    again = [member_from_arrays(Small(), arrays, number) for number in range(2)]
+    np.testing.assert_array_equal(ensemble_risk(again, [stack], 4), ensemble_risk(networks, [stack], 4))
+
+
+def test_the_learning_rate_rises_over_a_tenth_of_the_steps_and_falls_to_nothing() -> None:
+    factor = training._warm_cosine(100)
+    rates = [factor(step) for step in range(101)]
+    assert rates[:11] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0])
+    assert (np.diff(rates[10:]) < 0).all()
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)

@@ -1,0 +1,50 @@
+"""Every snippet of the README and the documentation runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from twobe3.config import read_study
+from twobe3.features.maps import FeatureStore
+from twobe3.phantom import write_cohort
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(language: str) -> list[pytest.ParameterSet]:
+    found = []
+    for page in PAGES:
+        blocks = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        found += [pytest.param(block, id=f"{page.name}-{number}") for number, block in enumerate(blocks)]
+    assert found, f"no {language} snippet in the documentation"
+    return found
+
+
+@pytest.mark.parametrize("text", snippets("toml"))
+def test_study_file_is_valid(text: str, tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(text)
+    models = read_study(study).models(tmp_path, FeatureStore())
+    assert models
+
+
+@pytest.mark.parametrize("code", snippets("python"))
+def test_python_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cohort(tmp_path, patients=14, seed=10)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "snippet", "exec"), {})
+    assert "recurrence: harrell_c, 14 patients" in capsys.readouterr().out
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

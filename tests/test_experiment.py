@@ -1,0 +1,451 @@
+"""The whole study: the same folds for all, resumable at every fold, private, and reproducible to the byte."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from twobe3.cohort import Cohort
+from twobe3.errors import Code, UsageError
+from twobe3.experiment import cross_validate, run
+from twobe3.features.maps import FeatureStore
+from twobe3.models import CNN3D, MODELS, Control, Model, PooledFeatures, TwoBe3Net, load_model
+from twobe3.outcome import Prediction
+from twobe3.result import Result
+from twobe3.store import ArrayStore
+
+MakeCohort = Callable[..., Cohort]
+MAPS: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "store": FeatureStore()}
+HOW: dict[str, Any] = {"folds": 3, "repeats": 2, "resamples": 200}
+
+
+def models() -> list[Model]:
+    return [
+        PooledFeatures(**MAPS, planes=("axial",), penalties=(10.0, 1e3), inner_folds=2),
+        CNN3D(epochs=1, width=4),
+        Control("suvmax"),
+        Control("age"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def cohort(make_cohort: MakeCohort) -> Cohort:
+    return make_cohort(15, ("binary", "time-to-event"))
+
+
+@pytest.fixture(scope="module")
+def result(cohort: Cohort) -> Result:
+    return cross_validate(models(), cohort, **HOW)
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of each model that is fitted, whenever it is."""
+    names: list[str] = []
+    fit = Model.fit
+
+    def spy(self: Model, cohort: Cohort) -> Model:
+        names.append(self.name)
+        return fit(self, cohort)
+
+    monkeypatch.setattr(Model, "fit", spy)
+    return names
+
+
+def same(one: Result, two: Result) -> bool:
+    def arrays(result: Result) -> Iterator[Any]:
+        for item in result.predictions:
+            chance = None if item.probability is None else item.probability.tolist()
+            assert item.repeat is not None
+            assert item.fold is not None
+            yield item.model, item.endpoint, item.patients, item.risk.tolist(), chance
+            yield item.repeat.tolist(), item.fold.tolist()
+
+    return list(arrays(one)) == list(arrays(two))
+
+
+def folds_of(prediction: Prediction) -> dict[tuple[int, str], int]:
+    assert prediction.repeat is not None
+    assert prediction.fold is not None
+    keys = zip(prediction.repeat.tolist(), prediction.patients, strict=True)
+    return dict(zip(keys, prediction.fold.tolist(), strict=True))
+
+
+def test_every_patient_is_predicted_once_a_repeat_by_every_model_on_the_same_folds(
+    result: Result, cohort: Cohort
+) -> None:
+    names = [model.name for model in result.models]
+    assert [(p.endpoint, p.model) for p in result.predictions] == [
+        (endpoint, name) for endpoint in ("relapse", "survival") for name in names
+    ]
+    for endpoint in ("relapse", "survival"):
+        folds = [folds_of(item) for item in result.predictions if item.endpoint == endpoint]
+        assert folds[0].keys() == {(repeat, patient) for repeat in range(2) for patient in cohort.patients}
+        assert all(len(item) == 30 for item in result.predictions)
+        assert all(other == folds[0] for other in folds)
+        assert set(folds[0].values()) == {0, 1, 2}
+
+
+def test_patients_without_an_outcome_are_left_out_for_that_endpoint_alone(cohort: Cohort) -> None:
+    binary, survival = cohort.endpoints
+    partly = replace(cohort, endpoints=(binary.take(np.arange(12)), survival))
+    result = cross_validate([Control("age")], partly, folds=2, repeats=1, resamples=100)
+    assert [sorted(item.patients) for item in result.predictions] == [
+        sorted(cohort.patients[:12]),
+        sorted(cohort.patients),
+    ]
+
+
+def test_a_model_is_fitted_without_the_patients_that_it_predicts(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[set[str]] = []
+    tested: list[set[str]] = []
+    fit, predict = Model.fit, Model.predict
+    monkeypatch.setattr(Model, "fit", lambda self, part: (trained.append(set(part.patients)), fit(self, part))[1])
+    monkeypatch.setattr(
+        Model, "predict", lambda self, part: (tested.append(set(part.patients)), predict(self, part))[1]
+    )
+    cross_validate([Control("age")], cohort, **HOW)
+    assert len(trained) == len(tested) == 2 * 3 * 2
+    for train, test in zip(trained, tested, strict=True):
+        assert not train & test
+        assert train | test == set(cohort.patients)
+
+
+def test_the_table_names_every_model_under_every_endpoint_the_best_first(result: Result) -> None:
+    lines = result.table().splitlines()
+    assert lines[0] == "relapse: auc, 15 patients, 7 events"
+    assert lines[5].startswith("survival: harrell_c, 15 patients, ")
+    for block in (lines[1:5], lines[6:10]):
+        assert {line.split("  ")[1] for line in block} == {model.name for model in result.models}
+        values = [float(line.split("(")[-2 if line.count("(") > 1 else 0].split()[-1]) for line in block]
+        assert values == sorted(values, reverse=True)
+
+
+def test_the_table_puts_the_lowest_first_where_lower_is_better_and_the_unknown_last(result: Result) -> None:
+    (first, *_), names = result.evaluations, ("worse", "better", "unknown")
+    metrics = [
+        replace(first.metrics[0], name="brier", value=value, low=value, high=value) for value in (0.3, 0.1, None)
+    ]
+    evaluations = tuple(
+        replace(first, model=name, metrics=(metric,)) for name, metric in zip(names, metrics, strict=True)
+    )
+    shown = replace(result, cohort=result.cohort.for_endpoint("relapse"), evaluations=evaluations).table()
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["better", "worse", "unknown"]
+    assert shown.splitlines()[-1].endswith("not estimable")
+
+
+def test_two_models_of_one_name_are_refused(cohort: Cohort) -> None:
+    with pytest.raises(ValueError, match="different names"):
+        cross_validate([Control("age"), Control("age")], cohort)
+
+
+def test_what_cannot_be_split_is_refused_before_anything_is_computed(cohort: Cohort, fits: list[str]) -> None:
+    model = TwoBe3Net(weights="absent.safetensors")  # would be missed as soon as features are wanted
+    with pytest.raises(UsageError) as caught:
+        cross_validate([model], cohort, folds=8)
+    assert caught.value.code is Code.FEWER_EVENTS_THAN_FOLDS
+    assert fits == []
+
+
+@pytest.mark.parametrize("stored", ["in memory", "on disk"])
+def test_a_second_run_fits_nothing_and_predicts_the_same(
+    stored: str, result: Result, cohort: Cohort, fits: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="twobe3")
+    memory = ArrayStore()
+    runs = []
+    for _ in range(2):
+        checkpoints = memory if stored == "in memory" else ArrayStore(tmp_path)
+        runs.append(cross_validate(models(), cohort, **HOW, checkpoints=checkpoints))
+        if len(runs) == 1:
+            assert len(fits) == 2 * 4 * 6
+            fits.clear()
+            caplog.clear()
+    assert fits == []
+    assert "cross-validation: 48 of 48 folds were there from an earlier run" in caplog.messages
+    assert same(runs[0], runs[1])
+    assert same(runs[0], result)
+
+
+def test_a_run_interrupted_and_resumed_equals_one_that_was_not(
+    result: Result, cohort: Cohort, fits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = CNN3D._fit
+
+    def interrupted(self: CNN3D, part: Cohort) -> None:
+        if fits.count("cnn3d") == 3:
+            raise KeyboardInterrupt
+        fit(self, part)
+
+    monkeypatch.setattr(CNN3D, "_fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(models(), cohort, **HOW, checkpoints=ArrayStore(tmp_path))
+    monkeypatch.setattr(CNN3D, "_fit", fit)
+    fits.clear()
+    resumed = cross_validate(models(), cohort, **HOW, checkpoints=ArrayStore(tmp_path))
+    assert len(fits) == 2 * 4 * 6 - (6 + 2)
+    assert same(resumed, result)
+
+
+def test_a_changed_parameter_recomputes_that_model_only(cohort: Cohort, fits: list[str]) -> None:
+    checkpoints = ArrayStore()
+    cross_validate(models(), cohort, **HOW, checkpoints=checkpoints)
+    fits.clear()
+    changed = [CNN3D(epochs=2, width=4) if model.name == "cnn3d" else model for model in models()]
+    cross_validate(changed, cohort, **HOW, checkpoints=checkpoints)
+    assert set(fits) == {"cnn3d"}
+
+
+@pytest.mark.parametrize("what", ["outcome", "covariate", "volume", "weights"])
+def test_changed_inputs_are_not_answered_from_a_checkpoint(what: str, cohort: Cohort, fits: list[str]) -> None:
+    checkpoints, binary = ArrayStore(), cohort.for_endpoint("relapse")
+    model = PooledFeatures(**MAPS, planes=("axial",), penalties=(10.0,))
+    cross_validate([model], binary, **HOW, checkpoints=checkpoints)
+    fits.clear()
+    first, *others = binary.studies
+    if what == "outcome":
+        event = binary.outcomes.event.copy()
+        event[[0, int(np.argmax(event != event[0]))]] = ~event[0], event[0]
+        binary = replace(binary, endpoints=(replace(binary.outcomes, event=event, value=event.astype(float)),))
+    elif what == "covariate":
+        binary = replace(binary, studies=(replace(first, covariates={"age_years": 99.0}), *others))
+    elif what == "volume":
+        binary = replace(binary, studies=(replace(first, scan=others[0].scan), *others))
+    else:
+        model = PooledFeatures(**MAPS, planes=("axial",), penalties=(10.0,), backbone="resnet34", name=model.name)
+    cross_validate([model], binary, **HOW, checkpoints=checkpoints)
+    assert len(fits) == 6
+
+
+def test_two_workers_give_the_same_bits_as_one(result: Result, cohort: Cohort) -> None:
+    assert same(cross_validate(models(), cohort, **HOW, workers=2), result)
+
+
+def test_images_of_noise_give_intervals_around_one_half(make_cohort: MakeCohort) -> None:
+    result = cross_validate(models()[:3], make_cohort(30, signal=False), folds=5, repeats=2, resamples=200)
+    for evaluation in result.evaluations:
+        metric = evaluation.metrics[0]
+        assert metric.low is not None
+        assert metric.high is not None
+        assert metric.low < 0.5 < metric.high, evaluation.model
+
+
+def test_permuted_outcomes_give_one_half_on_average_and_intervals_that_mostly_cover_it(
+    make_cohort: MakeCohort,
+) -> None:
+    cohort, store = make_cohort(30), FeatureStore()
+    pooled = PooledFeatures(**{**MAPS, "store": store}, planes=("axial",), penalties=(10.0, 1e3), inner_folds=2)
+    found = []
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(30)
+        permuted = replace(cohort.outcomes.take(order), patients=cohort.patients)
+        models = [pooled, Control("suvmax", store=store)]
+        result = cross_validate(models, replace(cohort, endpoints=(permuted,)), folds=5, repeats=1, resamples=200)
+        found += [evaluation.metrics[0] for evaluation in result.evaluations]
+    # One AUC of 15 against 15 patients has a standard error of 0.1; these are 20, in pairs that belong together.
+    assert np.mean([metric.value for metric in found]) == pytest.approx(0.5, abs=0.1)
+    covered = [metric.low < 0.5 < metric.high for metric in found if metric.low is not None and metric.high is not None]
+    assert len(covered) == 20
+    assert sum(covered) >= 14
+
+
+def test_outcomes_that_the_images_tell_are_found(make_cohort: MakeCohort) -> None:
+    result = cross_validate([Control("suvmax"), Control("age")], make_cohort(30), folds=5, repeats=1, resamples=200)
+    best = {evaluation.model: evaluation.metrics[0] for evaluation in result.evaluations}["suvmax (contour)"]
+    assert best.value is not None
+    assert best.value > 0.9
+
+
+def test_the_report_is_one_page_without_patient_ids_and_leaves_nothing_beside_it(
+    result: Result, cohort: Cohort, tmp_path: Path
+) -> None:
+    path = result.report(tmp_path / "somewhere" / "report.html")
+    page = path.read_text()
+    assert [one.name for one in path.parent.iterdir()] == ["report.html"]
+    assert page.lower().startswith("<!doctype html>")
+    assert all(model.name.split(" ")[0] in page for model in result.models)
+    assert not any(patient in page for patient in cohort.patients)
+
+
+def test_no_artefact_but_the_predictions_holds_a_patient_id(result: Result, cohort: Cohort, tmp_path: Path) -> None:
+    result.write(tmp_path)
+    texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert texts.keys() == {"cohort.json", "folds.json", "predictions.csv", "evaluation.json", "run.json"}
+    assert all(patient in texts.pop("predictions.csv") for patient in cohort.patients[:1])
+    for name, text in texts.items():
+        assert not any(patient in text for patient in cohort.patients), name
+
+
+# -- the whole road, on tiny scans as DICOM
+
+STUDY = """
+name = "test"
+notes = ["simulated"]
+[cohort]
+images = "dicom"
+clinical = "clinical.csv"
+centre = "centre"
+[[endpoint]]
+name = "survival"
+kind = "time-to-event"
+time = "days"
+event = "dead"
+[[endpoint]]
+name = "relapse"
+kind = "binary"
+column = "relapse"
+[volume]
+spacing_mm = 16.0
+field_of_view_mm = [192, 160, 160]
+[[model]]
+kind = "2be3-net"
+weights = "random"
+layer = 2
+slice_size = 32
+epochs = 1
+members = 1
+components = 4
+[[model]]
+kind = "control"
+variable = "suvmax"
+region = "threshold"
+[validation]
+folds = 2
+repeats = 2
+resamples = 100
+"""
+PATIENTS = [f"MRN-{20_000 + i}" for i in range(8)]
+NAMES = {"predictions.csv", "evaluation.json", "cohort.json", "folds.json"}
+
+
+@pytest.fixture(scope="module")
+def hospital(new_tiny_cohort: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cohort = new_tiny_cohort(tmp_path_factory.mktemp("hospital"))
+    for i, patient in enumerate(PATIENTS):
+        cohort.scan(patient, folder=f"scan-{i}", suv=3.0 + i)
+    rows = {patient: (i % 2, 100 + 7 * i, int(i > 1), "ab"[i // 4]) for i, patient in enumerate(PATIENTS)}
+    folder: Path = cohort.table(rows, "patient_id,relapse,days,dead,centre").parent
+    (folder / "study.toml").write_text(STUDY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "first"
+    run(hospital / "study.toml", out, workers=1)
+    return out
+
+
+def test_a_study_leaves_every_artefact(done: Path) -> None:
+    files = {path.name for path in done.iterdir()}
+    assert files >= {*NAMES, "run.json", "report.html", "study.sha256", "volumes", "features", "folds", "models"}
+    assert not [path for path in done.rglob("*") if path.name.startswith(".partial")]
+
+
+def test_artefacts_carry_versions_and_the_digests_of_what_they_were_made_from(done: Path) -> None:
+    documents = {name: json.loads((done / name).read_text()) for name in NAMES if name.endswith(".json")}
+    run_json = json.loads((done / "run.json").read_text())
+    for name, document in {**documents, "run.json": run_json}.items():
+        assert document["schema"] == 1, name
+        assert document["package_version"] == "0.1.0", name
+    for document in (documents["evaluation.json"], documents["folds.json"], run_json):
+        assert document["cohort_digest"] == documents["cohort.json"]["digest"]
+        assert document["configuration_digest"] == (done / "study.sha256").read_text().strip()
+    assert documents["cohort.json"]["found"] == documents["cohort.json"]["used"] + documents["cohort.json"]["excluded"]
+    assert [timing["step"] for timing in run_json["timings"]] == [
+        "cohort", "features", "cross-validation", "evaluation", "final models",
+    ]  # fmt: skip
+    assert run_json["study"] == "test"
+    assert run_json["notes"] == ["simulated"]
+    assert [model["name"] for model in run_json["models"]] == ["2be3-net", "suvmax (SUV > 4)"]
+
+
+def test_predictions_have_the_documented_columns_and_a_row_for_each_patient_repeat_model_and_endpoint(
+    done: Path, hospital: Path
+) -> None:
+    with (done / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability"]
+    keys = [(row["patient_id"], row["model"], row["endpoint"], row["repeat"]) for row in rows]
+    assert len(set(keys)) == len(keys) == 8 * 2 * 2 * 2
+    assert {row["patient_id"] for row in rows} == set(PATIENTS)
+    assert all((row["probability"] != "") == (row["endpoint"] == "relapse") for row in rows)
+
+
+def test_the_folds_are_those_of_the_predictions(done: Path) -> None:
+    document = json.loads((done / "folds.json").read_text())
+    patients = {study["patient"] for study in json.loads((done / "cohort.json").read_text())["studies"]}
+    assert [item["endpoint"] for item in document["endpoints"]] == ["survival", "relapse"]
+    for item in document["endpoints"]:
+        assert [(part["repeat"], part["fold"]) for part in item["folds"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        for repeat in (0, 1):
+            tested = [patient for part in item["folds"] if part["repeat"] == repeat for patient in part["test"]]
+            assert len(tested) == 8
+            assert set(tested) == patients
+
+
+def test_no_artefact_of_a_study_but_the_predictions_holds_a_patient_id(done: Path, hospital: Path) -> None:
+    for path in done.rglob("*"):
+        for patient in PATIENTS:
+            assert patient not in path.name
+            if path.is_file() and path.name != "predictions.csv":
+                assert patient.encode() not in path.read_bytes(), path.name
+
+
+def test_the_same_study_in_another_folder_gives_the_same_bytes(done: Path, hospital: Path, tmp_path: Path) -> None:
+    run(hospital / "study.toml", tmp_path / "second", workers=1)
+    for name in NAMES:
+        assert (tmp_path / "second" / name).read_bytes() == (done / name).read_bytes(), name
+    assert (tmp_path / "second/report.html").exists()
+    assert {path.name for path in (tmp_path / "second/models").iterdir()} == {
+        path.name for path in (done / "models").iterdir()
+    }
+
+
+def test_running_a_study_again_computes_no_feature_and_fits_no_model(
+    done: Path, hospital: Path, fits: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {name: (done / name).read_bytes() for name in NAMES}
+    caplog.set_level(logging.INFO, logger="twobe3")
+    result = run(hospital / "study.toml", done, workers=1)
+    assert fits == []
+    assert result.models[0].store.computed == 0
+    assert "features and measurements: 0 computed, 16 found in the cache" in caplog.messages
+    assert {name: (done / name).read_bytes() for name in NAMES} == before
+
+
+def test_final_models_are_fitted_on_all_patients_and_can_be_loaded(done: Path) -> None:
+    found = {path.name.rsplit(".", 2)[0]: load_model(path) for path in (done / "models").iterdir()}
+    assert found.keys() == {
+        f"{endpoint}.{model}" for endpoint in ("survival", "relapse") for model in ("2be3-net", "suvmax-suv-4")
+    }
+    assert all(model.kind in MODELS for model in found.values())
+    assert all(
+        model.endpoint_ is not None and model.endpoint_.name == name.split(".")[0] for name, model in found.items()
+    )
+
+
+def test_a_folder_that_holds_another_study_is_refused_unless_it_is_to_be_updated(
+    done: Path, hospital: Path, fits: list[str], tmp_path: Path
+) -> None:
+    (hospital / "other.toml").write_text(STUDY.replace('name = "test"', 'name = "other"'))
+    before = (done / "run.json").read_bytes()
+    with pytest.raises(UsageError) as caught:
+        run(hospital / "other.toml", done, workers=1)
+    assert caught.value.code is Code.OUTPUT_EXISTS
+    assert "--update" in caught.value.remedy
+    assert (done / "run.json").read_bytes() == before
+    run(hospital / "other.toml", done, update=True, workers=1)
+    assert json.loads((done / "run.json").read_text())["study"] == "other"
+    assert fits == []  # the models and the folds are those of the first study
+    run(hospital / "study.toml", done, update=True, workers=1)

@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from sksurv.metrics import concordance_index_censored
+
+from twobe3.errors import UsageError
+from twobe3.judgement import judge
+from twobe3.outcome import Binary, TimeToEvent
+
+
+class Files:
+    """Predictions of two models for thirty patients, and what happened to them."""
+
+    def __init__(self, folder: Path) -> None:
+        rng = np.random.default_rng(5)
+        self.event = np.arange(30) % 3 == 0
+        self.time = rng.uniform(1, 900, 30)
+        self.risk = {name: rng.normal(size=30) + self.event for name in ("a", "b")}
+        self.predictions, self.clinical = folder / "predictions.csv", folder / "clinical.csv"
+        rows = [f"P{i};{int(e)};{t!r}" for i, (e, t) in enumerate(zip(self.event, self.time.tolist(), strict=True))]
+        self.clinical.write_text("\n".join(["id;y;t", *rows, "P30;0;5", "P31;;7"]))
+        self.write(("patient_id", "model", "risk"))
+
+    def write(self, columns: tuple[str, ...], endpoints: tuple[str, ...] = ("",)) -> None:
+        rows = [
+            {"patient_id": f"P{i}", "model": model, "endpoint": endpoint, "risk": repr(float(risk[i]))}
+            for endpoint in endpoints
+            for model, risk in self.risk.items()
+            for i in reversed(range(30))
+        ]
+        lines = [",".join(row[column] for column in columns) for row in rows]
+        self.predictions.write_text("\n".join([",".join(columns), *lines]))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def test_a_binary_outcome(files: Files) -> None:
+    result = judge(files.predictions, clinical=files.clinical, endpoint=Binary("y", "y"), patient="id")
+    for evaluation in result.evaluations:
+        auc = evaluation.metric("auc")
+        assert auc.value == pytest.approx(roc_auc_score(files.event, files.risk[evaluation.model]))
+        assert auc.low is not None
+        assert auc.high is not None
+        assert auc.low < auc.value < auc.high
+        assert (evaluation.endpoint, evaluation.n, evaluation.events, evaluation.missing) == ("y", 30, 10, 1)
+    (comparison,) = result.comparisons
+    assert (comparison.model_a, comparison.model_b, comparison.n) == ("a", "b", 30)
+    assert comparison.difference == pytest.approx(
+        result.evaluations[0].metric("auc").value - result.evaluations[1].metric("auc").value
+    )
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert [model["model"] for model in document["models"]] == ["a", "b"]
+    assert {"name", "value", "low", "high", "estimator"} <= set(document["models"][0]["metrics"][0])
+
+
+def test_a_time_to_an_event(files: Files) -> None:
+    endpoint = TimeToEvent("os", "t", "y")
+    result = judge(files.predictions, clinical=files.clinical, endpoint=endpoint, patient="id")
+    for evaluation in result.evaluations:
+        expected = concordance_index_censored(files.event, files.time, files.risk[evaluation.model])[0]
+        assert evaluation.metric("harrell_c").value == pytest.approx(expected)
+
+
+def test_two_columns_are_enough(files: Files) -> None:
+    del files.risk["b"]
+    files.write(("patient_id", "risk"))
+    result = judge(files.predictions, clinical=files.clinical, endpoint=Binary("y", "y"), patient="id")
+    assert [evaluation.model for evaluation in result.evaluations] == [""]
+    assert result.comparisons == ()
+
+
+def test_one_of_several_endpoints(files: Files) -> None:
+    files.write(("patient_id", "model", "endpoint", "risk"), ("relapse", "death"))
+    options = {"clinical": files.clinical, "endpoint": Binary("y", "y"), "patient": "id"}
+    result = judge(files.predictions, only="death", **options)
+    assert [(one.model, one.endpoint) for one in result.evaluations] == [("a", "death"), ("b", "death")]
+    with pytest.raises(UsageError, match=r"PREDICTION_INVALID: .*2 endpoints \(choose one of 'relapse', 'death'"):
+        judge(files.predictions, **options)
+    with pytest.raises(UsageError, match="UNKNOWN_NAME: the file does not predict 'cure'"):
+        judge(files.predictions, only="cure", **options)
+
+
+def test_a_patient_without_an_outcome_is_named(files: Files) -> None:
+    files.predictions.write_text("patient_id,risk\nP0,1\nP1,0\nP31,2\nX,3\n")
+    with pytest.raises(UsageError, match=r"PREDICTION_INVALID: .*no outcome for the predicted patients 'P31', 'X'"):
+        judge(files.predictions, clinical=files.clinical, endpoint=Binary("y", "y"), patient="id")

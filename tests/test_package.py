@@ -1,0 +1,74 @@
+import ast
+import importlib.metadata
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import twobe3
+
+HEAVY = ("torch", "monai", "SimpleITK", "timm", "sklearn", "matplotlib")
+
+
+def stub_names() -> set[str]:
+    tree = ast.parse((Path(twobe3.__file__).parent / "__init__.pyi").read_text())
+    return {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+
+def test_all_is_what_the_stub_says() -> None:
+    assert set(twobe3.__all__) == stub_names()
+    assert len(twobe3.__all__) == len(set(twobe3.__all__))
+
+
+@pytest.mark.parametrize("name", sorted(stub_names()))
+def test_a_public_name_is_there_and_documented(name: str) -> None:
+    value = getattr(twobe3, name)
+    assert name in dir(twobe3)
+    assert value.__doc__
+
+
+def test_no_submodule_shadows_a_public_name() -> None:
+    submodules = {module.name for module in pkgutil.iter_modules(twobe3.__path__)}
+    assert not submodules & set(twobe3.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = twobe3.nonsense  # type: ignore[attr-defined]
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    assert twobe3.__version__ == importlib.metadata.version("twobe3")
+
+
+def heavy_after(code: str, *arguments: str) -> list[str]:
+    """Heavy packages in memory after running some code in a fresh interpreter."""
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+    script += f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+    return list(ast.literal_eval(done.stderr.splitlines()[-1]))
+
+
+def test_the_check_sees_what_is_imported() -> None:
+    assert heavy_after("import SimpleITK") == ["SimpleITK"]
+
+
+def test_the_package_is_imported_without_heavy_packages() -> None:
+    assert heavy_after("import twobe3") == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "codes", "--help"]])
+def test_help_needs_no_heavy_package(arguments: list[str]) -> None:
+    assert heavy_after("from twobe3.cli import main; main()", *arguments) == []
+
+
+def test_inspecting_needs_no_heavy_package(tiny_cohort: Any) -> None:
+    folder = tiny_cohort.scan("P1")
+    assert heavy_after("from twobe3.cli import main; main()", "inspect", str(folder), "--json") == []
