@@ -22,6 +22,7 @@ LAYERS = (
     ("models",),
     ("explain",),
     ("config", "inference", "naming", "doctor", "compute"),
+    ("fitting",),
     ("experiment", "result", "record"),
     ("demo",),
     ("cli",),

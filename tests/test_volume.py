@@ -111,3 +111,10 @@ def test_the_volume_of_a_mask() -> None:
     assert mask.volume_ml == pytest.approx(12 * 3.0 * 2.0 * 1.5 / 1000)
     with pytest.raises(ValueError, match="shape"):
         Mask(array[:-1], mask.geometry)
+
+
+def test_a_calibration_is_written_without_the_date_of_the_scan() -> None:
+    calibration = SUVCalibration("bw", "BQML_START", 1.0, 2.0, weight_kg=70.0, reference_time="2024-03-01T11:00:00")
+    document = calibration.document()
+    assert "2024" not in str(document)
+    assert (document["rule"], document["weight_kg"]) == ("BQML_START", 70.0)

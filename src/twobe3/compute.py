@@ -74,6 +74,7 @@ def run_tasks(
                 yield task, function(shared, task)
         return
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(shared,)) as pool:
         try:
             futures: dict[Future[Outcome], Task] = {pool.submit(_call, function, task): task for task in tasks}
@@ -81,8 +82,9 @@ def run_tasks(
                 yield futures[future], future.result()
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
+                process.join()
             if isinstance(error, BrokenProcessPool):
                 raise ToolError(Code.WORKER_DIED, f"a worker of {workers} ended during “{description}”") from None
             raise

@@ -125,7 +125,7 @@ def _described(study: Study) -> dict[str, Any]:
 
 
 def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
-    return {"spacing_mm": volume.geometry.spacing_mm, "calibration": asdict(volume.calibration)}
+    return {"spacing_mm": volume.geometry.spacing_mm, "calibration": volume.calibration.document()}
 
 
 def _join(

@@ -6,7 +6,7 @@ coordinates, LPS, in millimetres (x to the patient's left, y to the back, z to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,12 @@ class SUVCalibration:
     decay_factor: float | None = None
     reference_time: str | None = None
     warnings: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The calibration as JSON types, without the reference time: the date of a scan can identify a patient."""
+        fields = asdict(self)
+        del fields["reference_time"]
+        return fields
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ def test_the_projection_is_learnt_from_the_training_patients(cohort: Cohort) -> 
         ({"planes": ("axial", "axial")}, "once"),
         ({"planes": ("oblique",)}, "planes"),
         ({"layer": -1}, "layer"),
-        ({"width": 6}, "width"),
+        ({"width": 0}, "width"),
         ({"dropout": 1.0}, "dropout"),
         ({"batch_size": 1}, "batch_size"),
     ],

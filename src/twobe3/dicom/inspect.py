@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ def describe(volume: SUVVolume) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "twobe3": __version__,
         "series": volume.source,
-        "calibration": asdict(volume.calibration),
+        "calibration": volume.calibration.document(),
         "history": list(volume.history),
         "geometry": {
             "shape": list(geometry.shape),

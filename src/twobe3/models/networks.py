@@ -20,6 +20,10 @@ class StackBranch(nn.Module):
     slice. Maps are much shorter across than along the stack, so a block halves the longest axes only (those of at
     least half the longest length): the stack shrinks first along the slices, later evenly.
 
+    Average and maximum are taken after the reduction and after every block, so that the linear layer on top is
+    offered single positions, neighbourhoods and the whole stack alike. No layer normalises a patient by itself: how
+    hot a lesion is, is a message.
+
     Parameters
     ----------
     shape : tuple of int
@@ -31,24 +35,26 @@ class StackBranch(nn.Module):
     def __init__(self, shape: Shape, *, reduced: int, width: int) -> None:
         super().__init__()
         channels, *size = shape
-        layers: list[nn.Module] = [nn.Conv3d(channels, reduced, 1), nn.ReLU()]
+        self.reduction = nn.Sequential(nn.Conv3d(channels, reduced, 1), nn.ReLU())
+        self.blocks = nn.ModuleList()
         seen, step, wide = 1, 1, reduced
         while seen < shape[1]:
             a, b, c = (2 if length > 1 and length >= max(size) / 2 else 1 for length in size)
-            layers += [nn.Conv3d(wide, width, 3, (a, b, c), padding=1), nn.GroupNorm(width // 4, width), nn.ReLU()]
+            self.blocks.append(nn.Sequential(nn.Conv3d(wide, width, 3, (a, b, c), padding=1), nn.ReLU()))
             seen, step, wide = seen + 2 * step, step * a, width
             size = [-(-length // by) for length, by in zip(size, (a, b, c), strict=True)]
-        self.layers = nn.Sequential(*layers)
         self.slices_seen = seen
-        self.features = 2 * wide
+        self.features = 2 * (reduced + width * len(self.blocks))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(n, channels, slices, height, width) to (n, features): average and maximum over all positions."""
-        return _average_and_max(self.layers(maps))
+        """(n, channels, slices, height, width) to (n, features)."""
+        return _pooled_after_each(self.reduction(maps), self.blocks)
 
 
 class SliceBranch(nn.Module):
     """2D convolutions on each slice's maps; slices are pooled as a set, so their order cannot matter.
+
+    Within a slice, average and maximum are taken as in :class:`StackBranch`; over the slices again.
 
     Parameters
     ----------
@@ -60,17 +66,17 @@ class SliceBranch(nn.Module):
 
     def __init__(self, shape: Shape, *, reduced: int, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], reduced, 1), nn.ReLU()]
-        for inputs in (reduced, width):
-            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.GroupNorm(width // 4, width), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
-        self.features = 4 * width
+        self.reduction = nn.Sequential(nn.Conv2d(shape[0], reduced, 1), nn.ReLU())
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()) for inputs in (reduced, width)
+        )
+        self.features = 4 * (reduced + width * len(self.blocks))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(n, channels, slices, height, width) to (n, features): average and maximum within, then over slices."""
+        """(n, channels, slices, height, width) to (n, features)."""
         n, slices = maps.shape[0], maps.shape[2]
-        within = _average_and_max(self.layers(maps.transpose(1, 2).flatten(0, 1))).view(n, slices, -1)
-        return torch.cat([within.mean(dim=1), within.amax(dim=1)], dim=1)
+        within = _pooled_after_each(self.reduction(maps.transpose(1, 2).flatten(0, 1)), self.blocks)
+        return _average_and_max(within.view(n, slices, -1).transpose(1, 2))
 
 
 class PlanesNetwork(nn.Module):
@@ -153,6 +159,16 @@ class VolumeNetwork(nn.Module):
         return risk.squeeze(1)
 
 
+def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
+    """Average and maximum over all positions before the first block and after every one, (n, features)."""
+    pooled = [_average_and_max(maps)]
+    for block in blocks:
+        maps = block(maps)
+        pooled.append(_average_and_max(maps))
+    return torch.cat(pooled, dim=1)
+
+
 def _average_and_max(maps: torch.Tensor) -> torch.Tensor:
+    """(n, channels, …) to (n, 2 · channels)."""
     positions = maps.flatten(2)
     return torch.cat([positions.mean(dim=2), positions.amax(dim=2)], dim=1)

@@ -41,14 +41,14 @@ class StackedMaps(MapModel, TrainingParameters):
     reduced_channels : int
         Channels that the first 1×1 convolution leaves of them.
     width : int
-        Channels of the convolution blocks; a multiple of 4.
+        Channels of the convolution blocks.
     """
 
     branch: ClassVar[type[StackBranch] | type[SliceBranch]]
 
     components: int = Field(default=32, ge=1)
     reduced_channels: int = Field(default=16, ge=1)
-    width: int = Field(default=16, ge=4, multiple_of=4)
+    width: int = Field(default=16, ge=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

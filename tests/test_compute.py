@@ -1,0 +1,86 @@
+"""Work in this process or in several: the same results, errors whole, nobody left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from twobe3.compute import available_cores, one_thread, run_tasks
+from twobe3.errors import Code, Refusal, ToolError
+
+
+def scaled(factor: float, task: int) -> float:
+    return factor * task
+
+
+def reduced(size: int, seed: int) -> bytes:
+    values = torch.from_numpy(np.random.default_rng(seed).normal(size=(size, size)).astype(np.float32))
+    return (values @ values).sum().numpy().tobytes()
+
+
+def threads(_: None, task: int) -> int:
+    return torch.get_num_threads()
+
+
+def refuse(_: None, task: int) -> None:
+    if task == 1:
+        raise Refusal(Code.SLICE_GAP, "a slice is missing at 12.0 mm")
+    time.sleep(60)
+
+
+def die(_: None, task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done_once_and_comes_with_its_result(workers: int) -> None:
+    done = list(run_tasks(scaled, range(7), shared=3.0, workers=workers, description="scaling"))
+    assert sorted(done) == [(task, 3.0 * task) for task in range(7)]
+
+
+def test_results_are_the_same_bits_with_one_worker_and_with_two() -> None:
+    alone, together = (
+        dict(run_tasks(reduced, range(4), shared=400, workers=workers, description="products")) for workers in (1, 2)
+    )
+    assert alone == together
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_has_one_thread(workers: int) -> None:
+    before = torch.get_num_threads()
+    assert {n for _, n in run_tasks(threads, range(3), shared=None, workers=workers, description="threads")} == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_in_a_worker_arrives_whole_and_ends_the_others() -> None:
+    with pytest.raises(Refusal) as caught:
+        list(run_tasks(refuse, [0, 1], shared=None, workers=2, description="refusing"))
+    assert (caught.value.code, caught.value.reason) == (Code.SLICE_GAP, "a slice is missing at 12.0 mm")
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_is_killed_is_an_error_and_no_hang() -> None:
+    with pytest.raises(ToolError) as caught:
+        list(run_tasks(die, [0, 1], shared=None, workers=2, description="dying"))
+    assert caught.value.code is Code.WORKER_DIED
+
+
+def test_no_task_needs_no_worker() -> None:
+    assert list(run_tasks(scaled, [], shared=1.0, workers=2, description="nothing")) == []
+
+
+def test_one_thread_is_left_as_it_was_found_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), one_thread():
+        raise KeyError
+    assert torch.get_num_threads() == before
+
+
+def test_at_least_one_core_is_available() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
