@@ -71,6 +71,23 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang() -> None:
     assert caught.value.code is Code.WORKER_DIED
 
 
+class Treacherous:
+    """Too large for a pipe, and an error for whoever unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _fail, (bytes(10_000_000),)
+
+
+def _fail(_: bytes) -> None:
+    raise RuntimeError("cannot be unpickled here")
+
+
+def test_workers_that_cannot_take_the_shared_object_are_an_error_and_no_hang() -> None:
+    with pytest.raises(ToolError) as caught:
+        list(run_tasks(scaled, [0, 1], shared=Treacherous(), workers=2, description="starting"))  # type: ignore[arg-type]
+    assert caught.value.code is Code.WORKER_DIED
+
+
 def test_no_task_needs_no_worker() -> None:
     assert list(run_tasks(scaled, [], shared=1.0, workers=2, description="nothing")) == []
 

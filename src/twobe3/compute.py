@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -75,7 +78,7 @@ def run_tasks(
         return
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(shared,)) as pool:
+    with _pickled(shared) as path, ProcessPoolExecutor(workers, context, initializer=_start, initargs=(path,)) as pool:
         try:
             futures: dict[Future[Outcome], Task] = {pool.submit(_call, function, task): task for task in tasks}
             for future in track(as_completed(futures), description, total=len(futures)):
@@ -102,15 +105,25 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+@contextmanager
+def _pickled(shared: Any) -> Iterator[Path]:
+    """The shared object in a private file. Through the pipe, as an argument, a worker that cannot take it would die
+    while the parent is still writing, and the parent would wait for ever."""
+    with tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
+        path = Path(folder) / "shared.pickle"
+        path.write_bytes(pickle.dumps(shared))
+        yield path
+
+
 _shared: Any = None  # of this worker
 
 
-def _start(shared: Any) -> None:
+def _start(path: Path) -> None:
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
     threadpool_limits(1)
     torch.set_num_threads(1)
-    _shared = shared
+    _shared = pickle.loads(path.read_bytes())
 
 
 def _call(function: Callable[[Any, Task], Outcome], task: Task) -> Outcome:

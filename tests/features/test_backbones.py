@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -64,6 +65,19 @@ def test_mobilenet_with_the_shared_weights_gives_the_published_moments(real_data
     means, deviations = (0.04336, -0.28336, 0.64464, -0.0998, 0.14903), (1.84764, 2.8755, 3.79981, 3.35159, 1.78724)
     assert [one.mean().item() for one in maps] == pytest.approx(means, abs=1e-4)
     assert [one.std().item() for one in maps] == pytest.approx(deviations, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100"])
+def test_a_network_travels_to_a_process_that_has_not_imported_timm(name: str, timm: ModuleType, tmp_path: Path) -> None:
+    backbone, pictures = load_backbone(name, "random"), torch.rand(2, 3, 32, 32)
+    (tmp_path / "sent").write_bytes(pickle.dumps((backbone, pictures, backbone.maps(pictures, 2))))
+    receive = (
+        "import pickle, sys, torch; backbone, pictures, maps = pickle.load(open(sys.argv[1], 'rb'));"
+        "torch.testing.assert_close(backbone.maps(pictures, 2), maps, rtol=0, atol=1e-6);"
+        "print(backbone.weights_digest)"
+    )
+    done = subprocess.run([sys.executable, "-c", receive, tmp_path / "sent"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, backbone.weights_digest), done.stderr
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])

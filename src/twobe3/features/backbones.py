@@ -81,6 +81,11 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Networks of timm travel to worker processes as their parameters: unpickling one there would import timm
+        # without what `import_timm` does first.
+        return _rebuilt, (self.name, self.network.state_dict(), self.mean, self.std, self.weights)
+
     def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
         """Feature maps of a layer.
 
@@ -154,6 +159,10 @@ def backbone_from_state(
     network = row.build(state)
     _load_strictly(network, state, name)
     return _frozen(name, weights, network, mean, std)
+
+
+def _rebuilt(name: str, state: State, mean: tuple[float, ...], std: tuple[float, ...], weights: str) -> Backbone:
+    return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
 
 
 def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
