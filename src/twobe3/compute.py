@@ -84,10 +84,9 @@ def run_tasks(
             for future in track(as_completed(futures), description, total=len(futures)):
                 yield futures[future], future.result()
         except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
-                process.join()
+            pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise ToolError(Code.WORKER_DIED, f"a worker of {workers} ended during “{description}”") from None
             raise

@@ -45,16 +45,18 @@ field_of_view_mm = [1024, 512, 512]
 [[model]]
 kind = "2be3-net"
 backbone = "phantom-resnet10"
+epochs = 15
 members = 1
 
 [[model]]
 kind = "cnn2d"
 backbone = "phantom-resnet10"
+epochs = 15
 members = 1
 
 [[model]]
 kind = "cnn3d"
-epochs = 10
+epochs = 6
 width = 8
 
 [[model]]

@@ -112,6 +112,8 @@ def run(study_file: Path | str, out: Path | str, *, update: bool = False, worker
     _require_own(out, study, update)
     store, watch = FeatureStore(out / "features"), Stopwatch()
     models = study.models(study_file.parent, store)
+    for model in models:
+        model.identity()  # loads the weights: what is wrong with them is better known before the scans are read
     with watch.step("cohort"):
         cohort = read_cohort(
             study_file.parent / study.cohort.images,
