@@ -92,7 +92,7 @@ def test_predictions_are_judged_where_torch_cannot_be_imported(tmp_path: Path) -
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert len(json.loads(done.stdout)["models"]) == 2
     blocked = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, "list", "models"], capture_output=True, check=False)
-    assert b"ImportError: torch" in blocked.stderr
+    assert b"ImportError: " in blocked.stderr  # so the block does block
 
 
 # -- inspect, convert

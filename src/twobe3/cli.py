@@ -33,6 +33,7 @@ Document = dict[str, Any]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Policy = Literal["lenient", "strict"]
 Unit = Literal["day", "week", "month", "year"]
+SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 PolicyOption = Annotated[
     Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
 ]
@@ -73,10 +74,13 @@ def convert(
     paths: Paths,
     out: Annotated[Path, typer.Option(help="Folder for the NIfTI files.")],
     policy: PolicyOption = "lenient",
+    suv_type: Annotated[
+        SUVType, typer.Option(help="Normalisation: body weight, lean body mass, ideal body weight, body surface.")
+    ] = "bw",
     as_json: Json = False,
 ) -> None:
     """Write SUV volumes as NIfTI, with a JSON beside each: calibration, rule, history."""
-    _say_inspection(tb.convert(paths, out, policy=policy, progress=True), as_json)
+    _say_inspection(tb.convert(paths, out, policy=policy, suv_type=suv_type, progress=True), as_json)
 
 
 @app.command()

@@ -70,6 +70,7 @@ class Code(Enum):
     )
     # -- contours
     CONTOUR_UNUSABLE = ("the contour is empty or on another frame of reference", "check the RTSTRUCT")
+    LIVER_NOT_FOUND = ("the liver was not found with certainty", "use a fixed threshold, or a scan of the whole trunk")
     # -- the table and the study file
     TABLE_UNREADABLE = (
         "the clinical table cannot be read",

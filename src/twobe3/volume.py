@@ -99,7 +99,7 @@ class SUVCalibration:
     Attributes
     ----------
     type : str
-        Normalisation: ``"bw"`` (body weight).
+        Normalisation: ``"bw"`` (body weight), or another of :data:`twobe3.dicom.suvtype.SUV_TYPES`.
     rule : str
         Name of the rule that gave the factor, for instance ``"BQML_START"``.
     factor_min, factor_max : float
@@ -111,6 +111,11 @@ class SUVCalibration:
         ISO date-time to which the activity is decay-corrected.
     warnings : tuple of str
         Repairs and cross-checks that failed, each one line that begins with its code.
+    height_m : float or None
+    sex : str or None
+        Inputs of the other SUV types.
+    per_bw : float
+        What SUV by body weight were multiplied by to give this type; ``factor_min`` and ``factor_max`` are before it.
     """
 
     type: str
@@ -123,6 +128,9 @@ class SUVCalibration:
     decay_factor: float | None = None
     reference_time: str | None = None
     warnings: tuple[str, ...] = ()
+    height_m: float | None = None
+    sex: str | None = None
+    per_bw: float = 1.0
 
     def document(self) -> dict[str, Any]:
         """The calibration as JSON types, without the reference time: the date of a scan can identify a patient."""

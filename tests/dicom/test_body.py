@@ -25,3 +25,12 @@ def test_other_sex_is_the_mean_of_both(norm: object) -> None:
 def test_unknown_sex_is_refused() -> None:
     with pytest.raises(Refusal, match="SEX_MISSING"):
         body.lean_mass_james_kg("", 70.0, 175.0)
+
+
+@pytest.mark.parametrize(
+    ("weight", "height", "code"), [(2000.0, 1.75, "WEIGHT"), (70.0, 0.1, "HEIGHT"), (70.0, 4.0, "HEIGHT")]
+)
+def test_what_is_no_person_is_refused(weight: float, height: float, code: str) -> None:
+    with pytest.raises(Refusal, match=f"{code}_IMPLAUSIBLE"):
+        body.require_person(weight, height)
+    body.require_person(70.0, 1.75)

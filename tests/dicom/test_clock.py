@@ -58,11 +58,13 @@ def test_dates() -> None:
 
 
 def test_across_midnight_with_times_only() -> None:
+    """Acceptance row 7."""
     facts = replace(FACTS, start_datetime="", start_time="233000", series_time="003000")
     assert elapsed_s(replace(facts, slices=(replace(SLICE, acquisition_time="003000"),))) == 3600
 
 
 def test_equal_instants_across_a_clock_change() -> None:
+    """Acceptance row 10."""
     # in central Europe 02:30 summer time and 02:30 winter time are an hour apart
     facts = replace(
         FACTS,
@@ -85,6 +87,7 @@ def test_instants_with_and_without_zone_are_not_mixed() -> None:
 
 
 def test_removed_dates_leave_clock_times() -> None:
+    """Acceptance row 9."""
     bare = replace(
         FACTS,
         series_date="",

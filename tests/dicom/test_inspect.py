@@ -8,6 +8,7 @@ from pydicom.uid import CTImageStorage
 
 from twobe3 import __version__
 from twobe3.dicom.inspect import convert, inspect
+from twobe3.dicom.series import choose_series, find_series
 from twobe3.nifti import read_nifti
 
 KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv"]
@@ -80,6 +81,82 @@ def test_a_refused_scan_writes_nothing(bench: Any) -> None:
     folder, out = bench.save(slices), bench.folder / "out"
     assert convert([folder], out, policy="strict").usable == 0
     assert not out.exists()
+
+
+@pytest.mark.parametrize("weight", [None, 0, ""], ids=["absent", "zero", "empty"])
+def test_without_a_weight_nothing_is_written(bench: Any, weight: object) -> None:
+    """Acceptance row 4."""
+    slices = bench.slices()
+    for dataset in slices:
+        dataset.PatientWeight = weight
+        if weight is None:
+            del dataset.PatientWeight
+    folder, out = bench.save(slices), bench.folder / "out"
+    (entry,) = convert([folder], out).series
+    assert entry.exclusion is not None
+    assert entry.exclusion.code == "WEIGHT_MISSING"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("suv_type", ["lbm-james", "ibw", "bsa"])
+def test_without_a_height_only_body_weight_is_written(bench: Any, suv_type: Any) -> None:
+    slices = bench.slices()
+    for dataset in slices:
+        del dataset.PatientSize
+    folder, out = bench.save(slices), bench.folder / "out"
+    (entry,) = convert([folder], out, suv_type=suv_type).series
+    assert entry.exclusion is not None
+    assert entry.exclusion.code == "HEIGHT_MISSING"
+    assert not out.exists()
+    assert convert([folder], out).usable == 1
+
+
+def test_corrected_and_uncorrected_series_of_one_study(bench: Any) -> None:
+    """Acceptance row 2."""
+    corrected, raw = bench.slices(), bench.slices()
+    for dataset in raw:
+        dataset.StudyInstanceUID, dataset.CorrectedImage = corrected[0].StudyInstanceUID, ["DECY"]
+        dataset.SeriesDescription = "WB AC"  # the description says what the tag denies
+    bench.save(corrected, "1")
+    bench.save(raw, "2")
+    assert {one.path: one.exclusion and one.exclusion.code for one in inspect([bench.folder]).series} == {
+        "1": None,
+        "2": "NOT_ATTN",
+    }
+    (chosen,), (other,) = choose_series(find_series([bench.folder]).series)
+    assert chosen.files[0].parent.name == "1"
+    assert (other.code, other.patient) == ("NOT_ATTN", chosen.patient)
+
+
+def test_philips_counts_without_private_elements(bench: Any) -> None:
+    """Acceptance row 11."""
+    slices = bench.slices()
+    for dataset in slices:
+        dataset.Units, dataset.Manufacturer = "CNTS", "Philips Medical Systems"
+        block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(0x00, "DS", "0.0005")
+    assert inspect([bench.save(slices, "whole")]).usable == 1
+    for dataset in slices:
+        dataset.remove_private_tags()
+    (entry,) = inspect([bench.save(slices, "stripped")]).series
+    assert entry.exclusion is not None
+    assert entry.exclusion.code == "NO_SCALE_FACTOR"
+
+
+def test_dose_in_megabecquerel(bench: Any) -> None:
+    """Acceptance row 6."""
+    slices = bench.slices()
+    right = bench.read(slices)
+    for dataset in slices:
+        dataset.RadiopharmaceuticalInformationSequence[0].RadionuclideTotalDose = 370
+    folder = bench.save(slices)
+    (entry,) = inspect([folder]).series
+    assert entry.suv is not None
+    assert entry.suv.max == pytest.approx(float(right.array.max()))
+    assert [warning.split(":")[0] for warning in entry.suv.calibration.warnings] == ["DOSE_IMPLAUSIBLE"]
+    (strict,) = inspect([folder], policy="strict").series
+    assert strict.exclusion is not None
+    assert strict.exclusion.code == "DOSE_IMPLAUSIBLE"
 
 
 IDENTIFYING = (

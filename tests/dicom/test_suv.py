@@ -165,6 +165,7 @@ def test_philips_factor_to_suv_goes_before_the_one_to_activity() -> None:
     ],
 )
 def test_refusals(changes: dict[str, object], code: str) -> None:
+    """Acceptance row 13."""
     with pytest.raises(Refusal) as refused:
         calibrate(replace(FACTS, **changes))
     assert refused.value.code.name == code

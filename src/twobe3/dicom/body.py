@@ -9,6 +9,8 @@ from twobe3.errors import Code, Refusal
 
 Norm = Callable[[float, float], float]
 
+_SHORTEST_M, _TALLEST_M, _HEAVIEST_KG = 0.2, 3.0, 1000.0
+
 
 def weight_kg(stated: float | None) -> Noted[float]:
     """Body weight (rule 17). PatientWeight is in kilograms, DICOM PS3.3 C.7.2.2.
@@ -103,6 +105,32 @@ NORMS: dict[str, Callable[[str, float, float], float]] = {
     "IBW": ideal_weight_kg,
 }
 """SUVType (0054,1006) of a GML series → its norm in kg, of sex, weight in kg and height in cm."""
+
+
+def require_person(weight_kg: float, height_m: float) -> None:
+    """No norm is computed for what is no person's weight or height in any unit.
+
+    Raises
+    ------
+    Refusal
+        ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
+    """
+    if not weight_kg <= _HEAVIEST_KG:
+        raise Refusal(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) would be {weight_kg:g} kg")
+    if not _SHORTEST_M <= height_m <= _TALLEST_M:
+        raise Refusal(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize (0010,1020) would be {height_m:g} m")
+
+
+def require_positive_norm(name: str, norm_kg: float) -> None:
+    """James' and Morgan's equations fall below 0 for very heavy, short people, and the ideal weight for small ones.
+
+    Raises
+    ------
+    Refusal
+        ``WEIGHT_IMPLAUSIBLE``.
+    """
+    if norm_kg <= 0:
+        raise Refusal(Code.WEIGHT_IMPLAUSIBLE, f"{name} is {norm_kg:.1f} kg for this weight and height")
 
 
 def _by_sex(sex: str, male: Norm, female: Norm) -> Norm:

@@ -17,6 +17,7 @@ PLAUSIBLE_HALF_LIVES = 10.0
 """After ten half-lives a thousandth of the dose is left and nobody scans: a longer interval is a wrong date."""
 
 _NO_DATE = date(2000, 1, 1)
+_FIRST_YEAR, _LAST_YEAR = 1800, 2500  # wide enough for birth dates and for dates shifted by de-identification
 _TIME = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?")
 _DATE_TIME = re.compile(r"(\d{8})(\d{2}[\d.]*)([+-]\d{4})?")
 
@@ -52,11 +53,12 @@ class Instants:
 
 
 def parse_date(text: str) -> date | None:
-    """DICOM DA, ``YYYYMMDD`` or the old ``YYYY.MM.DD`` (PS3.5 6.2); None where it is neither."""
+    """DICOM DA, ``YYYYMMDD`` or the old ``YYYY.MM.DD`` (PS3.5 6.2); None where it is neither, or no year of a scan."""
     try:
-        return datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()
+        found = datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()
     except ValueError:
         return None
+    return found if _FIRST_YEAR <= found.year <= _LAST_YEAR else None
 
 
 def parse_time(text: str, zone: timezone | None = None) -> time | None:
@@ -237,8 +239,9 @@ def require_plausible(tag: str, interval: timedelta, half_life_s: float) -> None
 def check_reference(facts: SeriesFacts, instants: Instants, half_life_s: float) -> tuple[Note, ...]:
     """Compare the reference time with what DecayFactor (0054,1321) and Siemens (0071,xx22) imply (rule 11).
 
-    A DecayFactor fits if it is, to 2 %, the decay from the reference to the frame's begin or to its
-    FrameReferenceTime, with or without the decay within the frame: vendors differ.
+    A DecayFactor fits if it is, to 2 %, the decay from the reference to the frame's begin, with or without the decay
+    within the frame: vendors differ. Where all slices have one acquisition time, which some vendors write for all bed
+    positions, FrameReferenceTime may explain it as well.
     """
     notes = []
     siemens = parse_datetime(facts.siemens_decay_datetime, parse_zone(facts.zone))
@@ -248,11 +251,13 @@ def check_reference(facts: SeriesFacts, instants: Instants, half_life_s: float) 
             notes.append(_disagreement(f"Siemens (0071,xx22) is {apart_s:.0f} s from the reference time taken"))
     rate = math.log(2) / half_life_s
     misfits = 0
-    for slice_, began, reference in zip(facts.slices, acquisition_times(facts), instants.reference, strict=True):
+    acquired = acquisition_times(facts)
+    one_time = len(set(acquired)) == 1
+    for slice_, began, reference in zip(facts.slices, acquired, instants.reference, strict=True):
         if not slice_.decay_factor or slice_.decay_factor <= 0:
             continue
         elapsed = [(began - reference).total_seconds()] if began and _comparable(began, reference) else []
-        if slice_.frame_reference_time_ms is not None:
+        if slice_.frame_reference_time_ms is not None and one_time:
             elapsed.append(slice_.frame_reference_time_ms / 1000)
         within = frame_decay(half_life_s, (slice_.frame_duration_ms or 0) / 1000)
         logs = [rate * seconds + extra for seconds in elapsed for extra in (0.0, math.log(within))]
@@ -274,7 +279,7 @@ def _from_begin_to_reference_s(slice_: SliceFacts, half_life_s: float) -> float:
             "ActualFrameDuration (0018,1242) is absent",
         )
     seconds = frame_average_s(half_life_s, slice_.frame_duration_ms / 1000) - slice_.frame_reference_time_ms / 1000
-    if abs(seconds) > PLAUSIBLE_HALF_LIVES * half_life_s:
+    if not abs(seconds) <= PLAUSIBLE_HALF_LIVES * half_life_s:
         raise Refusal(Code.TIMES_INCONSISTENT, f"FrameReferenceTime (0054,1300) is {seconds:.0f} s off the frame")
     return seconds
 

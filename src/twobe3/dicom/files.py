@@ -13,14 +13,19 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 
+from twobe3.dicom.skim import require_bounded, skim
 from twobe3.errors import Code, Refusal, UsageError
 from twobe3.volume import FloatArray
 
@@ -87,7 +92,9 @@ def claims_dicom(path: Path) -> bool:
     return bare or (not start and not path.suffix)
 
 
-def read_dataset(path: Path, *, tags: Sequence[str] | None = None, pixels: bool = False) -> pydicom.Dataset:
+def read_dataset(
+    path: Path, *, tags: Sequence[str] | None = None, groups: Sequence[int] = (), pixels: bool = False
+) -> pydicom.Dataset:
     """Read a DICOM file; call it, and use what it returns, within :func:`quietly`.
 
     Parameters
@@ -95,19 +102,53 @@ def read_dataset(path: Path, *, tags: Sequence[str] | None = None, pixels: bool 
     path : Path
         The file.
     tags : sequence of str, optional
-        Keywords of the elements wanted; all by default.
+        Keywords of the elements wanted; all by default. There may be others in what is returned.
+    groups : sequence of int
+        With ``tags``: groups that are wanted whole.
     pixels : bool
         Whether the pixel data, still encoded, are read too.
 
     Raises
     ------
     Refusal
-        ``CORRUPT_FILE``.
+        ``CORRUPT_FILE``; ``TOO_LARGE``: a deflated file that inflates beyond any image.
     """
     try:
-        return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=None if tags is None else list(tags))
+        with path.open("rb") as stream:
+            content = stream.read(_HEADER_BYTES)
+            if tags is not None and not pixels and (found := skim(content, _numbers_of(tags), groups)) is not None:
+                return found
+            content += stream.read()
+        if (
+            tags is not None
+            and (found := skim(content, _numbers_of((*tags, *_PIXELS[: 3 * pixels])), groups)) is not None
+        ):
+            return found
+        require_bounded(content)
+        wanted = None if tags is None or groups or pixels else list(tags)
+        return pydicom.dcmread(BytesIO(content), stop_before_pixels=not pixels, specific_tags=wanted)
+    except Refusal:
+        raise
     except Exception as error:  # a parser of foreign bytes has no closed set of errors
         raise Refusal(Code.CORRUPT_FILE, f"a file cannot be read as DICOM ({type(error).__name__})") from None
+
+
+@cache
+def _vr_of(keyword: str) -> tuple[int, bool]:
+    """Tag of a keyword, and whether its value is plain ASCII whatever the character set (DICOM PS3.5 6.2)."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"no element of DICOM has the keyword {keyword!r}")
+    return tag, dictionary_VR(tag) in _ASCII
+
+
+def _numbers_of(keywords: Sequence[str]) -> list[int]:
+    return [_vr_of(keyword)[0] for keyword in keywords]
+
+
+_HEADER_BYTES = 2**16
+_PIXELS = ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
+_ASCII = ("AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI")
 
 
 def text(dataset: pydicom.Dataset, keyword: str) -> str:
@@ -175,12 +216,25 @@ def private(dataset: pydicom.Dataset, group: int, creator: str, element: int) ->
     """Value of a private element under its creator, None where it is absent (DICOM PS3.5 7.8.1)."""
     try:
         return dataset.private_block(group, creator)[element].value
-    except (KeyError, ValueError, TypeError, NotImplementedError):
+    except Exception:  # conversion of foreign bytes, as in _value
+        return None
+
+
+def value_of(dataset: pydicom.Dataset, tag: tuple[int, int]) -> Any:
+    """Value of an element by its number, None where it is absent or cannot be read."""
+    try:
+        return dataset[tag].value
+    except Exception:  # conversion of foreign bytes, as in _value
         return None
 
 
 def _value(dataset: pydicom.Dataset, keyword: str) -> Any:
     try:
+        tag, ascii_ = _vr_of(keyword)
+        raw = dataset.get_item(tag) if ascii_ else None
+        if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) and raw.VR in (None, *_ASCII):
+            parts = raw.value.decode("ascii", "replace").split("\\")
+            return parts[0] if len(parts) == 1 else MultiValue(str, parts)
         return dataset.get(keyword)
     except Exception:  # conversion of foreign bytes, as above; every rule knows what to do without a value
         return None

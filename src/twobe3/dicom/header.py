@@ -9,7 +9,7 @@ from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImage
 
 from twobe3.dicom.clock import parse_date
 from twobe3.dicom.facts import SeriesFacts, SliceFacts
-from twobe3.dicom.files import items, number, plain_number, plain_text, private, text, texts
+from twobe3.dicom.files import items, number, plain_number, plain_text, private, text, texts, value_of
 
 _PHILIPS = "Philips PET Private Group"
 _GE = "GEMS_PETD_01"
@@ -88,10 +88,11 @@ def age_years(dataset: pydicom.Dataset) -> float | None:
 
 
 def _philips(dataset: pydicom.Dataset, element: int) -> float | None:
+    if not any(tag >> 16 == 0x7053 for tag in dataset.keys()):  # noqa: SIM118  values stay unread
+        return None
     value = private(dataset, 0x7053, _PHILIPS, element)
     if value is None and _philips_creator_removed(dataset):
-        bare = dataset.get((0x7053, 0x1000 + element))
-        value = None if bare is None else bare.value
+        value = value_of(dataset, (0x7053, 0x1000 + element))
     return plain_number(value)
 
 

@@ -15,6 +15,7 @@ from twobe3.artefact import SCHEMA_VERSION, write_json
 from twobe3.dicom.facts import Policy
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import PETSeries, Unused, find_series
+from twobe3.dicom.suvtype import SUVType, person_of, to_suv_type
 from twobe3.errors import Exclusion, Refusal
 from twobe3.nifti import write_nifti
 from twobe3.volume import SUVCalibration, SUVVolume
@@ -154,7 +155,14 @@ def inspect(paths: Sequence[Path], *, policy: Policy = "lenient", progress: bool
     return _each_series(paths, policy, progress, lambda volume: None)
 
 
-def convert(paths: Sequence[Path], out: Path, *, policy: Policy = "lenient", progress: bool = False) -> Inspection:
+def convert(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    policy: Policy = "lenient",
+    suv_type: SUVType = "bw",
+    progress: bool = False,
+) -> Inspection:
     """Write every usable series as NIfTI, with a JSON beside it.
 
     The files are named by the series' pseudonym. The JSON holds the calibration with its rule and repairs, the
@@ -168,6 +176,8 @@ def convert(paths: Sequence[Path], out: Path, *, policy: Policy = "lenient", pro
         The folder to write to; made if need be.
     policy : {"lenient", "strict"}
         Whether plausible repairs are made.
+    suv_type : {"bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"}
+        What the SUV are normalised by; a series whose header lacks what that needs is refused.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -185,7 +195,7 @@ def convert(paths: Sequence[Path], out: Path, *, policy: Policy = "lenient", pro
         write_json(out / f"{volume.source}.json", describe(volume))
         return str(target)
 
-    return _each_series(paths, policy, progress, write)
+    return _each_series(paths, policy, progress, write, suv_type)
 
 
 def describe(volume: SUVVolume) -> dict[str, Any]:
@@ -206,17 +216,25 @@ def describe(volume: SUVVolume) -> dict[str, Any]:
 
 
 def _each_series(
-    paths: Sequence[Path], policy: Policy, progress: bool, write: Callable[[SUVVolume], str | None]
+    paths: Sequence[Path],
+    policy: Policy,
+    progress: bool,
+    write: Callable[[SUVVolume], str | None],
+    suv_type: SUVType = "bw",
 ) -> Inspection:
     found = find_series(paths, progress=progress)
     roots = [path.resolve() for path in paths]
-    usable = [_inspect_one(series, _folder(series.files, roots), policy, write) for series in found.series]
+    usable = [_inspect_one(series, _folder(series.files, roots), policy, write, suv_type) for series in found.series]
     return Inspection((*usable, *(_inspect_unused(unused, roots) for unused in found.unused)))
 
 
-def _inspect_one(series: PETSeries, path: str, policy: Policy, write: Callable[[SUVVolume], str | None]) -> Inspected:
+def _inspect_one(
+    series: PETSeries, path: str, policy: Policy, write: Callable[[SUVVolume], str | None], suv_type: SUVType
+) -> Inspected:
     try:
         volume = read_suv(series, policy=policy)
+        if suv_type != "bw":
+            volume = to_suv_type(volume, suv_type, person_of(series), policy=policy)
     except Refusal as refusal:
         exclusion = Exclusion.of(refusal, patient=series.patient, series=series.series)
         return Inspected(path, series.patient, series.series, "PT", series.slices, exclusion=exclusion)

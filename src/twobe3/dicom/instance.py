@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,8 @@ from pydicom.uid import (
 )
 
 from twobe3.artefact import digest_file
-from twobe3.dicom import header
+from twobe3.dicom import enhanced, header
+from twobe3.dicom.archive import check_directory
 from twobe3.dicom.files import claims_dicom, items, numbers, quietly, read_dataset, text, texts
 from twobe3.dicom.geometry import normal_of
 from twobe3.errors import Code, Refusal
@@ -61,9 +64,9 @@ class Instance:
     is_pet : bool
         Whether it is an image of a PET class; a screenshot of modality PT is not.
     frames : {"static", "dynamic", "gated", "multi-frame"}
-        By its class and SeriesType (0054,1000).
-    place_mm : float or None
-        Position along the normal, to a hundredth; None where the header has none.
+        By its class and SeriesType (0054,1000); ``"multi-frame"`` where the frames are not described.
+    places_mm : tuple of float or None
+        Position of each slice along the normal, to a hundredth; None where the header has none.
     referenced : frozenset of str
         Series and frames of reference that a structure set names.
     """
@@ -77,7 +80,7 @@ class Instance:
     modality: str
     is_pet: bool
     frames: Frames
-    place_mm: float | None
+    places_mm: tuple[float | None, ...]
     referenced: frozenset[str]
 
 
@@ -87,7 +90,8 @@ def read_instance(path: Path) -> Instance | None:
     Raises
     ------
     Refusal
-        ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read.
+        ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read, or it is a directory of media that names
+        files outside its folder.
     """
     try:
         if not claims_dicom(path):
@@ -98,11 +102,13 @@ def read_instance(path: Path) -> Instance | None:
         dataset = read_dataset(path, tags=_TAGS)
         sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality")
         if text(dataset.file_meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            check_directory(path)
             return None
         study, series = text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID")
         if not (modality and series):
             raise Refusal(Code.CORRUPT_FILE, "a file ends before its Modality or SeriesInstanceUID")
         is_pet = modality == "PT" and sop_class in _PET_CLASSES
+        frames, places_mm = _frames(path, dataset) if is_pet else ("static", ())
         return Instance(
             path,
             digest_file(path) if is_pet or modality == "RTSTRUCT" else "",
@@ -112,27 +118,43 @@ def read_instance(path: Path) -> Instance | None:
             text(dataset, "FrameOfReferenceUID"),
             modality,
             is_pet,
-            _frames_of_file(dataset),
-            _place_mm(numbers(dataset, "ImageOrientationPatient"), numbers(dataset, "ImagePositionPatient")),
+            frames,
+            places_mm,
             _referenced(dataset),
         )
 
 
-def _frames_of_file(dataset: pydicom.Dataset) -> Frames:
+def _frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:
+    """Kind of the file's frames, and where each lies."""
+    singles: Sequence[pydicom.Dataset] = (dataset,)
     if header.is_multi_frame(dataset):
-        return "multi-frame"
-    match texts(dataset, "SeriesType")[:1]:
+        try:
+            singles = enhanced.single_frames(read_dataset(path))
+        except Refusal:
+            return "multi-frame", (None,)
+    kind: Frames = "static"
+    match texts(singles[0], "SeriesType")[:1]:
         case ("DYNAMIC",):
-            return "dynamic"
+            kind = "dynamic"
         case ("GATED",):
-            return "gated"
-    return "static"
+            kind = "gated"
+    return kind, tuple(_place_mm(one) for one in singles)
 
 
-def _place_mm(orientation: tuple[float, ...], position_mm: tuple[float, ...]) -> float | None:
-    if len(position_mm) != 3 or len(orientation) != 6 or not np.cross(orientation[:3], orientation[3:]).any():
+def _place_mm(dataset: pydicom.Dataset) -> float | None:
+    orientation, position_mm = numbers(dataset, "ImageOrientationPatient"), numbers(dataset, "ImagePositionPatient")
+    normal = _normal(orientation)
+    if len(position_mm) != 3 or normal is None:
         return None
-    return round(float(np.dot(position_mm, normal_of(orientation))), 2)
+    return round(sum(p * n for p, n in zip(position_mm, normal, strict=True)), 2)
+
+
+@lru_cache(maxsize=256)
+def _normal(orientation: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Computed once for a series: its slices share it."""
+    if len(orientation) != 6 or not np.cross(orientation[:3], orientation[3:]).any():
+        return None
+    return tuple(normal_of(orientation).tolist())
 
 
 def _referenced(dataset: pydicom.Dataset) -> frozenset[str]:

@@ -4,28 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pixel_array
 
-from twobe3.dicom import geometry, header
+from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.facts import Note, Policy, apply_policy
-from twobe3.dicom.files import number, numbers, quietly, read_dataset, text
+from twobe3.dicom.files import number, numbers, quietly, read_dataset, text, value_of
 from twobe3.dicom.geometry import Plane
+from twobe3.dicom.pixels import stored_values
 from twobe3.dicom.series import PETSeries
 from twobe3.dicom.suv import calibrate
 from twobe3.errors import Code, Refusal
 from twobe3.volume import SUVVolume
+
+_SLICE_TAGS = (
+    *("SOPClassUID", "Rows", "Columns", "NumberOfFrames", "FrameOfReferenceUID", "Manufacturer", "NumberOfSlices"),
+    *("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "RescaleSlope", "RescaleIntercept"),
+    *("Units", "DecayCorrection", "SUVType", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
+    *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"),
+)
+_PHILIPS_GROUP, _PIXEL_DATA = 0x7053, (0x7FE0, 0x0010)
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    path: Path
+    dataset: pydicom.Dataset
+    shape: tuple[int, int, int]
+
+    @cached_property
+    def decoded(self) -> npt.NDArray[Any]:
+        """Stored values, shape (frames, rows, columns)."""
+        return stored_values(self.dataset, self.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
     dataset: pydicom.Dataset
     plane: Plane
+    file: _File
+    frame: int = 0
     along_mm: float = 0.0
+
+    @property
+    def stored(self) -> npt.NDArray[Any]:
+        """Stored values, shape (rows, columns); a file of several frames is decoded once."""
+        several = self.file.shape[0] > 1
+        decoded = self.file.decoded if several else stored_values(self.file.dataset, self.file.shape)
+        values: npt.NDArray[Any] = decoded[self.frame]
+        return values
+
+    @property
+    def image(self) -> tuple[object, float | None]:
+        """What is the same for a copy."""
+        several = self.file.shape[0] > 1
+        content = self.stored.tobytes() if several else value_of(self.dataset, _PIXEL_DATA)
+        return content, number(self.dataset, "RescaleSlope")
 
 
 def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
@@ -53,7 +94,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
         ``SHEARED``, ``NOT_STATIC``, ``CODEC_MISSING``, or the code of the SUV rule that fails.
     """
     with quietly():
-        slices = [_load(read_dataset(path, pixels=True)) for path in series.files]
+        slices = [one for path in series.files for one in _load(path)]
         planes = [slice_.plane for slice_ in slices]
         geometry.require_one_grid(planes)
         along_mm = geometry.positions_mm(planes).tolist()
@@ -64,40 +105,49 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
         slices, notes = _drop_copies(slices)
         space = geometry.stack([slice_.plane for slice_ in slices])
         notes += _missing_at_the_ends(slices)
-        facts = header.series_facts([slice_.dataset for slice_ in slices])
+        first = slices[0]
+        whole = first.dataset if header.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
+        facts = header.series_facts([whole, *(slice_.dataset for slice_ in slices[1:])])
         _require_one_unit(slices)
         factors = calibrate(facts, policy=policy)
         warnings = apply_policy(notes, policy)
         array = np.empty(space.shape, dtype=np.float32)
         scales = factors.per_slice * np.array([one.slope for one in facts.slices], dtype=np.float64)
         for i, (slice_, scale) in enumerate(zip(slices, scales, strict=True)):
-            array[i] = _stored_values(slice_.dataset) * scale
+            stored = slice_.stored
+            enhanced.require_mapped(slice_.dataset, stored)
+            array[i] = stored.astype(np.float64) * scale
     if not np.isfinite(array).all():
         raise Refusal(Code.RESCALE_INVALID, "stored value × slope × factor exceeds what a float32 holds")
     calibration = replace(factors.calibration, warnings=warnings + factors.calibration.warnings)
     return SUVVolume(array, space, calibration, series.series, (f"read {len(slices)} slices as {calibration.rule}",))
 
 
-def _load(dataset: pydicom.Dataset) -> _Slice:
-    rows, columns = int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0)
-    frames = int(number(dataset, "NumberOfFrames") or 1)
-    if rows * columns * frames > geometry.MAX_VOXELS:
-        raise Refusal(Code.TOO_LARGE, f"one file announces {rows} × {columns} × {frames} voxels")
+def _load(path: Path) -> list[_Slice]:
+    """The slices of a file, with what may differ between them; the rest of the header is read once."""
+    dataset = read_dataset(path, tags=_SLICE_TAGS, groups=(_PHILIPS_GROUP,), pixels=True)
     if header.is_multi_frame(dataset):
-        raise Refusal(Code.MULTI_FRAME, f"a file holds {frames} frames")
+        dataset = read_dataset(path, pixels=True)
+    rows, columns = int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0)
+    n_frames = max(1, int(number(dataset, "NumberOfFrames") or 1))
+    if rows * columns * n_frames > geometry.MAX_VOXELS:
+        raise Refusal(Code.TOO_LARGE, f"one file announces {rows} × {columns} × {n_frames} voxels")
     if (number(dataset, "SamplesPerPixel") or 1) != 1:
         raise Refusal(Code.CORRUPT_FILE, "a slice has colours: SamplesPerPixel (0028,0002) is not 1")
-    return _Slice(
-        dataset,
-        Plane(
-            rows,
-            columns,
-            numbers(dataset, "PixelSpacing"),
-            numbers(dataset, "ImageOrientationPatient"),
-            numbers(dataset, "ImagePositionPatient"),
-            number(dataset, "SliceThickness"),
-            text(dataset, "FrameOfReferenceUID"),
-        ),
+    file = _File(path, dataset, (n_frames, rows, columns))
+    frames = enhanced.single_frames(dataset) if header.is_multi_frame(dataset) else (dataset,)
+    return [_Slice(frame, _plane(frame, rows, columns), file, i) for i, frame in enumerate(frames)]
+
+
+def _plane(frame: pydicom.Dataset, rows: int, columns: int) -> Plane:
+    return Plane(
+        rows,
+        columns,
+        numbers(frame, "PixelSpacing"),
+        numbers(frame, "ImageOrientationPatient"),
+        numbers(frame, "ImagePositionPatient"),
+        number(frame, "SliceThickness"),
+        text(frame, "FrameOfReferenceUID"),
     )
 
 
@@ -108,7 +158,7 @@ def _drop_copies(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[Note, ..
     for slice_ in slices:
         if not kept or not geometry.same_position(kept[-1].along_mm, slice_.along_mm):
             kept.append(slice_)
-        elif _image(slice_.dataset) == _image(kept[-1].dataset):
+        elif slice_.image == kept[-1].image:
             copies += 1
         else:
             conflicts.append(slice_.along_mm)
@@ -118,10 +168,6 @@ def _drop_copies(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[Note, ..
         raise Refusal(Code.NOT_STATIC if places == len(kept) else Code.SLICE_DUPLICATE, text_)
     note = Note(Code.SLICE_DUPLICATE, f"{copies} slices stood twice with the same pixels; one of each was used")
     return kept, (note,) if copies else ()
-
-
-def _image(dataset: pydicom.Dataset) -> tuple[bytes, float | None]:
-    return bytes(dataset.get("PixelData") or b""), number(dataset, "RescaleSlope")
 
 
 def _missing_at_the_ends(slices: Sequence[_Slice]) -> tuple[Note, ...]:
@@ -137,28 +183,3 @@ def _require_one_unit(slices: Sequence[_Slice]) -> None:
         values = {text(slice_.dataset, keyword) for slice_ in slices}
         if len(values) > 1:
             raise Refusal(Code.UNITS_UNSUPPORTED, f"{keyword} differs within the series: {', '.join(sorted(values))}")
-
-
-def _stored_values(dataset: pydicom.Dataset) -> npt.NDArray[np.float64]:
-    """Decoded stored values of one slice, before any slope."""
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    try:
-        decoder = get_decoder(syntax)
-    except Exception:
-        raise Refusal(Code.CODEC_MISSING, f"transfer syntax {syntax} has no decoder", remedy=_UNCOMPRESSED) from None
-    if not decoder.is_available:
-        raise Refusal(Code.CODEC_MISSING, f"{syntax.name} needs one of {'; '.join(decoder.missing_dependencies)}")
-    try:
-        values = pixel_array(dataset)
-    except Exception as error:  # decoders of foreign bytes have no closed set of errors
-        raise Refusal(
-            Code.CORRUPT_FILE, f"the pixel data of a slice cannot be decoded ({type(error).__name__})"
-        ) from None
-    if values.shape != (dataset.Rows, dataset.Columns):
-        raise Refusal(
-            Code.CORRUPT_FILE, f"a slice decodes to shape {values.shape}, not {dataset.Rows, dataset.Columns}"
-        )
-    return values.astype(np.float64)
-
-
-_UNCOMPRESSED = "export the series uncompressed"

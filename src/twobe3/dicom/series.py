@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import track
 
 from twobe3.artefact import digest
-from twobe3.dicom import body, header
-from twobe3.dicom.files import list_files, number, quietly, read_dataset, text, texts
+from twobe3.dicom import body, enhanced, header
+from twobe3.dicom.archive import list_inputs
+from twobe3.dicom.files import number, quietly, read_dataset, text, texts
 from twobe3.dicom.instance import Frames, Instance, read_instance
 from twobe3.errors import Code, Exclusion, NothingUsable, Refusal
 from twobe3.pseudonym import pseudonym
@@ -41,9 +42,9 @@ class PETSeries:
     digest : str
         Of the content of its files.
     slices : int
-        Number of its files.
+        Number of its slices: files, or frames of enhanced objects.
     frames : {"static", "dynamic", "gated", "multi-frame"}
-        Only static series become volumes.
+        Only static series become volumes; ``"multi-frame"`` where the frames of an object are not described.
     coverage_mm : float
         From the first to the last slice along the normal.
     """
@@ -74,7 +75,7 @@ class Unused:
     Attributes
     ----------
     exclusion : Exclusion
-        ``NOT_PET`` for a series, ``CORRUPT_FILE`` for a file.
+        ``NOT_PET`` for a series, ``CORRUPT_FILE`` for a file, ``TOO_LARGE`` for a zip file that would not end.
     modality : str
         Modality (0008,0060); empty where it is not known.
     files : tuple of Path
@@ -124,7 +125,7 @@ def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
     Parameters
     ----------
     paths : sequence of Path
-        Folders or files.
+        Folders, zip files, files, or a DICOMDIR, of which the files that it names are taken.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -132,10 +133,13 @@ def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
     ------
     UsageError
         A path does not exist.
+    ToolError
+        ``WRITE_FAILED``: there is no space to unpack a zip file.
     """
-    listing = list_files(paths)
+    inputs = list_inputs(paths)
+    listing = inputs.listing
     instances: list[Instance] = []
-    corrupt: list[Unused] = []
+    corrupt = [Unused(Exclusion.of(refusal), "", (path,)) for path, refusal in inputs.refused]
     n_other = listing.n_links
     bar = track(listing.files, "Reading headers", console=Console(stderr=True), transient=True, disable=not progress)
     for path in bar:
@@ -155,13 +159,19 @@ def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
     used = {structure.path for found in contours.values() for structure in found}
     others = _grouped(i for i in instances if not i.is_pet and i.path not in used)
     times = Counter(series for _, _, series, _ in pet)
-    series = tuple(_describe(group, contours[key], times[key[2]] > 1) for key, group in pet.items())
+    series: list[PETSeries] = []
+    for key, group in pet.items():
+        try:
+            series.append(_describe(group, contours[key], times[key[2]] > 1))
+        except Refusal as refusal:
+            exclusion = Exclusion.of(refusal, patient=pseudonym("patient", group[0].patient))
+            corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
     unused = tuple(_not_pet(group) for group in others.values())
     return Found(
-        series,
+        tuple(series),
         unused + tuple(sorted(corrupt, key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))),
         len(series) + len(unused),
-        len(listing.files) + listing.n_links,
+        len(listing.files) + len(inputs.refused) + listing.n_links,
         n_other,
     )
 
@@ -211,7 +221,7 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
 
 def _obstacle(series: PETSeries) -> Refusal | None:
     if series.frames == "multi-frame":
-        return Refusal(Code.MULTI_FRAME, "the series is one multi-frame object")
+        return Refusal(Code.MULTI_FRAME, "its frames are not described one by one")
     if series.frames != "static":
         return Refusal(Code.NOT_STATIC, f"the series is {series.frames}")
     if "ATTN" not in series.corrections:
@@ -240,12 +250,13 @@ def _contours_of(image: Instance, structures: Iterable[Instance]) -> tuple[Insta
 
 def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_uid: bool) -> PETSeries:
     first = group[0]
-    places = Counter(place for _, place in {(one.digest, one.place_mm) for one in group})
+    slices = {(one.digest, i, place) for one in group for i, place in enumerate(one.places_mm)}
+    places = Counter(place for *_, place in slices)
     repeated = None not in places and min(places.values()) > 1
     known = [place for place in places if place is not None]
     identity = "\0".join((first.patient, first.study, first.series, first.frame_of_reference))
     with quietly():
-        dataset = read_dataset(first.path)
+        dataset = _header(group)
         return PETSeries(
             patient=pseudonym("patient", first.patient),
             study=pseudonym("study", first.study),
@@ -261,10 +272,23 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             corrections=texts(dataset, "CorrectedImage"),
             covariates=_covariates(dataset),
             digest=digest(sorted({one.digest for one in group})),
-            slices=len(group),
+            slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and first.frames == "static" else first.frames,
             coverage_mm=max(known) - min(known) if known else 0.0,
         )
+
+
+def _header(group: Sequence[Instance]) -> pydicom.Dataset:
+    """Header of the first file that can be read whole; of its first frame, where it has several."""
+    for instance in group:
+        try:
+            dataset = read_dataset(instance.path)
+        except Refusal as refusal:
+            failed = refusal
+            continue
+        several = header.is_multi_frame(dataset) and instance.frames != "multi-frame"
+        return enhanced.single_frames(dataset)[0] if several else dataset
+    raise failed
 
 
 def _covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:

@@ -26,6 +26,9 @@ HALF_LIVES_S = {
 }
 """Nuclide, by its SNOMED RT and SNOMED CT code (DICOM PS3.16 CID 4020) → half-life in seconds."""
 
+LONGEST_HALF_LIFE_S = 1e8
+"""Three years, as long as that of Na-22; nothing that lasts longer is injected for PET."""
+
 SMALLEST_DOSE_BQ = 1e4
 """Nobody injects less: a smaller number is in MBq."""
 
@@ -51,6 +54,7 @@ class _Dose:
     reference_time: str | None = None
 
 
+@np.errstate(all="ignore")  # absurd numbers overflow to what is refused at the end
 def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient") -> Factors:
     """Factors from stored value × slope to SUV by body weight.
 
@@ -143,9 +147,9 @@ def from_grams_per_ml(facts: SeriesFacts) -> Noted[float]:
     if facts.suv_type not in body.NORMS:
         raise Refusal(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units GML")
     weight, height = body.weight_kg(facts.weight), body.height_m(facts.height)
+    body.require_person(weight.value, height.value)
     norm_kg = body.NORMS[facts.suv_type](facts.sex, weight.value, height.value * 100)
-    if norm_kg <= 0:
-        raise Refusal(Code.WEIGHT_IMPLAUSIBLE, f"{facts.suv_type} is {norm_kg:.1f} kg for this weight and height")
+    body.require_positive_norm(facts.suv_type, norm_kg)
     return Noted(weight.value / norm_kg, weight.notes + height.notes)
 
 
@@ -157,6 +161,7 @@ def from_square_centimetres_per_ml(facts: SeriesFacts) -> Noted[float]:
     if facts.suv_type not in ("", "BSA"):
         raise Refusal(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units CM2ML")
     weight, height = body.weight_kg(facts.weight), body.height_m(facts.height)
+    body.require_person(weight.value, height.value)
     surface_m2 = body.surface_m2(weight.value, height.value * 100)
     return Noted(weight.value / (10 * surface_m2), weight.notes + height.notes)
 
@@ -238,11 +243,12 @@ def corrected_to_start(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Note
 
 def physical_half_life_s(facts: SeriesFacts) -> Noted[float]:
     """Rule 15: RadionuclideHalfLife (0018,1075), else by the nuclide's code (DICOM PS3.16 CID 4020)."""
-    if facts.half_life_s is not None and facts.half_life_s > 0:
+    if facts.half_life_s is not None and 0 < facts.half_life_s <= LONGEST_HALF_LIFE_S:
         return Noted(facts.half_life_s)
     known = HALF_LIVES_S.get(facts.nuclide)
     if known is None:
-        raise Refusal(Code.HALF_LIFE_MISSING, f"(0018,1075) is absent, the nuclide's code is {facts.nuclide!r}")
+        shown = "absent" if facts.half_life_s is None else f"{facts.half_life_s:g}"
+        raise Refusal(Code.HALF_LIFE_MISSING, f"(0018,1075) is {shown}, the nuclide's code is {facts.nuclide!r}")
     return Noted(known, (Note(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {facts.nuclide}"),))
 
 

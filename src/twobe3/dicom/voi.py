@@ -1,18 +1,21 @@
-"""Volumes of interest: contours that somebody drew, and thresholds on SUV."""
+"""Volumes of interest: regions that somebody drew, in any format, and thresholds on SUV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from twobe3.dicom.files import coordinates, items, quietly, read_dataset, text
+from twobe3.dicom.seg import read_seg
 from twobe3.dicom.series import PETSeries
 from twobe3.errors import Code, Refusal
+from twobe3.nifti import read_nifti
 from twobe3.volume import FloatArray, Geometry, Mask, SUVVolume
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -27,10 +30,92 @@ def contour_mask(series: PETSeries, volume: SUVVolume) -> Mask | None:
     Refusal
         ``CORRUPT_FILE``, ``CONTOUR_UNUSABLE``.
     """
-    return read_rtstruct(series.contours[0], volume.geometry) if series.contours else None
+    return read_regions(series.contours[0], volume.geometry) if series.contours else None
 
 
-def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | None = None) -> Mask:
+def read_regions(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None = None) -> Mask:
+    """Regions from a file of any of the three formats, on the voxels of a scan.
+
+    Parameters
+    ----------
+    path : Path
+        DICOM RTSTRUCT or SEG, or a NIfTI mask (``.nii``, ``.nii.gz``).
+    geometry : Geometry
+        Of the scan.
+    roi : str or sequence of str, optional
+        Names of the regions to merge, by union; all by default. A region of a NIfTI mask is named by its label.
+
+    Raises
+    ------
+    Refusal
+        ``CORRUPT_FILE``, ``TOO_LARGE``, ``CONTOUR_UNUSABLE``.
+    ToolError
+        ``ARTEFACT_DAMAGED``: not a NIfTI file.
+    """
+    if path.name.endswith((".nii", ".nii.gz")):
+        return read_nifti_mask(path, geometry, roi=roi)
+    with quietly():
+        modality = text(read_dataset(path, tags=["Modality"]), "Modality")
+    if modality == "SEG":
+        return read_seg(path, geometry, roi=_names(roi))
+    return read_rtstruct(path, geometry, roi=roi)
+
+
+def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None = None) -> Mask:
+    """Bring a NIfTI mask onto the voxels of a scan, by the label nearest to each voxel's centre.
+
+    NIfTI knows no frame of reference: the mask must have been drawn on this scan or on an image aligned with it.
+
+    Parameters
+    ----------
+    path : Path
+        The file; 0 is outside, every other integer a label.
+    geometry : Geometry
+        Of the scan.
+    roi : str or sequence of str, optional
+        Labels to merge, for instance ``"2"``; all by default.
+
+    Raises
+    ------
+    Refusal
+        ``CONTOUR_UNUSABLE``: no such label, or nothing inside the scan.
+    ToolError
+        ``ARTEFACT_DAMAGED``.
+    """
+    labels, source = read_nifti(path)
+    wanted = _names(roi)
+    if wanted is None:
+        inside = labels > 0
+    else:
+        known = {f"{label:g}" for label in np.unique(labels) if label > 0}
+        if missing := sorted(set(wanted) - known):
+            there = ", ".join(sorted(known)) or "none"
+            raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no label {missing[0]!r}; there are: {there}")
+        inside = np.isin(labels, [float(label) for label in wanted])
+    mask = inside if source.same_as(geometry) else _nearest(inside, source, geometry)
+    if not mask.any():
+        raise Refusal(Code.CONTOUR_UNUSABLE, "no voxel of the scan lies inside the mask")
+    return Mask(mask, geometry, " + ".join(wanted) if wanted else "mask")
+
+
+def merge(masks: Sequence[Mask]) -> Mask:
+    """The union of regions on one grid.
+
+    Raises
+    ------
+    ValueError
+        There is none, or two have different voxels.
+    """
+    if not masks:
+        raise ValueError("there is no region to merge")
+    first = masks[0]
+    if not all(mask.geometry.same_as(first.geometry) for mask in masks):
+        raise ValueError("regions on different voxels cannot be merged")
+    array = np.logical_or.reduce([mask.array for mask in masks])
+    return Mask(array, first.geometry, " + ".join(dict.fromkeys(mask.name for mask in masks)))
+
+
+def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None = None) -> Mask:
     """Fill the contours of an RTSTRUCT file on the voxels of a scan.
 
     A voxel belongs to a region if its centre lies inside. Polygons of one plane are combined by exclusive or, so
@@ -42,8 +127,8 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | None = None) -> 
         The file.
     geometry : Geometry
         Of the scan.
-    roi : str, optional
-        Name of one region; all regions that have contours are merged by default.
+    roi : str or sequence of str, optional
+        Names of the regions to merge; by default all that have contours.
 
     Raises
     ------
@@ -53,7 +138,7 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | None = None) -> 
     """
     with quietly():
         dataset = read_dataset(path)
-        regions = _regions(dataset, roi)
+        regions = _regions(dataset, _names(roi))
         mask = np.zeros(geometry.shape, dtype=np.bool_)
         names = []
         for name, frame, contours in regions:
@@ -94,7 +179,22 @@ def relative_threshold_mask(volume: SUVVolume, *, fraction: float = 0.41) -> Mas
     return Mask(volume.array >= fraction * volume.array.max(), volume.geometry, f"SUV>={fraction:.0%} of max")
 
 
-def _regions(dataset: pydicom.Dataset, roi: str | None) -> list[tuple[str, str, tuple[pydicom.Dataset, ...]]]:
+def _names(roi: str | Sequence[str] | None) -> Collection[str] | None:
+    return (roi,) if isinstance(roi, str) else roi
+
+
+def _nearest(inside: npt.NDArray[np.bool_], source: Geometry, target: Geometry) -> npt.NDArray[np.bool_]:
+    """A mask on another grid: each voxel has the value of the source's voxel that its centre lies in."""
+    step = np.linalg.inv(source.affine) @ target.affine
+    moved = ndimage.affine_transform(
+        inside.astype(np.uint8), step[:3, :3], step[:3, 3], output_shape=target.shape, order=0, mode="grid-constant"
+    )
+    return np.asarray(moved, dtype=np.bool_)
+
+
+def _regions(
+    dataset: pydicom.Dataset, roi: Collection[str] | None
+) -> list[tuple[str, str, tuple[pydicom.Dataset, ...]]]:
     """Name, frame of reference and contours of each region (DICOM PS3.3 C.8.8.5, C.8.8.6)."""
     drawn = {
         text(item, "ReferencedROINumber"): items(item, "ContourSequence")
@@ -106,11 +206,10 @@ def _regions(dataset: pydicom.Dataset, roi: str | None) -> list[tuple[str, str, 
     ]
     if roi is None:
         return regions
-    named = [region for region in regions if region[0] == roi]
-    if not named:
+    if missing := sorted(set(roi) - {name for name, _, _ in regions}):
         there = ", ".join(name for name, _, _ in regions) or "none"
-        raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no region {roi!r}; there are: {there}")
-    return named
+        raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no region {missing[0]!r}; there are: {there}")
+    return [region for region in regions if region[0] in roi]
 
 
 def _polygons(contours: Iterable[pydicom.Dataset]) -> list[FloatArray]:

@@ -49,6 +49,7 @@ class Model(ABC):
 
     kind: ClassVar[str]
     summary: ClassVar[str]
+    version: ClassVar[int] = 1  # raise it when the same parameters and patients give another fitted model
 
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
@@ -74,7 +75,7 @@ class Model(ABC):
 
     def identity(self) -> str:
         """Text that differs whenever the fitted model may differ on the same patients; part of cache keys."""
-        return f"{self.kind} {json.dumps(self.parameters(), sort_keys=True, default=str)}"
+        return f"{self.kind} {self.version} {json.dumps(self.parameters(), sort_keys=True, default=str)}"
 
     def prepare(self, cohort: Cohort) -> None:  # noqa: B027  a model on the volumes has nothing to prepare
         """Compute whatever of the scans the store lacks. Learns nothing."""

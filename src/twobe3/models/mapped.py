@@ -58,7 +58,7 @@ class MapModel(Model):
     def identity(self) -> str:
         """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
         parameters = {key: value for key, value in self.parameters().items() if key != "weights"}
-        return f"{self.kind} {json.dumps(parameters, sort_keys=True)} {self.extractor().identity()}"
+        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {self.extractor().identity()}"
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""

@@ -16,9 +16,9 @@ Shape = tuple[int, int, int, int]  # channels, slices, height, width
 class StackBranch(nn.Module):
     """3D convolutions over one plane's stack of feature maps.
 
-    A 1×1×1 convolution reduces the channels; then 3×3×3 blocks follow each other until one output sees every
-    slice. Maps are much shorter across than along the stack, so a block halves the longest axes only (those of at
-    least half the longest length): the stack shrinks first along the slices, later evenly.
+    A 1×1×1 convolution reduces the channels; then 3×3×3 blocks follow each other until the stack has shrunk to one
+    slice, which sees every other. Maps are much shorter across than along the stack, so a block halves the longest
+    axes only (those of at least half the longest length): the stack shrinks first along the slices, later evenly.
 
     Average and maximum are taken after the reduction and after every block, so that the linear layer on top is
     offered single positions, neighbourhoods and the whole stack alike. No layer normalises a patient by itself: how
@@ -37,13 +37,12 @@ class StackBranch(nn.Module):
         channels, *size = shape
         self.reduction = nn.Sequential(nn.Conv3d(channels, reduced, 1), nn.ReLU())
         self.blocks = nn.ModuleList()
-        seen, step, wide = 1, 1, reduced
-        while seen < shape[1]:
+        wide = reduced
+        while size[0] > 1:
             a, b, c = (2 if length > 1 and length >= max(size) / 2 else 1 for length in size)
             self.blocks.append(nn.Sequential(nn.Conv3d(wide, width, 3, (a, b, c), padding=1), nn.ReLU()))
-            seen, step, wide = seen + 2 * step, step * a, width
+            wide = width
             size = [-(-length // by) for length, by in zip(size, (a, b, c), strict=True)]
-        self.slices_seen = seen
         self.features = 2 * (reduced + width * len(self.blocks))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:

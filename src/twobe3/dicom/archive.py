@@ -1,0 +1,224 @@
+"""Zip files and DICOMDIR as input beside folders; neither may lead out of itself or grow without bound."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pydicom
+from pydicom.uid import MediaStorageDirectoryStorage
+
+from twobe3.dicom.files import Listing, items, list_files, quietly, read_dataset, texts
+from twobe3.errors import Code, Refusal, ToolError
+
+MAX_BYTES = 64 * 2**30
+"""Of a zip file, unpacked: more than a hundred whole-body studies."""
+
+MAX_MEMBERS = 1_000_000
+MAX_RATIO = 200
+"""Unpacked to packed size of the whole file; PET images reach 10, text 20, a bomb 1000."""
+
+SMALL_BYTES = 256 * 2**20
+"""Below it a ratio says nothing: an empty image compresses very well."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the paths given hold.
+
+    Attributes
+    ----------
+    listing : Listing
+        Files, those of zip files unpacked among them.
+    refused : tuple of (Path, Refusal)
+        Zip files and directories of media that are not followed, and why.
+    """
+
+    listing: Listing
+    refused: tuple[tuple[Path, Refusal], ...]
+
+
+def list_inputs(paths: Sequence[Path]) -> Inputs:
+    """Every file at or below some paths, in zip files below them, or named by a DICOMDIR given by its own path.
+
+    A zip file is unpacked to a private temporary folder, which is removed when the process ends; zip files within
+    zip files stay as they are.
+
+    Raises
+    ------
+    UsageError
+        ``NO_PET``: a path does not exist.
+    ToolError
+        ``WRITE_FAILED``: there is no space to unpack to.
+    """
+    directories = [path for path in paths if path.is_file() and is_directory_of_media(path)]
+    listed = list_files([path for path in paths if path not in directories])
+    files: dict[Path, None] = {}
+    refused: list[tuple[Path, Refusal]] = []
+    n_links = listed.n_links
+    for path in listed.files:
+        if not is_zip(path):
+            files[path] = None
+            continue
+        try:
+            inner = list_files([unpack(path)])
+        except Refusal as refusal:
+            refused.append((path, refusal))
+            continue
+        files.update(dict.fromkeys(inner.files))
+        n_links += inner.n_links
+    for path in directories:
+        try:
+            named, n_missing = files_of_directory(path)
+        except Refusal as refusal:
+            refused.append((path.resolve(), refusal))
+            continue
+        files.update(dict.fromkeys(named))
+        if n_missing:
+            reason = f"a DICOMDIR names {n_missing} files that are not there, and {len(named)} that are"
+            refused.append((path.resolve(), Refusal(Code.CORRUPT_FILE, reason, remedy="copy the whole medium")))
+    return Inputs(Listing(tuple(files), n_links), tuple(refused))
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip file, by its name; whether it is a good one shows when it is unpacked."""
+    return path.suffix.lower() == ".zip"
+
+
+def unpack(path: Path) -> Path:
+    """Unpack a zip file; the folder with its content, the same one for the same file.
+
+    Raises
+    ------
+    Refusal
+        ``CORRUPT_FILE``: no zip file, damaged, encrypted, or with a member that is a link or leads out of it.
+        ``TOO_LARGE``: more members or bytes than any archive of scans; nothing is left behind.
+    ToolError
+        ``WRITE_FAILED``.
+    """
+    status = path.stat()
+    return _unpacked(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+def is_directory_of_media(path: Path) -> bool:
+    """Whether a file is a DICOMDIR: by its name, else by its class (DICOM PS3.10 8.6)."""
+    if path.name.upper() == "DICOMDIR":
+        return True
+    with path.open("rb") as stream:
+        return MediaStorageDirectoryStorage.encode() + b"\0" in stream.read(1024)[128:]
+
+
+def files_of_directory(path: Path) -> tuple[tuple[Path, ...], int]:
+    """The files that a DICOMDIR names, all in its own folder or below (DICOM PS3.10 8.5, PS3.3 F.3.2).
+
+    Returns
+    -------
+    files : tuple of Path
+        Those that are there.
+    n_missing : int
+        The others.
+
+    Raises
+    ------
+    Refusal
+        ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
+    """
+    root = path.resolve().parent
+    with quietly():
+        names = _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
+    targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(names)]
+    if not all(target.is_relative_to(root) for target in targets):
+        raise Refusal(Code.CORRUPT_FILE, "a DICOMDIR names a link that leads out of its folder", remedy=_DISTRUST)
+    there = tuple(target for target in targets if target.is_file())
+    return there, len(targets) - len(there)
+
+
+def check_directory(path: Path) -> None:
+    """Refuse a directory of media, met among other files, that names files outside its folder.
+
+    Raises
+    ------
+    Refusal
+        ``CORRUPT_FILE``.
+    """
+    _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
+
+
+def _named_files(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
+    names = [texts(record, "ReferencedFileID") for record in items(dataset, "DirectoryRecordSequence")]
+    for parts in names:
+        require_inside("DICOMDIR", "/".join(parts))
+    return [parts for parts in names if parts]
+
+
+def require_inside(what: str, name: str) -> None:
+    """Refuse a name that leads out of the folder it is relative to, on any system.
+
+    Raises
+    ------
+    Refusal
+        ``CORRUPT_FILE``.
+    """
+    windows = PureWindowsPath(name)
+    outside = windows.drive or windows.root or PurePosixPath(name).is_absolute() or ".." in windows.parts
+    if outside or "\0" in name:
+        raise Refusal(Code.CORRUPT_FILE, f"a {what} names a file outside its folder", remedy=_DISTRUST)
+
+
+_DISTRUST = "do not trust this file; ask where it comes from"
+
+
+@cache
+def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
+    """One folder for each state of a file."""
+    folder = Path(tempfile.mkdtemp(prefix="twobe3-"))  # for this user only
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for i, member in enumerate(_checked(archive, size)):
+                _extract(archive, member, folder, i)
+    except Refusal:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        reason = f"a zip file cannot be unpacked ({error.strerror or type(error).__name__})"
+        raise ToolError(Code.WRITE_FAILED, reason) from None
+    except Exception as error:  # a damaged zip file raises what its decompressors raise
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Refusal(Code.CORRUPT_FILE, f"a zip file cannot be read ({type(error).__name__})") from None
+    return folder
+
+
+def _checked(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInfo]:
+    """Members that are files, once the whole is found harmless; ``zipfile`` reads no more than they announce."""
+    members = archive.infolist()
+    announced = sum(member.file_size for member in members)
+    if len(members) > MAX_MEMBERS or announced > min(MAX_BYTES, max(SMALL_BYTES, MAX_RATIO * packed_bytes)):
+        raise Refusal(
+            Code.TOO_LARGE,
+            f"a zip file of {packed_bytes} bytes announces {len(members)} members of {announced} bytes",
+            remedy="unpack it yourself if you trust it",
+        )
+    for member in members:
+        require_inside("zip file", member.filename)
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise Refusal(Code.CORRUPT_FILE, "a zip file holds a symbolic link", remedy="unpack it yourself")
+        if member.flag_bits & 1:
+            raise Refusal(Code.CORRUPT_FILE, "a zip file is encrypted", remedy="unpack it yourself")
+    return [member for member in members if not member.is_dir()]
+
+
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, i: int) -> None:
+    """Unpack one member under a name of ours, which no foreign name can make too long, double or special."""
+    suffix = PurePosixPath(member.filename).suffix
+    target = folder / f"{i:07}{suffix if suffix[1:].isalnum() and len(suffix) <= 8 else ''}"
+    with archive.open(member) as source, target.open("wb") as sink:
+        shutil.copyfileobj(source, sink)

@@ -1,0 +1,228 @@
+"""Enhanced (multi-frame) PET: each frame as the single-frame header that says the same (rule 21).
+
+An enhanced object keeps position, spacing, scale and times in functional groups, shared or per frame (DICOM PS3.3
+C.7.6.16); a legacy converted one keeps its old elements there too. Translated, the frames meet the same checks and
+rules as the slices of any series. Use within ``files.quietly()``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+import pydicom
+
+from twobe3.dicom.clock import parse_datetime, parse_zone
+from twobe3.dicom.files import items, number, text, texts
+from twobe3.errors import Code, Refusal
+
+MAX_FRAMES = 20_000
+"""Of one object; a dynamic brain scan has some thousands."""
+
+_LARGE = ("PixelData", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence")
+_SUV_TYPES = {
+    "SUVbw": "BW",
+    "SUVlbm": "LBM",
+    "SUVlbm(James128)": "LBMJAMES128",
+    "SUVlbm(Janma)": "LBMJANMA",
+    "SUVibw": "IBW",
+    "SUVbsa": "BSA",
+}
+_UNITS = {"bq/ml": "BQML", "g/ml": "GML", "cm2/ml": "CM2ML"}
+_PREFERRED = ("BQML", "GML", "CM2ML")
+
+
+class _Groups:
+    """Functional groups of one frame: its own before the shared ones."""
+
+    def __init__(self, shared: pydicom.Dataset, own: pydicom.Dataset) -> None:
+        self.shared, self.own = shared, own
+
+    def __getitem__(self, keyword: str) -> pydicom.Dataset:
+        found = self.all(keyword)
+        return found[0] if found else pydicom.Dataset()
+
+    def all(self, keyword: str) -> tuple[pydicom.Dataset, ...]:
+        return items(self.own, keyword) or items(self.shared, keyword)
+
+
+def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
+    """Headers of the frames, each as that of a single-frame PET image; without pixels.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        An Enhanced or Legacy Converted Enhanced PET object (DICOM PS3.3 A.56 and A.72).
+
+    Raises
+    ------
+    Refusal
+        ``MULTI_FRAME``: the object lacks its functional groups. ``CORRUPT_FILE``: their number is not
+        NumberOfFrames, or they cannot be read. ``TOO_LARGE``; ``UNITS_UNSUPPORTED``; ``TIMES_INCONSISTENT``: of
+        the injection and the decay correction, one has a time zone.
+    """
+    frames = int(number(dataset, "NumberOfFrames") or 1)
+    own = items(dataset, "PerFrameFunctionalGroupsSequence")
+    if not own:
+        raise Refusal(Code.MULTI_FRAME, f"a file holds {frames} frames without functional groups of each")
+    if len(own) != frames:
+        raise Refusal(Code.CORRUPT_FILE, f"NumberOfFrames (0028,0008) is {frames}, functional groups are {len(own)}")
+    if frames > MAX_FRAMES:
+        raise Refusal(Code.TOO_LARGE, f"one file holds {frames} frames")
+    shared = (*items(dataset, "SharedFunctionalGroupsSequence"), pydicom.Dataset())[0]
+    groups = [_Groups(shared, one) for one in own]
+    try:
+        series_type = _series_type(dataset, groups)
+        return tuple(_single(dataset, one, series_type) for one in groups)
+    except Refusal:
+        raise
+    except Exception as error:  # conversion of foreign bytes has no closed set of errors
+        reason = f"the functional groups of a file cannot be read ({type(error).__name__})"
+        raise Refusal(Code.CORRUPT_FILE, reason) from None
+
+
+def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
+    """Refuse stored values outside the range that the real-world value mapping holds for (DICOM PS3.3 C.7.6.16.2.11).
+
+    Raises
+    ------
+    Refusal
+        ``RESCALE_INVALID``.
+    """
+    first = number(frame, "RealWorldValueFirstValueMapped")
+    last = number(frame, "RealWorldValueLastValueMapped")
+    if first is None and last is None:
+        return
+    smallest, largest = float(stored.min()), float(stored.max())
+    if (first is not None and smallest < first) or (last is not None and largest > last):
+        raise Refusal(
+            Code.RESCALE_INVALID,
+            f"stored values run from {smallest:g} to {largest:g}; the mapping holds from {first} to {last}",
+        )
+
+
+def _single(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydicom.Dataset:
+    """One frame; what the old elements of a legacy converted object say stays where the new ones say nothing."""
+    frame = pydicom.Dataset()
+    frame.update({tag: dataset.get_item(tag) for tag in dataset.keys()})  # noqa: SIM118  values stay unread
+    for keyword in _LARGE:
+        if keyword in frame:
+            del frame[keyword]
+    for keyword in ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence"):
+        frame.update(groups[keyword])
+    for source, keywords in (
+        (groups["PixelMeasuresSequence"], ("PixelSpacing", "SliceThickness")),
+        (groups["PlanePositionSequence"], ("ImagePositionPatient",)),
+        (groups["PlaneOrientationSequence"], ("ImageOrientationPatient",)),
+    ):
+        for keyword in keywords:
+            if keyword in source:
+                frame[keyword] = source[keyword]
+    frame.SeriesType = [series_type, "IMAGE"]
+    _set_scale(frame, groups)
+    _set_decay(frame, dataset, groups["FrameContentSequence"])
+    return frame
+
+
+def _series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
+    """SeriesType (0054,1000) in the old words, from the image's flavour and what differs between the frames.
+
+    Value 3 of ImageType and FrameType: DICOM PS3.3 C.8.16.1.3; frames at several temporal positions or triggers
+    belong to several volumes whatever the flavour says.
+    """
+    flavours = {*texts(dataset, "ImageType")[2:3], *texts(dataset, "SeriesType")[:1]}
+    for one in groups:
+        flavours.update(texts(one["PETFrameTypeSequence"], "FrameType")[2:3])
+        flavours.update(texts(one["UnassignedSharedConvertedAttributesSequence"], "SeriesType")[:1])
+    if any("GATED" in flavour for flavour in flavours):
+        return "GATED"
+    for sequence, keyword, kind in (
+        ("FrameContentSequence", "TemporalPositionIndex", "DYNAMIC"),
+        ("TemporalPositionSequence", "TemporalPositionTimeOffset", "DYNAMIC"),
+        ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime", "GATED"),
+        ("RespiratorySynchronizationSequence", "NominalRespiratoryTriggerDelayTime", "GATED"),
+    ):
+        if len({text(one[sequence], keyword) for one in groups}) > 1:
+            return kind
+    return "DYNAMIC" if "DYNAMIC" in flavours else "STATIC"
+
+
+def _set_scale(frame: pydicom.Dataset, groups: _Groups) -> None:
+    """Units, SUVType and slope: by a real-world value mapping in a unit that we know, else by the rescale slope.
+
+    Units are UCUM codes (DICOM PS3.16 CID 84 and 85). Activity goes before SUV, which the rules then compute.
+    """
+    known: dict[str, tuple[pydicom.Dataset, str]] = {}
+    mappings = groups.all("RealWorldValueMappingSequence")
+    for mapping in mappings:
+        code = "".join(text(unit, "CodeValue") for unit in items(mapping, "MeasurementUnitsCodeSequence")[:1])
+        units = _UNITS.get(re.sub(r"\{[^}]*\}|\s", "", code).lower(), "")
+        kind = re.search(r"\{(.*)\}", code)
+        known.setdefault(units, (mapping, "" if kind is None else _SUV_TYPES.get(kind[1], kind[1])))
+    for units in _PREFERRED:
+        if units in known:
+            mapping, frame.SUVType = known[units]
+            frame.Units = units
+            frame.RescaleSlope = number(mapping, "RealWorldValueSlope")
+            frame.RescaleIntercept = number(mapping, "RealWorldValueIntercept") or 0.0
+            for name in ("RealWorldValueFirstValueMapped", "RealWorldValueLastValueMapped"):
+                value = number(mapping, f"DoubleFloat{name}")
+                value = number(mapping, name) if value is None else value
+                if value is not None:
+                    frame.add_new(name, "FD", value)
+            return
+    if not text(frame, "Units"):
+        there = "no real-world value mapping" if not mappings else "no real-world value mapping in Bq/ml or SUV"
+        raise Refusal(Code.UNITS_UNSUPPORTED, f"the multi-frame object has {there} (0040,9096), and no Units")
+    transformation = groups["PixelValueTransformationSequence"]
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        if keyword in transformation:
+            frame[keyword] = transformation[keyword]
+
+
+def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydicom.Dataset) -> None:
+    """Corrections and times (rule 21); nothing where a legacy converted object says it in the old elements.
+
+    Decay-corrected to DecayCorrectionDateTime (0018,9701): as a series that starts then. Not decay-corrected: the
+    mean over a frame is the activity at its FrameReferenceDateTime (0018,9151, DICOM PS3.3 C.7.6.16.2.2), as of a
+    frame of no duration that is acquired then.
+    """
+    corrected = text(dataset, "DecayCorrected")
+    if not corrected and text(frame, "DecayCorrection"):
+        return
+    applied = {"ATTN": text(dataset, "AttenuationCorrected"), "DECY": corrected}
+    frame.CorrectedImage = [name for name, value in applied.items() if value == "YES"]
+    for keyword in ("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "DecayFactor"):
+        if keyword in frame:
+            del frame[keyword]
+    match corrected:
+        case "YES":
+            frame.DecayCorrection = "START"
+            _start_at(frame, text(dataset, "DecayCorrectionDateTime"))
+        case "NO":
+            frame.DecayCorrection = "NONE"
+            frame.AcquisitionDateTime = text(content, "FrameReferenceDateTime")
+            frame.ActualFrameDuration = 0
+        case _:
+            frame.DecayCorrection = ""
+
+
+def _start_at(frame: pydicom.Dataset, stated: str) -> None:
+    own_zone = parse_zone(text(frame, "TimezoneOffsetFromUTC"))
+    start = parse_datetime(stated, own_zone)
+    if start is None:
+        frame.SeriesDate = frame.SeriesTime = ""
+        return
+    if start.tzinfo and own_zone:
+        start = start.astimezone(own_zone)
+    elif start.tzinfo:
+        tracer = (*items(frame, "RadiopharmaceuticalInformationSequence"), pydicom.Dataset())[0]
+        injected = parse_datetime(text(tracer, "RadiopharmaceuticalStartDateTime"))
+        if injected is not None and injected.tzinfo is None:
+            reason = "DecayCorrectionDateTime (0018,9701) has a time zone, the injection (0018,1078) has none"
+            raise Refusal(Code.TIMES_INCONSISTENT, reason)
+        frame.TimezoneOffsetFromUTC = f"{start:%z}"
+    frame.SeriesDate = frame.AcquisitionDate = f"{start:%Y%m%d}"
+    frame.SeriesTime = frame.AcquisitionTime = f"{start:%H%M%S.%f}"

@@ -1,0 +1,74 @@
+"""Stored values of images, decoded: uncompressed ones by numpy, the others by what pydicom finds installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from twobe3.errors import Code, Refusal
+
+_LITTLE_ENDIAN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
+
+
+def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Stored values of every frame, before any slope.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        With its pixel data.
+    shape : tuple of int
+        Frames, rows, columns.
+
+    Returns
+    -------
+    ndarray of that shape
+        Of an integer or floating type.
+
+    Raises
+    ------
+    Refusal
+        ``CODEC_MISSING``; ``CORRUPT_FILE``: too short, undecodable, or of another shape.
+    """
+    try:
+        plain = _uncompressed(dataset, shape)
+    except Exception:  # conversion of foreign bytes; pydicom's decoder says what is wrong with them
+        plain = None
+    if plain is not None:
+        return plain
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    try:
+        decoder = get_decoder(syntax)
+    except Exception:
+        remedy = "export the series uncompressed"
+        raise Refusal(Code.CODEC_MISSING, f"transfer syntax {syntax} has no decoder", remedy=remedy) from None
+    if not decoder.is_available:
+        raise Refusal(Code.CODEC_MISSING, f"{syntax.name} needs one of {'; '.join(decoder.missing_dependencies)}")
+    try:
+        values: npt.NDArray[Any] = pixel_array(dataset)
+    except Exception as error:  # decoders of foreign bytes have no closed set of errors
+        raise Refusal(
+            Code.CORRUPT_FILE, f"the pixel data of a file cannot be decoded ({type(error).__name__})"
+        ) from None
+    if values.shape != (shape if shape[0] > 1 else shape[1:]):
+        raise Refusal(Code.CORRUPT_FILE, f"a file decodes to shape {values.shape}, not {shape}")
+    return values.reshape(shape)
+
+
+def _uncompressed(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any] | None:
+    """The common case, a view of the bytes: sixteen whole bits, little endian, of the right length (PS3.5 8.1.1)."""
+    if dataset.file_meta.get("TransferSyntaxUID") not in _LITTLE_ENDIAN:
+        return None
+    bits = (dataset.get("BitsAllocated"), dataset.get("BitsStored"), dataset.get("HighBit"))
+    sign, content = dataset.get("PixelRepresentation"), dataset.get("PixelData")
+    if bits != (16, 16, 15) or sign not in (0, 1) or not isinstance(content, bytes):
+        return None
+    if len(content) != 2 * shape[0] * shape[1] * shape[2] or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
+        return None
+    return np.frombuffer(content, dtype="<i2" if sign else "<u2").reshape(shape)

@@ -1,0 +1,249 @@
+"""DICOM SEG and NIfTI masks on the voxels of a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import pack_bits
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_uid
+
+from twobe3.dicom.read import read_suv
+from twobe3.dicom.seg import read_seg
+from twobe3.dicom.series import find_series
+from twobe3.dicom.voi import contour_mask, merge, read_nifti_mask, read_regions
+from twobe3.errors import Refusal
+from twobe3.volume import Geometry, Mask
+
+FRAME = "1.2.3.4"
+AXIAL = Geometry((6, 20, 30), np.array([[0.0, 0, 4, -10], [0, 4, 0, -5], [3, 0, 0, 40], [0, 0, 0, 1]]), FRAME)
+RNG = np.random.default_rng(5)
+
+
+def turned(geometry: Geometry) -> Geometry:
+    """The same shape, tilted by 20° about x and by 10° about z."""
+    a, b = np.deg2rad(20), np.deg2rad(10)
+    tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    turn = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    affine = geometry.affine.copy()
+    affine[:3, :3] = turn @ tilt @ affine[:3, :3]
+    return Geometry(geometry.shape, affine, geometry.frame_of_reference)
+
+
+def item(**values: Any) -> Dataset:
+    dataset = Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def write_seg(
+    path: Path,
+    segments: dict[str, np.ndarray],
+    geometry: Geometry,
+    *,
+    kind: str = "BINARY",
+    frame: str = FRAME,
+    empty_frames: bool = False,
+) -> Path:
+    """A SEG file after DICOM PS3.3 A.51: a frame for every plane of every segment, by default not the empty ones."""
+    spacing, axes = geometry.spacing_mm, geometry.affine[:3, :3] / geometry.spacing_mm
+    planes, images = [], []
+    for number, values in enumerate(segments.values(), 1):
+        for index, image in enumerate(values):
+            if not (image.any() or empty_frames):
+                continue
+            images.append(image)
+            where = item(ImagePositionPatient=[round(x, 6) for x in geometry.to_mm((index, 0, 0)).tolist()])
+            which = item(ReferencedSegmentNumber=number)
+            planes.append(item(PlanePositionSequence=[where], SegmentIdentificationSequence=[which]))
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = SegmentationStorage, generate_uid(), "SEG"
+    dataset.FrameOfReferenceUID, dataset.SegmentationType = frame, kind
+    dataset.SegmentSequence = [item(SegmentNumber=n, SegmentLabel=name) for n, name in enumerate(segments, 1)]
+    orientation = [round(x, 9) for x in (*axes[:, 2], *axes[:, 1])]
+    measures = item(PixelSpacing=list(spacing[1:]), SliceThickness=spacing[0], SpacingBetweenSlices=spacing[0])
+    dataset.SharedFunctionalGroupsSequence = [
+        item(
+            PlaneOrientationSequence=[item(ImageOrientationPatient=orientation)],
+            PixelMeasuresSequence=[measures],
+        )
+    ]
+    dataset.PerFrameFunctionalGroupsSequence = planes
+    dataset.NumberOfFrames, (dataset.Rows, dataset.Columns) = len(images), geometry.shape[1:]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    pixels = np.array(images)
+    if kind == "BINARY":
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
+        dataset.PixelData = pack_bits(pixels.astype(np.uint8).ravel(), pad=True)
+    else:
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+        dataset.PixelData = pixels.astype(np.uint8).tobytes()
+    if kind == "FRACTIONAL":
+        dataset.SegmentationFractionalType, dataset.MaximumFractionalValue = "PROBABILITY", 200
+    dataset["PixelData"].VR = "OB"
+    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    return path
+
+
+def random_mask(shape: Sequence[int]) -> np.ndarray:
+    return RNG.random(tuple(shape)) < 0.2
+
+
+@pytest.mark.parametrize("geometry", [AXIAL, turned(AXIAL)], ids=["axial", "oblique"])
+@pytest.mark.parametrize("empty_frames", [False, True])
+def test_on_its_own_grid_a_binary_segment_is_what_was_stored(
+    geometry: Geometry, empty_frames: bool, tmp_path: Path
+) -> None:
+    expected = random_mask(geometry.shape)
+    expected[2] = False
+    path = write_seg(tmp_path / "seg.dcm", {"lesion": expected}, geometry, empty_frames=empty_frames)
+    mask = read_seg(path, geometry)
+    np.testing.assert_array_equal(mask.array, expected)
+    assert mask.name == "lesion"
+    np.testing.assert_array_equal(read_regions(path, geometry).array, expected)
+
+
+def test_a_fractional_segment_is_inside_from_one_half(tmp_path: Path) -> None:
+    values = np.zeros(AXIAL.shape)
+    values[1, 2, 3:7] = 1, 99, 100, 200  # the largest value is 200
+    mask = read_seg(write_seg(tmp_path / "seg.dcm", {"lesion": values}, AXIAL, kind="FRACTIONAL"), AXIAL)
+    assert np.argwhere(mask.array).tolist() == [[1, 2, 5], [1, 2, 6]]
+
+
+def test_segments_are_merged_or_named(tmp_path: Path) -> None:
+    a, b, c = (random_mask(AXIAL.shape) for _ in range(3))
+    path = write_seg(tmp_path / "seg.dcm", {"a": a, "b": b, "c": c}, AXIAL)
+    np.testing.assert_array_equal(read_regions(path, AXIAL).array, a | b | c)
+    np.testing.assert_array_equal(read_regions(path, AXIAL, roi="b").array, b)
+    chosen = read_regions(path, AXIAL, roi=["a", "c"])
+    np.testing.assert_array_equal(chosen.array, a | c)
+    assert chosen.name == "a + c"
+    with pytest.raises(Refusal, match=r"no segment 'd'; there are: a, b, c"):
+        read_regions(path, AXIAL, roi=["a", "d"])
+
+
+def test_a_label_map_holds_all_segments_in_one_image(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 3, AXIAL.shape)
+    path = write_seg(tmp_path / "seg.dcm", {"one": labels}, AXIAL, kind="LABELMAP", empty_frames=True)
+    dataset = pydicom.dcmread(path)
+    dataset.SegmentSequence.append(item(SegmentNumber=2, SegmentLabel="two"))
+    dataset.SegmentSequence.append(item(SegmentNumber=0, SegmentLabel="background"))
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_regions(path, AXIAL).array, labels > 0)
+    np.testing.assert_array_equal(read_regions(path, AXIAL, roi="two").array, labels == 2)
+
+
+def test_a_box_drawn_on_a_finer_grid_holds_the_voxels_whose_centres_are_inside(tmp_path: Path) -> None:
+    affine = np.array([[0.0, 0, 1, -13], [0, 1, 0, -8], [1, 0, 0, 38], [0, 0, 0, 1]])
+    ct = Geometry((20, 90, 130), affine, FRAME)
+    low, high = np.array([5.3, 12.2, 42.4]), np.array([52.7, 40.4, 49.6])  # LPS mm
+
+    def box(geometry: Geometry) -> np.ndarray:
+        points = geometry.to_mm(np.moveaxis(np.indices(geometry.shape), 0, -1))
+        return np.asarray(((points > low) & (points < high)).all(axis=-1))
+
+    for grid in (AXIAL, turned(AXIAL)):
+        mask = read_seg(write_seg(tmp_path / "seg.dcm", {"box": box(ct)}, ct), grid)
+        nibabel.save(_as_nifti(box(ct), ct), tmp_path / "box.nii.gz")
+        other = read_nifti_mask(tmp_path / "box.nii.gz", grid)
+        points = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
+        from_border = np.minimum(points - low, high - points).min(axis=-1)
+        clear = np.abs(from_border) > 1.0  # nearer to the border the finer grid's own voxels decide
+        for found in (mask, other):
+            np.testing.assert_array_equal(found.array[clear], (from_border > 0)[clear])
+            assert found.array.sum() > 20
+
+
+def _as_nifti(array: np.ndarray, geometry: Geometry) -> nibabel.Nifti1Image:
+    """NIfTI counts (column, row, slice); its world is RAS."""
+    affine = np.diag([-1.0, -1, 1, 1]) @ geometry.affine[:, [2, 1, 0, 3]]
+    return nibabel.Nifti1Image(array.transpose(2, 1, 0).astype(np.uint8), affine)
+
+
+def _spoilt(path: Path, change: str) -> Path:
+    dataset = pydicom.dcmread(path)
+    match change:
+        case "huge":
+            dataset.NumberOfFrames = 2**31 - 1
+        case "frames":
+            del dataset.PerFrameFunctionalGroupsSequence[0]
+        case "place":
+            del dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+        case "thickness":
+            del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+            del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
+        case "pixels":
+            dataset.PixelData = dataset.PixelData[:10]
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("huge", "TOO_LARGE"),
+        ("frames", "CORRUPT_FILE"),
+        ("place", "CORRUPT_FILE"),
+        ("thickness", "CORRUPT_FILE"),
+        ("pixels", "CORRUPT_FILE"),
+    ],
+)
+def test_damaged_segmentations_are_refused(change: str, code: str, tmp_path: Path) -> None:
+    path = write_seg(tmp_path / "seg.dcm", {"a": random_mask(AXIAL.shape)}, AXIAL)
+    with pytest.raises(Refusal, match=code):
+        read_seg(_spoilt(path, change), AXIAL)
+
+
+def test_another_frame_of_reference_or_nothing_inside_is_refused(tmp_path: Path) -> None:
+    mask = random_mask(AXIAL.shape)
+    with pytest.raises(Refusal, match=r"CONTOUR_UNUSABLE.*frame of reference"):
+        read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask}, AXIAL, frame="9.9"), AXIAL)
+    far = AXIAL.affine.copy()
+    far[2, 3] += 1000
+    away = Geometry(AXIAL.shape, far, FRAME)
+    with pytest.raises(Refusal, match="CONTOUR_UNUSABLE"):
+        read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask}, away), AXIAL)
+
+
+def test_a_nifti_mask_is_read_as_others_wrote_it(tmp_path: Path) -> None:
+    for geometry in (AXIAL, turned(AXIAL)):
+        labels = RNG.integers(0, 4, geometry.shape)
+        path = tmp_path / "mask.nii.gz"
+        nibabel.save(_as_nifti(labels, geometry), path)
+        np.testing.assert_array_equal(read_regions(path, geometry).array, labels > 0)
+        np.testing.assert_array_equal(read_regions(path, geometry, roi="2").array, labels == 2)
+        np.testing.assert_array_equal(read_regions(path, geometry, roi=["1", "3"]).array, labels % 2 == 1)
+        with pytest.raises(Refusal, match=r"no label '7'; there are: 1, 2, 3"):
+            read_regions(path, geometry, roi="7")
+        nibabel.save(_as_nifti(0 * labels, geometry), path)
+        with pytest.raises(Refusal, match="CONTOUR_UNUSABLE"):
+            read_regions(path, geometry)
+
+
+def test_real_nifti_masks_equal_the_contours(real_data: Path) -> None:
+    (series,) = find_series([real_data / "sts" / "dicom" / "STS_019"]).series
+    volume = read_suv(series)
+    drawn = contour_mask(series, volume)
+    assert drawn is not None
+    mask = read_nifti_mask(real_data / "sts" / "nifti" / "STS_019" / "PET_mask.nii.gz", volume.geometry)
+    np.testing.assert_array_equal(mask.array, drawn.array)
+
+
+def test_regions_of_several_files_are_united() -> None:
+    a, b = Mask(random_mask(AXIAL.shape), AXIAL, "a"), Mask(random_mask(AXIAL.shape), AXIAL, "b")
+    both = merge([a, b])
+    np.testing.assert_array_equal(both.array, a.array | b.array)
+    assert both.name == "a + b"
+    with pytest.raises(ValueError, match="different voxels"):
+        merge([a, Mask(b.array, turned(AXIAL), "b")])
+    with pytest.raises(ValueError, match="no region"):
+        merge([])

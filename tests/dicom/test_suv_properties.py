@@ -1,0 +1,124 @@
+"""What must hold of SUV whatever the header says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twobe3.dicom.facts import SeriesFacts, SliceFacts
+from twobe3.dicom.suv import calibrate
+from twobe3.dicom.suvtype import SUV_TYPES, Person, norm_per_weight
+from twobe3.errors import Refusal
+
+FACTS = SeriesFacts(
+    "BQML",
+    "START",
+    ("ATTN", "DECY"),
+    (SliceFacts(1.0, 0.0, "20240301", "110000", frame_reference_time_ms=60e3, frame_duration_ms=120e3),) * 2,
+    weight=70.0,
+    height=1.75,
+    sex="F",
+    dose=370e6,
+    half_life_s=6586.2,
+    series_date="20240301",
+    series_time="110000",
+    start_datetime="20240301100000",
+)
+DECAY = st.sampled_from(["START", "ADMIN", "NONE"])
+
+
+def factors(facts: SeriesFacts) -> np.ndarray:
+    return np.asarray(calibrate(facts, policy="strict").per_slice)
+
+
+@given(DECAY, st.floats(0.2, 5.0), st.floats(0.01, 100.0))
+def test_linear_in_weight_and_inverse_in_dose(decay: str, heavier: float, more: float) -> None:
+    facts = replace(FACTS, decay_correction=decay, corrections=("ATTN",) if decay == "NONE" else FACTS.corrections)
+    np.testing.assert_allclose(factors(replace(facts, weight=70 * heavier)), factors(facts) * heavier, rtol=1e-12)
+    np.testing.assert_allclose(factors(replace(facts, dose=370e6 * more)), factors(facts) / more, rtol=1e-12)
+
+
+@given(st.integers(0, 30000), st.floats(600.0, 1e6))
+def test_the_longer_the_uptake_the_larger_the_factor(seconds: int, half_life_s: float) -> None:
+    """SUV corrected to START grow by 2^(Δt / half-life) with the time since the injection."""
+    hours, rest = divmod(39600 - min(seconds, int(9 * half_life_s)), 3600)
+    injected = f"20240301{hours:02}{rest // 60:02}{rest % 60:02}"
+    facts = replace(FACTS, start_datetime=injected, half_life_s=half_life_s)
+    elapsed_s = min(seconds, int(9 * half_life_s))
+    np.testing.assert_allclose(factors(facts), 70e3 / 370e6 * 2 ** (elapsed_s / half_life_s), rtol=1e-9)
+
+
+NUMBERS = st.one_of(st.none(), st.floats(), st.sampled_from([0.0, -1.0, 1e-300, 1e300, 370.0, 370e6, 70.0, 1.75]))
+LIKELY = st.one_of(st.sampled_from([1e-300, 1e-3, 1.0, 370.0, 6586.2, 1e6, 1e9, 1e300]), NUMBERS)
+TIMES = st.one_of(
+    st.text("0123456789.+-: ", max_size=22),
+    st.sampled_from(["", "110000", "235959.999999", "000000", "000000.000001"]),
+)
+DATES = st.one_of(TIMES, st.sampled_from(["20240301", "00010101", "99991231", "20240229", "2024.03.01"]))
+DATE_TIMES = st.one_of(
+    TIMES, st.sampled_from(["20240301100000", "00010101000000", "99991231235959", "20240301100000+1400"])
+)
+ZONES = st.one_of(TIMES, st.sampled_from(["", "+0100", "-1200", "+1400", "+9999"]))
+# Mostly headers that reach the arithmetic: what is refused before it is tested by itself.
+SLOPES = st.sampled_from([1.0, 1.0, 1.0, 1e-300, 1e300])
+SLICES = st.builds(
+    SliceFacts,
+    slope=SLOPES,
+    intercept=st.just(0.0),
+    acquisition_date=DATES,
+    acquisition_time=TIMES,
+    acquisition_datetime=DATE_TIMES,
+    frame_reference_time_ms=NUMBERS,
+    frame_duration_ms=NUMBERS,
+    decay_factor=NUMBERS,
+    philips_suv=NUMBERS,
+    philips_activity=NUMBERS,
+)
+HEADERS = st.builds(
+    SeriesFacts,
+    units=st.sampled_from(["BQML", "BQML", "BQML", "CNTS", "CNTS", "GML", "CM2ML"]),
+    decay_correction=st.sampled_from(["START", "START", "ADMIN", "NONE"]),
+    corrections=st.just(("ATTN", "DECY")),
+    slices=st.lists(SLICES, min_size=1, max_size=3).map(tuple),
+    suv_type=st.sampled_from(["", "BW", "LBM", "LBMJAMES128", "LBMJANMA", "IBW", "BSA", "?"]),
+    weight=LIKELY | st.just(70.0),
+    height=NUMBERS,
+    sex=st.sampled_from(["M", "F", "O", ""]),
+    dose=LIKELY | st.just(370e6),
+    half_life_s=LIKELY | st.just(6586.2),
+    nuclide=st.sampled_from(["C-111A1", ""]),
+    series_date=DATES,
+    series_time=TIMES,
+    start_datetime=DATE_TIMES,
+    start_time=TIMES,
+    zone=ZONES,
+    ge_scan_datetime=DATE_TIMES,
+    ge_injection_datetime=DATE_TIMES,
+    siemens_decay_datetime=DATE_TIMES,
+    philips_creator=st.booleans(),
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(HEADERS)
+def test_any_header_gives_factors_or_a_refusal(facts: SeriesFacts) -> None:
+    try:
+        found = calibrate(facts)
+    except Refusal:
+        return
+    assert np.isfinite(found.per_slice).all()
+    assert (found.per_slice > 0).all()
+    assert found.per_slice.shape == (len(facts.slices),)
+
+
+@given(st.sampled_from(SUV_TYPES), NUMBERS, NUMBERS, st.sampled_from(["M", "F", "O", ""]))
+def test_any_person_gives_a_factor_or_a_refusal(suv_type: str, weight: float, height: float, sex: str) -> None:
+    try:
+        factor = norm_per_weight(suv_type, Person(weight, height, sex)).value  # type: ignore[arg-type]
+    except Refusal:
+        return
+    assert factor > 0
+    assert np.isfinite(factor)

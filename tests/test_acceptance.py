@@ -1,0 +1,40 @@
+"""The table of acceptance tests in docs/suv.md names tests that exist, and its rules name functions that exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "suv.md").read_text()
+ROWS = re.findall(r"^\| (\d+) \|.*\| `(tests/[\w/]+\.py)::(test_\w+)` \|$", PAGE, re.MULTILINE)
+FUNCTIONS = sorted(set(re.findall(r"`((?:archive|body|clock|enhanced|percist|seg|suv|suvtype|voi)\.[a-z]\w*)`", PAGE)))
+
+
+def test_every_row_has_one_test() -> None:
+    assert [int(number) for number, _, _ in ROWS] == list(range(1, 30))
+
+
+@pytest.mark.parametrize(("file", "name"), [row[1:] for row in ROWS], ids=[f"row-{row[0]}" for row in ROWS])
+def test_the_test_named_exists_and_asserts(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text())
+    (test,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    assert any(
+        isinstance(node, ast.Assert) or (isinstance(node, ast.Attribute) and node.attr in ("raises", "testing"))
+        for node in ast.walk(test)
+    )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_function_named_exists_and_says_its_source(function: str) -> None:
+    module, name = function.split(".")
+    assert getattr(importlib.import_module(f"twobe3.dicom.{module}"), name).__doc__
+
+
+def test_every_rule_has_a_function() -> None:
+    rules = re.findall(r"^\| (\d+) \|.*\| `\w+\.\w+` \|", PAGE, re.MULTILINE)
+    assert sorted({int(rule) for rule in rules}) == list(range(1, 22))
