@@ -85,7 +85,7 @@ class ArrayScan:
     volume: SUVVolume
     region: Mask | None = None
 
-    @property
+    @cached_property  # every fold of every model asks, and the volume is large
     def digest(self) -> str:
         """Digest of the values and their place."""
         geometry = self.volume.geometry
