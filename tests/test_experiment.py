@@ -18,7 +18,7 @@ from twobe3.errors import Code, UsageError
 from twobe3.experiment import cross_validate, run
 from twobe3.features.maps import FeatureStore
 from twobe3.models import CNN3D, MODELS, Control, Model, PooledFeatures, TwoBe3Net, load_model
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 from twobe3.result import Result
 from twobe3.store import ArrayStore
 

@@ -13,7 +13,7 @@ ROOT = Path(twobe3.__file__).parent
 # From the ground up: a module imports modules of its own layer or of lower ones.
 LAYERS = (
     ("errors",),
-    ("artefact", "volume", "outcome", "progress"),
+    ("artefact", "volume", "outcome", "prediction", "progress"),
     ("store", "pseudonym", "nifti", "resample", "table"),
     ("dicom",),
     ("cohort",),
@@ -30,9 +30,9 @@ LAYERS = (
 )
 # Beside that tower: what each of them may import, and nothing else.
 ASIDE = {
-    "evaluation": {"errors", "artefact", "outcome"},
-    "judgement": {"errors", "outcome", "table", "evaluation"},
-    "report": {"errors", "artefact", "outcome", "volume", "evaluation", "explain"},
+    "evaluation": {"errors", "artefact", "outcome", "prediction"},
+    "judgement": {"errors", "outcome", "prediction", "table", "evaluation"},
+    "report": {"errors", "artefact", "outcome", "prediction", "volume", "evaluation", "explain"},
     "phantom": {"errors", "artefact", "volume", "dicom"},
 }
 # The towers meet on top.

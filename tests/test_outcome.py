@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from twobe3.errors import UsageError
-from twobe3.outcome import Binary, Continuous, Outcomes, Prediction, TimeToEvent, is_missing, require_columns
+from twobe3.outcome import Binary, Continuous, Outcomes, TimeToEvent, is_missing, require_columns
+from twobe3.prediction import Prediction
 
 MISSING_WORDS = ["", " ", "NA", "n/a", "NaN", "none", "NULL", "?", "-"]
 
@@ -173,3 +174,35 @@ def test_a_risk_that_is_no_number_names_its_patient() -> None:
 def test_columns_of_another_length_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=rf"{field} must have shape \(2,\)"):
         prediction("ab", [1.0, 2.0], **{field: np.zeros(3)})
+
+
+def test_a_competing_event_is_told_from_a_censoring() -> None:
+    endpoint = TimeToEvent("relapse", "time", "status", competing="2")
+    rows = {name: {"time": "3", "status": status} for name, status in (("a", "0"), ("b", "1"), ("c", "2"))}
+    outcomes = endpoint.outcomes(rows)
+    assert outcomes.event.tolist() == [False, True, False]
+    assert outcomes.competing.tolist() == [False, False, True]
+    assert outcomes.take([2, 1]).competing.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("code", ["1", "0", "death"])
+def test_a_competing_event_needs_a_number_of_its_own(code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        TimeToEvent("relapse", "time", "status", competing=code)
+    assert caught.value.code is Code.OUTCOME_INVALID
+
+
+def test_what_a_fold_decides_is_kept_when_folds_are_joined() -> None:
+    times = np.array([1.0, 2.0])
+    parts = [
+        Prediction("m", "e", (p,), np.zeros(1), threshold=np.array([t]), survival=np.array([[0.9, t]]), times=times)
+        for p, t in (("a", 0.3), ("b", 0.4))
+    ]
+    joined = Prediction.concatenate(parts)
+    assert joined.threshold is not None
+    assert joined.survival is not None
+    assert joined.threshold.tolist() == [0.3, 0.4]
+    assert joined.survival.tolist() == [[0.9, 0.3], [0.9, 0.4]]
+    assert joined.cutoff is None
+    with pytest.raises(ValueError, match="times"):
+        Prediction.concatenate([parts[0], Prediction("m", "e", ("c",), np.zeros(1))])

@@ -44,8 +44,8 @@ from .naming import names as names
 from .outcome import Binary as Binary
 from .outcome import Continuous as Continuous
 from .outcome import Outcomes as Outcomes
-from .outcome import Prediction as Prediction
 from .outcome import TimeToEvent as TimeToEvent
+from .prediction import Prediction as Prediction
 from .report import write_report as write_report
 from .resample import VolumeSpec as VolumeSpec
 from .result import Result as Result

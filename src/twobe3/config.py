@@ -59,10 +59,12 @@ class TimeToEventSection(Section):
     time: str
     event: str
     unit: Literal["day", "week", "month", "year"] = "day"
+    competing: str | int = ""
+    time_zero: str = "the scan"
 
     def endpoint(self) -> Endpoint:
         """The endpoint that the table describes."""
-        return TimeToEvent(self.name, self.time, self.event, self.unit)
+        return TimeToEvent(self.name, self.time, self.event, self.unit, str(self.competing), self.time_zero)
 
 
 class ContinuousSection(Section):

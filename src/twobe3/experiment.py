@@ -17,7 +17,7 @@ from twobe3.features.maps import FeatureStore
 from twobe3.fitting import Fits, compute_features, fit_final, joined, out_of_fold
 from twobe3.intake import read_cohort
 from twobe3.models.base import Model
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 from twobe3.progress import track
 from twobe3.record import Stopwatch, run_record
 from twobe3.report import write_report

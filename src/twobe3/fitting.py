@@ -16,7 +16,7 @@ from twobe3.artefact import digest
 from twobe3.cohort import Cohort, Fold
 from twobe3.compute import run_tasks
 from twobe3.models.base import Model
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 from twobe3.store import Arrays, ArrayStore
 
 log = logging.getLogger("twobe3")

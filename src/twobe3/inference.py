@@ -13,7 +13,7 @@ from twobe3.dicom.series import choose_series, find_series, require_pet
 from twobe3.errors import Exclusion, Refusal
 from twobe3.features.maps import FeatureStore
 from twobe3.models.base import load_model
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 from twobe3.resample import VolumeSpec
 
 

@@ -11,7 +11,8 @@ from twobe3.errors import Code, UsageError
 from twobe3.evaluation.evaluate import compare, evaluate
 from twobe3.evaluation.results import Comparison, Evaluation, to_json
 from twobe3.evaluation.table import read_predictions
-from twobe3.outcome import Endpoint, Prediction
+from twobe3.outcome import Endpoint
+from twobe3.prediction import Prediction
 from twobe3.table import read_table
 
 

@@ -1,4 +1,4 @@
-"""What is predicted and what was predicted: endpoints, outcomes of patients, predictions.
+"""What is predicted: endpoints, and the outcomes of patients.
 
 A clinical table is a mapping from the user's patient id to that patient's row, a mapping from column to text.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -38,18 +38,25 @@ class Outcomes:
         Binary: 1 for the positive class, 0 otherwise. Time-to-event: time from time zero, in the endpoint's unit.
         Continuous: the value.
     event : ndarray of bool, shape (n,)
-        Binary: the positive class. Time-to-event: the event was observed (False: censored at ``value``).
-        Continuous: all True.
+        Binary: the positive class. Time-to-event: the event was observed (False: censored at ``value``, or a
+        competing event came first). Continuous: all True.
+    competing : ndarray of bool, shape (n,), optional
+        Time-to-event: at ``value`` another event came, after which this one can't happen any more; none by default.
     """
 
     endpoint: Endpoint
     patients: tuple[str, ...]
     value: FloatArray
     event: BoolArray
+    competing: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def __post_init__(self) -> None:
-        if not len(self.patients) == len(self.value) == len(self.event):
-            raise ValueError("patients, value and event must have one length")
+        if not len(self.competing):
+            object.__setattr__(self, "competing", np.zeros(len(self.patients), dtype=np.bool_))
+        if not len(self.patients) == len(self.value) == len(self.event) == len(self.competing):
+            raise ValueError("patients, value, event and competing must have one length")
+        if (self.event & self.competing).any():
+            raise ValueError("a patient has the event or a competing one, not both")
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -67,6 +74,7 @@ class Outcomes:
             patients=tuple(self.patients[i] for i in index),
             value=self.value[index],
             event=self.event[index],
+            competing=self.competing[index],
         )
 
     def of(self, patients: Sequence[str]) -> Outcomes:
@@ -141,22 +149,37 @@ class TimeToEvent:
     name : str
         Name of the endpoint, as it appears in tables.
     time, event : str
-        Columns of the clinical table: time from time zero (the scan, unless the table says otherwise), and whether
-        the event was observed (1) or the patient was censored then (0).
+        Columns of the clinical table: time from time zero, and whether the event was observed (1) or the patient was
+        censored then (0).
     unit : {"day", "week", "month", "year"}
         Unit of the time.
+    competing : str
+        The value of the event's column that stands for a competing event, for instance ``"2"`` for a death without
+        relapse; none by default.
+    time_zero : str
+        From when the time counts, as the report shall say it.
     """
 
     name: str
     time: str
     event: str
     unit: Literal["day", "week", "month", "year"] = "day"
+    competing: str = ""
+    time_zero: str = "the scan"
     kind: ClassVar[Kind] = "time-to-event"
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
         return (self.time, self.event)
+
+    def __post_init__(self) -> None:
+        if self.competing and (not _is_number(self.competing) or float(self.competing) in (0.0, 1.0)):
+            raise UsageError(
+                Code.OUTCOME_INVALID,
+                f"endpoint {self.name!r}: the competing event {self.competing!r} must be a number other than 0 and 1",
+                remedy='set `competing` to the number that stands for it in the event\'s column, for instance "2"',
+            )
 
     def outcomes(self, table: Table) -> Outcomes:
         """Outcomes of the patients whose two columns are filled.
@@ -165,13 +188,14 @@ class TimeToEvent:
         ------
         UsageError
             ``COLUMN_MISSING``; ``OUTCOME_INVALID`` naming the rows whose time is not positive or whose event is
-            neither 0 nor 1; ``ONE_CLASS`` when nobody has the event.
+            neither 0 nor 1 nor the competing one; ``ONE_CLASS`` when nobody has the event.
         """
         require_columns(table, self.columns)
         rows = {patient: row for patient, row in table.items() if not _empty(row, self.columns)}
         times = _numbers(rows, self.time, lambda time: time > 0, "a time above 0")
-        events = _numbers(rows, self.event, lambda event: event in (0.0, 1.0), "0 or 1")
-        outcomes = Outcomes(self, tuple(rows), times, events.astype(np.bool_))
+        codes = (0.0, 1.0, float(self.competing)) if self.competing else (0.0, 1.0)
+        events = _numbers(rows, self.event, lambda event: event in codes, " or ".join(f"{code:g}" for code in codes))
+        outcomes = Outcomes(self, tuple(rows), times, events == 1.0, ~np.isin(events, (0.0, 1.0)))
         if outcomes.n_events == 0:
             raise UsageError(Code.ONE_CLASS, f"endpoint {self.name!r}: none of {len(outcomes)} patients has the event")
         return outcomes
@@ -216,77 +240,6 @@ class Continuous:
 
 
 Endpoint = Binary | TimeToEvent | Continuous
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What one model predicted for one endpoint; a row for each patient and repeat.
-
-    Attributes
-    ----------
-    model, endpoint : str
-        Their names.
-    patients : tuple of str, length n
-        The user's patient ids; a patient stands once in each repeat.
-    risk : ndarray of float64, shape (n,)
-        Higher means an earlier event, the positive class, or a larger value.
-    probability : ndarray of float64, shape (n,), or None
-        Of the positive class, where the model gives it.
-    repeat, fold : ndarray of int64, shape (n,)
-        Which repeat of the cross-validation, and in which fold the patient was tested; 0 outside of one.
-    """
-
-    model: str
-    endpoint: str
-    patients: tuple[str, ...]
-    risk: FloatArray
-    probability: FloatArray | None = None
-    repeat: IntArray | None = None
-    fold: IntArray | None = None
-
-    def __post_init__(self) -> None:
-        n = len(self.patients)
-        for name in ("repeat", "fold"):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, np.zeros(n, dtype=np.int64))
-        for name in ("risk", "probability", "repeat", "fold"):
-            values = getattr(self, name)
-            if values is not None and values.shape != (n,):
-                raise ValueError(f"{name} must have shape ({n},), got {values.shape}")
-        if not np.isfinite(self.risk).all():
-            bad = [p for p, ok in zip(self.patients, np.isfinite(self.risk), strict=True) if not ok]
-            raise UsageError(Code.PREDICTION_INVALID, f"model {self.model!r}: risk is not finite for {bad[:5]}")
-
-    def __len__(self) -> int:
-        return len(self.patients)
-
-    def in_fold(self, repeat: int, fold: int) -> Prediction:
-        """The same prediction, marked as made in this fold of this repeat."""
-        n = len(self)
-        return replace(self, repeat=np.full(n, repeat), fold=np.full(n, fold))
-
-    @classmethod
-    def concatenate(cls, parts: Iterable[Prediction]) -> Prediction:
-        """Join predictions of one model for one endpoint, for instance of several folds.
-
-        Raises
-        ------
-        ValueError
-            No part, or parts of different models or endpoints.
-        """
-        parts = list(parts)
-        if len({(part.model, part.endpoint) for part in parts}) != 1:
-            raise ValueError("predictions of exactly one model and endpoint can be joined")
-        probabilities = [part.probability for part in parts if part.probability is not None]
-        return cls(
-            parts[0].model,
-            parts[0].endpoint,
-            tuple(patient for part in parts for patient in part.patients),
-            np.concatenate([part.risk for part in parts]),
-            np.concatenate(probabilities) if len(probabilities) == len(parts) else None,
-            np.concatenate([part.repeat for part in parts if part.repeat is not None]),
-            np.concatenate([part.fold for part in parts if part.fold is not None]),
-        )
 
 
 def require_columns(table: Table, columns: Iterable[str]) -> None:
@@ -339,6 +292,13 @@ def _canonical(text: str) -> str:
     except ValueError:
         return text
     return str(int(number)) if number.is_integer() else str(number)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _numbers(rows: Table, column: str, allowed: Callable[[float], bool], expected: str) -> FloatArray:

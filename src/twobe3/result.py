@@ -16,7 +16,7 @@ from twobe3.evaluation.results import Comparison, Evaluation, Metric, to_json
 from twobe3.evaluation.table import write_predictions
 from twobe3.intake import cohort_document
 from twobe3.models.base import Model
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 from twobe3.pseudonym import pseudonym
 from twobe3.report import write_report
 from twobe3.store import ArrayStore

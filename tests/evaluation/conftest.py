@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from twobe3.outcome import Binary, Continuous, Outcomes, Prediction, TimeToEvent
+from twobe3.outcome import Binary, Continuous, Outcomes, TimeToEvent
+from twobe3.prediction import Prediction
 
 MakeOutcomes = Callable[..., Outcomes]
 

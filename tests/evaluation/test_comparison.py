@@ -8,7 +8,7 @@ import pytest
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.comparison import compare
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 
 
 @pytest.fixture

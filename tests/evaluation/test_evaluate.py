@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.evaluate import METRICS, compare, evaluate, to_json
 from twobe3.evaluation.metrics import find_metric, metrics_of
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 
 PRIMARY = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
 

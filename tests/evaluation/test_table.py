@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.table import COLUMNS, read_predictions, write_predictions
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ["=1+1", "+1", "-1", "@A1", "\tx", "\rx", "'=x", "''=x", "'", "a,b", 'a"b', "a\nb", "é", "001", " p "]

@@ -10,7 +10,8 @@ import numpy as np
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.intervals import Statistic
 from twobe3.evaluation.metrics import MetricRow
-from twobe3.outcome import BoolArray, FloatArray, Outcomes, Prediction
+from twobe3.outcome import BoolArray, FloatArray, Outcomes
+from twobe3.prediction import Prediction
 
 
 @dataclass(frozen=True, eq=False)

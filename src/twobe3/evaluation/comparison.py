@@ -13,7 +13,8 @@ from twobe3.evaluation.aligned import Aligned
 from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap, Replicates
 from twobe3.evaluation.metrics import MetricRow, find_metric
 from twobe3.evaluation.results import Comparison, none_if_nan
-from twobe3.outcome import Outcomes, Prediction
+from twobe3.outcome import Outcomes
+from twobe3.prediction import Prediction
 
 
 def compare(

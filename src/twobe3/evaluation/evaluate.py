@@ -10,7 +10,8 @@ from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap
 from twobe3.evaluation.metrics import METRICS, MetricRow, metrics_of
 from twobe3.evaluation.results import Comparison, Curve, Evaluation, Metric, none_if_nan, to_json
 from twobe3.evaluation.survival import kaplan_meier
-from twobe3.outcome import Outcomes, Prediction
+from twobe3.outcome import Outcomes
+from twobe3.prediction import Prediction
 
 __all__ = [
     "METRICS",

@@ -14,7 +14,7 @@ import numpy as np
 
 from twobe3.artefact import write_atomic
 from twobe3.errors import Code, UsageError
-from twobe3.outcome import Prediction
+from twobe3.prediction import Prediction
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
 REQUIRED = ("patient_id", "risk")

@@ -21,7 +21,8 @@ from twobe3.cohort import Cohort
 from twobe3.errors import Code, UsageError
 from twobe3.features.maps import FeatureStore
 from twobe3.models.linear import FloatArray, probability
-from twobe3.outcome import Binary, Continuous, Endpoint, Prediction, TimeToEvent
+from twobe3.outcome import Binary, Continuous, Endpoint, TimeToEvent
+from twobe3.prediction import Prediction
 from twobe3.resample import VolumeSpec
 from twobe3.store import Arrays, checksum
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from twobe3.artefact import SCHEMA_VERSION
 from twobe3.errors import Code, Exclusion, ToolError, UsageError
 from twobe3.evaluation.table import read_predictions
-from twobe3.outcome import Kind, Prediction
+from twobe3.outcome import Kind
+from twobe3.prediction import Prediction
 
 
 class Record(BaseModel):
