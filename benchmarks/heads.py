@@ -42,7 +42,7 @@ class PhantomScan:
     def suv(self) -> tb.SUVVolume:
         return self._volume
 
-    def contour(self, volume: tb.SUVVolume) -> None:
+    def contour(self, volume: tb.SUVVolume, *, roi: tuple[str, ...] = ()) -> None:
         return None
 
     @cached_property

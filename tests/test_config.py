@@ -7,8 +7,10 @@ from twobe3.config import StudyConfig, read_study
 from twobe3.errors import UsageError
 from twobe3.features.maps import FeatureStore
 from twobe3.models import CNN3D, Control
-from twobe3.outcome import Binary, Continuous, TimeToEvent
+from twobe3.outcome import Binary, Continuous, Table, TimeToEvent
+from twobe3.regions import Region
 from twobe3.resample import VolumeSpec
+from twobe3.splits import CrossValidation, LeaveOneCentreOut, NamedSplit, SavedFolds, Scheme
 
 STUDY = """
 [cohort]
@@ -92,16 +94,18 @@ def test_the_identity_is_of_the_meaning_not_of_the_text(tmp_path: Path) -> None:
         ("colum = 'x'\n", "[endpoint]\n", r"\[endpoint\]: unknown key 'colum'; the nearest known key is 'column'"),
         ("spacing = 2\n", "[volume]\n", r"\[volume\]: unknown key 'spacing'; the nearest known key is 'spacing_mm'"),
         ("fold = 2\n", "[validation]\n", r"\[validation\]: unknown key 'fold'; the nearest known key is 'folds'"),
+        ("rois = 'x'\n", "[region]\n", r"\[region\]: unknown key 'rois'; the nearest known key is 'roi'"),
         ("variabel = 'x'\n", "[[model]]\n", r"\[\[model\]\] control: unknown key 'variabel'; the nearest .*'variable'"),
         (
             "zzzz = 1\n",
             "[validation]\n",
-            r"\[validation\]: unknown key 'zzzz'; known keys are folds, repeats, inner_folds, seed",
+            r"\[validation\]: unknown key 'zzzz'; known keys are scheme, folds, repeats, inner_folds",
         ),
     ],
 )
 def test_an_unknown_key_names_the_nearest(tmp_path: Path, line: str, after: str, says: str) -> None:
-    text = STUDY.replace(after, after + line) if after else line + STUDY
+    whole = STUDY + "[region]\n" if after == "[region]\n" else STUDY
+    text = whole.replace(after, after + line) if after else line + whole
     with pytest.raises(UsageError, match=f"UNKNOWN_KEY: {says}"):
         models(tmp_path, text)
 
@@ -126,6 +130,7 @@ def test_an_unknown_key_of_the_second_endpoint(tmp_path: Path) -> None:
         ("spacing_mm = 4.0", "spacing_mm = [4, 4]", "volume.spacing_mm"),
         ("spacing_mm = 4.0", "spacing_mm = 200.0", "volume: .*at least 8 voxels"),
         ("spacing_mm = 4.0", "field_of_view_mm = [1024, 512, nan]", "volume.field_of_view_mm.2"),
+        ("[[model]]", '[region]\nkind = "contur"\n[[model]]', "region.kind: .* 'contur'; the nearest is 'contour'"),
         ("folds = 3", "folds = 1", "validation.folds: .*greater than or equal to 2"),
         ("folds = 3", "folds = 3.5", "validation.folds: .*integer"),
         ("folds = 3", "folds = ", "Invalid value .at line"),
@@ -145,6 +150,11 @@ def test_a_value_that_is_none(tmp_path: Path, old: str, new: str, says: str) -> 
         ('kind = "control"', 'kind = "zzz"', "UNKNOWN_NAME: .*there are .*2be3-net"),
         ('kind = "control"', 'kind = ["control"]', "UNKNOWN_NAME"),
         ('kind = "control"\n', "", "UNKNOWN_NAME: .*None"),
+        (
+            'variable = "age"',
+            'variable = "tlg"\nregion = "percst"',
+            "STUDY_FILE_INVALID: .* control: region: .* 'percst'; the nearest is 'percist'",
+        ),
         ('variable = "age"', 'variable = "ages"', "STUDY_FILE_INVALID: .* control: .*variable"),
         ('variable = "age"', 'variable = "age"\nthreshold_suv = -1', "STUDY_FILE_INVALID: .*threshold_suv"),
         (
@@ -177,6 +187,18 @@ def test_every_model_gets_the_study_s_seed_unless_it_has_its_own(tmp_path: Path)
     assert (first.seed, second.seed) == (7, 1)
 
 
+def test_every_control_measures_the_study_s_region_unless_it_names_its_own(tmp_path: Path) -> None:
+    region = '[region]\nkind = "relative"\nroi = "GTV"\nfraction = 0.5\n'
+    own = '[[model]]\nkind = "control"\nregion = "threshold"\n[[model]]\nkind = "cnn3d"\n'
+    text = region + STUDY.replace('"age"', '"tlg"').replace("[validation]", own + "[validation]")
+    first, second, _ = models(tmp_path, text)
+    assert (first.name, second.name) == ("tlg (50 % of SUVmax in GTV)", "suvmax (SUV > 4)")
+    section = study(tmp_path, text).region
+    assert section is not None
+    assert section.region() == Region("relative", ("GTV",), fraction=0.5)
+    assert study(tmp_path).region is None
+
+
 def test_weights_lie_beside_the_study_file(tmp_path: Path) -> None:
     pooled = '[[model]]\nkind = "pooled"\nbackbone = "resnet18"\nweights = "{}"\nname = "{}"\n'
     text = STUDY.replace(
@@ -191,3 +213,47 @@ def test_the_example_is_valid(pytestconfig: pytest.Config) -> None:
     example = pytestconfig.rootpath / "examples" / "sts.toml"
     config = read_study(example)
     assert len(config.models(example.parent, FeatureStore())) >= 5
+
+
+# -- how to validate
+
+TABLE = {"P1": {"part": "train"}, "P2": {"part": " Test"}, "P3": {"part": ""}, "P4": {"part": "TRAIN"}}
+
+
+def chosen(tmp_path: Path, lines: str, table: Table = TABLE) -> Scheme:
+    return study(tmp_path, STUDY + lines).validation.chosen(tmp_path, table)
+
+
+def test_every_scheme_can_be_named(tmp_path: Path) -> None:
+    assert chosen(tmp_path, "repeats = 2\nseed = 7\n") == CrossValidation(3, 2, 7)
+    assert chosen(tmp_path, 'scheme = "leave-one-centre-out"\n') == LeaveOneCentreOut()
+    centres = 'scheme = "split"\ntrain = ["HGJ", "CHUS"]\ntest = ["HMR"]\n'
+    assert chosen(tmp_path, centres) == NamedSplit(("HGJ", "CHUS"), ("HMR",))
+    column = 'scheme = "split"\nsplit = "part"\n'
+    assert chosen(tmp_path, column) == NamedSplit(("P1", "P4"), ("P2",), by="patient")
+    assert chosen(tmp_path, 'folds_file = "old/folds.json"\n') == SavedFolds(tmp_path / "old/folds.json")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'train = ["a"]\ntest = ["b"]\n',
+        'split = "part"\n',
+        'scheme = "split"\n',
+        'scheme = "split"\ntrain = ["a"]\n',
+        'scheme = "split"\ntrain = ["a"]\ntest = ["b"]\nsplit = "part"\n',
+        'scheme = "split"\ntrain = ["a"]\nsplit = "part"\n',
+        'scheme = "holdout"\n',
+    ],
+)
+def test_half_a_split_is_refused(tmp_path: Path, lines: str) -> None:
+    with pytest.raises(UsageError, match=r"STUDY_FILE_INVALID: .*(split|scheme)"):
+        study(tmp_path, STUDY + lines)
+
+
+def test_a_column_of_a_split_says_train_or_test(tmp_path: Path) -> None:
+    column = 'scheme = "split"\nsplit = "part"\n'
+    with pytest.raises(UsageError, match=r"SPLIT_INVALID: column 'part' must hold train or test.*'validation'"):
+        chosen(tmp_path, column, {**TABLE, "P5": {"part": "validation"}})
+    with pytest.raises(UsageError, match="COLUMN_MISSING"):
+        chosen(tmp_path, column, {"P1": {"other": "train"}})

@@ -17,8 +17,10 @@ from twobe3.cohort import Cohort
 from twobe3.errors import Code, UsageError
 from twobe3.experiment import cross_validate, run
 from twobe3.features.maps import FeatureStore
+from twobe3.intake import read_cohort
 from twobe3.models import CNN3D, MODELS, Control, Model, PooledFeatures, TwoBe3Net, load_model
 from twobe3.prediction import Prediction
+from twobe3.pseudonym import pseudonym
 from twobe3.result import Result
 from twobe3.store import ArrayStore
 
@@ -68,6 +70,8 @@ def same(one: Result, two: Result) -> bool:
             assert item.fold is not None
             yield item.model, item.endpoint, item.patients, item.risk.tolist(), chance
             yield item.repeat.tolist(), item.fold.tolist()
+            for decided in (item.threshold, item.cutoff, item.survival, item.times):
+                yield None if decided is None else decided.tolist()
 
     return list(arrays(one)) == list(arrays(two))
 
@@ -115,8 +119,9 @@ def test_a_model_is_fitted_without_the_patients_that_it_predicts(
         Model, "predict", lambda self, part: (tested.append(set(part.patients)), predict(self, part))[1]
     )
     cross_validate([Control("age")], cohort, **HOW)
-    assert len(trained) == len(tested) == 2 * 3 * 2
-    for train, test in zip(trained, tested, strict=True):
+    assert len(trained) == 2 * 3 * 2
+    assert tested[1::2] == trained  # whose median risk is the cut-off
+    for train, test in zip(trained, tested[::2], strict=True):
         assert not train & test
         assert train | test == set(cohort.patients)
 
@@ -124,8 +129,9 @@ def test_a_model_is_fitted_without_the_patients_that_it_predicts(
 def test_the_table_names_every_model_under_every_endpoint_the_best_first(result: Result) -> None:
     lines = result.table().splitlines()
     assert lines[0] == "relapse: auc, 15 patients, 7 events"
-    assert lines[5].startswith("survival: harrell_c, 15 patients, ")
-    for block in (lines[1:5], lines[6:10]):
+    assert lines[5].startswith("  to see a difference of 0.05 in auc with a power of 80%: about ")
+    assert lines[6].startswith("survival: harrell_c, 15 patients, ")
+    for block in (lines[1:5], lines[7:11]):
         assert {line.split("  ")[1] for line in block} == {model.name for model in result.models}
         values = [float(line.split("(")[-2 if line.count("(") > 1 else 0].split()[-1]) for line in block]
         assert values == sorted(values, reverse=True)
@@ -139,7 +145,8 @@ def test_the_table_puts_the_lowest_first_where_lower_is_better_and_the_unknown_l
     evaluations = tuple(
         replace(first, model=name, metrics=(metric,)) for name, metric in zip(names, metrics, strict=True)
     )
-    shown = replace(result, cohort=result.cohort.for_endpoint("relapse"), evaluations=evaluations).table()
+    one = result.cohort.for_endpoint("relapse")
+    shown = replace(result, cohort=one, evaluations=evaluations, comparisons=()).table()
     assert [line.split()[0] for line in shown.splitlines()[1:]] == ["better", "worse", "unknown"]
     assert shown.splitlines()[-1].endswith("not estimable")
 
@@ -243,6 +250,7 @@ def test_images_of_noise_give_intervals_around_one_half(make_cohort: MakeCohort)
 def test_permuted_outcomes_give_one_half_on_average_and_intervals_that_mostly_cover_it(
     make_cohort: MakeCohort,
 ) -> None:
+    """Acceptance row 38."""
     cohort, store = make_cohort(30), FeatureStore()
     pooled = PooledFeatures(**{**MAPS, "store": store}, planes=("axial",), penalties=(10.0, 1e3), inner_folds=2)
     found = []
@@ -280,8 +288,9 @@ def test_the_report_is_one_page_without_patient_ids_and_leaves_nothing_beside_it
 def test_no_artefact_but_the_predictions_holds_a_patient_id(result: Result, cohort: Cohort, tmp_path: Path) -> None:
     result.write(tmp_path)
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert texts.keys() == {"cohort.json", "folds.json", "predictions.csv", "evaluation.json", "run.json"}
-    assert all(patient in texts.pop("predictions.csv") for patient in cohort.patients[:1])
+    tables = {"predictions.csv", "survival.csv"}
+    assert texts.keys() == tables | {"cohort.json", "folds.json", "decisions.csv", "evaluation.json", "run.json"}
+    assert all(cohort.patients[0] in texts.pop(table) for table in tables)
     for name, text in texts.items():
         assert not any(patient in text for patient in cohort.patients), name
 
@@ -325,7 +334,7 @@ repeats = 2
 resamples = 100
 """
 PATIENTS = [f"MRN-{20_000 + i}" for i in range(8)]
-NAMES = {"predictions.csv", "evaluation.json", "cohort.json", "folds.json"}
+NAMES = {"predictions.csv", "decisions.csv", "survival.csv", "evaluation.json", "cohort.json", "folds.json"}
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +376,7 @@ def test_artefacts_carry_versions_and_the_digests_of_what_they_were_made_from(do
     ]  # fmt: skip
     assert run_json["study"] == "test"
     assert run_json["notes"] == ["simulated"]
-    assert [model["name"] for model in run_json["models"]] == ["2be3-net", "suvmax (SUV > 4)"]
+    assert [model["name"] for model in run_json["models"]] == ["2be3-net", "suvmax (SUV > 4)", "centre"]
 
 
 def test_predictions_have_the_documented_columns_and_a_row_for_each_patient_repeat_model_and_endpoint(
@@ -377,7 +386,7 @@ def test_predictions_have_the_documented_columns_and_a_row_for_each_patient_repe
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability"]
     keys = [(row["patient_id"], row["model"], row["endpoint"], row["repeat"]) for row in rows]
-    assert len(set(keys)) == len(keys) == 8 * 2 * 2 * 2
+    assert len(set(keys)) == len(keys) == 8 * 3 * 2 * 2
     assert {row["patient_id"] for row in rows} == set(PATIENTS)
     assert all((row["probability"] != "") == (row["endpoint"] == "relapse") for row in rows)
 
@@ -398,7 +407,7 @@ def test_no_artefact_of_a_study_but_the_predictions_holds_a_patient_id(done: Pat
     for path in done.rglob("*"):
         for patient in PATIENTS:
             assert patient not in path.name
-            if path.is_file() and path.name != "predictions.csv":
+            if path.is_file() and path.name not in ("predictions.csv", "survival.csv"):
                 assert patient.encode() not in path.read_bytes(), path.name
 
 
@@ -427,7 +436,9 @@ def test_running_a_study_again_computes_no_feature_and_fits_no_model(
 def test_final_models_are_fitted_on_all_patients_and_can_be_loaded(done: Path) -> None:
     found = {path.name.rsplit(".", 2)[0]: load_model(path) for path in (done / "models").iterdir()}
     assert found.keys() == {
-        f"{endpoint}.{model}" for endpoint in ("survival", "relapse") for model in ("2be3-net", "suvmax-suv-4")
+        f"{endpoint}.{model}"
+        for endpoint in ("survival", "relapse")
+        for model in ("2be3-net", "suvmax-suv-4", "centre")
     }
     assert all(model.kind in MODELS for model in found.values())
     assert all(
@@ -449,3 +460,135 @@ def test_a_folder_that_holds_another_study_is_refused_unless_it_is_to_be_updated
     assert json.loads((done / "run.json").read_text())["study"] == "other"
     assert fits == []  # the models and the folds are those of the first study
     run(hospital / "study.toml", done, update=True, workers=1)
+
+
+# -- other schemes, an external cohort, the audit
+
+
+def variant(hospital: Path, name: str, *changes: tuple[str, str], more: str = "") -> Path:
+    """Another study file beside the scans, of the control alone."""
+    text = STUDY.replace(STUDY[STUDY.index('[[model]]\nkind = "2be3-net"') : STUDY.index('[[model]]\nkind = "con')], "")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = hospital / f"{name}.toml"
+    path.write_text(text + more)
+    return path
+
+
+def folds_tested(out: Path) -> list[tuple[str, set[str]]]:
+    """Of each fold of the binary endpoint its name and the patients tested, from ``folds.json``."""
+    document = json.loads((out / "folds.json").read_text())
+    (folds,) = (item["folds"] for item in document["endpoints"] if item["endpoint"] == "relapse")
+    for fold in folds:
+        assert not set(fold["train"]) & set(fold["test"])
+    return [(fold["name"], set(fold["test"])) for fold in folds]
+
+
+def pseudonyms(*positions: int) -> set[str]:
+    return {pseudonym("patient", PATIENTS[i]) for i in positions}
+
+
+def test_leave_one_centre_out_as_a_study(hospital: Path, tmp_path: Path) -> None:
+    """Acceptance row 40."""
+    study = variant(hospital, "centres", more='scheme = "leave-one-centre-out"\n')
+    result = run(study, tmp_path, workers=1)
+    assert folds_tested(tmp_path) == [("a", pseudonyms(0, 1, 2, 3)), ("b", pseudonyms(4, 5, 6, 7))]
+    assert [model.name for model in result.models] == ["suvmax (SUV > 4)"]  # an unseen centre predicts nothing
+    assert json.loads((tmp_path / "run.json").read_text())["configuration"]["validation"]["folds"] == 2
+    assert "each of 2 centres" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("by", ["centre", "column"])
+def test_a_named_split_as_a_study(by: str, hospital: Path, tmp_path: Path) -> None:
+    rows = (hospital / "clinical.csv").read_text().splitlines()
+    sides = ["part", *["train", "Train ", "", "train", "test", "test", "test", "test"]]
+    (hospital / "parts.csv").write_text(
+        "\n".join(f"{row},{side}" for row, side in zip(rows, sides, strict=True)) + "\n"
+    )
+    asked = 'train = ["a"]\ntest = ["b"]\n' if by == "centre" else 'split = "part"\n'
+    study = variant(hospital, "split", ("clinical.csv", "parts.csv"), more=f'scheme = "split"\n{asked}')
+    result = run(study, tmp_path, workers=1)
+    assert [names for _, names in folds_tested(tmp_path)] == [pseudonyms(4, 5, 6, 7)]
+    assert {evaluation.n for evaluation in result.evaluations} == {4}
+    assert {evaluation.missing for evaluation in result.evaluations} == {0}
+    unused = json.loads((tmp_path / "folds.json").read_text())["endpoints"][0]["unused"]
+    assert set(unused) == (pseudonyms(2) if by == "column" else set())
+
+
+def test_the_folds_of_one_study_serve_another(done: Path, hospital: Path, tmp_path: Path) -> None:
+    study = variant(hospital, "again", more=f'folds_file = "{done / "folds.json"}"\n')
+    run(study, tmp_path, workers=1)
+    mine, theirs = (json.loads((out / "folds.json").read_text())["endpoints"] for out in (tmp_path, done))
+    assert mine == theirs
+    assert "folds of an earlier run" in (tmp_path / "report.html").read_text()
+
+
+def test_what_the_table_shows_to_be_impossible_is_refused_before_a_scan_is_read(hospital: Path, tmp_path: Path) -> None:
+    study = variant(hospital, "many", ("folds = 2", "folds = 9"), ('images = "dicom"', 'images = "absent"'))
+    with pytest.raises(UsageError) as caught:
+        run(study, tmp_path, workers=1)
+    assert caught.value.code is Code.FEWER_PATIENTS_THAN_FOLDS
+
+
+def test_a_part_of_one_class_is_tested_and_not_estimable_alone(hospital: Path, tmp_path: Path) -> None:
+    """Acceptance row 42."""
+    rows = (hospital / "clinical.csv").read_text().splitlines()
+    one_class = [rows[0], *rows[1:5], *(row.replace(",1,", ",0,", 1) if row.count(",1,") else row for row in rows[5:])]
+    cells = [row.split(",") for row in one_class[5:]]
+    one_class[5:] = [",".join([row[0], "0", *row[2:]]) for row in cells]
+    (hospital / "oneclass.csv").write_text("\n".join(one_class) + "\n")
+    study = variant(
+        hospital, "oneclass", ("clinical.csv", "oneclass.csv"), more='scheme = "split"\ntrain = ["a"]\ntest = ["b"]\n'
+    )
+    result = run(study, tmp_path, workers=1)
+    (binary,) = (evaluation for evaluation in result.evaluations if evaluation.endpoint == "relapse")
+    assert (binary.n, binary.events) == (4, 0)
+    assert binary.metrics[0].name == "auc"
+    assert binary.metrics[0].value is None
+    assert "not estimable" in result.table()
+
+
+def test_an_external_cohort_and_the_audit_are_in_both_reports(
+    hospital: Path, new_tiny_cohort: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    other = new_tiny_cohort(tmp_path / "elsewhere")
+    names = [f"EXT-{i}" for i in range(6)]
+    for i, name in enumerate(names):
+        other.scan(name, folder=f"scan-{i}", suv=2.6 + 1.05 * i)
+    other.scan("EXT-9", folder="copy", suv=3.0)  # the picture of the study's first patient
+    rows = {name: (i % 2, 90 + 9 * i, int(i > 2)) for i, name in enumerate([*names, "EXT-9"])}
+    other.table(rows, "key,relapse,days,dead")
+    section = f'[external]\nimages = "{other.images}"\nclinical = "{other.clinical}"\npatient = "key"\n'
+    study = variant(hospital, "external", more=f"permutations = 2\n{section}")
+    out = tmp_path / "out"
+    result = run(study, out, audit=True, workers=1)
+
+    with (out / "external" / "predictions.csv").open(newline="") as stream:
+        predicted = list(csv.DictReader(stream))
+    assert {row["patient_id"] for row in predicted} == set(names)
+    assert {row["model"] for row in predicted} == {"suvmax (SUV > 4)", "centre"}
+    for path in (out / "models").iterdir():
+        model = load_model(path)
+        cohort = read_cohort(
+            other.images, clinical=other.clinical, endpoints=[model.endpoint_], patient="key", spec=model.spec_
+        )  # type: ignore[list-item]
+        risks = dict(zip(cohort.patients, model.predict(cohort).risk.tolist(), strict=True))
+        for row in predicted:
+            if (row["model"], row["endpoint"]) == (model.name, model.endpoint_.name):  # type: ignore[union-attr]
+                assert float(row["risk"]) == risks[row["patient_id"]]
+    excluded = json.loads((out / "external" / "cohort.json").read_text())["exclusions"]
+    assert [one["code"] for one in excluded] == ["DUPLICATE_SCAN"]
+    decisions = (out / "external" / "decisions.csv").read_text()
+    assert f",{4 / 8}," in decisions  # the event rate of the eight patients of the study
+
+    record = json.loads((out / "run.json").read_text())
+    assert record["external"] == {"folder": "external", "found": 7, "used": 6}
+    assert record["audit"]["passed"] is True
+    assert json.loads((out / "audit.json").read_text())["text"] == record["audit"]["text"]
+    page, external_page = ((folder / "report.html").read_text() for folder in (out, out / "external"))
+    assert "Leakage audit passed: 0 of 8 folds" in page
+    assert "External cohort, relapse: auc, 6 patients, 3 events" in page
+    assert "Leakage audit" not in external_page
+    assert not any(name in text for name in (*names, *PATIENTS) for text in (page, external_page))
+    assert "centre" in [model.name for model in result.models]

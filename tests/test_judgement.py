@@ -86,7 +86,39 @@ def test_one_of_several_endpoints(files: Files) -> None:
         judge(files.predictions, only="cure", **options)
 
 
-def test_a_patient_without_an_outcome_is_named(files: Files) -> None:
-    files.predictions.write_text("patient_id,risk\nP0,1\nP1,0\nP31,2\nX,3\n")
-    with pytest.raises(UsageError, match=r"PREDICTION_INVALID: .*no outcome for the predicted patients 'P31', 'X'"):
-        judge(files.predictions, clinical=files.clinical, endpoint=Binary("y", "y"), patient="id")
+def test_patients_in_one_file_only_are_in_no_figure_and_listed(files: Files) -> None:
+    files.predictions.write_text(files.predictions.read_text() + "\nP31,a,2\nX,a,3\nX,b,4")
+    result = judge(files.predictions, clinical=files.clinical, endpoint=Binary("y", "y"), patient="id")
+    for evaluation in result.evaluations:
+        assert (evaluation.n, evaluation.missing) == (30, 1)
+        assert evaluation.metric("auc").value == pytest.approx(roc_auc_score(files.event, files.risk[evaluation.model]))
+    assert [comparison.n for comparison in result.comparisons] == [30]
+    assert result.unmatched.not_in_table == {"X": (63, 64)}
+    assert result.unmatched.without_outcome == {"P31": (62,)}
+    assert result.unmatched.without_prediction == {"P30": (32,)}
+
+
+def test_the_same_seed_gives_the_same_document(files: Files) -> None:
+    options = {"clinical": files.clinical, "endpoint": Binary("y", "y"), "patient": "id", "resamples": 200}
+    documents = [judge(files.predictions, **options, seed=seed).to_json() for seed in (1, 1, 2)]
+    assert documents[0] == documents[1]
+    assert documents[0] != documents[2]
+
+
+def test_parts_of_the_table_and_what_it_lacks(files: Files) -> None:
+    lines = files.clinical.read_text().splitlines()
+    stages = ["stage", *(("I", "II", "na")[i % 3] for i in range(30)), "I", "I"]
+    files.clinical.write_text("\n".join(f"{line};{stage}" for line, stage in zip(lines, stages, strict=True)))
+    how = {"clinical": files.clinical, "endpoint": Binary("y", "y"), "patient": "id", "resamples": 100}
+    result = judge(files.predictions, subgroups=["stage"], **how)
+    parts = [(part.model, part.level, part.n, part.events) for part in result.background.subgroups]
+    # Every third patient has the event, and those have stage I.
+    assert parts[:3] == [("a", "I", 10, 10), ("a", "II", 10, 0), ("a", "not stated", 10, 0)]
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert document["missing"] == [{"what": "y", "missing": 1, "n": 32}, {"what": "stage", "missing": 10, "n": 32}]
+    assert [size["events"] for size in document["sample_sizes"]] == [10]
+    text = result.text()
+    assert "a, stage II: 10 patients, 0 events: auc not estimable (only 0 with the event)" in text
+    assert "stage: missing for 10 of 32 patients (31%)" in text
+    with pytest.raises(UsageError, match="'grade'"):
+        judge(files.predictions, subgroups=["grade"], **how)

@@ -13,32 +13,33 @@ ROOT = Path(twobe3.__file__).parent
 # From the ground up: a module imports modules of its own layer or of lower ones.
 LAYERS = (
     ("errors",),
-    ("artefact", "volume", "outcome", "prediction", "progress"),
+    ("artefact", "delimited", "volume", "outcome", "prediction", "progress"),
     ("store", "pseudonym", "nifti", "resample", "table"),
-    ("dicom",),
-    ("cohort",),
+    ("dicom", "converted"),
+    ("cohort", "duplicates", "regions", "splits"),
+    ("scans", "patients"),
     ("intake",),
     ("features",),
     ("models",),
     ("explain",),
-    ("config", "inference", "naming", "doctor", "compute"),
+    ("config", "decisions", "inference", "naming", "doctor", "compute"),
     ("fitting",),
-    ("experiment", "result", "record"),
+    ("audit", "external", "experiment", "result", "record"),
     ("demo",),
     ("cli",),
     ("__main__",),
 )
 # Beside that tower: what each of them may import, and nothing else.
 ASIDE = {
-    "evaluation": {"errors", "artefact", "outcome", "prediction"},
-    "judgement": {"errors", "outcome", "prediction", "table", "evaluation"},
+    "evaluation": {"errors", "artefact", "delimited", "outcome", "prediction"},
+    "judgement": {"errors", "artefact", "outcome", "prediction", "pseudonym", "table", "evaluation"},
     "report": {"errors", "artefact", "outcome", "prediction", "volume", "evaluation", "explain"},
     "phantom": {"errors", "artefact", "volume", "dicom"},
 }
 # The towers meet on top.
 MAY_USE_ASIDE = {
-    "evaluation": {"judgement", "report", "experiment", "result", "record", "naming"},
-    "report": {"experiment", "result", "record"},
+    "evaluation": {"judgement", "report", "audit", "experiment", "external", "result", "record", "naming"},
+    "report": {"experiment", "external", "result", "record"},
     "phantom": {"demo"},
     "judgement": set[str](),
 }

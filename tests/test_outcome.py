@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twobe3.errors import UsageError
+from twobe3.errors import Code, UsageError
 from twobe3.outcome import Binary, Continuous, Outcomes, TimeToEvent, is_missing, require_columns
 from twobe3.prediction import Prediction
 
@@ -49,7 +49,7 @@ def test_no_number_and_no_cell() -> None:
 @pytest.mark.parametrize(
     ("values", "positive", "says"),
     [
-        (("0", "1", "2"), "1", r"OUTCOME_INVALID: column 'y' has more than two values: \['0', '1', '2'\]"),
+        (("0", "1", "2"), "1", "has more than two values: '0' \\(1\\); '1' \\(1\\); '2' in rows c"),
         (("m", "f", "m"), "1", r"OUTCOME_INVALID.*\['f', 'm'\], not the positive class '1' \(set `positive`"),
         (("1", "1", "1.0"), "1", "ONE_CLASS: endpoint 'y': 3 of 3 patients"),
         (("0", "0", "NA"), "1", "ONE_CLASS: endpoint 'y': 0 of 2 patients"),
@@ -189,7 +189,7 @@ def test_a_competing_event_is_told_from_a_censoring() -> None:
 def test_a_competing_event_needs_a_number_of_its_own(code: str) -> None:
     with pytest.raises(UsageError) as caught:
         TimeToEvent("relapse", "time", "status", competing=code)
-    assert caught.value.code is Code.OUTCOME_INVALID
+    assert caught.value.code == Code.OUTCOME_INVALID
 
 
 def test_what_a_fold_decides_is_kept_when_folds_are_joined() -> None:

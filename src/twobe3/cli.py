@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 import twobe3 as tb
-from twobe3.errors import Code, NothingUsable, TwoBe3Error
+from twobe3.errors import Code, NothingUsable, ToolError, TwoBe3Error
 
 app = typer.Typer(
     name="twobe3",
@@ -37,7 +39,13 @@ SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 PolicyOption = Annotated[
     Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
 ]
-Paths = Annotated[list[Path], typer.Argument(help="Folders or files of DICOM.", show_default=False)]
+RepairDates = Annotated[
+    bool,
+    typer.Option("--repair-dates", help="Take an injection on a date that cannot be at its time of day (recorded)."),
+]
+Paths = Annotated[
+    list[Path], typer.Argument(help="Folders or files of DICOM, or of NIfTI with a JSON.", show_default=False)
+]
 
 
 @app.command()
@@ -56,17 +64,22 @@ def run(
     study: Annotated[Path, typer.Argument(help="The study file, for instance examples/sts.toml.")],
     out: Annotated[Path, typer.Option(help="Folder for everything that the study makes.")],
     update: Annotated[bool, typer.Option("--update", help="Replace the results of an earlier state.")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Look for leakage: audit.json, and a line in the report.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
-    _say_result(tb.run(study, out, update=update, workers=workers), out, as_json)
+    _say_result(tb.run(study, out, update=update, audit=audit, workers=workers), out, as_json)
 
 
 @app.command()
-def inspect(paths: Paths, policy: PolicyOption = "lenient", as_json: Json = False) -> None:
+def inspect(
+    paths: Paths, policy: PolicyOption = "lenient", repair_dates: RepairDates = False, as_json: Json = False
+) -> None:
     """Say which PET series are there, whether each can become SUV, and if not, why."""
-    _say_inspection(tb.inspect(paths, policy=policy, progress=True), as_json)
+    _say_inspection(tb.inspect(paths, policy=policy, repair_dates=repair_dates, progress=True), as_json)
 
 
 @app.command()
@@ -74,13 +87,18 @@ def convert(
     paths: Paths,
     out: Annotated[Path, typer.Option(help="Folder for the NIfTI files.")],
     policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
     suv_type: Annotated[
         SUVType, typer.Option(help="Normalisation: body weight, lean body mass, ideal body weight, body surface.")
     ] = "bw",
+    frame: Annotated[int | None, typer.Option(min=1, help="Frame of dynamic and gated series, from 1.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write SUV volumes as NIfTI, with a JSON beside each: calibration, rule, history."""
-    _say_inspection(tb.convert(paths, out, policy=policy, suv_type=suv_type, progress=True), as_json)
+    inspection = tb.convert(
+        paths, out, policy=policy, repair_dates=repair_dates, suv_type=suv_type, frame=frame, progress=True
+    )
+    _say_inspection(inspection, as_json)
 
 
 @app.command()
@@ -88,10 +106,11 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder that holds one.")],
     paths: Paths,
     policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
     as_json: Json = False,
 ) -> None:
     """Predict risk and probability for new scans."""
-    predictions = tb.predict(model, paths, policy=policy)
+    predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates)
     _say(predictions.to_json(), as_json, _prediction_lines)
     if not predictions.usable:
         raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
@@ -99,7 +118,7 @@ def predict(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="A CSV file with the columns patient_id and risk.")],
+    predictions: Annotated[Path, typer.Argument(help="A table with the columns patient_id and risk.")],
     clinical: Annotated[Path, typer.Option(help="The clinical table.")],
     patient: Annotated[str, typer.Option(help="Its column with the patient id.")] = "patient_id",
     label: Annotated[str | None, typer.Option(help="Its column with a binary outcome.")] = None,
@@ -107,13 +126,42 @@ def evaluate(
     time: Annotated[str | None, typer.Option(help="Its column with the time to the event or to censoring.")] = None,
     event: Annotated[str | None, typer.Option(help="Its column that is 1 for an event, 0 for censoring.")] = None,
     unit: Annotated[Unit, typer.Option(help="Unit of the time.")] = "day",
+    time_zero: Annotated[str, typer.Option(help="From when the time counts.")] = "the scan",
+    competing: Annotated[str, typer.Option(help="The value of EVENT that means a competing event.")] = "",
+    value: Annotated[str | None, typer.Option(help="Its column with a continuous outcome.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Which endpoint, where the file predicts several.")] = None,
+    horizon: Annotated[list[float] | None, typer.Option(help="Time at which to judge; may be repeated.")] = None,
+    survival: Annotated[Path | None, typer.Option(help="Predicted survival: columns t=<time>.")] = None,
+    decisions: Annotated[Path | None, typer.Option(help="Threshold and cut-off of each fold.")] = None,
+    folds: Annotated[Path | None, typer.Option(help="folds.json of a study, which the predictions must keep.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What to compare; the first metric by default.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Compare with this model only.")] = None,
+    subgroup: Annotated[list[str] | None, typer.Option(help="Column by which to judge, too; repeatable.")] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples of patients.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json.")] = None,
     as_json: Json = False,
 ) -> None:
     """Judge anybody's predictions: metrics with intervals, and the models compared in pairs."""
-    outcome = _outcome(label, positive, time, event, unit)
-    judgement = tb.judge(predictions, clinical=clinical, endpoint=outcome, patient=patient, only=endpoint)
-    _say(judgement.to_json(), as_json, _judgement_lines)
+    judgement = tb.judge(
+        predictions,
+        clinical=clinical,
+        endpoint=_outcome(label, positive, time, event, unit, time_zero, competing, value),
+        patient=patient,
+        only=endpoint,
+        survival=survival,
+        decisions=decisions,
+        folds=folds,
+        horizons=horizon or None,
+        metric=metric,
+        reference=reference,
+        subgroups=subgroup or (),
+        resamples=resamples,
+        seed=seed,
+    )
+    if out is not None:
+        judgement.write(out)
+    _say(judgement.to_json(), as_json, lambda _: [judgement.text()])
 
 
 @app.command()
@@ -144,6 +192,7 @@ def _options(
 ) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("twobe3").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote header values
 
 
 def main() -> None:
@@ -155,6 +204,19 @@ def main() -> None:
     except TwoBe3Error as error:
         print(f"twobe3: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except Exception as error:
+        fault = _fault(error)
+        print(f"twobe3: {fault}", file=sys.stderr)
+        sys.exit(fault.exit_status)
+
+
+def _fault(error: Exception) -> ToolError:
+    """What nobody foresaw, by its kind and its places in the code: its words may quote a patient's name."""
+    said = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+    stack = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in stack[:-1] if Path(frame.filename).is_relative_to(Path(tb.__file__).parent)]
+    places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in (*own, stack[-1])]
+    return ToolError(Code.INTERNAL_ERROR, f"{type(error).__name__}{said} at {', '.join(reversed(places))}")
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
@@ -175,13 +237,23 @@ def _say_result(result: tb.Result, out: Path, as_json: bool) -> None:
 
 
 def _outcome(
-    label: str | None, positive: str, time: str | None, event: str | None, unit: Unit
-) -> tb.Binary | tb.TimeToEvent:
-    if label and not (time or event):
-        return tb.Binary(label, label, positive)
-    if time and event and not label:
-        return tb.TimeToEvent(event, time, event, unit)
-    raise typer.BadParameter("give either --label, or --time and --event")
+    label: str | None,
+    positive: str,
+    time: str | None,
+    event: str | None,
+    unit: Unit,
+    time_zero: str,
+    competing: str,
+    value: str | None,
+) -> tb.Binary | tb.TimeToEvent | tb.Continuous:
+    match label, time, event, value:
+        case str(column), None, None, None:
+            return tb.Binary(column, column, positive)
+        case None, str(column), str(status), None:
+            return tb.TimeToEvent(status, column, status, unit, competing, time_zero)
+        case None, None, None, str(column):
+            return tb.Continuous(column, column)
+    raise typer.BadParameter("give one of --label, --time with --event, and --value")
 
 
 def _say_inspection(inspection: tb.Inspection, as_json: bool) -> None:
@@ -215,25 +287,6 @@ def _prediction_lines(document: Document) -> list[str]:
         said = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
         lines.append(f"{row['patient']}  {row['series_uid']}  {row['endpoint']}  {said}")
     return lines
-
-
-def _judgement_lines(document: Document) -> list[str]:
-    lines = []
-    for model in document["models"]:
-        lines.append(f"{model['model'] or 'model'}: {model['n']} patients, {model['events']} events")
-        lines += [f"  {metric['name']:<22}  {_interval(metric['value'], metric)}" for metric in model["metrics"]]
-    for pair in document["comparisons"]:
-        p = "" if pair["p_holm"] is None else f", p {pair['p_holm']:.3g} (Holm)"
-        lines.append(
-            f"{pair['model_a']} − {pair['model_b']}: {_interval(pair['difference'], pair)} {pair['metric']}{p}"
-        )
-    return lines
-
-
-def _interval(value: float | None, limits: Document) -> str:
-    if value is None:
-        return "not estimable"
-    return f"{value:.3f}" + ("" if limits["low"] is None else f" ({limits['low']:.3f} to {limits['high']:.3f})")
 
 
 def _columns(rows: list[Document]) -> list[str]:

@@ -1,8 +1,7 @@
-"""Patients with a scan each, what happened to them, and how they are split into folds."""
+"""Patients with a scan each, and what happened to them."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,21 +9,20 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from twobe3.artefact import digest, digest_file
+from twobe3.converted import ConvertedSeries, read_converted
 from twobe3.dicom.facts import Policy
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import PETSeries
-from twobe3.dicom.voi import contour_mask
-from twobe3.errors import Code, Exclusion, UsageError
+from twobe3.dicom.voi import contour_mask, read_nifti_mask
+from twobe3.errors import Code, Exclusion, Refusal
 from twobe3.outcome import Endpoint, Outcomes
 from twobe3.pseudonym import pseudonym
 from twobe3.resample import VolumeSpec, resample
+from twobe3.splits import CrossValidation, Fold, Sample
 from twobe3.store import ArrayStore
 from twobe3.volume import Mask, SUVVolume
-
-IntArray = npt.NDArray[np.int64]
 
 
 class Scan(Protocol):
@@ -37,8 +35,11 @@ class Scan(Protocol):
     def suv(self) -> SUVVolume:
         """The scan in SUV, on its own grid."""
 
-    def contour(self, volume: SUVVolume) -> Mask | None:
-        """The region that someone drew, on the grid of ``suv()``; None where nobody did."""
+    def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
+        """The region that someone drew, on the grid of ``suv()``; None where nobody did.
+
+        ``roi`` names the regions to merge; all by default.
+        """
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,54 @@ class DicomScan:
         The series and its contours.
     policy : {"lenient", "strict"}
         Whether repairs that the SUV rules mark as warnings are applied or refused.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     """
 
     series: PETSeries
     policy: Policy = "lenient"
+    repair_dates: bool = False
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the series' files and contours, and of the policy."""
-        return digest([self.series.digest, *map(digest_file, self.series.contours), self.policy])
+        """Digest of the series' files and contours, and of the policy with the repairs asked for."""
+        asked = ["repair_dates"] if self.repair_dates else []
+        return digest([self.series.content_digest, *map(digest_file, self.series.contours), self.policy, *asked])
 
     def suv(self) -> SUVVolume:
         """The scan in SUV; raises a :class:`~twobe3.errors.Refusal` when it cannot be."""
-        return read_suv(self.series, policy=self.policy)
+        return read_suv(self.series, policy=self.policy, repair_dates=self.repair_dates)
 
-    def contour(self, volume: SUVVolume) -> Mask | None:
-        """The region of the RTSTRUCT files; None without one."""
-        return contour_mask(self.series, volume)
+    def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
+        """The region of the first RTSTRUCT or SEG file that belongs to the series; None without one."""
+        return contour_mask(self.series, volume, roi=roi)
+
+
+@dataclass(frozen=True)
+class NiftiScan:
+    """A scan in a NIfTI file that is SUV already.
+
+    Parameters
+    ----------
+    series : ConvertedSeries
+        The file and what the JSON beside it says.
+    """
+
+    series: ConvertedSeries
+
+    @property
+    def digest(self) -> str:
+        """Digest of the voxels' and the mask's files."""
+        return self.series.digest
+
+    def suv(self) -> SUVVolume:
+        """The scan in SUV; raises a :class:`~twobe3.errors.Refusal` when it cannot be."""
+        return read_converted(self.series)
+
+    def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
+        """The region of the NIfTI mask, whose labels are the names; None without one."""
+        masks = self.series.contours
+        return read_nifti_mask(masks[0], volume.geometry, roi=roi or None) if masks else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +128,10 @@ class ArrayScan:
         """The volume."""
         return self.volume
 
-    def contour(self, volume: SUVVolume) -> Mask | None:
-        """The region."""
+    def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
+        """The region; a :class:`~twobe3.errors.Refusal` when it is not what ``roi`` names."""
+        if roi and self.region is not None and set(roi) != set(self.region.name.split(" + ")):
+            raise Refusal(Code.CONTOUR_UNUSABLE, f"the region is {self.region.name!r}, not {' + '.join(roi)!r}")
         return self.region
 
 
@@ -115,38 +149,31 @@ class Study:
         Where the patient was scanned; empty where unknown.
     covariates : mapping
         ``age_years``, ``sex`` ("M", "F"), ``weight_kg``, ``height_m``, as far as they are known.
+    groups : mapping
+        Columns of the clinical table by which the results are also given, for instance the stage; no model sees them.
     description : mapping
         What ``cohort.json`` says of the series: pseudonymous id, manufacturer, tracer and so on.
+    same_as : str
+        The patient id under which the same scan is known too, see :mod:`twobe3.duplicates`; empty where it is not.
     """
 
     patient_id: str = field(repr=False)
     scan: Scan = field(repr=False)
     centre: str = ""
     covariates: Mapping[str, float | str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     description: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    same_as: str = field(default="", kw_only=True, repr=False)
+
+    @property
+    def person(self) -> str:
+        """Whom the scan shows: scans of one person stay in one fold, whatever their ids."""
+        return self.same_as or self.patient_id
 
     @property
     def patient(self) -> str:
         """Pseudonymous id of the patient."""
         return pseudonym("patient", self.patient_id)
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One split of a cross-validation.
-
-    Attributes
-    ----------
-    repeat, fold : int
-        Which one, from 0.
-    train, test : ndarray of int64
-        Positions in the cohort.
-    """
-
-    repeat: int
-    fold: int
-    train: IntArray
-    test: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,8 +243,14 @@ class Cohort:
         return replace(self, studies=studies, endpoints=(by_name[name],))
 
     def take(self, indices: Iterable[int]) -> Cohort:
-        """The studies at these positions, in this order."""
-        return replace(self, studies=tuple(self.studies[int(i)] for i in indices))
+        """The studies at these positions, in this order, with their own outcomes and nobody else's."""
+        studies = tuple(self.studies[int(i)] for i in indices)
+        there = {study.patient_id for study in studies}
+        endpoints = (
+            outcomes.take([i for i, patient in enumerate(outcomes.patients) if patient in there])
+            for outcomes in self.endpoints
+        )
+        return replace(self, studies=studies, endpoints=tuple(endpoints))
 
     def volume_key(self, study: Study) -> str:
         """Key of a study's resampled volume, here and in everything derived from it."""
@@ -242,49 +275,18 @@ class Cohort:
         """What a stored volume says of itself: its spacing as a JSON list."""
         return {"spacing_mm": str(list(self.spec.spacing_mm))}
 
-    def folds(self, folds: int = 5, repeats: int = 1, seed: int = 0) -> tuple[Fold, ...]:
-        """Repeated cross-validation: a patient's scans stay together, events are spread evenly.
+    @property
+    def sample(self) -> Sample:
+        """What a validation scheme has to know of the studies, whose cohort has one endpoint."""
+        centres, persons = zip(*((study.centre, study.person) for study in self.studies), strict=True)
+        return Sample(self.patients, centres, persons, self.outcomes)
 
-        Parameters
-        ----------
-        folds, repeats : int
-            Parts of one split, and number of splits.
-        seed : int
-            Repeat ``r`` is shuffled by ``seed + r``.
+    def folds(self, folds: int = 5, repeats: int = 1, seed: int = 0) -> tuple[Fold, ...]:
+        """Repeated cross-validation, see :class:`~twobe3.splits.CrossValidation`.
 
         Raises
         ------
         UsageError
             ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
         """
-        event = self.outcomes.event
-        check_enough_for(folds, self.patients, event, self.endpoint)
-        result = []
-        for repeat in range(repeats):
-            splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
-            with warnings.catch_warnings():  # fewer censored patients than folds are no problem
-                warnings.simplefilter("ignore", UserWarning)
-                parts = list(splitter.split(np.zeros(len(self)), event, groups=np.array(self.patients)))
-            result += [Fold(repeat, fold, train, test) for fold, (train, test) in enumerate(parts)]
-        return tuple(result)
-
-
-def check_enough_for(folds: int, patients: Sequence[str], event: npt.NDArray[np.bool_], endpoint: Endpoint) -> None:
-    """Refuse folds that cannot all hold a patient, or an event.
-
-    Raises
-    ------
-    UsageError
-        ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
-    """
-    n = len(set(patients))
-    if n < folds:
-        raise UsageError(Code.FEWER_PATIENTS_THAN_FOLDS, f"endpoint {endpoint.name!r}: {n} patients for {folds} folds")
-    if endpoint.kind == "continuous":
-        return
-    smaller = min(int(event.sum()), int((~event).sum())) if endpoint.kind == "binary" else int(event.sum())
-    if smaller < folds:
-        raise UsageError(
-            Code.FEWER_EVENTS_THAN_FOLDS,
-            f"endpoint {endpoint.name!r}: {smaller} patients of the rarer class for {folds} folds",
-        )
+        return CrossValidation(folds, repeats, seed).split(self.sample)

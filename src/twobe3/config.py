@@ -11,12 +11,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from twobe3.artefact import digest
+from twobe3.decisions import Deciding
 from twobe3.errors import Code, UsageError
 from twobe3.features.backbones import is_weights_file
 from twobe3.features.maps import FeatureStore
 from twobe3.models import MODELS, Model
-from twobe3.outcome import Binary, Continuous, Endpoint, TimeToEvent
+from twobe3.outcome import Binary, Continuous, Endpoint, Table, TimeToEvent, is_missing, require_columns
+from twobe3.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 from twobe3.resample import VolumeSpec
+from twobe3.splits import CrossValidation, LeaveOneCentreOut, NamedSplit, SavedFolds, Scheme
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Lengths = tuple[Length, Length, Length]
@@ -36,6 +39,7 @@ class CohortSection(Section):
     patient: str = "patient_id"
     centre: str | None = None
     policy: Literal["lenient", "strict"] = "lenient"
+    repair_dates: bool = False
 
 
 class BinarySection(Section):
@@ -100,14 +104,98 @@ class VolumeSection(Section):
         return self
 
 
-class ValidationSection(Section):
-    """``[validation]``: repeated cross-validation; every model sees the same folds."""
+class RegionSection(Section):
+    """``[region]``: where every model that measures a region measures it, unless it names its own."""
 
+    kind: RegionKind = "contour"
+    roi: ROINames = ()
+    threshold_suv: ThresholdSUV = 4.0
+    fraction: Fraction = 0.41
+
+    def region(self) -> Region:
+        """The region."""
+        return Region(self.kind, self.roi, self.threshold_suv, self.fraction)
+
+    def parameters(self) -> dict[str, Any]:
+        """The same as parameters of a model."""
+        return {"region": self.kind, "roi": self.roi, "threshold_suv": self.threshold_suv, "fraction": self.fraction}
+
+
+class ValidationSection(Section):
+    """``[validation]``: how the models are validated; every model sees the same folds.
+
+    ``scheme = "split"`` takes two lists of centres, ``train`` and ``test``, or ``split``, a column of the clinical
+    table that holds the words train and test. ``folds_file`` takes the folds of an earlier run instead of any scheme.
+    """
+
+    scheme: Literal["cross-validation", "leave-one-centre-out", "split"] = "cross-validation"
     folds: int = Field(default=5, ge=2)
     repeats: int = Field(default=1, ge=1)
     inner_folds: int = Field(default=4, ge=2)
     seed: int = Field(default=0, ge=0)
     resamples: int = Field(default=2000, ge=100)
+    train: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    split: str | None = None
+    folds_file: str | None = None
+    recalibrate: bool = False
+    audit: bool = False
+    permutations: int = Field(default=20, ge=2)
+
+    @model_validator(mode="after")
+    def _must_name_one_split(self) -> Self:
+        centres = bool(self.train or self.test)
+        if self.scheme != "split" and (centres or self.split):
+            raise ValueError('`train`, `test` and `split` need scheme = "split"')
+        if self.scheme == "split" and (self.split is None) != (bool(self.train) and bool(self.test)):
+            raise ValueError('scheme = "split" needs either `train` and `test`, lists of centres, or `split`, a column')
+        if self.scheme == "split" and self.split is not None and centres:
+            raise ValueError("give either `split` or `train` and `test`")
+        return self
+
+    def deciding(self) -> Deciding:
+        """How each fold decides with its training patients."""
+        return Deciding(self.recalibrate, self.inner_folds, self.seed)
+
+    def chosen(self, folder: Path, table: Table) -> Scheme:
+        """The scheme.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the study file lies; ``folds_file`` is relative to it.
+        table : mapping
+            The clinical table, whose column ``split`` may name.
+
+        Raises
+        ------
+        UsageError
+            ``COLUMN_MISSING``; ``SPLIT_INVALID`` when a cell of the column is neither empty, train nor test.
+        """
+        if self.folds_file is not None:
+            return SavedFolds(folder / self.folds_file)
+        if self.scheme == "cross-validation":
+            return CrossValidation(self.folds, self.repeats, self.seed)
+        if self.scheme == "leave-one-centre-out":
+            return LeaveOneCentreOut()
+        if self.split is None:
+            return NamedSplit(self.train, self.test)
+        return NamedSplit(*_sides(table, self.split), by="patient")
+
+
+class ExternalSection(Section):
+    """``[external]``: a second cohort; models fitted on all patients of the first are judged on it."""
+
+    images: str
+    clinical: str
+    patient: str = "patient_id"
+    centre: str | None = None
+
+
+class ReportSection(Section):
+    """``[report]``: columns of the clinical table, beside sex, age, centre and scanner, whose levels are reported."""
+
+    subgroups: tuple[str, ...] = ()
 
 
 class StudyConfig(Section):
@@ -122,8 +210,11 @@ class StudyConfig(Section):
     cohort: CohortSection
     endpoint: tuple[EndpointSection, ...] = Field(min_length=1)
     volume: VolumeSection = VolumeSection()
+    region: RegionSection | None = None
     model: tuple[dict[str, Any], ...] = Field(min_length=1)
     validation: ValidationSection = ValidationSection()
+    external: ExternalSection | None = None
+    report: ReportSection = ReportSection()
 
     @field_validator("endpoint", mode="before")
     @classmethod
@@ -179,6 +270,9 @@ class StudyConfig(Section):
             entry["weights"] = str(folder / weights)
         shared = {"seed": self.validation.seed, "inner_folds": self.validation.inner_folds}
         defaults = {key: value for key, value in shared.items() if key in known}
+        region = self.region.parameters() if self.region else {}
+        if set(region) <= set(known):
+            defaults |= region
         try:
             return MODELS[kind](**{**defaults, **entry}, store=store)
         except (ValidationError, ValueError) as error:
@@ -214,8 +308,24 @@ SECTIONS: dict[str, type[Section]] = {
     "time-to-event": TimeToEventSection,
     "continuous": ContinuousSection,
     "volume": VolumeSection,
+    "region": RegionSection,
     "validation": ValidationSection,
+    "external": ExternalSection,
+    "report": ReportSection,
 }
+
+
+def _sides(table: Table, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The patients who train, and those who are tested, as a column says; who has an empty cell does neither."""
+    require_columns(table, [column])
+    words = {patient: row[column].strip().lower() for patient, row in table.items()}
+    odd = sorted({word for word in words.values() if word not in ("train", "test") and not is_missing(word)})
+    if odd:
+        raise UsageError(
+            Code.SPLIT_INVALID, f"column {column!r} must hold train or test, or be empty; it also has {odd[:5]}"
+        )
+    train, test = (tuple(patient for patient, word in words.items() if word == side) for side in ("train", "test"))
+    return train, test
 
 
 def _surplus(location: tuple[int | str, ...]) -> UsageError:

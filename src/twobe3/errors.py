@@ -27,16 +27,17 @@ class Code(Enum):
     CORRUPT_FILE = ("a file is truncated or is not what it says", "export the series again")
     NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
     NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
-    NOT_STATIC = ("the series is dynamic or gated", "export one static frame")
+    NOT_STATIC = ("the series is dynamic or gated", "convert one frame of it, with --frame, or export a static one")
     NOT_CHOSEN = ("another series of the patient was chosen", "name the series to use another one")
-    MULTI_FRAME = ("the series is an enhanced multi-frame object", "export it as single-frame PET images")
+    MULTI_FRAME = ("a multi-frame object does not describe its frames", "export it as single-frame PET images")
     CODEC_MISSING = ("the pixel data need a decoder that is not installed", "pip install 'twobe3[codecs]'")
     # -- geometry
     GEOMETRY_MIXED = ("rows, columns, spacing or orientation differ within the series", "split the series")
     SLICE_GAP = ("a slice is missing", "export the whole series again")
     SLICE_DUPLICATE = ("two different slices share one position", "split the series by acquisition")
     SHEARED = ("the slice positions are not perpendicular to the slices", "resample the series before import")
-    TOO_LARGE = ("the header announces more voxels than any PET scan has", "check the file")
+    AFFINE_INVALID = ("the header does not say where the voxels lie", "write the image with a valid sform or qform")
+    TOO_LARGE = ("a file announces, or unpacks to, more than any scan holds", "check the file")
     # -- from stored values to SUV
     NOT_DECAY_CORRECTED = (
         "decay correction is announced but was not applied",
@@ -68,7 +69,18 @@ class Code(Enum):
         "injection and acquisition times contradict each other",
         "correct the dates; one was shifted",
     )
+    # -- SUV volumes that were converted already
+    SIDECAR_MISSING = (
+        "a NIfTI file has no JSON beside it that says what its numbers are",
+        'if they are SUV by body weight, write {"calibration": {"type": "bw"}, "patient_id": "…"} beside it',
+    )
+    SIDECAR_INVALID = (
+        "the JSON beside a NIfTI file does not say what is needed",
+        "correct it; docs/reference.md has its keys",
+    )
+    VOXELS_INVALID = ("voxels are not finite, or none is above 0", "convert the scan again")
     # -- contours
+    CONTOUR_MISSING = ("nobody drew a region on the scan", "add one, or choose another region")
     CONTOUR_UNUSABLE = ("the contour is empty or on another frame of reference", "check the RTSTRUCT")
     LIVER_NOT_FOUND = ("the liver was not found with certainty", "use a fixed threshold, or a scan of the whole trunk")
     # -- the table and the study file
@@ -94,12 +106,26 @@ class Code(Enum):
     OUTCOME_INVALID = ("an outcome has a value that its kind does not allow", "correct the rows named")
     ONE_CLASS = ("every patient has the same outcome", "a model needs both; check the column")
     FEWER_PATIENTS_THAN_FOLDS = ("there are fewer patients than folds", "lower `folds`")
+    DUPLICATE_SCAN = (
+        "a scan is in both cohorts",
+        "nothing to do: it is not judged; a scan that trained can't also test",
+    )
+    TOO_FEW_CENTRES = ("the scheme needs at least two centres", "name the table's column in `cohort.centre`")
+    SPLIT_INVALID = (
+        "the named split does not fit the cohort",
+        "correct `train` and `test`, or the column of the split",
+    )
     FEWER_EVENTS_THAN_FOLDS = ("there are fewer patients of one class than folds", "lower `folds`")
     STUDY_FILE_INVALID = ("the study file is not valid", "compare with examples/sts.toml")
     UNKNOWN_KEY = ("the study file has an unknown key", "use the key named")
     UNKNOWN_NAME = ("there is no such model, backbone or metric", "`twobe3 list` names them")
     OUTPUT_EXISTS = ("the output folder holds another study", "choose another folder")
+    FOLDS_MISMATCH = ("the folds are not the saved ones", "predict each patient in the saved fold, or give no folds")
     PREDICTION_INVALID = ("the predictions are not usable", "correct the rows named")
+    HORIZON_INVALID = (
+        "a horizon is not a time at which the endpoint can be judged",
+        "give times above 0 in the endpoint's unit",
+    )
     # -- weights, files, optional parts
     WEIGHTS_MISSING = ("the weights of the 2D network cannot be had", "give `weights` a local file")
     WEIGHTS_MISMATCH = (
@@ -112,6 +138,7 @@ class Code(Enum):
     ARTEFACT_MISSING = ("the study folder lacks a file", "run the study: `twobe3 run` writes it")
     WORKER_DIED = ("a worker process ended unexpectedly, most often for lack of memory", "run with fewer --workers")
     WRITE_FAILED = ("a file could not be written", "free disk space or choose another folder")
+    INTERNAL_ERROR = ("twobe3 failed where it should not", "report this line; it holds nothing of a patient")
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
 
     def __init__(self, summary: str, remedy: str) -> None:
@@ -136,9 +163,10 @@ class TwoBe3Error(Exception):
 
     def __init__(self, code: Code, reason: str, *, remedy: str | None = None) -> None:
         self.code = code
-        self.reason = reason
+        # Values of foreign files are quoted in it: none may break the line or speak to the terminal.
+        self.reason = "".join(character if character.isprintable() else " " for character in reason)
         self.remedy = code.remedy if remedy is None else remedy
-        super().__init__(f"{code.name}: {reason} ({self.remedy})")
+        super().__init__(f"{code.name}: {self.reason} ({self.remedy})")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders by calling the class with `args`; ours take other arguments.

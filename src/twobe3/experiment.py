@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from twobe3.artefact import write_atomic
+from twobe3 import patients
+from twobe3.artefact import write_artefact, write_atomic
+from twobe3.audit import audit as audit_validation
 from twobe3.cohort import Cohort
 from twobe3.compute import available_cores
-from twobe3.config import StudyConfig, read_study
+from twobe3.config import CohortSection, ExternalSection, StudyConfig, read_study
+from twobe3.decisions import Deciding
+from twobe3.duplicates import with_duplicates_joined
 from twobe3.errors import Code, UsageError
+from twobe3.evaluation.background import Background, background
 from twobe3.evaluation.evaluate import compare, evaluate
 from twobe3.evaluation.results import Comparison, Evaluation
+from twobe3.external import independent, predict_external
 from twobe3.features.maps import FeatureStore
-from twobe3.fitting import Fits, compute_features, fit_final, joined, out_of_fold
+from twobe3.fitting import Fit, Fits, compute_features, fit_final, joined, out_of_fold
 from twobe3.intake import read_cohort
-from twobe3.models.base import Model
+from twobe3.models import Control, Model
 from twobe3.prediction import Prediction
 from twobe3.progress import track
 from twobe3.record import Stopwatch, run_record
 from twobe3.report import write_report
 from twobe3.result import Result
-from twobe3.store import ArrayStore
+from twobe3.splits import CrossValidation, Scheme, check_patients_for
+from twobe3.store import Arrays, ArrayStore
+from twobe3.table import read_table
 
 OWNER = "study.sha256"
 
@@ -34,11 +43,17 @@ def cross_validate(
     folds: int = 5,
     repeats: int = 5,
     seed: int = 0,
+    scheme: Scheme | None = None,
+    recalibrate: bool = False,
+    inner_folds: int = 4,
     resamples: int = 2000,
     checkpoints: ArrayStore | None = None,
     workers: int = 1,
 ) -> Result:
     """Predict every patient out of fold with every model, on the same folds, and judge the predictions.
+
+    Scans with the same content, or nearly the same picture, under different patient ids are warned about and stay in
+    one fold, see :mod:`twobe3.duplicates`.
 
     Parameters
     ----------
@@ -47,7 +62,14 @@ def cross_validate(
     cohort : Cohort
         With one endpoint or several; patients without an endpoint's outcome are left out for that endpoint.
     folds, repeats, seed : int
-        See :meth:`twobe3.cohort.Cohort.folds`.
+        See :class:`twobe3.splits.CrossValidation`.
+    scheme : CrossValidation, LeaveOneCentreOut, NamedSplit or SavedFolds, optional
+        Instead of that.
+    recalibrate : bool
+        Whether an inner cross-validation in each training part recalibrates the predictions and chooses thresholds,
+        see :func:`twobe3.decisions.predicted`.
+    inner_folds : int
+        Of that one.
     resamples : int
         Bootstrap samples for the intervals.
     checkpoints : ArrayStore, optional
@@ -64,13 +86,26 @@ def cross_validate(
     Raises
     ------
     UsageError
-        ``ONE_CLASS``, ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
+        ``ONE_CLASS``, ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``, ``TOO_FEW_CENTRES``,
+        ``SPLIT_INVALID``, ``FOLDS_MISMATCH``.
     ValueError
         Two models of one name.
     """
-    watch, checkpoints = Stopwatch(), checkpoints or ArrayStore()
+    scheme = scheme or CrossValidation(folds, repeats, seed)
     # Refuse what cannot be split before any feature is computed.
-    fits = Fits.of(models, cohort, folds=folds, repeats=repeats, seed=seed)
+    fits = Fits.of(models, with_duplicates_joined(cohort), scheme, Deciding(recalibrate, inner_folds, seed))
+    validation = {
+        "scheme": scheme.name, **fits.counts(), "seed": seed, "resamples": resamples, "recalibrate": recalibrate,
+    }  # fmt: skip
+    result, _ = _validated(fits, {"validation": validation}, checkpoints or ArrayStore(), workers)
+    return result
+
+
+def _validated(
+    fits: Fits, configuration: dict[str, Any], checkpoints: ArrayStore, workers: int
+) -> tuple[Result, dict[Fit, Arrays]]:
+    """Predict out of fold and judge; gives what every fold predicted too."""
+    watch, models, cohort = Stopwatch(), fits.models, fits.cohort
     with watch.step("features"):
         compute_features(fits, workers)
     with watch.step("cross-validation"):
@@ -79,17 +114,26 @@ def cross_validate(
     seconds = {model.name: 0.0 for model in models}
     for (_, number, _), arrays in made.items():
         seconds[models[number].name] += float(arrays["seconds"][0])
+    resamples, seed = (configuration["validation"][key] for key in ("resamples", "seed"))
     with watch.step("evaluation"):
-        evaluations, comparisons = _judge(predictions, cohort, resamples, seed)
-    validation = {"folds": folds, "repeats": repeats, "seed": seed, "resamples": resamples}
-    record = run_record(models, seconds, watch, {"validation": validation})
-    return Result(cohort, tuple(models), tuple(predictions), evaluations, comparisons, record)
+        evaluations, comparisons = judged(predictions, cohort, resamples, seed)
+        behind = _background(models, predictions, cohort, resamples, seed)
+    record = run_record(models, seconds, watch, configuration)
+    return Result(cohort, models, tuple(predictions), evaluations, comparisons, record, behind, fits.splits), made
 
 
-def run(study_file: Path | str, out: Path | str, *, update: bool = False, workers: int | None = None) -> Result:
+def run(
+    study_file: Path | str,
+    out: Path | str,
+    *,
+    update: bool = False,
+    audit: bool = False,
+    workers: int | None = None,
+) -> Result:
     """Run a whole study: cohort, features, models, evaluation, report, and the models fitted on all patients.
 
-    What stands in the output folder from an interrupted run is not computed again.
+    What stands in the output folder from an interrupted run is not computed again. An external cohort gets a study
+    folder of its own, ``external/``, with a report of its own; the study's report says what it gave.
 
     Parameters
     ----------
@@ -99,6 +143,8 @@ def run(study_file: Path | str, out: Path | str, *, update: bool = False, worker
         Output folder.
     update : bool
         Allow a folder that holds another study: what both share is reused, the artefacts are replaced.
+    audit : bool
+        Audit the validation for leakage, as ``[validation] audit = true`` does, see :mod:`twobe3.audit`.
     workers : int, optional
         Processes; one for each core by default.
 
@@ -108,62 +154,168 @@ def run(study_file: Path | str, out: Path | str, *, update: bool = False, worker
         Whatever is wrong with the study file, the table or the scans.
     """
     study_file, out = Path(study_file), Path(out)
-    study = read_study(study_file)
+    folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
     store, watch = FeatureStore(out / "features"), Stopwatch()
-    models = study.models(study_file.parent, store)
+    models = study.models(folder, store)
     for model in models:
         model.identity()  # loads the weights: what is wrong with them is better known before the scans are read
+    scheme = _scheme(study, folder)
     with watch.step("cohort"):
-        cohort = read_cohort(
-            study_file.parent / study.cohort.images,
-            clinical=study_file.parent / study.cohort.clinical,
-            endpoints=[section.endpoint() for section in study.endpoint],
-            patient=study.cohort.patient,
-            centre=study.cohort.centre,
-            spec=study.volume.spec(),
-            volumes=out / "volumes",
-            policy=study.cohort.policy,
-        )
+        cohort = with_duplicates_joined(_read(study, study.cohort, folder, out / "volumes"))
+    models = with_site_control(models, cohort, scheme)
+    fits = Fits.of(models, cohort, scheme, study.validation.deciding())
     workers = workers or available_cores()
-    validation = study.validation
-    scheme = {"folds": validation.folds, "repeats": validation.repeats, "seed": validation.seed}
-    checkpoints = ArrayStore(out / "folds")
-    result = cross_validate(
-        models, cohort, **scheme, resamples=validation.resamples, checkpoints=checkpoints, workers=workers
-    )
+    checkpoints, validation = ArrayStore(out / "folds"), study.validation
+    result, made = _validated(fits, study.document(), checkpoints, workers)
     with watch.step("final models"):
-        fit_final(Fits.of(models, cohort, **scheme), out / "models", workers)
-    timed = watch.timings()
-    before, after = timed["timings"]
+        final = fit_final(fits, out / "models", workers)
+    found: dict[str, Any] = {}
+    notes = list(study.notes)
+    if audit or validation.audit:
+        with watch.step("audit"):
+            audited = audit_validation(
+                fits, made, scheme, permutations=validation.permutations, seed=validation.seed,
+                checkpoints=checkpoints, workers=workers,
+            )  # fmt: skip
+        found["audit"] = audited.document()
+        notes.append(audited.text())
+    if study.external is not None:
+        with watch.step("external cohort"):
+            external = _external(study, study.external, folder, out, fits, final, workers)
+        found["external"] = {"folder": "external", "found": external.cohort.found, "used": len(external.cohort)}
+        notes += [f"External cohort, {line.strip()}" for line in external.table().splitlines()]
+        notes.append("The report of the external cohort is external/report.html.")
+    timed, document = watch.timings(), study.document()
+    told = {"scheme": scheme.name, **fits.counts()}
+    before, *after = timed["timings"]
     record = {
         **result.record,
         **timed,
         "study": study.name,
-        "configuration": study.document(),
+        "configuration": {**document, "validation": {**document["validation"], **told}},
         "configuration_digest": study.identity(),
-        "timings": [before, *result.record["timings"], after],
-        "notes": list(study.notes),
+        "timings": [before, *result.record["timings"], *after],
+        "notes": notes,
+        **found,
     }
     result = replace(result, record=record)
     # From here on the folder is this study's: what was stored before fits every study.
     write_atomic(out / OWNER, f"{study.identity()}\n".encode())
     result.write(out)
+    if "audit" in found:
+        write_artefact(out / "audit.json", {"configuration_digest": study.identity(), **found["audit"]})
+    if study.external is not None:
+        _write_external(replace(external, record={**record, **external.record}), out / "external")
     write_report(out)
     return result
 
 
-def _judge(
+def _external(
+    study: StudyConfig,
+    section: ExternalSection,
+    folder: Path,
+    out: Path,
+    fits: Fits,
+    models: Mapping[tuple[str, int], Path],
+    workers: int,
+) -> Result:
+    """Judge the models fitted on all patients on a second cohort; the record says what differs from the study's."""
+    cohort = independent(_read(study, section, folder, out / "external" / "volumes"), fits.cohort)
+    predictions = predict_external(fits, cohort, models, workers)
+    resamples, seed = study.validation.resamples, study.validation.seed
+    evaluations, comparisons = judged(predictions, cohort, resamples, seed)
+    behind = _background(fits.models, predictions, cohort, resamples, seed)
+    record = {
+        "study": f"{study.name}: external cohort",
+        "notes": [
+            f"Models fitted on all {len(fits.cohort)} patients of the study, judged on patients of a second cohort."
+        ],
+    }
+    return Result(cohort, fits.models, tuple(predictions), evaluations, comparisons, record, behind)
+
+
+def _write_external(result: Result, folder: Path) -> None:
+    validation = {"scheme": "external cohort", "folds": 1, "repeats": 1}
+    configuration = result.record["configuration"]
+    told = {**configuration["validation"], **validation}
+    record = {**result.record, "configuration": {**configuration, "validation": told}}
+    for key in ("audit", "external"):
+        record.pop(key, None)
+    replace(result, record=record).write(folder)
+    write_report(folder)
+
+
+def with_site_control(models: Sequence[Model], cohort: Cohort, scheme: Scheme) -> list[Model]:
+    """The models, and where a cross-validation has several centres, what the centre alone predicts.
+
+    In the other schemes the tested centres are new, and a centre that nobody trained on predicts nothing.
+    """
+    centres = {study.centre for study in cohort.studies} - {""}
+    there = any(model.parameters().get("variable") == "centre" for model in models)
+    if len(centres) < 2 or there or not isinstance(scheme, CrossValidation):
+        return list(models)
+    return [*models, Control("centre", store=models[0].store)]
+
+
+def _scheme(study: StudyConfig, folder: Path) -> Scheme:
+    """The scheme; refuses what the clinical table alone shows to be impossible, before any scan is read."""
+    table = read_table(folder / study.cohort.clinical, patient=study.cohort.patient)
+    scheme = study.validation.chosen(folder, table)
+    for section in study.endpoint:
+        endpoint = section.endpoint()
+        outcomes = endpoint.outcomes(table)
+        if isinstance(scheme, CrossValidation):
+            check_patients_for(scheme.folds, outcomes.patients, endpoint)
+    return scheme
+
+
+def _read(study: StudyConfig, section: CohortSection | ExternalSection, folder: Path, volumes: Path) -> Cohort:
+    """Read the cohort of a section, on the study's grid."""
+    return read_cohort(
+        folder / section.images,
+        clinical=folder / section.clinical,
+        endpoints=[one.endpoint() for one in study.endpoint],
+        patient=section.patient,
+        centre=section.centre,
+        spec=study.volume.spec(),
+        volumes=volumes,
+        policy=study.cohort.policy,
+        repair_dates=study.cohort.repair_dates,
+        subgroups=study.report.subgroups,
+        region=study.region.region() if study.region else None,
+    )
+
+
+def judged(
     predictions: Sequence[Prediction], cohort: Cohort, resamples: int, seed: int
 ) -> tuple[tuple[Evaluation, ...], tuple[Comparison, ...]]:
+    """Every model of every endpoint with its metrics, and the models compared in pairs."""
     evaluations: list[Evaluation] = []
     comparisons: list[Comparison] = []
-    for outcomes in cohort.endpoints:
-        of_endpoint = [item for item in predictions if item.endpoint == outcomes.endpoint.name]
+    for known in cohort.endpoints:
+        of_endpoint = [item for item in predictions if item.endpoint == known.endpoint.name]
+        tested = {patient for item in of_endpoint for patient in item.patients}
+        outcomes = known.take([i for i, patient in enumerate(known.patients) if patient in tested])
         for prediction in track(of_endpoint, f"intervals: {outcomes.endpoint.name}"):
             evaluations.append(evaluate(prediction, outcomes, resamples=resamples, seed=seed))
         comparisons += compare(of_endpoint, outcomes, resamples=resamples, seed=seed)
     return tuple(evaluations), tuple(comparisons)
+
+
+def _background(
+    models: Sequence[Model], predictions: Sequence[Prediction], cohort: Cohort, resamples: int, seed: int
+) -> Background:
+    parameters = {model.name: model.candidate_parameters(cohort) for model in models}
+    return background(
+        predictions,
+        cohort.endpoints,
+        factors=patients.factors(cohort),
+        known=patients.known(cohort),
+        parameters={name: count for name, count in parameters.items() if count is not None},
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def _require_own(out: Path, study: StudyConfig, update: bool) -> None:

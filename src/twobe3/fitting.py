@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from twobe3 import __version__
 from twobe3.artefact import digest
-from twobe3.cohort import Cohort, Fold
+from twobe3.cohort import Cohort
 from twobe3.compute import run_tasks
+from twobe3.decisions import Deciding, observed_times, predicted
 from twobe3.models.base import Model
 from twobe3.prediction import Prediction
+from twobe3.splits import Fold, Scheme
 from twobe3.store import Arrays, ArrayStore
 
 log = logging.getLogger("twobe3")
 Fit = tuple[str, int, int]  # endpoint, position of the model, position of the fold
+PREDICTED = ("risk", "probability", "threshold", "cutoff", "survival", "times")  # what a fold gives
 
 
 @dataclass(frozen=True)
@@ -37,21 +41,24 @@ class Fits:
         Endpoint to the patients whose outcome is known.
     splits : mapping
         Endpoint to its folds.
+    how : Deciding
+        How each fold decides with its training patients.
     """
 
     models: tuple[Model, ...]
     cohort: Cohort
     cohorts: Mapping[str, Cohort]
     splits: Mapping[str, tuple[Fold, ...]]
+    how: Deciding
 
     @classmethod
-    def of(cls, models: Sequence[Model], cohort: Cohort, *, folds: int, repeats: int, seed: int) -> Fits:
+    def of(cls, models: Sequence[Model], cohort: Cohort, scheme: Scheme, how: Deciding | None = None) -> Fits:
         """Split a cohort for each of its endpoints.
 
         Raises
         ------
         UsageError
-            ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
+            Whatever keeps the scheme from splitting the cohort, see :mod:`twobe3.splits`.
         ValueError
             Two models of one name.
         """
@@ -60,8 +67,35 @@ class Fits:
             raise ValueError(f"models must have different names, got {', '.join(names)}")
         endpoints = [outcomes.endpoint.name for outcomes in cohort.endpoints]
         cohorts = {endpoint: cohort.for_endpoint(endpoint) for endpoint in endpoints}
-        splits = {endpoint: subset.folds(folds, repeats, seed) for endpoint, subset in cohorts.items()}
-        return cls(tuple(models), cohort, cohorts, splits)
+        splits = {endpoint: scheme.split(subset.sample) for endpoint, subset in cohorts.items()}
+        return cls(tuple(models), cohort, cohorts, splits, how or Deciding())
+
+    def keys(self) -> dict[Fit, str]:
+        """For each fit the digest of everything that its predictions and decisions depend on."""
+        contents = {
+            (endpoint, position): digest(part for cohort in self.parts(endpoint, position) for part in _content(cohort))
+            for endpoint, split in self.splits.items()
+            for position in range(len(split))
+        }
+        made_by = [digest([__version__, model.identity(), self.how.identity()]) for model in self.models]
+        times = {endpoint: observed_times(cohort.outcomes).tobytes() for endpoint, cohort in self.cohorts.items()}
+        return {
+            (endpoint, number, position): digest([by, times[endpoint], contents[endpoint, position]])
+            for endpoint, split in self.splits.items()
+            for number, by in enumerate(made_by)
+            for position in range(len(split))
+        }
+
+    def counts(self) -> dict[str, int]:
+        """How many folds a repeat has, how many repeats there are, and the folds of an inner cross-validation."""
+        split = next(iter(self.splits.values()))
+        repeats = len({fold.repeat for fold in split})
+        return {"folds": len(split) // repeats, "repeats": repeats, "inner_folds": self.how.inner_folds}
+
+    def parts(self, endpoint: str, position: int) -> tuple[Cohort, Cohort]:
+        """Who trains and who is tested in a fold."""
+        cohort, fold = self.cohorts[endpoint], self.splits[endpoint][position]
+        return cohort.take(fold.train), cohort.take(fold.test)
 
 
 def compute_features(fits: Fits, workers: int) -> None:
@@ -89,30 +123,27 @@ def _prepare_scan(fits: Fits, position: int) -> tuple[int, int]:
 
 
 def out_of_fold(fits: Fits, checkpoints: ArrayStore, workers: int) -> dict[Fit, Arrays]:
-    """Risks, probabilities and seconds of every fold; those of an earlier run are not made again."""
-    keys = {
-        (endpoint, number, position): _fold_key(model, fits.cohorts[endpoint], fold)
-        for endpoint, split in fits.splits.items()
-        for number, model in enumerate(fits.models)
-        for position, fold in enumerate(split)
-    }
+    """What every fold predicts and decides, and its seconds; folds of an earlier run are not made again."""
+    keys = fits.keys()
     made = {fit: arrays for fit, key in keys.items() if (arrays := checkpoints.get(key)) is not None}
     if made:
         log.info("cross-validation: %d of %d folds were there from an earlier run", len(made), len(keys))
     missing = [fit for fit in keys if fit not in made]
-    for fit, arrays in run_tasks(_fit_fold, missing, shared=fits, workers=workers, description="cross-validation"):
+    for fit, arrays in run_tasks(fit_fold, missing, shared=fits, workers=workers, description="cross-validation"):
         checkpoints.put(keys[fit], arrays)
         made[fit] = arrays
     return made
 
 
-def _fit_fold(fits: Fits, fit: Fit) -> Arrays:
+def fit_fold(fits: Fits, fit: Fit) -> Arrays:
+    """One fit: the arrays of :data:`PREDICTED` that the model gives, and the seconds it took."""
     endpoint, number, position = fit
-    cohort, fold = fits.cohorts[endpoint], fits.splits[endpoint][position]
     begin = time.perf_counter()
-    prediction = fits.models[number].fit(cohort.take(fold.train)).predict(cohort.take(fold.test))
-    arrays = {"risk": prediction.risk, "seconds": np.array([time.perf_counter() - begin])}
-    return arrays if prediction.probability is None else {**arrays, "probability": prediction.probability}
+    times = observed_times(fits.cohorts[endpoint].outcomes)
+    prediction = predicted(fits.models[number], *fits.parts(endpoint, position), times, fits.how)
+    values = {name: getattr(prediction, name) for name in PREDICTED}
+    seconds = np.array([time.perf_counter() - begin])
+    return {"seconds": seconds, **{name: array for name, array in values.items() if array is not None}}
 
 
 def joined(fits: Fits, made: Mapping[Fit, Arrays], endpoint: str, number: int) -> Prediction:
@@ -120,37 +151,40 @@ def joined(fits: Fits, made: Mapping[Fit, Arrays], endpoint: str, number: int) -
     cohort, parts = fits.cohorts[endpoint], []
     for position, fold in enumerate(fits.splits[endpoint]):
         arrays = made[endpoint, number, position]
-        probability = np.asarray(arrays["probability"], np.float64) if "probability" in arrays else None
-        risk = np.asarray(arrays["risk"], np.float64)
-        patients = cohort.take(fold.test).patients
-        part = Prediction(fits.models[number].name, endpoint, patients, risk, probability)
+        values: dict[str, Any] = {name: np.asarray(arrays[name], np.float64) for name in PREDICTED if name in arrays}
+        part = Prediction(fits.models[number].name, endpoint, cohort.take(fold.test).patients, **values)
         parts.append(part.in_fold(fold.repeat, fold.fold))
     return Prediction.concatenate(parts)
 
 
-def _fold_key(model: Model, cohort: Cohort, fold: Fold) -> str:
-    """Digest of everything that the predictions of one fold depend on."""
+def _content(cohort: Cohort) -> Iterator[bytes | str]:
+    """Everything that a model may learn from a cohort with one endpoint."""
     outcomes = cohort.outcomes
-    parts: list[bytes | str] = [__version__, model.identity(), str(cohort.endpoint)]
-    for index in (fold.train, fold.test):
-        for study in cohort.take(index).studies:
-            parts += [cohort.volume_key(study), study.patient_id, study.centre, str(sorted(study.covariates.items()))]
-        parts += [outcomes.value[index].tobytes(), outcomes.event[index].tobytes()]
-    return digest(parts)
+    yield str(cohort.endpoint)
+    for study in cohort.studies:
+        yield cohort.volume_key(study)
+        yield from (study.patient_id, study.person, study.centre, str(sorted(study.covariates.items())))
+    yield from (array.tobytes() for array in (outcomes.value, outcomes.event, outcomes.competing))
 
 
-def fit_final(fits: Fits, folder: Path, workers: int) -> None:
-    """Fit every model on all patients and save it, unless the same one is there already."""
+def fit_final(fits: Fits, folder: Path, workers: int) -> dict[tuple[str, int], Path]:
+    """Fit every model on all patients and save it, unless the same one is there already.
+
+    Returns
+    -------
+    dict
+        By endpoint and position of the model, its file.
+    """
     targets = {}
     for endpoint, cohort in fits.cohorts.items():
-        everyone = np.arange(len(cohort))
         for number, model in enumerate(fits.models):
-            made_of = _fold_key(model, cohort, Fold(0, 0, everyone, everyone[:0]))
+            made_of = digest([__version__, model.identity(), *_content(cohort)])
             name = f"{file_name(endpoint)}.{file_name(model.name)}.{made_of[:12]}.safetensors"
             targets[endpoint, number] = folder / name
     missing = [(endpoint, number, target) for (endpoint, number), target in targets.items() if not target.exists()]
     for _ in run_tasks(_fit_one, missing, shared=fits, workers=workers, description="models on all patients"):
         pass
+    return targets
 
 
 def _fit_one(fits: Fits, task: tuple[str, int, Path]) -> None:

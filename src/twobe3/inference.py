@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twobe3.cohort import Cohort, DicomScan, Study
+from twobe3.cohort import Cohort, Study
 from twobe3.dicom.facts import Policy
-from twobe3.dicom.series import choose_series, find_series, require_pet
 from twobe3.errors import Exclusion, Refusal
 from twobe3.features.maps import FeatureStore
 from twobe3.models.base import load_model
 from twobe3.prediction import Prediction
 from twobe3.resample import VolumeSpec
+from twobe3.scans import find_scans, scan_of
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,21 @@ def predict(
     paths: Sequence[Path | str],
     *,
     policy: Policy = "lenient",
+    repair_dates: bool = False,
     store: FeatureStore | None = None,
 ) -> Predictions:
-    """Predict the patients whose DICOM lies under some paths; one scan a patient.
+    """Predict the patients whose scans lie under some paths; one scan a patient.
 
     Parameters
     ----------
     model_path : path
         A model file, or a folder that holds ``model.safetensors``.
     paths : sequence of path
-        Files or folders of DICOM.
+        Files or folders of DICOM, or of NIfTI that are SUV already.
     policy : {"lenient", "strict"}
         For the SUV rules.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     store : FeatureStore, optional
         Where features are kept; in memory by default.
 
@@ -97,12 +100,11 @@ def predict(
     model = load_model(model_path, store=store)
     assert model.endpoint_ is not None
     endpoint, spec = model.endpoint_.name, model.spec_ or VolumeSpec()
-    found = find_series([Path(path) for path in paths], progress=True)
-    require_pet(found)
-    chosen, losers = choose_series(found.series)
-    results = [_refused(exclusion, endpoint) for exclusion in (*found.exclusions, *losers)]
-    for series in chosen:
-        study = Study(series.patient_id, DicomScan(series, policy), covariates=series.covariates)
+    found = find_scans([Path(path) for path in paths])
+    results = [_refused(exclusion, endpoint) for exclusion in found.exclusions]
+    for series in found.chosen:
+        scan = scan_of(series, policy=policy, repair_dates=repair_dates)
+        study = Study(series.patient_id, scan, covariates=series.covariates)
         try:
             prediction = model.predict(Cohort((study,), spec=spec))
         except Refusal as refusal:

@@ -1,23 +1,28 @@
-"""From a folder of DICOM and a clinical table to a cohort; everything found is used or listed with its reason."""
+"""From a folder of scans and a clinical table to a cohort; everything found is used or listed with its reason."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twobe3.artefact import digest
-from twobe3.cohort import Cohort, DicomScan, Study
+from twobe3.cohort import Cohort, Scan, Study
 from twobe3.dicom.facts import Policy
-from twobe3.dicom.series import PETSeries, choose_series, find_series, require_pet
 from twobe3.errors import Code, Exclusion, NothingUsable, Refusal, UsageError
 from twobe3.outcome import Endpoint, Outcomes, Table, is_missing, require_both_classes, require_columns
 from twobe3.progress import track
 from twobe3.pseudonym import pseudonym
+from twobe3.regions import REGION_VERSION, Region
 from twobe3.resample import VolumeSpec, resample, uptake_outside
-from twobe3.store import ArrayStore
+from twobe3.scans import Series, find_scans, scan_of
+from twobe3.store import Arrays, ArrayStore
 from twobe3.table import read_table
 from twobe3.volume import SUVVolume
 
@@ -36,13 +41,18 @@ def read_cohort(
     spec: VolumeSpec | None = None,
     volumes: Path | None = None,
     policy: Policy = "lenient",
+    repair_dates: bool = False,
+    subgroups: Sequence[str] = (),
+    region: Region | None = None,
 ) -> Cohort:
     """Read a cohort: one scan a patient, converted to SUV and brought onto one grid.
 
     Parameters
     ----------
     images : path or sequence of paths
-        Folders of DICOM, searched at any depth. ``PatientID`` is matched with the table's patient column.
+        Folders of DICOM, or of NIfTI that are SUV already, searched at any depth. ``PatientID``, or ``patient_id`` of
+        the JSON beside a NIfTI file, is matched with the table's patient column; the pseudonym that
+        :func:`~twobe3.dicom.inspect.convert` wrote there with the pseudonyms of that column.
     clinical : path
         The clinical table, see :func:`~twobe3.table.read_table`.
     endpoints : sequence of Endpoint
@@ -55,6 +65,12 @@ def read_cohort(
         Folder for the resampled volumes; kept in memory without one.
     policy : {"lenient", "strict"}
         For the SUV rules.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    subgroups : sequence of str
+        Columns of the table by which the results shall also be given, for instance the stage; no model sees them.
+    region : Region, optional
+        Region whose volume, or the reason why a scan has none, is recorded of every scan; a scan without it stays in.
 
     Raises
     ------
@@ -65,16 +81,15 @@ def read_cohort(
     """
     roots = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
     table = read_table(Path(clinical), patient=patient)
-    require_columns(table, [centre] if centre else [])
+    require_columns(table, [*([centre] if centre else []), *subgroups])
     outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
-    found = find_series(roots, progress=True)
-    require_pet(found)
-    chosen, losers = choose_series(found.series)
-    studies, unmatched = _join(chosen, table, outcomes, centre, policy)
+    found = find_scans(roots)
+    studies, unmatched = _join(found.chosen, table, outcomes, centre, policy, repair_dates)
+    studies = tuple(replace(study, groups=_filled(table[study.patient_id], subgroups)) for study in studies)
     cohort = Cohort(studies, spec=spec or VolumeSpec(), volumes=ArrayStore(volumes), found=found.n_series)
-    cohort, refused = _converted(cohort)
-    missing = _not_scanned(table, {series.patient_id for series in found.series})
-    cohort = replace(cohort, exclusions=(*found.exclusions, *losers, *unmatched, *refused, *missing))
+    cohort, refused = _converted(cohort, region)
+    missing = _not_scanned(table, found.patients)
+    cohort = replace(cohort, exclusions=(*found.exclusions, *unmatched, *refused, *missing))
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
@@ -129,26 +144,34 @@ def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
 
 
 def _join(
-    chosen: Sequence[PETSeries], table: Table, outcomes: Iterable[Outcomes], centre: str | None, policy: Policy
+    chosen: Sequence[Series],
+    table: Table,
+    outcomes: Iterable[Outcomes],
+    centre: str | None,
+    policy: Policy,
+    repair_dates: bool,
 ) -> tuple[tuple[Study, ...], list[Exclusion]]:
     """One study for each patient who was scanned and has an outcome; the other scans with the reason."""
-    if chosen and not any(series.patient_id in table for series in chosen):
+    # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
+    ids = {pseudonym("patient", patient): patient for patient in table}
+    if chosen and not any(_patient_id(series, ids) in table for series in chosen):
         raise UsageError(
             Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
         )
     known = {patient for outcome in outcomes for patient in outcome.patients}
     studies, unmatched = [], []
     for series in chosen:
-        row = table.get(series.patient_id)
-        if row is None or series.patient_id not in known:
+        patient_id = _patient_id(series, ids)
+        row = table.get(patient_id)
+        if row is None or patient_id not in known:
             code, what = (Code.PATIENT_NOT_IN_TABLE, "row") if row is None else (Code.OUTCOME_MISSING, "outcome")
             error = Refusal(code, f"the clinical table has no {what} for this patient")
             unmatched.append(Exclusion.of(error, patient=series.patient, series=series.series))
             continue
         studies.append(
             Study(
-                series.patient_id,
-                DicomScan(series, policy),
+                patient_id,
+                scan_of(series, policy=policy, repair_dates=repair_dates),
                 "" if centre is None or is_missing(row[centre]) else row[centre].strip(),
                 series.covariates,
                 {
@@ -164,9 +187,20 @@ def _join(
     return tuple(sorted(studies, key=lambda study: study.patient_id)), unmatched
 
 
-def _converted(cohort: Cohort) -> tuple[Cohort, list[Exclusion]]:
+def _filled(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+    """What a row holds in some columns; empty where it is not known."""
+    return {column: "" if is_missing(row[column]) else row[column].strip() for column in columns}
+
+
+def _patient_id(series: Series, ids: Mapping[str, str]) -> str:
+    """The user's id of a scanned patient; empty where neither the header nor a pseudonym tells it."""
+    return series.patient_id or ids.get(series.patient, "")
+
+
+def _converted(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclusion]]:
     """Convert every scan; those that cannot be are left out with their reason."""
     studies, refused, warnings = [], [], []
+    lacking: Counter[str] = Counter()
     for study in track(cohort.studies, "scans to SUV"):
         try:
             volume = study.scan.suv()
@@ -181,13 +215,36 @@ def _converted(cohort: Cohort) -> tuple[Cohort, list[Exclusion]]:
         lost = uptake_outside(volume, cohort.spec)
         if lost > NOTABLE_LOSS:
             warnings.append(f"{study.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
-        studies.append(replace(study, description={**study.description, **_volume_facts(volume)}))
+        facts = {**study.description, **_volume_facts(volume)}
+        if region is not None:
+            facts["region"] = _region_facts(study.scan, volume, region, cohort.volumes)
+            lacking[facts["region"].get("code", "")] += 1
+        studies.append(replace(study, description=facts))
+    for code, n in sorted(lacking.items()):
+        if code and region is not None:
+            warnings.append(f"{n} of {len(studies)} scans have no region ({region.label}): {code}")
     return replace(cohort, studies=tuple(studies), warnings=tuple(warnings)), refused
+
+
+def _region_facts(scan: Scan, volume: SUVVolume, region: Region, store: ArrayStore) -> dict[str, Any]:
+    """Volume of the region, or why there is none; found once, since a liver takes seconds to find."""
+
+    def find() -> Arrays:
+        try:
+            facts: dict[str, Any] = {"volume_ml": region.find(scan, volume).volume_ml}
+        except Refusal as refusal:
+            facts = {"code": refusal.code.name, "reason": refusal.reason}
+        return {"facts": np.frombuffer(json.dumps({"name": region.label, **facts}).encode(), np.uint8)}
+
+    stored = store.get_or_compute(digest([f"region-{REGION_VERSION}", scan.digest, region.label]), find)
+    facts: dict[str, Any] = json.loads(stored["facts"].tobytes())
+    return facts
 
 
 def _not_scanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
     error = Refusal(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
-    return [Exclusion.of(error, patient=pseudonym("patient", key)) for key in table if key not in scanned]
+    patients = [pseudonym("patient", key) for key in table]
+    return [Exclusion.of(error, patient=patient) for patient in patients if patient not in scanned]
 
 
 def _restricted(outcomes: Outcomes, cohort: Cohort) -> Outcomes:

@@ -126,7 +126,9 @@ class Binary:
         raw = {patient: _canonical(row[self.column]) for patient, row in table.items() if not _empty(row, self.columns)}
         values = sorted(set(raw.values()))
         if len(values) > 2:
-            raise UsageError(Code.OUTCOME_INVALID, f"column {self.column!r} has more than two values: {values[:6]}")
+            raise UsageError(
+                Code.OUTCOME_INVALID, f"column {self.column!r} has more than two values: {_rows_of_values(raw)}"
+            )
         positive = _canonical(self.positive)
         if len(values) == 2 and positive not in values:
             raise UsageError(
@@ -292,6 +294,19 @@ def _canonical(text: str) -> str:
     except ValueError:
         return text
     return str(int(number)) if number.is_integer() else str(number)
+
+
+def _rows_of_values(raw: Mapping[str, str]) -> str:
+    """The values, the most frequent first, and for the rare ones the rows that have them."""
+    rows: dict[str, list[str]] = {}
+    for patient, value in raw.items():
+        rows.setdefault(value, []).append(patient)
+    ranked = sorted(rows.items(), key=lambda item: -len(item[1]))
+    said = [f"{value!r} ({len(patients)})" for value, patients in ranked[:2]]
+    for value, patients in ranked[2:7]:
+        more = f" and {len(patients) - 5} more" if len(patients) > 5 else ""
+        said.append(f"{value!r} in rows {', '.join(patients[:5])}{more}")
+    return "; ".join(said) + (f"; and {len(ranked) - 7} more values" if len(ranked) > 7 else "")
 
 
 def _is_number(text: str) -> bool:

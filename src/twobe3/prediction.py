@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.errors import Code, UsageError
-from twobe3.outcome import FloatArray, IntArray
+from twobe3.outcome import BoolArray, FloatArray, IntArray
+
+_PER_ROW = ("risk", "probability", "repeat", "fold", "threshold", "cutoff", "survival")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,12 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.patients)
 
+    def rows(self, kept: BoolArray) -> Prediction:
+        """The prediction of the rows marked, in their order."""
+        taken = {name: values[kept] for name in _PER_ROW if (values := getattr(self, name)) is not None}
+        patients = tuple(patient for patient, there in zip(self.patients, kept, strict=True) if there)
+        return replace(self, patients=patients, **taken)
+
     def in_fold(self, repeat: int, fold: int) -> Prediction:
         """The same prediction, marked as made in this fold of this repeat."""
         n = len(self)
@@ -96,7 +104,6 @@ class Prediction:
             values = [getattr(part, name) for part in parts]
             return None if any(value is None for value in values) else np.concatenate(values)
 
-        names = ("risk", "probability", "repeat", "fold", "threshold", "cutoff", "survival")
-        values: dict[str, Any] = {name: joined(name) for name in names}
+        values: dict[str, Any] = {name: joined(name) for name in _PER_ROW}
         patients = tuple(patient for part in parts for patient in part.patients)
         return cls(parts[0].model, parts[0].endpoint, patients, times=parts[0].times, **values)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import numpy as np
 
 from twobe3.artefact import write_artefact, write_atomic
 from twobe3.cohort import Cohort
+from twobe3.evaluation.background import Background
+from twobe3.evaluation.difference import needed_text
 from twobe3.evaluation.metrics import METRICS
 from twobe3.evaluation.results import Comparison, Evaluation, Metric, to_json
-from twobe3.evaluation.table import write_predictions
+from twobe3.evaluation.table import write_decisions, write_predictions, write_survival
 from twobe3.intake import cohort_document
 from twobe3.models.base import Model
 from twobe3.prediction import Prediction
-from twobe3.pseudonym import pseudonym
 from twobe3.report import write_report
+from twobe3.splits import Fold, folds_document
 from twobe3.store import ArrayStore
 
 
@@ -38,6 +41,10 @@ class Result:
         Their metrics and paired differences, with intervals.
     record : dict
         What ``run.json`` says: configuration, times, platform.
+    background : Background
+        Parts of the cohort, what is missing, and its size.
+    splits : mapping
+        Endpoint to its folds, as positions among the patients whose outcome is known.
     """
 
     cohort: Cohort
@@ -46,9 +53,11 @@ class Result:
     evaluations: tuple[Evaluation, ...]
     comparisons: tuple[Comparison, ...]
     record: dict[str, Any]
+    background: Background = field(default_factory=Background)
+    splits: Mapping[str, tuple[Fold, ...]] = field(default_factory=dict)
 
     def table(self) -> str:
-        """Every model with its primary metric, 95 % interval, patients and events, best first; plain text."""
+        """Every model with its primary metric and interval, best first, and the patients a comparison takes; text."""
         width = max((len(evaluation.model) for evaluation in self.evaluations), default=0)
         lines = []
         for outcomes in self.cohort.endpoints:
@@ -57,16 +66,26 @@ class Result:
             lines.append(f"{outcomes.endpoint.name}: {name}, {len(outcomes)} patients, {outcomes.n_events} events")
             for model, metric in sorted(primary.items(), key=lambda item: _rank(item[1])):
                 lines.append(f"  {model:<{width}}  {_with_interval(metric)}")
+            compared = [pair for pair in self.comparisons if pair.endpoint == outcomes.endpoint.name]
+            lines += [f"  {line}" for line in needed_text(compared)]
         return "\n".join(lines)
 
     def write(self, folder: Path) -> None:
-        """Write ``cohort.json``, ``folds.json``, ``predictions.csv``, ``evaluation.json`` and ``run.json``."""
+        """Write the artefacts.
+
+        ``cohort.json``, ``folds.json``, ``predictions.csv``, ``evaluation.json``, ``run.json``; ``decisions.csv`` and
+        ``survival.csv`` as far as the models gave any.
+        """
         cohort = cohort_document(self.cohort)
         inputs = {"configuration_digest": self.record["configuration_digest"], "cohort_digest": cohort["digest"]}
         write_artefact(folder / "cohort.json", cohort)
-        write_artefact(folder / "folds.json", {**inputs, "endpoints": self._folds()})
+        patients = {name: self.cohort.for_endpoint(name).patients for name in self.splits}
+        write_artefact(folder / "folds.json", {**inputs, "endpoints": folds_document(self.splits, patients)})
         write_predictions(folder / "predictions.csv", self.predictions)
-        write_artefact(folder / "evaluation.json", {**inputs, **to_json(self.evaluations, self.comparisons)})
+        write_decisions(folder / "decisions.csv", self.predictions)
+        write_survival(folder / "survival.csv", self.predictions)
+        judged = {**to_json(self.evaluations, self.comparisons), **self.background.document()}
+        write_artefact(folder / "evaluation.json", {**inputs, **judged})
         write_artefact(folder / "run.json", {**inputs, **self.record})
 
     def report(self, path: Path | str) -> Path:
@@ -80,23 +99,6 @@ class Result:
             self.write(folder)
             write_atomic(path, write_report(folder).read_bytes())
         return path
-
-    def _folds(self) -> list[dict[str, Any]]:
-        """For each endpoint the folds, which all models share, with the pseudonyms of the patients tested."""
-        first = {prediction.endpoint: prediction for prediction in reversed(self.predictions)}
-        return [
-            {"endpoint": outcomes.endpoint.name, "folds": _test_patients(first[outcomes.endpoint.name])}
-            for outcomes in self.cohort.endpoints
-        ]
-
-
-def _test_patients(prediction: Prediction) -> list[dict[str, Any]]:
-    assert prediction.repeat is not None
-    assert prediction.fold is not None
-    parts: dict[tuple[int, int], list[str]] = {}
-    for repeat, fold, patient in zip(prediction.repeat, prediction.fold, prediction.patients, strict=True):
-        parts.setdefault((int(repeat), int(fold)), []).append(pseudonym("patient", patient))
-    return [{"repeat": repeat, "fold": fold, "test": patients} for (repeat, fold), patients in parts.items()]
 
 
 def _rank(metric: Metric) -> float:

@@ -15,6 +15,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 from twobe3.dicom import archive
+from twobe3.dicom.inspect import inspect
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import Found, find_series
 
@@ -151,3 +152,28 @@ def test_a_directory_of_media_that_leads_outside_is_refused(bench: Any, name: li
     if given == "the directory" or name != ["LINK"]:
         assert codes(found) == ["CORRUPT_FILE"]
     assert all(str(bench.folder) not in one.reason for one in found.exclusions)
+
+
+def test_what_came_from_a_zip_file_is_shown_under_its_path(bench: Any) -> None:
+    zipped(bench.save(bench.slices(), "raw/a/b"), bench.save(bench.slices(patient="P2"), "in/plain").parent / "all.zip")
+    (bench.folder / "in" / "deep").mkdir()
+    zipped(bench.folder / "raw", bench.folder / "in" / "deep" / "one.zip")
+    (bench.folder / "in" / "deep" / "bad.zip").write_bytes(b"PK")
+
+    def shown(*paths: Path) -> list[tuple[str, bool]]:
+        return sorted((one.path, one.usable) for one in inspect(paths).series)
+
+    both = [("deep/bad.zip", False), ("plain", True)]
+    assert [one for one in shown(bench.folder / "in") if one in both] == both
+    assert shown(bench.folder / "in" / "all.zip") == [("all.zip", True)]
+    assert shown(bench.folder / "in" / "deep") == [("bad.zip", False), ("one.zip", True)]
+    assert shown(bench.folder / "in" / "deep" / "one.zip", bench.folder / "in" / "plain") == [
+        (".", True),
+        ("one.zip", True),
+    ]
+
+
+def test_what_a_directory_of_media_names_is_shown_below_it(bench: Any) -> None:
+    bench.save(bench.slices(), "medium/PET", files=["I0", "I1", "I2", "I3"])
+    path = directory(bench.folder / "medium", [["PET", f"I{i}"] for i in range(4)])
+    assert [one.path for one in inspect([path]).series] == ["PET"]

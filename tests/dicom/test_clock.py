@@ -12,8 +12,8 @@ from twobe3.dicom.clock import (
     parse_time,
     times_of,
 )
-from twobe3.dicom.facts import SeriesFacts, SliceFacts
-from twobe3.errors import Refusal
+from twobe3.dicom.facts import SeriesFacts, SliceFacts, apply_policy
+from twobe3.errors import Code, Refusal
 
 F18 = 6586.2
 SLICE = SliceFacts(1.0, 0.0, "20240301", "110000", frame_reference_time_ms=60e3, frame_duration_ms=120e3)
@@ -135,3 +135,46 @@ def test_reference_is_checked_against_decay_factor_and_siemens() -> None:
     assert check_reference(facts, right, F18) == ()
     wrong = replace(facts, slices=(replace(later, decay_factor=1.0),), siemens_decay_datetime="20240301103000")
     assert [note.repair for note in check_reference(wrong, right, F18)] == [False, False]
+
+
+def repaired(facts: SeriesFacts, half_life_s: float = F18) -> tuple[float, str]:
+    found = times_of(facts, half_life_s)
+    (note,) = found.notes
+    assert (note.code, note.repair, note.on_request) == (Code.TIMES_INCONSISTENT, True, "repair_dates")
+    with pytest.raises(Refusal, match=r"TIMES_INCONSISTENT.*repair_dates"):
+        apply_policy(found.notes, "lenient")
+    with pytest.raises(Refusal, match="TIMES_INCONSISTENT"):
+        apply_policy(found.notes, "strict", requested=("repair_dates",))
+    (line,) = apply_policy(found.notes, "lenient", requested=("repair_dates",))
+    return found.value.elapsed_s[0], line
+
+
+@pytest.mark.parametrize("day", ["20230301", "20240302", "20240229", "20250715"])
+def test_an_injection_on_a_date_that_cannot_be_keeps_its_time_of_day(day: str) -> None:
+    elapsed, line = repaired(replace(FACTS, start_datetime=f"{day}100000"))
+    assert elapsed == 3600
+    assert line.endswith("by its time of day alone, 1.00 h; taken, as repair_dates asks")
+
+
+def test_the_time_of_day_is_kept_across_midnight_and_zones() -> None:
+    after_midnight = replace(FACTS, series_time="003000", slices=(replace(SLICE, acquisition_time="003000"),))
+    assert repaired(replace(after_midnight, start_datetime="20190301233000"))[0] == 3600
+    abroad = replace(FACTS, zone="+0200", start_datetime="20190301080000+0000")  # 10:00 where the scanner stands
+    assert repaired(abroad)[0] == 3600
+    assert repaired(replace(FACTS, start_datetime="", ge_injection_datetime="20190301101500.00"))[0] == 2700
+
+
+@pytest.mark.parametrize(
+    ("changes", "half_life_s"),
+    [
+        ({"start_datetime": "20230301100000"}, 78.4 * 3600),  # zirconium is scanned days later
+        ({"start_datetime": "20230301100000"}, 6.1 * 3600),
+        ({"start_datetime": "20230301060000"}, 1223.0),  # fifteen half-lives of carbon-11 by the clock
+        ({"start_datetime": "20230301113000"}, F18),  # 23.5 h before: no date was shifted, a clock is wrong
+        ({"start_datetime": "20230301000000"}, F18),  # midnight sharp stands for a time that was removed
+        ({"start_datetime": "20230301100000", "start_time": "093000"}, F18),  # two times of day
+    ],
+)
+def test_a_date_that_the_time_of_day_does_not_settle_is_refused(changes: dict[str, str], half_life_s: float) -> None:
+    with pytest.raises(Refusal, match="TIMES_INCONSISTENT"):
+        times_of(replace(FACTS, **changes), half_life_s)

@@ -19,6 +19,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from twobe3.dicom.frames import choose_frame
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import choose_series, find_series
 from twobe3.errors import Refusal
@@ -261,6 +262,33 @@ def test_refusals(bench: Any, bend: Callable[[Dataset], None], code: str) -> Non
     with pytest.raises(Refusal) as refused:
         bench.read([dataset])
     assert refused.value.code.name == code
+
+
+def triggers(*delays_ms: float) -> list[Dataset]:
+    return [item(NominalCardiacTriggerDelayTime=float(delay)) for delay in delays_ms]
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        per_frame("FrameContentSequence", temporal(2, 1, 1, 2)),
+        per_frame("CardiacSynchronizationSequence", triggers(300, 0, 0, 300)),
+    ],
+    ids=["temporal position", "trigger delay"],
+)
+def test_one_frame_of_a_dynamic_object_is_chosen(bench: Any, bend: Callable[[Dataset], None]) -> None:
+    slices = bench.slices(slopes=[2.0, 3.0, 4.0, 5.0])
+    stored, factor = np.arange(120).reshape(4, 6, 5), 70e3 / 370e6 * 2 ** (3600 / HALF_LIFE_S)
+    dataset = enhanced(slices)
+    per_frame("PlanePositionSequence", at_z(100, 100, 103, 103))(dataset)
+    bend(dataset)
+    (series,) = find_series([bench.save([dataset])]).series
+    with pytest.raises(Refusal, match=r"NOT_STATIC: .*2 frames of 2 slices"):
+        read_suv(series)
+    for frame, which in ((1, [1, 2]), (2, [0, 3])):
+        volume = read_suv(choose_frame(series, frame))
+        slopes = np.array([2.0, 3.0, 4.0, 5.0])[which, None, None]
+        np.testing.assert_allclose(volume.array, stored[which] * slopes * factor, rtol=1e-6)
 
 
 def test_a_stored_value_beyond_the_mapping_is_refused(bench: Any) -> None:

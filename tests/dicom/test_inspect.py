@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from pydicom.uid import CTImageStorage
 
 from twobe3 import __version__
+from twobe3.dicom.files import quietly
 from twobe3.dicom.inspect import convert, inspect
 from twobe3.dicom.series import choose_series, find_series
 from twobe3.nifti import read_nifti
@@ -53,6 +55,7 @@ def test_one_bad_scan_does_not_stop_the_others(bench: Any) -> None:
 
 
 def test_converted_files(bench: Any) -> None:
+    """Acceptance row 5: the weight is in grams."""
     stored = np.random.default_rng(1).integers(0, 9000, (4, 6, 5), dtype=np.uint16)
     slices = bench.slices(stored)
     for dataset in slices:
@@ -75,12 +78,30 @@ def test_converted_files(bench: Any) -> None:
 
 
 def test_a_refused_scan_writes_nothing(bench: Any) -> None:
+    """Acceptance row 5."""
     slices = bench.slices()
     for dataset in slices:
         dataset.PatientWeight = 72_000
     folder, out = bench.save(slices), bench.folder / "out"
     assert convert([folder], out, policy="strict").usable == 0
     assert not out.exists()
+
+
+@pytest.mark.parametrize("patient", ["../../etc/x", "a\0b", "x" * 300, "CON", "..", "/etc/passwd", "a/b\\c", ""])
+def test_what_is_written_lies_in_the_output_folder_under_a_hashed_name(bench: Any, patient: str) -> None:
+    """Acceptance row 27."""
+    out = bench.folder / "deep" / "out"
+    with quietly():
+        slices = bench.slices(patient=patient)
+        for dataset in slices:
+            dataset.StudyID = dataset.SeriesDescription = dataset.Radiopharmaceutical = "../../etc/x"
+        folder = bench.save(slices)
+        before = set(bench.folder.rglob("*"))
+        (entry,) = convert([folder], out).series
+    assert re.fullmatch(r"pa-[0-9a-f]{12}", entry.patient)
+    assert re.fullmatch(r"se-[0-9a-f]{12}", entry.series)
+    written = set(bench.folder.rglob("*")) - before
+    assert written == {out.parent, out, *(out / f"{entry.series}.{suffix}" for suffix in ("nii.gz", "json"))}
 
 
 @pytest.mark.parametrize("weight", [None, 0, ""], ids=["absent", "zero", "empty"])

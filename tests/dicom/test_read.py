@@ -32,6 +32,7 @@ def nifti(path: Path) -> np.ndarray:
 
 
 def test_synthetic_objects_have_their_published_suv(real_data: Path) -> None:
+    """Acceptance row 1."""
     with (real_data / "suv_dro" / "DRO_list.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     found = {one.files[0].parents[1].name: one for one in find_series([real_data / "suv_dro"]).series}
@@ -81,6 +82,7 @@ def test_each_slice_has_its_own_slope(bench: Any) -> None:
 
 
 def test_names_and_instance_numbers_do_not_matter(bench: Any) -> None:
+    """Acceptance row 14."""
     slices = bench.slices()
     plain = bench.read(slices)
     for dataset, number in zip(slices, (9, 2, 7, 1), strict=True):
@@ -93,6 +95,7 @@ def test_names_and_instance_numbers_do_not_matter(bench: Any) -> None:
 
 
 def test_signed_pixels_and_twelve_bits_in_sixteen(bench: Any) -> None:
+    """Acceptance row 23."""
     signed = np.arange(-60, 60, dtype=np.int16).reshape(4, 6, 5)
     np.testing.assert_allclose(bench.read(bench.slices(signed)).array, signed * 100.0 * FACTOR, rtol=1e-6)
     stored = np.arange(4000, 4000 + 96, dtype=np.uint16).reshape(4, 6, 4)
@@ -113,6 +116,7 @@ def test_signed_pixels_and_twelve_bits_in_sixteen(bench: Any) -> None:
     ],
 )
 def test_transfer_syntaxes_give_the_same_volume(bench: Any, syntax: str) -> None:
+    """Acceptance row 22: deflated, big endian, RLE, JPEG-LS."""
     stored = np.random.default_rng(0).integers(0, 30000, (2, 32, 32), dtype=np.uint16)
     plain = bench.read(bench.slices(stored))
     slices = bench.slices(stored)
@@ -128,6 +132,7 @@ def test_transfer_syntaxes_give_the_same_volume(bench: Any, syntax: str) -> None
 
 @pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEG2000Lossless"])
 def test_jpeg_gives_the_same_volume(bench: Any, syntax: str) -> None:
+    """Acceptance row 22: JPEG lossless, JPEG 2000."""
     gdcm = pytest.importorskip("gdcm", reason="python-gdcm, of the extra [codecs], is not installed")
     stored = np.random.default_rng(0).integers(0, 30000, (2, 32, 32), dtype=np.uint16)
     folder = bench.save(bench.slices(stored))
@@ -151,6 +156,7 @@ def test_jpeg_gives_the_same_volume(bench: Any, syntax: str) -> None:
 
 
 def test_an_absent_codec_is_named(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acceptance row 22: what to install."""
     slices = bench.slices()
     for dataset in slices:
         dataset.compress(JPEGLSLossless, generate_instance_uid=False)
@@ -177,6 +183,7 @@ FLIPPED, OBLIQUE = (-1, 0, 0, 0, 1, 0), (np.cos(0.3), np.sin(0.3), 0, -np.sin(0.
 @pytest.mark.parametrize("orientation", [AXIAL, CORONAL, SAGITTAL, FLIPPED, OBLIQUE])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_every_voxel_keeps_its_place(bench: Any, orientation: tuple[float, ...], sign: int) -> None:
+    """Acceptance row 18."""
     stored = np.zeros((4, 6, 5), dtype=np.uint16)
     stored[3, 1, 4] = 7  # asymmetric in every direction
     normal = np.cross(orientation[:3], orientation[3:])
@@ -269,12 +276,14 @@ def dynamic(slices: list[pydicom.Dataset]) -> list[pydicom.Dataset]:
     ],
 )
 def test_refusals(bench: Any, bend: Any, code: str) -> None:
+    """Acceptance rows 4, 13, 15, 16, 19, 20, 21 and 25."""
     with pytest.raises(Refusal) as refused:
         bench.read(bend(bench.slices()))
     assert refused.value.code.name == code
 
 
 def test_rows_that_differ_are_refused(bench: Any) -> None:
+    """Acceptance row 20."""
     slices = bench.slices()
     slices[2].Rows, slices[2].Columns = 5, 6
     with pytest.raises(Refusal, match="GEOMETRY_MIXED"):
@@ -282,6 +291,7 @@ def test_rows_that_differ_are_refused(bench: Any) -> None:
 
 
 def test_a_gap_is_placed(bench: Any) -> None:
+    """Acceptance row 15."""
     slices = bench.slices(np.ones((6, 6, 5), np.uint16))
     with pytest.raises(Refusal, match=r"1 slices are missing.*between 103\.00 and 109\.00 mm"):
         bench.read(slices[:2] + slices[3:])
@@ -297,11 +307,13 @@ def test_slices_missing_at_an_end_are_noted(bench: Any) -> None:
 
 
 def test_every_position_repeated_is_dynamic(bench: Any) -> None:
+    """Acceptance row 21."""
     with pytest.raises(Refusal, match="NOT_STATIC"):
         bench.read(dynamic(bench.slices()))
 
 
 def test_the_same_slice_twice_is_used_once(bench: Any) -> None:
+    """Acceptance row 16: the same pixels; different ones are among the refusals above."""
     slices = bench.slices()
     plain = bench.read(slices)
     copy = pydicom.Dataset.from_json(slices[1].to_json())
@@ -314,6 +326,7 @@ def test_the_same_slice_twice_is_used_once(bench: Any) -> None:
 
 
 def test_a_file_cut_short_is_corrupt(bench: Any) -> None:
+    """Acceptance row 24: truncated PixelData."""
     folder = bench.save(bench.slices())
     file = folder / "002.dcm"
     file.write_bytes(file.read_bytes()[:-17])
@@ -343,11 +356,13 @@ def test_philips_factor_under_its_creator(bench: Any) -> None:
 
 
 def test_philips_factor_under_another_creator_is_ignored(bench: Any) -> None:
+    """Acceptance row 12."""
     with pytest.raises(Refusal, match="NO_SCALE_FACTOR"):
         bench.read(counts(bench, "SOMEBODY ELSE"))
 
 
 def test_philips_factor_whose_creator_was_removed(bench: Any) -> None:
+    """Acceptance row 11: the creator removed and the factor left."""
     assert bench.read(counts(bench, None)).calibration.warnings[0].startswith("NO_SCALE_FACTOR")
     with pytest.raises(Refusal, match="NO_SCALE_FACTOR"):
         bench.read(counts(bench, None), policy="strict")

@@ -179,13 +179,33 @@ def test_a_wrong_reference_is_noticed_by_the_cross_checks(original: Original, tm
     assert "1200 s" in warnings[0]
 
 
-def test_a_date_shifted_by_a_year_is_refused(original: Original, tmp_path: Path) -> None:
-    """Acceptance row 8."""
-    folder = encode(original, "Siemens", "START", tmp_path)
+def shift(folder: Path, **years: int) -> None:
+    """De-identification of one date: that of the series with its slices, or that of the injection."""
     for path in folder.iterdir():
         dataset = pydicom.dcmread(path)
-        shifted = INJECTED.replace(year=2019)
-        dataset.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartDateTime = stamp(shifted)
+        tracer = dataset.RadiopharmaceuticalInformationSequence[0]
+        if "years_of_injection" in years:
+            text = str(tracer.RadiopharmaceuticalStartDateTime)
+            tracer.RadiopharmaceuticalStartDateTime = f"{int(text[:4]) + years['years_of_injection']}{text[4:]}"
+        for name in ("Series", "Acquisition"):
+            date = getattr(dataset, f"{name}Date")
+            setattr(dataset, f"{name}Date", f"{int(date[:4]) + years.get('years_of_scan', 0)}{date[4:]}")
         dataset.save_as(path)
-    with pytest.raises(Refusal, match="TIMES_INCONSISTENT"):
-        read(folder)
+
+
+@pytest.mark.parametrize("decay", ["START", "NONE"])
+@pytest.mark.parametrize("shifted", [{"years_of_injection": -1}, {"years_of_injection": 1}, {"years_of_scan": 2}])
+def test_a_date_shifted_by_years_is_refused_and_repaired_on_request(
+    original: Original, shifted: dict[str, int], decay: str, tmp_path: Path
+) -> None:
+    """Acceptance row 8."""
+    folder = encode(original, "Siemens", decay, tmp_path)
+    shift(folder, **shifted)
+    (series,) = find_series([folder]).series
+    for asked in ({}, {"policy": "strict", "repair_dates": True}):
+        with pytest.raises(Refusal, match="TIMES_INCONSISTENT"):
+            read_suv(series, **asked)
+    volume = read_suv(series, repair_dates=True)
+    np.testing.assert_allclose(volume.array, original.volume.array, rtol=1e-6)
+    (repair,) = (warning for warning in volume.calibration.warnings if "repair_dates" in warning)
+    assert "by its time of day alone, 0.92 h; taken, as repair_dates asks" in repair  # 55 minutes, across midnight

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pack_bits
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
+from twobe3.cohort import DicomScan
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.seg import read_seg
 from twobe3.dicom.series import find_series
@@ -235,6 +236,48 @@ def test_real_nifti_masks_equal_the_contours(real_data: Path) -> None:
     drawn = contour_mask(series, volume)
     assert drawn is not None
     mask = read_nifti_mask(real_data / "sts" / "nifti" / "STS_019" / "PET_mask.nii.gz", volume.geometry)
+    np.testing.assert_array_equal(mask.array, drawn.array)
+
+
+@pytest.mark.parametrize("by_series", [True, False], ids=["by its series", "by its frame of reference"])
+def test_a_segmentation_in_the_folder_is_the_contour_of_the_scan(bench: Any, by_series: bool) -> None:
+    slices = bench.slices()
+    folder = bench.save(slices)
+    volume = read_suv(find_series([folder]).series[0])
+    drawn = random_mask(volume.geometry.shape)
+    path = write_seg(folder / "seg.dcm", {"lesion": drawn}, volume.geometry, frame=slices[0].FrameOfReferenceUID)
+    dataset = pydicom.dcmread(path)
+    dataset.PatientID, dataset.StudyInstanceUID = slices[0].PatientID, slices[0].StudyInstanceUID
+    dataset.SeriesInstanceUID = generate_uid()
+    if by_series:
+        dataset.ReferencedSeriesSequence = [item(SeriesInstanceUID=slices[0].SeriesInstanceUID)]
+    dataset.save_as(path)
+    (series,) = find_series([folder]).series
+    assert series.contours == (path,)
+    mask = DicomScan(series).contour(volume)
+    assert mask is not None
+    np.testing.assert_array_equal(mask.array, drawn)
+
+
+def test_a_real_contour_stored_as_segmentation_is_the_same_region(real_data: Path, tmp_path: Path) -> None:
+    for file in (real_data / "sts" / "dicom" / "STS_019").rglob("*.dcm"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (series,) = find_series([tmp_path]).series
+    volume = read_suv(series)
+    drawn = contour_mask(series, volume)
+    assert drawn is not None
+    (structures,) = series.contours
+    old = pydicom.dcmread(structures)
+    structures.unlink()
+    frame = volume.geometry.frame_of_reference
+    path = write_seg(tmp_path / "seg.dcm", {"mass": drawn.array}, volume.geometry, frame=frame)
+    dataset = pydicom.dcmread(path)
+    dataset.PatientID, dataset.StudyInstanceUID = old.PatientID, old.StudyInstanceUID
+    dataset.SeriesInstanceUID = generate_uid()
+    dataset.save_as(path)
+    (series,) = find_series([tmp_path]).series
+    mask = contour_mask(series, volume)
+    assert mask is not None
     np.testing.assert_array_equal(mask.array, drawn.array)
 
 

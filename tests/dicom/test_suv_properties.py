@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds
 
 from twobe3.dicom.facts import SeriesFacts, SliceFacts
+from twobe3.dicom.series import find_series
 from twobe3.dicom.suv import calibrate
 from twobe3.dicom.suvtype import SUV_TYPES, Person, norm_per_weight
 from twobe3.errors import Refusal
@@ -122,3 +131,87 @@ def test_any_person_gives_a_factor_or_a_refusal(suv_type: str, weight: float, he
         return
     assert factor > 0
     assert np.isfinite(factor)
+
+
+# -- through files
+
+QUICK = settings(
+    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def set_dose(slices: Sequence[Dataset], dose_bq: float) -> None:
+    for one in slices:
+        one.RadiopharmaceuticalInformationSequence[0].RadionuclideTotalDose = dose_bq
+
+
+@QUICK
+@given(factor=st.floats(0.01, 100), decay=st.sampled_from(["START", "ADMIN", "NONE"]))
+def test_suv_is_linear_in_activity(bench: Any, factor: float, decay: str) -> None:
+    slices, scaled = bench.slices(), bench.slices(slopes=[pydicom.valuerep.DSfloat(100 * factor, auto_format=True)] * 4)
+    for one in (*slices, *scaled):
+        one.DecayCorrection, one.CorrectedImage = decay, ["ATTN"] if decay == "NONE" else ["ATTN", "DECY"]
+    np.testing.assert_allclose(bench.read(scaled).array, bench.read(slices).array * factor, rtol=1e-6)
+
+
+@QUICK
+@given(weight_kg=st.integers(20, 250))
+def test_suv_is_linear_in_weight(bench: Any, weight_kg: int) -> None:
+    slices, other = bench.slices(), bench.slices()
+    for one in other:
+        one.PatientWeight = weight_kg
+    np.testing.assert_allclose(bench.read(other).array * 70, bench.read(slices).array * weight_kg, rtol=1e-6)
+
+
+@QUICK
+@given(dose_mbq=st.integers(1, 2000))
+def test_suv_is_inverse_in_dose(bench: Any, dose_mbq: int) -> None:
+    slices, other = bench.slices(), bench.slices()
+    set_dose(other, dose_mbq * 1e6)
+    np.testing.assert_allclose(bench.read(other).array * dose_mbq, bench.read(slices).array * 370, rtol=1e-6)
+
+
+@QUICK
+@given(order=st.permutations(range(4)), numbers_=st.permutations(range(1, 5)))
+def test_suv_does_not_depend_on_the_order_of_files(bench: Any, order: list[int], numbers_: list[int]) -> None:
+    """Acceptance row 14."""
+    slices = bench.slices(slopes=[1.0, 2.0, 3.0, 4.0])
+    plain = bench.read(slices)
+    for one, instance in zip(slices, numbers_, strict=True):
+        one.InstanceNumber = instance
+    shuffled = bench.read([slices[i] for i in order])
+    np.testing.assert_array_equal(shuffled.array, plain.array)
+    assert shuffled.geometry.same_as(plain.geometry)
+
+
+@pytest.fixture(scope="module")
+def whole_body(real_data: Path) -> list[Dataset]:
+    """Four slices of a real series in Bq/ml, decay-corrected to its start."""
+    (series,) = find_series([real_data / "ge_whole_body"]).series
+    slices = sorted(map(pydicom.dcmread, series.files), key=lambda one: float(one.ImagePositionPatient[2]))
+    return slices[100:104]
+
+
+@QUICK
+@given(
+    activity=st.floats(0.1, 10),
+    weight_kg=st.integers(20, 250),
+    dose_mbq=st.integers(1, 2000),
+    order=st.permutations(range(4)),
+)
+def test_suv_of_a_real_series_follows_its_definition(
+    bench: Any, whole_body: list[Dataset], activity: float, weight_kg: int, dose_mbq: int, order: list[int]
+) -> None:
+    first = whole_body[0]
+    weight_before_kg = float(first.PatientWeight)
+    dose_before_bq = float(first.RadiopharmaceuticalInformationSequence[0].RadionuclideTotalDose)
+    plain = bench.read(whole_body)
+    changed = [copy.deepcopy(whole_body[i]) for i in order]
+    for one in changed:
+        one.RescaleSlope = format_number_as_ds(float(one.RescaleSlope) * activity)
+        one.PatientWeight = weight_kg
+    set_dose(changed, dose_mbq * 1e6)
+    volume = bench.read(changed)
+    expected = activity * weight_kg / weight_before_kg * dose_before_bq / (dose_mbq * 1e6)
+    np.testing.assert_allclose(volume.array, plain.array * expected, rtol=2e-6)
+    assert volume.geometry.same_as(plain.geometry)

@@ -127,3 +127,51 @@ def test_the_area_under_the_drawn_curve_is_the_auc(cohort, repeats):
 
 def test_the_curve_of_one_class_does_not_exist(binary):
     assert metrics.roc_curve(np.zeros((1, 3)), np.ones((1, 3), dtype=bool), np.ones(3, dtype=bool)) is None
+
+
+def test_pairs_within_folds_equal_scikit_learn_fold_by_fold(cohort):
+    outcomes, risk = cohort
+    fold = np.random.default_rng(1).integers(0, 4, len(risk))
+    counts = np.vstack([np.ones(len(risk)), PatientBootstrap.draw(outcomes.event, resamples=30, seed=1).counts])
+    found = metrics.auc_within_folds(risk, outcomes, fold).compute(counts)
+    for row, value in zip(counts.astype(int), found, strict=True):
+        won = pairs = 0.0
+        for one in range(4):
+            rows = np.repeat(np.arange(len(risk)), np.where(fold == one, row, 0))
+            event = outcomes.event[rows]
+            if event.any() and not event.all():
+                of_fold = event.sum() * (~event).sum()
+                won, pairs = won + of_fold * oracle.roc_auc_score(event, risk[rows]), pairs + of_fold
+        assert value == pytest.approx(won / pairs if pairs else np.nan, abs=1e-12, nan_ok=True)
+
+
+def test_pooling_folds_puts_a_model_that_knows_nothing_below_one_half_and_pairs_within_folds_do_not(binary):
+    # Airola et al. 2011: every fold predicts the share of events among its training patients.
+    event, fold = np.random.default_rng(0).random(60) < 0.4, np.arange(60) % 10
+    risk = np.array([event[fold != one].mean() for one in fold])
+    outcomes = binary(event)
+    assert metrics.auc(risk, outcomes).value(60) < 0.45
+    assert metrics.auc_within_folds(risk, outcomes, fold).value(60) == 0.5
+
+
+def test_folds_of_one_class_are_not_estimable(binary):
+    """Acceptance row 42."""
+    outcomes, risk = binary([1, 1, 0, 0]), np.array([4.0, 3.0, 2.0, 1.0])
+    assert np.isnan(metrics.auc_within_folds(risk, outcomes, np.array([0, 0, 1, 1])).value(4))
+    assert metrics.auc_within_folds(risk, outcomes, np.array([0, 1, 1, 2])).value(4) == 1
+
+
+def test_each_patient_is_judged_at_the_threshold_of_its_fold(cohort):
+    outcomes, probability = cohort
+    threshold = np.array([0.2, 0.4, 0.7])[np.arange(len(probability)) % 3]
+    called, n = probability >= threshold, len(outcomes)
+    expected = {
+        metrics.sensitivity: oracle.recall_score(outcomes.event, called),
+        metrics.specificity: oracle.recall_score(~outcomes.event, ~called),
+        metrics.balanced_accuracy: oracle.balanced_accuracy_score(outcomes.event, called),
+    }
+    for metric, value in expected.items():
+        statistic = metric(probability, outcomes, threshold)
+        assert statistic.value(n) == pytest.approx(value, abs=1e-12)
+        assert "the training patients of the fold chose" in statistic.estimator
+        assert "0.5" in metric(probability, outcomes).estimator

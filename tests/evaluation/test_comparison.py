@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.comparison import compare
@@ -58,6 +60,35 @@ def test_holm_by_its_definition(models, cohort):
     for i, comparison in enumerate(comparisons):
         running = max(running, min(1.0, (len(comparisons) - i) * comparison.p))
         assert comparison.p_holm == pytest.approx(running, rel=1e-12)
+
+
+def test_the_further_tests_of_a_pair(models, cohort):
+    """Corrected t against scipy, on AUCs that scikit-learn computed fold by fold; each test adjusted by itself."""
+    comparisons = compare(models, cohort)
+    assert [[test.name for test in c.tests] for c in comparisons] == [["delong", "corrected_t"]] * 3
+    first, second = models[:2]
+
+    def areas(model):
+        keys = [(model.repeat == r) & (model.fold == f) for r in range(3) for f in range(5)]
+        return np.array([roc_auc_score(cohort.of(np.array(model.patients)[k]).event, model.risk[k]) for k in keys])
+
+    d = areas(first) - areas(second)
+    t = d.mean() / np.sqrt((1 / 15 + 12 / 48) * d.var(ddof=1))
+    assert comparisons[0].tests[1].p == pytest.approx(2 * stats.t.sf(abs(t), 14), rel=1e-9)
+    for place in (0, 1):
+        p = [c.tests[place].p for c in comparisons]
+        adjusted = [c.tests[place].p_holm for c in comparisons]
+        assert min(adjusted) == pytest.approx(min(1, 3 * min(p)))
+        assert max(adjusted) >= max(p)
+    assert all(c.patients_needed > 0 for c in comparisons)
+
+
+def test_models_tested_in_one_part_have_no_test_across_folds(cohort):
+    rng = np.random.default_rng(0)
+    pair = [Prediction(name, "endpoint", cohort.patients, rng.normal(size=60)) for name in "ab"]
+    (comparison,) = compare(pair, cohort, resamples=50)
+    across = comparison.tests[1]
+    assert (across.p, across.p_holm, across.method) == (None, None, "fewer than two folds allow an estimate")
 
 
 def test_the_order_of_rows_does_not_matter(models, cohort):

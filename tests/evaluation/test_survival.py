@@ -1,23 +1,17 @@
-"""Concordance against scikit-survival, curves against statsmodels and a published table."""
+"""Concordance against scikit-survival."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from sksurv.compare import compare_survival
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
-from sksurv.nonparametric import CensoringDistributionEstimator, kaplan_meier_estimator
+from sksurv.nonparametric import CensoringDistributionEstimator
 from sksurv.util import Surv
 
 from twobe3.evaluation import survival as metrics
 from twobe3.evaluation.intervals import PatientBootstrap
-
-# Freireich et al., Blood 21 (1963) 699: weeks of remission under 6-mercaptopurine (with its censorings) and placebo.
-MERCAPTOPURINE = (
-    [6, 6, 6, 7, 10, 13, 16, 22, 23, 6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35],
-    [1] * 9 + [0] * 12,
-)
-PLACEBO = [1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23]
 
 
 def simulate(n, *, seed, ties, last_censored=False):
@@ -121,55 +115,34 @@ def test_uno_states_its_truncation_time_with_its_unit(survival):
     assert "before 4 months" in metrics.uno_c(np.arange(4.0), outcomes).estimator
 
 
-def test_kaplan_meier_equals_scikit_survival(case):
+def test_pairs_within_folds_equal_scikit_survival_fold_by_fold(case):
     outcomes, risk = case
-    for curve, group in zip(metrics.kaplan_meier(risk, outcomes, 0.0), (risk <= 0, risk > 0), strict=True):
-        event, time = outcomes.event[group], outcomes.value[group]
-        if not event.any():
-            np.testing.assert_array_equal(curve.y, 1.0)
-            continue
-        times, share, limits = kaplan_meier_estimator(event, time, conf_type="log-log")
-        steps = np.searchsorted(curve.x, times, side="right") - 1
-        np.testing.assert_allclose(curve.y[steps], share, atol=1e-12)
-        inside = (share > 0) & (share < 1)
-        np.testing.assert_allclose(curve.low[steps][inside], limits[0][inside], atol=1e-12)
-        np.testing.assert_allclose(curve.high[steps][inside], limits[1][inside], atol=1e-12)
+    fold = np.random.default_rng(1).integers(0, 3, len(risk))
+    won = pairs = 0.0
+    for one in range(3):
+        of = fold == one
+        if outcomes.event[of].any():
+            _, concordant, discordant, tied, _ = concordance_index_censored(
+                outcomes.event[of], outcomes.value[of], risk[of]
+            )
+            won, pairs = won + concordant + tied / 2, pairs + concordant + discordant + tied
+    found = metrics.harrell_c_within_folds(risk, outcomes, fold).value(len(risk))
+    assert found == pytest.approx(won / pairs, abs=1e-12)
 
 
-def test_kaplan_meier_of_the_mercaptopurine_trial(survival):
-    # Cox & Oakes, Analysis of Survival Data, 1984, table 4.2; log-rank χ² 16.79.
-    outcomes = survival(MERCAPTOPURINE[0] + PLACEBO, MERCAPTOPURINE[1] + [1] * 21)
-    placebo = np.repeat([0.0, 1.0], 21)
-    low, high = metrics.kaplan_meier(placebo, outcomes, 0.5)
-    published = {6: 0.857, 7: 0.807, 10: 0.753, 13: 0.690, 16: 0.627, 22: 0.538, 23: 0.448}
-    assert dict(zip(low.x[1:-1].tolist(), low.y[1:-1].round(3).tolist(), strict=True)) == published
-    assert (low.x[-1], low.y[-1].round(3)) == (35, 0.448)
-    assert high.y[-1] == 0
-    truth = Surv.from_arrays(outcomes.event, outcomes.value)
-    chi_squared, p = compare_survival(truth, placebo)
-    assert chi_squared == pytest.approx(16.79, abs=0.005)
-    assert metrics.logrank_p(outcomes, placebo > 0) == pytest.approx(p, rel=1e-6)
-    assert f"log-rank p = {p:.3g}" in low.label
-    assert "21 patients, 9 events" in low.label
+def test_folds_without_a_comparable_pair_are_not_estimable(survival):
+    """Acceptance row 42."""
+    outcomes, risk = survival([1, 2, 3, 4], [1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0])
+    assert np.isnan(metrics.harrell_c_within_folds(risk, outcomes, np.arange(4)).value(4))
+    assert metrics.harrell_c_within_folds(risk, outcomes, np.array([0, 0, 1, 1])).value(4) == 1
 
 
-def test_the_label_says_where_the_cut_off_comes_from(case):
-    outcomes, risk = case
-    assert all("median of the out-of-fold risks" in curve.label for curve in metrics.kaplan_meier(risk, outcomes))
-    assert all("0.25 (given cut-off)" in curve.label for curve in metrics.kaplan_meier(risk, outcomes, 0.25))
-
-
-@pytest.mark.parametrize(
-    ("time", "event", "group"),
-    [
-        ([1, 2, 3, 4], [1, 1, 1, 0], [0, 0, 0, 0]),
-        ([1, 2, 3, 4], [0, 0, 0, 0], [0, 1, 0, 1]),
-        ([1, 2, 3, 4], [0, 0, 1, 1], [0, 0, 1, 1]),
-        ([2, 2, 2, 2], [1, 1, 1, 1], [0, 1, 0, 1]),
-    ],
-    ids=["one group", "no event", "no overlap", "all die at once"],
-)
-def test_log_rank_is_not_estimable(survival, time, event, group):
-    outcomes = survival(time, event)
-    assert metrics.logrank_p(outcomes, np.array(group, dtype=bool)) is None
-    assert metrics.kaplan_meier(np.array(group, dtype=float), outcomes, 0.5)[0].label.endswith("not estimable")
+@pytest.mark.parametrize("metric", [metrics.harrell_c, metrics.uno_c])
+def test_the_estimator_says_what_becomes_of_ties_and_of_competing_events(survival, metric):
+    """Acceptance row 43."""
+    outcomes, risk = survival([1, 2, 3, 4], [1, 0, 1, 0]), np.arange(4.0)
+    assert "ties in risk count ½" in metric(risk, outcomes).estimator
+    assert "competing" not in metric(risk, outcomes).estimator
+    rivalled = replace(outcomes, competing=~outcomes.event)
+    assert "a competing event counts as a censoring" in metric(risk, rivalled).estimator
+    assert metric(risk, rivalled).value(4) == metric(risk, outcomes).value(4)

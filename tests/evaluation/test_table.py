@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twobe3.errors import Code, UsageError
-from twobe3.evaluation.table import COLUMNS, read_predictions, write_predictions
+from twobe3.evaluation.table import COLUMNS, read_numbered_predictions, read_predictions, write_predictions
 from twobe3.prediction import Prediction
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
@@ -67,6 +67,7 @@ def test_no_text_cell_begins_as_a_formula(file, prediction):
 
 
 def test_a_formula_as_patient_id_is_neutralised_and_restored(file):
+    """Acceptance row 31."""
     write_predictions(file, [Prediction("-m", "@e", ("=cmd|' /C calc'!A0",), np.array([-0.1]))])
     assert file.read_text().splitlines()[1] == "'=cmd|' /C calc'!A0,'-m,'@e,0,0,-0.1,"
     read = read_predictions(file)[0]
@@ -93,18 +94,20 @@ def test_models_and_endpoints_are_told_apart(file):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "no column 'patient_id' or 'risk'; it has none"),
-        ("patient;risk\n1;2\n", "it has patient;risk"),
-        ("patient_id,risk\n", "has no rows"),
+        ("", "predictions.csv is empty"),
+        ("patient;risk\n", "predictions.csv has no row below its header"),
+        ("patient;score\n1;2\n", "has no column 'patient_id' or 'risk'; it has patient, score"),
+        ("patient_id|risk\n1|2\n", r"has no column .*; it has patient_id\|risk"),
+        ("patient_id,risk\n", "has no row below its header"),
         ("patient_id,risk\n1,0.5\n,0.5\n", "line 3 has no patient_id"),
         ("patient_id,risk\n1,high\n2,nan\n3,1\n4\n", "line 2: risk 'high'.*line 3: risk 'nan'.*line 5: risk ''"),
-        ("patient_id,risk\n" + "1,x\n" * 8, "and 3 more"),
+        ("patient_id,risk\n" + "1,x\n" * 13, "line 11: risk 'x' is not a finite number; and 3 more"),
         ("patient_id,risk,probability\n1,1,1.5\n", "line 2: probability '1.5' is not between 0 and 1"),
         ("patient_id,risk,probability\n1,1,0.5\n2,1,\n", "line 3 has no probability"),
         ("patient_id,risk,repeat\n1,1,0\n1,2,1\n1,3,0\n", "lines 2 and 4 predict one patient in one repeat"),
         ("patient_id,risk,fold\n1,1,first\n", "line 2: fold 'first' is not a whole number"),
-        ("patient_id,risk\n\udcff,1\n", "can't be read: invalid start byte"),
-        ('patient_id,risk\n"' + "x" * 200_000 + '",1\n', "can't be read: field larger"),
+        ("patient_id,risk\n\udcff,1\n", "is not a table in UTF-8: invalid start byte"),
+        ('patient_id,risk\n"' + "x" * 200_000 + '",1\n', "is not a table in UTF-8: field larger"),
     ],
 )
 def test_refusals_name_the_rows(file, content, says):
@@ -118,3 +121,16 @@ def test_refusals_name_the_rows(file, content, says):
 def test_an_absent_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"predictions\.csv can't be read: No such file"):
         read_predictions(tmp_path / "predictions.csv")
+
+
+def test_a_semicolon_file_with_decimal_commas_is_what_a_spreadsheet_of_such_a_country_saves(file):
+    file.write_bytes("\ufeffpatient_id;model;risk;probability\r\n1,5;a;-0,25;1\r\n2;a;3;0,75\r\n".encode())
+    (read,) = read_predictions(file)
+    assert (read.patients, read.model) == (("1,5", "2"), "a")
+    assert (read.risk.tolist(), read.probability.tolist()) == ([-0.25, 3.0], [1.0, 0.75])
+
+
+def test_the_lines_of_rows_are_known(file):
+    file.write_text('model,patient_id,risk\na,"P\n1",1\n\nb,P2,2\na,P3,3\n')
+    read = read_numbered_predictions(file)
+    assert [(one.prediction.model, one.lines) for one in read] == [("a", (3, 6)), ("b", (5,))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from twobe3.cohort import ArrayScan, DicomScan
 from twobe3.dicom.series import find_series
 from twobe3.errors import Code, Refusal
 from twobe3.features.measurements import Measurements, measure
+from twobe3.regions import Region
 from twobe3.store import ArrayStore
 from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
 
+CONTOUR = Region()
 RADIUS_MM = 30.0
 BALL_ML = 4.0 / 3.0 * np.pi * 3.0**3  # of 3 cm
 
@@ -37,9 +40,9 @@ def scan() -> ArrayScan:
     return ArrayScan(SUVVolume(suv, geometry, SUVCalibration("bw", "TEST", 1, 1)), Mask(ball, geometry, "ball"))
 
 
-@pytest.mark.parametrize("region", ["contour", "threshold"])
-def test_a_ball_has_its_volume_its_uptake_and_their_product(scan: ArrayScan, region: str) -> None:
-    found = measure(scan, region, threshold_suv=4.0, store=ArrayStore())  # type: ignore[arg-type]
+@pytest.mark.parametrize("region", [CONTOUR, Region("threshold"), Region("relative"), Region("contour", ("ball",))])
+def test_a_ball_has_its_volume_its_uptake_and_their_product(scan: ArrayScan, region: Region) -> None:
+    found = measure(scan, region, store=ArrayStore())
     assert found.suv_max == 9.0
     assert found.volume_ml == pytest.approx(BALL_ML, rel=0.01)
     assert found.tlg_ml == pytest.approx(6.0 * found.volume_ml + 3.0 * 0.024)
@@ -47,40 +50,49 @@ def test_a_ball_has_its_volume_its_uptake_and_their_product(scan: ArrayScan, reg
 
 
 def test_a_higher_threshold_measures_less(scan: ArrayScan) -> None:
-    found = measure(scan, "threshold", threshold_suv=8.0, store=ArrayStore())
+    found = measure(scan, Region("threshold", threshold_suv=8.0), store=ArrayStore())
     assert found == Measurements(9.0, pytest.approx(0.024), pytest.approx(0.216), pytest.approx(4.8 * 2 * 9.6 * 9.6))
 
 
 def test_nothing_above_the_threshold_is_a_volume_of_0_under_the_scans_own_maximum(scan: ArrayScan) -> None:
-    found = measure(scan, "threshold", threshold_suv=100.0, store=ArrayStore())
+    found = measure(scan, Region("threshold", threshold_suv=100.0), store=ArrayStore())
     assert (found.suv_max, found.volume_ml, found.tlg_ml) == (9.0, 0.0, 0.0)
 
 
 def test_without_a_contour_nothing_but_the_extent_is_known(scan: ArrayScan) -> None:
-    found = measure(replace(scan, region=None), "contour", threshold_suv=4.0, store=ArrayStore())
+    found = measure(replace(scan, region=None), CONTOUR, store=ArrayStore())
     assert np.isnan([found.suv_max, found.volume_ml, found.tlg_ml]).all()
     assert found.extent_ml == pytest.approx(4.8 * 2 * 9.6 * 9.6)
+    assert found.lacking == "CONTOUR_MISSING"
 
 
 def test_a_contour_that_cannot_be_used_counts_as_none_and_is_told(
     scan: ArrayScan, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(ArrayScan):
-        def contour(self, volume: SUVVolume) -> Mask | None:
+        def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
             raise Refusal(Code.CONTOUR_UNUSABLE, "no voxel lies inside")
 
     caplog.set_level(logging.WARNING, logger="twobe3")
-    found = measure(Broken(scan.volume), "contour", threshold_suv=4.0, store=ArrayStore())
+    found = measure(Broken(scan.volume), CONTOUR, store=ArrayStore())
     assert np.isnan(found.suv_max)
+    assert found.lacking == "CONTOUR_UNUSABLE"
     assert "CONTOUR_UNUSABLE" in caplog.text
 
 
 def test_a_scan_is_measured_once_for_each_region_and_threshold(scan: ArrayScan, tmp_path: Path) -> None:
     for computed, reused, store in ((3, 1, ArrayStore(tmp_path)), (0, 4, ArrayStore(tmp_path))):
         for threshold_suv in (4.0, 8.0):
-            measure(scan, "threshold", threshold_suv=threshold_suv, store=store)
-            measure(scan, "contour", threshold_suv=threshold_suv, store=store)
+            measure(scan, Region("threshold", threshold_suv=threshold_suv), store=store)
+            measure(scan, Region(threshold_suv=threshold_suv), store=store)
         assert (store.computed, store.reused) == (computed, reused)
+
+
+def test_a_limb_has_no_liver_and_only_what_needs_one_is_lacking(scan: ArrayScan) -> None:
+    found = measure(scan, Region("percist"), store=ArrayStore())
+    assert found.lacking == "LIVER_NOT_FOUND"
+    assert np.isnan([found.suv_max, found.volume_ml, found.tlg_ml]).all()
+    assert found.extent_ml == pytest.approx(4.8 * 2 * 9.6 * 9.6)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +102,7 @@ def sarcoma(real_data: Path) -> tuple[list[Measurements], npt.NDArray[np.bool_]]
         outcome = {row["patient_id"]: row["lung_metastasis"] == "1" for row in csv.DictReader(stream)}
     store = ArrayStore()
     series = find_series([real_data / "sts/dicom"]).series
-    found = [measure(DicomScan(one), "contour", threshold_suv=4.0, store=store) for one in series]
+    found = [measure(DicomScan(one), CONTOUR, store=store) for one in series]
     return found, np.array([outcome[one.patient_id] for one in series])
 
 

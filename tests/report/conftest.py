@@ -16,6 +16,17 @@ PATIENTS = tuple(f"HOSPITAL-{i:04}" for i in range(10))
 HOSTILE = "<script>alert('PET')</script>"
 
 
+RISK_GROUPS = {
+    "cutoff": "cut-off of the training patients of each fold",
+    "p": 0.0123,
+    "times": [0.0, 0.5, 1.0],
+    "groups": [
+        {"name": "low", "n": 6, "events": 1, "at_risk": [6, 5, 2]},
+        {"name": "high", "n": 4, "events": 3, "at_risk": [4, 1, 0]},
+    ],
+}
+
+
 def _metric(name: str, value: float | None) -> dict[str, Any]:
     low, high = (None, None) if value is None else (value - 0.1, value + 0.1)
     return {
@@ -38,7 +49,8 @@ def _curve(name: str, label: str) -> dict[str, Any]:
 
 def _result(endpoint: str, kind: str, model: str, value: float | None) -> dict[str, Any]:
     primary = {"binary": "auc", "time-to-event": "harrell_c"}[kind]
-    curves = [_curve("roc", model), _curve("calibration", "fifths")]
+    curves = [_curve("roc", model), _curve("calibration", "fifths"), _curve("calibration_smooth", "smooth")]
+    curves += [_curve("net_benefit", "the model"), _curve("net_benefit_all", "act on all")]
     if kind == "time-to-event":
         curves = [_curve("kaplan_meier_low", "low risk"), _curve("kaplan_meier_high", "high risk")]
     return {
@@ -50,6 +62,7 @@ def _result(endpoint: str, kind: str, model: str, value: float | None) -> dict[s
         "repeats": 2,
         "metrics": [_metric(primary, value), _metric("brier", 0.2)],
         "curves": curves if value is not None else [],
+        "risk_groups": RISK_GROUPS if kind == "time-to-event" else None,
     }
 
 
@@ -66,7 +79,15 @@ def _comparison(endpoint: str, metric: str, pair: tuple[str, str], difference: f
         "p": p / 2,
         "p_holm": p,
         "estimator": "how differences were estimated",
+        "tests": [{"name": "corrected_t", "p": 0.21, "p_holm": 0.63, "method": "how folds were compared"}],
+        "patients_needed": 1234,
     }
+
+
+def _subgroup(model: str, level: str, n: int, events: int, warning: str = "") -> dict[str, Any]:
+    value = None if events == 0 else 0.7
+    part = {"endpoint": "metastasis", "model": model, "metric": "auc", "factor": "sex", "level": level}
+    return {**part, "n": n, "events": events, "value": value, "low": None, "high": None, "warning": warning}
 
 
 def _study(i: int) -> dict[str, Any]:
@@ -123,6 +144,24 @@ EVALUATION: dict[str, Any] = {
         _comparison("metastasis", "auc", ("2be3-net", "radiomics"), -0.10, 0.4),
         _comparison("survival", "harrell_c", ("2be3-net", "tumour volume"), -0.10, 0.01),
         _comparison("survival", "harrell_c", ("radiomics", "tumour volume"), -0.05, 0.6),
+    ],
+    "subgroups": [
+        _subgroup(model, level, 5, events, f"only {events} with the event")
+        for model in MODELS
+        for level, events in (("F", 4), ("M", 0))
+    ],
+    "missing": [{"what": "PET scan", "missing": 3, "n": 12}, {"what": "sex", "missing": 0, "n": 9}],
+    "sample_sizes": [
+        {
+            "endpoint": "metastasis",
+            "n": 10,
+            "events": 4,
+            "r2": 0.111,
+            "parameters": 0,
+            "models": [
+                {"model": "tumour volume", "parameters": 1, "events_per_parameter": 4.0, "patients_needed": 372}
+            ],
+        }
     ],
 }
 RUN: dict[str, Any] = {

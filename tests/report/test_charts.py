@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from twobe3.report.charts import BOTTOM, FOREST_MARGIN, FOREST_WIDTH, LEFT, RIGHT, TOP, Axis, figures, forest
-from twobe3.report.records import Curve, Metric, ModelResult
+from twobe3.report.charts import BOTTOM, FOREST_MARGIN, FOREST_WIDTH, HEIGHT, LEFT, RIGHT, TOP, Axis, forest
+from twobe3.report.figures import figures
+from twobe3.report.records import Curve, Metric, ModelResult, RiskGroups
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,58 @@ def test_others_are_ghosts_of_a_roc_curve() -> None:
 
 def test_no_curves_no_figures() -> None:
     assert figures([result()], "") == ()
+
+
+def test_numbers_at_risk_stand_under_their_times() -> None:
+    curves = [Curve(name=f"kaplan_meier_{g}", label=g, x=(0.0, 10.0), y=(1.0, 0.5)) for g in ("low", "high")]
+    groups = [{"name": g, "n": n, "events": 1, "at_risk": (n, 1)} for g, n in (("low", 7), ("high", 5))]
+    divided = RiskGroups.model_validate({"cutoff": "c", "p": None, "times": (0.0, 5.0), "groups": groups})
+    (figure,) = figures([result(*curves, kind="time-to-event").model_copy(update={"risk_groups": divided})], "day")
+    (chart,) = figure.charts
+    middle = (LEFT + RIGHT) / 2
+    assert [row.numbers for row in chart.below] == [((LEFT, "7"), (middle, "1")), ((LEFT, "5"), (middle, "1"))]
+    assert chart.x_ticks == ((LEFT, "0"), (middle, "5"))
+    assert [line.label for line in chart.lines] == [
+        "low risk: 7 patients, 1 with the event",
+        "high risk: 5 patients, 1 with the event",
+    ]
+    assert chart.height > HEIGHT
+    assert "log-rank p not estimable" in chart.subtitle
+    assert "at risk, low: 7, 1" in chart.description
+
+
+def test_a_decision_curve_stops_where_it_leaves_the_drawing() -> None:
+    model = Curve(
+        name="net_benefit", label="m", x=(0.1, 0.5, 0.9), y=(0.4, -9.0, 0.0), low=(0.3, -9, 0), high=(0.4, 0, 0)
+    )
+    everybody = Curve(name="net_benefit_all", label="act on all by 9 days", x=(0.1, 0.5, 0.9), y=(0.4, -0.1, -9.0))
+    (figure,) = figures([result(model, everybody)], "")
+    (chart,) = figure.charts
+    own, of_all = chart.lines
+    assert own.path.count("M") == 2  # before and after
+    assert of_all.path.count("M") == 1
+    assert of_all.label == "act on all by 9 days"
+    assert chart.level is not None
+    assert TOP < chart.level < BOTTOM
+    assert all(TOP <= float(pair.split()[1].rstrip("Z")) <= BOTTOM for pair in own.band[1:].split("L"))
+    assert "at 0.1 0.40 (all 0.40)" in chart.description
+
+
+def test_competing_events_bring_a_figure_of_incidence() -> None:
+    curve = Curve(name="cumulative_incidence_low", label="low", x=(0.0, 5.0), y=(0.0, 0.3))
+    (figure,) = figures([result(curve, kind="time-to-event")], "day")
+    assert figure.heading == "Cumulative incidence by predicted risk"
+    assert figure.charts[0].lines[0].label == "low"
+
+
+def test_a_smooth_calibration_is_a_line_beside_the_dots_of_the_groups() -> None:
+    groups = Curve(name="calibration", label="g", x=(0.2, 0.8), y=(0.1, 0.9), low=(0.0, 0.6), high=(0.4, 1.0))
+    smooth = Curve(name="calibration_smooth", label="s", x=(0.2, 0.8), y=(0.2, 0.7))
+    (figure,) = figures([result(groups, smooth)], "")
+    dots, line = figure.charts[0].lines
+    assert (len(dots.dots), dots.path) == (2, "")
+    assert (line.dots, line.path.count("L")) == ((), 1)
+    assert "smoothed" in figure.caption
+    (alone,) = figures([result(groups.model_copy(update={"label": "observed by 24 months in 2 groups"}))], "")
+    assert "smoothed" not in alone.caption
+    assert alone.charts[0].subtitle == "Event by 24 months"

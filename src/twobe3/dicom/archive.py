@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from twobe3.dicom.files import Listing, items, list_files, quietly, read_dataset, texts
+from twobe3.dicom.files import items, quietly, read_dataset, texts
+from twobe3.dicom.listing import Listing, list_files
 from twobe3.errors import Code, Refusal, ToolError
 
 MAX_BYTES = 64 * 2**30
@@ -107,6 +108,11 @@ def unpack(path: Path) -> Path:
     return _unpacked(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
+def container_of(path: Path) -> Path:
+    """Where a user finds a file that was listed: its folder, or the zip file that it was unpacked from."""
+    return path if is_zip(path) else _ZIP_FILES.get(path.parent, path.parent)
+
+
 def is_directory_of_media(path: Path) -> bool:
     """Whether a file is a DICOMDIR: by its name, else by its class (DICOM PS3.10 8.6)."""
     if path.name.upper() == "DICOMDIR":
@@ -175,6 +181,10 @@ def require_inside(what: str, name: str) -> None:
 _DISTRUST = "do not trust this file; ask where it comes from"
 
 
+_ZIP_FILES: dict[Path, Path] = {}
+"""Folder with the content → zip file, for each that was unpacked."""
+
+
 @cache
 def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
     """One folder for each state of a file."""
@@ -194,6 +204,7 @@ def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
     except Exception as error:  # a damaged zip file raises what its decompressors raise
         shutil.rmtree(folder, ignore_errors=True)
         raise Refusal(Code.CORRUPT_FILE, f"a zip file cannot be read ({type(error).__name__})") from None
+    _ZIP_FILES[folder] = path
     return folder
 
 

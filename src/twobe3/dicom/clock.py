@@ -16,6 +16,12 @@ LONG_HALF_LIFE_S = 6 * 3600.0
 PLAUSIBLE_HALF_LIVES = 10.0
 """After ten half-lives a thousandth of the dose is left and nobody scans: a longer interval is a wrong date."""
 
+LONGEST_UPTAKE = timedelta(hours=12)
+"""Of an injection whose date is repaired: were it longer, its time of day would not say which day it was."""
+
+REPAIR_DATES = "repair_dates"
+"""The option that asks for the repair of an injection's date."""
+
 _NO_DATE = date(2000, 1, 1)
 _FIRST_YEAR, _LAST_YEAR = 1800, 2500  # wide enough for birth dates and for dates shifted by de-identification
 _TIME = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?")
@@ -169,7 +175,8 @@ def reference_times(facts: SeriesFacts, half_life_s: float) -> Noted[tuple[datet
         ``TIMES_MISSING``.
     """
     acquired = acquisition_times(facts)
-    known = [instant for instant in acquired if instant is not None]
+    of_the_series = (*facts.slices, *((facts.first_acquired,) if facts.first_acquired else ()))
+    known = [instant for instant in acquisition_times(replace(facts, slices=of_the_series)) if instant is not None]
     if facts.decay_correction == "NONE":
         return Noted(_all_known(acquired))
     zone = parse_zone(facts.zone)
@@ -192,13 +199,14 @@ def injection_time(facts: SeriesFacts, reference: datetime, half_life_s: float) 
     """When the tracer was injected (rules 12 to 14).
 
     RadiopharmaceuticalStartDateTime; else RadiopharmaceuticalStartTime on the day of the reference, or the day
-    before; else GE's private date-time. Instants with and without a time zone are never compared.
+    before; else GE's private date-time (QIBA vendor-neutral pseudo-code). Instants with and without a time zone are
+    never compared (DICOM PS3.5 6.2).
 
     Raises
     ------
     Refusal
         ``TIMES_MISSING``; ``TIMES_INCONSISTENT`` when the injection is later than the reference or more than
-        ten half-lives earlier, which is what shifting one date only leaves.
+        ten half-lives earlier, which is what shifting one date only leaves, and its time of day does not help.
     """
     zone = parse_zone(facts.zone)
     notes: list[Note] = []
@@ -212,28 +220,63 @@ def injection_time(facts: SeriesFacts, reference: datetime, half_life_s: float) 
         if not _comparable(instant, reference):
             notes.append(Note(Code.TIMES_INCONSISTENT, f"{tag} is left out: of it and the scan, one has a time zone"))
             continue
-        require_plausible(f" {tag}", reference - instant, half_life_s)
-        return Noted(instant, tuple(notes))
+        found = Noted(instant)
+        if not is_plausible(reference - instant, half_life_s):
+            found = clock_time_kept(facts, f" {tag}", instant, reference, half_life_s)
+        return Noted(found.value, (*notes, *found.notes))
     if notes:
         raise Refusal(Code.TIMES_INCONSISTENT, notes[0].text)
     raise Refusal(Code.TIMES_MISSING, "neither (0018,1078) nor a usable (0018,1072) says when the tracer was injected")
 
 
+def is_plausible(interval: timedelta, half_life_s: float) -> bool:
+    """Rule 13: the reference must lie after the injection, by no more than ten half-lives, a bound of ours."""
+    return 0 <= interval.total_seconds() <= PLAUSIBLE_HALF_LIVES * half_life_s
+
+
 def require_plausible(tag: str, interval: timedelta, half_life_s: float) -> None:
-    """Rule 13: the reference must lie after the injection, by no more than ten half-lives.
+    """Refuse what rule 13 calls implausible.
 
     Raises
     ------
     Refusal
         ``TIMES_INCONSISTENT``.
     """
-    hours = interval.total_seconds() / 3600
-    if not 0 <= hours <= PLAUSIBLE_HALF_LIVES * half_life_s / 3600:
+    if not is_plausible(interval, half_life_s):
         raise Refusal(
             Code.TIMES_INCONSISTENT,
-            f"the injection{tag} is {hours:.2f} h before the reference time; the half-life is "
+            f"the injection{tag} is {_hours(interval)} before the reference time; the half-life is "
             f"{half_life_s / 3600:.2f} h",
         )
+
+
+def clock_time_kept(
+    facts: SeriesFacts, tag: str, stated: datetime, reference: datetime, half_life_s: float
+) -> Noted[datetime]:
+    """Rule 13's repair: of an injection with an implausible date, the time of day, on the last day that it fits.
+
+    De-identification that shifts the date of the scan or that of the injection, not both, leaves the times of day.
+    The note is a refusal unless :data:`REPAIR_DATES` was asked for.
+
+    Raises
+    ------
+    Refusal
+        ``TIMES_INCONSISTENT``: the half-life is above 6 h, so the injection may well have been on an earlier day; or
+        the time of day is midnight sharp, which stands for none, is no more plausible, or (0018,1072) says another.
+    """
+    kept = _latest_before(reference, stated.timetz()) or stated
+    uptake = reference - kept
+    other = _latest_before(reference, parse_time(facts.start_time, parse_zone(facts.zone)))
+    if (
+        half_life_s > LONG_HALF_LIFE_S
+        or stated.time() == time(0)
+        or uptake > LONGEST_UPTAKE
+        or not is_plausible(uptake, half_life_s)
+        or (other and _comparable(other, kept) and abs(other - kept) > timedelta(minutes=1))
+    ):
+        require_plausible(tag, reference - stated, half_life_s)
+    text = f"the injection{tag} is {_hours(reference - stated)} before the reference time; by its time of day alone, "
+    return Noted(kept, (Note(Code.TIMES_INCONSISTENT, text + _hours(uptake), on_request=REPAIR_DATES),))
 
 
 def check_reference(facts: SeriesFacts, instants: Instants, half_life_s: float) -> tuple[Note, ...]:
@@ -265,6 +308,10 @@ def check_reference(facts: SeriesFacts, instants: Instants, half_life_s: float) 
     if misfits:
         notes.append(_disagreement(f"DecayFactor (0054,1321) of {misfits} slices does not fit the reference time"))
     return tuple(notes)
+
+
+def _hours(interval: timedelta) -> str:
+    return f"{interval.total_seconds() / 3600:.2f} h"
 
 
 def _disagreement(text: str) -> Note:

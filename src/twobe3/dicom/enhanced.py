@@ -121,6 +121,7 @@ def _single(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydi
             if keyword in source:
                 frame[keyword] = source[keyword]
     frame.SeriesType = [series_type, "IMAGE"]
+    _set_order(frame, groups)
     _set_scale(frame, groups)
     _set_decay(frame, dataset, groups["FrameContentSequence"])
     return frame
@@ -147,6 +148,18 @@ def _series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
         if len({text(one[sequence], keyword) for one in groups}) > 1:
             return kind
     return "DYNAMIC" if "DYNAMIC" in flavours else "STATIC"
+
+
+def _set_order(frame: pydicom.Dataset, groups: _Groups) -> None:
+    """Which of several volumes a frame belongs to, in the old words (DICOM PS3.3 C.7.6.16.2.2, .7 and .17)."""
+    for keyword, sequence, source in (
+        ("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
+        ("TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+        ("TriggerTime", "RespiratorySynchronizationSequence", "NominalRespiratoryTriggerDelayTime"),
+    ):
+        value = number(groups[sequence], source)
+        if value is not None:
+            frame.add_new(keyword, "FD", value)
 
 
 def _set_scale(frame: pydicom.Dataset, groups: _Groups) -> None:

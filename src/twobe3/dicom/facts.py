@@ -5,7 +5,7 @@ Plain values, no DICOM objects: the arithmetic can be tested without a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -73,6 +73,8 @@ class SeriesFacts:
         Whether the Philips factors stand under their private creator; False when it was removed.
     slices : tuple of SliceFacts
         In the order of the volume.
+    first_acquired : SliceFacts or None
+        The first slice of the whole series, where the volume is one frame of it.
     """
 
     units: str
@@ -96,6 +98,7 @@ class SeriesFacts:
     ge_injection_datetime: str = ""
     siemens_decay_datetime: str = ""
     philips_creator: bool = True
+    first_acquired: SliceFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,18 @@ class Note:
         One line: the value, and how it was taken.
     repair : bool
         Whether a value was changed or guessed, which the strict policy refuses; cross-checks are only recorded.
+    on_request : str
+        Name of the option without which the lenient policy refuses the repair too; empty for most.
     """
 
     code: Code
     text: str
     repair: bool = True
+    on_request: str = ""
 
     def __str__(self) -> str:
-        return f"{self.code.name}: {self.text}"
+        asked = f"; taken, as {self.on_request} asks" if self.on_request else ""
+        return f"{self.code.name}: {self.text}{asked}"
 
 
 @dataclass(frozen=True)
@@ -128,17 +135,26 @@ class Noted(Generic[T]):
     notes: tuple[Note, ...] = ()
 
 
-def apply_policy(notes: Iterable[Note], policy: Policy) -> tuple[str, ...]:
+def apply_policy(notes: Iterable[Note], policy: Policy, *, requested: Container[str] = ()) -> tuple[str, ...]:
     """The notes as lines, each once.
+
+    Parameters
+    ----------
+    notes : iterable of Note
+        Repairs and cross-checks.
+    policy : {"lenient", "strict"}
+        Whether repairs are made.
+    requested : container of str
+        Options that were given: repairs ``on_request`` of another one are refused under both policies.
 
     Raises
     ------
     Refusal
-        Under the strict policy, for the first note that is a repair.
+        For the first note that is refused: under the strict policy every repair.
     """
     notes = tuple(dict.fromkeys(notes))
-    if policy == "strict":
-        for note in notes:
-            if note.repair:
-                raise Refusal(note.code, note.text)
+    for note in notes:
+        if note.repair and (policy == "strict" or (note.on_request and note.on_request not in requested)):
+            remedy = f"{note.code.remedy}; or ask for {note.on_request}" if note.on_request else None
+            raise Refusal(note.code, note.text, remedy=remedy)
     return tuple(str(note) for note in notes)

@@ -7,16 +7,17 @@ that it uses, so pydicom's checks are switched off here, around reading and arou
 
 from __future__ import annotations
 
+import hashlib
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
@@ -24,72 +25,82 @@ from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 
-from twobe3.dicom.skim import require_bounded, skim
-from twobe3.errors import Code, Refusal, UsageError
+from twobe3.dicom.skim import BEFORE_PIXELS, Skimmed, require_bounded, skim, tag_of
+from twobe3.errors import Code, Refusal
 from twobe3.volume import FloatArray
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
+_FIRST_BYTES, _GROWTH = 2**13, 4  # most headers of PET end within the first step
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Files below the paths given.
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What stands before the pixels of a file.
 
     Attributes
     ----------
-    files : tuple of Path
-        Absolute, each once, in an order of no meaning.
-    n_links : int
-        Symbolic links that lead out of their folder, or to nothing, and were not followed.
+    dataset : pydicom.Dataset
+        The elements wanted; there may be others.
+    digest : str
+        SHA-256 of all its bytes up to the pixels, the same for copies of an image. Of a deflated, big endian or
+        damaged file, where only reading all of it tells where the pixels begin: of all bytes.
     """
 
-    files: tuple[Path, ...]
-    n_links: int
+    dataset: pydicom.Dataset
+    digest: str
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Read and convert header values without pydicom's warnings."""
-    with warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
+    """Read and convert header values without pydicom's warnings.
+
+    The switches are those of the whole process: of several threads the first one in turns them, the last one out
+    turns them back.
+    """
+    global _n_quiet
+    with _turning:
+        _n_quiet += 1
+        if _n_quiet == 1:
+            _switches.enter_context(warnings.catch_warnings())
+            _switches.enter_context(disable_value_validation())
+            warnings.simplefilter("ignore")
+    try:
         yield
+    finally:
+        with _turning:
+            _n_quiet -= 1
+            if _n_quiet == 0:
+                _switches.close()
 
 
-def list_files(paths: Sequence[Path]) -> Listing:
-    """Every file at or below the paths; symbolic links are followed only to files of the same folder.
+_turning, _switches, _n_quiet = Lock(), ExitStack(), 0
+
+
+def read_header(path: Path, tags: Sequence[str]) -> Header | None:
+    """Read a file up to its pixels; None when it is no DICOM. Call it, and use what it returns, within :func:`quietly`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tags : sequence of str
+        Keywords of the elements wanted.
 
     Raises
     ------
-    UsageError
-        ``NO_PET``: a path does not exist.
+    Refusal
+        As :func:`read_dataset`.
     """
-    files: dict[Path, None] = {}
-    n_links = 0
-    for path in paths:
-        if not path.exists():
-            raise UsageError(Code.NO_PET, f"{path.name!r} does not exist", remedy="check the path")
-        root = path.resolve()
-        for found in [root] if root.is_file() else _walk(root):
-            target = found.resolve() if found.is_symlink() else found
-            if target.is_file() and (target == root or target.is_relative_to(root)):
-                files[target] = None
-            else:
-                n_links += 1
-    return Listing(tuple(files), n_links)
-
-
-def claims_dicom(path: Path) -> bool:
-    """Whether a file is DICOM or passes itself off as it: by its preamble, its name, or a bare data set.
-
-    DICOM PS3.10 7.1: 128 bytes, then ``DICM``. An empty file without a suffix is an image whose export failed.
-    """
-    with path.open("rb") as stream:
-        start = stream.read(132)
-    if start[128:] == b"DICM" or path.suffix.lower() in _SUFFIXES:
-        return True
-    bare = start[:2] in (b"\x08\x00", b"\x02\x00") and start[3:4] == b"\x00"
-    return bare or (not start and not path.suffix)
+    with _refusing(), path.open("rb") as stream:
+        start = stream.read(_FIRST_BYTES)
+        if not _claims_dicom(path, start):
+            return None
+        content, found = _skimmed(stream, start, tags, last=BEFORE_PIXELS)
+        if found is None:
+            return Header(_parsed(content, tags=tags), hashlib.sha256(content).hexdigest())
+        return Header(found.dataset, hashlib.sha256(memoryview(content)[: found.size]).hexdigest())
 
 
 def read_dataset(
@@ -113,42 +124,84 @@ def read_dataset(
     Refusal
         ``CORRUPT_FILE``; ``TOO_LARGE``: a deflated file that inflates beyond any image.
     """
+    with _refusing(), path.open("rb") as stream:
+        if pixels:
+            content = stream.read()
+            found = None if tags is None else skim(content, _numbers_of((*tags, *_PIXELS)), groups)
+        else:
+            last = BEFORE_PIXELS if tags is None else 0
+            content, found = _skimmed(stream, stream.read(_FIRST_BYTES), tags or (), groups, last=last)
+        if found is not None and tags is not None:
+            return found.dataset
+        if found is not None:
+            content = content[: found.size]
+        return _parsed(content, tags=None if groups or pixels else tags, pixels=pixels)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever goes wrong in reading a file becomes a refusal."""
     try:
-        with path.open("rb") as stream:
-            content = stream.read(_HEADER_BYTES)
-            if tags is not None and not pixels and (found := skim(content, _numbers_of(tags), groups)) is not None:
-                return found
-            content += stream.read()
-        if (
-            tags is not None
-            and (found := skim(content, _numbers_of((*tags, *_PIXELS[: 3 * pixels])), groups)) is not None
-        ):
-            return found
-        require_bounded(content)
-        wanted = None if tags is None or groups or pixels else list(tags)
-        return pydicom.dcmread(BytesIO(content), stop_before_pixels=not pixels, specific_tags=wanted)
+        yield
     except Refusal:
         raise
+    except OSError as error:
+        raise Refusal(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
     except Exception as error:  # a parser of foreign bytes has no closed set of errors
         raise Refusal(Code.CORRUPT_FILE, f"a file cannot be read as DICOM ({type(error).__name__})") from None
 
 
+def _skimmed(
+    stream: BinaryIO, content: bytes, tags: Sequence[str], groups: Sequence[int] = (), *, last: int
+) -> tuple[bytes, Skimmed | None]:
+    """As much of a file as it takes to skim it, read in growing steps: all of it where only pydicom can tell."""
+    wanted, size = _numbers_of(tuple(tags)), _FIRST_BYTES
+    while True:
+        whole = len(content) < size
+        found = skim(content, wanted, groups, last=last, whole=whole)
+        if found is not None or whole:
+            return content, found
+        size *= _GROWTH
+        content += stream.read(size - len(content))
+
+
+def _parsed(content: bytes, *, tags: Sequence[str] | None, pixels: bool = False) -> pydicom.Dataset:
+    """What pydicom makes of a file."""
+    require_bounded(content)
+    wanted = None if tags is None else list(tags)
+    return pydicom.dcmread(BytesIO(content), stop_before_pixels=not pixels, specific_tags=wanted)
+
+
+def _claims_dicom(path: Path, start: bytes) -> bool:
+    """Whether a file is DICOM or passes itself off as it: by its preamble, its name, or a bare data set.
+
+    DICOM PS3.10 7.1: 128 bytes, then ``DICM``. An empty file without a suffix is an image whose export failed.
+    """
+    if start[128:132] == b"DICM" or path.suffix.lower() in _SUFFIXES:
+        return True
+    bare = start[:2] in (b"\x08\x00", b"\x02\x00") and start[3:4] == b"\x00"
+    return bare or (not start and not path.suffix)
+
+
 @cache
-def _vr_of(keyword: str) -> tuple[int, bool]:
-    """Tag of a keyword, and whether its value is plain ASCII whatever the character set (DICOM PS3.5 6.2)."""
+def _vr_of(keyword: str) -> tuple[BaseTag, str]:
+    """Tag and value representation of a keyword."""
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise ValueError(f"no element of DICOM has the keyword {keyword!r}")
-    return tag, dictionary_VR(tag) in _ASCII
+    return tag_of(tag), dictionary_VR(tag)
 
 
-def _numbers_of(keywords: Sequence[str]) -> list[int]:
-    return [_vr_of(keyword)[0] for keyword in keywords]
+@cache
+def _numbers_of(keywords: tuple[str, ...]) -> frozenset[int]:
+    return frozenset(int(_vr_of(keyword)[0]) for keyword in keywords)
 
 
-_HEADER_BYTES = 2**16
 _PIXELS = ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
-_ASCII = ("AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI")
+# Values that need no help from pydicom (DICOM PS3.5 6.2): text that is ASCII whatever the character set, text that is
+# where its bytes are and no escape sequence changes the set, and numbers of two bytes.
+_ASCII = frozenset(("AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"))
+_TEXT = frozenset(("LO", "SH"))
 
 
 def text(dataset: pydicom.Dataset, keyword: str) -> str:
@@ -220,7 +273,7 @@ def private(dataset: pydicom.Dataset, group: int, creator: str, element: int) ->
         return None
 
 
-def value_of(dataset: pydicom.Dataset, tag: tuple[int, int]) -> Any:
+def value_of(dataset: pydicom.Dataset, tag: tuple[int, int] | int) -> Any:
     """Value of an element by its number, None where it is absent or cannot be read."""
     try:
         return dataset[tag].value
@@ -230,17 +283,16 @@ def value_of(dataset: pydicom.Dataset, tag: tuple[int, int]) -> Any:
 
 def _value(dataset: pydicom.Dataset, keyword: str) -> Any:
     try:
-        tag, ascii_ = _vr_of(keyword)
-        raw = dataset.get_item(tag) if ascii_ else None
-        if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) and raw.VR in (None, *_ASCII):
-            parts = raw.value.decode("ascii", "replace").split("\\")
-            return parts[0] if len(parts) == 1 else MultiValue(str, parts)
+        tag, vr = _vr_of(keyword)
+        raw = dataset.get_item(tag)
+        if raw is None:
+            return None
+        if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) and raw.VR in (None, vr):
+            if vr == "US" and len(raw.value) == 2:
+                return int.from_bytes(raw.value, "little" if raw.is_little_endian else "big")
+            if vr in _ASCII or (vr in _TEXT and raw.value.isascii() and b"\x1b" not in raw.value):
+                parts = raw.value.decode("ascii", "replace").split("\\")
+                return parts[0] if len(parts) == 1 else MultiValue(str, parts)
         return dataset.get(keyword)
     except Exception:  # conversion of foreign bytes, as above; every rule knows what to do without a value
         return None
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            yield Path(folder, name)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from twobe3 import __version__
-from twobe3.artefact import SCHEMA_VERSION, write_json
+from twobe3.converted import ConvertedSeries, find_converted, read_converted, write_converted
+from twobe3.dicom.archive import container_of
 from twobe3.dicom.facts import Policy
+from twobe3.dicom.frames import choose_frame
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import PETSeries, Unused, find_series
 from twobe3.dicom.suvtype import SUVType, person_of, to_suv_type
+from twobe3.dicom.voi import contour_mask
 from twobe3.errors import Exclusion, Refusal
-from twobe3.nifti import write_nifti
-from twobe3.volume import SUVCalibration, SUVVolume
+from twobe3.volume import Mask, SUVCalibration, SUVVolume
+
+log = logging.getLogger("twobe3")
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Inspected:
     Attributes
     ----------
     path : str
-        Its folder, relative to the path that was given.
+        Its folder or zip file, or the NIfTI file itself, relative to the folder that was given, or to that of the
+        file that was given.
     patient, series : str
         Pseudonymous ids; empty for a corrupt file.
     modality : str
@@ -135,7 +141,9 @@ class Inspection:
         }
 
 
-def inspect(paths: Sequence[Path], *, policy: Policy = "lenient", progress: bool = False) -> Inspection:
+def inspect(
+    paths: Sequence[Path], *, policy: Policy = "lenient", repair_dates: bool = False, progress: bool = False
+) -> Inspection:
     """Say of every series found whether it can become SUV, and if not, why and what to do.
 
     Parameters
@@ -144,6 +152,8 @@ def inspect(paths: Sequence[Path], *, policy: Policy = "lenient", progress: bool
         Folders or files.
     policy : {"lenient", "strict"}
         Whether plausible repairs are made.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -152,7 +162,9 @@ def inspect(paths: Sequence[Path], *, policy: Policy = "lenient", progress: bool
     UsageError
         A path does not exist.
     """
-    return _each_series(paths, policy, progress, lambda volume: None)
+    to_suv = partial(read_suv, policy=policy, repair_dates=repair_dates)
+    dicom = _each_series(paths, progress, to_suv, lambda series, volume: None)
+    return Inspection((*dicom.series, *_each_converted(paths, among_dicom=bool(dicom.series))))
 
 
 def convert(
@@ -160,13 +172,16 @@ def convert(
     out: Path,
     *,
     policy: Policy = "lenient",
+    repair_dates: bool = False,
     suv_type: SUVType = "bw",
+    frame: int | None = None,
     progress: bool = False,
 ) -> Inspection:
-    """Write every usable series as NIfTI, with a JSON beside it.
+    """Write every usable DICOM series as NIfTI, with a JSON and, where somebody drew one, a mask beside it.
 
-    The files are named by the series' pseudonym. The JSON holds the calibration with its rule and repairs, the
-    history, the geometry in LPS mm, and the version of twobe3; nothing that identifies the patient.
+    The files are named by the series' pseudonym. The JSON holds the patient's pseudonym, age, sex, weight and height,
+    the calibration with its rule and repairs, the history, the geometry in LPS mm, and the version of twobe3; nothing
+    that identifies the patient. NIfTI files among the input are converted already and not looked at.
 
     Parameters
     ----------
@@ -176,8 +191,13 @@ def convert(
         The folder to write to; made if need be.
     policy : {"lenient", "strict"}
         Whether plausible repairs are made.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     suv_type : {"bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"}
         What the SUV are normalised by; a series whose header lacks what that needs is refused.
+    frame : int, optional
+        Which frame of a dynamic or gated series is taken, from 1; without it such a series is refused. Static series
+        are converted whole.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -189,57 +209,51 @@ def convert(
         ``WRITE_FAILED``.
     """
 
-    def write(volume: SUVVolume) -> str:
-        target = out / f"{volume.source}.nii.gz"
-        write_nifti(target, volume)
-        write_json(out / f"{volume.source}.json", describe(volume))
-        return str(target)
+    def to_suv(series: PETSeries) -> SUVVolume:
+        if frame is not None and series.frames in ("dynamic", "gated"):
+            series = choose_frame(series, frame)
+        volume = read_suv(series, policy=policy, repair_dates=repair_dates)
+        return volume if suv_type == "bw" else to_suv_type(volume, suv_type, person_of(series), policy=policy)
 
-    return _each_series(paths, policy, progress, write, suv_type)
+    def write(series: PETSeries, volume: SUVVolume) -> str:
+        return str(write_converted(out, volume, series, _usable_contour(series, volume)))
+
+    return _each_series(paths, progress, to_suv, write)
 
 
-def describe(volume: SUVVolume) -> dict[str, Any]:
-    """What the JSON beside a converted volume says."""
-    geometry = volume.geometry
-    return {
-        "schema": SCHEMA_VERSION,
-        "twobe3": __version__,
-        "series": volume.source,
-        "calibration": volume.calibration.document(),
-        "history": list(volume.history),
-        "geometry": {
-            "shape": list(geometry.shape),
-            "affine_lps_mm": geometry.affine.tolist(),
-            "spacing_mm": list(geometry.spacing_mm),
-        },
-    }
+def _usable_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
+    try:
+        return contour_mask(series, volume)
+    except Refusal as refusal:
+        log.warning("%s: written without its contour: %s: %s", series.series, refusal.code.name, refusal.reason)
+        return None
 
 
 def _each_series(
     paths: Sequence[Path],
-    policy: Policy,
     progress: bool,
-    write: Callable[[SUVVolume], str | None],
-    suv_type: SUVType = "bw",
+    to_suv: Callable[[PETSeries], SUVVolume],
+    write: Callable[[PETSeries, SUVVolume], str | None],
 ) -> Inspection:
     found = find_series(paths, progress=progress)
-    roots = [path.resolve() for path in paths]
-    usable = [_inspect_one(series, _folder(series.files, roots), policy, write, suv_type) for series in found.series]
+    roots = _roots(paths)
+    usable = [_inspect_one(series, _folder(series.files, roots), to_suv, write) for series in found.series]
     return Inspection((*usable, *(_inspect_unused(unused, roots) for unused in found.unused)))
 
 
 def _inspect_one(
-    series: PETSeries, path: str, policy: Policy, write: Callable[[SUVVolume], str | None], suv_type: SUVType
+    series: PETSeries,
+    path: str,
+    to_suv: Callable[[PETSeries], SUVVolume],
+    write: Callable[[PETSeries, SUVVolume], str | None],
 ) -> Inspected:
     try:
-        volume = read_suv(series, policy=policy)
-        if suv_type != "bw":
-            volume = to_suv_type(volume, suv_type, person_of(series), policy=policy)
+        volume = to_suv(series)
     except Refusal as refusal:
         exclusion = Exclusion.of(refusal, patient=series.patient, series=series.series)
         return Inspected(path, series.patient, series.series, "PT", series.slices, exclusion=exclusion)
     return Inspected(
-        path, series.patient, series.series, "PT", series.slices, SUVSummary.of(volume), output=write(volume)
+        path, series.patient, series.series, "PT", series.slices, SUVSummary.of(volume), output=write(series, volume)
     )
 
 
@@ -249,10 +263,36 @@ def _inspect_unused(unused: Unused, roots: Sequence[Path]) -> Inspected:
     return Inspected(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
 
 
+def _each_converted(paths: Sequence[Path], *, among_dicom: bool) -> list[Inspected]:
+    """The NIfTI files, each under its own name."""
+    found, roots = find_converted(paths, among_dicom=among_dicom), _roots(paths)
+    refused = [
+        Inspected(_relative(path, roots), why.patient, why.series, "", 0, exclusion=why) for path, why in found.unused
+    ]
+    return [*(_inspect_converted(series, _relative(series.path, roots)) for series in found.series), *refused]
+
+
+def _inspect_converted(series: ConvertedSeries, path: str) -> Inspected:
+    inspected = Inspected(path, series.patient, series.series, "PT", series.slices)
+    try:
+        return replace(inspected, suv=SUVSummary.of(read_converted(series)))
+    except Refusal as refusal:
+        return replace(inspected, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
+
+
+def _roots(paths: Sequence[Path]) -> list[Path]:
+    """The folders given, and those of the files given."""
+    given = [path.resolve() for path in paths]
+    return [path.parent if path.is_file() else path for path in given]
+
+
 def _folder(files: Sequence[Path], roots: Sequence[Path]) -> str:
-    """The folder that holds all the files, relative to the path given that they lie in."""
-    folder = Path(os.path.commonpath([file.parent for file in files]))
+    """The folder or zip file that holds all the files, relative to the root that it lies in."""
+    return _relative(Path(os.path.commonpath({container_of(file) for file in files})), roots)
+
+
+def _relative(path: Path, roots: Sequence[Path]) -> str:
     for root in roots:
-        if folder.is_relative_to(root):
-            return folder.relative_to(root).as_posix()
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
     return "."

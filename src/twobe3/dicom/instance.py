@@ -17,14 +17,16 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
-from twobe3.artefact import digest_file
 from twobe3.dicom import enhanced, header
 from twobe3.dicom.archive import check_directory
-from twobe3.dicom.files import claims_dicom, items, numbers, quietly, read_dataset, text, texts
+from twobe3.dicom.files import items, numbers, quietly, read_dataset, read_header, text, texts
 from twobe3.dicom.geometry import normal_of
 from twobe3.errors import Code, Refusal
 
 Frames = Literal["static", "dynamic", "gated", "multi-frame"]
+
+DRAWN = ("RTSTRUCT", "SEG")
+"""Modalities that hold contours; of two for one series, the first here goes first."""
 
 _PET_CLASSES = {
     PositronEmissionTomographyImageStorage,
@@ -43,6 +45,7 @@ _TAGS = (
     "NumberOfFrames",
     "ImageOrientationPatient",
     "ImagePositionPatient",
+    "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence",
 )
 
@@ -56,7 +59,7 @@ class Instance:
     path : Path
         The file.
     digest : str
-        Of its content, for PET images and structure sets; empty for others.
+        Of its header: of everything before the pixels.
     patient, study, series, frame_of_reference : str
         Real identifiers; the study's stands in for a missing PatientID.
     modality : str
@@ -68,7 +71,7 @@ class Instance:
     places_mm : tuple of float or None
         Position of each slice along the normal, to a hundredth; None where the header has none.
     referenced : frozenset of str
-        Series and frames of reference that a structure set names.
+        Series and frames of reference that a structure set or a segmentation names.
     """
 
     path: Path
@@ -93,13 +96,11 @@ def read_instance(path: Path) -> Instance | None:
         ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read, or it is a directory of media that names
         files outside its folder.
     """
-    try:
-        if not claims_dicom(path):
-            return None
-    except OSError as error:
-        raise Refusal(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
     with quietly():
-        dataset = read_dataset(path, tags=_TAGS)
+        found = read_header(path, _TAGS)
+        if found is None:
+            return None
+        dataset = found.dataset
         sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality")
         if text(dataset.file_meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             check_directory(path)
@@ -111,7 +112,7 @@ def read_instance(path: Path) -> Instance | None:
         frames, places_mm = _frames(path, dataset) if is_pet else ("static", ())
         return Instance(
             path,
-            digest_file(path) if is_pet or modality == "RTSTRUCT" else "",
+            found.digest,
             text(dataset, "PatientID") or study,
             study,
             series,
@@ -120,7 +121,7 @@ def read_instance(path: Path) -> Instance | None:
             is_pet,
             frames,
             places_mm,
-            _referenced(dataset),
+            _referenced(dataset) if modality in DRAWN else frozenset(),
         )
 
 
@@ -158,8 +159,9 @@ def _normal(orientation: tuple[float, ...]) -> tuple[float, ...] | None:
 
 
 def _referenced(dataset: pydicom.Dataset) -> frozenset[str]:
-    """Series and frames of reference that a structure set names (DICOM PS3.3 C.8.8.5)."""
-    found = set()
+    """Series and frames of reference that a structure set or a segmentation names (DICOM PS3.3 C.8.8.5, A.51)."""
+    found = {text(dataset, "FrameOfReferenceUID")}
+    found |= {text(series, "SeriesInstanceUID") for series in items(dataset, "ReferencedSeriesSequence")}
     for frame in items(dataset, "ReferencedFrameOfReferenceSequence"):
         found.add(text(frame, "FrameOfReferenceUID"))
         for study in items(frame, "RTReferencedStudySequence"):

@@ -9,10 +9,13 @@ import numpy.typing as npt
 import pydicom
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
+from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from twobe3.dicom.files import number, text
 from twobe3.errors import Code, Refusal
 
+PIXEL_DATA = BaseTag(0x7FE00010)
 _LITTLE_ENDIAN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
 
 
@@ -36,10 +39,7 @@ def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.
     Refusal
         ``CODEC_MISSING``; ``CORRUPT_FILE``: too short, undecodable, or of another shape.
     """
-    try:
-        plain = _uncompressed(dataset, shape)
-    except Exception:  # conversion of foreign bytes; pydicom's decoder says what is wrong with them
-        plain = None
+    plain = _uncompressed(dataset, shape)
     if plain is not None:
         return plain
     syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -63,12 +63,16 @@ def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.
 
 def _uncompressed(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any] | None:
     """The common case, a view of the bytes: sixteen whole bits, little endian, of the right length (PS3.5 8.1.1)."""
-    if dataset.file_meta.get("TransferSyntaxUID") not in _LITTLE_ENDIAN:
+    if str(dataset.file_meta.get("TransferSyntaxUID")) not in _LITTLE_ENDIAN:  # a damaged one may be a list
         return None
-    bits = (dataset.get("BitsAllocated"), dataset.get("BitsStored"), dataset.get("HighBit"))
-    sign, content = dataset.get("PixelRepresentation"), dataset.get("PixelData")
+    bits = tuple(number(dataset, keyword) for keyword in ("BitsAllocated", "BitsStored", "HighBit"))
+    sign, pixels = number(dataset, "PixelRepresentation"), dataset.get_item(PIXEL_DATA)
+    content = None if pixels is None else pixels.value
     if bits != (16, 16, 15) or sign not in (0, 1) or not isinstance(content, bytes):
         return None
-    if len(content) != 2 * shape[0] * shape[1] * shape[2] or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
+    if (
+        len(content) != 2 * shape[0] * shape[1] * shape[2]
+        or text(dataset, "PhotometricInterpretation") != "MONOCHROME2"
+    ):
         return None
     return np.frombuffer(content, dtype="<i2" if sign else "<u2").reshape(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,10 @@ import pydicom
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.facts import Note, Policy, apply_policy
 from twobe3.dicom.files import number, numbers, quietly, read_dataset, text, value_of
+from twobe3.dicom.frames import require_choice
 from twobe3.dicom.geometry import Plane
-from twobe3.dicom.pixels import stored_values
+from twobe3.dicom.listing import map_files
+from twobe3.dicom.pixels import PIXEL_DATA, stored_values
 from twobe3.dicom.series import PETSeries
 from twobe3.dicom.suv import calibrate
 from twobe3.errors import Code, Refusal
@@ -30,7 +33,7 @@ _SLICE_TAGS = (
     *("Units", "DecayCorrection", "SUVType", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"),
 )
-_PHILIPS_GROUP, _PIXEL_DATA = 0x7053, (0x7FE0, 0x0010)
+_PHILIPS_GROUP = 0x7053
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +68,11 @@ class _Slice:
     def image(self) -> tuple[object, float | None]:
         """What is the same for a copy."""
         several = self.file.shape[0] > 1
-        content = self.stored.tobytes() if several else value_of(self.dataset, _PIXEL_DATA)
+        content = self.stored.tobytes() if several else value_of(self.dataset, PIXEL_DATA)
         return content, number(self.dataset, "RescaleSlope")
 
 
-def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
+def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVVolume:
     """Read a series and convert it to SUV by body weight.
 
     Slices are ordered by increasing position along the normal of the image plane, which for an axial scan is
@@ -78,9 +81,11 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
     Parameters
     ----------
     series : PETSeries
-        One of ``find_series(...).series``.
+        One of ``find_series(...).series``, or a frame of one by ``choose_frame``.
     policy : {"lenient", "strict"}
         Whether plausible repairs are made and recorded in the calibration's ``warnings``, or refused.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
 
     Returns
     -------
@@ -93,8 +98,11 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
         ``CORRUPT_FILE``, ``MULTI_FRAME``, ``TOO_LARGE``, ``GEOMETRY_MIXED``, ``SLICE_GAP``, ``SLICE_DUPLICATE``,
         ``SHEARED``, ``NOT_STATIC``, ``CODEC_MISSING``, or the code of the SUV rule that fails.
     """
-    with quietly():
-        slices = [one for path in series.files for one in _load(path)]
+    require_choice(series)
+    chosen = series.chosen
+    with quietly(), closing(map_files(_load, series.files)) as files:
+        slices = [one for slices_of_file in files for one in slices_of_file]
+        slices = [one for one in slices if not chosen or (one.file.path, one.frame) in chosen.slices]
         planes = [slice_.plane for slice_ in slices]
         geometry.require_one_grid(planes)
         along_mm = geometry.positions_mm(planes).tolist()
@@ -108,10 +116,12 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
         first = slices[0]
         whole = first.dataset if header.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
         facts = header.series_facts([whole, *(slice_.dataset for slice_ in slices[1:])])
+        if chosen:
+            facts = replace(facts, series_type=(), first_acquired=chosen.first)
         _require_one_unit(slices)
-        factors = calibrate(facts, policy=policy)
+        factors = calibrate(facts, policy=policy, repair_dates=repair_dates)
         warnings = apply_policy(notes, policy)
-        array = np.empty(space.shape, dtype=np.float32)
+        array = _empty(space.shape)
         scales = factors.per_slice * np.array([one.slope for one in facts.slices], dtype=np.float64)
         for i, (slice_, scale) in enumerate(zip(slices, scales, strict=True)):
             stored = slice_.stored
@@ -120,7 +130,15 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient") -> SUVVolume:
     if not np.isfinite(array).all():
         raise Refusal(Code.RESCALE_INVALID, "stored value × slope × factor exceeds what a float32 holds")
     calibration = replace(factors.calibration, warnings=warnings + factors.calibration.warnings)
-    return SUVVolume(array, space, calibration, series.series, (f"read {len(slices)} slices as {calibration.rule}",))
+    history = (f"read {len(slices)} slices as {calibration.rule}", *((chosen.text,) if chosen else ()))
+    return SUVVolume(array, space, calibration, series.series, history)
+
+
+def _empty(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    try:
+        return np.empty(shape, dtype=np.float32)
+    except MemoryError:
+        raise Refusal(Code.TOO_LARGE, f"there is no memory for {shape[0]} × {shape[1]} × {shape[2]} voxels") from None
 
 
 def _load(path: Path) -> list[_Slice]:

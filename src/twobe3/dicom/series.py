@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pydicom
 from rich.console import Console
 from rich.progress import track
 
-from twobe3.artefact import digest
+from twobe3.artefact import digest, digest_file
 from twobe3.dicom import body, enhanced, header
 from twobe3.dicom.archive import list_inputs
+from twobe3.dicom.facts import SliceFacts
 from twobe3.dicom.files import number, quietly, read_dataset, text, texts
-from twobe3.dicom.instance import Frames, Instance, read_instance
+from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance
+from twobe3.dicom.listing import map_files
 from twobe3.errors import Code, Exclusion, NothingUsable, Refusal
 from twobe3.pseudonym import pseudonym
+
+
+@dataclass(frozen=True)
+class ChosenFrame:
+    """Which slices of a dynamic or gated series make up the frame that was chosen.
+
+    Attributes
+    ----------
+    text : str
+        Its number, of how many, in which order.
+    slices : frozenset of (Path, int)
+        File, and number of the slice in the file, from 0.
+    first : SliceFacts or None
+        The slice of the whole series that was acquired first.
+    """
+
+    text: str
+    slices: frozenset[tuple[Path, int]] = field(repr=False)
+    first: SliceFacts | None
 
 
 @dataclass(frozen=True)
@@ -31,22 +54,25 @@ class PETSeries:
     patient_id : str
         The real PatientID, which joins the clinical table; never printed, logged or written.
     files, contours : tuple of Path
-        Its images, in an order that depends on their content only; RTSTRUCT files of the patient that reference
-        the series, and after them those that reference its frame of reference.
+        Its images, in an order that depends on their headers only; RTSTRUCT and SEG files of the patient that
+        reference the series, and after them those that lie in its frame of reference. Among equals RTSTRUCT comes
+        before SEG, then the digest of the header decides.
     manufacturer, model, tracer, units, decay_correction : str
         As the header says.
     corrections : tuple of str
         CorrectedImage (0028,0051).
     covariates : mapping
         Those of ``age_years``, ``sex``, ``weight_kg``, ``height_m`` that the header carries.
-    digest : str
-        Of the content of its files.
+    header_digest : str
+        Of the headers of its files, the same wherever and under whatever names they lie.
     slices : int
         Number of its slices: files, or frames of enhanced objects.
     frames : {"static", "dynamic", "gated", "multi-frame"}
         Only static series become volumes; ``"multi-frame"`` where the frames of an object are not described.
     coverage_mm : float
         From the first to the last slice along the normal.
+    chosen : ChosenFrame or None
+        Of a dynamic or gated series, the frame that was chosen, which counts as static.
     """
 
     patient: str
@@ -62,10 +88,17 @@ class PETSeries:
     decay_correction: str
     corrections: tuple[str, ...]
     covariates: Mapping[str, float | str] = field(hash=False)
-    digest: str
+    header_digest: str
     slices: int
     frames: Frames = "static"
     coverage_mm: float = 0.0
+    chosen: ChosenFrame | None = None
+
+    @cached_property
+    def content_digest(self) -> str:
+        """Digest of the content of its files, which are read whole when it is first asked for."""
+        frame = [self.chosen.text] if self.chosen else []
+        return digest([*sorted(set(map(digest_file, self.files))), *frame])
 
 
 @dataclass(frozen=True)
@@ -96,8 +129,8 @@ class Found:
     series : tuple of PETSeries
         Ordered by patient, study and series identifier.
     unused : tuple of Unused
-        Series of other modalities, and corrupt files. A structure set that belongs to a PET series is used:
-        it is among that series' contours.
+        Series of other modalities, and corrupt files. A structure set or segmentation that belongs to a PET series
+        is used: it is among that series' contours.
     n_series : int
         PET series and series of other modalities.
     n_files, n_other_files : int
@@ -116,7 +149,7 @@ class Found:
         return tuple(unused.exclusion for unused in self.unused)
 
 
-def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
+def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int | None = None) -> Found:
     """Find the PET series at or below some paths.
 
     Files are grouped by patient, study, SeriesInstanceUID and frame of reference; the order of what is returned
@@ -128,6 +161,9 @@ def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
         Folders, zip files, files, or a DICOMDIR, of which the files that it names are taken.
     progress : bool
         Whether a progress bar is shown on standard error.
+    threads : int, optional
+        How many headers are read at once, which changes nothing else; by default one, or
+        :data:`~twobe3.dicom.listing.THREADS` where the storage makes each file wait, as network drives do.
 
     Raises
     ------
@@ -141,20 +177,27 @@ def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
     instances: list[Instance] = []
     corrupt = [Unused(Exclusion.of(refusal), "", (path,)) for path, refusal in inputs.refused]
     n_other = listing.n_links
-    bar = track(listing.files, "Reading headers", console=Console(stderr=True), transient=True, disable=not progress)
-    for path in bar:
-        try:
-            instance = read_instance(path)
-        except Refusal as refusal:
-            corrupt.append(Unused(Exclusion.of(refusal), "", (path,)))
-            continue
-        if instance is None:
-            n_other += 1
-        else:
-            instances.append(instance)
+    read = map_files(_read_instance, listing.files, threads=threads)
+    console = Console(stderr=True)
+    bar = track(
+        zip(listing.files, read, strict=True),
+        "Reading headers",
+        total=len(listing.files),
+        console=console,
+        transient=True,
+        disable=not progress,
+    )
+    with quietly(), closing(read):
+        for path, instance in bar:
+            if instance is None:
+                n_other += 1
+            elif isinstance(instance, Refusal):
+                corrupt.append(Unused(Exclusion.of(instance), "", (path,)))
+            else:
+                instances.append(instance)
     instances.sort(key=lambda instance: instance.digest)
     pet = _grouped(i for i in instances if i.is_pet)
-    structures = [i for i in instances if i.modality == "RTSTRUCT"]
+    structures = [i for modality in DRAWN for i in instances if i.modality == modality]
     contours = {key: _contours_of(group[0], structures) for key, group in pet.items()}
     used = {structure.path for found in contours.values() for structure in found}
     others = _grouped(i for i in instances if not i.is_pet and i.path not in used)
@@ -176,6 +219,13 @@ def find_series(paths: Sequence[Path], *, progress: bool = False) -> Found:
     )
 
 
+def _read_instance(path: Path) -> Instance | Refusal | None:
+    try:
+        return read_instance(path)
+    except Refusal as refusal:
+        return refusal
+
+
 def require_pet(found: Found) -> None:
     """Refuse a folder without any PET series.
 
@@ -193,7 +243,7 @@ def require_pet(found: Found) -> None:
 def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], tuple[Exclusion, ...]]:
     """One series of each patient: attenuation corrected and static, of these the longest, then the finest.
 
-    Length along the body counts in steps of 1 cm; then the number of slices; then the digest of the content,
+    Length along the body counts in steps of 1 cm; then the number of slices; then the digest of the headers,
     which is the same on every machine.
 
     Returns
@@ -230,7 +280,7 @@ def _obstacle(series: PETSeries) -> Refusal | None:
 
 
 def _rank(series: PETSeries) -> tuple[int, int, str]:
-    return round(series.coverage_mm / 10), series.slices, series.digest
+    return round(series.coverage_mm / 10), series.slices, series.header_digest
 
 
 def _grouped(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], list[Instance]]:
@@ -271,7 +321,7 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),
             covariates=_covariates(dataset),
-            digest=digest(sorted({one.digest for one in group})),
+            header_digest=digest(sorted({one.digest for one in group})),
             slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and first.frames == "static" else first.frames,
             coverage_mm=max(known) - min(known) if known else 0.0,

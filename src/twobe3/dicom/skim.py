@@ -2,7 +2,8 @@
 
 A header of a hundred elements costs pydicom a millisecond, most of it for elements that nobody asked for. Here the
 wanted ones are cut out of the bytes and pydicom parses those alone. Only plain files are handled: little endian, not
-deflated, not encapsulated, in order. Whatever else is left to pydicom as a whole, odd and damaged files among it.
+deflated, in order; of compressed ones all but the pixels. Whatever else is left to pydicom as a whole, odd and damaged
+files among it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,31 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLETransferSyntaxes,
+)
 
 from twobe3.errors import Code, Refusal
 
 MAX_INFLATED_BYTES = 2**30
 """Of one deflated file; a whole body of a thousand slices has half of it."""
 
+BEFORE_PIXELS = 0x7FDFFFFF
+"""The last tag of a header: pixels, and the raw data of scanners, are in the groups from (7FE0) on."""
+
+_PLAIN = frozenset(
+    (
+        *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, *RLETransferSyntaxes),
+        *(*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes),
+    )
+)
 _UNDEFINED = 0xFFFFFFFF
 _CHARACTER_SET = 0x00080005
 _ITEM, _END_OF_SEQUENCE = 0xFFFEE000, 0xFFFEE0DD
@@ -37,6 +56,21 @@ _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL
 _implicit = struct.Struct("<HHL").unpack_from
 _explicit = struct.Struct("<HH2sH").unpack_from
 _length = struct.Struct("<L").unpack_from
+
+
+class Skimmed(NamedTuple):
+    """What was cut out of a file.
+
+    Attributes
+    ----------
+    dataset : pydicom.Dataset
+        The elements wanted.
+    size : int
+        Bytes of the file before the first element that comes after all those wanted.
+    """
+
+    dataset: pydicom.Dataset
+    size: int
 
 
 class _Element(NamedTuple):
@@ -52,8 +86,10 @@ class _Odd(Exception):  # noqa: N818  no error: pydicom shall read this file
     """Not a plain file."""
 
 
-def skim(content: bytes, tags: Collection[int], groups: Collection[int] = ()) -> pydicom.Dataset | None:
-    """Some elements of a DICOM file; None where only pydicom can tell.
+def skim(
+    content: bytes, tags: Collection[int], groups: Collection[int] = (), *, last: int = 0, whole: bool = True
+) -> Skimmed | None:
+    """Some elements of a DICOM file; None where only pydicom can tell, or where more of the file is needed.
 
     Parameters
     ----------
@@ -61,21 +97,33 @@ def skim(content: bytes, tags: Collection[int], groups: Collection[int] = ()) ->
         The file, or its beginning.
     tags, groups : collection of int
         Tags wanted, and groups that are wanted whole.
+    last : int
+        A tag up to which the file is stepped through, whether it is wanted or not.
+    whole : bool
+        Whether ``content`` is all of the file.
     """
     try:
         meta, start = _file_meta(content)
         syntax = meta.get("TransferSyntaxUID")
-        if syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+        if str(syntax) not in _PLAIN:  # a damaged one may be a list
             return None
-        wanted = {_CHARACTER_SET, *tags}
-        last = max((*wanted, *((group << 16) + 0xFFFF for group in groups)))
+        wanted = frozenset((_CHARACTER_SET, *tags))
+        last = max((last, *wanted, *((group << 16) + 0xFFFF for group in groups)))
         implicit = syntax == ImplicitVRLittleEndian
-        elements = _wanted_elements(content, start, implicit, wanted, frozenset(groups), last)
+        elements, size = _wanted_elements(content, start, implicit, wanted, frozenset(groups), last)
     except (_Odd, struct.error):
+        return None
+    if size == len(content) and not whole:
         return None
     dataset = _parsed(content, elements, implicit)
     dataset.file_meta = meta
-    return dataset
+    return Skimmed(dataset, size)
+
+
+@lru_cache(maxsize=4096)
+def tag_of(number: int) -> BaseTag:
+    """One object for each tag, so that data sets find their elements by identity, which is fast."""
+    return BaseTag(number)
 
 
 def require_bounded(content: bytes) -> None:
@@ -137,22 +185,23 @@ def _meta(sop_class: str, syntax: str) -> FileMetaDataset:
 
 def _wanted_elements(
     content: bytes, position: int, implicit: bool, tags: Collection[int], groups: frozenset[int], last: int
-) -> list[_Element]:
+) -> tuple[list[_Element], int]:
+    """The elements wanted, and where the first one after ``last`` begins."""
     found: list[_Element] = []
     previous = 0
     while position < len(content):
-        element = _step(content, position, implicit, 0)
-        tag, position = element.tag, element.end
+        start = position
+        tag, vr, value, position, closed = _step(content, start, implicit, 0)
         if tag <= previous or tag >> 16 == 0xFFFE:
             raise _Odd
         if tag > last:
-            return found
+            return found, start
         if position > len(content):
             raise _Odd
         previous = tag
         if tag in tags or tag >> 16 in groups:
-            found.append(element)
-    return found
+            found.append(_Element(tag, None if implicit else vr.decode("ascii"), start, value, position, closed))
+    return found, position
 
 
 def _parsed(content: bytes, elements: Sequence[_Element], implicit: bool) -> pydicom.Dataset:
@@ -163,7 +212,7 @@ def _parsed(content: bytes, elements: Sequence[_Element], implicit: bool) -> pyd
     raw: dict[BaseTag, RawDataElement | DataElement] = {}
     encoding: str | Sequence[str] = default_encoding
     for element in elements:
-        tag, value = BaseTag(element.tag), content[element.value : element.end]
+        tag, value = tag_of(element.tag), content[element.value : element.end]
         raw[tag] = RawDataElement(tag, element.vr, len(value), value, element.value, implicit, True)
         if tag == _CHARACTER_SET:
             encoding = _encodings(value)
@@ -177,28 +226,26 @@ def _encodings(value: bytes) -> tuple[str, ...]:
     return tuple(convert_encodings([part.strip(" \0") for part in value.decode("ascii", "replace").split("\\")]))
 
 
-def _step(content: bytes, start: int, implicit: bool, depth: int) -> _Element:
-    """The element that begins at a place (DICOM PS3.5 7.1)."""
-    value, vr = start + 8, None
+def _step(content: bytes, start: int, implicit: bool, depth: int) -> tuple[int, bytes, int, int, bool]:
+    """The element that begins at a place (DICOM PS3.5 7.1): tag, VR, where value and element end, and if it said so."""
+    value, vr = start + 8, b"SQ"
     if implicit:
         group, number, length = _implicit(content, start)
-        nests = True
     else:
-        group, number, code, length = _explicit(content, start)
-        if group == 0xFFFE:
-            raise _Odd
-        if code in _LONG:
+        group, number, vr, length = _explicit(content, start)
+        if vr not in _SHORT:
+            if vr not in _LONG or group == 0xFFFE:
+                raise _Odd
             (length,) = _length(content, value)
             value += 4
-        elif code not in _SHORT:
-            raise _Odd
-        vr, nests = code.decode("ascii"), code == b"SQ"
     tag = group << 16 | number
     if length != _UNDEFINED:
-        return _Element(tag, vr, start, value, value + length, True)
-    if not nests or tag == _PIXEL_DATA:
+        return tag, vr, value, value + length, True
+    if tag == _PIXEL_DATA:  # encapsulated: for those who stop before it
+        return tag, vr, value, len(content) + 1, False
+    if vr != b"SQ":
         raise _Odd
-    return _Element(tag, vr, start, value, _after_sequence(content, value, implicit, depth + 1), False)
+    return tag, vr, value, _after_sequence(content, value, implicit, depth + 1), False
 
 
 def _after_sequence(content: bytes, position: int, implicit: bool, depth: int) -> int:
@@ -216,5 +263,5 @@ def _after_sequence(content: bytes, position: int, implicit: bool, depth: int) -
             position += length
             continue
         while content[position : position + 4] != _END_OF_ITEM:
-            position = _step(content, position, implicit, depth).end
+            position = _step(content, position, implicit, depth)[3]
         position += 8

@@ -55,7 +55,7 @@ class _Dose:
 
 
 @np.errstate(all="ignore")  # absurd numbers overflow to what is refused at the end
-def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient") -> Factors:
+def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient", repair_dates: bool = False) -> Factors:
     """Factors from stored value × slope to SUV by body weight.
 
     Parameters
@@ -64,6 +64,8 @@ def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient") -> Factors:
         What the headers say.
     policy : {"lenient", "strict"}
         Whether plausible repairs are made and recorded, or refused.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
 
     Returns
     -------
@@ -96,7 +98,8 @@ def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient") -> Factors:
             raise Refusal(Code.UNITS_UNSUPPORTED, f"Units (0054,1001) is {other!r}")
     if not (np.isfinite(found.value.per_slice).all() and (found.value.per_slice > 0).all()):
         raise Refusal(Code.RESCALE_INVALID, f"rule {found.value.calibration.rule} gives a factor that is not positive")
-    warnings = apply_policy((*notes, *found.notes), policy)
+    requested = (clock.REPAIR_DATES,) if repair_dates else ()
+    warnings = apply_policy((*notes, *found.notes), policy, requested=requested)
     return Factors(found.value.per_slice, replace(found.value.calibration, warnings=warnings))
 
 
@@ -188,12 +191,14 @@ def from_philips_counts(facts: SeriesFacts) -> Noted[Factors]:
 
 
 def compare_philips_factors(facts: SeriesFacts, suv: FloatArray, activity: FloatArray) -> tuple[Note, ...]:
-    """Rule 6: a note when the two Philips factors differ by more than 2 %; none when one cannot be computed."""
+    """Rule 6: a note when the two Philips factors differ by more than 2 %, a bound of ours; none without both."""
     try:
-        by_activity = from_activity(facts, activity).value.factors
+        found = from_activity(facts, activity)
     except Refusal:
         return ()
-    apart = float(np.abs(by_activity / suv - 1).max())
+    if any(note.on_request for note in found.notes):
+        return ()
+    apart = float(np.abs(found.value.factors / suv - 1).max())
     if apart <= 0.02:
         return ()
     text = f"Philips (7053,xx00) is taken; by (7053,xx09) the SUV would differ by {apart:.0%}"
@@ -219,14 +224,17 @@ def from_activity(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Do
 
 
 def corrected_to_injection(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Dose]:
-    """Rule 8, ADMIN: SUV = A·w / D, no times needed."""
+    """Rule 8, ADMIN: SUV = A·w / D, no times needed (DICOM PS3.3 C.8.9.1.1.5; QIBA)."""
     dose, weight = injected_dose_bq(facts.dose), body.weight_kg(facts.weight)
     factors = becquerel_per_ml * weight.value * 1000 / dose.value
     return Noted(_Dose("BQML_ADMIN", factors, dose.value, weight.value), dose.notes + weight.notes)
 
 
 def not_decay_corrected(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Dose]:
-    """Rule 9, NONE: SUV = A·w/D · λT/(1−e^(−λT)) · e^(λ(t_acq − t_adm)), T the frame's duration, per slice."""
+    """Rule 9, NONE: SUV = A·w/D · λT/(1−e^(−λT)) · e^(λ(t_acq − t_adm)), T the frame's duration, per slice.
+
+    What was measured is the mean over the frame: DICOM PS3.3 C.8.9.4.1.5.
+    """
     half_life = physical_half_life_s(facts)
     durations_ms = [slice_.frame_duration_ms for slice_ in facts.slices]
     if any(duration is None for duration in durations_ms):
@@ -237,7 +245,7 @@ def not_decay_corrected(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Not
 
 
 def corrected_to_start(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Dose]:
-    """Rule 10, START: SUV = A·w / (D·e^(−λ(t_ref − t_adm)))."""
+    """Rule 10, START: SUV = A·w / (D·e^(−λ(t_ref − t_adm))) (QIBA vendor-neutral pseudo-code)."""
     return _decayed("BQML_START", facts, becquerel_per_ml, physical_half_life_s(facts))
 
 

@@ -15,22 +15,37 @@ from twobe3.dicom.files import coordinates, items, quietly, read_dataset, text
 from twobe3.dicom.seg import read_seg
 from twobe3.dicom.series import PETSeries
 from twobe3.errors import Code, Refusal
-from twobe3.nifti import read_nifti
+from twobe3.nifti import is_nifti, read_nifti
 from twobe3.volume import FloatArray, Geometry, Mask, SUVVolume
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _SAME_PLANE_MM = 0.01
 
 
-def contour_mask(series: PETSeries, volume: SUVVolume) -> Mask | None:
+def contour_mask(series: PETSeries, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
     """What was drawn on a series: the regions of its first structure set, merged; None without one.
+
+    Parameters
+    ----------
+    series : PETSeries
+        The series and its structure sets.
+    volume : SUVVolume
+        Its voxels.
+    roi : sequence of str
+        Names of the regions to merge; then it is the first structure set that has them all. All regions by default.
 
     Raises
     ------
     Refusal
         ``CORRUPT_FILE``, ``CONTOUR_UNUSABLE``.
     """
-    return read_regions(series.contours[0], volume.geometry) if series.contours else None
+    for path in series.contours[:-1] if roi else ():
+        try:
+            return read_regions(path, volume.geometry, roi=roi)
+        except Refusal:
+            continue
+    last = series.contours[-1 if roi else 0 :][:1]
+    return read_regions(last[0], volume.geometry, roi=roi or None) if last else None
 
 
 def read_regions(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None = None) -> Mask:
@@ -48,11 +63,10 @@ def read_regions(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | N
     Raises
     ------
     Refusal
-        ``CORRUPT_FILE``, ``TOO_LARGE``, ``CONTOUR_UNUSABLE``.
-    ToolError
-        ``ARTEFACT_DAMAGED``: not a NIfTI file.
+        ``CONTOUR_UNUSABLE``, ``CORRUPT_FILE``, ``TOO_LARGE``; of a NIfTI mask also the codes of
+        :func:`~twobe3.nifti.read_nifti`.
     """
-    if path.name.endswith((".nii", ".nii.gz")):
+    if is_nifti(path):
         return read_nifti_mask(path, geometry, roi=roi)
     with quietly():
         modality = text(read_dataset(path, tags=["Modality"]), "Modality")
@@ -78,9 +92,8 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
     Raises
     ------
     Refusal
-        ``CONTOUR_UNUSABLE``: no such label, or nothing inside the scan.
-    ToolError
-        ``ARTEFACT_DAMAGED``.
+        ``CONTOUR_UNUSABLE``: no such label, or nothing inside the scan; the codes of
+        :func:`~twobe3.nifti.read_nifti`.
     """
     labels, source = read_nifti(path)
     wanted = _names(roi)
@@ -166,8 +179,10 @@ def threshold_mask(volume: SUVVolume, *, suv: float) -> Mask:
     return Mask(volume.array > suv, volume.geometry, f"SUV>{suv}")
 
 
-def relative_threshold_mask(volume: SUVVolume, *, fraction: float = 0.41) -> Mask:
-    """Voxels of at least a fraction of the scan's SUVmax.
+def relative_threshold_mask(volume: SUVVolume, *, fraction: float = 0.41, within: Mask | None = None) -> Mask:
+    """Voxels of at least a fraction of SUVmax.
+
+    SUVmax of a whole body is that of the bladder or the brain: give the region that holds the lesion.
 
     Parameters
     ----------
@@ -175,8 +190,14 @@ def relative_threshold_mask(volume: SUVVolume, *, fraction: float = 0.41) -> Mas
         The scan, or the part of it that holds the lesion.
     fraction : float
         0.41 in the EANM guideline (Boellaard 2015, doi 10.1007/s00259-014-2961-x).
+    within : Mask, optional
+        Region on the scan's voxels in which SUVmax is taken, and of which the result is a part.
     """
-    return Mask(volume.array >= fraction * volume.array.max(), volume.geometry, f"SUV>={fraction:.0%} of max")
+    name = f"SUV>={fraction:.0%} of max"
+    if within is None:
+        return Mask(volume.array >= fraction * volume.array.max(), volume.geometry, name)
+    threshold = fraction * volume.array[within.array].max(initial=-np.inf)
+    return Mask(within.array & (volume.array >= threshold), volume.geometry, f"{name} in {within.name}")
 
 
 def _names(roi: str | Sequence[str] | None) -> Collection[str] | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from twobe3.errors import Code, UsageError
+from twobe3.evaluation.followup import SharedFollowUp
+from twobe3.evaluation.horizons import Horizons
 from twobe3.evaluation.intervals import Statistic
 from twobe3.evaluation.metrics import MetricRow
-from twobe3.outcome import BoolArray, FloatArray, Outcomes
+from twobe3.evaluation.predicted import SurvivalCurves
+from twobe3.evaluation.scores import Scores
+from twobe3.outcome import BoolArray, FloatArray, IntArray, Outcomes
 from twobe3.prediction import Prediction
+
+RISE = 1e-6  # how much predicted survival may rise with time by rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +37,10 @@ class Aligned:
         Likewise.
     present : ndarray of bool, shape (repeats, n)
         Whether the patient was predicted in the repeat.
+    cutoff : ndarray of float64, shape (repeats, n), or None
+        The risk above which the patient's fold takes a patient for one of high risk.
+    scores : tuple of Scores, length repeats
+        The same and all else that was said of the patients, repeat by repeat.
     """
 
     model: str
@@ -37,16 +48,35 @@ class Aligned:
     risk: FloatArray
     probability: FloatArray | None
     present: BoolArray
+    cutoff: FloatArray | None
+    scores: tuple[Scores, ...]
 
     @classmethod
-    def of(cls, prediction: Prediction, outcomes: Outcomes, among: Collection[str] | None = None) -> Aligned:
+    def of(
+        cls,
+        prediction: Prediction,
+        outcomes: Outcomes,
+        among: Collection[str] | None = None,
+        horizons: Sequence[float] | None = None,
+    ) -> Aligned:
         """Bring a prediction and the outcomes together, on the patients ``among`` or on all that were predicted.
+
+        Parameters
+        ----------
+        prediction : Prediction
+        outcomes : Outcomes
+            Of all patients predicted, and of others.
+        among : collection of str, optional
+            Patients.
+        horizons : sequence of float, optional
+            See :meth:`~twobe3.evaluation.horizons.Horizons.of`; it looks at all the outcomes.
 
         Raises
         ------
         UsageError
-            ``PREDICTION_INVALID``: there is no prediction, a patient has no outcome or stands twice in a repeat, or
-            a probability is not between 0 and 1.
+            ``PREDICTION_INVALID``: there is no prediction, a patient has no outcome or stands twice in a repeat, a
+            probability is not between 0 and 1, a threshold is not a number, or predicted survival rises with time.
+            ``HORIZON_INVALID``.
         """
         _check(prediction, outcomes)
         wanted = set(prediction.patients) if among is None else set(among)
@@ -60,37 +90,64 @@ class Aligned:
         present[repeat, columns] = True
         risk = np.zeros(present.shape)
         risk[repeat, columns] = prediction.risk[rows]
-        probability = None
-        if prediction.probability is not None:
-            probability = np.zeros(present.shape)
-            probability[repeat, columns] = prediction.probability[rows]
-        return cls(prediction.model, kept, risk, probability, present)
+
+        def placed(values: FloatArray | None) -> FloatArray | None:
+            if values is None:
+                return None
+            table = np.zeros((*present.shape, *values.shape[1:]))
+            table[repeat, columns] = values[rows]
+            return table
+
+        fold = np.zeros(present.shape, dtype=np.int64)
+        fold[repeat, columns] = _fold(prediction)[rows]
+        probability, cutoff = placed(prediction.probability), placed(prediction.cutoff)
+        threshold, survival = placed(prediction.threshold), placed(prediction.survival)
+        follow_up, look_at = SharedFollowUp(kept), Horizons.of(outcomes, horizons)
+        scores = tuple(
+            Scores(
+                risk[r],
+                fold[r],
+                follow_up,
+                look_at,
+                None if probability is None else probability[r],
+                None if threshold is None else threshold[r],
+                None if survival is None or prediction.times is None else SurvivalCurves(survival[r], prediction.times),
+            )
+            for r in range(len(repeats))
+        )
+        return cls(prediction.model, kept, risk, probability, present, cutoff, scores)
 
     @property
     def repeats(self) -> int:
         """Number of repeats."""
         return len(self.risk)
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether patients were tested in several folds of a repeat, as far as the prediction tells."""
+        parts = zip(self.scores, self.present, strict=True)
+        return any(len(np.unique(scores.fold[there])) > 1 for scores, there in parts)
+
     def statistic(self, row: MetricRow) -> Statistic | None:
         """The mean over repeats of a metric, a patient being drawn with all its repeats.
 
         A repeat's metric is that of its out-of-fold scores together. None when the model gives no such scores.
         """
-        scores = self.risk if row.scores == "risk" else self.probability
-        if scores is None:
+        needed = {"risk": self.risk, "probability": self.probability, "survival": self.scores[0].curves}
+        if needed[row.scores] is None:
             return None
-        parts = [row.statistic(repeat, self.outcomes) for repeat in scores]
 
         def compute(counts: FloatArray) -> FloatArray:
+            # One repeat after the other: what a metric keeps of all pairs of patients is there once, not repeats times.
             values = [
-                part.compute(counts if present.all() else counts * present)
-                for part, present in zip(parts, self.present, strict=True)
+                row.statistic(scores, self.outcomes).compute(counts if present.all() else counts * present)
+                for scores, present in zip(self.scores, self.present, strict=True)
             ]
             mean: FloatArray = np.mean(values, axis=0)
             return mean
 
-        joined = parts[0].estimator if len(parts) == 1 else f"{parts[0].estimator}; mean of {len(parts)} repeats"
-        return Statistic(compute, joined)
+        estimator = row.statistic(self.scores[0], self.outcomes).estimator
+        return Statistic(compute, estimator if self.repeats == 1 else f"{estimator}; mean of {self.repeats} repeats")
 
     def mean_over_repeats(self, scores: FloatArray) -> FloatArray:
         """One score for each patient, shape (n,): the mean of the repeats in which it was predicted."""
@@ -98,9 +155,14 @@ class Aligned:
         return mean
 
 
-def _repeat(prediction: Prediction) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _repeat(prediction: Prediction) -> IntArray:
     assert prediction.repeat is not None  # filled when the prediction was made
     return prediction.repeat
+
+
+def _fold(prediction: Prediction) -> IntArray:
+    assert prediction.fold is not None  # likewise
+    return prediction.fold
 
 
 def _check(prediction: Prediction, outcomes: Outcomes) -> None:
@@ -117,8 +179,22 @@ def _check(prediction: Prediction, outcomes: Outcomes) -> None:
     _refuse(prediction, "more than one row in a repeat for", twice)
     if prediction.probability is not None:
         allowed = (prediction.probability >= 0) & (prediction.probability <= 1)
-        bad = [patient for patient, ok in zip(prediction.patients, allowed, strict=True) if not ok]
-        _refuse(prediction, "a probability that is not between 0 and 1 for", bad)
+        _require(prediction, allowed, "a probability that is not between 0 and 1 for")
+    if prediction.threshold is not None:
+        _require(prediction, np.isfinite(prediction.threshold), "a threshold that is not a number for")
+    if prediction.survival is not None and prediction.times is not None:
+        if not (prediction.times[-1:] > 0).all() or not (np.diff(prediction.times, prepend=-1.0) > 0).all():
+            raise UsageError(
+                Code.PREDICTION_INVALID, f"model {prediction.model!r}: the times of the survival must ascend from 0"
+            )
+        values = prediction.survival
+        within, falling = (values >= 0) & (values <= 1), np.diff(values, axis=1) <= RISE
+        _require(prediction, np.all(within, axis=1), "survival that is not between 0 and 1 for")
+        _require(prediction, np.all(falling, axis=1), "survival that rises with time for")
+
+
+def _require(prediction: Prediction, allowed: npt.NDArray[np.bool_], what: str) -> None:
+    _refuse(prediction, what, [patient for patient, ok in zip(prediction.patients, allowed, strict=True) if not ok])
 
 
 def _refuse(prediction: Prediction, what: str, patients: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of a binary endpoint: discrimination, classification at 0.5, and distance of the probabilities.
+"""Metrics of a binary endpoint: discrimination, classification at a threshold, and distance of the probabilities.
 
 Each takes scores and outcomes and gives a :class:`~twobe3.evaluation.intervals.Statistic`.
 """
@@ -12,8 +12,9 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 from twobe3.evaluation.intervals import LEVEL, Statistic
+from twobe3.evaluation.pairs import RiskOrder
 from twobe3.evaluation.results import Curve
-from twobe3.outcome import BoolArray, FloatArray, Outcomes
+from twobe3.outcome import BoolArray, FloatArray, IntArray, Outcomes
 
 THRESHOLD = 0.5
 
@@ -41,14 +42,25 @@ def auc(risk: FloatArray, outcomes: Outcomes) -> Statistic:
     outcomes : Outcomes
         Of the same n patients, in the same order.
     """
-    event = outcomes.event
-    wins = greater(risk[event], risk[~event])
+    return _share_of_pairs(RiskOrder(risk), outcomes.event, "Mann–Whitney, ties in risk count ½")
 
-    def compute(counts: FloatArray) -> FloatArray:
-        positives, negatives = counts[:, event], counts[:, ~event]
-        return ratio(((positives @ wins) * negatives).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
 
-    return Statistic(compute, "Mann–Whitney, ties in risk count ½")
+def auc_within_folds(risk: FloatArray, outcomes: Outcomes, fold: IntArray) -> Statistic:
+    """:func:`auc` of the pairs of patients that were tested in one fold, and so by one model.
+
+    Risks of different folds come from different models; pooled, they put a model that knows nothing below ½ (Airola
+    et al., Computational Statistics and Data Analysis 55 (2011) 1828–1844).
+
+    Parameters
+    ----------
+    risk, outcomes
+        As of :func:`auc`.
+    fold : ndarray of int, shape (n,)
+        In which fold the patient was tested.
+    """
+    return _share_of_pairs(
+        RiskOrder(risk, fold), outcomes.event, "Mann–Whitney of the pairs tested in one fold, ties in risk count ½"
+    )
 
 
 def average_precision(risk: FloatArray, outcomes: Outcomes) -> Statistic:
@@ -72,26 +84,38 @@ def average_precision(risk: FloatArray, outcomes: Outcomes) -> Statistic:
     return Statistic(compute, "average precision, tied risks are one threshold, no interpolation")
 
 
-def sensitivity(probability: FloatArray, outcomes: Outcomes) -> Statistic:
-    """Share of the positives whose probability is at least 0.5."""
+def sensitivity(probability: FloatArray, outcomes: Outcomes, threshold: FloatArray | None = None) -> Statistic:
+    """Share of the positives whose probability reaches the threshold.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (n,)
+    outcomes : Outcomes
+        Of the same n patients, in the same order.
+    threshold : ndarray, shape (n,), optional
+        What the training patients of each patient's fold chose; 0.5 by default.
+    """
+    called = probability >= (THRESHOLD if threshold is None else threshold)
     return Statistic(
-        _share(probability >= THRESHOLD, outcomes.event), "positives with probability ≥ 0.5, of all positives"
+        _share(called, outcomes.event),
+        f"positives with a probability of at least {_named(threshold)}, of all positives",
     )
 
 
-def specificity(probability: FloatArray, outcomes: Outcomes) -> Statistic:
-    """Share of the negatives whose probability is below 0.5."""
+def specificity(probability: FloatArray, outcomes: Outcomes, threshold: FloatArray | None = None) -> Statistic:
+    """Share of the negatives whose probability stays below the threshold; arguments as of :func:`sensitivity`."""
+    spared = probability < (THRESHOLD if threshold is None else threshold)
     return Statistic(
-        _share(probability < THRESHOLD, ~outcomes.event), "negatives with probability < 0.5, of all negatives"
+        _share(spared, ~outcomes.event), f"negatives with a probability < {_named(threshold)}, of all negatives"
     )
 
 
-def balanced_accuracy(probability: FloatArray, outcomes: Outcomes) -> Statistic:
-    """Mean of sensitivity and specificity at a probability of 0.5."""
-    parts = sensitivity(probability, outcomes), specificity(probability, outcomes)
+def balanced_accuracy(probability: FloatArray, outcomes: Outcomes, threshold: FloatArray | None = None) -> Statistic:
+    """Mean of sensitivity and specificity; arguments as of :func:`sensitivity`."""
+    parts = sensitivity(probability, outcomes, threshold), specificity(probability, outcomes, threshold)
     return Statistic(
         lambda counts: (parts[0].compute(counts) + parts[1].compute(counts)) / 2,
-        "mean of sensitivity and specificity at probability 0.5",
+        f"mean of sensitivity and specificity at a probability of {_named(threshold)}",
     )
 
 
@@ -205,6 +229,14 @@ def roc_curve(risks: FloatArray, present: BoolArray, event: BoolArray) -> Curve 
     y = np.mean([np.interp(x, fpr, tpr) for fpr, tpr in vertices], axis=0)
     label = "ROC" if len(vertices) == 1 else f"ROC, mean of {len(vertices)} repeats"
     return Curve("roc", np.repeat(grid, 2), y, None, None, label)
+
+
+def _share_of_pairs(order: RiskOrder, event: BoolArray, estimator: str) -> Statistic:
+    return Statistic(lambda counts: ratio(*order.pairs(counts * event, counts * ~event)), estimator)
+
+
+def _named(threshold: FloatArray | None) -> str:
+    return f"{THRESHOLD}" if threshold is None else "the threshold that the training patients of the fold chose"
 
 
 def _share(called: BoolArray, among: BoolArray) -> Callable[[FloatArray], FloatArray]:

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit, logit
+from statsmodels.nonparametric.smoothers_lowess import lowess
 from statsmodels.stats.proportion import proportion_confint
 
-from twobe3.evaluation.intervals import LEVEL, Statistic
+from twobe3.evaluation.followup import FollowUp
+from twobe3.evaluation.intervals import LEVEL, TOLERANCE, Statistic, percentile_band
 from twobe3.evaluation.results import Curve
-from twobe3.outcome import FloatArray, Outcomes
+from twobe3.outcome import BoolArray, FloatArray, IntArray, Outcomes
 
 CLIP = 1e-6
 PATIENTS_PER_BIN = 10
 MAX_BINS = 10
+SPAN = 0.75  # share of the patients that each point of the smooth curve looks at, the default of R's loess
+SMOOTH_PATIENTS = 20
+SMOOTH_POINTS = 41
+WIDEST_GAP = 1 / 3
+BAND_SAMPLES = 200
 _ITERATIONS = 30
 _CONVERGED = 1e-9
 _STRIDE = 5.0  # longest step, in logits: one sample that separates the classes doesn't overflow
@@ -74,14 +81,102 @@ def calibration_curve(probability: FloatArray, outcomes: Outcomes) -> Curve:
     Curve
         At most ten groups of about ten patients or more, equal probabilities never split; limits: Wilson's 95 %.
     """
-    bins = int(np.clip(len(probability) // PATIENTS_PER_BIN, 1, MAX_BINS))
-    edges = np.unique(np.quantile(probability, np.arange(1, bins) / bins))
-    _, group = np.unique(np.searchsorted(edges, probability, side="left"), return_inverse=True)
+    group = _groups(probability)
     size = np.bincount(group)
     events = np.bincount(group, weights=outcomes.event)
     low, high = proportion_confint(events, size, alpha=1 - LEVEL, method="wilson")
     label = f"observed share of events in {len(size)} groups of the probability, {size.min()} patients or more in each"
     return Curve("calibration", np.bincount(group, weights=probability) / size, events / size, low, high, label)
+
+
+def smooth_calibration(probability: FloatArray, outcomes: Outcomes, counts: FloatArray) -> Curve | None:
+    """Observed share of events against the probability, smoothed by local lines (Cleveland's lowess).
+
+    Austin & Steyerberg, Statistics in Medicine 33 (2014) 517–535, with a span of 0.75 and without the robust
+    iterations, which would take a rare event for an outlier.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (n,)
+        One for each patient: its mean over repeats.
+    outcomes : Outcomes
+        Of the same n patients, in the same order; binary.
+    counts : ndarray, shape (samples, n)
+        Bootstrap samples of the patients, not stratified by event.
+
+    Returns
+    -------
+    Curve or None
+        ``calibration_smooth`` over the range of the probabilities, held within [0, 1]; limits: pointwise percentiles
+        of at most 200 samples. None for fewer than 20 patients or 10 different probabilities, or with a third of the
+        range without any patient, as of a model that knows one yes or no: there it says nothing.
+    """
+    values = np.unique(probability)
+    if len(probability) < SMOOTH_PATIENTS or len(values) < PATIENTS_PER_BIN:
+        return None
+    if np.diff(values).max() > WIDEST_GAP * np.ptp(values):
+        return None
+    x = np.linspace(probability.min(), probability.max(), SMOOTH_POINTS)
+
+    def smoothed(rows: IntArray) -> FloatArray:
+        line = lowess(outcomes.event[rows].astype(np.float64), probability[rows], frac=SPAN, it=0, xvals=x)
+        inside: FloatArray = np.clip(line, 0.0, 1.0)
+        return inside
+
+    samples = counts[:BAND_SAMPLES].astype(np.int64)
+    everybody = np.arange(len(probability))
+    low, high = percentile_band(np.stack([smoothed(np.repeat(everybody, sample)) for sample in samples]))
+    label = f"smoothed by local lines over {SPAN:.0%} of the patients; band of {len(samples)} bootstrap samples"
+    return Curve("calibration_smooth", x, smoothed(everybody), low, high, label)
+
+
+def calibration_at(probability: FloatArray, outcomes: Outcomes, horizon: float, counts: FloatArray) -> Curve:
+    """Observed probability of the event by a horizon against the predicted one, in groups of equal size.
+
+    Observed is 1 − Kaplan–Meier of the group, or the Aalen–Johansen incidence where there are competing events.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (n,)
+        Of the event by the horizon, one for each patient: its mean over repeats.
+    outcomes : Outcomes
+        Of the same n patients, in the same order; time-to-event.
+    horizon : float
+        In the endpoint's unit, within the follow-up.
+    counts : ndarray, shape (samples, n)
+        Bootstrap samples of the patients.
+
+    Returns
+    -------
+    Curve
+        ``calibration``: groups as in :func:`calibration_curve`; limits: percentiles of at most 200 samples, NaN for a
+        group in which nobody or everybody has the event.
+    """
+    follow_up, group = FollowUp(outcomes, competing_censors=False), _groups(probability)
+    size = np.bincount(group)
+    table = np.vstack([np.ones(len(probability)), counts[:BAND_SAMPLES]])
+
+    def observed(members: BoolArray) -> FloatArray:
+        return follow_up.at(follow_up.incidence(table * members), horizon, 0.0)
+
+    y = np.stack([observed(group == g) for g in range(len(size))], axis=1)
+    low, high = percentile_band(y[1:])
+    flat = np.minimum(y[0], 1 - y[0]) <= TOLERANCE
+    unit = getattr(outcomes.endpoint, "unit", "")
+    label = (
+        f"observed probability of the event by {horizon:g} {unit}s in {len(size)} groups of the predicted one, "
+        f"{size.min()} patients or more in each"
+    )
+    x = np.bincount(group, weights=probability) / size
+    return Curve("calibration", x, y[0], np.where(flat, np.nan, low), np.where(flat, np.nan, high), label)
+
+
+def _groups(probability: FloatArray) -> IntArray:
+    """Number of the group of each patient, by ascending probability: quantiles, equal probabilities never split."""
+    bins = int(np.clip(len(probability) // PATIENTS_PER_BIN, 1, MAX_BINS))
+    edges = np.unique(np.quantile(probability, np.arange(1, bins) / bins))
+    _, group = np.unique(np.searchsorted(edges, probability, side="left"), return_inverse=True)
+    return group
 
 
 def _logit(probability: FloatArray) -> FloatArray:

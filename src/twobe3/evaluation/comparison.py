@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 from statsmodels.stats.multitest import multipletests
 
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.aligned import Aligned
+from twobe3.evaluation.difference import FoldValue, corrected_t, delong_p, patients_needed
 from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap, Replicates
 from twobe3.evaluation.metrics import MetricRow, find_metric
-from twobe3.evaluation.results import Comparison, none_if_nan
+from twobe3.evaluation.results import Comparison, DifferenceTest, none_if_nan
 from twobe3.outcome import Outcomes
 from twobe3.prediction import Prediction
 
@@ -23,6 +25,7 @@ def compare(
     *,
     metric: str | None = None,
     reference: str | None = None,
+    horizons: Sequence[float] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Comparison, ...]:
@@ -30,7 +33,9 @@ def compare(
 
     Both models of a pair are judged on the patients that both predicted, in the same bootstrap samples. With the
     standard error s of the difference d in them, the interval is d ± 1.96 s and p = 2 Φ(−|d| / s), adjusted by Holm
-    (Scandinavian Journal of Statistics 6 (1979) 65–70) over all comparisons of the call.
+    (Scandinavian Journal of Statistics 6 (1979) 65–70) over all comparisons of the call. Beside it stand DeLong's
+    test, for the AUC, and the corrected resampled t-test across the folds, each adjusted in the same way, and the
+    number of patients who would be needed to see a difference of 0.05.
 
     Parameters
     ----------
@@ -42,6 +47,8 @@ def compare(
         Name of the metric; the primary one of the endpoint's kind by default.
     reference : str, optional
         Name of the model against which each of the others is compared; it is then ``model_b``.
+    horizons : sequence of float, optional
+        Over which a mean over horizons is taken, as in :func:`~twobe3.evaluation.evaluate.evaluate`.
     resamples, seed : int
         Number of bootstrap samples, and the seed of their generator.
 
@@ -60,7 +67,7 @@ def compare(
     row = find_metric(metric, outcomes.endpoint.kind)
     models = _by_name(predictions, row)
     for prediction in predictions:
-        Aligned.of(prediction, outcomes)
+        Aligned.of(prediction, outcomes, horizons=horizons)
     if reference is None:
         pairs = list(combinations(models, 2))
     elif reference in models:
@@ -69,7 +76,7 @@ def compare(
         raise UsageError(
             Code.UNKNOWN_NAME, f"there is no model {reference!r}", remedy=f"choose one of {', '.join(models)}"
         )
-    paired = _Paired(models, outcomes, row, resamples, seed)
+    paired = _Paired(models, outcomes, row, horizons, resamples, seed)
     return _holm([paired.compare(a, b) for a, b in pairs])
 
 
@@ -77,12 +84,19 @@ class _Paired:
     """Compares pairs of models, replicating each model once for each set of patients."""
 
     def __init__(
-        self, models: dict[str, Prediction], outcomes: Outcomes, row: MetricRow, resamples: int, seed: int
+        self,
+        models: dict[str, Prediction],
+        outcomes: Outcomes,
+        row: MetricRow,
+        horizons: Sequence[float] | None,
+        resamples: int,
+        seed: int,
     ) -> None:
-        self._models, self._outcomes, self._row = models, outcomes, row
+        self._models, self._outcomes, self._row, self._horizons = models, outcomes, row, horizons
         self._resamples, self._seed = resamples, seed
         self._bootstraps: dict[frozenset[str], PatientBootstrap] = {}
-        self._replicates: dict[tuple[str, frozenset[str]], tuple[Replicates, str]] = {}
+        self._replicates: dict[tuple[str, frozenset[str]], tuple[Aligned, Replicates, str]] = {}
+        self._folds: dict[tuple[str, frozenset[str]], dict[tuple[int, int], FoldValue]] = {}
 
     def compare(self, a: str, b: str) -> Comparison:
         common = frozenset(self._models[a].patients) & frozenset(self._models[b].patients)
@@ -90,7 +104,7 @@ class _Paired:
         if not common:
             why = "no patient was predicted by both"
             return Comparison(endpoint, metric, a, b, 0, None, None, None, None, None, why)
-        (first, estimator), (second, estimator_b) = (self._replicate(model, common) for model in (a, b))
+        (in_a, first, estimator), (in_b, second, estimator_b) = (self._replicate(model, common) for model in (a, b))
         if estimator_b != estimator:
             estimator = f"{estimator} less {estimator_b}"
         difference = first - second
@@ -107,12 +121,44 @@ class _Paired:
             difference.p_value(),
             None,
             f"{estimator}; paired bootstrap over patients, {self._resamples} samples, normal interval and p; Holm",
+            self._tests(a, b, in_a, in_b, common),
+            patients_needed(len(common), difference.standard_error()),
         )
 
-    def _replicate(self, model: str, common: frozenset[str]) -> tuple[Replicates, str]:
+    def _tests(
+        self, a: str, b: str, in_a: Aligned, in_b: Aligned, common: frozenset[str]
+    ) -> tuple[DifferenceTest, ...]:
+        p, method = corrected_t(self._in_folds(a, common), self._in_folds(b, common))
+        across_folds = DifferenceTest("corrected_t", p, None, method)
+        if self._row.name != "auc":
+            return (across_folds,)
+        return DifferenceTest("delong", delong_p(in_a, in_b), None, "DeLong's test of paired AUCs"), across_folds
+
+    def _in_folds(self, model: str, common: frozenset[str]) -> dict[tuple[int, int], FoldValue]:
+        """The metric in each fold of each repeat."""
+        key = model, common
+        if key not in self._folds:
+            self._folds[key] = self._by_fold(_restricted(self._models[model], common))
+        return self._folds[key]
+
+    def _by_fold(self, prediction: Prediction) -> dict[tuple[int, int], FoldValue]:
+        assert prediction.repeat is not None  # both are filled when the prediction is made
+        assert prediction.fold is not None
+        values = {}
+        for repeat, fold in sorted(set(zip(prediction.repeat.tolist(), prediction.fold.tolist(), strict=True))):
+            in_repeat = prediction.repeat == repeat
+            tested = in_repeat & (prediction.fold == fold)
+            part = Aligned.of(prediction.rows(tested), self._outcomes, horizons=self._horizons)
+            statistic = part.statistic(self._row)
+            assert statistic is not None  # models without such scores were refused
+            n = int(tested.sum())
+            values[repeat, fold] = FoldValue(statistic.value(n), n, int(in_repeat.sum()) - n)
+        return values
+
+    def _replicate(self, model: str, common: frozenset[str]) -> tuple[Aligned, Replicates, str]:
         key = model, common
         if key not in self._replicates:
-            aligned = Aligned.of(self._models[model], self._outcomes, common)
+            aligned = Aligned.of(self._models[model], self._outcomes, common, self._horizons)
             statistic = aligned.statistic(self._row)
             assert statistic is not None  # models without probabilities were refused
             if common not in self._bootstraps:
@@ -122,7 +168,8 @@ class _Paired:
                     resamples=self._resamples,
                     seed=self._seed,
                 )
-            self._replicates[key] = self._bootstraps[common].replicate(statistic), statistic.estimator
+            replicates = self._bootstraps[common].replicate(statistic)
+            self._replicates[key] = aligned, replicates, statistic.estimator
         return self._replicates[key]
 
 
@@ -137,21 +184,37 @@ def _by_name(predictions: Sequence[Prediction], row: MetricRow) -> dict[str, Pre
             f"predictions of several endpoints, {endpoints}, can't be compared",
             remedy="compare one endpoint at a time",
         )
-    silent = [name for name, prediction in models.items() if prediction.probability is None]
-    if row.scores == "probability" and silent:
+    silent = [name for name, prediction in models.items() if getattr(prediction, row.scores) is None]
+    if silent:
         raise UsageError(
             Code.PREDICTION_INVALID,
-            f"metric {row.name!r} needs probabilities, which {silent} don't give",
+            f"metric {row.name!r} needs {row.scores}, which {silent} don't give",
             remedy="choose a metric of the risk",
         )
+    if not row.resampled:
+        raise UsageError(Code.UNKNOWN_NAME, f"models can't be compared by {row.name!r}", remedy="choose another metric")
     return models
 
 
+def _restricted(prediction: Prediction, patients: frozenset[str]) -> Prediction:
+    return prediction.rows(np.array([patient in patients for patient in prediction.patients], dtype=np.bool_))
+
+
 def _holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    p_values = [comparison.p for comparison in comparisons if comparison.p is not None]
-    if not p_values:
-        return tuple(comparisons)
-    adjusted = iter(multipletests(p_values, method="holm")[1].tolist())
-    return tuple(
-        comparison if comparison.p is None else replace(comparison, p_holm=next(adjusted)) for comparison in comparisons
-    )
+    """Adjust the p of the bootstrap, and those of each further test, for all comparisons."""
+    adjusted = _adjusted([comparison.p for comparison in comparisons])
+    held = [replace(comparison, p_holm=p) for comparison, p in zip(comparisons, adjusted, strict=True)]
+    tests = [{test.name: test for test in comparison.tests} for comparison in comparisons]
+    for name in sorted({name for of_pair in tests for name in of_pair}):
+        adjusted = _adjusted([of_pair[name].p if name in of_pair else None for of_pair in tests])
+        for of_pair, p in zip(tests, adjusted, strict=True):
+            if name in of_pair:
+                of_pair[name] = replace(of_pair[name], p_holm=p)
+    return tuple(replace(one, tests=tuple(of_pair.values())) for one, of_pair in zip(held, tests, strict=True))
+
+
+def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjustment of the p-values that are known."""
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(known, method="holm")[1].tolist() if known else ())
+    return [None if p is None else next(adjusted) for p in p_values]

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.stats import norm
@@ -100,10 +101,17 @@ class PatientBootstrap:
 
     def replicate(self, statistic: Statistic) -> Replicates:
         """The statistic of the cohort, of every bootstrap sample, and of the cohort without each patient."""
-        n = len(self.strata)
         return Replicates(
-            statistic.value(n), statistic.compute(self.counts), statistic.compute(1 - np.eye(n)), self.strata
+            statistic.value(len(self.strata)),
+            statistic.compute(self.counts),
+            statistic.compute(self.left_out),
+            self.strata,
         )
+
+    @cached_property
+    def left_out(self) -> FloatArray:
+        """Counts of the cohort without each patient, shape (n, n); one table for all metrics."""
+        return 1 - np.eye(len(self.strata))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +167,7 @@ class Replicates:
 
     def normal_interval(self, level: float = LEVEL) -> tuple[float, float] | None:
         """The value plus and minus normal quantiles of the bootstrap's standard error; None where it can't be told."""
-        error = self._standard_error()
+        error = self.standard_error()
         if error is None:
             return None
         margin = float(norm.ppf((1 + level) / 2)) * error
@@ -171,12 +179,13 @@ class Replicates:
         So p < 0.05 exactly when the 95 % :meth:`normal_interval` excludes 0. 1 when the statistic is 0 in every
         sample, as the difference of two models that order the patients alike.
         """
-        error = self._standard_error()
+        error = self.standard_error()
         if error is None:
             return None
         return 2 * float(norm.sf(abs(self.value) / error)) if error > 0 else 1.0
 
-    def _standard_error(self) -> float | None:
+    def standard_error(self) -> float | None:
+        """The standard deviation of the bootstrap's values; None where it can't be told."""
         if np.isfinite(self.value) and (np.abs(self.resampled) <= TOLERANCE).all():
             return 0.0
         return float(self._valid().std(ddof=1)) if self._varies() else None
@@ -217,3 +226,24 @@ def _accelerate(shifted: FloatArray, acceleration: float) -> FloatArray:
     """u / (1 − a u), infinite beyond its pole."""
     scale = 1 - acceleration * shifted
     return np.where(scale > 0, shifted / np.where(scale > 0, scale, 1.0), np.copysign(np.inf, shifted))
+
+
+def percentile_band(samples: FloatArray, level: float = LEVEL) -> tuple[FloatArray, FloatArray]:
+    """Pointwise percentile limits of a curve's bootstrap samples.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (samples, points)
+        NaN where a sample has no estimate.
+    level : float
+        Level of the limits.
+
+    Returns
+    -------
+    low, high : ndarray, shape (points,)
+        NaN where more than a tenth of the samples have no estimate.
+    """
+    enough = np.isnan(samples).mean(axis=0) <= MAX_FAILED
+    filled = np.where(enough, samples, 0.0)
+    low, high = np.nanquantile(filled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)

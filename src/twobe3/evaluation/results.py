@@ -45,7 +45,9 @@ class Curve:
     Attributes
     ----------
     name : str
-        ``"roc"``, ``"calibration"``, ``"kaplan_meier_low"`` or ``"kaplan_meier_high"``.
+        ``"roc"``, ``"calibration"``, ``"calibration_smooth"``, ``"net_benefit"``, ``"net_benefit_all"``,
+        ``"kaplan_meier_low"`` or ``"kaplan_meier_high"``; with competing events also ``"cumulative_incidence_event"``,
+        ``"cumulative_incidence_competing"``, ``"cumulative_incidence_low"`` and ``"cumulative_incidence_high"``.
     x, y : ndarray of float64, shape (points,)
         The vertices.
     low, high : ndarray of float64, shape (points,), or None
@@ -60,6 +62,48 @@ class Curve:
     low: FloatArray | None
     high: FloatArray | None
     label: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Patients of similar risk.
+
+    Attributes
+    ----------
+    name : {"low", "high"}
+        Their risk.
+    n, events : int
+        Patients, and how many of them have the event.
+    at_risk : tuple of int
+        How many are still observed, without the event, at each of the times of the :class:`RiskGroups`.
+    """
+
+    name: str
+    n: int
+    events: int
+    at_risk: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RiskGroups:
+    """The groups that a model's risk forms, for a time to an event.
+
+    Attributes
+    ----------
+    cutoff : str
+        Where they were divided, and who chose that.
+    p : float or None
+        Of the log-rank test.
+    times : tuple of float
+        In the endpoint's unit.
+    groups : tuple of Group
+        Those that have patients.
+    """
+
+    cutoff: str
+    p: float | None
+    times: tuple[float, ...]
+    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +128,8 @@ class Evaluation:
         The primary metric first.
     curves : tuple of Curve
         Curves of the kind of endpoint.
+    risk_groups : RiskGroups or None
+        For a time to an event.
     """
 
     endpoint: str
@@ -95,6 +141,7 @@ class Evaluation:
     repeats: int
     metrics: tuple[Metric, ...]
     curves: tuple[Curve, ...]
+    risk_groups: RiskGroups | None = None
 
     def metric(self, name: str) -> Metric:
         """The metric of this name.
@@ -108,6 +155,26 @@ class Evaluation:
             if metric.name == name:
                 return metric
         raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class DifferenceTest:
+    """One more test of the difference of two models.
+
+    Attributes
+    ----------
+    name : {"delong", "corrected_t"}
+        DeLong's test of two AUCs, or the corrected resampled t-test across folds.
+    p, p_holm : float or None
+        Two-sided p-value, and the same adjusted for all comparisons made together; None where it cannot be estimated.
+    method : str
+        How it was made.
+    """
+
+    name: str
+    p: float | None
+    p_holm: float | None
+    method: str
 
 
 @dataclass(frozen=True)
@@ -128,6 +195,11 @@ class Comparison:
         Two-sided p-value, and the same adjusted for all comparisons made together.
     estimator : str
         How difference, interval and p were made.
+    tests : tuple of DifferenceTest
+        Further tests of the same difference.
+    patients_needed : int or None
+        Patients with whom a difference of 0.05 would be seen with a power of 0.8, see
+        :func:`~twobe3.evaluation.difference.patients_needed`.
     """
 
     endpoint: str
@@ -141,6 +213,8 @@ class Comparison:
     p: float | None
     p_holm: float | None
     estimator: str
+    tests: tuple[DifferenceTest, ...] = ()
+    patients_needed: int | None = None
 
 
 def to_json(evaluations: Iterable[Evaluation], comparisons: Iterable[Comparison] = ()) -> dict[str, Any]:
@@ -155,7 +229,7 @@ def to_json(evaluations: Iterable[Evaluation], comparisons: Iterable[Comparison]
     """
     return {
         "models": [_evaluation(evaluation) for evaluation in evaluations],
-        "comparisons": [_finite(asdict(comparison)) for comparison in comparisons],
+        "comparisons": [_comparison(comparison) for comparison in comparisons],
     }
 
 
@@ -185,7 +259,20 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
             }
             for curve in evaluation.curves
         ],
+        "risk_groups": None if evaluation.risk_groups is None else _risk_groups(evaluation.risk_groups),
     }
+
+
+def _risk_groups(groups: RiskGroups) -> dict[str, Any]:
+    return {
+        **_finite(asdict(groups)),
+        "times": list(groups.times),
+        "groups": [{**asdict(group), "at_risk": list(group.at_risk)} for group in groups.groups],
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {**_finite(asdict(comparison)), "tests": [_finite(asdict(test)) for test in comparison.tests]}
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,16 @@
-"""Metrics and curves of a right-censored time to an event."""
+"""Metrics of a right-censored time to an event."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import chi2, norm
-from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
 from twobe3.evaluation.binary import greater, ratio
-from twobe3.evaluation.intervals import LEVEL, Statistic
-from twobe3.evaluation.results import Curve
-from twobe3.outcome import BoolArray, FloatArray, Outcomes, TimeToEvent
+from twobe3.evaluation.followup import FollowUp
+from twobe3.evaluation.intervals import Statistic
+from twobe3.outcome import BoolArray, FloatArray, IntArray, Outcomes, TimeToEvent
 
 MINIMUM_UNCENSORED = 0.1
+TIES = "ties in risk count ½, an event and a censoring at one time are comparable, two events are not"
 
 
 def harrell_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
@@ -28,16 +27,43 @@ def harrell_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
     outcomes : Outcomes
         Of the same n patients, in the same order.
     """
-    event = outcomes.event
-    outlives, wins = _pairs(risk, outcomes)
+    return _concordance(risk, outcomes, _comparable(outcomes), f"Harrell's C, {TIES}{_competing_censored(outcomes)}")
 
-    def compute(counts: FloatArray) -> FloatArray:
-        events = counts[:, event]
-        return ratio(((events @ wins) * counts).sum(axis=1), ((events @ outlives) * counts).sum(axis=1))
 
-    return Statistic(
-        compute,
-        "Harrell's C, ties in risk count ½, an event and a censoring at one time are comparable, two events are not",
+def harrell_c_within_folds(risk: FloatArray, outcomes: Outcomes, fold: IntArray) -> Statistic:
+    """:func:`harrell_c` of the pairs of patients that were tested in one fold, and so by one model.
+
+    Risks of different folds come from different models; pooled, they put a model that knows nothing below ½ (Airola
+    et al., Computational Statistics and Data Analysis 55 (2011) 1828–1844).
+
+    Parameters
+    ----------
+    risk, outcomes
+        As of :func:`harrell_c`.
+    fold : ndarray of int, shape (n,)
+        In which fold the patient was tested.
+    """
+    comparable = _comparable(outcomes) & (fold[outcomes.event][:, None] == fold[None, :])
+    estimator = f"Harrell's C of the pairs tested in one fold, {TIES}{_competing_censored(outcomes)}"
+    return _concordance(risk, outcomes, comparable, estimator)
+
+
+def cause_specific_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Concordance with competing events: does the patient who has the event first have the higher risk of it?
+
+    As :func:`harrell_c`, but one who had the competing event can't have this one any more and stays comparable, as if
+    observed for ever without it (Wolbers et al., Epidemiology 20 (2009) 555–561).
+
+    Parameters
+    ----------
+    risk, outcomes
+        As of :func:`harrell_c`.
+    """
+    return _concordance(
+        risk,
+        outcomes,
+        _comparable(outcomes) | outcomes.competing,
+        f"Wolbers' C, a patient with the competing event is comparable as one who never has this one, {TIES}",
     )
 
 
@@ -60,10 +86,12 @@ def uno_c(risk: FloatArray, outcomes: Outcomes, truncation: float | None = None)
     tau = truncation_time(outcomes) if truncation is None else truncation
     event = outcomes.event
     before_tau = outcomes.value[event] < tau
-    outlives, wins = _pairs(risk, outcomes)
+    comparable = _comparable(outcomes)
+    outlives, wins = comparable.astype(np.float64), greater(risk[event], risk) * comparable
+    follow_up = FollowUp(outcomes, competing_censors=True)
 
     def compute(counts: FloatArray) -> FloatArray:
-        uncensored = _uncensored(outcomes, counts)[:, event]
+        uncensored = follow_up.uncensored(counts)[:, follow_up.position[event]]
         weighable = uncensored > 0
         weight = (before_tau & weighable) / np.where(weighable, uncensored, 1.0) ** 2
         events = counts[:, event] * weight
@@ -73,7 +101,7 @@ def uno_c(risk: FloatArray, outcomes: Outcomes, truncation: float | None = None)
         return np.where(unweighable, np.nan, value)
 
     unit = f" {outcomes.endpoint.unit}s" if isinstance(outcomes.endpoint, TimeToEvent) else ""
-    return Statistic(compute, f"Uno's C of events before {tau:g}{unit}, ties in risk count ½")
+    return Statistic(compute, f"Uno's C of events before {tau:g}{unit}, {TIES}{_competing_censored(outcomes)}")
 
 
 def truncation_time(outcomes: Outcomes) -> float:
@@ -82,88 +110,32 @@ def truncation_time(outcomes: Outcomes) -> float:
     The first observed time at which less than 0.1 of the patients are estimated to be still uncensored; the last
     observed time when there is none.
     """
-    uncensored = _uncensored(outcomes, np.ones((1, len(outcomes))))[0]
-    late = outcomes.value[uncensored < MINIMUM_UNCENSORED]
-    return float(late.min() if len(late) else outcomes.value.max())
+    follow_up = FollowUp(outcomes, competing_censors=True)
+    uncensored = follow_up.uncensored(np.ones((1, len(outcomes))))[0]
+    late = follow_up.times[uncensored < MINIMUM_UNCENSORED]
+    return float(late.min() if len(late) else follow_up.times[-1])
 
 
-def kaplan_meier(risk: FloatArray, outcomes: Outcomes, cutoff: float | None = None) -> tuple[Curve, ...]:
-    """Kaplan–Meier curves of the patients below and above a cut-off of the risk, and the log-rank test of the two.
-
-    Parameters
-    ----------
-    risk : ndarray, shape (n,)
-        One risk for each patient: its mean over repeats.
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
-    cutoff : float, optional
-        High risk is above it. The median of ``risk`` by default; then the groups were chosen with the very patients
-        that they describe, and the label says so.
-
-    Returns
-    -------
-    tuple of Curve
-        ``kaplan_meier_low`` and ``kaplan_meier_high``; a group without patients has none. x: time; y: share without
-        the event; limits: pointwise 95 % on the log(−log) scale, Greenwood's variance (Kalbfleisch & Prentice,
-        The Statistical Analysis of Failure Time Data, 2nd ed. 2002, §1.4), NaN where y is 0 or 1.
-    """
-    origin = "median of the out-of-fold risks" if cutoff is None else "given cut-off"
-    cutoff = float(np.median(risk)) if cutoff is None else cutoff
-    high = risk > cutoff
-    p = logrank_p(outcomes, high)
-    test = "log-rank test not estimable" if p is None else f"log-rank p = {p:.3g}"
-    curves = []
-    for name, sign, group in (("low", "≤", ~high), ("high", ">", high)):
-        if group.any():
-            events = int(outcomes.event[group].sum())
-            label = f"risk {sign} {cutoff:.4g} ({origin}), {int(group.sum())} patients, {events} events; {test}"
-            curves.append(_curve(f"kaplan_meier_{name}", outcomes.value[group], outcomes.event[group], label))
-    return tuple(curves)
-
-
-def logrank_p(outcomes: Outcomes, group: BoolArray) -> float | None:
-    """p-value of the log-rank test of two groups (Mantel 1966); None when no event tells the groups apart."""
-    # Only an event while both groups are observed tells them apart, and only if it leaves somebody.
-    times = np.unique(outcomes.value[outcomes.event])[:, None]
-    at_risk = outcomes.value >= times
-    dying = ((outcomes.value == times) & outcomes.event).sum(axis=1)
-    both = at_risk[:, group].any(axis=1) & at_risk[:, ~group].any(axis=1)
-    if not (both & (at_risk.sum(axis=1) > dying)).any():
-        return None
-    statistic, _ = survdiff(outcomes.value, outcomes.event.astype(int), group.astype(int))
-    return float(chi2.sf(statistic, df=1))
-
-
-def _pairs(risk: FloatArray, outcomes: Outcomes) -> tuple[FloatArray, FloatArray]:
-    """For each patient with the event (rows) against all (columns): is the pair comparable, and its concordance."""
+def _comparable(outcomes: Outcomes) -> BoolArray:
+    """For each patient with the event (rows) against all (columns): was the other observed longer, without it?"""
     event, time = outcomes.event, outcomes.value
     later = time[None, :] > time[event][:, None]
     censored_then = (time[None, :] == time[event][:, None]) & ~event
-    outlives = (later | censored_then).astype(np.float64)
-    return outlives, greater(risk[event], risk) * outlives
+    comparable: BoolArray = later | censored_then
+    return comparable
 
 
-def _uncensored(outcomes: Outcomes, counts: FloatArray) -> FloatArray:
-    """Kaplan–Meier estimate of being uncensored beyond each patient's time, in each sample; shape (samples, n).
+def _concordance(risk: FloatArray, outcomes: Outcomes, comparable: BoolArray, estimator: str) -> Statistic:
+    """Share of the comparable pairs in which the patient with the event has the higher risk."""
+    event = outcomes.event
+    wins, pairs = greater(risk[event], risk) * comparable, comparable.astype(np.float64)
 
-    Events at a time precede the censorings at it, so those patients are not at risk of being censored then.
-    """
-    times, position = np.unique(outcomes.value, return_inverse=True)
-    at_time = (position[:, None] == np.arange(len(times))).astype(np.float64)
-    total = counts @ at_time
-    events = (counts * outcomes.event) @ at_time
-    at_risk = np.cumsum(total[:, ::-1], axis=1)[:, ::-1] - events
-    kept = 1 - (total - events) / np.maximum(at_risk, 1.0)
-    survival: FloatArray = np.cumprod(kept, axis=1)[:, position]
-    return survival
+    def compute(counts: FloatArray) -> FloatArray:
+        events = counts[:, event]
+        return ratio(((events @ wins) * counts).sum(axis=1), ((events @ pairs) * counts).sum(axis=1))
+
+    return Statistic(compute, estimator)
 
 
-def _curve(name: str, time: FloatArray, event: BoolArray, label: str) -> Curve:
-    estimate = SurvfuncRight(time, event.astype(int))
-    x = np.concatenate([[0.0], estimate.surv_times, [time.max()]])
-    y = np.concatenate([[1.0], estimate.surv_prob, estimate.surv_prob[-1:] if event.any() else [1.0]])
-    error = np.concatenate([[np.nan], estimate.surv_prob_se, estimate.surv_prob_se[-1:] if event.any() else [np.nan]])
-    inside = (y > 0) & (y < 1)
-    safe = np.where(inside, y, 0.5)
-    margin = np.where(inside, norm.ppf((1 + LEVEL) / 2) * error / (safe * np.abs(np.log(safe))), np.nan)
-    return Curve(name, x, y, safe ** np.exp(margin), safe ** np.exp(-margin), label)
+def _competing_censored(outcomes: Outcomes) -> str:
+    return "; a competing event counts as a censoring" if outcomes.competing.any() else ""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from twobe3.artefact import digest
 from twobe3.cohort import Scan
-from twobe3.dicom.voi import threshold_mask
-from twobe3.errors import Refusal
-from twobe3.store import ArrayStore
-from twobe3.volume import Mask, SUVVolume
+from twobe3.errors import Code, Refusal
+from twobe3.regions import REGION_VERSION, Region
+from twobe3.store import Arrays, ArrayStore
 
-Region = Literal["contour", "threshold"]
-MEASUREMENT_VERSION = "1"
+# Bump when the stored values change: it is part of every cache key.
+MEASUREMENT_VERSION = "2"
 log = logging.getLogger("twobe3")
 
 
@@ -34,50 +32,50 @@ class Measurements:
         Total lesion glycolysis: MTV times the mean SUV in the region (SUV · ml).
     extent_ml : float
         Volume of the whole image, whatever it shows.
+    lacking : str
+        Code of the reason why there is no region; empty where there is one.
     """
 
     suv_max: float
     volume_ml: float
     tlg_ml: float
     extent_ml: float
+    lacking: str = ""
 
 
-def measure(scan: Scan, region: Region, *, threshold_suv: float, store: ArrayStore) -> Measurements:
+def measure(scan: Scan, region: Region, *, store: ArrayStore) -> Measurements:
     """Measure a scan on its own grid, once.
 
     Parameters
     ----------
     scan : Scan
         The scan.
-    region : {"contour", "threshold"}
-        The contour that somebody drew, or every voxel above an SUV, physiological uptake included.
-    threshold_suv : float
-        For ``"threshold"``.
+    region : Region
+        Where.
     store : ArrayStore
         Where measurements are kept.
     """
-    which = region if region == "contour" else f"{region} {threshold_suv}"
-    key = digest([f"measurements-{MEASUREMENT_VERSION}", scan.digest, which])
-    arrays = store.get_or_compute(key, lambda: {"values": _measured(scan, region, threshold_suv)})
-    return Measurements(*(float(value) for value in arrays["values"]))
+    key = digest([f"measurements-{MEASUREMENT_VERSION}-{REGION_VERSION}", scan.digest, region.label])
+    arrays = store.get_or_compute(key, lambda: _measured(scan, region))
+    suv_max, volume_ml, tlg_ml, extent_ml = map(float, arrays["values"])
+    return Measurements(suv_max, volume_ml, tlg_ml, extent_ml, arrays["lacking"].tobytes().decode())
 
 
-def _measured(scan: Scan, region: Region, threshold_suv: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _measured(scan: Scan, region: Region) -> Arrays:
     volume = scan.suv()
     extent_ml = float(np.prod(volume.geometry.extent_mm)) / 1000.0
-    mask = _contour(scan, volume) if region == "contour" else threshold_mask(volume, suv=threshold_suv)
-    if mask is None:
-        return np.array([np.nan, np.nan, np.nan, extent_ml])
+    try:
+        mask = region.find(scan, volume)
+    except Refusal as refusal:
+        if refusal.code is not Code.CONTOUR_MISSING:
+            log.warning("%s: %s; the scan counts as one without a region", refusal.code.name, refusal.reason)
+        return _arrays([np.nan, np.nan, np.nan, extent_ml], refusal.code.name)
     inside = volume.array[mask.array].astype(np.float64)
     # Nothing above the threshold: no lesion volume, and the hottest voxel is still the scan's SUVmax.
     suv_max = inside.max() if inside.size else volume.array.max()
     mean = inside.mean() if inside.size else 0.0
-    return np.array([suv_max, mask.volume_ml, mask.volume_ml * mean, extent_ml])
+    return _arrays([suv_max, mask.volume_ml, mask.volume_ml * mean, extent_ml], "")
 
 
-def _contour(scan: Scan, volume: SUVVolume) -> Mask | None:
-    try:
-        return scan.contour(volume)
-    except Refusal as refusal:
-        log.warning("%s: %s; the scan counts as one without a contour", refusal.code.name, refusal.reason)
-        return None
+def _arrays(values: list[float], lacking: str) -> Arrays:
+    return {"values": np.array(values), "lacking": np.frombuffer(lacking.encode(), np.uint8)}

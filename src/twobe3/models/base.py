@@ -81,6 +81,10 @@ class Model(ABC):
     def prepare(self, cohort: Cohort) -> None:  # noqa: B027  a model on the volumes has nothing to prepare
         """Compute whatever of the scans the store lacks. Learns nothing."""
 
+    def candidate_parameters(self, cohort: Cohort) -> int | None:
+        """How many coefficients the fit may choose from, before any selection; None for a network."""
+        return None
+
     def fit(self, cohort: Cohort) -> Self:
         """Learn from a cohort with one endpoint.
 

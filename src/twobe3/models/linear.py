@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -89,7 +89,13 @@ def fit_path(x: FloatArray, outcomes: Outcomes, penalties: Sequence[float]) -> d
 
 
 def choose_penalty(
-    x: FloatArray, outcomes: Outcomes, penalties: tuple[float, ...], *, inner_folds: int, seed: int
+    x: FloatArray,
+    outcomes: Outcomes,
+    penalties: tuple[float, ...],
+    *,
+    inner_folds: int,
+    seed: int,
+    path: Callable[[FloatArray, Outcomes, tuple[float, ...]], dict[float, RidgeModel]] | None = None,
 ) -> float:
     """The penalty with the smallest summed loss on held-out patients of an inner cross-validation.
 
@@ -108,6 +114,8 @@ def choose_penalty(
         Lowered where the rarer class has fewer patients; with a single one the largest penalty is taken.
     seed : int
         Of the split.
+    path : callable, optional
+        What fits a model for each penalty; :func:`fit_path` by default.
     """
     kind = outcomes.endpoint.kind
     rarer = min(outcomes.n_events, len(outcomes) - outcomes.n_events)
@@ -118,7 +126,7 @@ def choose_penalty(
     loss = dict.fromkeys(sorted(penalties, reverse=True), 0.0)
     for train, test in splitter.split(x, outcomes.event):
         inner = outcomes.take(train)
-        for penalty, model in fit_path(x[train], inner, tuple(loss)).items():
+        for penalty, model in (path or fit_path)(x[train], inner, tuple(loss)).items():
             if kind == "time-to-event":
                 loss[penalty] += _summed_loss(model.risk(x), outcomes) - _summed_loss(model.risk(x[train]), inner)
             else:

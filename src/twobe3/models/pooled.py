@@ -47,6 +47,10 @@ class PooledFeatures(MapModel):
         """Compute the pooled feature maps that the store lacks."""
         self._pooled(cohort)
 
+    def candidate_parameters(self, cohort: Cohort) -> int:
+        """One for each pooled map."""
+        return int(self._pooled(cohort.take([0])).shape[1])
+
     def _fit(self, cohort: Cohort) -> None:
         x, outcomes = self._pooled(cohort), cohort.outcomes
         penalty = choose_penalty(x, outcomes, self.penalties, inner_folds=self.inner_folds, seed=self.seed)

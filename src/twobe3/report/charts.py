@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, groupby, pairwise
 
-from twobe3.report.records import Curve, ModelResult
-from twobe3.report.wording import endpoint_metric, measure, metric_label, number
+from twobe3.report.records import Curve
+from twobe3.report.wording import number
 
 # The drawing's own units; the page scales the whole.
 WIDTH, HEIGHT = 248.0, 226.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 234.0, 8.0, 188.0
+ROW = 13.0
 FOREST_WIDTH = 190.0
 FOREST_MARGIN = 10.0
 
@@ -100,8 +101,16 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Row:
+    """Numbers under the time axis, and their places along it."""
+
+    label: str
+    numbers: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
 class Chart:
-    """One figure of one model."""
+    """One figure of one model; ``level`` is the height of a horizontal line that means nothing."""
 
     title: str
     subtitle: str
@@ -113,127 +122,48 @@ class Chart:
     lines: tuple[Line, ...]
     ghosts: tuple[str, ...] = ()
     diagonal: bool = False
+    level: float | None = None
+    below: tuple[Row, ...] = ()
+
+    @property
+    def height(self) -> float:
+        """Of the drawing, with the rows of numbers below it."""
+        return HEIGHT + (ROW * (len(self.below) + 1) if self.below else 0.0)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """The charts of one kind, one for each model."""
-
-    heading: str
-    caption: str
-    charts: tuple[Chart, ...]
+def x_ticks(axis: Axis) -> tuple[tuple[float, str], ...]:
+    """Places and labels along the time or the probability."""
+    return tuple((axis.between(tick, LEFT, RIGHT), f"{tick:g}".replace("-", "−")) for tick in axis.ticks)
 
 
-def figures(results: Sequence[ModelResult], unit: str) -> tuple[Figure, ...]:
-    """The figures of one endpoint: those of ROC, Kaplan–Meier and calibration that its curves allow.
+def y_ticks(axis: Axis = UNIT) -> tuple[tuple[float, str], ...]:
+    """Places and labels up the side."""
+    return tuple((axis.between(tick, BOTTOM, TOP), f"{tick:g}".replace("-", "−")) for tick in axis.ticks)
+
+
+def line(
+    curve: Curve, x_axis: Axis, y_axis: Axis = UNIT, *, label: str | None = None, step: bool = False, dots: bool = False
+) -> Line:
+    """Lay out a curve with its band.
 
     Parameters
     ----------
-    results : sequence of ModelResult
-        The models of one endpoint, in the order to show.
-    unit : str
-        Unit of the time axis.
+    curve : Curve
+    x_axis, y_axis : Axis
+        Where a curve lies below the y axis it is not drawn; bands and dots end at it.
+    label : str, optional
+        The curve's own by default.
+    step : bool
+        Whether it is a step function.
+    dots : bool
+        Draw points with intervals, rather than a line with a band.
     """
-    made = (
-        Figure(
-            "ROC curves",
-            "Sensitivity against 1 − specificity, each model in colour and the others in grey. The diagonal is chance.",
-            _roc_charts(results),
-        ),
-        Figure(
-            "Kaplan–Meier curves by predicted risk",
-            "Estimated proportion without the event in the groups that each model’s risk forms, with 95 % bands.",
-            tuple(_kaplan_meier(result, unit) for result in results if _curves(result, "kaplan_meier")),
-        ),
-        Figure(
-            "Calibration",
-            "Observed proportion against predicted probability, in groups of patients with similar predictions, with "
-            "95 % intervals. On the diagonal, predictions are right on average.",
-            tuple(_calibration(result) for result in results if _curves(result, "calibration")),
-        ),
-    )
-    return tuple(figure for figure in made if figure.charts)
+    label = curve.label if label is None else label
 
-
-def _curves(result: ModelResult, name: str) -> tuple[Curve, ...]:
-    """The curves of one kind; a Kaplan–Meier curve may be named after its group as well."""
-    return tuple(curve for curve in result.curves if curve.name == name or curve.name.startswith(f"{name}_"))
-
-
-def _roc_charts(results: Sequence[ModelResult]) -> tuple[Chart, ...]:
-    drawn = {r.model: [_line(c, UNIT) for c in _curves(r, "roc")] for r in results if _curves(r, "roc")}
-    return tuple(
-        Chart(
-            title=result.model,
-            subtitle=_primary(result),
-            description=f"ROC curve of {result.model}, {_primary(result)}; the other models in grey.",
-            x_label="1 − specificity",
-            y_label="Sensitivity",
-            x_ticks=_x_ticks(UNIT),
-            y_ticks=_y_ticks(),
-            lines=tuple(drawn[result.model]),
-            ghosts=tuple(line.path for model, lines in drawn.items() if model != result.model for line in lines),
-            diagonal=True,
-        )
-        for result in results
-        if result.model in drawn
-    )
-
-
-def _kaplan_meier(result: ModelResult, unit: str) -> Chart:
-    curves = _curves(result, "kaplan_meier")
-    time = Axis.over([0.0, *(x for curve in curves for x in curve.x if x is not None)])
-    ends = ", ".join(f"{c.label} {number(next((y for y in reversed(c.y) if y is not None), None))}" for c in curves)
-    return Chart(
-        title=result.model,
-        subtitle=_primary(result),
-        description=f"Kaplan–Meier curves of {result.model}, {_primary(result)}; at the end: {ends}.",
-        x_label=f"Time ({unit}s)" if unit else "Time",
-        y_label="Without the event",
-        x_ticks=_x_ticks(time),
-        y_ticks=_y_ticks(),
-        lines=tuple(_line(curve, time, step=True) for curve in curves),
-    )
-
-
-def _calibration(result: ModelResult) -> Chart:
-    curves = _curves(result, "calibration")
-    points = "; ".join(
-        f"{number(x)} predicted, {number(y)} observed"
-        for curve in curves
-        for x, y in zip(curve.x, curve.y, strict=True)
-    )
-    return Chart(
-        title=result.model,
-        subtitle=next((f"Brier score {measure(m)}" for m in result.metrics if m.name == "brier"), ""),
-        description=f"Calibration of {result.model}: {points}.",
-        x_label="Predicted probability",
-        y_label="Observed proportion",
-        x_ticks=_x_ticks(UNIT),
-        y_ticks=_y_ticks(),
-        lines=tuple(_line(curve, UNIT, dots=True) for curve in curves),
-        diagonal=True,
-    )
-
-
-def _primary(result: ModelResult) -> str:
-    metric = endpoint_metric(result)
-    return f"{metric_label(metric.name)} {measure(metric)}"
-
-
-def _x_ticks(axis: Axis) -> tuple[tuple[float, str], ...]:
-    return tuple((axis.between(tick, LEFT, RIGHT), f"{tick:g}") for tick in axis.ticks)
-
-
-def _y_ticks() -> tuple[tuple[float, str], ...]:
-    return tuple((UNIT.between(tick, BOTTOM, TOP), f"{tick:g}") for tick in UNIT.ticks)
-
-
-def _line(curve: Curve, x_axis: Axis, *, step: bool = False, dots: bool = False) -> Line:
     def place(x: float, y: float) -> Point:
-        return x_axis.between(x, LEFT, RIGHT), UNIT.between(min(max(y, 0.0), 1.0), BOTTOM, TOP)
+        return x_axis.between(x, LEFT, RIGHT), y_axis.between(min(max(y, y_axis.low), y_axis.high), BOTTOM, TOP)
 
-    middle = [place(x, y) for x, y in zip(curve.x, curve.y, strict=True) if x is not None and y is not None]
+    known = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if x is not None and y is not None]
     interval = [
         (place(x, low), place(x, high))
         for x, low, high in zip(curve.x, curve.low or (), curve.high or (), strict=False)
@@ -241,13 +171,16 @@ def _line(curve: Curve, x_axis: Axis, *, step: bool = False, dots: bool = False)
     ]
     if dots:
         spread = {lower[0]: (lower[1], upper[1]) for lower, upper in interval}
-        return Line(curve.label, _path(middle), dots=tuple((x, y, *spread.get(x, (y, y))) for x, y in middle))
+        middle = [place(x, y) for x, y in known]
+        return Line(label, "", dots=tuple((x, y, *spread.get(x, (y, y))) for x, y in middle))
     band = ""
     if interval:
         lower = _corners([low for low, _ in interval], step)
         upper = _corners([high for _, high in interval], step)
         band = _path([*upper, *reversed(lower)]) + "Z"
-    return Line(curve.label, _path(_corners(middle, step)), band)
+    drawn = groupby(known, key=lambda point: point[1] >= y_axis.low)
+    runs = [[place(x, y) for x, y in run] for inside, run in drawn if inside]
+    return Line(label, "".join(_path(_corners(run, step)) for run in runs), band)
 
 
 def _corners(points: Sequence[Point], step: bool) -> list[Point]:

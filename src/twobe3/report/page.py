@@ -16,20 +16,13 @@ from twobe3.artefact import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import Agreement, agreement
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
+from twobe3.report.figures import Figure, figures
 from twobe3.report.pictures import coronal_mips
-from twobe3.report.records import Comparison, Endpoint, Metric, ModelResult, StudyFolder, read_study
+from twobe3.report.records import Audit, Comparison, Endpoint, Metric, ModelResult, SampleSize, StudyFolder, read_study
+from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, subgroup_table, test_of
 
 REPORT_NAME = "report.html"
 COMPARISONS_SHOWN = 8
-
-
-@dataclass(frozen=True)
-class ComparisonTable:
-    """Paired differences of one metric, the clearest first, with their forest plot."""
-
-    metric: str
-    rows: tuple[Comparison, ...]
-    forest: charts.Forest
 
 
 @dataclass(frozen=True)
@@ -42,9 +35,11 @@ class EndpointSection:
     primary: str
     results: tuple[ModelResult, ...]
     forest: charts.Forest
-    other_metrics: tuple[str, ...]
+    other_metrics: tuple[tuple[str, tuple[str, ...]], ...]
     comparisons: tuple[ComparisonTable, ...]
-    figures: tuple[charts.Figure, ...]
+    figures: tuple[Figure, ...]
+    subgroups: SubgroupTable | None
+    sample_size: SampleSize | None
     agreement: Agreement
 
 
@@ -92,6 +87,7 @@ def render(folder: StudyFolder) -> str:
         "metric_label": wording.metric_label,
         "p_value": wording.p_value,
         "duration": wording.duration,
+        "patients": wording.patients,
         "extent": wording.extent,
         "parameter": wording.parameter,
     }
@@ -115,6 +111,13 @@ def render(folder: StudyFolder) -> str:
         comparisons_shown=COMPARISONS_SHOWN,
         chart=charts,
         not_estimable=wording.NOT_ESTIMABLE,
+        tests=wording.TEST_LABELS,
+        scheme=wording.scheme(folder.run.configuration.validation),
+        test_of=test_of,
+        share=wording.share,
+        missing=folder.evaluation.missing,
+        audit_lines=wording.audit_lines,
+        audit_forest=_audit_forest(folder.run.audit),
     )
 
 
@@ -148,47 +151,36 @@ def _section(
         primary,
         tuple(results),
         charts.forest([(m.value, m.low, m.high) for m in values], wording.NEUTRAL_VALUE[endpoint.kind]),
-        tuple(dict.fromkeys(m.name for result in results for m in result.metrics if m.name != primary)),
-        _comparison_tables(comparisons, primary),
-        charts.figures(results, endpoint.unit or ""),
+        _other_metrics(results, primary, endpoint.unit or ""),
+        comparison_tables(comparisons, primary),
+        figures(results, endpoint.unit or ""),
+        subgroup_table(
+            [subgroup for subgroup in folder.evaluation.subgroups if subgroup.endpoint == endpoint.name],
+            [result.model for result in results],
+            wording.NEUTRAL_VALUE[endpoint.kind],
+        ),
+        next((size for size in folder.evaluation.sample_sizes if size.endpoint == endpoint.name), None),
         agreement([predictions[result.model] for result in results if result.model in predictions]),
     )
 
 
-def _comparison_tables(comparisons: Sequence[Comparison], primary: str) -> tuple[ComparisonTable, ...]:
-    metrics = sorted({comparison.metric for comparison in comparisons}, key=lambda metric: (metric != primary, metric))
-    tables = []
-    for metric in metrics:
-        rows = sorted((_higher_minus_lower(c) for c in comparisons if c.metric == metric), key=_clearest_first)
-        tables.append(
-            ComparisonTable(metric, tuple(rows), charts.forest([(c.difference, c.low, c.high) for c in rows], 0.0))
-        )
-    return tuple(tables)
+def _audit_forest(audit: Audit | None) -> charts.Forest:
+    return charts.forest([(row.mean, row.low, row.high) for row in (audit.permuted if audit else ())], 0.5)
 
 
-def _higher_minus_lower(comparison: Comparison) -> Comparison:
-    if comparison.difference is None or comparison.difference >= 0:
-        return comparison
-    low, high = comparison.low, comparison.high
-    return comparison.model_copy(
-        update={
-            "model_a": comparison.model_b,
-            "model_b": comparison.model_a,
-            "difference": -comparison.difference,
-            "low": None if high is None else -high,
-            "high": None if low is None else -low,
-        }
-    )
+def _other_metrics(results: Sequence[ModelResult], primary: str, unit: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The tables of the other metrics, (caption, names): those of the whole follow-up, and those at horizons."""
+    names = dict.fromkeys(m.name for result in results for m in result.metrics if m.name != primary)
+    tables = {
+        "Other metrics, with 95 % intervals.": tuple(name for name in names if wording.HORIZON not in name),
+        f"At chosen times in {unit}s, with 95 % intervals.": tuple(name for name in names if wording.HORIZON in name),
+    }
+    return tuple((caption, of_table) for caption, of_table in tables.items() if of_table)
 
 
 def _descending(result: ModelResult) -> tuple[bool, float]:
     value = wording.endpoint_metric(result).value
     return value is None, -(value or 0.0)
-
-
-def _clearest_first(comparison: Comparison) -> tuple[bool, float, float]:
-    p, p_holm = comparison.p, comparison.p_holm
-    return p is None, 1.0 if p is None else p, 1.0 if p_holm is None else p_holm
 
 
 def _metric_of(result: ModelResult, name: str) -> Metric | None:

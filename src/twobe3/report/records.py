@@ -106,6 +106,24 @@ class Curve(Record):
     high: tuple[float | None, ...] | None = None
 
 
+class Group(Record):
+    """Patients of similar risk, and how many of them are at risk at each time."""
+
+    name: str
+    n: int
+    events: int
+    at_risk: tuple[int, ...]
+
+
+class RiskGroups(Record):
+    """The groups that a model's risk forms; p is that of the log-rank test."""
+
+    cutoff: str
+    p: float | None
+    times: tuple[float, ...]
+    groups: tuple[Group, ...]
+
+
 class ModelResult(Record):
     """How one model did on one endpoint."""
 
@@ -117,6 +135,16 @@ class ModelResult(Record):
     repeats: int
     metrics: tuple[Metric, ...]
     curves: tuple[Curve, ...] = ()
+    risk_groups: RiskGroups | None = None
+
+
+class DifferenceTest(Record):
+    """One more test of the difference of two models."""
+
+    name: str
+    p: float | None
+    p_holm: float | None
+    method: str
 
 
 class Comparison(Record):
@@ -133,6 +161,52 @@ class Comparison(Record):
     p: float | None = None
     p_holm: float | None = None
     estimator: str = ""
+    tests: tuple[DifferenceTest, ...] = ()
+    patients_needed: int | None = None
+
+
+class Subgroup(Record):
+    """The primary metric of one model in one part of the cohort."""
+
+    endpoint: str
+    model: str
+    metric: str
+    factor: str
+    level: str
+    n: int
+    events: int
+    value: float | None
+    low: float | None
+    high: float | None
+    warning: str
+
+
+class Missing(Record):
+    """For how many of how many patients something is not known."""
+
+    what: str
+    missing: int
+    n: int
+
+
+class ModelSize(Record):
+    """A model's candidate parameters, and the patients that so many need."""
+
+    model: str
+    parameters: int
+    events_per_parameter: float
+    patients_needed: int
+
+
+class SampleSize(Record):
+    """What a cohort is enough for."""
+
+    endpoint: str
+    n: int
+    events: int
+    r2: float
+    parameters: int
+    models: tuple[ModelSize, ...]
 
 
 class Evaluation(Artefact):
@@ -140,6 +214,9 @@ class Evaluation(Artefact):
 
     models: tuple[ModelResult, ...]
     comparisons: tuple[Comparison, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    sample_sizes: tuple[SampleSize, ...] = ()
 
 
 class Platform(Record):
@@ -172,10 +249,37 @@ class ModelEntry(Record):
 class Validation(Record):
     """How the patients were divided."""
 
+    scheme: str = "cross-validation"
     folds: int
     repeats: int = 1
     inner_folds: int | None = None
     seed: int = 0
+    recalibrate: bool = False
+
+
+class Permuted(Record):
+    """What a model predicts of outcomes that were dealt out at random: 0.5, unless something leaks."""
+
+    endpoint: str
+    model: str
+    metric: str
+    permutations: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    covers_half: bool
+
+
+class Audit(Record):
+    """The leakage audit."""
+
+    passed: bool
+    folds: int
+    shared: tuple[str, ...]
+    joined: int
+    seeing: tuple[str, ...]
+    permuted: tuple[Permuted, ...]
+    site: str | None
 
 
 class Configuration(Record):
@@ -197,6 +301,7 @@ class Run(Artefact):
     timings: tuple[Timing, ...] = ()
     models: tuple[ModelEntry, ...]
     notes: tuple[str, ...] = ()
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,23 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from twobe3.outcome import Kind
-from twobe3.report.records import Comparison, Evaluation, Metric, ModelResult, StudyFolder
+from twobe3.report.records import Audit, Comparison, Evaluation, Metric, ModelResult, StudyFolder, Validation
 
 NOT_ESTIMABLE = "not estimable"
 SIGNIFICANCE = 0.05
+HORIZON = "@"
 PRIMARY_METRIC: dict[Kind, str] = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
 NEUTRAL_VALUE: dict[Kind, float] = {"binary": 0.5, "time-to-event": 0.5, "continuous": 0.0}
+TEST_LABELS = {"delong": "p, DeLong", "corrected_t": "p, across folds"}
 METRIC_LABELS = {
     "auc": "AUC",
+    "auc_within_folds": "AUC within folds",
+    "harrell_c_within_folds": "Harrell’s C within folds",
+    "cause_specific_c": "Cause-specific C",
+    "cumulative_auc": "Cumulative AUC",
+    "integrated_brier": "Integrated Brier score",
+    "observed_expected": "Observed / expected",
+    "d_calibration": "D-calibration, p",
     "average_precision": "Average precision",
     "brier": "Brier score",
     "harrell_c": "Harrell’s C",
@@ -29,8 +38,10 @@ METRIC_LABELS = {
 
 
 def metric_label(name: str) -> str:
-    """A metric's name as the field writes it."""
-    return METRIC_LABELS.get(name, name.replace("_", " ").capitalize())
+    """A metric's name as the field writes it; ``brier@365`` is that at a horizon."""
+    name, at, horizon = name.partition(HORIZON)
+    label = METRIC_LABELS.get(name, name.replace("_", " ").capitalize())
+    return f"{label} at {horizon}" if at else label
 
 
 def number(value: float | None, decimals: int = 2) -> str:
@@ -67,6 +78,18 @@ def p_value(p: float | None) -> str:
     if p is None:
         return NOT_ESTIMABLE
     return "<\N{NO-BREAK SPACE}0.001" if p < 0.001 else number(p, 3 if p < 0.1 else 2)
+
+
+def patients(count: float) -> str:
+    """A number of patients that was estimated: two digits are what it is worth."""
+    if count >= 100:
+        count = float(f"{count:.1e}")
+    return f"{round(count):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def share(part: int, whole: int) -> str:
+    """A share in per cent."""
+    return f"{100 * part / whole:.0f}\N{NO-BREAK SPACE}%" if whole else NOT_ESTIMABLE
 
 
 def duration(seconds: float) -> str:
@@ -174,15 +197,17 @@ def methods(folder: StudyFolder) -> tuple[str, ...]:
     cohort, run = folder.cohort, folder.run
     validation, spec = run.configuration.validation, cohort.volume_spec
     patients = len({study.patient for study in cohort.studies})
-    times = "once" if validation.repeats == 1 else f"{validation.repeats} times with different partitions"
     sentences = [
         f"{cohort.used} PET scans of {patients} patients were converted to SUV, resampled to voxels of "
         f"{extent(spec.spacing_mm)} and cropped or padded to {extent(spec.field_of_view_mm)} "
         "(along the body, then rows, columns).",
-        f"{enumeration([entry.name for entry in run.models])} were fitted and tested on the same folds: "
-        f"{validation.folds}-fold cross-validation, {times} (seed {validation.seed}), "
-        "all scans of a patient in one fold.",
+        f"{enumeration([entry.name for entry in run.models])} were {_scheme(validation)}",
     ]
+    if validation.recalibrate:
+        sentences.append(
+            "In every fold an inner cross-validation of the training patients recalibrated the predictions and chose "
+            "thresholds and cut-offs."
+        )
     if validation.inner_folds:
         sentences.append(
             f"A model that selects settings does so in {validation.inner_folds} inner folds of its training patients, "
@@ -194,8 +219,60 @@ def methods(folder: StudyFolder) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def scheme(validation: Validation) -> tuple[str, str]:
+    """How the patients were divided, as a number and a word for the head of the page: "2 × 5", "folds"."""
+    if validation.scheme == "leave-one-centre-out":
+        return str(validation.folds), "centres in turn"
+    if validation.scheme == "split":
+        return "1", "split named in advance"
+    if validation.scheme == "external cohort":
+        return "1", "cohort that no model had seen"
+    return f"{validation.repeats} × {validation.folds}", "folds"
+
+
+def _scheme(validation: Validation) -> str:
+    """What was done with the models, as the end of a sentence."""
+    times = "once" if validation.repeats == 1 else f"{validation.repeats} times with different partitions"
+    told = {
+        "external cohort": "fitted on all patients of another cohort and tested on this one, which none of them is in.",
+        "leave-one-centre-out": f"tested on each of {validation.folds} centres in turn, fitted on the others.",
+        "split": "fitted on the training and tested on the test patients of one split, which was named in advance.",
+        "saved folds": f"fitted and tested on the same {validation.folds} folds of an earlier run, {times}, "
+        "all scans of a patient in one fold.",
+    }
+    return told.get(
+        validation.scheme,
+        f"fitted and tested on the same folds: {validation.folds}-fold cross-validation, {times} "
+        f"(seed {validation.seed}), all scans of a patient in one fold.",
+    )
+
+
+def audit_lines(audit: Audit) -> tuple[str, ...]:
+    """What the leakage audit looked for, and found, a line each."""
+    shared = f": {enumeration(audit.shared[:3])}" if audit.shared else ""
+    seeing = f": {enumeration(audit.seeing)}" if audit.seeing else ""
+    known = [row for row in audit.permuted if row.low is not None]
+    lines = [
+        f"{len(audit.shared)} of {audit.folds} folds have a person on both sides{shared}.",
+        f"{audit.joined} patient ids are duplicates of another by their scans and stay in its fold.",
+        f"{len(audit.seeing)} models predict or decide otherwise when the outcomes of the patients they are tested on "
+        f"are changed{seeing}.",
+        f"What the centre alone predicts is in the table ({audit.site})."
+        if audit.site
+        else "What the centre alone predicts was not asked.",
+    ]
+    if known:
+        covering = sum(row.covers_half for row in known)
+        lines.append(
+            f"With outcomes dealt out at random the interval of {covering} of {len(known)} models covers 0.5; "
+            "by chance 1 in 20 does not."
+        )
+    return tuple(lines)
+
+
 def estimators(evaluation: Evaluation) -> tuple[tuple[str, str], ...]:
     """How each metric and each paired difference was estimated, as (what, how)."""
     metrics = ((metric_label(m.name), m.estimator) for r in evaluation.models for m in r.metrics)
     pairs = ((f"Difference in {metric_label(c.metric)}", c.estimator) for c in evaluation.comparisons)
-    return tuple(dict.fromkeys((what, how) for what, how in (*metrics, *pairs) if how))
+    tests = ((TEST_LABELS.get(t.name, t.name), t.method) for c in evaluation.comparisons for t in c.tests)
+    return tuple(dict.fromkeys((what, how) for what, how in (*metrics, *pairs, *tests) if how))

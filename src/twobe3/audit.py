@@ -1,0 +1,272 @@
+"""The leakage audit: is anything learnt from the patients who are tested, or from what must not matter?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from twobe3.cohort import Cohort
+from twobe3.compute import run_tasks
+from twobe3.errors import Code, UsageError
+from twobe3.evaluation.binary import auc_within_folds
+from twobe3.evaluation.survival import harrell_c_within_folds
+from twobe3.fitting import PREDICTED, Fit, Fits, fit_fold, joined
+from twobe3.outcome import Outcomes
+from twobe3.prediction import Prediction
+from twobe3.splits import Scheme
+from twobe3.store import Arrays, ArrayStore
+
+LEVEL = 0.95
+log = logging.getLogger("twobe3")
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """What a model predicts of outcomes that were dealt out to the patients at random.
+
+    Attributes
+    ----------
+    endpoint, model, metric : str
+        Their names; the metric counts pairs that were tested in one fold only, so that its expectation is ½.
+    permutations : int
+        Cross-validations, each on outcomes of its own, that could be judged.
+    mean, low, high : float or None
+        The metric's mean over permutations, and its 95 % interval (Student's t); None for fewer than two.
+    """
+
+    endpoint: str
+    model: str
+    metric: str
+    permutations: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def covers_half(self) -> bool:
+        """Whether the interval covers ½, as it must unless something leaks; not where it isn't estimable."""
+        return self.low is not None and self.high is not None and self.low <= 0.5 <= self.high
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was looked for, and found.
+
+    Attributes
+    ----------
+    folds : int
+        Checked, of all endpoints.
+    shared : tuple of str
+        Folds in which a person, or a duplicate of one, both trains and is tested.
+    joined : int
+        Patient ids that are another patient's too: scans of the same content or nearly the same picture.
+    seeing : tuple of str
+        Models whose predictions or decisions change with the outcomes of the patients they are tested on.
+    permuted : tuple of Permuted
+        For each model of each binary and time-to-event endpoint.
+    site : str or None
+        The model that knows the centre alone; None where there is none.
+    """
+
+    folds: int
+    shared: tuple[str, ...]
+    joined: int
+    seeing: tuple[str, ...]
+    permuted: tuple[Permuted, ...]
+    site: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no test patient was seen; an interval that misses ½ is told, but 1 in 20 does by chance."""
+        return not (self.shared or self.seeing)
+
+    def text(self) -> str:
+        """One line for the report."""
+        rows = [row for row in self.permuted if row.low is not None]
+        covering = sum(row.covers_half for row in rows)
+        said = [
+            f"{len(self.shared)} of {self.folds} folds have a person on both sides",
+            f"{self.joined} ids are duplicates of another and stay in its fold",
+            f"{len(self.seeing)} models change with the outcomes of the patients they are tested on",
+        ]
+        if rows:
+            said.append(f"with permuted outcomes the interval of {covering} of {len(rows)} models covers 0.5")
+        said.append(
+            "what the centre alone predicts is " + (f"in the table ({self.site})" if self.site else "not asked")
+        )
+        return f"Leakage audit {'passed' if self.passed else 'FAILED'}: {'; '.join(said)}."
+
+    def document(self) -> dict[str, Any]:
+        """As JSON types."""
+        rows = [{**asdict(row), "covers_half": row.covers_half} for row in self.permuted]
+        return {"passed": self.passed, "text": self.text(), **asdict(self), "permuted": rows}
+
+
+def audit(
+    fits: Fits,
+    made: Mapping[Fit, Arrays],
+    scheme: Scheme,
+    *,
+    permutations: int = 20,
+    seed: int = 0,
+    checkpoints: ArrayStore | None = None,
+    workers: int = 1,
+) -> Audit:
+    """Audit a validation.
+
+    Every model is fitted once more on the first fold of each endpoint with the outcomes of that fold's tested patients
+    changed: all that it predicts and decides must be the same bits. And the whole validation, splits included, is
+    repeated with permuted outcomes.
+
+    Parameters
+    ----------
+    fits : Fits
+        What was validated.
+    made : mapping
+        What :func:`~twobe3.fitting.out_of_fold` gave for it.
+    scheme : Scheme
+        How it was split.
+    permutations : int
+        Validations with permuted outcomes.
+    seed : int
+        Permutation ``k`` is drawn by ``(seed, k)``.
+    checkpoints : ArrayStore, optional
+        Where their folds are kept.
+    workers : int
+        Processes.
+    """
+    folds = [(endpoint, fold) for endpoint, split in fits.splits.items() for fold in split]
+    found = Audit(
+        len(folds),
+        tuple(shared_persons(fits)),
+        sum(bool(study.same_as) for study in fits.cohort.studies),
+        tuple(sorted(_seeing(fits, made, workers))),
+        permuted_outcomes(fits, scheme, permutations, seed, checkpoints or ArrayStore(), workers),
+        next((model.name for model in fits.models if model.parameters().get("variable") == "centre"), None),
+    )
+    (log.info if found.passed else log.warning)("%s", found.text())
+    return found
+
+
+def shared_persons(fits: Fits) -> Iterator[str]:
+    """The folds in which a person is on both sides, under whatever id."""
+    for endpoint, split in fits.splits.items():
+        persons = np.array([study.person for study in fits.cohorts[endpoint].studies])
+        for fold in split:
+            if np.isin(persons[fold.train], persons[fold.test]).any():
+                yield f"{endpoint}: repeat {fold.repeat}, fold {fold.fold}"
+
+
+def permuted_outcomes(
+    fits: Fits, scheme: Scheme, permutations: int, seed: int, checkpoints: ArrayStore, workers: int
+) -> tuple[Permuted, ...]:
+    """Repeat the whole validation with outcomes that were dealt out at random."""
+    values: dict[tuple[str, str], list[float]] = {
+        (outcomes.endpoint.name, model.name): []
+        for outcomes in fits.cohort.endpoints
+        if outcomes.endpoint.kind != "continuous"
+        for model in fits.models
+    }
+    dealt = list(_dealt(fits, scheme, permutations, seed))
+    made = _all_folds(dealt, checkpoints, workers)
+    for permuted, folds in zip(dealt, made, strict=True):
+        for (endpoint, model), found in values.items():
+            position = next(i for i, item in enumerate(fits.models) if item.name == model)
+            prediction = joined(permuted, folds, endpoint, position)
+            found.append(_within_folds(prediction, permuted.cohorts[endpoint].outcomes))
+    metric = {o.endpoint.name: METRIC.get(o.endpoint.kind, "") for o in fits.cohort.endpoints}
+    return tuple(_summary(endpoint, model, metric[endpoint], found) for (endpoint, model), found in values.items())
+
+
+def _dealt(fits: Fits, scheme: Scheme, permutations: int, seed: int) -> Iterator[Fits]:
+    """The same study with permuted outcomes, without those that by chance leave a part nothing to learn from."""
+    for number in range(permutations):
+        rng = np.random.default_rng([seed, number])
+        endpoints = tuple(
+            replace(outcomes.take(rng.permutation(len(outcomes))), patients=outcomes.patients)
+            for outcomes in fits.cohort.endpoints
+        )
+        try:
+            yield Fits.of(fits.models, replace(fits.cohort, endpoints=endpoints), scheme, fits.how)
+        except UsageError as error:
+            if error.code not in (Code.ONE_CLASS, Code.FEWER_EVENTS_THAN_FOLDS):
+                raise
+
+
+def _all_folds(dealt: Sequence[Fits], checkpoints: ArrayStore, workers: int) -> list[dict[Fit, Arrays]]:
+    """Every fold of every permutation, from its checkpoint where there is one."""
+    keys = {(number, fit): key for number, fits in enumerate(dealt) for fit, key in fits.keys().items()}
+    made = {task: arrays for task, key in keys.items() if (arrays := checkpoints.get(key)) is not None}
+    missing = [task for task in keys if task not in made]
+    for task, arrays in run_tasks(_fit, missing, shared=dealt, workers=workers, description="audit: permuted outcomes"):
+        checkpoints.put(keys[task], arrays)
+        made[task] = arrays
+    folds: list[dict[Fit, Arrays]] = [{} for _ in dealt]
+    for number, fit in keys:
+        folds[number][fit] = made[number, fit]
+    return folds
+
+
+def _fit(dealt: Sequence[Fits], task: tuple[int, Fit]) -> Arrays:
+    number, fit = task
+    return fit_fold(dealt[number], fit)
+
+
+METRIC = {"binary": "auc_within_folds", "time-to-event": "harrell_c_within_folds"}
+
+
+def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
+    """AUC or C over pairs tested in one fold, mean over repeats; NaN where a repeat has no such pair."""
+    assert prediction.repeat is not None
+    assert prediction.fold is not None
+    statistic = auc_within_folds if outcomes.endpoint.kind == "binary" else harrell_c_within_folds
+    patients = np.array(prediction.patients)
+    values = []
+    for repeat in np.unique(prediction.repeat):
+        rows = prediction.repeat == repeat
+        told = outcomes.of(patients[rows].tolist())
+        computed = statistic(prediction.risk[rows], told, prediction.fold[rows]).compute(np.ones((1, len(told))))
+        values.append(float(computed[0]))
+    return float(np.mean(values))
+
+
+def _summary(endpoint: str, model: str, metric: str, values: list[float]) -> Permuted:
+    known = np.array([value for value in values if np.isfinite(value)])
+    if len(known) < 2:
+        return Permuted(endpoint, model, metric, len(known), None, None, None)
+    mean, error = float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * error
+    return Permuted(endpoint, model, metric, len(known), mean, mean - margin, mean + margin)
+
+
+def _seeing(fits: Fits, made: Mapping[Fit, Arrays], workers: int) -> Iterator[str]:
+    """Models that predict or decide otherwise when the outcomes of the first fold's tested patients are others."""
+    cohorts = {endpoint: _tampered(fits, endpoint) for endpoint in fits.cohorts}
+    tampered = replace(fits, cohorts=cohorts)
+    tasks = [(endpoint, number, 0) for endpoint in fits.cohorts for number in range(len(fits.models))]
+    for fit, arrays in run_tasks(fit_fold, tasks, shared=tampered, workers=workers, description="audit: outcomes"):
+        if not all(np.array_equal(arrays[name], made[fit][name]) for name in PREDICTED if name in arrays):
+            yield f"{fits.models[fit[1]].name} ({fit[0]})"
+
+
+def _tampered(fits: Fits, endpoint: str) -> Cohort:
+    """The cohort of an endpoint with other outcomes for the patients tested in its first fold.
+
+    Two classes change places; times and values are dealt out in reverse, so that the times observed stay the same.
+    """
+    cohort, fold = fits.cohorts[endpoint], fits.splits[endpoint][0]
+    outcomes = cohort.outcomes
+    if outcomes.endpoint.kind == "binary":
+        event = outcomes.event.copy()
+        event[fold.test] = ~event[fold.test]
+        other = replace(outcomes, event=event, value=event.astype(np.float64))
+    else:
+        order = np.arange(len(outcomes))
+        order[fold.test] = fold.test[::-1]
+        other = replace(outcomes.take(order), patients=outcomes.patients)
+    return replace(cohort, endpoints=(other,))

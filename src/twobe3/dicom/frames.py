@@ -1,0 +1,192 @@
+"""One frame of a dynamic or gated series (rule 20): chosen by its number, never stacked and never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from twobe3.artefact import digest
+from twobe3.dicom import enhanced, geometry, header
+from twobe3.dicom.clock import acquisition_times
+from twobe3.dicom.facts import SeriesFacts, SliceFacts
+from twobe3.dicom.files import number, numbers, quietly, read_dataset
+from twobe3.dicom.series import ChosenFrame, PETSeries
+from twobe3.errors import Code, Refusal
+
+_TAGS = (
+    *("SOPClassUID", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "SeriesDate", "SeriesTime"),
+    *("TimezoneOffsetFromUTC", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "FrameReferenceTime"),
+    *("TriggerTime", "TemporalPositionIdentifier", "ImageIndex"),
+)
+_Key = float | None
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A slice of any frame: file, number within the file, place along the normal, and what its frame may go by."""
+
+    path: Path
+    index: int
+    place_mm: float
+    facts: SliceFacts
+    keys: tuple[_Key, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Frames:
+    frames: tuple[tuple[_Slice, ...], ...]
+    order: str
+    first: SliceFacts | None
+
+
+_ORDERS = (
+    "acquisition time (0008,0022), (0008,0032)",
+    "FrameReferenceTime (0054,1300)",
+    "TriggerTime (0018,1060)",
+    "TemporalPositionIdentifier (0020,0100)",
+    "ImageIndex (0054,1330)",
+)
+
+
+def choose_frame(series: PETSeries, frame: int) -> PETSeries:
+    """One frame of a dynamic or gated series, as a static series that ``read_suv`` converts.
+
+    A frame takes one slice from every position. The slices at a position are put in order by the first of these that
+    tells them apart at all positions: acquisition time, FrameReferenceTime (0054,1300), TriggerTime (0018,1060),
+    TemporalPositionIdentifier (0020,0100), ImageIndex (0054,1330). In enhanced objects the acquisition time is
+    FrameReferenceDateTime where decay is not corrected, the trigger time a nominal trigger delay, and the identifier
+    TemporalPositionIndex (0020,9128). Sources: DICOM PS3.3 C.8.9.4, C.7.6.16.2.2.
+
+    Parameters
+    ----------
+    series : PETSeries
+        Dynamic or gated.
+    frame : int
+        From 1.
+
+    Returns
+    -------
+    PETSeries
+        Under a pseudonym of its own; the choice will stand in the volume's history.
+
+    Raises
+    ------
+    Refusal
+        ``NOT_STATIC``: there is no such frame, the positions have different numbers of slices, or nothing tells which
+        slices belong together. ``CORRUPT_FILE``: a slice has no position, or a file cannot be read.
+    """
+    found = _frames_of(series)
+    count = len(found.frames)
+    if not 1 <= frame <= count:
+        reason = f"frame {frame} of a {series.frames} series was asked for, which has {_plural(count, 'frame')}"
+        raise Refusal(Code.NOT_STATIC, reason, remedy=f"choose one from 1 to {count}")
+    slices = found.frames[frame - 1]
+    order = f", in the order of {found.order}" if found.order else ""
+    return replace(
+        series,
+        series=f"{series.series}-frame-{frame}",
+        files=tuple(path for path in series.files if path in {one.path for one in slices}),
+        header_digest=digest([series.header_digest, f"frame {frame}"]),
+        slices=len(slices),
+        frames="static",
+        chosen=ChosenFrame(
+            f"frame {frame} of {count} of a {series.frames} series{order}",
+            frozenset((one.path, one.index) for one in slices),
+            found.first,
+        ),
+    )
+
+
+def require_choice(series: PETSeries) -> None:
+    """Rule 20: refuse a dynamic or gated series as a whole, saying how many frames there are to choose from.
+
+    Raises
+    ------
+    Refusal
+        ``NOT_STATIC``; ``CORRUPT_FILE``.
+    """
+    if series.frames not in ("dynamic", "gated"):
+        return
+    frames = _frames_of(series).frames
+    reason = f"the series is {series.frames}: {_plural(len(frames), 'frame')} of {_plural(len(frames[0]), 'slice')}"
+    raise Refusal(Code.NOT_STATIC, reason, remedy=f"choose one: twobe3 convert --frame N, from 1 to {len(frames)}")
+
+
+def _plural(n: int, what: str) -> str:
+    return f"{n} {what}" + ("s" if n > 1 else "")
+
+
+def _frames_of(series: PETSeries) -> _Frames:
+    """All frames, in order."""
+    with quietly():
+        slices, first = _slices(series.files)
+    positions = _by_position(slices)
+    counts = sorted({len(position) for position in positions})
+    if len(counts) > 1:
+        reason = f"the series is {series.frames}, and its positions have from {counts[0]} to {counts[-1]} slices"
+        raise Refusal(Code.NOT_STATIC, reason)
+    which = _order(positions) if counts[0] > 1 else None
+    if which is not None:
+        positions = [sorted(position, key=lambda one: one.keys[which] or 0.0) for position in positions]
+    frames = tuple(zip(*positions, strict=True))
+    return _Frames(frames, "" if which is None else _ORDERS[which], first)
+
+
+def _order(positions: Sequence[Sequence[_Slice]]) -> int:
+    """Number of the first key that tells the slices apart at every position."""
+    for which in range(len(_ORDERS)):
+        keys = [[one.keys[which] for one in position] for position in positions]
+        if all(None not in values and len(set(values)) == len(values) for values in keys):
+            return which
+    n = len(positions[0])
+    reason = f"there are {n} slices at each of {len(positions)} positions, and nothing tells which belong together"
+    raise Refusal(Code.NOT_STATIC, reason)
+
+
+def _by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
+    groups: list[list[_Slice]] = []
+    for one in sorted(slices, key=lambda one: one.place_mm):
+        if groups and geometry.same_position(groups[-1][0].place_mm, one.place_mm):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
+
+
+def _slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceFacts | None]:
+    """Every slice of the files, and the one acquired first."""
+    headers = [(path, i, one) for path in files for i, one in enumerate(_singles(path))]
+    facts = header.series_facts([one for *_, one in headers])
+    orientation = numbers(headers[0][2], "ImageOrientationPatient")
+    if len(orientation) != 6 or not np.cross(orientation[:3], orientation[3:]).any():
+        raise Refusal(Code.CORRUPT_FILE, "a slice lacks ImageOrientationPatient (0020,0037)")
+    normal = geometry.normal_of(orientation)
+    acquired = _seconds(facts)
+    slices = []
+    for (path, i, one), seconds, slice_ in zip(headers, acquired, facts.slices, strict=True):
+        position_mm = numbers(one, "ImagePositionPatient")
+        if len(position_mm) != 3:
+            raise Refusal(Code.CORRUPT_FILE, "a slice lacks ImagePositionPatient (0020,0032)")
+        place_mm = float(sum(p * n for p, n in zip(position_mm, normal, strict=True)))
+        others = (number(one, name) for name in ("TriggerTime", "TemporalPositionIdentifier", "ImageIndex"))
+        slices.append(_Slice(path, i, place_mm, slice_, (seconds, slice_.frame_reference_time_ms, *others)))
+    known = [one for one in slices if one.keys[0] is not None]
+    return slices, min(known, key=lambda one: one.keys[0] or 0.0).facts if known else None
+
+
+def _singles(path: Path) -> Sequence[pydicom.Dataset]:
+    dataset = read_dataset(path, tags=_TAGS)
+    return enhanced.single_frames(read_dataset(path)) if header.is_multi_frame(dataset) else (dataset,)
+
+
+def _seconds(facts: SeriesFacts) -> list[_Key]:
+    """Acquisition times on one scale; none where some have a time zone and others have not."""
+    acquired = acquisition_times(facts)
+    if len({instant.tzinfo is None for instant in acquired if instant}) > 1:
+        return [None] * len(acquired)
+    start = min((instant for instant in acquired if instant), default=None)
+    return [None if instant is None or start is None else (instant - start).total_seconds() for instant in acquired]

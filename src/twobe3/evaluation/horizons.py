@@ -1,0 +1,266 @@
+"""Metrics of a time to an event at chosen times: discrimination, distance and calibration of predicted survival.
+
+Censoring is weighted away: a patient whose state at a time t is known counts 1/G(T) when an event came at T ≤ t, and
+1/G(t) when observed beyond t. G is the estimated probability of being still uncensored, by Kaplan–Meier from the
+patients evaluated, and again from every bootstrap sample. A competing event by t is a known state, "no event", and no
+censoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from twobe3.errors import Code, UsageError
+from twobe3.evaluation.binary import ratio
+from twobe3.evaluation.followup import FollowUp, SharedFollowUp
+from twobe3.evaluation.intervals import Statistic
+from twobe3.evaluation.pairs import RiskOrder
+from twobe3.evaluation.predicted import SurvivalCurves
+from twobe3.evaluation.survival import MINIMUM_UNCENSORED
+from twobe3.outcome import FloatArray, Outcomes, TimeToEvent
+
+QUARTILES = (0.25, 0.5, 0.75)
+GRID_POINTS = 100
+MINIMUM_FOLLOWED = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Horizons:
+    """When to look at the patients of a cohort.
+
+    Attributes
+    ----------
+    at : ndarray of float64, shape (h,)
+        The horizons, ascending, in the endpoint's unit.
+    grid : ndarray of float64, shape (g,)
+        The times over which a score is integrated.
+    """
+
+    at: FloatArray
+    grid: FloatArray
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, horizons: Sequence[float] | None = None) -> Horizons:
+        """The horizons of a cohort, so that all models are judged at the same ones.
+
+        Parameters
+        ----------
+        outcomes : Outcomes
+            Of the whole cohort.
+        horizons : sequence of float, optional
+            By default the quartiles of the observed event times, to six digits. The grid has 100 equidistant times,
+            from the first observed one to the last at which a tenth of the patients are still under observation and
+            a tenth are estimated to be still uncensored.
+
+        Raises
+        ------
+        UsageError
+            ``HORIZON_INVALID``: the endpoint isn't a time to an event, or a horizon isn't above 0.
+        """
+        if not isinstance(outcomes.endpoint, TimeToEvent):
+            if horizons:
+                raise UsageError(Code.HORIZON_INVALID, f"endpoint {outcomes.endpoint.name!r} is not a time to an event")
+            return cls(np.zeros(0), np.zeros(0))
+        if horizons is None:
+            event_times = outcomes.value[outcomes.event]
+            horizons = np.quantile(event_times, QUARTILES, method="inverted_cdf").tolist() if len(event_times) else []
+        bad = [horizon for horizon in horizons if not (np.isfinite(horizon) and horizon > 0)]
+        if bad:
+            raise UsageError(Code.HORIZON_INVALID, f"horizons must be times above 0, got {bad}")
+        return cls(np.unique([float(horizon_name(horizon)) for horizon in horizons]), _grid(outcomes))
+
+
+def horizon_name(horizon: float) -> str:
+    """A horizon as it stands in the name of a metric."""
+    return f"{horizon:g}"
+
+
+def cumulative_auc(risk: FloatArray, follow_up: SharedFollowUp, horizon: float) -> Statistic:
+    """Cumulative/dynamic AUC: of a patient with the event by the horizon and one without, is the first's risk higher?
+
+    Uno et al., Journal of the American Statistical Association 102 (2007) 527–537; Hung & Chiang, Canadian Journal of
+    Statistics 38 (2010) 8–26. With competing events the controls are all who didn't have the event by then (Blanche
+    et al., Statistics in Medicine 32 (2013) 5381–5397). Ties in risk count ½.
+
+    Parameters
+    ----------
+    risk : ndarray, shape (n,)
+        Higher for an earlier event.
+    follow_up : SharedFollowUp
+        Of the same n patients, in the same order.
+    horizon : float
+        In the endpoint's unit.
+    """
+    areas = _areas(risk, follow_up, np.array([horizon]))
+    return Statistic(
+        lambda counts: areas(counts)[:, 0],
+        f"cumulative/dynamic AUC at {_time(horizon, follow_up)}, inverse probability of censoring weights,"
+        f" ties in risk count ½{_rivals(follow_up)}",
+    )
+
+
+def mean_cumulative_auc(risk: FloatArray, follow_up: SharedFollowUp, horizons: FloatArray) -> Statistic:
+    """Mean of the cumulative/dynamic AUC over horizons, each weighing the events that it adds.
+
+    Σ AUC(tₖ) (F(tₖ) − F(tₖ₋₁)) / F(t_K) with F the estimated probability of the event (Lambert & Chevret, Statistical
+    Methods in Medical Research 25 (2016) 2088–2102).
+
+    Parameters
+    ----------
+    risk, follow_up
+        As of :func:`cumulative_auc`.
+    horizons : ndarray, shape (h,)
+        Ascending, in the endpoint's unit.
+    """
+    areas = _areas(risk, follow_up, horizons)
+
+    def compute(counts: FloatArray) -> FloatArray:
+        if not len(horizons):
+            return np.full(len(counts), np.nan)
+        incidence = follow_up.incidence(counts)
+        by = np.stack([follow_up.at(incidence, float(horizon), 0.0) for horizon in horizons], axis=1)
+        added = np.diff(by, axis=1, prepend=0.0)
+        # A horizon that adds no event to a sample has no weight, and may have no AUC.
+        parts = np.where(added > 0, areas(counts) * added, 0.0)
+        return ratio(parts.sum(axis=1), by[:, -1])
+
+    named = ", ".join(horizon_name(horizon) for horizon in horizons)
+    return Statistic(
+        compute,
+        f"cumulative/dynamic AUC, mean over the horizons {named}{_unit(follow_up)} weighted by the events that each"
+        f" adds, inverse probability of censoring weights, ties in risk count ½{_rivals(follow_up)}",
+    )
+
+
+def brier_at(curves: SurvivalCurves, follow_up: SharedFollowUp, horizon: float) -> Statistic:
+    """Mean squared distance of predicted survival at the horizon and being free of the event, weighted for censoring.
+
+    Graf et al., Statistics in Medicine 18 (1999) 2529–2545.
+
+    Parameters
+    ----------
+    curves : SurvivalCurves
+        Of n patients.
+    follow_up : SharedFollowUp
+        Of the same n patients, in the same order.
+    horizon : float
+        In the endpoint's unit.
+    """
+    return Statistic(
+        _brier(curves, follow_up, np.array([horizon]), np.ones(1)),
+        f"Brier score at {_time(horizon, follow_up)}, inverse probability of censoring weights{_rivals(follow_up)}",
+    )
+
+
+def integrated_brier(curves: SurvivalCurves, follow_up: SharedFollowUp, grid: FloatArray) -> Statistic:
+    """Mean over time of :func:`brier_at`, by the trapezoidal rule on a grid (Graf et al. 1999).
+
+    Parameters
+    ----------
+    curves, follow_up
+        As of :func:`brier_at`.
+    grid : ndarray, shape (g,)
+        Ascending, in the endpoint's unit; what lies beyond the last prediction is left out.
+    """
+    grid = grid[grid <= curves.last]
+    if len(grid) < 2:
+        return Statistic(lambda counts: np.full(len(counts), np.nan), "integrated Brier score, predicted times too few")
+    steps = np.diff(grid)
+    weights = (np.append(steps, 0.0) + np.append(0.0, steps)) / 2 / (grid[-1] - grid[0])
+    return Statistic(
+        _brier(curves, follow_up, grid, weights),
+        f"Brier score, mean from {grid[0]:.4g} to {grid[-1]:.4g}{_unit(follow_up)} (trapezoidal rule of {len(grid)})"
+        f", inverse probability of censoring weights{_rivals(follow_up)}",
+    )
+
+
+def observed_expected(curves: SurvivalCurves, follow_up: SharedFollowUp, horizon: float) -> Statistic:
+    """Calibration in the large: the observed probability of the event by the horizon over the mean predicted one.
+
+    Above 1 the predicted risks are too low. Observed by Kaplan–Meier, with competing events by Aalen–Johansen
+    (McLernon et al., Annals of Internal Medicine 176 (2023) 105–114).
+
+    Parameters
+    ----------
+    curves, follow_up, horizon
+        As of :func:`brier_at`.
+    """
+    predicted = 1 - curves.at(np.array([horizon]))[:, 0]
+
+    def compute(counts: FloatArray) -> FloatArray:
+        observed = follow_up.at(follow_up.incidence(counts), horizon, 0.0)
+        value = ratio(observed * counts.sum(axis=1), counts @ predicted)
+        unknown = follow_up.at(follow_up.uncensored(counts), horizon, 1.0) <= 0
+        return np.where(unknown, np.nan, value)
+
+    method = "Aalen–Johansen" if follow_up.outcomes.competing.any() else "Kaplan–Meier"
+    return Statistic(compute, f"{method} over mean predicted probability of the event by {_time(horizon, follow_up)}")
+
+
+def _areas(risk: FloatArray, follow_up: SharedFollowUp, horizons: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    """From counts to the AUC at each horizon; shape (samples, h)."""
+    order, outcomes = RiskOrder(risk), follow_up.outcomes
+
+    def compute(counts: FloatArray) -> FloatArray:
+        weighted, uncensored = follow_up.weighted(counts), follow_up.uncensored(counts)
+        columns = []
+        for horizon in horizons:
+            early, late = outcomes.value <= horizon, outcomes.value > horizon
+            at_horizon = follow_up.at(uncensored, float(horizon), 1.0)
+            known = at_horizon > 0  # else the last patient under observation was censored before
+            cases = weighted * (early & outcomes.event)
+            rivals = weighted * (early & outcomes.competing)
+            controls = rivals + counts * late / np.where(known, at_horizon, 1.0)[:, None]
+            columns.append(np.where(known, ratio(*order.pairs(cases, controls)), np.nan))
+        return np.stack(columns, axis=1) if columns else np.zeros((len(counts), 0))
+
+    return compute
+
+
+def _brier(
+    curves: SurvivalCurves, follow_up: SharedFollowUp, grid: FloatArray, weights: FloatArray
+) -> Callable[[FloatArray], FloatArray]:
+    """From counts to Σ weight × Brier score over the times of the grid."""
+    survival, outcomes = curves.at(grid), follow_up.outcomes
+    time = outcomes.value[:, None]
+    # The event by then should have had the prediction 0, anything else 1.
+    error = (survival - ~(outcomes.event[:, None] & (time <= grid))) ** 2
+    ended = (error * (follow_up.ended[:, None] & (time <= grid))) @ weights
+    late = error * (time > grid) * weights
+
+    def compute(counts: FloatArray) -> FloatArray:
+        weighted, uncensored = follow_up.weighted(counts), follow_up.uncensored(counts)
+        at_grid = np.stack([follow_up.at(uncensored, float(t), 1.0) for t in grid], axis=1)
+        observed = at_grid > 0
+        beyond = (counts @ late) / np.where(observed, at_grid, 1.0)
+        total = weighted @ ended + beyond.sum(axis=1)
+        # Where the last patient under observation was censored before the end of the grid, the rest is unknown.
+        return np.where(observed[:, -1], ratio(total, counts.sum(axis=1)), np.nan)
+
+    return compute
+
+
+def _grid(outcomes: Outcomes) -> FloatArray:
+    follow_up = FollowUp(outcomes, competing_censors=False)
+    uncensored = follow_up.uncensored(np.ones((1, len(outcomes))))[0]
+    followed = 1 - np.searchsorted(np.sort(outcomes.value), follow_up.times) / len(outcomes)
+    supported = follow_up.times[(uncensored >= MINIMUM_UNCENSORED) & (followed >= MINIMUM_FOLLOWED)]
+    if len(supported) < 2:
+        return np.zeros(0)
+    return np.linspace(supported[0], supported[-1], GRID_POINTS)
+
+
+def _time(time: float, follow_up: SharedFollowUp) -> str:
+    return f"{horizon_name(time)}{_unit(follow_up)}"
+
+
+def _unit(follow_up: SharedFollowUp) -> str:
+    endpoint = follow_up.outcomes.endpoint
+    return f" {endpoint.unit}s" if isinstance(endpoint, TimeToEvent) else ""
+
+
+def _rivals(follow_up: SharedFollowUp) -> str:
+    return "; a competing event counts as no event" if follow_up.outcomes.competing.any() else ""

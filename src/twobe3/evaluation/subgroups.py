@@ -1,0 +1,171 @@
+"""How a model does in parts of the cohort: by sex, age, centre, scanner, or whatever a patient is known to be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from twobe3.evaluation.aligned import Aligned
+from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap
+from twobe3.evaluation.metrics import MetricRow, find_metric
+from twobe3.evaluation.results import none_if_nan
+from twobe3.outcome import Outcomes
+from twobe3.prediction import Prediction
+
+FEW = 10
+MAX_LEVELS = 8
+FEW_VALUES = 5
+UNKNOWN = "not stated"
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """The primary metric of one model in one part of the cohort.
+
+    Attributes
+    ----------
+    endpoint, model, metric : str
+        Of what, by which model, by what.
+    factor, level : str
+        Which part: of ``"sex"`` for instance ``"F"``.
+    n, events : int
+        Patients, and how many of them have the event.
+    value, low, high : float or None
+        The metric with its 95 % interval; None where it cannot be estimated.
+    warning : str
+        Why not much can be said; empty where there are enough patients.
+    """
+
+    endpoint: str
+    model: str
+    metric: str
+    factor: str
+    level: str
+    n: int
+    events: int
+    value: float | None
+    low: float | None
+    high: float | None
+    warning: str
+
+
+def evaluate_subgroups(
+    predictions: Sequence[Prediction],
+    outcomes: Outcomes,
+    factors: Mapping[str, Mapping[str, str]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[Subgroup, ...]:
+    """The primary metric of each model in each level of each factor, with its interval.
+
+    The models are the same as for the cohort as a whole; only whom they are judged by differs. Levels of one factor
+    are not compared: with the few patients that a level has, intervals that overlap are no evidence of equality.
+
+    Parameters
+    ----------
+    predictions : sequence of Prediction
+        Of different models for one endpoint.
+    outcomes : Outcomes
+        Of all patients predicted.
+    factors : mapping
+        From a factor to each patient's level, see :func:`levels`; a patient who isn't there is of "not stated". A
+        factor that is the same for all patients is left out.
+    resamples, seed : int
+        Number of bootstrap samples, and the seed of their generator.
+
+    Returns
+    -------
+    tuple of Subgroup
+        By model, then factor, then level.
+    """
+    row = find_metric(None, outcomes.endpoint.kind)
+    found = []
+    for prediction in predictions:
+        predicted = set(prediction.patients)
+        for factor, level_of in factors.items():
+            members: dict[str, set[str]] = {}
+            for patient in predicted:
+                members.setdefault(level_of.get(patient, UNKNOWN), set()).add(patient)
+            if len(members) > 1:
+                found += [
+                    _subgroup(Aligned.of(prediction, outcomes, members[level]), row, factor, level, resamples, seed)
+                    for level in sorted(members, key=lambda level: _place(level, level_of))
+                ]
+    return tuple(found)
+
+
+def levels(values: Mapping[str, float | str | None]) -> dict[str, str]:
+    """The level of each patient whose value is known, in the order in which to show them.
+
+    A text is its own level; of more than eight, the rarest are joined as "other". Numbers, also as text, with more
+    than five different values are cut at their tertiles: the cuts depend on the patients, never on their outcomes.
+
+    Parameters
+    ----------
+    values : mapping
+        From patient to value; None or an empty text where it is not known.
+    """
+    known = {patient: value for patient, value in values.items() if value is not None and value != ""}
+    try:
+        numbers = {patient: float(value) for patient, value in known.items()}
+    except ValueError:
+        numbers = {}
+    if len(set(numbers.values())) > FEW_VALUES:
+        return _tertiles(numbers)
+    texts = {p: f"{value:g}" if isinstance(value, float | int) else str(value) for p, value in known.items()}
+    common = [level for level, _ in sorted(Counter(texts.values()).items(), key=lambda item: (-item[1], item[0]))]
+    if len(common) > MAX_LEVELS:
+        common = common[: MAX_LEVELS - 1]
+    texts = {patient: level if level in common else OTHER for patient, level in texts.items()}
+    return dict(sorted(texts.items(), key=lambda item: (item[1] == OTHER, item[1])))
+
+
+def _tertiles(numbers: Mapping[str, float]) -> dict[str, str]:
+    cuts = np.unique(np.quantile(list(numbers.values()), [1 / 3, 2 / 3], method="inverted_cdf"))
+    between = [f"> {low:g} to {high:g}" for low, high in pairwise(cuts)]
+    names = [f"≤ {cuts[0]:g}", *between, f"> {cuts[-1]:g}"]
+    ordered = sorted(numbers.items(), key=lambda item: item[1])
+    return {patient: names[int(np.searchsorted(cuts, value, side="left"))] for patient, value in ordered}
+
+
+def _place(level: str, level_of: Mapping[str, str]) -> int:
+    """Where a level stands: in the order of the mapping, what is not known last."""
+    return next((i for i, one in enumerate(level_of.values()) if one == level), len(level_of))
+
+
+def _subgroup(aligned: Aligned, row: MetricRow, factor: str, level: str, resamples: int, seed: int) -> Subgroup:
+    outcomes = aligned.outcomes
+    statistic = aligned.statistic(row)
+    assert statistic is not None  # the primary metric needs the risk alone, which every model gives
+    bootstrap = PatientBootstrap.draw(outcomes.event, stratified=row.stratified, resamples=resamples, seed=seed)
+    replicates = bootstrap.replicate(statistic)
+    low, high = replicates.interval() or (None, None)
+    return Subgroup(
+        outcomes.endpoint.name,
+        aligned.model,
+        row.name,
+        factor,
+        level,
+        len(outcomes),
+        outcomes.n_events,
+        none_if_nan(replicates.value),
+        low,
+        high,
+        _too_few(outcomes),
+    )
+
+
+def _too_few(outcomes: Outcomes) -> str:
+    """What there is too little of: fewer than ten of what the metric is made of."""
+    n, events, kind = len(outcomes), outcomes.n_events, outcomes.endpoint.kind
+    if kind == "continuous":
+        return f"only {n} patients" if n < FEW else ""
+    if events < FEW:
+        return f"only {events} with the event"
+    return f"only {n - events} without the event" if kind == "binary" and n - events < FEW else ""

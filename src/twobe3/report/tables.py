@@ -1,0 +1,113 @@
+"""What the tables of one endpoint hold beside its models: paired differences, parts of the cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from twobe3.report import charts
+from twobe3.report.records import Comparison, DifferenceTest, Subgroup
+from twobe3.report.wording import TEST_LABELS
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Paired differences of one metric, the clearest first, with their forest plot.
+
+    ``tests`` names the further tests that some pair has; ``needed`` is the median number of patients with whom a
+    difference of 0.05 would be seen, None where no pair tells.
+    """
+
+    metric: str
+    rows: tuple[Comparison, ...]
+    forest: charts.Forest
+    tests: tuple[str, ...]
+    needed: float | None
+
+
+@dataclass(frozen=True)
+class SubgroupTable:
+    """The primary metric in parts of the cohort: of one model with its forest plot, of all models as a matrix.
+
+    ``matrix`` has a row for each part, the subgroups of ``models`` in their order.
+    """
+
+    model: str
+    rows: tuple[Subgroup, ...]
+    forest: charts.Forest
+    models: tuple[str, ...]
+    matrix: tuple[tuple[Subgroup, ...], ...]
+
+
+def comparison_tables(comparisons: Sequence[Comparison], primary: str) -> tuple[ComparisonTable, ...]:
+    """A table for each metric that was compared, the primary one first."""
+    metrics = sorted({comparison.metric for comparison in comparisons}, key=lambda metric: (metric != primary, metric))
+    tables = []
+    for metric in metrics:
+        rows = sorted((_higher_minus_lower(c) for c in comparisons if c.metric == metric), key=_clearest_first)
+        there = {test.name for row in rows for test in row.tests}
+        needed = [row.patients_needed for row in rows if row.patients_needed is not None]
+        tables.append(
+            ComparisonTable(
+                metric,
+                tuple(rows),
+                charts.forest([(c.difference, c.low, c.high) for c in rows], 0.0),
+                tuple(name for name in TEST_LABELS if name in there),
+                median(needed) if needed else None,
+            )
+        )
+    return tuple(tables)
+
+
+def test_of(comparison: Comparison, name: str) -> DifferenceTest | None:
+    """A further test of a pair."""
+    return next((test for test in comparison.tests if test.name == name), None)
+
+
+def subgroup_table(subgroups: Sequence[Subgroup], models: Sequence[str], neutral: float) -> SubgroupTable | None:
+    """Parts of the cohort of one endpoint; None where the cohort was not divided.
+
+    Parameters
+    ----------
+    subgroups : sequence of Subgroup
+        Of one endpoint.
+    models : sequence of str
+        In the order to show; the first one gets the forest plot.
+    neutral : float
+        The value of chance.
+    """
+    of_model = {model: tuple(s for s in subgroups if s.model == model) for model in models}
+    of_model = {model: rows for model, rows in of_model.items() if rows}
+    if not of_model:
+        return None
+    first, rows = next(iter(of_model.items()))
+    of_part = {model: {(s.factor, s.level): s for s in parts} for model, parts in of_model.items()}
+    shared = [part for part in of_part[first] if all(part in parts for parts in of_part.values())]
+    return SubgroupTable(
+        first,
+        rows,
+        charts.forest([(s.value, s.low, s.high) for s in rows], neutral),
+        tuple(of_model),
+        tuple(tuple(parts[part] for parts in of_part.values()) for part in shared),
+    )
+
+
+def _higher_minus_lower(comparison: Comparison) -> Comparison:
+    if comparison.difference is None or comparison.difference >= 0:
+        return comparison
+    low, high = comparison.low, comparison.high
+    return comparison.model_copy(
+        update={
+            "model_a": comparison.model_b,
+            "model_b": comparison.model_a,
+            "difference": -comparison.difference,
+            "low": None if high is None else -high,
+            "high": None if low is None else -low,
+        }
+    )
+
+
+def _clearest_first(comparison: Comparison) -> tuple[bool, float, float]:
+    p, p_holm = comparison.p, comparison.p_holm
+    return p is None, 1.0 if p is None else p, 1.0 if p_holm is None else p_holm
