@@ -2,7 +2,7 @@
 from .cohort import ArrayScan as ArrayScan
 from .cohort import Cohort as Cohort
 from .cohort import DicomScan as DicomScan
-from .cohort import Fold as Fold
+from .cohort import NiftiScan as NiftiScan
 from .cohort import Study as Study
 from .config import StudyConfig as StudyConfig
 from .config import read_study as read_study
@@ -10,6 +10,12 @@ from .demo import run_demo as run_demo
 from .dicom.inspect import Inspection as Inspection
 from .dicom.inspect import convert as convert
 from .dicom.inspect import inspect as inspect
+from .dicom.percist import percist_mask as percist_mask
+from .dicom.suvtype import Person as Person
+from .dicom.suvtype import to_suv_type as to_suv_type
+from .dicom.voi import read_regions as read_regions
+from .dicom.voi import relative_threshold_mask as relative_threshold_mask
+from .dicom.voi import threshold_mask as threshold_mask
 from .doctor import diagnose as diagnose
 from .errors import Code as Code
 from .errors import Exclusion as Exclusion
@@ -38,6 +44,7 @@ from .models import MODELS as MODELS
 from .models import Control as Control
 from .models import Model as Model
 from .models import PooledFeatures as PooledFeatures
+from .models import Radiomics as Radiomics
 from .models import TwoBe3Net as TwoBe3Net
 from .models import load_model as load_model
 from .naming import names as names
@@ -46,9 +53,15 @@ from .outcome import Continuous as Continuous
 from .outcome import Outcomes as Outcomes
 from .outcome import TimeToEvent as TimeToEvent
 from .prediction import Prediction as Prediction
+from .regions import Region as Region
 from .report import write_report as write_report
 from .resample import VolumeSpec as VolumeSpec
 from .result import Result as Result
+from .splits import CrossValidation as CrossValidation
+from .splits import Fold as Fold
+from .splits import LeaveOneCentreOut as LeaveOneCentreOut
+from .splits import NamedSplit as NamedSplit
+from .splits import SavedFolds as SavedFolds
 from .table import read_table as read_table
 from .volume import Geometry as Geometry
 from .volume import Mask as Mask

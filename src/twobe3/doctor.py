@@ -35,6 +35,7 @@ OPTIONAL = {
     "pylibjpeg-openjpeg": ("JPEG 2000", "codecs"),
     "pyjpegls": ("JPEG-LS", "codecs"),
     "timm": ("any timm backbone", "timm"),
+    "mirp": ("radiomic features", "radiomics"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "monai", "scikit-learn", "statsmodels")
 

@@ -40,6 +40,7 @@ SMALL: dict[str, Any] = {
     "members": 2,
     "inner_folds": 2,
     "penalties": (10.0, 1e4),
+    "spacing_mm": 8.0,
 }
 STORE = FeatureStore()  # the maps of the cohort below, computed once for all tests
 
@@ -205,6 +206,7 @@ def refusal(path: Path) -> UsageError:
 
 
 def test_one_changed_byte_anywhere_is_noticed(fitted: Model, tmp_path: Path) -> None:
+    """Acceptance row 33."""
     path = fitted.save(tmp_path / "model.safetensors")
     whole = path.read_bytes()
     for changed in (
@@ -215,10 +217,12 @@ def test_one_changed_byte_anywhere_is_noticed(fitted: Model, tmp_path: Path) -> 
         b"",
     ):
         path.write_bytes(changed)
-        refusal(path)
+        assert refusal(path).exit_status == 2
 
 
 def test_a_pickle_under_our_name_is_refused_and_never_executed(tmp_path: Path) -> None:
+    """Acceptance row 32."""
+
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "executed",))

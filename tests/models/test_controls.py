@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from twobe3.cohort import ArrayScan, Cohort
-from twobe3.models import Control
+from twobe3.models import Control, load_model
 from twobe3.models.controls import Variable
 
 MakeCohort = Callable[..., Cohort]
@@ -51,6 +52,9 @@ def test_risks_of_suvmax_have_its_order(cohort: Cohort) -> None:
 def test_names_tell_variable_and_region() -> None:
     assert Control("suvmax").name == "suvmax (contour)"
     assert Control("tlg", region="threshold", threshold_suv=2.5).name == "tlg (SUV > 2.5)"
+    assert Control("tlg", region="contour", roi="GTV").name == "tlg (contour GTV)"
+    assert Control("tumour_volume", region="relative").name == "tumour_volume (41 % of SUVmax)"
+    assert Control("suvmax", region="percist").name == "suvmax (PERCIST)"
     assert Control("age").name == "age"
     assert Control("age", name="years").name == "years"
 
@@ -79,6 +83,20 @@ def test_the_training_median_stands_in_for_what_is_missing_and_that_is_told(
     assert "16 of 16 patients lack it" in caplog.messages[-1]
 
 
+def test_scans_without_the_region_are_counted_by_the_reason(
+    cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="twobe3")
+    model = Control("tlg", region="percist").fit(cohort)  # a ball in noise has no liver
+    assert model.lacking_ == {"LIVER_NOT_FOUND": 16}
+    assert "16 of 16 patients lack it, 16 LIVER_NOT_FOUND" in caplog.messages[-1]
+    assert len(set(model.predict(cohort).risk)) == 1
+    model.save(tmp_path)
+    assert load_model(tmp_path).lacking_ == {"LIVER_NOT_FOUND": 16}  # type: ignore[attr-defined]
+    assert Control("tlg").fit(cohort).lacking_ == {}
+    assert Control("age").fit(of(cohort, covariates=lambda i: {})).lacking_ == {}
+
+
 def test_a_variable_that_nobody_has_predicts_the_same_for_all(cohort: Cohort) -> None:
     bare = of(cohort, covariates=lambda i: {})
     risk = Control("age").fit(bare).predict(bare).risk
@@ -103,7 +121,9 @@ def test_measuring_beforehand_leaves_nothing_to_compute(cohort: Cohort) -> None:
     assert model.store.computed == 16
 
 
-@pytest.mark.parametrize("wrong", [{"variable": "colour"}, {"region": "liver"}, {"threshold_suv": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"variable": "colour"}, {"region": "liver"}, {"threshold_suv": 0.0}, {"fraction": 41}]
+)
 def test_what_is_no_control_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Control(**wrong)

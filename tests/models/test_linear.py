@@ -139,6 +139,7 @@ def test_a_penalty_is_chosen_where_nearly_everyone_has_the_event(censored: int) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_spy_sees_the_training_patients_of_the_inner_fold_only(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acceptance row 39."""
     x, outcomes = drawn(kind, 40, 4)
     x[:, 0] = np.arange(40)  # says which patient a row is
     seen: list[tuple[set[int], set[str]]] = []

@@ -1,0 +1,330 @@
+"""Radiomic features of a region: what IBSI defines, through MIRP, and what only PET has.
+
+MIRP (Zwanenburg A et al., *J Open Source Softw* 9:6413, 2024, doi 10.21105/joss.06413; EUPL-1.2) is the optional part
+``twobe3[radiomics]`` and is imported when it is first needed. Features have the tags of the Image Biomarker
+Standardisation Initiative (Zwanenburg A et al., *Radiology* 295:328–338, 2020, doi 10.1148/radiol.2020191145) without
+the suffix of the aggregation, which is always that of the whole volume in 3D, merged over directions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from threadpoolctl import threadpool_limits
+
+from twobe3.artefact import digest
+from twobe3.cohort import Scan, Study
+from twobe3.dicom.body import surface_m2
+from twobe3.errors import Code, Refusal, ToolError
+from twobe3.features.autocorrelation import spatial_autocorrelation
+from twobe3.features.lesions import bounding_box, measure_lesions
+from twobe3.regions import REGION_VERSION, Region
+from twobe3.store import Arrays, ArrayStore
+from twobe3.volume import FloatArray, Mask, SUVVolume
+
+Change = Literal["none", "eroded", "dilated"]
+"""Of a region, by a layer of voxels, as another reader might have drawn it."""
+
+RADIOMICS_VERSION = "1, MIRP 2.7"
+MARGIN_MM = 40.0
+"""Of image kept around the region: further away nothing reaches the region through splines, filters or spheres."""
+
+IBSI_FAMILIES = ("morph", "loc_int", "stat", "ih", "ivh", "cm", "rlm", "szm", "dzm", "ngtdm", "ngldm")
+log = logging.getLogger("twobe3")
+
+
+@dataclass(frozen=True)
+class RadiomicsSettings:
+    """How features are computed.
+
+    Attributes
+    ----------
+    spacing_mm : float or None
+        Isotropic voxels on which they are computed; cubic splines for the image, linear for the mask, half of a voxel
+        for inclusion. 4 mm lies near the voxels of clinical PET, so that little is made up. None leaves the voxels.
+    bin_width_suv : float or None
+        Width of the bins of grey levels, the first of which begins at SUV 0. None takes the values as levels that
+        they are already, for phantoms.
+    log_sigma_mm : tuple of float
+        Laplacians of Gaussians as IBSI 2 defines them (Whybra P et al., *Radiology* 310:e231319, 2024), each of which
+        adds the statistics of its response.
+    """
+
+    spacing_mm: float | None = 4.0
+    bin_width_suv: float | None = 0.5
+    log_sigma_mm: tuple[float, ...] = ()
+
+    def mirp(self) -> dict[str, Any]:
+        """The same in MIRP's words."""
+        words: dict[str, Any] = {"base_feature_families": list(IBSI_FAMILIES), "new_spacing": self.spacing_mm}
+        if self.bin_width_suv is None:
+            words |= {"base_discretisation_method": "none", "ivh_discretisation_method": "none"}
+        else:
+            words |= {
+                "base_discretisation_method": "fixed_bin_size",
+                "base_discretisation_bin_width": self.bin_width_suv,
+                "resegmentation_intensity_range": [0.0, math.nan],
+            }
+        if self.log_sigma_mm:
+            words |= {
+                "filter_kernels": ["laplacian_of_gaussian"],
+                "laplacian_of_gaussian_sigma": list(self.log_sigma_mm),
+                "response_map_feature_families": ["statistics"],
+            }
+        return words
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureVector:
+    """Features of one scan.
+
+    Attributes
+    ----------
+    names : tuple of str, length p
+        For instance ``"cm_contrast"`` or ``"pet_mtv_ml"``.
+    values : ndarray of float64, shape (p,)
+        NaN where a feature is not defined.
+    """
+
+    names: tuple[str, ...]
+    values: FloatArray
+
+    def __getitem__(self, name: str) -> float:
+        return float(self.values[self.names.index(name)])
+
+    def and_(self, more: dict[str, float]) -> FeatureVector:
+        """With more features behind."""
+        return FeatureVector((*self.names, *more), np.concatenate([self.values, list(more.values())]))
+
+
+def radiomic_features(
+    study: Study, region: Region, settings: RadiomicsSettings, store: ArrayStore, *, change: Change = "none"
+) -> FeatureVector:
+    """Features of a patient's scan, extracted once.
+
+    Besides those of :func:`extract` they hold what needs the patient's size: ``pet_dmax_per_bsa`` and
+    ``pet_spread_per_bsa``, in metres over square metres of body surface, NaN without ``weight_kg`` and ``height_m``
+    (SDmax: Cottereau A-S et al., *Ann Oncol* 32:404–411, 2021, doi 10.1016/j.annonc.2020.11.019).
+
+    Parameters
+    ----------
+    study : Study
+        The patient.
+    region : Region
+        Where.
+    settings : RadiomicsSettings
+        How.
+    store : ArrayStore
+        Where features are kept, and refusals with them.
+    change : {"none", "eroded", "dilated"}
+        Of the region, for the stability of features.
+
+    Raises
+    ------
+    Refusal
+        The scan has no region, ``CONTOUR_MISSING`` among other codes, or none that is usable: see :func:`extract`.
+    ToolError
+        ``EXTRA_MISSING``: MIRP is not installed, and the store lacks the features.
+    """
+    arrays = store.get_or_compute(
+        radiomics_key(study.scan, region, settings, change), lambda: _extracted(study.scan, region, settings, change)
+    )
+    found = unpack(arrays)
+    surface = _surface_m2(study)
+    names = ("dmax", "spread")
+    return found.and_({f"pet_{name}_per_bsa": found[f"pet_{name}_mm"] / 1000.0 / surface for name in names})
+
+
+def radiomics_key(scan: Scan, region: Region, settings: RadiomicsSettings, change: Change = "none") -> str:
+    """Digest of everything that the features depend on."""
+    versions = f"radiomics-{RADIOMICS_VERSION}-{REGION_VERSION}"
+    return digest([versions, scan.digest, region.label, change, str(asdict(settings))])
+
+
+def pack(features: FeatureVector | Refusal) -> Arrays:
+    """Features, or why there are none, as arrays for a store."""
+    if isinstance(features, Refusal):
+        return {"refusal": _bytes("\n".join([features.code.name, features.reason, features.remedy]))}
+    return {"names": _bytes("\n".join(features.names)), "values": features.values}
+
+
+def unpack(arrays: Arrays) -> FeatureVector:
+    """The features that :func:`pack` packed.
+
+    Raises
+    ------
+    Refusal
+        The one that it packed.
+    """
+    if "refusal" in arrays:
+        code, reason, remedy = arrays["refusal"].tobytes().decode().split("\n")
+        raise Refusal(Code[code], reason, remedy=remedy)
+    return FeatureVector(tuple(arrays["names"].tobytes().decode().split("\n")), np.asarray(arrays["values"]))
+
+
+def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> FeatureVector:
+    """Features of a region: IBSI's through MIRP, in memory and on one thread, and those of :class:`Lesions`.
+
+    MIRP sees the region's part of the image with :data:`MARGIN_MM` around it, and lays its grid on the centre of
+    that part, so that a lesion has the same features however much of the body was scanned. Moran's I and Geary's C
+    are exact (:func:`spatial_autocorrelation`); MIRP would sample them, which takes most of its time.
+
+    Parameters
+    ----------
+    volume : SUVVolume
+        The scan on its own voxels.
+    mask : Mask
+        On the same voxels.
+    settings : RadiomicsSettings
+        How.
+
+    Raises
+    ------
+    Refusal
+        ``CONTOUR_UNUSABLE``: the region lies on other voxels than the scan, is empty, has one voxel, has one SUV
+        throughout, or vanishes on the new voxels.
+    ToolError
+        ``EXTRA_MISSING``: MIRP is not installed.
+    """
+    _require_usable(volume, mask)
+    spacing = np.array(volume.geometry.spacing_mm)
+    reach_mm = MARGIN_MM + 4.0 * max(settings.log_sigma_mm, default=0.0)
+    box = bounding_box(mask, np.ceil(reach_mm / spacing).astype(np.int64))
+    ibsi = _through_mirp(volume.array[box], mask.array[box], volume.geometry.spacing_mm, settings)
+    return ibsi.and_({f"pet_{name}": value for name, value in asdict(measure_lesions(volume, mask)).items()})
+
+
+def _extracted(scan: Scan, region: Region, settings: RadiomicsSettings, change: Change) -> Arrays:
+    start = time.perf_counter()
+    try:
+        volume = scan.suv()
+        features: FeatureVector | Refusal = extract(volume, _changed(region.find(scan, volume), change), settings)
+    except Refusal as refusal:
+        if refusal.code is Code.CODEC_MISSING:
+            raise  # not the scan's fault, and gone when the codec is installed: nothing to keep
+        if refusal.code is not Code.CONTOUR_MISSING:
+            log.warning("%s: %s; no radiomic features of this scan", refusal.code.name, refusal.reason)
+        features = refusal
+    log.info("radiomic features of a scan: %.1f s", time.perf_counter() - start)
+    return pack(features)
+
+
+def _changed(mask: Mask, change: Change) -> Mask:
+    if change == "none":
+        return mask
+    morph = ndimage.binary_erosion if change == "eroded" else ndimage.binary_dilation
+    return Mask(morph(mask.array), mask.geometry, f"{mask.name}, {change}")
+
+
+def _require_usable(volume: SUVVolume, mask: Mask) -> None:
+    def unusable(reason: str, remedy: str = "check the contour, or name another region") -> Refusal:
+        return Refusal(Code.CONTOUR_UNUSABLE, f"the region {mask.name!r} {reason}", remedy=remedy)
+
+    if not mask.geometry.same_as(volume.geometry):
+        raise unusable("lies on other voxels than the scan", "bring it onto the voxels of the scan first")
+    voxels = int(mask.array.sum())
+    if voxels < 2:
+        raise unusable("is empty" if voxels == 0 else "has a single voxel, in which nothing varies")
+    if np.ptp(volume.array[mask.array]) == 0:
+        raise unusable("has one SUV throughout, so it has no texture")
+
+
+def _through_mirp(
+    suv: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
+    spacing_mm: tuple[float, float, float],
+    settings: RadiomicsSettings,
+) -> FeatureVector:
+    mirp, import_image, import_mask = _import_mirp()
+    with _muted(), threadpool_limits(1), _exact_autocorrelation():
+        modality = "ct" if settings.bin_width_suv is None else "pet"  # of these, MIRP bins only PET by itself
+        (image,) = import_image(suv.copy(), sample_name="scan", image_modality=modality)
+        (mask,) = import_mask(inside.copy(), sample_name="scan")
+        image.image_spacing = mask.image_spacing = spacing_mm  # its importer of arrays takes none
+        call = {"export_features": True, "num_cpus": None, **settings.mirp()}
+        try:
+            tables = list(mirp.extract_features_generator(image=image, mask=mask, **call))
+        except TypeError as error:  # how MIRP 2.7 ends where resampling leaves nothing of the region
+            if "'NoneType' has no len()" not in str(error):
+                raise
+            tables = [None]
+    if tables[0] is None:
+        reason = f"the region vanishes on voxels of {settings.spacing_mm} mm"
+        raise Refusal(Code.CONTOUR_UNUSABLE, reason, remedy="check the contour, or choose smaller voxels")
+    table = tables[0].filter(regex=r"^(morph|loc|stat|ih|ivh|cm|rlm|szm|dzm|ngt|ngl|log)_")
+    values = table.iloc[0].to_numpy(dtype=np.float64)
+    return FeatureVector(tuple(map(_tag, table.columns)), np.where(np.isfinite(values), values, np.nan))
+
+
+def _tag(column: str) -> str:
+    """``"cm_contrast_d1_3d_v_mrg_fbs_w0.5"`` becomes ``"cm_contrast"``."""
+    return re.sub(r"(_d1)?(_a0\.0)?(_3d(_v_mrg)?)?(_fbs_w[0-9.]+)?$", "", column)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep MIRP from configuring the root logger, which it would let write to standard output, and from warning."""
+    root, handler, before = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
+    root.addHandler(handler)
+    logging.disable(logging.INFO)  # it tells the root logger what it does
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        root.removeHandler(handler)
+
+
+@contextmanager
+def _exact_autocorrelation() -> Iterator[None]:
+    """Give MIRP our Moran's I and Geary's C in place of its own."""
+    theirs = importlib.import_module("mirp._features.morph_3d_data").Data3DSpatial
+
+    def compute(data: Any, *_: Any, **__: Any) -> None:
+        voxels = data.data_int
+        if len(voxels) > 1:
+            index, value = voxels[["z", "y", "x"]].to_numpy(np.int64), voxels["g"].to_numpy(np.float64)
+            data.moran_i, data.geary_c = spatial_autocorrelation(value, index, tuple(data.spacing))
+
+    original = theirs.compute_spatial_information
+    theirs.compute_spatial_information = compute
+    try:
+        yield
+    finally:
+        theirs.compute_spatial_information = original
+
+
+def _import_mirp() -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mirp = importlib.import_module("mirp")
+            images = importlib.import_module("mirp.data_import.import_image")
+            masks = importlib.import_module("mirp.data_import.import_mask")
+    except ImportError:
+        raise ToolError(
+            Code.EXTRA_MISSING, "radiomic features need MIRP", remedy="pip install 'twobe3[radiomics]'"
+        ) from None
+    return mirp, images.import_image, masks.import_mask
+
+
+def _surface_m2(study: Study) -> float:
+    weight_kg, height_m = (float(study.covariates.get(name, math.nan)) for name in ("weight_kg", "height_m"))
+    return surface_m2(weight_kg, 100.0 * height_m) if weight_kg > 0 and height_m > 0 else math.nan
+
+
+def _bytes(text: str) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), np.uint8)

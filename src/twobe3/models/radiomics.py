@@ -1,0 +1,278 @@
+"""The baseline of the field: radiomic features of the tumour, and a learner on the few that matter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from twobe3.cohort import Cohort, Study
+from twobe3.errors import Code, Exclusion, Refusal, UsageError
+from twobe3.features.radiomics import (
+    Change,
+    FeatureVector,
+    RadiomicsSettings,
+    radiomic_features,
+)
+from twobe3.models.base import CONFIG, Model, register
+from twobe3.models.harmonise import Combat, fit_combat
+from twobe3.models.learners import FITTED, Learner, LearnerName, LearnerSpec
+from twobe3.models.linear import FloatArray
+from twobe3.models.selection import (
+    IntArray,
+    agreement,
+    concordance,
+    minimum_redundancy,
+    most_relevant,
+    spearman,
+    without_redundancy,
+)
+from twobe3.outcome import Outcomes
+from twobe3.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
+from twobe3.store import Arrays
+
+Selection = Literal["mrmr", "univariate", "none"]
+SHARE_MISSING = 0.5
+"""A feature that more of the training patients lack is left out."""
+
+FEWEST = 4
+"""Training patients with features, below which nothing is learnt."""
+
+log = logging.getLogger("twobe3")
+
+
+@register
+@dataclass(kw_only=True, config=CONFIG)
+class Radiomics(Model):
+    """IBSI and PET features of a region, chosen and weighed inside the training patients.
+
+    In this order, each step fitted on the training patients that have features: features that most of them lack and
+    constant ones are left out, and, if asked for, those that another contour would change; the median stands in for
+    what a patient lacks; ComBat, if asked for; of features that
+    rank patients alike only the one that ranks them best is kept; a few are chosen; the learner. ICARE does its own
+    choosing. A patient whose scan has no usable region counts, when predicted, as one with the median of every
+    feature; :meth:`unusable` names these scans.
+
+    Parameters
+    ----------
+    region, roi, threshold_suv, fraction
+        Where features are taken: see :class:`~twobe3.regions.Region`.
+    otherwise : {"none", "threshold", "percist"}
+        The region of a scan without the contour that ``region`` needs: an automatic one, or none.
+    spacing_mm, bin_width_suv, log_sigma_mm
+        How: see :class:`~twobe3.features.radiomics.RadiomicsSettings`.
+    learner : str
+        ``elastic-net``, ``ridge``, ``random-forest``, ``gradient-boosting``, ``icare``.
+    selection : {"mrmr", "univariate", "none"}
+        How the features that the learner sees are chosen.
+    max_features : int
+        How many.
+    redundancy : float
+        Largest absolute rank correlation between two of them; 1 keeps all.
+    stability : float, optional
+        Smallest agreement (ICC) of a feature over the region, the region less a layer of voxels and the region with
+        one more; takes the extraction three times. All features by default.
+    harmonise : {"none", "combat"}
+        Whether centres are brought to one location and scale.
+    l1_share, trees
+        Of the learners that have them: see :class:`~twobe3.models.learners.LearnerSpec`.
+    inner_folds : int
+        Of the cross-validation that chooses a penalty.
+    """
+
+    kind: ClassVar[str] = "radiomics"
+    summary: ClassVar[str] = "IBSI and PET features of the tumour, selected, and one of five learners"
+
+    region: RegionKind = "contour"
+    roi: ROINames = ()
+    threshold_suv: ThresholdSUV = 4.0
+    fraction: Fraction = 0.41
+    otherwise: Literal["none", "threshold", "percist"] = "threshold"
+    spacing_mm: PositiveFloat = 4.0
+    bin_width_suv: PositiveFloat = 0.5
+    log_sigma_mm: tuple[PositiveFloat, ...] = ()
+    learner: LearnerName = "elastic-net"
+    selection: Selection = "mrmr"
+    max_features: int = Field(default=10, ge=1)
+    redundancy: float = Field(default=0.9, gt=0, le=1)
+    stability: float | None = Field(default=None, ge=0, le=1)
+    harmonise: Literal["none", "combat"] = "none"
+    l1_share: float = Field(default=0.5, gt=0, le=1)
+    trees: int = Field(default=200, ge=1)
+    inner_folds: int = Field(default=4, ge=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.names_: tuple[str, ...] = ()
+        self.median_: FloatArray = np.zeros(0)
+        self.chosen_: IntArray = np.zeros(0, np.int64)
+        self.combat_: Combat | None = None
+        self.learner_: Learner | None = None
+
+    def default_name(self) -> str:
+        """For instance ``radiomics elastic-net (contour, else SUV > 4)``."""
+        return f"radiomics {self.learner} ({', else '.join(region.label for region in self.regions)})"
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The region, and the one for scans without a contour, if there is another."""
+        first = Region(self.region, self.roi, self.threshold_suv, self.fraction)
+        if self.otherwise == "none" or self.region not in ("contour", "relative"):
+            return (first,)
+        return first, Region(self.otherwise, threshold_suv=self.threshold_suv)
+
+    def prepare(self, cohort: Cohort) -> None:
+        """Extract the features that the store lacks."""
+        for study in cohort.studies:
+            for change in self._changes():
+                self._features(study, change)
+
+    def _changes(self) -> tuple[Change, ...]:
+        return ("none",) if self.stability is None else ("none", "eroded", "dilated")
+
+    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+        """The scans that have no features, and why; other models may use them."""
+        found = ((study, self._features(study)) for study in cohort.studies)
+        return tuple(
+            Exclusion.of(features, patient=study.patient) for study, features in found if isinstance(features, Refusal)
+        )
+
+    def candidate_parameters(self, cohort: Cohort) -> int | None:
+        """One for each feature; None where no scan has them."""
+        found = (self._features(study) for study in cohort.studies)
+        return next((len(one.names) for one in found if isinstance(one, FeatureVector)), None)
+
+    @property
+    def chosen_names(self) -> tuple[str, ...]:
+        """The features that the fitted learner sees."""
+        return tuple(self.names_[i] for i in self.chosen_)
+
+    def _features(self, study: Study, change: Change = "none") -> FeatureVector | Refusal:
+        settings = RadiomicsSettings(self.spacing_mm, self.bin_width_suv, self.log_sigma_mm)
+        for region in self.regions:
+            try:
+                return radiomic_features(study, region, settings, self.store, change=change)
+            except Refusal as refusal:
+                refused = refusal
+            if refused.code is not Code.CONTOUR_MISSING:
+                break
+        return refused
+
+    def _fit(self, cohort: Cohort) -> None:
+        found = [self._features(study) for study in cohort.studies]
+        usable = [i for i, one in enumerate(found) if isinstance(one, FeatureVector)]
+        if len(usable) < FEWEST:
+            raise UsageError(
+                Code.NOTHING_USABLE,
+                f"model {self.name!r}: {len(usable)} of {len(found)} training patients have a region for features",
+                remedy="name another `region`",
+            )
+        vectors = [one for one in found if isinstance(one, FeatureVector)]
+        raw = np.stack([one.values for one in vectors])
+        kept = _informative(raw) & self._stable(cohort.take(usable), raw.shape[1])
+        if not kept.any():
+            raise UsageError(
+                Code.NOTHING_USABLE, f"model {self.name!r}: no stable feature differs between training patients"
+            )
+        self.names_ = tuple(name for name, keep in zip(vectors[0].names, kept, strict=True) if keep)
+        self.median_ = np.nanmedian(raw[:, kept], axis=0)
+        log.info("%s: %d of %d training patients have features, of which %.1f %% of values are filled by the median",
+                 self.name, len(usable), len(found), 100 * float(np.isnan(raw[:, kept]).mean()))  # fmt: skip
+        training = cohort.take(usable)
+        x = self._filled(vectors)
+        self.combat_ = None
+        if self.harmonise == "combat":
+            self.combat_ = fit_combat(x, [study.centre for study in training.studies])
+            x = self.combat_.apply(x, [study.centre for study in training.studies])
+        self.chosen_ = self._choose(x, training.outcomes)
+        spec = LearnerSpec(
+            self.learner, l1_share=self.l1_share, trees=self.trees, inner_folds=self.inner_folds, seed=self.seed
+        )
+        self.learner_ = spec.fit(x[:, self.chosen_], training.outcomes)
+
+    def _stable(self, cohort: Cohort, p: int) -> npt.NDArray[np.bool_]:
+        """Which features agree between contours, over the patients in whom every contour gives them."""
+        if self.stability is None:
+            return np.ones(p, dtype=np.bool_)
+        found = [[self._features(study, change) for change in self._changes()] for study in cohort.studies]
+        values = [[one.values for one in row if isinstance(one, FeatureVector)] for row in found]
+        ratings = np.array([row for row in values if len(row) == len(self._changes())])
+        if len(ratings) < FEWEST:
+            raise UsageError(
+                Code.NOTHING_USABLE,
+                f"model {self.name!r}: {len(ratings)} training patients have features of the changed contours too",
+                remedy="leave `stability` out",
+            )
+        known = ~np.isnan(ratings).any(axis=(0, 1))
+        stable = np.zeros(p, dtype=np.bool_)
+        stable[known] = agreement(ratings[:, :, known]) >= self.stability
+        log.info("%s: %d of %d features agree between contours", self.name, int(stable.sum()), p)
+        return stable
+
+    def _choose(self, x: FloatArray, outcomes: Outcomes) -> IntArray:
+        everything = np.arange(x.shape[1])
+        if self.learner == "icare":
+            return everything
+        relevance, correlation = np.abs(concordance(x, outcomes) - 0.5), spearman(x)
+        order = most_relevant(relevance, len(relevance))
+        unlike = without_redundancy(correlation, order, self.redundancy) if self.redundancy < 1 else everything
+        if self.selection == "none":
+            return unlike
+        if self.selection == "univariate":
+            return unlike[most_relevant(relevance[unlike], self.max_features)]
+        return unlike[minimum_redundancy(relevance[unlike], correlation[np.ix_(unlike, unlike)], self.max_features)]
+
+    def _risk(self, cohort: Cohort) -> FloatArray:
+        assert self.learner_ is not None
+        found = [self._features(study) for study in cohort.studies]
+        without = sum(isinstance(one, Refusal) for one in found)
+        if without:
+            log.warning("%s: %d of %d patients have no region for features; the training median stands in",
+                        self.name, without, len(found))  # fmt: skip
+        x = self._filled(found)
+        if self.combat_ is not None:
+            x = self.combat_.apply(x, [study.centre for study in cohort.studies])
+        return self.learner_.risk(x[:, self.chosen_])
+
+    def _filled(self, found: list[FeatureVector] | list[FeatureVector | Refusal]) -> FloatArray:
+        """Shape (patients, kept features), the median where a patient lacks one."""
+        x = np.tile(self.median_, (len(found), 1))
+        for row, one in zip(x, found, strict=True):
+            if isinstance(one, FeatureVector):
+                place = {name: i for i, name in enumerate(one.names)}
+                values = one.values[[place[name] for name in self.names_]]
+                row[:] = np.where(np.isnan(values), row, values)
+        return x
+
+    def _arrays(self) -> Arrays:
+        assert self.learner_ is not None
+        arrays: dict[str, npt.NDArray[Any]] = {"median": self.median_, "chosen": self.chosen_}
+        arrays |= {f"learner.{name}": array for name, array in self.learner_.arrays().items()}
+        if self.combat_ is not None:
+            arrays |= {f"combat.{name}": array for name, array in self.combat_.arrays().items()}
+        return arrays
+
+    def _notes(self) -> dict[str, Any]:
+        return {"names": self.names_, "centres": None if self.combat_ is None else self.combat_.centres}
+
+    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
+        self.names_, self.median_, self.chosen_ = tuple(notes["names"]), arrays["median"], arrays["chosen"]
+        self.learner_ = FITTED[self.learner](_under("learner.", arrays))
+        centres = notes["centres"]
+        self.combat_ = None if centres is None else Combat.from_arrays(_under("combat.", arrays), centres)
+
+
+def _informative(raw: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which features differ between patients, and are known of enough of them."""
+    missing = np.isnan(raw)
+    differs = np.where(missing, -np.inf, raw).max(axis=0) > np.where(missing, np.inf, raw).min(axis=0)
+    return np.asarray(differs & (missing.mean(axis=0) <= SHARE_MISSING))
+
+
+def _under(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
