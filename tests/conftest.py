@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Before numpy and torch count the cores: several threads a sum wait for each other for minutes on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
