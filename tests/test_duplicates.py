@@ -17,6 +17,7 @@ from twobe3.dicom.series import choose_series, find_series
 from twobe3.duplicates import find_duplicates, with_duplicates_joined, without_duplicates_of
 from twobe3.errors import Code
 from twobe3.outcome import Binary, Outcomes
+from twobe3.phantom import make_patient
 from twobe3.resample import VolumeSpec
 from twobe3.store import ArrayStore
 from twobe3.volume import Geometry, SUVVolume
@@ -80,6 +81,16 @@ def test_the_same_scan_is_found_under_a_new_id_and_no_two_patients_are_taken_for
     assert found.keys() == {(0, 51), (7, 52), (40, 53), (20, 54)}
     assert found[0, 51] == 1.0
     assert min(found.values()) > 0.97
+
+
+def test_on_a_coarse_grid_only_the_same_content_counts() -> None:
+    volume = make_patient(0).volume
+    louder = replace(volume, array=np.float32(1.3) * volume.array)
+    scans = [ArrayScan(one) for one in (volume, make_patient(1).volume, replace(volume), louder)]
+    for spacing_mm, expected in ((8.0, {(0, 2)}), (4.0, {(0, 2), (0, 3), (2, 3)})):
+        spec = VolumeSpec((spacing_mm,) * 3, (1024.0, 512.0, 512.0))
+        cohort = Cohort(tuple(Study(f"P-{i}", scan) for i, scan in enumerate(scans)), spec=spec)
+        assert {(pair.first, pair.second) for pair in find_duplicates(cohort)} == expected
 
 
 def test_duplicates_are_one_person_and_warned_about(make_cohort: MakeCohort) -> None:
