@@ -45,7 +45,7 @@ def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     try:
         decoder = get_decoder(syntax)
-    except Exception:
+    except Exception:  # refused, not swallowed: of a damaged file the syntax may be a list, or any text
         remedy = "export the series uncompressed"
         raise Refusal(Code.CODEC_MISSING, f"transfer syntax {syntax} has no decoder", remedy=remedy) from None
     if not decoder.is_available:
