@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, norm
+from scipy.stats import bootstrap, norm, t
 
 from twobe3.evaluation.binary import auc, weighted_mean
 from twobe3.evaluation.intervals import PatientBootstrap, Replicates, Statistic
@@ -38,11 +38,50 @@ def test_one_seed_one_sample():
     assert (first != other).any()
 
 
+def expanded_level(replicates: Replicates) -> float:
+    """The level of the plain BCa interval that reaches as far as the expanded one of 95 %."""
+    return 2 * norm.cdf(replicates.reach()) - 1
+
+
+def test_the_interval_of_a_mean_of_normal_values_reaches_as_far_as_students():
+    values = np.random.default_rng(3).normal(size=20)
+    replicates = PatientBootstrap.draw(NO_STRATA[:20], resamples=20_000).replicate(mean_of(values))
+    kurtosis, skewness = ((((values - values.mean()) / values.std()) ** power).mean() for power in (4, 3))
+    quantile = t.ppf(0.975, 2 * 20 / (kurtosis - 1 - skewness**2))
+    assert replicates.reach() == pytest.approx(np.sqrt(20 / 19) * quantile, rel=0.015)
+    assert replicates.reach() * replicates.resampled.std() == pytest.approx(
+        quantile * values.std(ddof=1) / np.sqrt(20), rel=0.015
+    )
+
+
+def test_the_interval_of_a_share_reaches_as_far_as_the_normal_one():
+    share = PatientBootstrap.draw(NO_STRATA, resamples=20_000).replicate(mean_of(np.arange(40.0) < 9))
+    assert share.reach() == pytest.approx(np.sqrt(40 / 39) * norm.ppf(0.975), rel=0.015)
+
+
+@pytest.mark.parametrize(("n", "nominal"), [(15, 0.9), (30, 0.92)])
+def test_the_expanded_interval_covers_the_mean_of_skewed_values_more_often_than_the_plain_one(n, nominal):
+    # Exponential values, mean 1; what plain BCa covers is the reason for expanding it.
+    expanded = plain = 0
+    for seed in range(300):
+        values = np.random.default_rng([seed, n]).exponential(size=n)
+        replicates = PatientBootstrap.draw(np.zeros(n, dtype=bool), resamples=400, seed=seed).replicate(mean_of(values))
+        (low, high), (plain_low, plain_high) = (
+            replicates.interval(level) for level in (0.95, 2 * norm.cdf(1.96**2 / replicates.reach()) - 1)
+        )
+        expanded += low <= 1 <= high
+        plain += plain_low <= 1 <= plain_high
+    assert expanded > plain
+    assert expanded / 300 >= nominal
+
+
 def test_bca_of_a_mean_equals_scipy():
     values = np.random.default_rng(0).lognormal(size=40)
-    low, high = PatientBootstrap.draw(NO_STRATA, resamples=20_000).replicate(mean_of(values)).interval()
-    expected = bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=1).confidence_interval
-    assert (low, high) == pytest.approx((expected.low, expected.high), rel=0.02)
+    replicates = PatientBootstrap.draw(NO_STRATA, resamples=20_000).replicate(mean_of(values))
+    level = expanded_level(replicates)
+    expected = bootstrap((values,), np.mean, n_resamples=20_000, confidence_level=level, method="BCa", rng=1)
+    limits = expected.confidence_interval
+    assert replicates.interval() == pytest.approx((limits.low, limits.high), rel=0.02)
 
 
 def test_bca_of_two_strata_equals_scipy_with_two_samples():
@@ -61,6 +100,7 @@ def test_bca_of_two_strata_equals_scipy_with_two_samples():
         lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
         n_resamples=20_000,
         method="BCa",
+        confidence_level=expanded_level(replicates),
         vectorized=True,
         rng=1,
     )

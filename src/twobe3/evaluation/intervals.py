@@ -7,7 +7,8 @@ The interval of a metric is BCa (bias-corrected and accelerated), not percentile
 which BCa corrects. In 1,500 simulations each of a binormal AUC of 0.92, the percentile interval lay wholly above the
 truth in 8.5 % (n = 60), 8.9 % (n = 51) and 17 % (n = 20), where 2.5 % is nominal; BCa in 3.1, 2.9 and 11 %. At n = 60
 and true values of 0.5, 0.65, 0.8 and 0.92 the percentile interval covered 0.94, 0.95, 0.93 and 0.91, BCa 0.96, 0.96,
-0.95 and 0.95.
+0.95 and 0.95. Plain BCa is still short for a mean of skewed values in small cohorts (logarithmic loss and R² of 60
+patients: 92.6 %), so its quantiles are expanded.
 
 The interval of a difference of two models is normal, with the bootstrap's standard error: a difference is hardly
 skewed, and there the bias and acceleration that BCa estimates are noise. Of 1,500 simulated pairs of equally good
@@ -19,6 +20,8 @@ References
 .. [1] B. Efron, R. Tibshirani, An Introduction to the Bootstrap, Chapman & Hall 1993, section 14.3 (BCa).
 .. [2] A. C. Davison, D. V. Hinkley, Bootstrap Methods and their Application, Cambridge 1997, chapters 3 and 5
    (several samples: influence values and acceleration by stratum).
+.. [3] T. C. Hesterberg, What teachers should know about the bootstrap, Am Stat 69 (2015) 371–386, section 4.1.1
+   (expanded quantiles: t instead of the normal, times √(n/(n − 1))).
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from twobe3.outcome import BoolArray, FloatArray
 
@@ -149,7 +152,7 @@ class Replicates:
         return int(np.isnan(self.resampled).sum()) if np.isfinite(self.value) else 0
 
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
-        """The BCa interval [1]_.
+        """The BCa interval [1]_, with expanded quantiles, see :meth:`reach`.
 
         Returns
         -------
@@ -160,7 +163,7 @@ class Replicates:
         if not self._varies():
             return None
         bias, acceleration = self._bias(), self._acceleration()
-        shifted = bias + np.asarray(norm.ppf([(1 - level) / 2, (1 + level) / 2]))
+        shifted = bias + self.reach(level) * np.array([-1.0, 1.0])
         levels = norm.cdf(bias + _accelerate(shifted, acceleration))
         low, high = np.quantile(self._valid(), levels)
         return float(low), float(high)
@@ -209,17 +212,41 @@ class Replicates:
         outermost = 1 / (len(valid) + 1)
         return float(norm.ppf(np.clip(share, outermost, 1 - outermost)))
 
+    def reach(self, level: float = LEVEL) -> float:
+        """How many bootstrap standard errors the interval reaches to each side, before bias and acceleration.
+
+        The normal quantile would take the standard error for known and right [3]_. So it is Student's, whose degrees
+        of freedom are Satterthwaite's, 2 V² / Var(V), from the influence of single patients: V = Σ s²/n over the
+        strata, Var(V) = Σ (m₄ − s⁴ − m₃²/s²) / n³, where m₃²/s² is what the acceleration says of it already. A few
+        patients who weigh much make the interval wider; a share, whose variance its value tells, keeps the normal
+        quantile. And it is widened where the bootstrap's standard error is less than the jackknife's, by √(1 − 1/n)
+        for a mean and by more for an average precision, which ties in the samples make too good.
+        """
+        variance = noise = spread = 0.0
+        for n, influence in self._influences():
+            m2, m3, m4 = (float((influence**power).mean()) for power in (2, 3, 4))
+            variance += m2 / (n - 1)
+            spread += m2 / n
+            noise += max(m4 - m2**2 - m3**2 / m2, 0.0) / n**3 if m2 > 0 else 0.0
+        freedom = 2 * spread**2 / noise if noise > 0 else np.inf
+        short = float(np.sqrt(variance) / self._valid().std())
+        return max(short, 1.0) * float(t.ppf((1 + level) / 2, max(freedom, 1.0)))
+
     def _acceleration(self) -> float:
         """Skewness of the influence of single patients, stratum by stratum [2]_."""
         squares = cubes = 0.0
-        for stratum in (False, True):
-            members = self.strata == stratum
-            n = int(members.sum())
-            if n > 1:
-                influence = (n - 1) * (self.value - self.left_out[members])
-                squares += float((influence**2).sum()) / n**2
-                cubes += float((influence**3).sum()) / n**3
+        for n, influence in self._influences():
+            squares += float((influence**2).sum()) / n**2
+            cubes += float((influence**3).sum()) / n**3
         return cubes / (6 * squares**1.5) if squares > 0 else 0.0
+
+    def _influences(self) -> list[tuple[int, FloatArray]]:
+        """Of each stratum of several patients their number, and by how much each patient moves the statistic."""
+        members = [self.strata == stratum for stratum in (False, True)]
+        sizes = [int(among.sum()) for among in members]
+        return [
+            (n, (n - 1) * (self.value - self.left_out[among])) for n, among in zip(sizes, members, strict=True) if n > 1
+        ]
 
 
 def _accelerate(shifted: FloatArray, acceleration: float) -> FloatArray:
