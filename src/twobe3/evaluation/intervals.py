@@ -219,8 +219,11 @@ class Replicates:
         of freedom are Satterthwaite's, 2 V² / Var(V), from the influence of single patients: V = Σ s²/n over the
         strata, Var(V) = Σ (m₄ − s⁴ − m₃²/s²) / n³, where m₃²/s² is what the acceleration says of it already. A few
         patients who weigh much make the interval wider; a share, whose variance its value tells, keeps the normal
-        quantile. And it is widened where the bootstrap's standard error is less than the jackknife's, by √(1 − 1/n)
-        for a mean and by more for an average precision, which ties in the samples make too good.
+        quantile.
+
+        And the standard error is that of the mean of two variances, the bootstrap's and the jackknife's, where the
+        latter is larger. The bootstrap's is too small, by 1/n for a mean and by more for an average precision, since
+        patients drawn twice tie; the jackknife's is too large on average (Efron and Stein, Ann Stat 1981;9:586).
         """
         variance = noise = spread = 0.0
         for n, influence in self._influences():
@@ -229,8 +232,8 @@ class Replicates:
             spread += m2 / n
             noise += max(m4 - m2**2 - m3**2 / m2, 0.0) / n**3 if m2 > 0 else 0.0
         freedom = 2 * spread**2 / noise if noise > 0 else np.inf
-        short = float(np.sqrt(variance) / self._valid().std())
-        return max(short, 1.0) * float(t.ppf((1 + level) / 2, max(freedom, 1.0)))
+        widened = np.sqrt((1 + max(variance / float(self._valid().var()), 1.0)) / 2)
+        return float(widened) * float(t.ppf((1 + level) / 2, max(freedom, 1.0)))
 
     def _acceleration(self) -> float:
         """Skewness of the influence of single patients, stratum by stratum [2]_."""
