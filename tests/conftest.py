@@ -110,6 +110,7 @@ class TinyCohort:
             folds = {folds}
             repeats = {repeats}
             resamples = 100
+            controls = false
             {extra}"""
         )
         return path

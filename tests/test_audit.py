@@ -15,7 +15,6 @@ from twobe3.audit import Audit, audit, permuted_outcomes, shared_persons
 from twobe3.cohort import ArrayScan, Cohort
 from twobe3.compute import one_thread
 from twobe3.decisions import Deciding
-from twobe3.experiment import with_site_control
 from twobe3.features.maps import FeatureStore
 from twobe3.fitting import Fits, compute_features, fit_fold, out_of_fold
 from twobe3.models import MODELS, Control, Model, PooledFeatures
@@ -32,13 +31,20 @@ SMALL: dict[str, Any] = {
     "backbone": "resnet18", "weights": "random", "layer": 2, "slice_size": 32, "components": 4, "reduced_channels": 4,
     "width": 4, "epochs": 1, "members": 1, "inner_folds": 2, "penalties": (10.0, 1e4),
 }  # fmt: skip
+SMALL_OF: dict[str, dict[str, Any]] = {
+    "fusion": {
+        "of": ({"kind": "control", "variable": "suvmax"}, {"kind": "control", "variable": "age"}),
+        "weights": "learnt",
+    }
+}
 STORE = FeatureStore()
 
 
 def small(kind: str) -> Model:
     """A model of this kind with whatever makes it quick."""
     known = {item.name for item in fields(MODELS[kind])}
-    return MODELS[kind](**{key: value for key, value in SMALL.items() if key in known}, store=STORE)
+    quick = {key: value for key, value in SMALL.items() if key in known} | SMALL_OF.get(kind, {})
+    return MODELS[kind](**quick, store=STORE)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +172,7 @@ def test_a_fold_with_one_person_on_both_sides_is_named(cohort: Cohort) -> None:
 
 
 def test_an_audit_that_finds_nothing_says_so(cohort: Cohort) -> None:
-    models = with_site_control([Control("age", store=STORE)], cohort, CrossValidation(2))
-    fits = fits_of(list(models), cohort)
+    fits = fits_of([Control("age", store=STORE), Control("centre", store=STORE)], cohort)
     made = out_of_fold(fits, ArrayStore(), 1)
     found = audit(fits, made, CrossValidation(2), permutations=2)
     assert found.passed
@@ -219,16 +224,6 @@ def test_a_permutation_that_leaves_nothing_to_learn_is_left_out(make_cohort: Mak
     fits = Fits.of([Control("age")], replace(whole, endpoints=(outcomes,)), LeaveOneCentreOut(), Deciding())
     (row,) = permuted_outcomes(fits, LeaveOneCentreOut(), 10, 0, ArrayStore(), 1)
     assert 0 < row.permutations < 10
-
-
-def test_the_centre_alone_is_a_row_of_every_cross_validation_of_several_centres(cohort: Cohort) -> None:
-    """Acceptance row 40."""
-    given: list[Model] = [Control("age")]
-    assert [model.name for model in with_site_control(given, cohort, CrossValidation())] == ["age", "centre"]
-    assert with_site_control([*given, Control("centre", name="site")], cohort, CrossValidation())[-1].name == "site"
-    assert len(with_site_control(given, cohort, LeaveOneCentreOut())) == 1
-    one = replace(cohort, studies=tuple(replace(study, centre="north") for study in cohort.studies))
-    assert len(with_site_control(given, one, CrossValidation())) == 1
 
 
 def test_a_metric_that_is_nowhere_estimable_is_not_said_to_cover_one_half() -> None:

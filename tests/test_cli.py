@@ -256,7 +256,7 @@ def test_a_folder_of_another_study_is_not_overwritten(twobe3: Call, bad_study: A
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
     done = twobe3("run", tmp_path / "study.toml", "--out", tmp_path / "out", "--update")
     assert done.status == 0
-    assert done.out.splitlines()[0] == "outcome: auc, 4 patients, 2 events"
+    assert done.out.splitlines()[0] == "outcome: auc_within_folds, 4 patients, 2 events"
     assert done.out.splitlines()[-1] == str(tmp_path / "out" / "report.html")
     assert (tmp_path / "out" / "evaluation.json").read_bytes() != before
 

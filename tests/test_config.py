@@ -64,6 +64,7 @@ def test_several_endpoints_of_every_kind(tmp_path: Path) -> None:
         time = "t"
         event = "e"
         unit = "month"
+        horizons = [12, 24]
         [[endpoint]]
         name = "age"
         kind = "continuous"
@@ -71,6 +72,8 @@ def test_several_endpoints_of_every_kind(tmp_path: Path) -> None:
         unit = "year"
         """,
     )
+    assert study(tmp_path, text).horizons() == {"os": (12.0, 24.0)}
+    assert study(tmp_path).horizons() == {}
     assert [section.endpoint() for section in study(tmp_path, text).endpoint] == [
         Binary("y", "outcome", "yes"),
         TimeToEvent("os", "t", "e", "month"),
@@ -108,6 +111,14 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path, line: str, after: str,
     text = whole.replace(after, after + line) if after else line + whole
     with pytest.raises(UsageError, match=f"UNKNOWN_KEY: {says}"):
         models(tmp_path, text)
+
+
+@pytest.mark.parametrize("horizons", ["[0]", "[-12]", "[inf]", '["a year"]', "12"])
+def test_a_horizon_is_a_time_above_zero(tmp_path: Path, horizons: str) -> None:
+    survival = f'[endpoint]\nname = "y"\nkind = "time-to-event"\ntime = "t"\nevent = "e"\nhorizons = {horizons}\n'
+    text = STUDY[: STUDY.index("[endpoint]")] + survival + STUDY[STUDY.index("[volume]") :]
+    with pytest.raises(UsageError, match=r"STUDY_FILE_INVALID: .*horizons"):
+        study(tmp_path, text)
 
 
 def test_an_unknown_key_of_the_second_endpoint(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from sksurv.util import Surv
 from statsmodels.duration.hazard_regression import PHReg
 
 from twobe3.cohort import Cohort
-from twobe3.decisions import Deciding, breslow, cox_slope, observed_times, platt, predicted, youden
+from twobe3.decisions import Deciding, breslow, cox_slope, fitted, observed_times, platt, predicted, youden
 from twobe3.models import Control
-from twobe3.models.base import Model
+from twobe3.models.base import Model, load_model
 from twobe3.outcome import Binary, Outcomes, TimeToEvent
 
 MakeCohort = Callable[..., Cohort]
@@ -258,3 +259,27 @@ def test_too_few_patients_are_not_recalibrated(make_cohort: MakeCohort) -> None:
     plain, asked = (predicted(_Known("age"), training, tested, times, Deciding(yes)) for yes in (False, True))
     np.testing.assert_array_equal(plain.probability, asked.probability)
     np.testing.assert_array_equal(plain.threshold, asked.threshold)
+
+
+def test_the_model_for_patients_to_come_says_what_a_recalibrated_fold_says(
+    make_cohort: MakeCohort, tmp_path: Path
+) -> None:
+    training, tested = parts(make_cohort, "binary")
+    how, times = Deciding(True, 3), observed_times(training.outcomes)
+    of_fold = predicted(Control("suvmax", region="threshold"), training, tested, times, how)
+    model = fitted(Control("suvmax", region="threshold"), training, how)
+    loaded = load_model(model.save(tmp_path / "recalibrated.safetensors"))
+    for one in (model, loaded):
+        np.testing.assert_array_equal(one.predict(tested).probability, of_fold.probability)
+        np.testing.assert_array_equal(one.predict(tested).risk, of_fold.risk)
+    plain = load_model(fitted(model, training, Deciding()).save(tmp_path / "plain.safetensors"))
+    assert plain.recalibration_ is None
+    np.testing.assert_array_equal(plain.predict(tested).risk, of_fold.risk)
+    assert np.abs(plain.predict(tested).probability - of_fold.probability).max() > 0.01
+    assert b"recalibration" not in (tmp_path / "plain.safetensors").read_bytes()
+
+
+def test_of_times_the_model_for_patients_to_come_is_not_recalibrated(make_cohort: MakeCohort) -> None:
+    """It predicts a risk alone, which recalibration never changes."""
+    training, _ = parts(make_cohort, "time-to-event")
+    assert fitted(_Known("age"), training, Deciding(True, 3)).recalibration_ is None

@@ -39,7 +39,7 @@ def test_python_runs(
     write_cohort(tmp_path, patients=14, seed=10)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "snippet", "exec"), {})
-    assert "recurrence: harrell_c, 14 patients" in capsys.readouterr().out
+    assert "recurrence: harrell_c_within_folds, 14 patients" in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert (tmp_path / "model" / "model.safetensors").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from twobe3.cohort import Cohort
 from twobe3.errors import Code, UsageError
+from twobe3.evaluation.evaluate import Basis
 from twobe3.experiment import cross_validate, run
 from twobe3.features.maps import FeatureStore
 from twobe3.intake import read_cohort
@@ -128,12 +130,14 @@ def test_a_model_is_fitted_without_the_patients_that_it_predicts(
 
 def test_the_table_names_every_model_under_every_endpoint_the_best_first(result: Result) -> None:
     lines = result.table().splitlines()
-    assert lines[0] == "relapse: auc, 15 patients, 7 events"
-    assert lines[5].startswith("  to see a difference of 0.05 in auc with a power of 80%: about ")
-    assert lines[6].startswith("survival: harrell_c, 15 patients, ")
-    for block in (lines[1:5], lines[7:11]):
+    assert lines[0] == "relapse: auc_within_folds, 15 patients, 7 events"
+    assert lines[1].split() == ["auc_within_folds", "auc,", "all", "pairs"]
+    assert lines[6].startswith("  models are ranked and compared by auc_within_folds: risks of different folds ")
+    assert lines[7].startswith("  to see a difference of 0.05 in auc_within_folds with a power of 80%: about ")
+    assert lines[8].startswith("survival: harrell_c_within_folds, 15 patients, ")
+    for block in (lines[2:6], lines[10:14]):
         assert {line.split("  ")[1] for line in block} == {model.name for model in result.models}
-        values = [float(line.split("(")[-2 if line.count("(") > 1 else 0].split()[-1]) for line in block]
+        values = [float(re.findall(r"\d\.\d{3}", line)[0]) for line in block]
         assert values == sorted(values, reverse=True)
 
 
@@ -143,12 +147,14 @@ def test_the_table_puts_the_lowest_first_where_lower_is_better_and_the_unknown_l
         replace(first.metrics[0], name="brier", value=value, low=value, high=value) for value in (0.3, 0.1, None)
     ]
     evaluations = tuple(
-        replace(first, model=name, metrics=(metric,)) for name, metric in zip(names, metrics, strict=True)
+        replace(first, model=name, metrics=(metric,), basis=Basis("brier", "it is asked for"))
+        for name, metric in zip(names, metrics, strict=True)
     )
     one = result.cohort.for_endpoint("relapse")
     shown = replace(result, cohort=one, evaluations=evaluations, comparisons=()).table()
-    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["better", "worse", "unknown"]
-    assert shown.splitlines()[-1].endswith("not estimable")
+    rows = shown.splitlines()[2:5]
+    assert [line.split()[0] for line in rows] == ["better", "worse", "unknown"]
+    assert rows[-1].split()[1:3] == ["not", "estimable"]
 
 
 def test_two_models_of_one_name_are_refused(cohort: Cohort) -> None:
@@ -328,10 +334,18 @@ components = 4
 kind = "control"
 variable = "suvmax"
 region = "threshold"
+[[model]]
+kind = "control"
+variable = "centre"
 [validation]
+controls = false
 folds = 2
 repeats = 2
 resamples = 100
+"""
+CENTRE = """[[model]]
+kind = "control"
+variable = "centre"
 """
 PATIENTS = [f"MRN-{20_000 + i}" for i in range(8)]
 NAMES = {"predictions.csv", "decisions.csv", "survival.csv", "evaluation.json", "cohort.json", "folds.json"}
@@ -466,8 +480,9 @@ def test_a_folder_that_holds_another_study_is_refused_unless_it_is_to_be_updated
 
 
 def variant(hospital: Path, name: str, *changes: tuple[str, str], more: str = "") -> Path:
-    """Another study file beside the scans, of the control alone."""
+    """Another study file beside the scans, of the controls alone; without the centre where nobody of it has trained."""
     text = STUDY.replace(STUDY[STUDY.index('[[model]]\nkind = "2be3-net"') : STUDY.index('[[model]]\nkind = "con')], "")
+    text = text.replace(CENTRE, "") if "scheme =" in more else text
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
@@ -491,10 +506,13 @@ def pseudonyms(*positions: int) -> set[str]:
 
 def test_leave_one_centre_out_as_a_study(hospital: Path, tmp_path: Path) -> None:
     """Acceptance row 40."""
-    study = variant(hospital, "centres", more='scheme = "leave-one-centre-out"\n')
+    named = ('event = "dead"', 'event = "dead"\nhorizons = [140, 120.0]')
+    study = variant(hospital, "centres", named, more='scheme = "leave-one-centre-out"\n')
     result = run(study, tmp_path, workers=1)
     assert folds_tested(tmp_path) == [("a", pseudonyms(0, 1, 2, 3)), ("b", pseudonyms(4, 5, 6, 7))]
-    assert [model.name for model in result.models] == ["suvmax (SUV > 4)"]  # an unseen centre predicts nothing
+    names = [metric.name for metric in result.evaluations[0].metrics]
+    assert [name for name in names if name.startswith("brier@")] == ["brier@120", "brier@140"]
+    assert [model.name for model in result.models] == ["suvmax (SUV > 4)"]
     assert json.loads((tmp_path / "run.json").read_text())["configuration"]["validation"]["folds"] == 2
     assert "each of 2 centres" in (tmp_path / "report.html").read_text()
 
@@ -514,6 +532,8 @@ def test_a_named_split_as_a_study(by: str, hospital: Path, tmp_path: Path) -> No
     assert {evaluation.missing for evaluation in result.evaluations} == {0}
     unused = json.loads((tmp_path / "folds.json").read_text())["endpoints"][0]["unused"]
     assert set(unused) == (pseudonyms(2) if by == "column" else set())
+    said = "relapse: 1 of 8 patients take no part in the validation: 1 whom the split does not name"
+    assert (said in json.loads((tmp_path / "run.json").read_text())["notes"]) == (by == "column")
 
 
 def test_the_folds_of_one_study_serve_another(done: Path, hospital: Path, tmp_path: Path) -> None:

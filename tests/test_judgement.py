@@ -27,6 +27,7 @@ class Files:
     def write(self, columns: tuple[str, ...], endpoints: tuple[str, ...] = ("",)) -> None:
         rows = [
             {"patient_id": f"P{i}", "model": model, "endpoint": endpoint, "risk": repr(float(risk[i]))}
+            | {"fold": str(i % 3)}
             for endpoint in endpoints
             for model, risk in self.risk.items()
             for i in reversed(range(30))
@@ -57,6 +58,40 @@ def test_a_binary_outcome(files: Files) -> None:
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert [model["model"] for model in document["models"]] == ["a", "b"]
     assert {"name", "value", "low", "high", "estimator"} <= set(document["models"][0]["metrics"][0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "metric", "compared", "reason"),
+    [
+        (("fold",), None, "auc", "the folds of some repeat hold fewer comparable pairs"),  # of one class each
+        (("fold",), "average_precision", "average_precision", "as asked for"),
+        ((), None, "auc", "all patients were tested in one part"),
+    ],
+)
+def test_the_text_says_by_which_metric_models_are_compared_and_why(
+    files: Files, columns: tuple[str, ...], metric: str | None, compared: str, reason: str
+) -> None:
+    files.write(("patient_id", "model", "risk", *columns))
+    where = {"clinical": files.clinical, "endpoint": Binary("y", "y"), "patient": "id"}
+    result = judge(files.predictions, **where, metric=metric, resamples=100)
+    assert [pair.metric for pair in result.comparisons] == [compared]
+    assert {evaluation.headline.name for evaluation in result.evaluations} == {compared}
+    assert f"models are ranked and compared by {compared}: {reason}" in result.text()
+
+
+def test_with_a_column_of_folds_models_are_compared_within_them(files: Files) -> None:
+    files.event = np.arange(30) % 2 == 0
+    files.clinical.write_text("\n".join(["id;y", *(f"P{i};{int(e)}" for i, e in enumerate(files.event))]))
+    files.write(("patient_id", "model", "risk", "fold"))
+    result = judge(files.predictions, clinical=files.clinical, endpoint=Binary("y", "y"), patient="id", resamples=100)
+    areas = {}
+    for model, risk in files.risk.items():  # the folds have as many pairs each
+        of_folds = [roc_auc_score(files.event[f::3], risk[f::3]) for f in range(3)]
+        areas[model] = np.mean(of_folds)
+    (pair,) = result.comparisons
+    assert pair.metric == "auc_within_folds"
+    assert pair.difference == pytest.approx(areas["a"] - areas["b"])
+    assert "models are ranked and compared by auc_within_folds: risks of different folds" in result.text()
 
 
 def test_a_time_to_an_event(files: Files) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import twobe3
 
-HEAVY = ("torch", "monai", "SimpleITK", "timm", "sklearn", "matplotlib")
+HEAVY = ("torch", "monai", "SimpleITK", "timm", "sklearn", "matplotlib", "duckdb", "pandas")
 
 
 def stub_names() -> set[str]:
@@ -64,7 +64,9 @@ def test_the_package_is_imported_without_heavy_packages() -> None:
     assert heavy_after("import twobe3") == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "codes", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["list", "codes", "--help"], ["collections", "plan", "--help"]]
+)
 def test_help_needs_no_heavy_package(arguments: list[str]) -> None:
     assert heavy_after("from twobe3.cli import main; main()", *arguments) == []
 

@@ -24,6 +24,7 @@ from twobe3.splits import (
     SavedFolds,
     Scheme,
     folds_document,
+    without_part,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (Binary("y", "y"), TimeToEvent("y", "t", "e"), Continuous("y", "y"))
@@ -225,3 +226,35 @@ def test_a_file_that_holds_no_folds_is_refused(content: str | None, says: str, t
     if content is not None:
         path.write_text(content)
     assert says in refused(Code.FOLDS_MISMATCH, SavedFolds(path), sample([True, False] * 6))
+
+
+def test_who_takes_no_part_is_counted_with_the_reason() -> None:
+    event, centres = [True, False] * 5, ["a"] * 4 + ["b"] * 3 + ["", "", "c"]
+    persons = [*(f"p{i}" for i in range(3)), "p4", "p4", *(f"p{i}" for i in range(5, 10))]  # one scan in both centres
+    left_out = sample(event, centres)
+    schemes: list[tuple[Scheme, Sample, str]] = [
+        (LeaveOneCentreOut(), left_out, "2 of 10 patients take no part in the validation: 2 whose centre is not known"),
+        (
+            NamedSplit(("a",), ("b",)),
+            sample(event, centres, persons),
+            "4 of 10 patients take no part in the validation: 2 whose centre is not known, 1 with the scan of a patient"
+            " who is tested, 1 whom the split does not name",
+        ),
+        (
+            NamedSplit(left_out.patients[:4], left_out.patients[4:9], by="patient"),
+            left_out,
+            "1 of 10 patients take no part in the validation: 1 whom the split does not name",
+        ),
+        (CrossValidation(2), left_out, ""),
+    ]
+    for scheme, what, said in schemes:
+        assert without_part(scheme.split(what), what, scheme) == (said and f"y: {said}")
+
+
+def test_too_few_patients_for_the_folds_tells_of_duplicates() -> None:
+    persons = ["a", "a", "b", "b", "c", "d"]
+    said = refused(Code.FEWER_PATIENTS_THAN_FOLDS, CrossValidation(5), sample([True, False] * 3, persons=persons))
+    assert "4 patients for 5 folds; 6 ids are 4 patients, since 2 have the scan of another" in said
+    plain = refused(Code.FEWER_PATIENTS_THAN_FOLDS, CrossValidation(5), sample([True, False, True, False]))
+    assert "4 patients for 5 folds" in plain
+    assert "scan of another" not in plain

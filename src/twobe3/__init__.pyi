@@ -4,8 +4,15 @@ from .cohort import Cohort as Cohort
 from .cohort import DicomScan as DicomScan
 from .cohort import NiftiScan as NiftiScan
 from .cohort import Study as Study
+from .collections.adapters import adapter_of as adapter_of
+from .collections.adapters import write_table as write_table
+from .collections.catalogue import make_catalogue as make_catalogue
+from .collections.fetch import fetch_collections as fetch_collections
+from .collections.listing import list_collections as list_collections
+from .collections.plan import plan_collections as plan_collections
 from .config import StudyConfig as StudyConfig
 from .config import read_study as read_study
+from .default_controls import with_default_controls as with_default_controls
 from .demo import run_demo as run_demo
 from .dicom.inspect import Inspection as Inspection
 from .dicom.inspect import convert as convert
@@ -42,6 +49,7 @@ from .models import CNN2D as CNN2D
 from .models import CNN3D as CNN3D
 from .models import MODELS as MODELS
 from .models import Control as Control
+from .models import Fusion as Fusion
 from .models import Model as Model
 from .models import PooledFeatures as PooledFeatures
 from .models import Radiomics as Radiomics

@@ -15,7 +15,7 @@ from twobe3.compute import run_tasks
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.binary import auc_within_folds
 from twobe3.evaluation.survival import harrell_c_within_folds
-from twobe3.fitting import PREDICTED, Fit, Fits, fit_fold, joined
+from twobe3.fitting import PREDICTED, Fit, Fits, fit_fold, fit_folds, joined, require_enough, together
 from twobe3.outcome import Outcomes
 from twobe3.prediction import Prediction
 from twobe3.splits import Scheme
@@ -192,7 +192,9 @@ def _dealt(fits: Fits, scheme: Scheme, permutations: int, seed: int) -> Iterator
             for outcomes in fits.cohort.endpoints
         )
         try:
-            yield Fits.of(fits.models, replace(fits.cohort, endpoints=endpoints), scheme, fits.how)
+            dealt = Fits.of(fits.models, replace(fits.cohort, endpoints=endpoints), scheme, fits.how)
+            require_enough(dealt)
+            yield dealt
         except UsageError as error:
             if error.code not in (Code.ONE_CLASS, Code.FEWER_EVENTS_THAN_FOLDS):
                 raise
@@ -202,19 +204,25 @@ def _all_folds(dealt: Sequence[Fits], checkpoints: ArrayStore, workers: int) -> 
     """Every fold of every permutation, from its checkpoint where there is one."""
     keys = {(number, fit): key for number, fits in enumerate(dealt) for fit, key in fits.keys().items()}
     made = {task: arrays for task, key in keys.items() if (arrays := checkpoints.get(key)) is not None}
-    missing = [task for task in keys if task not in made]
-    for task, arrays in run_tasks(_fit, missing, shared=dealt, workers=workers, description="audit: permuted outcomes"):
-        checkpoints.put(keys[task], arrays)
-        made[task] = arrays
+    missing = [
+        (number, task)
+        for number, fits in enumerate(dealt)
+        for task in together(fits, [fit for of, fit in keys if of == number and (of, fit) not in made])
+    ]
+    done = run_tasks(_fit, missing, shared=dealt, workers=workers, description="audit: permuted outcomes")
+    for (number, task), found in done:
+        for fit, arrays in zip(task, found, strict=True):
+            checkpoints.put(keys[number, fit], arrays)
+            made[number, fit] = arrays
     folds: list[dict[Fit, Arrays]] = [{} for _ in dealt]
     for number, fit in keys:
         folds[number][fit] = made[number, fit]
     return folds
 
 
-def _fit(dealt: Sequence[Fits], task: tuple[int, Fit]) -> Arrays:
-    number, fit = task
-    return fit_fold(dealt[number], fit)
+def _fit(dealt: Sequence[Fits], task: tuple[int, tuple[Fit, ...]]) -> list[Arrays]:
+    number, fits = task
+    return fit_folds(dealt[number], fits)
 
 
 METRIC = {"binary": "auc_within_folds", "time-to-event": "harrell_c_within_folds"}
@@ -225,6 +233,8 @@ def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
     assert prediction.repeat is not None
     assert prediction.fold is not None
     statistic = auc_within_folds if outcomes.endpoint.kind == "binary" else harrell_c_within_folds
+    if not len(prediction):
+        return float("nan")  # the model could use none of the scans
     patients = np.array(prediction.patients)
     values = []
     for repeat in np.unique(prediction.repeat):

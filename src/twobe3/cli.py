@@ -6,21 +6,23 @@ Results go to standard output, progress and messages to standard error. Exit sta
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 import twobe3 as tb
+from twobe3.cli_collections import collections
+from twobe3.cli_output import Document, Json
+from twobe3.cli_output import columns as _columns
+from twobe3.cli_output import say as _say
 from twobe3.errors import Code, NothingUsable, ToolError, TwoBe3Error
 
 app = typer.Typer(
@@ -30,9 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(collections)
 
-Document = dict[str, Any]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Policy = Literal["lenient", "strict"]
 Unit = Literal["day", "week", "month", "year"]
 SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
@@ -224,13 +225,6 @@ def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _say(document: Document, as_json: bool, lines: Callable[[Document], list[str]]) -> None:
-    if as_json:
-        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
-    else:
-        print("\n".join(lines(document)))
-
-
 def _say_result(result: tb.Result, out: Path, as_json: bool) -> None:
     document = {"report": str(out / "report.html"), "evaluation": str(out / "evaluation.json")}
     _say(document, as_json, lambda document: [result.table(), "", document["report"]])
@@ -287,11 +281,6 @@ def _prediction_lines(document: Document) -> list[str]:
         said = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
         lines.append(f"{row['patient']}  {row['series_uid']}  {row['endpoint']}  {said}")
     return lines
-
-
-def _columns(rows: list[Document]) -> list[str]:
-    width = max(len(str(next(iter(row.values())))) for row in rows)
-    return [f"{first!s:<{width}}  {'  '.join(map(str, rest))}" for first, *rest in (row.values() for row in rows)]
 
 
 def _marked(checks: list[Document]) -> list[Document]:

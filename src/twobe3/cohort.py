@@ -102,6 +102,36 @@ class NiftiScan:
         return read_nifti_mask(masks[0], volume.geometry, roi=roi or None) if masks else None
 
 
+@dataclass(frozen=True)
+class TumourScan:
+    """A scan of which somebody knows which of the drawn regions are the tumour.
+
+    Parameters
+    ----------
+    scan : Scan
+        The images and all that was drawn on them, organs included.
+    tumour : tuple of str
+        Names of the regions that are the tumour; with none the scan counts as one without a contour.
+    """
+
+    scan: Scan
+    tumour: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the scan's content and of the names."""
+        return digest(["tumour", self.scan.digest, *self.tumour])
+
+    def suv(self) -> SUVVolume:
+        """The scan in SUV; raises a :class:`~twobe3.errors.Refusal` when it cannot be."""
+        return self.scan.suv()
+
+    def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
+        """The regions that ``roi`` names, else the tumour; None without either."""
+        wanted = tuple(roi) or self.tumour
+        return self.scan.contour(volume, roi=wanted) if wanted else None
+
+
 @dataclass(frozen=True, eq=False)
 class ArrayScan:
     """A scan that is already in memory, for phantoms and for those who bring their own reader.
@@ -148,7 +178,8 @@ class Study:
     centre : str
         Where the patient was scanned; empty where unknown.
     covariates : mapping
-        ``age_years``, ``sex`` ("M", "F"), ``weight_kg``, ``height_m``, as far as they are known.
+        ``age_years``, ``sex`` ("M", "F", "O"), ``weight_kg``, ``height_m``, as far as they are known, and columns of
+        the clinical table, numbers or categories: see :mod:`twobe3.covariates`.
     groups : mapping
         Columns of the clinical table by which the results are also given, for instance the stage; no model sees them.
     description : mapping

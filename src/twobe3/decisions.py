@@ -13,10 +13,10 @@ from sklearn.metrics import roc_curve
 
 from twobe3.cohort import Cohort
 from twobe3.models.base import Model
+from twobe3.models.inner import held_out_risks, inner_split
 from twobe3.models.losses import cox_loss
 from twobe3.outcome import FloatArray, Outcomes
 from twobe3.prediction import Prediction
-from twobe3.splits import CrossValidation
 
 # Bump when the same fit gives other decisions: it is part of the checkpoints' keys.
 DECISIONS_VERSION = "1"
@@ -72,14 +72,16 @@ def predicted(model: Model, training: Cohort, tested: Cohort, times: FloatArray,
     """Fit a model on training patients, decide with them, and predict the tested ones, whose outcomes nobody sees.
 
     Binary: ``threshold`` is the event rate of the training patients, which for calibrated probabilities gives the
-    largest sum of sensitivity and specificity. Time-to-event: ``survival`` is that of the fitted risks as log hazard
-    ratios over Breslow's baseline of the training patients; competing events count as censored, so the hazard is
-    cause-specific. ``cutoff`` is the median risk of the training patients.
+    largest sum of sensitivity and specificity. Time-to-event: ``survival`` is the model's own, where it has curves;
+    otherwise that of the fitted risks as log hazard ratios over Breslow's baseline of the training patients; competing
+    events count as censored, so the hazard is cause-specific. ``cutoff`` is the median risk of the training patients.
 
     With ``how.recalibrate`` the risks that an inner cross-validation gives the training patients take the place of
     their fitted ones: binary, Platt's scaling of the risk and the threshold of the largest Youden index;
     time-to-event, the slope of a Cox model on the risk, and the baseline that belongs to it; the cut-off is their
     median. The risk itself is never changed, and of a continuous endpoint nothing but the cut-off.
+
+    Scans that the model cannot use neither train, decide, nor have a row in the prediction.
 
     Parameters
     ----------
@@ -97,12 +99,27 @@ def predicted(model: Model, training: Cohort, tested: Cohort, times: FloatArray,
     return decided(model, training, tested, times, inner)
 
 
+def fitted(model: Model, training: Cohort, how: Deciding) -> Model:
+    """The model fitted on the training patients, for patients to come: with the recalibration that a fold would have.
+
+    Platt's scaling of a binary endpoint then is part of the model, see :func:`predicted`. Of other endpoints nothing
+    that a model predicts by itself is ever recalibrated.
+    """
+    inner = inner_risks(model, training, how) if how.recalibrate and training.endpoint.kind == "binary" else None
+    model.fit(training)
+    if inner is not None:
+        model.recalibration_ = platt(inner, model.usable(training).outcomes)
+    return model
+
+
 def decided(
     model: Model, training: Cohort, tested: Cohort, times: FloatArray, inner: FloatArray | None = None
 ) -> Prediction:
     """What :func:`predicted` does, with a model that is fitted already and the inner risks, if any."""
-    outcomes, n = training.outcomes, len(tested)
+    training = model.usable(training)
+    outcomes = training.outcomes
     prediction = model.predict(replace(tested, endpoints=()))
+    n = len(prediction)
     own = model.predict(replace(training, endpoints=())).risk
     kind = outcomes.endpoint.kind
     origin = float(own.mean()) if kind == "time-to-event" else 0.0
@@ -116,11 +133,26 @@ def decided(
             threshold = youden(expit(slope * inner + intercept), outcomes)
         return replace(prediction, threshold=np.full(n, threshold))
     if kind == "time-to-event":
+        if inner is None and prediction.survival is not None:
+            return replace(prediction, survival=survival_at(prediction, times), times=times)
         slope = 1.0 if inner is None else cox_slope(inner, outcomes)
         baseline = breslow(slope * risks, outcomes)
         survival = baseline.survival(slope * (prediction.risk - origin), times)
         return replace(prediction, survival=survival, times=times)
     return prediction
+
+
+def survival_at(prediction: Prediction, times: FloatArray) -> FloatArray:
+    """A model's own survival curves at other times, shape (n, len(times)).
+
+    They begin at 1; between two times the hazard is constant (Kvamme & Borgan, Lifetime Data Anal 2021;27:710, section
+    4.2), beyond the last one nothing is known and the curve stays.
+    """
+    assert prediction.survival is not None
+    assert prediction.times is not None
+    own = np.concatenate([[0.0], prediction.times])
+    hazard = -np.log(np.maximum(prediction.survival, 1e-300))
+    return np.exp([-np.interp(times, own, np.concatenate([[0.0], one])) for one in hazard])
 
 
 def observed_times(outcomes: Outcomes) -> FloatArray:
@@ -209,20 +241,12 @@ def cox_slope(risk: FloatArray, outcomes: Outcomes) -> float:
 def inner_risks(model: Model, training: Cohort, how: Deciding) -> FloatArray | None:
     """Each training patient's risk by a model fitted without the patient; None where there are too few to split.
 
-    Risks of a time to an event have no origin: each inner model's are counted from the mean of its own patients.
+    Of the training patients whose scans the model can use, in their order. Risks of a time to an event have no
+    origin: each inner model's are counted from the mean of its own patients.
     """
-    outcomes = training.outcomes
-    kind = outcomes.endpoint.kind
-    rarer = {"binary": min(outcomes.n_events, len(outcomes) - outcomes.n_events), "time-to-event": outcomes.n_events}
-    persons = len({study.person for study in training.studies})
-    folds = min(how.inner_folds, persons, rarer.get(kind, persons))
-    if folds < 2:
+    training = model.usable(training)
+    split = inner_split(training, how.inner_folds, how.seed, fewest=model.fewest)
+    if not split:
         log.info("%s: too few patients to recalibrate", model.name)
         return None
-    risks = np.zeros(len(training))
-    for fold in CrossValidation(folds, 1, how.seed).split(training.sample):
-        part = training.take(fold.train)
-        model.fit(part)
-        origin = float(model.predict(part).risk.mean()) if kind == "time-to-event" else 0.0
-        risks[fold.test] = model.predict(replace(training.take(fold.test), endpoints=())).risk - origin
-    return risks
+    return held_out_risks(model, training, split)

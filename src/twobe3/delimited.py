@@ -14,6 +14,9 @@ from twobe3.errors import Code, UsageError
 _SEPARATORS = ",;\t"
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
 _DECIMAL_POINT = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
+# A spreadsheet takes a cell that begins so for a formula. Leading quotes are counted, so that reading is exact.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NEUTRALISED = re.compile(r"'+[=+\-@\t\r]")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,16 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
         for column in set(names) - {"", *text}:
             _to_decimal_points(path, code, rows, column)
     return rows
+
+
+def neutralised(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula: with a quote before it where one might."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def restored(text: str) -> str:
+    """A text as it was before it was neutralised."""
+    return text[1:] if _NEUTRALISED.match(text) else text
 
 
 def _lines(path: Path, code: Code) -> tuple[str, list[tuple[int, list[str]]]]:

@@ -63,22 +63,7 @@ width = 8
 kind = "pooled"
 backbone = "phantom-resnet10"
 
-[[model]]
-kind = "control"
-variable = "tumour_volume"
-
-[[model]]
-kind = "control"
-variable = "suvmax"
-region = "threshold"
-
-[[model]]
-kind = "control"
-variable = "age"
-
-[[model]]
-kind = "control"
-variable = "centre"
+# Volume, SUVmax, TLG, image extent, age and sex, and the centre are compared with these models without being named.
 
 [validation]
 folds = 5

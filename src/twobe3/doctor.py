@@ -36,6 +36,9 @@ OPTIONAL = {
     "pyjpegls": ("JPEG-LS", "codecs"),
     "timm": ("any timm backbone", "timm"),
     "mirp": ("radiomic features", "radiomics"),
+    "scikit-survival": ("random survival forests, under the GPL", "survival-forest"),
+    "idc-index-data": ("index of public collections", "collections"),
+    "openpyxl": ("their tables as spreadsheets", "collections"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "monai", "scikit-learn", "statsmodels")
 

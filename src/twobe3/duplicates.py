@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, ndimage
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from skimage.registration import phase_cross_correlation
 
 from twobe3.artefact import digest
 from twobe3.cohort import Cohort, Study
 from twobe3.errors import Code, Exclusion, Refusal
-from twobe3.resample import VolumeSpec
-from twobe3.store import Arrays
+from twobe3.landmarks import LANDMARKS_VERSION, Landmarks, compressed, find_landmarks, no_landmarks, shared_landmarks
+from twobe3.store import Arrays, ArrayStore
 
 # Bump when the fingerprint of the same volume changes: it is part of its key.
-FINGERPRINT_VERSION = "1"
-# Only waves at least this long enter the fingerprint: what noise, rounding and a shift by a fraction of a voxel keep.
-WAVELENGTH_MM = 64.0
-# Among the 51 patients of the sarcoma cohort the largest correlation of two fingerprints is 0.93 and that of two
-# volumes laid over each other 0.89; of a scan and itself without its last two slices they are at least 0.98 and 0.97.
-ALIKE = 0.95
+FINGERPRINT_VERSION = f"2.{LANDMARKS_VERSION}"
+# Of scans that share landmarks, those of one picture correlate this well where they overlap.
 SAME_PICTURE = 0.96
-# That was measured at 4 mm. On a coarser grid, or with fewer voxels, different patients look alike: 34 pairs among 48
-# phantoms of one anatomy at 8 mm were above the limit.
-COARSEST_MM, FEWEST_VOXELS = 5.0, 10_000
+# On a coarser grid, or with fewer voxels, too little is left of the surroundings of a landmark to tell patients apart.
+COARSEST_MM, FEWEST_VOXELS = 8.0, 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Voxels on a grid.
+
+    Attributes
+    ----------
+    suv : ndarray of shape (slices, rows, columns)
+        In any scale.
+    spacing_mm : tuple of float
+        Of the voxels.
+    """
+
+    suv: npt.NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprint:
+    """What a scan is known by.
+
+    Attributes
+    ----------
+    content : str
+        Digest of its voxels.
+    landmarks : Landmarks
+        None on a grid on which pictures can't be told apart.
+    """
+
+    content: str
+    landmarks: Landmarks
 
 
 @dataclass(frozen=True)
@@ -51,11 +78,10 @@ class Duplicate:
 def find_duplicates(*cohorts: Cohort) -> tuple[Duplicate, ...]:
     """Pairs of scans of different patient ids with the same content, or with nearly the same picture.
 
-    Volumes are compared on the cohort's grid, as the square root of the SUV, which keeps one hot spot from deciding.
-    The amplitude spectrum, which does not depend on where in the image the body lies, picks the candidates; they are
-    laid over each other (Guizar-Sicairos et al., Optics Letters 2008;33:156) and count as duplicates when their voxels
-    correlate. So a scan is found again after another encoding, a crop by some slices, a shift or a scaling.
-    On a grid coarser than 5 mm, or of fewer than 10,000 voxels, only the same content counts.
+    Volumes are compared on the cohort's grid. Scans that share landmarks, see :mod:`twobe3.landmarks`, are laid over
+    each other there and count as duplicates when their voxels correlate. So a scan is found again after another
+    encoding, a crop, a shift or a scaling, among any number of others. On a grid coarser than 8 mm, or of fewer than
+    10,000 voxels, only the same content counts.
 
     Parameters
     ----------
@@ -69,23 +95,48 @@ def find_duplicates(*cohorts: Cohort) -> tuple[Duplicate, ...]:
     """
     owner = [cohort for cohort in cohorts for _ in cohort.studies]
     studies = [study for cohort in cohorts for study in cohort.studies]
-    stored = [_fingerprint(cohort, study) for cohort, study in zip(owner, studies, strict=True)]
-    contents = np.array([one["content"].tobytes().hex() for one in stored])
-    candidates = contents[:, None] == contents[None, :]
-    spec = cohorts[0].spec
-    if np.prod(spec.shape) >= FEWEST_VOXELS and max(spec.spacing_mm) <= COARSEST_MM:
-        prints = np.array([one["waves"] for one in stored])
-        candidates |= prints @ prints.T > ALIKE
-    found = []
-    for pair in np.argwhere(np.triu(candidates, 1)).tolist():
-        first, second = pair
-        if owner[first] is owner[second] and studies[first].person == studies[second].person:
+    prints = [_fingerprint(cohort, study) for cohort, study in zip(owner, studies, strict=True)]
+
+    def same_person(first: int, second: int) -> bool:
+        return owner[first] is owner[second] and studies[first].person == studies[second].person
+
+    def picture(number: int) -> Picture:
+        return Picture(owner[number].volume(studies[number]), owner[number].spec.spacing_mm)
+
+    return same_pictures(prints, picture, skip=same_person)
+
+
+def same_pictures(
+    prints: Sequence[Fingerprint],
+    picture: Callable[[int], Picture],
+    *,
+    skip: Callable[[int, int], bool] = lambda first, second: False,
+) -> tuple[Duplicate, ...]:
+    """Pairs of scans of the same content or of nearly the same picture.
+
+    Parameters
+    ----------
+    prints : sequence of Fingerprint
+        Of all scans.
+    picture : callable
+        Gives the scan of a number; called for the scans of candidate pairs only.
+    skip : callable
+        Says of two numbers, the smaller first, whether that pair is of no interest.
+    """
+    found = {pair: 1.0 for pair in _same_content(prints) if not skip(*pair)}
+    for one in shared_landmarks([print_.landmarks for print_ in prints]):
+        pair = (one.first, one.second)
+        if pair in found or skip(*pair):
             continue
-        same = contents[first] == contents[second]
-        similarity = 1.0 if same else _similarity(*(owner[i].volume(studies[i]) for i in pair))
-        if similarity > SAME_PICTURE:
-            found.append(Duplicate(first, second, similarity))
-    return tuple(found)
+        alike = similarity(picture(one.first), picture(one.second), one.offset_mm)
+        if alike > SAME_PICTURE:
+            found[pair] = alike
+    return tuple(Duplicate(*pair, alike) for pair, alike in sorted(found.items()))
+
+
+def comparable(picture: Picture) -> bool:
+    """Whether pictures can be told apart on a grid as coarse as this one's."""
+    return picture.suv.size >= FEWEST_VOXELS and max(picture.spacing_mm) <= COARSEST_MM
 
 
 def with_duplicates_joined(cohort: Cohort) -> Cohort:
@@ -137,41 +188,52 @@ def _said(cohort: Cohort, pair: Duplicate) -> str:
     return f"{names} are two ids with {same}: they stay in one fold; keep one of them"
 
 
-def _fingerprint(cohort: Cohort, study: Study) -> Arrays:
-    """The digest of a scan's voxels and the long waves of its amplitude spectrum; computed once."""
-    key = digest([f"fingerprint-{FINGERPRINT_VERSION}", cohort.volume_key(study)])
+def similarity(one: Picture, other: Picture, offset_mm: tuple[float, float, float]) -> float:
+    """Correlation of two volumes, the second moved by an offset onto the first, over the voxels that both show.
+
+    Of the square root of the SUV, smoothed by a voxel; a voxel's width from the border of either is left out. 0 where
+    they hardly overlap.
+    """
+    ratio = np.divide(one.spacing_mm, other.spacing_mm)
+    start = -np.divide(offset_mm, other.spacing_mm)
+    shape = one.suv.shape
+    raw = [compressed(picture.suv) for picture in (one, other)]
+    shown = [(ndimage.minimum_filter(values, 3, mode="constant") > 0).astype(np.float32) for values in raw]
+    smooth = [ndimage.gaussian_filter(values, 1.0) for values in raw]
+    moved, moved_shown = (ndimage.affine_transform(values, ratio, start, output_shape=shape, order=1)
+                          for values in (smooth[1], shown[1]))  # fmt: skip
+    both = (shown[0] > 0) & (moved_shown > 0.5)
+    a, b = smooth[0][both], moved[both]
+    return float(np.corrcoef(a, b)[0, 1]) if len(a) > 1 and a.std() > 0 and b.std() > 0 else 0.0
+
+
+def fingerprint(picture: Picture) -> Fingerprint:
+    """The fingerprint of a scan; on a grid that is too coarse for landmarks, of its content alone."""
+    landmarks = find_landmarks(picture.suv, picture.spacing_mm) if comparable(picture) else no_landmarks()
+    return Fingerprint(digest([picture.suv.tobytes()]), landmarks)
+
+
+def stored_fingerprint(store: ArrayStore, key: str, picture: Callable[[], Picture]) -> Fingerprint:
+    """The fingerprint of a picture whose key says all about it, computed once."""
 
     def compute() -> Arrays:
-        volume = cohort.volume(study)
-        content = np.frombuffer(bytes.fromhex(digest([volume.tobytes()])), np.uint8)
-        return {"content": content, "waves": _long_waves(_compressed(volume), cohort.spec)}
+        made = fingerprint(picture())
+        content = np.frombuffer(bytes.fromhex(made.content), np.uint8)
+        return {"content": content, "places_mm": made.landmarks.places_mm, "patches": made.landmarks.patches}
 
-    return cohort.volumes.get_or_compute(key, compute)
-
-
-def _long_waves(volume: npt.NDArray[np.float32], spec: VolumeSpec) -> npt.NDArray[np.float32]:
-    """Amplitudes of the waves of at least :data:`WAVELENGTH_MM`, centred, of length 1."""
-    most = [min(int(length / WAVELENGTH_MM), n // 2 - 1)
-            for length, n in zip(spec.field_of_view_mm, volume.shape, strict=True)]  # fmt: skip
-    slices, rows = (np.r_[0 : k + 1, -k:0] for k in most[:2])
-    amplitude = np.abs(fft.rfftn(volume))[np.ix_(slices, rows, np.arange(most[2] + 1))].ravel()
-    waves = np.sqrt(amplitude[1:])  # without the mean; the root, so that the longest wave does not decide alone
-    waves -= waves.mean() if len(waves) else 0.0
-    length = np.linalg.norm(waves)
-    return np.asarray(waves / length if length > 0 else waves, dtype=np.float32)
+    stored = store.get_or_compute(digest([f"fingerprint-{FINGERPRINT_VERSION}", key]), compute)
+    return Fingerprint(stored["content"].tobytes().hex(), Landmarks(stored["places_mm"], stored["patches"]))
 
 
-def _similarity(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    """Correlation of two volumes laid over each other, over the voxels that both show; 0 where they hardly overlap."""
-    a, b = (ndimage.gaussian_filter(_compressed(volume), 1.0) for volume in (one, other))
-    shift, _, _ = phase_cross_correlation(a, b, upsample_factor=4, normalization=None)
-    b = ndimage.shift(b, shift, order=1)
-    both = (a > 0) & (b > 0)
-    least = 0.5 * min((a > 0).sum(), (b > 0).sum())
-    if both.sum() < max(least, 2) or a[both].std() == 0 or b[both].std() == 0:
-        return 0.0
-    return float(np.corrcoef(a[both], b[both])[0, 1])
+def _fingerprint(cohort: Cohort, study: Study) -> Fingerprint:
+    def picture() -> Picture:
+        return Picture(cohort.volume(study), cohort.spec.spacing_mm)
+
+    return stored_fingerprint(cohort.volumes, cohort.volume_key(study), picture)
 
 
-def _compressed(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(np.sqrt(np.maximum(volume, 0.0)), dtype=np.float32)
+def _same_content(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+    numbers: dict[str, list[int]] = {}
+    for number, one in enumerate(prints):
+        numbers.setdefault(one.content, []).append(number)
+    return [pair for group in numbers.values() for pair in combinations(group, 2)]

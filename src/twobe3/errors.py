@@ -81,7 +81,14 @@ class Code(Enum):
     VOXELS_INVALID = ("voxels are not finite, or none is above 0", "convert the scan again")
     # -- contours
     CONTOUR_MISSING = ("nobody drew a region on the scan", "add one, or choose another region")
-    CONTOUR_UNUSABLE = ("the contour is empty or on another frame of reference", "check the RTSTRUCT")
+    CONTOUR_EMPTY = ("nothing is drawn in the file of the contour", "draw the region, or choose another one")
+    CONTOUR_OUTSIDE = ("no voxel of the scan lies in what is drawn", "check that the contour belongs to this scan")
+    CONTOUR_FRAME = ("the contour lies in another frame of reference than the scan", "draw it on the PET series")
+    CONTOUR_UNUSABLE = ("the contour cannot be brought onto the scan", "check the RTSTRUCT, SEG or mask")
+    REGION_EMPTY = ("the region has no voxel", "lower the threshold, or choose another region")
+    REGION_TOO_SMALL = ("the region is too small for its texture to be described", "check the contour")
+    REGION_CONSTANT = ("the region has one SUV throughout, so it has no texture", "check the contour and the scan")
+    FEATURE_UNDEFINED = ("a feature is not defined in most of the patients", "nothing to do: the others are used")
     LIVER_NOT_FOUND = ("the liver was not found with certainty", "use a fixed threshold, or a scan of the whole trunk")
     # -- the table and the study file
     TABLE_UNREADABLE = (
@@ -89,6 +96,10 @@ class Code(Enum):
         "save it as a comma-separated text with a header line",
     )
     COLUMN_MISSING = ("the clinical table lacks a column", "name one of its columns")
+    COVARIATE_INVALID = (
+        "a column of the clinical table can't be a covariate",
+        "correct its cells, or take it out of `cohort.covariates`",
+    )
     PATIENT_NOT_IN_TABLE = (
         "a scanned patient is not in the clinical table",
         "add the patient or correct the id",
@@ -105,6 +116,10 @@ class Code(Enum):
     OUTCOME_MISSING = ("the outcome of a patient is empty", "complete the table")
     OUTCOME_INVALID = ("an outcome has a value that its kind does not allow", "correct the rows named")
     ONE_CLASS = ("every patient has the same outcome", "a model needs both; check the column")
+    FEW_EVENTS = (
+        "an endpoint has fewer than 10 events",
+        "keep to models of few parameters, and read their intervals; `events_per_parameter` is in run.json",
+    )
     FEWER_PATIENTS_THAN_FOLDS = ("there are fewer patients than folds", "lower `folds`")
     DUPLICATE_SCAN = (
         "a scan is in both cohorts",
@@ -125,6 +140,32 @@ class Code(Enum):
     HORIZON_INVALID = (
         "a horizon is not a time at which the endpoint can be judged",
         "give times above 0 in the endpoint's unit",
+    )
+    # -- public collections
+    NETWORK_MISSING = (
+        "the server of the images cannot be reached",
+        "connect this machine, or name another server; the same command goes on where it stopped",
+    )
+    DISK_SPACE = ("the disk has too little room", "free it, choose another folder, or fetch a smaller manifest")
+    FETCH_FAILED = (
+        "a series could not be fetched whole",
+        "run the command again: it fetches only what lacks",
+    )
+    MANIFEST_INVALID = ("the manifest of series is not valid", "make it with `twobe3 collections plan`")
+    MANIFEST_EDITED = (
+        "the manifest is not as it was planned",
+        "plan again, or accept it as it is with --allow-edited",
+    )
+    COLLECTION_UNKNOWN = ("there is no such collection with PET", "`twobe3 collections list` names them")
+    COLLECTION_ELSEWHERE = (
+        "the images of a collection must be downloaded by hand",
+        "`twobe3 collections list` has the steps",
+    )
+    LICENCE_FORBIDS = ("the licence of a collection is not permissive", "leave it out, or take --license any")
+    TOO_FEW_SCANS = ("fewer scans are left than were asked for", "lower --min-scans, or leave out a restriction")
+    INDEX_INVALID = (
+        "the index of public series cannot be read",
+        "install it again: pip install --force-reinstall idc-index-data",
     )
     # -- weights, files, optional parts
     WEIGHTS_MISSING = ("the weights of the 2D network cannot be had", "give `weights` a local file")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,28 +13,31 @@ from twobe3.artefact import write_artefact, write_atomic
 from twobe3.audit import audit as audit_validation
 from twobe3.cohort import Cohort
 from twobe3.compute import available_cores
-from twobe3.config import CohortSection, ExternalSection, StudyConfig, read_study
+from twobe3.config import StudyConfig, read_study
 from twobe3.decisions import Deciding
+from twobe3.default_controls import those_that_fit, with_default_controls
 from twobe3.duplicates import with_duplicates_joined
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.background import Background, background
-from twobe3.evaluation.evaluate import compare, evaluate
+from twobe3.evaluation.evaluate import choose_basis, compare, evaluate
+from twobe3.evaluation.horizons import check_horizons
 from twobe3.evaluation.results import Comparison, Evaluation
 from twobe3.external import independent, predict_external
 from twobe3.features.maps import FeatureStore
-from twobe3.fitting import Fit, Fits, compute_features, fit_final, joined, out_of_fold
+from twobe3.fitting import Fit, Fits, compute_features, fit_final, joined, out_of_fold, require_enough
 from twobe3.intake import read_cohort
-from twobe3.models import Control, Model
+from twobe3.models import Model
 from twobe3.prediction import Prediction
 from twobe3.progress import track
-from twobe3.record import Stopwatch, run_record
+from twobe3.record import LeftOut, Stopwatch, few_events, run_record
 from twobe3.report import write_report
 from twobe3.result import Result
-from twobe3.splits import CrossValidation, Scheme, check_patients_for
+from twobe3.sections import CohortSection, ExternalSection
+from twobe3.splits import CrossValidation, Scheme, check_patients_for, without_part
 from twobe3.store import Arrays, ArrayStore
-from twobe3.table import read_table
 
 OWNER = "study.sha256"
+log = logging.getLogger("twobe3")
 
 
 def cross_validate(
@@ -47,6 +51,7 @@ def cross_validate(
     recalibrate: bool = False,
     inner_folds: int = 4,
     resamples: int = 2000,
+    horizons: Mapping[str, Sequence[float]] | None = None,
     checkpoints: ArrayStore | None = None,
     workers: int = 1,
 ) -> Result:
@@ -72,6 +77,9 @@ def cross_validate(
         Of that one.
     resamples : int
         Bootstrap samples for the intervals.
+    horizons : mapping, optional
+        From the name of a time-to-event endpoint to the times at which it is judged, in its unit; the quartiles of
+        its event times where it names none.
     checkpoints : ArrayStore, optional
         Where the predictions of each fold are kept, so that an interrupted run goes on where it stopped.
     workers : int
@@ -87,27 +95,38 @@ def cross_validate(
     ------
     UsageError
         ``ONE_CLASS``, ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``, ``TOO_FEW_CENTRES``,
-        ``SPLIT_INVALID``, ``FOLDS_MISMATCH``.
+        ``SPLIT_INVALID``, ``FOLDS_MISMATCH``, ``HORIZON_INVALID``.
     ValueError
         Two models of one name.
     """
+    for outcomes in cohort.endpoints:
+        check_horizons(outcomes, (horizons or {}).get(outcomes.endpoint.name, ()))
     scheme = scheme or CrossValidation(folds, repeats, seed)
     # Refuse what cannot be split before any feature is computed.
     fits = Fits.of(models, with_duplicates_joined(cohort), scheme, Deciding(recalibrate, inner_folds, seed))
     validation = {
         "scheme": scheme.name, **fits.counts(), "seed": seed, "resamples": resamples, "recalibrate": recalibrate,
     }  # fmt: skip
-    result, _ = _validated(fits, {"validation": validation}, checkpoints or ArrayStore(), workers)
-    return result
+    result, _ = _validated(fits, {"validation": validation}, checkpoints or ArrayStore(), workers, horizons or {})
+    notes = [*_without_part(fits, scheme), *result.record["notes"]]
+    return replace(result, record={**result.record, "notes": notes})
 
 
 def _validated(
-    fits: Fits, configuration: dict[str, Any], checkpoints: ArrayStore, workers: int
+    fits: Fits,
+    configuration: dict[str, Any],
+    checkpoints: ArrayStore,
+    workers: int,
+    horizons: Mapping[str, Sequence[float]],
 ) -> tuple[Result, dict[Fit, Arrays]]:
     """Predict out of fold and judge; gives what every fold predicted too."""
     watch, models, cohort = Stopwatch(), fits.models, fits.cohort
     with watch.step("features"):
         compute_features(fits, workers)
+        left_out = found_left_out(models, cohort)
+        require_enough(fits)
+    for line in few_events(models, cohort):
+        log.warning("%s: %s", Code.FEW_EVENTS.name, line)
     with watch.step("cross-validation"):
         made = out_of_fold(fits, checkpoints, workers)
     predictions = [joined(fits, made, endpoint, n) for endpoint in fits.cohorts for n in range(len(models))]
@@ -116,10 +135,28 @@ def _validated(
         seconds[models[number].name] += float(arrays["seconds"][0])
     resamples, seed = (configuration["validation"][key] for key in ("resamples", "seed"))
     with watch.step("evaluation"):
-        evaluations, comparisons = judged(predictions, cohort, resamples, seed)
+        evaluations, comparisons = judged(predictions, models, cohort, fits.tested(), horizons, resamples, seed)
         behind = _background(models, predictions, cohort, resamples, seed)
-    record = run_record(models, seconds, watch, configuration)
-    return Result(cohort, models, tuple(predictions), evaluations, comparisons, record, behind, fits.splits), made
+    record = run_record(models, cohort, seconds, watch, configuration)
+    result = Result(cohort, models, tuple(predictions), evaluations, comparisons, record, behind, fits.splits, left_out)
+    return result, made
+
+
+def _without_part(fits: Fits, scheme: Scheme) -> list[str]:
+    """Who takes no part in the validation, a sentence for each endpoint with such patients; told in the log too."""
+    said = [without_part(split, fits.cohorts[endpoint].sample, scheme) for endpoint, split in fits.splits.items()]
+    for sentence in filter(None, said):
+        log.warning("%s", sentence)
+    return [sentence for sentence in said if sentence]
+
+
+def found_left_out(models: Sequence[Model], cohort: Cohort) -> tuple[LeftOut, ...]:
+    """What each model cannot use of a cohort, told in the log too."""
+    found = tuple(LeftOut.of(model, cohort) for model in models)
+    for one in found:
+        if one.text():
+            log.info("%s", one.text())
+    return found
 
 
 def run(
@@ -163,15 +200,20 @@ def run(
     scheme = _scheme(study, folder)
     with watch.step("cohort"):
         cohort = with_duplicates_joined(_read(study, study.cohort, folder, out / "volumes"))
-    models = with_site_control(models, cohort, scheme)
-    fits = Fits.of(models, cohort, scheme, study.validation.deciding())
     workers = workers or available_cores()
     checkpoints, validation = ArrayStore(out / "folds"), study.validation
-    result, made = _validated(fits, study.document(), checkpoints, workers)
+    notes = list(study.notes)
+    if validation.controls:
+        with watch.step("controls"):
+            controls, left_out = _controls(study, models, cohort, scheme, workers)
+        models, notes = [*models, *controls], [*notes, *left_out]
+    fits = Fits.of(models, cohort, scheme, validation.deciding())
+    notes += _without_part(fits, scheme)
+    begun = len(watch.seconds)
+    result, made = _validated(fits, study.document(), checkpoints, workers, study.horizons())
     with watch.step("final models"):
         final = fit_final(fits, out / "models", workers)
     found: dict[str, Any] = {}
-    notes = list(study.notes)
     if audit or validation.audit:
         with watch.step("audit"):
             audited = audit_validation(
@@ -188,15 +230,15 @@ def run(
         notes.append("The report of the external cohort is external/report.html.")
     timed, document = watch.timings(), study.document()
     told = {"scheme": scheme.name, **fits.counts()}
-    before, *after = timed["timings"]
+    steps = timed["timings"]
     record = {
         **result.record,
         **timed,
         "study": study.name,
         "configuration": {**document, "validation": {**document["validation"], **told}},
         "configuration_digest": study.identity(),
-        "timings": [before, *result.record["timings"], *after],
-        "notes": notes,
+        "timings": [*steps[:begun], *result.record["timings"], *steps[begun:]],
+        "notes": [*notes, *result.record["notes"]],
         **found,
     }
     result = replace(result, record=record)
@@ -224,7 +266,8 @@ def _external(
     cohort = independent(_read(study, section, folder, out / "external" / "volumes"), fits.cohort)
     predictions = predict_external(fits, cohort, models, workers)
     resamples, seed = study.validation.resamples, study.validation.seed
-    evaluations, comparisons = judged(predictions, cohort, resamples, seed)
+    tested = {outcomes.endpoint.name: set(cohort.patients) for outcomes in cohort.endpoints}
+    evaluations, comparisons = judged(predictions, fits.models, cohort, tested, study.horizons(), resamples, seed)
     behind = _background(fits.models, predictions, cohort, resamples, seed)
     record = {
         "study": f"{study.name}: external cohort",
@@ -232,7 +275,8 @@ def _external(
             f"Models fitted on all {len(fits.cohort)} patients of the study, judged on patients of a second cohort."
         ],
     }
-    return Result(cohort, fits.models, tuple(predictions), evaluations, comparisons, record, behind)
+    left_out = found_left_out(fits.models, cohort)
+    return Result(cohort, fits.models, tuple(predictions), evaluations, comparisons, record, behind, left_out=left_out)
 
 
 def _write_external(result: Result, folder: Path) -> None:
@@ -246,25 +290,25 @@ def _write_external(result: Result, folder: Path) -> None:
     write_report(folder)
 
 
-def with_site_control(models: Sequence[Model], cohort: Cohort, scheme: Scheme) -> list[Model]:
-    """The models, and where a cross-validation has several centres, what the centre alone predicts.
-
-    In the other schemes the tested centres are new, and a centre that nobody trained on predicts nothing.
-    """
-    centres = {study.centre for study in cohort.studies} - {""}
-    there = any(model.parameters().get("variable") == "centre" for model in models)
-    if len(centres) < 2 or there or not isinstance(scheme, CrossValidation):
-        return list(models)
-    return [*models, Control("centre", store=models[0].store)]
+def _controls(
+    study: StudyConfig, models: Sequence[Model], cohort: Cohort, scheme: Scheme, workers: int
+) -> tuple[list[Model], list[str]]:
+    """The controls that the study file doesn't name, and why some are left out."""
+    region, validation = study.region.region() if study.region else None, study.validation
+    every = with_default_controls(models, cohort, scheme=scheme, region=region, inner_folds=validation.inner_folds)
+    return those_that_fit(every[len(models) :], cohort, scheme, validation.deciding(), workers)
 
 
 def _scheme(study: StudyConfig, folder: Path) -> Scheme:
     """The scheme; refuses what the clinical table alone shows to be impossible, before any scan is read."""
-    table = read_table(folder / study.cohort.clinical, patient=study.cohort.patient)
+    table = study.cohort.read_clinical(folder).rows
     scheme = study.validation.chosen(folder, table)
     for section in study.endpoint:
+        if section.source == "header":
+            continue
         endpoint = section.endpoint()
         outcomes = endpoint.outcomes(table)
+        check_horizons(outcomes, study.horizons().get(endpoint.name, ()))
         if isinstance(scheme, CrossValidation):
             check_patients_for(scheme.folds, outcomes.patients, endpoint)
     return scheme
@@ -272,12 +316,16 @@ def _scheme(study: StudyConfig, folder: Path) -> Scheme:
 
 def _read(study: StudyConfig, section: CohortSection | ExternalSection, folder: Path, volumes: Path) -> Cohort:
     """Read the cohort of a section, on the study's grid."""
+    clinical = section.read_clinical(folder)
     return read_cohort(
-        folder / section.images,
-        clinical=folder / section.clinical,
-        endpoints=[one.endpoint() for one in study.endpoint],
+        section.folders(folder),
+        clinical=None if section.clinical is None else clinical.rows,
+        endpoints=[one.endpoint() for one in study.endpoint if one.source == "table"],
+        header_endpoints=[one.endpoint() for one in study.endpoint if one.source == "header"],
         patient=section.patient,
-        centre=section.centre,
+        centre=clinical.centre,
+        roi=clinical.roi,
+        covariates=study.cohort.covariates,
         spec=study.volume.spec(),
         volumes=volumes,
         policy=study.cohort.policy,
@@ -288,18 +336,37 @@ def _read(study: StudyConfig, section: CohortSection | ExternalSection, folder: 
 
 
 def judged(
-    predictions: Sequence[Prediction], cohort: Cohort, resamples: int, seed: int
+    predictions: Sequence[Prediction],
+    models: Sequence[Model],
+    cohort: Cohort,
+    tested: Mapping[str, Collection[str]],
+    horizons: Mapping[str, Sequence[float]],
+    resamples: int,
+    seed: int,
 ) -> tuple[tuple[Evaluation, ...], tuple[Comparison, ...]]:
-    """Every model of every endpoint with its metrics, and the models compared in pairs."""
+    """Every model of every endpoint with its metrics, and the models compared in pairs, on whom both predicted.
+
+    A model that could use no tested scan is judged on 0 patients, without a metric. Controls are compared with the
+    other models, not with one another.
+    """
     evaluations: list[Evaluation] = []
     comparisons: list[Comparison] = []
     for known in cohort.endpoints:
         of_endpoint = [item for item in predictions if item.endpoint == known.endpoint.name]
-        tested = {patient for item in of_endpoint for patient in item.patients}
-        outcomes = known.take([i for i, patient in enumerate(known.patients) if patient in tested])
-        for prediction in track(of_endpoint, f"intervals: {outcomes.endpoint.name}"):
-            evaluations.append(evaluate(prediction, outcomes, resamples=resamples, seed=seed))
-        comparisons += compare(of_endpoint, outcomes, resamples=resamples, seed=seed)
+        name, kind = known.endpoint.name, known.endpoint.kind
+        outcomes = known.take([i for i, patient in enumerate(known.patients) if patient in tested[name]])
+        basis = choose_basis(of_endpoint, outcomes)
+        for item in track(of_endpoint, f"intervals: {name}"):
+            if len(item):
+                evaluations.append(
+                    evaluate(item, outcomes, horizons=horizons.get(name), basis=basis, resamples=resamples, seed=seed)
+                )
+            else:
+                evaluations.append(Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, (), (), basis=basis))
+        comparisons += compare(
+            [item for item in of_endpoint if len(item)], outcomes,
+            controls={model.name for model in models if model.is_control}, resamples=resamples, seed=seed,
+        )  # fmt: skip
     return tuple(evaluations), tuple(comparisons)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from twobe3 import __version__
 from twobe3.artefact import digest
 from twobe3.cohort import Cohort
 from twobe3.compute import run_tasks
-from twobe3.decisions import Deciding, observed_times, predicted
+from twobe3.decisions import Deciding, fitted, observed_times, predicted
 from twobe3.models.base import Model
+from twobe3.models.fusion import depth, members_of
+from twobe3.models.shared import content, remember, shared_fits
 from twobe3.prediction import Prediction
 from twobe3.splits import Fold, Scheme
 from twobe3.store import Arrays, ArrayStore
@@ -25,6 +28,7 @@ from twobe3.store import Arrays, ArrayStore
 log = logging.getLogger("twobe3")
 Fit = tuple[str, int, int]  # endpoint, position of the model, position of the fold
 PREDICTED = ("risk", "probability", "threshold", "cutoff", "survival", "times")  # what a fold gives
+USABLE = "usable"  # which of a fold's tested patients have a row, where not all do
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Fits:
     def keys(self) -> dict[Fit, str]:
         """For each fit the digest of everything that its predictions and decisions depend on."""
         contents = {
-            (endpoint, position): digest(part for cohort in self.parts(endpoint, position) for part in _content(cohort))
+            (endpoint, position): digest(part for cohort in self.parts(endpoint, position) for part in content(cohort))
             for endpoint, split in self.splits.items()
             for position in range(len(split))
         }
@@ -92,10 +96,37 @@ class Fits:
         repeats = len({fold.repeat for fold in split})
         return {"folds": len(split) // repeats, "repeats": repeats, "inner_folds": self.how.inner_folds}
 
+    def tested(self) -> dict[str, set[str]]:
+        """For each endpoint the patients who are tested in some fold."""
+        patients = {endpoint: cohort.patients for endpoint, cohort in self.cohorts.items()}
+        return {
+            endpoint: {patients[endpoint][i] for fold in split for i in fold.test.tolist()}
+            for endpoint, split in self.splits.items()
+        }
+
     def parts(self, endpoint: str, position: int) -> tuple[Cohort, Cohort]:
         """Who trains and who is tested in a fold."""
         cohort, fold = self.cohorts[endpoint], self.splits[endpoint][position]
         return cohort.take(fold.train), cohort.take(fold.test)
+
+
+def require_enough(fits: Fits) -> None:
+    """Refuse a fold whose training patients a model cannot learn from, before anything is fitted.
+
+    Raises
+    ------
+    UsageError
+        ``NOTHING_USABLE``, ``ONE_CLASS``: see :meth:`~twobe3.models.base.Model.require_enough`.
+    """
+    for model in fits.models:
+        left_out = {exclusion.patient for exclusion in model.unusable(fits.cohort)}
+        for endpoint, split in fits.splits.items() if left_out else ():
+            cohort = fits.cohorts[endpoint]
+            usable = np.array([study.patient not in left_out for study in cohort.studies])
+            for fold in split:
+                training = cohort.take(fold.train[usable[fold.train]])
+                where = f" of {endpoint!r}, repeat {fold.repeat}, fold {fold.fold},"
+                model.require_enough(training, len(fold.train), where)
 
 
 def compute_features(fits: Fits, workers: int) -> None:
@@ -129,42 +160,56 @@ def out_of_fold(fits: Fits, checkpoints: ArrayStore, workers: int) -> dict[Fit, 
     if made:
         log.info("cross-validation: %d of %d folds were there from an earlier run", len(made), len(keys))
     missing = [fit for fit in keys if fit not in made]
-    for fit, arrays in run_tasks(fit_fold, missing, shared=fits, workers=workers, description="cross-validation"):
-        checkpoints.put(keys[fit], arrays)
-        made[fit] = arrays
+    tasks = together(fits, missing)
+    for task, found in run_tasks(fit_folds, tasks, shared=fits, workers=workers, description="cross-validation"):
+        for fit, arrays in zip(task, found, strict=True):
+            checkpoints.put(keys[fit], arrays)
+            made[fit] = arrays
     return made
 
 
+def together(fits: Fits, missing: Sequence[Fit]) -> list[tuple[Fit, ...]]:
+    """Which fits make one task: of a fold those of fusions, after their members, whose fits they take over."""
+    fused = {member.identity() for model in fits.models for member in members_of(model)}
+    shared = [depth(model) > 0 or model.identity() in fused for model in fits.models]
+    tasks: dict[tuple[str, int, int], list[Fit]] = {}
+    for endpoint, number, position in missing:
+        task = (endpoint, -1 if shared[number] else number, position)
+        tasks.setdefault(task, []).append((endpoint, number, position))
+    return [tuple(sorted(task, key=lambda fit: depth(fits.models[fit[1]]))) for task in tasks.values()]
+
+
+def fit_folds(fits: Fits, task: Sequence[Fit]) -> list[Arrays]:
+    """:func:`fit_fold` for several fits, which share what they fit on the same patients."""
+    with shared_fits() if len(task) > 1 else nullcontext():
+        return [fit_fold(fits, fit) for fit in task]
+
+
 def fit_fold(fits: Fits, fit: Fit) -> Arrays:
-    """One fit: the arrays of :data:`PREDICTED` that the model gives, and the seconds it took."""
+    """One fit: the arrays of :data:`PREDICTED` that the model gives, the seconds it took, and :data:`USABLE`."""
     endpoint, number, position = fit
     begin = time.perf_counter()
     times = observed_times(fits.cohorts[endpoint].outcomes)
-    prediction = predicted(fits.models[number], *fits.parts(endpoint, position), times, fits.how)
+    training, tested = fits.parts(endpoint, position)
+    prediction = predicted(fits.models[number], training, tested, times, fits.how)
+    remember(fits.models[number], training)
     values = {name: getattr(prediction, name) for name in PREDICTED}
-    seconds = np.array([time.perf_counter() - begin])
-    return {"seconds": seconds, **{name: array for name, array in values.items() if array is not None}}
+    arrays = {"seconds": np.array([time.perf_counter() - begin])}
+    if prediction.patients != tested.patients:
+        arrays[USABLE] = np.isin(tested.patients, prediction.patients)
+    return arrays | {name: array for name, array in values.items() if array is not None}
 
 
 def joined(fits: Fits, made: Mapping[Fit, Arrays], endpoint: str, number: int) -> Prediction:
-    """One model's predictions of all test parts."""
+    """One model's predictions of all test parts, as far as it can use the scans."""
     cohort, parts = fits.cohorts[endpoint], []
     for position, fold in enumerate(fits.splits[endpoint]):
         arrays = made[endpoint, number, position]
+        tested = fold.test[arrays[USABLE]] if USABLE in arrays else fold.test
         values: dict[str, Any] = {name: np.asarray(arrays[name], np.float64) for name in PREDICTED if name in arrays}
-        part = Prediction(fits.models[number].name, endpoint, cohort.take(fold.test).patients, **values)
+        part = Prediction(fits.models[number].name, endpoint, cohort.take(tested).patients, **values)
         parts.append(part.in_fold(fold.repeat, fold.fold))
-    return Prediction.concatenate(parts)
-
-
-def _content(cohort: Cohort) -> Iterator[bytes | str]:
-    """Everything that a model may learn from a cohort with one endpoint."""
-    outcomes = cohort.outcomes
-    yield str(cohort.endpoint)
-    for study in cohort.studies:
-        yield cohort.volume_key(study)
-        yield from (study.patient_id, study.person, study.centre, str(sorted(study.covariates.items())))
-    yield from (array.tobytes() for array in (outcomes.value, outcomes.event, outcomes.competing))
+    return Prediction.concatenate([part for part in parts if len(part)] or parts[:1])
 
 
 def fit_final(fits: Fits, folder: Path, workers: int) -> dict[tuple[str, int], Path]:
@@ -178,18 +223,24 @@ def fit_final(fits: Fits, folder: Path, workers: int) -> dict[tuple[str, int], P
     targets = {}
     for endpoint, cohort in fits.cohorts.items():
         for number, model in enumerate(fits.models):
-            made_of = digest([__version__, model.identity(), *_content(cohort)])
+            recalibrated = [fits.how.identity()] if fits.how.recalibrate else []
+            made_of = digest([__version__, model.identity(), *recalibrated, *content(cohort)])
             name = f"{file_name(endpoint)}.{file_name(model.name)}.{made_of[:12]}.safetensors"
             targets[endpoint, number] = folder / name
-    missing = [(endpoint, number, target) for (endpoint, number), target in targets.items() if not target.exists()]
-    for _ in run_tasks(_fit_one, missing, shared=fits, workers=workers, description="models on all patients"):
+    tasks = together(fits, [(*which, 0) for which, target in targets.items() if not target.exists()])
+    shared = (fits, targets)
+    for _ in run_tasks(_fit_and_save, tasks, shared=shared, workers=workers, description="models on all patients"):
         pass
     return targets
 
 
-def _fit_one(fits: Fits, task: tuple[str, int, Path]) -> None:
-    endpoint, number, target = task
-    fits.models[number].fit(fits.cohorts[endpoint]).save(target)
+def _fit_and_save(shared: tuple[Fits, Mapping[tuple[str, int], Path]], task: Sequence[Fit]) -> None:
+    fits, targets = shared
+    with shared_fits() if len(task) > 1 else nullcontext():
+        for endpoint, number, _ in task:
+            model = fitted(fits.models[number], fits.cohorts[endpoint], fits.how)
+            model.save(targets[endpoint, number])
+            remember(model, fits.cohorts[endpoint])
 
 
 def file_name(name: str) -> str:

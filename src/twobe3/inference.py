@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,17 @@ def predict(
     for series in found.chosen:
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
         study = Study(series.patient_id, scan, covariates=series.covariates)
+        alone = Cohort((study,), spec=spec)
         try:
-            prediction = model.predict(Cohort((study,), spec=spec))
+            unusable = model.unusable(alone)
+            prediction = model.predict(alone)
         except Refusal as refusal:
             results.append(_refused(Exclusion.of(refusal, patient=series.patient, series=series.series), endpoint))
             continue
-        results.append(_made(prediction, series.patient, series.series))
+        if unusable:
+            results.append(_refused(replace(unusable[0], patient=series.patient, series=series.series), endpoint))
+        else:
+            results.append(_made(prediction, series.patient, series.series))
     return Predictions(model.name, tuple(results))
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from twobe3.artefact import digest
-from twobe3.cohort import Cohort, Scan, Study
+from twobe3.cohort import Cohort, Scan, Study, TumourScan
+from twobe3.covariates import read_covariates, with_covariates
 from twobe3.dicom.facts import Policy
 from twobe3.errors import Code, Exclusion, NothingUsable, Refusal, UsageError
+from twobe3.header_labels import header_outcomes, header_row, require_header_labels, without_labels
 from twobe3.outcome import Endpoint, Outcomes, Table, is_missing, require_both_classes, require_columns
 from twobe3.progress import track
 from twobe3.pseudonym import pseudonym
@@ -34,10 +36,13 @@ log = logging.getLogger("twobe3")
 def read_cohort(
     images: Path | str | Sequence[Path],
     *,
-    clinical: Path | str,
-    endpoints: Sequence[Endpoint],
+    clinical: Path | str | Table | None = None,
+    endpoints: Sequence[Endpoint] = (),
+    header_endpoints: Sequence[Endpoint] = (),
     patient: str = "patient_id",
     centre: str | None = None,
+    roi: str | None = None,
+    covariates: Sequence[str] = (),
     spec: VolumeSpec | None = None,
     volumes: Path | None = None,
     policy: Policy = "lenient",
@@ -53,12 +58,19 @@ def read_cohort(
         Folders of DICOM, or of NIfTI that are SUV already, searched at any depth. ``PatientID``, or ``patient_id`` of
         the JSON beside a NIfTI file, is matched with the table's patient column; the pseudonym that
         :func:`~twobe3.dicom.inspect.convert` wrote there with the pseudonyms of that column.
-    clinical : path
-        The clinical table, see :func:`~twobe3.table.read_table`.
+    clinical : path or mapping
+        The clinical table: its file, or what :func:`~twobe3.table.read_table` or an adapter gave. Not needed where
+        every endpoint comes from the headers: then each patient with a scan is in.
     endpoints : sequence of Endpoint
-        What is to be predicted.
-    patient, centre : str
-        Columns of the table: the patient's id, and where the patient was scanned.
+        What is to be predicted, columns of the table.
+    header_endpoints : sequence of Endpoint
+        What is to be predicted of :data:`~twobe3.header_labels.HEADER_LABELS`; models don't see it as a covariate.
+    patient, centre, roi : str
+        Columns of the table: the patient's id, where the patient was scanned, and which of the drawn regions are the
+        tumour, their names separated by semicolons; where that cell is empty, none is. Without ``roi`` all are.
+    covariates : sequence of str
+        Columns of the table that models may see beside what the headers say of the patient, see
+        :func:`~twobe3.covariates.read_covariates`.
     spec : VolumeSpec, optional
         The grid; 4 mm and 1024 × 512 × 512 mm by default.
     volumes : Path, optional
@@ -80,16 +92,30 @@ def read_cohort(
         The table or an endpoint is wrong, or no scanned patient is in the table.
     """
     roots = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
-    table = read_table(Path(clinical), patient=patient)
-    require_columns(table, [*([centre] if centre else []), *subgroups])
+    require_header_labels(header_endpoints)
+    found = None
+    if clinical is None:
+        found = find_scans(roots)
+        table: Table = {key: {patient: key} for key in (one.patient_id for one in found.chosen) if key}
+    else:
+        table = clinical if isinstance(clinical, Mapping) else read_table(Path(clinical), patient=patient)
+    require_columns(table, [column for column in (patient, centre, roi, *subgroups) if column])
     outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
-    found = find_scans(roots)
+    told = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
+    found = found or find_scans(roots)
+    outcomes += _of_headers(header_endpoints, found.chosen, table)
     studies, unmatched = _join(found.chosen, table, outcomes, centre, policy, repair_dates)
     studies = tuple(replace(study, groups=_filled(table[study.patient_id], subgroups)) for study in studies)
+    if roi is not None:
+        studies = tuple(replace(study, scan=_tumour(study.scan, table[study.patient_id][roi])) for study in studies)
     cohort = Cohort(studies, spec=spec or VolumeSpec(), volumes=ArrayStore(volumes), found=found.n_series)
     cohort, refused = _converted(cohort, region)
+    studies, differing = with_covariates(cohort.studies, told)
+    studies = without_labels(studies, header_endpoints)
     missing = _not_scanned(table, found.patients)
-    cohort = replace(cohort, exclusions=(*found.exclusions, *unmatched, *refused, *missing))
+    exclusions = (*found.exclusions, *unmatched, *refused, *missing)
+    cohort = replace(cohort, studies=studies, exclusions=exclusions, warnings=(*cohort.warnings, *differing))
+    _log_both_sides(cohort, len(table), len(found.patients))
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
@@ -187,9 +213,32 @@ def _join(
     return tuple(sorted(studies, key=lambda study: study.patient_id)), unmatched
 
 
+def _of_headers(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
+    """Outcomes that the headers tell, of the patients of the table."""
+    ids = {pseudonym("patient", patient): patient for patient in table}
+    rows = {_patient_id(series, ids): header_row(series) for series in chosen} if endpoints else {}
+    rows = {patient: row for patient, row in rows.items() if patient in table}
+    return [header_outcomes(endpoint, rows) for endpoint in endpoints]
+
+
 def _filled(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     """What a row holds in some columns; empty where it is not known."""
     return {column: "" if is_missing(row[column]) else row[column].strip() for column in columns}
+
+
+def _tumour(scan: Scan, cell: str) -> Scan:
+    """The scan with the names of the regions that are the tumour, as its patient's row has them."""
+    names = () if is_missing(cell) else (name.strip() for name in cell.split(";"))
+    return TumourScan(scan, tuple(name for name in names if name))
+
+
+def _log_both_sides(cohort: Cohort, in_table: int, scanned: int) -> None:
+    """Say how many patients of the table were not scanned, and how many of those scanned are not in it."""
+    n = Counter(exclusion.code for exclusion in cohort.exclusions)
+    without_scan, without_row = n[Code.PATIENT_NOT_SCANNED.name], n[Code.PATIENT_NOT_IN_TABLE.name]
+    if without_scan or without_row:
+        text = "%d of %d patients of the clinical table have no scan, and %d of %d who were scanned are not in it"
+        log.info(text, without_scan, in_table, without_row, scanned)
 
 
 def _patient_id(series: Series, ids: Mapping[str, str]) -> str:

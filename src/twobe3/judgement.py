@@ -14,8 +14,8 @@ from twobe3.artefact import write_artefact
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.background import Background, background
 from twobe3.evaluation.beside import read_decisions, read_survival
-from twobe3.evaluation.difference import needed_text
-from twobe3.evaluation.evaluate import compare, evaluate
+from twobe3.evaluation.difference import basis_text, needed_text
+from twobe3.evaluation.evaluate import asked_for, choose_basis, compare, evaluate
 from twobe3.evaluation.intervals import RESAMPLES
 from twobe3.evaluation.results import Comparison, Evaluation, to_json
 from twobe3.evaluation.table import Numbered, keys, read_numbered_predictions, refuse_problems
@@ -125,6 +125,7 @@ class Judgement:
             for metric in one.metrics:
                 failed = f", {metric.failed_resamples} resamples failed" if metric.failed_resamples else ""
                 lines.append(f"  {metric.name:<22}  {_interval(metric.value, metric.low, metric.high)}{failed}")
+        lines += basis_text(self.evaluations)
         for pair in self.comparisons:
             p = "" if pair.p_holm is None else f", p {pair.p_holm:.3g} (Holm)"
             difference = _interval(pair.difference, pair.low, pair.high)
@@ -204,7 +205,10 @@ def judge(
     if folds is not None:
         _check_folds(Path(folds), Path(predictions), of_endpoint)
     judged = [_with_outcome(numbered.prediction, outcomes, Path(clinical).name) for numbered in of_endpoint]
-    evaluations = tuple(evaluate(one, outcomes, horizons=horizons, resamples=resamples, seed=seed) for one in judged)
+    basis = choose_basis(judged, outcomes) if metric is None else asked_for(metric, outcomes)
+    evaluations = tuple(
+        evaluate(one, outcomes, horizons=horizons, basis=basis, resamples=resamples, seed=seed) for one in judged
+    )
     comparisons = compare(
         judged, outcomes, metric=metric, reference=reference, horizons=horizons, resamples=resamples, seed=seed
     )

@@ -5,6 +5,7 @@ A clinical table is a mapping from the user's patient id to that patient's row, 
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -250,14 +251,15 @@ def require_columns(table: Table, columns: Iterable[str]) -> None:
     Raises
     ------
     UsageError
-        ``COLUMN_MISSING``, naming the columns that are there.
+        ``COLUMN_MISSING``, naming the columns that are there, and the nearest.
     """
     there = list(next(iter(table.values()), {}))
     for column in columns:
         if column not in there:
-            raise UsageError(
-                Code.COLUMN_MISSING, f"the clinical table has no column {column!r}; it has {', '.join(there)}"
-            )
+            near = difflib.get_close_matches(column, there, n=1)
+            hint = f"; the nearest is {near[0]!r}" if near else ""
+            reason = f"the clinical table has no column {column!r}; it has {', '.join(there)}{hint}"
+            raise UsageError(Code.COLUMN_MISSING, reason)
 
 
 def require_both_classes(outcomes: Outcomes) -> None:

@@ -46,6 +46,8 @@ def known(cohort: Cohort) -> tuple[Known, ...]:
     for name, covariate in _COVARIATES.items():
         of_used[name] = [s.patient_id for s in cohort.studies if s.covariates.get(covariate) is not None]
     of_used["centre"] = [study.patient_id for study in cohort.studies if study.centre]
+    for name in sorted({name for study in cohort.studies for name in study.covariates} - {*_COVARIATES.values()}):
+        of_used[name] = [study.patient_id for study in cohort.studies if name in study.covariates]
     for column in _columns(cohort):
         of_used[column] = [study.patient_id for study in cohort.studies if study.groups.get(column)]
     return ({"PET scan": scanned}, everybody), (of_scanned, scanned), (of_used, cohort.patients)

@@ -6,9 +6,10 @@ import os
 import platform
 import resource
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,64 @@ import numpy as np
 import torch
 
 from twobe3.artefact import digest
-from twobe3.models.base import Model
+from twobe3.cohort import Cohort
+from twobe3.errors import Exclusion
+from twobe3.models.base import Model, UndefinedFeature
+from twobe3.models.capacity import telling_patients
+
+FEW_EVENTS = 10
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a model cannot use of a cohort, and so is neither fitted nor judged on.
+
+    Attributes
+    ----------
+    model : str
+        Its name.
+    n : int
+        Scans of the cohort.
+    scans : tuple of Exclusion
+        Those that it cannot use, and why.
+    features : tuple of UndefinedFeature
+        Features that are not defined in some of the others.
+    """
+
+    model: str
+    n: int
+    scans: tuple[Exclusion, ...]
+    features: tuple[UndefinedFeature, ...]
+
+    @classmethod
+    def of(cls, model: Model, cohort: Cohort) -> LeftOut:
+        """What a model cannot use of a cohort."""
+        return cls(model.name, len(cohort), model.unusable(cohort), model.undefined(cohort))
+
+    @property
+    def exclusions(self) -> tuple[Exclusion, ...]:
+        """Scans, and features that a model fitted on all scans leaves out."""
+        return (*self.scans, *(one.exclusion for one in self.features if one.left_out))
+
+    def text(self) -> str:
+        """One line with counts by code; empty where everything can be used."""
+        said = [f"{len(self.scans)} of {self.n} scans left out ({_by_code(self.scans)})"] if self.scans else []
+        features = self.exclusions[len(self.scans) :]
+        said += [f"{len(features)} features left out ({_by_code(features)})"] if features else []
+        return f"{self.model}: {', '.join(said)}" if said else ""
+
+
+def left_out_document(left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    """As JSON: ``{"exclusions": [...], "undefined_features": [...]}``, each row with its model."""
+    return {
+        "exclusions": [{"model": one.model, **asdict(item)} for one in left_out for item in one.exclusions],
+        "undefined_features": [{"model": one.model, **asdict(item)} for one in left_out for item in one.features],
+    }
+
+
+def _by_code(exclusions: Sequence[Exclusion]) -> str:
+    counted = Counter(exclusion.code for exclusion in exclusions)
+    return ", ".join(f"{n} {code}" for code, n in sorted(counted.items()))
 
 
 @dataclass
@@ -47,7 +105,11 @@ class Stopwatch:
 
 
 def run_record(
-    models: Sequence[Model], seconds: Mapping[str, float], watch: Stopwatch, configuration: dict[str, Any]
+    models: Sequence[Model],
+    cohort: Cohort,
+    seconds: Mapping[str, float],
+    watch: Stopwatch,
+    configuration: dict[str, Any],
 ) -> dict[str, Any]:
     """The record of a cross-validation.
 
@@ -55,6 +117,8 @@ def run_record(
     ----------
     models : sequence of Model
         All of them.
+    cohort : Cohort
+        On which.
     seconds : mapping
         By the name of each model, what fitting and predicting took.
     watch : Stopwatch
@@ -81,11 +145,44 @@ def run_record(
                 "description": model.summary,
                 "parameters": model.public_parameters(),
                 "seconds": seconds[model.name],
+                "imputed": model.imputed(cohort),
+                "size": _sizes(model, cohort),
             }
             for model in models
         ],
-        "notes": [],
+        "notes": few_events(models, cohort),
     }
+
+
+def few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """A line for each endpoint with fewer than 10 events, of a binary one fewer than 10 of the rarer class.
+
+    Each model is told with the events that it has for each parameter: one that it may fit, or of a network one that it
+    trains, see :mod:`twobe3.evaluation.sample_size`.
+    """
+    lines = []
+    for outcomes in cohort.endpoints:
+        events = telling_patients(outcomes)
+        if outcomes.endpoint.kind == "continuous" or events >= FEW_EVENTS:
+            continue
+        told = [_events_for_each(model, cohort.for_endpoint(outcomes.endpoint.name), events) for model in models]
+        for_each = ", ".join(filter(None, told))
+        lines.append(
+            f"{outcomes.endpoint.name}: only {events} {'events' if events != 1 else 'event'}, fewer than {FEW_EVENTS}; "
+            f"what a model seems to find may be chance. Events per parameter (parameters): {for_each}."
+        )
+    return lines
+
+
+def _events_for_each(model: Model, cohort: Cohort, events: int) -> str:
+    count = model.candidate_parameters(cohort) or model.size(cohort).get("trainable_parameters")
+    return f"{model.name} {events / count:.2g} ({count})" if count else ""
+
+
+def _sizes(model: Model, cohort: Cohort) -> dict[str, Any]:
+    """By endpoint, what the model says of its size beyond its parameters."""
+    names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
+    return {name: size for name in names if (size := model.size(model.usable(cohort.for_endpoint(name))))}
 
 
 def peak_memory_mib() -> float:

@@ -95,8 +95,8 @@ class Region:
         Raises
         ------
         Refusal
-            ``CONTOUR_MISSING``, ``LIVER_NOT_FOUND``; ``CONTOUR_UNUSABLE`` and whatever else is wrong with the file
-            that holds the contour.
+            ``CONTOUR_MISSING``, ``LIVER_NOT_FOUND``; whatever else is wrong with the file that holds the contour, see
+            :func:`~twobe3.dicom.voi.read_regions`.
         """
         match self.kind:
             case "contour":
@@ -112,4 +112,6 @@ class Region:
         mask = scan.contour(volume, roi=self.roi)
         if mask is None:
             raise Refusal(Code.CONTOUR_MISSING, "the scan has no contour")
+        if not mask.array.any():
+            raise Refusal(Code.CONTOUR_EMPTY, "the contour of the scan holds no voxel")
         return mask

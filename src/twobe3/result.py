@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import numpy as np
 from twobe3.artefact import write_artefact, write_atomic
 from twobe3.cohort import Cohort
 from twobe3.evaluation.background import Background
-from twobe3.evaluation.difference import needed_text
-from twobe3.evaluation.metrics import METRICS
+from twobe3.evaluation.difference import basis_text, needed_text
+from twobe3.evaluation.metrics import METRICS, find_metric
 from twobe3.evaluation.results import Comparison, Evaluation, Metric, to_json
 from twobe3.evaluation.table import write_decisions, write_predictions, write_survival
 from twobe3.intake import cohort_document
 from twobe3.models.base import Model
 from twobe3.prediction import Prediction
+from twobe3.record import LeftOut, left_out_document
 from twobe3.report import write_report
 from twobe3.splits import Fold, folds_document
 from twobe3.store import ArrayStore
@@ -45,6 +46,8 @@ class Result:
         Parts of the cohort, what is missing, and its size.
     splits : mapping
         Endpoint to its folds, as positions among the patients whose outcome is known.
+    left_out : tuple of LeftOut
+        What each model could not use of the cohort, and why.
     """
 
     cohort: Cohort
@@ -55,20 +58,33 @@ class Result:
     record: dict[str, Any]
     background: Background = field(default_factory=Background)
     splits: Mapping[str, tuple[Fold, ...]] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
     def table(self) -> str:
-        """Every model with its primary metric and interval, best first, and the patients a comparison takes; text."""
+        """Every model with the metric by which models are compared, its interval and patients, best first; text.
+
+        Where that is a metric within folds, the one of all pairs stands beside it. Below it why this metric was taken,
+        the patients a comparison takes, and what models could not use, counted by code.
+        """
+        controls = {model.name for model in self.models if model.is_control}
         width = max((len(evaluation.model) for evaluation in self.evaluations), default=0)
         lines = []
         for outcomes in self.cohort.endpoints:
-            primary = {e.model: e.metrics[0] for e in self.evaluations if e.endpoint == outcomes.endpoint.name}
-            name = next(iter(primary.values())).name
-            lines.append(f"{outcomes.endpoint.name}: {name}, {len(outcomes)} patients, {outcomes.n_events} events")
-            for model, metric in sorted(primary.items(), key=lambda item: _rank(item[1])):
-                lines.append(f"  {model:<{width}}  {_with_interval(metric)}")
-            compared = [pair for pair in self.comparisons if pair.endpoint == outcomes.endpoint.name]
-            lines += [f"  {line}" for line in needed_text(compared)]
-        return "\n".join(lines)
+            endpoint = outcomes.endpoint
+            judged = [evaluation for evaluation in self.evaluations if evaluation.endpoint == endpoint.name]
+            basis = next((one.basis for one in judged if one.basis), None)
+            pooled = find_metric(None, endpoint.kind).name
+            names = list(dict.fromkeys((basis.metric if basis else pooled, pooled)))
+            lines.append(f"{endpoint.name}: {names[0]}, {len(outcomes)} patients, {outcomes.n_events} events")
+            if len(names) > 1:
+                lines.append(f"  {'':<{width}}  {names[0]:<22}  {pooled}, all pairs")
+            for one in sorted(judged, key=lambda evaluation: _rank(_metric(evaluation, names[0]))):
+                cells = "  ".join(f"{_with_interval(_metric(one, name)):<22}" for name in names)
+                control = ", control" if one.model in controls else ""
+                lines.append(f"  {one.model:<{width}}  {cells}  n {one.n}{control}")
+            compared = [pair for pair in self.comparisons if pair.endpoint == endpoint.name]
+            lines += [f"  {line}" for line in (*basis_text(judged), *_common_text(compared), *needed_text(compared))]
+        return "\n".join([*lines, *(text for one in self.left_out if (text := one.text()))])
 
     def write(self, folder: Path) -> None:
         """Write the artefacts.
@@ -85,6 +101,7 @@ class Result:
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
         judged = {**to_json(self.evaluations, self.comparisons), **self.background.document()}
+        judged |= left_out_document(self.left_out)
         write_artefact(folder / "evaluation.json", {**inputs, **judged})
         write_artefact(folder / "run.json", {**inputs, **self.record})
 
@@ -101,15 +118,28 @@ class Result:
         return path
 
 
-def _rank(metric: Metric) -> float:
+def _metric(evaluation: Evaluation, name: str) -> Metric | None:
+    """The metric of this name; None of a model that could be judged on nobody."""
+    return next((metric for metric in evaluation.metrics if metric.name == name), None)
+
+
+def _common_text(comparisons: Sequence[Comparison]) -> list[str]:
+    """A line on whom the models are compared, where that is not the same for all pairs."""
+    counts = {pair.n for pair in comparisons}
+    if len(counts) < 2:
+        return []
+    return [f"models are compared on the patients that both predicted: {min(counts)} to {max(counts)}"]
+
+
+def _rank(metric: Metric | None) -> float:
     """The better the lower; what could not be estimated comes last."""
-    if metric.value is None:
+    if metric is None or metric.value is None:
         return np.inf
     return metric.value if METRICS[metric.name].higher_is_better is False else -metric.value
 
 
-def _with_interval(metric: Metric) -> str:
-    if metric.value is None:
+def _with_interval(metric: Metric | None) -> str:
+    if metric is None or metric.value is None:
         return "not estimable"
     interval = f"{metric.low:.2f} to {metric.high:.2f}" if metric.low is not None and metric.high is not None else "–"
     return f"{metric.value:.3f}  ({interval})"

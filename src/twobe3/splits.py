@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
 from twobe3.errors import Code, UsageError
@@ -95,7 +94,7 @@ class CrossValidation:
         UsageError
             ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
         """
-        check_enough_for(self.folds, sample.persons, sample.outcomes.event, sample.outcomes.endpoint)
+        check_enough_for(self.folds, sample)
         parts = (self._parts(sample, self.seed + repeat) for repeat in range(self.repeats))
         return tuple(
             Fold(repeat, fold, np.flatnonzero(tested != fold), np.flatnonzero(tested == fold))
@@ -260,7 +259,7 @@ class SavedFolds:
 Scheme: TypeAlias = CrossValidation | LeaveOneCentreOut | NamedSplit | SavedFolds
 
 
-def check_enough_for(folds: int, persons: Sequence[str], event: npt.NDArray[np.bool_], endpoint: Endpoint) -> None:
+def check_enough_for(folds: int, sample: Sample) -> None:
     """Refuse folds that cannot all hold a patient, or an event.
 
     Raises
@@ -268,7 +267,8 @@ def check_enough_for(folds: int, persons: Sequence[str], event: npt.NDArray[np.b
     UsageError
         ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
     """
-    check_patients_for(folds, persons, endpoint)
+    event, endpoint = sample.outcomes.event, sample.outcomes.endpoint
+    check_patients_for(folds, sample.persons, endpoint, len(set(sample.patients)))
     if endpoint.kind == "continuous":
         return
     smaller = min(int(event.sum()), int((~event).sum())) if endpoint.kind == "binary" else int(event.sum())
@@ -279,8 +279,17 @@ def check_enough_for(folds: int, persons: Sequence[str], event: npt.NDArray[np.b
         )
 
 
-def check_patients_for(folds: int, persons: Sequence[str], endpoint: Endpoint) -> None:
+def check_patients_for(folds: int, persons: Sequence[str], endpoint: Endpoint, ids: int = 0) -> None:
     """Refuse folds that cannot all hold a patient.
+
+    Parameters
+    ----------
+    folds : int
+    persons : sequence of str
+        Those to be split; the ids of one person's scans count once.
+    endpoint : Endpoint
+    ids : int
+        How many patient ids they have; more than persons where scans under several ids are duplicates.
 
     Raises
     ------
@@ -288,8 +297,43 @@ def check_patients_for(folds: int, persons: Sequence[str], endpoint: Endpoint) -
         ``FEWER_PATIENTS_THAN_FOLDS``.
     """
     n = len(set(persons))
-    if n < folds:
-        raise UsageError(Code.FEWER_PATIENTS_THAN_FOLDS, f"endpoint {endpoint.name!r}: {n} patients for {folds} folds")
+    if n >= folds:
+        return
+    said, remedy = f"endpoint {endpoint.name!r}: {n} patients for {folds} folds", None
+    if ids > n:
+        said += f"; {ids} ids are {n} patients, since {ids - n} have the scan of another and stay in its fold"
+        remedy = "lower `folds`, or check why scans stand under several ids; the warnings name them"
+    raise UsageError(Code.FEWER_PATIENTS_THAN_FOLDS, said, remedy=remedy)
+
+
+def without_part(folds: Sequence[Fold], sample: Sample, scheme: Scheme) -> str:
+    """How many patients neither train nor are tested, and why; empty where all take part.
+
+    Parameters
+    ----------
+    folds : sequence of Fold
+        What the scheme made of the sample.
+    sample : Sample
+        Of one endpoint.
+    scheme : Scheme
+        One that goes by centres leaves out those whose centre is not known.
+    """
+    used = {int(i) for fold in folds for i in (*fold.train, *fold.test)}
+    idle = set(range(len(sample.patients))) - used
+    if not idle:
+        return ""
+    by_centre = isinstance(scheme, LeaveOneCentreOut) or (isinstance(scheme, NamedSplit) and scheme.by == "centre")
+    homeless = {i for i in idle if by_centre and not sample.centres[i]}
+    tested = {sample.persons[int(i)] for fold in folds for i in fold.test}
+    doubles = {i for i in idle - homeless if sample.persons[i] in tested}
+    counted = {
+        "whose centre is not known": len(homeless),
+        "with the scan of a patient who is tested": len(doubles),
+        "whom the split does not name": len(idle - homeless - doubles),
+    }
+    why = ", ".join(f"{n} {reason}" for reason, n in counted.items() if n)
+    endpoint = sample.outcomes.endpoint.name
+    return f"{endpoint}: {len(idle)} of {len(sample.patients)} patients take no part in the validation: {why}"
 
 
 def folds_document(splits: Mapping[str, Sequence[Fold]], patients: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:

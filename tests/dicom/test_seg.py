@@ -206,13 +206,15 @@ def test_damaged_segmentations_are_refused(change: str, code: str, tmp_path: Pat
 
 def test_another_frame_of_reference_or_nothing_inside_is_refused(tmp_path: Path) -> None:
     mask = random_mask(AXIAL.shape)
-    with pytest.raises(Refusal, match=r"CONTOUR_UNUSABLE.*frame of reference"):
+    with pytest.raises(Refusal, match=r"CONTOUR_FRAME.*frame of reference"):
         read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask}, AXIAL, frame="9.9"), AXIAL)
     far = AXIAL.affine.copy()
     far[2, 3] += 1000
     away = Geometry(AXIAL.shape, far, FRAME)
-    with pytest.raises(Refusal, match="CONTOUR_UNUSABLE"):
+    with pytest.raises(Refusal, match="CONTOUR_OUTSIDE"):
         read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask}, away), AXIAL)
+    with pytest.raises(Refusal, match="CONTOUR_EMPTY"):
+        read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask, "b": 0 * mask}, AXIAL), AXIAL, roi=["b"])
 
 
 def test_a_nifti_mask_is_read_as_others_wrote_it(tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ def test_a_nifti_mask_is_read_as_others_wrote_it(tmp_path: Path) -> None:
         with pytest.raises(Refusal, match=r"no label '7'; there are: 1, 2, 3"):
             read_regions(path, geometry, roi="7")
         nibabel.save(_as_nifti(0 * labels, geometry), path)
-        with pytest.raises(Refusal, match="CONTOUR_UNUSABLE"):
+        with pytest.raises(Refusal, match="CONTOUR_EMPTY"):
             read_regions(path, geometry)
 
 

@@ -94,7 +94,7 @@ def test_regions_are_merged_or_named(tmp_path: Path) -> None:
     assert read_rtstruct(path, GEOMETRY, roi="b").array.sum() == 16
     with pytest.raises(Refusal, match="there are: a, b, empty"):
         read_rtstruct(path, GEOMETRY, roi="c")
-    with pytest.raises(Refusal, match="CONTOUR_UNUSABLE"):
+    with pytest.raises(Refusal, match="CONTOUR_EMPTY"):
         read_rtstruct(path, GEOMETRY, roi="empty")
 
 
@@ -105,18 +105,19 @@ def tilted() -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("polygons", "options"),
+    ("polygons", "options", "code"),
     [
-        ([square(4.5, 9.5, 9)], {}),
-        ([square(40.5, 49.5, 1)], {}),
-        ([square(4.5, 9.5, 1)], {"frame": "9.9"}),
-        ([square(4.5, 9.5, 1)], {"kind": "OPEN_PLANAR"}),
-        ([tilted()], {}),
+        ([], {}, "CONTOUR_EMPTY"),
+        ([square(4.5, 9.5, 1)], {"kind": "OPEN_PLANAR"}, "CONTOUR_EMPTY"),
+        ([square(4.5, 9.5, 9)], {}, "CONTOUR_OUTSIDE"),
+        ([square(40.5, 49.5, 1)], {}, "CONTOUR_OUTSIDE"),
+        ([square(4.5, 9.5, 1)], {"frame": "9.9"}, "CONTOUR_FRAME"),
+        ([tilted()], {}, "CONTOUR_UNUSABLE"),
     ],
 )
-def test_unusable_contours(tmp_path: Path, polygons: list[list[float]], options: dict[str, str]) -> None:
+def test_unusable_contours(tmp_path: Path, polygons: list[list[float]], options: dict[str, str], code: str) -> None:
     path = structure_set(tmp_path / "rs.dcm", {"lesion": polygons}, **options)
-    with pytest.raises(Refusal, match="CONTOUR_UNUSABLE"):
+    with pytest.raises(Refusal, match=code):
         read_rtstruct(path, GEOMETRY)
 
 

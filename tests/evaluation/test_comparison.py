@@ -37,12 +37,12 @@ def test_every_other_against_the_reference(models, cohort):
 
 
 def test_the_difference_is_that_of_the_evaluations(models, cohort):
-    values = {model.model: evaluate(model, cohort, resamples=50).metric("auc").value for model in models}
+    values = {model.model: evaluate(model, cohort, resamples=50).headline.value for model in models}
     for comparison in compare(models, cohort, resamples=200):
         expected = values[comparison.model_a] - values[comparison.model_b]
         assert comparison.difference == pytest.approx(expected, abs=1e-12)
         assert comparison.low < comparison.difference < comparison.high
-        assert (comparison.metric, comparison.n, comparison.endpoint) == ("auc", 60, "relapse")
+        assert (comparison.metric, comparison.n, comparison.endpoint) == ("auc_within_folds", 60, "relapse")
 
 
 def test_a_good_model_beats_noise_and_reversing_the_pair_reverses_the_sign(models, cohort):

@@ -9,7 +9,9 @@ import pytest
 from scipy.stats import chisquare, kstest
 
 from twobe3.evaluation.dcalibration import bin_shares, d_calibration
+from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.predicted import SurvivalCurves
+from twobe3.prediction import Prediction
 
 TIMES = np.linspace(0.05, 8.0, 400)
 
@@ -79,3 +81,49 @@ def test_survival_of_nothing_or_all_falls_into_the_outer_bins(survival):
     shares = bin_shares(curves, survival([10, 10, 10], [1, 0, 1]))
     assert shares[:, 0].tolist() == [1, 1, 0]
     assert shares[2, 9] == 1
+
+
+def in_repeats(outcomes, survival):
+    """A prediction of the same patients in each repeat; ``survival`` has shape (repeats, n, times)."""
+    repeats, n, _ = survival.shape
+    patients = tuple(outcomes.patients) * repeats
+    repeat = np.repeat(np.arange(repeats), n)
+    rows = survival.reshape(repeats * n, -1)
+    return Prediction("m", "survival", patients, -rows[:, 0], None, repeat, survival=rows, times=TIMES)
+
+
+def knowing_parts(survival, seed, n=60):
+    """Times whose rate depends on two traits; repeats that know one of them, the other, and both: all are right."""
+    rng = np.random.default_rng(seed)
+    first, second = rng.choice([-1.0, 1.0], (2, n))
+    latent = rng.exponential(np.exp(-first - second))
+    outcomes = survival(np.minimum(latent, 7.9) + 1e-9, latent < 7.9)
+
+    def curves(log_rate):
+        return np.exp(-np.outer(np.exp(log_rate), TIMES))
+
+    either = [(curves(trait - 1) + curves(trait + 1)) / 2 for trait in (first, second)]
+    return outcomes, np.stack([*either, curves(first + second)])
+
+
+def test_over_repeats_it_is_twice_the_median_p_and_of_one_the_p_itself(survival):
+    outcomes, curves = knowing_parts(survival, 0)
+    each = [d_calibration(SurvivalCurves(of_repeat, TIMES), outcomes).value(60) for of_repeat in curves]
+    found = evaluate(in_repeats(outcomes, curves), outcomes, resamples=10).metric("d_calibration")
+    assert found.value == pytest.approx(min(1.0, 2 * np.median(each)), rel=1e-12)
+    assert found.estimator.endswith("shared out; twice the median of 3 repeats; no interval")
+    alone = evaluate(in_repeats(outcomes, curves[:1]), outcomes, resamples=10).metric("d_calibration")
+    assert alone.value == pytest.approx(each[0], rel=1e-12)
+
+
+def test_over_repeats_a_right_model_is_called_wrong_no_more_often_than_it_should(survival):
+    """400 cohorts: repeats that differ, and repeats that all say the same."""
+    wrong = {"different": 0, "same": 0}
+    for seed in range(400):
+        outcomes, curves = knowing_parts(survival, seed)
+        p = [d_calibration(SurvivalCurves(of_repeat, TIMES), outcomes).value(60) for of_repeat in curves]
+        wrong["different"] += min(1.0, 2 * np.median(p)) < 0.05
+        wrong["same"] += 2 * p[2] < 0.05
+    assert max(wrong.values()) <= 0.05 * 400 + 3 * np.sqrt(0.05 * 0.95 * 400)
+    outcomes, curves = knowing_parts(survival, 1, 200)
+    assert evaluate(in_repeats(outcomes, curves**2), outcomes, resamples=10).metric("d_calibration").value < 0.01

@@ -138,7 +138,10 @@ def test_the_standard_error_is_that_of_the_bootstrap(binary, predict):
     rng = np.random.default_rng(6)
     outcomes = binary(np.arange(300) < 120)
     risks = outcomes.value * 0.9 + rng.normal(size=(2, 300))
-    (pair,) = compare([predict(risk, model=name) for risk, name in zip(risks, "ab", strict=True)], outcomes)
-    _, covariance = delong(risks, outcomes.event)
-    error = math.sqrt(np.array([1, -1]) @ covariance @ np.array([1, -1]))
-    assert pair.patients_needed == pytest.approx(patients_needed(300, error), rel=0.1)
+    models = [predict(risk, model=name) for risk, name in zip(risks, "ab", strict=True)]
+    fold = np.tile(np.arange(300) % 5, (2, 1))
+    for metric, folds in (("auc", None), ("auc_within_folds", fold)):
+        (pair,) = compare(models, outcomes, metric=metric)
+        _, covariance = delong(risks, outcomes.event, folds)
+        error = math.sqrt(np.array([1, -1]) @ covariance @ np.array([1, -1]))
+        assert pair.patients_needed == pytest.approx(patients_needed(300, error), rel=0.1)

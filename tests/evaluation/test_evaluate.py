@@ -229,6 +229,7 @@ def test_the_document_is_json_without_nan(judged, predict):
         "events",
         "missing",
         "repeats",
+        "basis",
         "metrics",
         "curves",
         "risk_groups",

@@ -254,3 +254,20 @@ def test_a_p_value_is_no_measure_to_compare_models_by(judged, predict):
     pair = [replace(predict(risk, model=m), survival=predicted, times=TIMES) for m in "ab"]
     with pytest.raises(UsageError, match="can't be compared by 'd_calibration'"):
         compare(pair, outcomes, metric="d_calibration")
+
+
+def test_horizons_beyond_all_observation_and_of_other_endpoints_are_refused_beforehand(judged, binary):
+    outcomes, *_ = judged
+    last = outcomes.value.max()
+    metrics.check_horizons(outcomes, ())
+    metrics.check_horizons(outcomes, [1.0, last - 1])
+    metrics.check_horizons(binary([0, 1]), ())
+    refused = [
+        (outcomes, [5.0, last], f"nobody is observed beyond {last:g} months, so it can't be judged at {last:g}"),
+        (outcomes, [-5.0], "above 0"),
+        (binary([0, 1]), [5.0], "not a time to an event"),
+    ]
+    for what, horizons, says in refused:
+        with pytest.raises(UsageError, match=says) as caught:
+            metrics.check_horizons(what, horizons)
+        assert caught.value.code is Code.HORIZON_INVALID

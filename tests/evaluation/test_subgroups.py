@@ -23,17 +23,22 @@ def test_a_subgroup_is_the_metric_of_its_patients(judged):
     sex = {patient: "F" if i < 40 else "M" for i, patient in enumerate(outcomes.patients)}
     female, male = evaluate_subgroups([prediction], outcomes, {"sex": sex}, resamples=300)
     risk = prediction.risk.reshape(2, 60)
-    expected = np.mean([roc_auc_score(outcomes.event[:40], r[:40]) for r in risk])
+    folds = np.arange(40) % 5
+    pairs = [(f, outcomes.event[:40][folds == f]) for f in range(5)]
+    weights = [event.sum() * (~event).sum() for _, event in pairs]
+    areas = [[roc_auc_score(event, r[:40][folds == f]) for f, event in pairs] for r in risk]
+    expected = np.mean(np.average(areas, axis=1, weights=weights))
     assert (female.factor, female.level, female.n, female.events) == ("sex", "F", 40, 14)
     assert female.value == pytest.approx(expected, abs=1e-12)
-    assert (female.metric, female.warning) == ("auc", "")
+    assert (female.metric, female.warning) == ("auc_within_folds", "")
     assert (male.n, male.events, male.warning) == (20, 6, "only 6 with the event")
     # The same patients judged alone have the same figure and interval.
     rows = np.tile(np.arange(60) < 40, 2)
     alone = type(prediction)(
-        "model", "e", tuple(np.array(prediction.patients)[rows]), prediction.risk[rows], None, prediction.repeat[rows]
-    )
-    metric = evaluate(alone, outcomes, resamples=300).metrics[0]
+        "model", "e", tuple(np.array(prediction.patients)[rows]), prediction.risk[rows], None,
+        prediction.repeat[rows], prediction.fold[rows],
+    )  # fmt: skip
+    metric = evaluate(alone, outcomes, resamples=300).headline
     assert (female.low, female.high) == (metric.low, metric.high)
 
 

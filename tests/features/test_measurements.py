@@ -63,7 +63,8 @@ def test_without_a_contour_nothing_but_the_extent_is_known(scan: ArrayScan) -> N
     found = measure(replace(scan, region=None), CONTOUR, store=ArrayStore())
     assert np.isnan([found.suv_max, found.volume_ml, found.tlg_ml]).all()
     assert found.extent_ml == pytest.approx(4.8 * 2 * 9.6 * 9.6)
-    assert found.lacking == "CONTOUR_MISSING"
+    assert found.lacking is not None
+    assert found.lacking.code is Code.CONTOUR_MISSING
 
 
 def test_a_contour_that_cannot_be_used_counts_as_none_and_is_told(
@@ -71,13 +72,14 @@ def test_a_contour_that_cannot_be_used_counts_as_none_and_is_told(
 ) -> None:
     class Broken(ArrayScan):
         def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
-            raise Refusal(Code.CONTOUR_UNUSABLE, "no voxel lies inside")
+            raise Refusal(Code.CONTOUR_OUTSIDE, "no voxel lies inside")
 
     caplog.set_level(logging.WARNING, logger="twobe3")
     found = measure(Broken(scan.volume), CONTOUR, store=ArrayStore())
     assert np.isnan(found.suv_max)
-    assert found.lacking == "CONTOUR_UNUSABLE"
-    assert "CONTOUR_UNUSABLE" in caplog.text
+    assert found.lacking is not None
+    assert (found.lacking.code, found.lacking.reason) == (Code.CONTOUR_OUTSIDE, "no voxel lies inside")
+    assert "CONTOUR_OUTSIDE" in caplog.text
 
 
 def test_a_scan_is_measured_once_for_each_region_and_threshold(scan: ArrayScan, tmp_path: Path) -> None:
@@ -90,7 +92,8 @@ def test_a_scan_is_measured_once_for_each_region_and_threshold(scan: ArrayScan, 
 
 def test_a_limb_has_no_liver_and_only_what_needs_one_is_lacking(scan: ArrayScan) -> None:
     found = measure(scan, Region("percist"), store=ArrayStore())
-    assert found.lacking == "LIVER_NOT_FOUND"
+    assert found.lacking is not None
+    assert found.lacking.code is Code.LIVER_NOT_FOUND
     assert np.isnan([found.suv_max, found.volume_ml, found.tlg_ml]).all()
     assert found.extent_ml == pytest.approx(4.8 * 2 * 9.6 * 9.6)
 

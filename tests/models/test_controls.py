@@ -11,10 +11,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from sklearn.linear_model import LogisticRegression
 
 from twobe3.cohort import ArrayScan, Cohort
+from twobe3.errors import Code, UsageError
 from twobe3.models import Control, load_model
-from twobe3.models.controls import Variable
+from twobe3.models.controls import PENALTIES, Variable
+from twobe3.outcome import Kind
 
 MakeCohort = Callable[..., Cohort]
 
@@ -69,32 +72,64 @@ def test_sex_and_age_come_from_the_covariates(cohort: Cohort) -> None:
     assert steps == pytest.approx(np.full(15, steps[0]))
 
 
-@pytest.mark.parametrize("variable", ["suvmax", "age", "sex", "weight"])
+@pytest.mark.parametrize("variable", ["age", "sex", "weight"])
 def test_the_training_median_stands_in_for_what_is_missing_and_that_is_told(
     variable: Variable, cohort: Cohort, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="twobe3")
     model = Control(variable).fit(cohort)
-    bare = of(cohort, covariates=lambda i: {}, scan=lambda i: replace(cohort.studies[i].scan, region=None))  # type: ignore[type-var]
+    bare = of(cohort, covariates=lambda i: {})
     risk = model.predict(bare).risk
+    assert len(risk) == 16
     assert len(set(risk)) == 1
     known = model.predict(cohort).risk
     assert known.min() <= risk[0] <= known.max()
     assert "16 of 16 patients lack it" in caplog.messages[-1]
 
 
-def test_scans_without_the_region_are_counted_by_the_reason(
-    cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def without_contour(cohort: Cohort, positions: set[int]) -> Cohort:
+    def scan(i: int) -> Any:
+        bare = cohort.studies[i].scan
+        return replace(bare, region=None) if i in positions else bare  # type: ignore[type-var]
+
+    return of(cohort, scan=scan)
+
+
+@pytest.mark.parametrize("variable", ["suvmax", "tumour_volume", "tlg"])
+def test_a_scan_without_the_region_neither_trains_nor_is_predicted_and_the_reason_is_told(
+    variable: Variable, cohort: Cohort
 ) -> None:
-    caplog.set_level(logging.INFO, logger="twobe3")
-    model = Control("tlg", region="percist").fit(cohort)  # a ball in noise has no liver
-    assert model.lacking_ == {"LIVER_NOT_FOUND": 16}
-    assert "16 of 16 patients lack it, 16 LIVER_NOT_FOUND" in caplog.messages[-1]
-    assert len(set(model.predict(cohort).risk)) == 1
-    model.save(tmp_path)
-    assert load_model(tmp_path).lacking_ == {"LIVER_NOT_FOUND": 16}  # type: ignore[attr-defined]
-    assert Control("tlg").fit(cohort).lacking_ == {}
-    assert Control("age").fit(of(cohort, covariates=lambda i: {})).lacking_ == {}
+    bare, kept = without_contour(cohort, {2, 9}), [i for i in range(16) if i not in (2, 9)]
+    model = Control(variable)
+    assert [(one.patient, one.code) for one in model.unusable(bare)] == [
+        (cohort.studies[i].patient, "CONTOUR_MISSING") for i in (2, 9)
+    ]
+    prediction = model.fit(bare).predict(bare)
+    assert prediction.patients == cohort.take(kept).patients
+    alone = Control(variable).fit(cohort.take(kept)).predict(cohort.take(kept))
+    assert (prediction.risk == alone.risk).all()
+    assert len(model.predict(bare.take([2, 9]))) == 0
+    assert model.unusable(cohort) == Control("age").unusable(bare) == Control("image_extent").unusable(bare) == ()
+
+
+def test_nothing_above_the_threshold_is_a_volume_of_0_and_not_a_missing_region(cohort: Cohort) -> None:
+    model = Control("tumour_volume", region="threshold", threshold_suv=12.0)
+    volumes = [model._measured(study).volume_ml for study in cohort.studies]
+    assert volumes.count(0.0) in range(2, 14)
+    assert model.unusable(cohort) == ()
+    assert len(model.fit(cohort).predict(cohort)) == 16
+
+
+def test_too_few_scans_with_the_region_are_a_coded_error_with_counts(cohort: Cohort) -> None:
+    with pytest.raises(UsageError, match=r"'tlg \(PERCIST\)': 0 of 16 training patients have a scan") as caught:
+        Control("tlg", region="percist").fit(cohort)  # a ball in noise has no liver
+    assert caught.value.code is Code.NOTHING_USABLE
+    event = cohort.outcomes.event
+    with pytest.raises(
+        UsageError, match="8 of 16 training patients have a scan that it can use, 0 of them with"
+    ) as two:
+        Control("tlg").fit(without_contour(cohort, set(np.flatnonzero(event).tolist())))
+    assert two.value.code is Code.ONE_CLASS
 
 
 def test_a_variable_that_nobody_has_predicts_the_same_for_all(cohort: Cohort) -> None:
@@ -127,3 +162,61 @@ def test_measuring_beforehand_leaves_nothing_to_compute(cohort: Cohort) -> None:
 def test_what_is_no_control_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Control(**wrong)
+
+
+def test_clinical_covariates_predict_what_they_tell(cohort: Cohort) -> None:
+    event = cohort.outcomes.event
+    told = of(cohort, covariates=lambda i: {"age_years": 60.0, "sex": "FM"[i % 2], "hpv": "ny"[int(event[i])]})
+    risk = Control("clinical").fit(told).predict(told).risk
+    assert risk[event].min() > risk[~event].max()
+    without = Control("clinical", covariates=("sex",)).fit(told).predict(told).risk
+    assert len(set(without)) == 2
+
+
+def test_one_clinical_number_is_the_control_of_that_number(cohort: Cohort) -> None:
+    age, clinical = Control("age"), Control("clinical", covariates=("age",))
+    same = age.fit(cohort).predict(cohort).risk
+    assert clinical.fit(cohort).predict(cohort).risk == pytest.approx(same, rel=1e-4, abs=1e-5)
+    assert (clinical.name, clinical.candidate_parameters(cohort)) == ("clinical (age)", 1)
+
+
+def test_several_clinical_columns_are_a_ridge_whose_penalty_the_training_patients_choose(
+    make_cohort: MakeCohort,
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = of(make_cohort(40), covariates=lambda i: {f"x{k}": float(rng.normal()) for k in range(8)})
+    model = Control("clinical").fit(noise)
+    assert model.ridge_ is not None
+    assert model.ridge_.penalty == max(PENALTIES)  # nothing to learn: as little as possible is learnt
+    x = np.array([[study.covariates[f"x{k}"] for k in range(8)] for study in noise.studies])
+    oracle = LogisticRegression(C=1.0 / model.ridge_.penalty, tol=1e-8).fit(
+        (x - x.mean(axis=0)) / x.std(axis=0), noise.outcomes.event
+    )
+    expected = oracle.decision_function((x - x.mean(axis=0)) / x.std(axis=0))
+    assert model.predict(noise).risk == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["binary", "time-to-event", "continuous"])
+def test_what_is_missing_is_imputed_with_the_training_patients_and_counted(
+    kind: Kind, make_cohort: MakeCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="twobe3")
+    cohort = make_cohort(24, (kind,))
+    train, test = cohort.take(range(16)), cohort.take(range(16, 24))
+    train = of(train, covariates=lambda i: {"n": float(i), **({"stage": "I" if i % 2 else "II"} if i else {})})
+    model = Control("clinical").fit(train)
+    assert model.imputed(train) == {"stage": 1}
+    bare = of(test, covariates=lambda i: {})
+    middle = of(test, covariates=lambda i: {"n": 7.5})  # the training median
+    risk = model.predict(bare).risk
+    assert len(set(risk)) == 1
+    np.testing.assert_array_equal(risk, model.predict(middle).risk)
+    assert "n of 8 of 8 patients filled in" in caplog.text
+    model.save(tmp_path)
+    np.testing.assert_array_equal(load_model(tmp_path).predict(bare).risk, risk)
+
+
+def test_who_lacks_age_sex_or_weight_is_counted_too(cohort: Cohort) -> None:
+    some = of(cohort, covariates=lambda i: {"age_years": 5.0, "sex": "O"} if i < 9 else {"weight_kg": 70.0})
+    counts = {one: Control(one).imputed(some) for one in ("age", "sex", "weight", "centre", "image_extent")}  # type: ignore[arg-type]
+    assert counts == {"age": {"age": 7}, "sex": {"sex": 16}, "weight": {"weight": 9}, "centre": {}, "image_extent": {}}

@@ -7,8 +7,10 @@ import pytest
 import torch
 from sksurv.linear_model.coxph import CoxPHOptimizer
 from statsmodels.duration.hazard_regression import PHReg
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 
-from twobe3.models.losses import cox_loss, outcome_loss
+from twobe3.models.losses import cox_loss, hazard_loss, outcome_loss
 
 
 def drawn(seed: int, *, ties: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -48,6 +50,20 @@ def test_risks_of_any_size_give_a_finite_loss_and_gradient(size: float) -> None:
     assert risk.grad is not None
     assert torch.isfinite(risk.grad).all()
     assert risk.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_risks_of_plus_and_minus_100_give_the_likelihood_of_statsmodels(dtype: torch.dtype) -> None:
+    _, time, event = drawn(0, ties=True)
+    risk = torch.where(torch.arange(40) % 3 == 0, 100.0, -100.0).to(dtype).requires_grad_()
+    reference = PHReg(
+        time.numpy(), risk.detach().double().numpy()[:, None], status=event.numpy().astype(int), ties="efron"
+    )
+    loss = cox_loss(risk, time, event)
+    loss.backward()
+    assert loss.item() == pytest.approx(-reference.loglike(np.ones(1)) / int(event.sum()))
+    assert risk.grad is not None
+    assert torch.isfinite(risk.grad).all()
 
 
 def test_tied_events_far_above_all_others_give_a_finite_gradient() -> None:
@@ -95,3 +111,61 @@ def test_binary_and_continuous_losses_are_log_loss_and_mean_squared_error() -> N
     assert outcome_loss("continuous", risk, value, torch.ones(3).bool()).item() == pytest.approx((1 + 1 + 1) / 3)
     time = torch.tensor([3.0, 1.0, 2.0])
     assert outcome_loss("time-to-event", risk, time, value.bool()) == cox_loss(risk, time, value.bool())
+
+
+EDGES = np.array([1.0, 2.0, 4.0, 6.0])
+
+
+def person_periods(time: torch.Tensor, event: torch.Tensor) -> tuple[list[int], list[int], list[bool]]:
+    """One row for each patient and interval survived or ended in, by the rule in words."""
+    patients, intervals, ended = [], [], []
+    for i, (t, e) in enumerate(zip(time.tolist(), event.tolist(), strict=True)):
+        for j, (start, end) in enumerate(zip([0.0, *EDGES[:-1]], EDGES, strict=True)):
+            if e and start < t <= end:
+                patients.append(i), intervals.append(j), ended.append(True)
+            elif t > end or (not e and t >= (start + end) / 2):
+                patients.append(i), intervals.append(j), ended.append(False)
+    return patients, intervals, ended
+
+
+def test_hazard_loss_is_the_binomial_likelihood_of_the_table_of_person_periods() -> None:
+    risk, time, event = drawn(4, ties=False)
+    time = time / 6.0
+    logits = risk[:, None] + torch.arange(4.0)
+    patients, intervals, ended = person_periods(time, event)
+    linear = logits.numpy()[patients, intervals]
+    reference = GLM(np.array(ended, float), linear[:, None], family=Binomial()).loglike(np.ones(1))
+    got = hazard_loss(logits, time, event, torch.from_numpy(EDGES)).item()
+    assert got * len(time) == pytest.approx(-reference)
+
+
+def test_the_hazards_that_minimise_the_loss_are_events_over_patients_at_risk() -> None:
+    _, time, event = drawn(5, ties=False)
+    time = time / 6.0
+    logits = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    for _ in range(300):
+        loss = hazard_loss(logits.expand(40, 4), time, event, torch.from_numpy(EDGES))
+        (gradient,) = torch.autograd.grad(loss, logits)
+        with torch.no_grad():
+            logits -= 4.0 * gradient
+    _, intervals, ended = person_periods(time, event)
+    shares = [np.mean([e for i, e in zip(intervals, ended, strict=True) if i == j]) for j in range(4)]
+    assert torch.sigmoid(logits).tolist() == pytest.approx(shares, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [100.0, 1e4])
+def test_hazards_of_any_size_give_a_finite_loss_and_gradient(size: float, dtype: torch.dtype) -> None:
+    _, time, event = drawn(0, ties=True)
+    logits = (size * torch.where(torch.arange(160).view(40, 4) % 3 == 0, 1.0, -1.0)).to(dtype).requires_grad_()
+    loss = hazard_loss(logits, time, event, torch.from_numpy(EDGES))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_gradient_of_the_hazard_loss_equals_finite_differences() -> None:
+    _, time, event = drawn(3, ties=True)
+    logits = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: hazard_loss(x, time, event, torch.from_numpy(EDGES)), logits)

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from twobe3.models.networks import PlanesNetwork, SliceBranch, StackBranch, VolumeNetwork
+from twobe3.models.networks import (
+    Block,
+    PlanesNetwork,
+    SliceBranch,
+    Spacing,
+    StackBranch,
+    VolumeNetwork,
+    plan_blocks,
+    receptive_field,
+)
+from twobe3.models.volumes import compact_resnet
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +28,13 @@ def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
+SPACINGS = [None, (4.0, 64.0, 64.0), (4.0, 4.0, 4.0), (8.0, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
 @pytest.mark.parametrize("slices", [1, 2, 8, 17, 64, 96, 256])
-def test_one_output_of_a_stack_branch_sees_every_slice(slices: int) -> None:
-    branch = StackBranch((4, slices, 3, 4), reduced=4, width=8)
+def test_one_output_of_a_stack_branch_sees_every_slice(slices: int, spacing_mm: Spacing | None) -> None:
+    branch = StackBranch((4, slices, 3, 4), reduced=4, width=8, spacing_mm=spacing_mm)
     for parameter in branch.parameters():
         nn.init.constant_(parameter, 0.1)  # all paths open: the gradient is positive wherever the output looks
     maps = torch.ones(1, 4, slices, 3, 4, requires_grad=True)
@@ -28,6 +42,51 @@ def test_one_output_of_a_stack_branch_sees_every_slice(slices: int) -> None:
     middle = tuple(length // 2 for length in before_pooling.shape[2:])
     (gradient,) = torch.autograd.grad(before_pooling[(0, slice(None), *middle)].sum(), maps)
     assert (gradient.abs().amax(dim=(0, 1, 3, 4)) > 0).all()
+    assert receptive_field(branch.plan)[0] >= slices
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_an_impulse_at_one_end_of_the_stack_reaches_the_last_block_from_the_other(spacing_mm: Spacing | None) -> None:
+    branch = StackBranch((1, 96, 4, 4), reduced=4, width=4, spacing_mm=spacing_mm)
+    for parameter in branch.parameters():
+        nn.init.constant_(parameter, 0.1)
+    network = nn.Sequential(branch.reduction, *branch.blocks)
+    silence = torch.zeros(1, 1, 96, 4, 4)
+    for end in (0, -1):
+        impulse = silence.clone()
+        impulse[:, :, end] = 1.0
+        assert network(impulse).shape[2] == 1
+        assert (network(impulse) > network(silence)).any()
+
+
+def test_receptive_field_is_that_of_the_textbook() -> None:
+    # Two 3×3×3 convolutions, the first of stride 2: 3 + 2 · 2. Without strides: 3 + 2. A kernel of 1 adds nothing.
+    blocks = [Block((3, 3, 1), (2, 1, 1)), Block((3, 3, 1), (2, 1, 1))]
+    assert receptive_field(blocks) == (7, 5, 1)
+    assert receptive_field([]) == (1, 1, 1)
+
+
+def test_the_receptive_field_is_what_a_gradient_finds() -> None:
+    blocks = plan_blocks((12, 12, 12))[:2]
+    layers = [nn.Conv3d(1, 1, block.kernel, block.stride) for block in blocks]
+    for layer in layers:
+        nn.init.ones_(layer.weight)
+    maps = torch.zeros(1, 1, 12, 12, 12, requires_grad=True)
+    (gradient,) = torch.autograd.grad(nn.Sequential(*layers)(maps)[0, 0, 0, 0, 0], maps)
+    assert tuple(len(torch.unique(at)) for at in gradient[0, 0].nonzero().T) == receptive_field(blocks)
+
+
+def test_by_spacing_the_finest_axes_are_convolved_and_halved_until_all_are_alike() -> None:
+    blocks = plan_blocks((64, 8, 8), (4.0, 32.0, 32.0))
+    along, even = Block((3, 1, 1), (2, 1, 1)), Block((3, 3, 3), (2, 2, 2))
+    # 4, 8 and 16 mm along the stack against 32 mm across; then all are 32 mm apart.
+    assert blocks == (along, along, along, even, even, even)
+
+
+def test_by_spacing_a_fine_plane_of_thick_slices_shrinks_first() -> None:
+    blocks = plan_blocks((4, 16, 16), (40.0, 10.0, 10.0))
+    assert blocks[:2] == (Block((1, 3, 3), (1, 2, 2)),) * 2
+    assert blocks[2:] == (Block((3, 3, 3), (2, 2, 2)),) * 2
 
 
 @pytest.mark.parametrize("slices", [8, 64, 256])
@@ -64,7 +123,8 @@ def test_several_planes_give_one_risk_a_patient_whoever_else_is_in_the_batch(
     branch: type[StackBranch] | type[SliceBranch],
 ) -> None:
     shapes = {"axial": (3, 12, 2, 2), "coronal": (3, 8, 3, 2)}
-    network = PlanesNetwork(branch, shapes, reduced=4, width=8, dropout=0.5).eval()  # type: ignore[arg-type]
+    branches = {plane: branch(shape, reduced=4, width=8) for plane, shape in shapes.items()}
+    network = PlanesNetwork(branches, dropout=0.5).eval()
     stacks = [torch.randn(4, *shape) for shape in shapes.values()]
     risk = network(stacks)
     assert risk.shape == (4,)
@@ -74,9 +134,25 @@ def test_several_planes_give_one_risk_a_patient_whoever_else_is_in_the_batch(
         assert (network(changed) - risk).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("layers", [(1, 1, 1, 1), (2, 2, 2, 2)])
-def test_volume_network_gives_one_risk_a_patient_and_trains_every_parameter(layers: tuple[int, ...]) -> None:
-    network = VolumeNetwork((5.0, 25.0), layers=layers, widths=[4, 8, 16, 32], dropout=0.0)
+def test_covariates_join_at_the_last_layer_past_the_dropout_and_add_what_their_weights_say() -> None:
+    branch = StackBranch((3, 8, 2, 2), reduced=4, width=4)
+    network = PlanesNetwork({"axial": branch}, dropout=0.9, covariates=2)
+    stack, covariates = torch.randn(5, 3, 8, 2, 2), torch.randn(5, 2)
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.data[:, :-2] = 0.0
+    expected = covariates @ last.weight[0, -2:] + last.bias
+    torch.testing.assert_close(network.train()([stack, covariates]), expected)
+
+
+def test_several_outputs_keep_their_axis() -> None:
+    branch = StackBranch((3, 8, 2, 2), reduced=4, width=4)
+    assert PlanesNetwork({"axial": branch}, dropout=0.0, outputs=4)([torch.randn(5, 3, 8, 2, 2)]).shape == (5, 4)
+
+
+@pytest.mark.parametrize("depth", [10, 18])
+def test_volume_network_gives_one_risk_a_patient_and_trains_every_parameter(depth: int) -> None:
+    network = VolumeNetwork((5.0, 25.0), compact_resnet(2, depth=depth, width=4), 32, dropout=0.0)
     volumes = 5.0 * torch.rand(3, 1, 16, 12, 16)
     risk = network([volumes])
     risk.square().sum().backward()
@@ -86,7 +162,7 @@ def test_volume_network_gives_one_risk_a_patient_and_trains_every_parameter(laye
 
 
 def test_volume_network_sees_suv_through_its_windows() -> None:
-    network = VolumeNetwork((5.0,), layers=(1, 1, 1, 1), widths=[4, 8, 16, 32], dropout=0.0).eval()
+    network = VolumeNetwork((5.0,), compact_resnet(1, depth=10, width=4), 32, dropout=0.0).eval()
     volume = 4.0 * torch.rand(1, 1, 16, 16, 16)
     hot = volume.clone()
     hot[:, :, 4:8] = 6.0

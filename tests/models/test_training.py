@@ -77,7 +77,7 @@ def test_another_number_of_threads_gives_the_same_risks_to_a_tolerance(stack: St
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            risks.append(ensemble_risk(train_ensemble(Small, [stack], binary, HOW, 0), [stack], 4))
+            risks.append(ensemble_risk(train_ensemble(Small, [stack], binary, HOW, 0), [stack], HOW))
     finally:
         torch.set_num_threads(before)
     np.testing.assert_allclose(risks[0], risks[1], atol=1e-4)
@@ -86,10 +86,12 @@ def test_another_number_of_threads_gives_the_same_risks_to_a_tolerance(stack: St
 def test_an_ensemble_is_the_mean_of_its_members_whatever_the_batch_size(stack: Stack, binary: Outcomes) -> None:
     networks = train_ensemble(Small, [stack], binary, HOW, 0)
     assert len(networks) == 2
-    single = [ensemble_risk([network], [stack], 10) for network in networks]
+    single = [ensemble_risk([network], [stack], replace(HOW, batch_size=10)) for network in networks]
     assert np.abs(single[0] - single[1]).max() > 1e-4
     for batch_size in (2, 3, 10):
-        np.testing.assert_allclose(ensemble_risk(networks, [stack], batch_size), np.mean(single, axis=0), atol=1e-6)
+        np.testing.assert_allclose(
+            ensemble_risk(networks, [stack], replace(HOW, batch_size=batch_size)), np.mean(single, axis=0), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("axis", [-1, -3])
@@ -132,7 +134,7 @@ def test_the_untrained_network_starts_at_the_share_of_positives(stack: Stack, bi
 def test_the_unit_and_the_origin_of_a_continuous_outcome_do_not_matter(stack: Stack, continuous: Outcomes) -> None:
     in_days = replace(continuous, value=3650.0 * continuous.value + 20_000.0)
     years, days = (
-        ensemble_risk(train_ensemble(Small, [stack], outcomes, HOW, 0), [stack], 4)
+        ensemble_risk(train_ensemble(Small, [stack], outcomes, HOW, 0), [stack], HOW)
         for outcomes in (continuous, in_days)
     )
     assert years.std() > 0
@@ -141,20 +143,20 @@ def test_the_unit_and_the_origin_of_a_continuous_outcome_do_not_matter(stack: St
 
 def test_a_constant_continuous_outcome_is_predicted_as_it_is(stack: Stack, continuous: Outcomes) -> None:
     constant = replace(continuous, value=np.full(10, 5.0))
-    risk = ensemble_risk(train_ensemble(Small, [stack], constant, replace(HOW, epochs=20), 0), [stack], 4)
+    risk = ensemble_risk(train_ensemble(Small, [stack], constant, replace(HOW, epochs=20), 0), [stack], HOW)
     np.testing.assert_allclose(risk, 5.0, atol=0.5)
 
 
 def test_batches_without_an_event_are_survived(stack: Stack, binary: Outcomes) -> None:
     endpoint = TimeToEvent("t", "t", "e")
     outcomes = replace(binary, endpoint=endpoint, value=np.arange(10) + 1.0, event=np.arange(10) == 0)
-    risk = ensemble_risk(train_ensemble(Small, [stack], outcomes, replace(HOW, batch_size=2), 0), [stack], 4)
+    risk = ensemble_risk(train_ensemble(Small, [stack], outcomes, replace(HOW, batch_size=2), 0), [stack], HOW)
     assert np.isfinite(risk).all()
 
 
 def test_networks_learn_what_the_input_tells(stack: Stack, continuous: Outcomes) -> None:
     how = TrainingParameters(epochs=150, learning_rate=1e-2, dropout=0.0, members=1)
-    risk = ensemble_risk(train_ensemble(Small, [stack], continuous, how, 0), [stack], 10)
+    risk = ensemble_risk(train_ensemble(Small, [stack], continuous, how, 0), [stack], replace(HOW, batch_size=10))
     assert np.corrcoef(risk, continuous.value)[0, 1] > 0.9
 
 
@@ -162,7 +164,93 @@ def test_members_round_trip_through_arrays(stack: Stack, binary: Outcomes) -> No
     networks = train_ensemble(Small, [stack], binary, HOW, 0)
     arrays = members_to_arrays(networks)
     again = [member_from_arrays(Small(), arrays, number) for number in range(2)]
-    np.testing.assert_array_equal(ensemble_risk(again, [stack], 4), ensemble_risk(networks, [stack], 4))
+    np.testing.assert_array_equal(ensemble_risk(again, [stack], HOW), ensemble_risk(networks, [stack], HOW))
+
+
+def test_stratified_batches_share_the_events_out_and_leave_nobody_out() -> None:
+    event = np.arange(23) % 5 == 0
+    for _ in range(3):
+        batches = training._batches(np.random.default_rng(0), np.arange(23), event, 4, stratified=True)
+        assert sorted(np.concatenate(batches)) == list(range(23))
+        assert {int(event[batch].sum()) for batch in batches} == {1, 2}  # 5 events in 4 batches
+        assert {len(batch) for batch in batches} == {5, 6}
+
+
+def test_who_is_set_aside_for_stopping_has_its_share_of_the_events_and_does_not_train(binary: Outcomes) -> None:
+    everybody = Outcomes(
+        binary.endpoint, tuple(f"p{i}" for i in range(40)), np.arange(40) % 4 / 3 // 1, np.arange(40) % 4 == 3
+    )
+    learning, watched = training._set_aside(everybody, 0.2, 5)
+    assert sorted([*learning, *watched]) == list(range(40))
+    assert (len(watched), int(everybody.event[watched].sum())) == (8, 2)
+    assert list(training._set_aside(everybody, 0.2, 6)[1]) != list(watched)
+    assert len(training._set_aside(everybody, 0.0, 5)[1]) == 0
+
+
+def test_stopping_never_shows_the_network_a_mirrored_or_a_training_patient_to_judge_it(
+    stack: Stack, continuous: Outcomes
+) -> None:
+    judged: list[torch.Tensor] = []
+    trained: list[torch.Tensor] = []
+
+    class Spy(Small):
+        def forward(self, stacks: Sequence[torch.Tensor]) -> torch.Tensor:
+            (trained if self.training else judged).append(stacks[0])
+            return super().forward(stacks)
+
+    how = replace(HOW, members=1, stopping_share=0.3, patience=100)
+    train_ensemble(Spy, [stack], continuous, how, 0)
+    _, watched = training._set_aside(continuous, 0.3, 0)
+    assert all(torch.equal(seen, stack.values[watched]) for seen in torch.cat(judged).split(len(watched)))
+    for seen in torch.cat(trained):
+        assert not any(torch.equal(seen, other) or torch.equal(seen, other.flip(-1)) for other in stack.values[watched])
+
+
+def test_training_stops_when_patience_is_over_and_keeps_the_best_epoch() -> None:
+    network, stopper = nn.Linear(1, 1), training._Stopper(patience=2)
+    for loss, done in ((3.0, False), (1.0, False), (2.0, False), (1.5, True)):
+        nn.init.constant_(network.weight, loss)
+        assert stopper.done(network, loss) is done
+    stopper.restore(network)
+    assert network.weight.item() == 1.0
+
+
+def test_steps_draw_the_scan_and_its_augmentations_alike_in_all_inputs(stack: Stack, binary: Outcomes) -> None:
+    numbered = [torch.full((10, 2, 1, 1, 1), float(version)) for version in range(3)]
+    inputs = [Stack(numbered[0], -1, tuple(numbered[1:])), Stack(numbered[0] + 10, -1, tuple(numbered[1:]))]
+    covariates = Stack(torch.arange(10.0).view(10, 1), None)
+    seen = np.zeros(3)
+    shuffle = np.random.default_rng(0)
+    for _ in range(20):
+        index = torch.arange(10)
+        first, second, third = training._drawn([*inputs, covariates], index, shuffle)
+        version = first[:, 0, 0, 0, 0]
+        assert torch.equal(second[:, 0, 0, 0, 0], torch.where(version == 0, 10.0, version))
+        assert torch.equal(third, covariates.values)
+        seen += np.bincount(version.numpy().astype(int), minlength=3)
+    assert (np.abs(seen / 200 - 1 / 3) < 0.12).all()
+
+
+def test_the_average_over_views_is_that_of_the_scan_its_augmentations_and_their_mirror_images(
+    stack: Stack, binary: Outcomes
+) -> None:
+    networks = train_ensemble(Small, [stack], binary, HOW, 0)
+    augmented = Stack(stack.values, -1, (stack.values + 1.0,))
+    expected = np.mean(
+        [
+            ensemble_risk(networks, [Stack(values, -1)], HOW)
+            for version in augmented.versions
+            for values in (version, version.flip(-1))
+        ],
+        axis=0,
+    )
+    got = ensemble_risk(networks, [augmented], replace(HOW, test_time="average"))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    alone = ensemble_risk(networks, [augmented], HOW)
+    np.testing.assert_array_equal(alone, ensemble_risk(networks, [stack], HOW))
+    mirrored = ensemble_risk(networks, [Stack(stack.values.flip(-1), -1, (augmented.augmented[0].flip(-1),))],
+                             replace(HOW, test_time="average"))  # fmt: skip
+    np.testing.assert_allclose(mirrored, got, atol=1e-6)  # a mirror image has the same risk
 
 
 def test_the_learning_rate_rises_over_a_tenth_of_the_steps_and_falls_to_nothing() -> None:

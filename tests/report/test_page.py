@@ -312,3 +312,22 @@ def test_unusable_predictions_are_refused(study: Path) -> None:
     with pytest.raises(UsageError, match="risk") as caught:
         write_report(study)
     assert caught.value.code is Code.PREDICTION_INVALID
+
+
+def test_models_compared_within_folds_are_ranked_by_it_with_all_pairs_beside_it(study: Path) -> None:
+    """The second model is ahead of all pairs, the first one within the folds."""
+    evaluation = json.loads((study / "evaluation.json").read_text())
+    models = [model for model in evaluation["models"] if model["endpoint"] == "metastasis"][:2]
+    for model, within in zip(models, (0.9, 0.6), strict=True):
+        metric = {**model["metrics"][0], "name": "auc_within_folds", "value": within, "low": 0.5, "high": 0.95}
+        model["metrics"].append(metric)
+        model["basis"] = {"metric": "auc_within_folds", "reason": "the reason why"}
+    pairs = [{**evaluation["comparisons"][0], "metric": "auc_within_folds"}]
+    rewrite(study, "evaluation.json", models=models, comparisons=pairs, subgroups=[])
+    text = text_of(study)
+    assert "2be3-net had the highest AUC within folds for metastasis, 0.90 (95 % interval 0.50–0.95)" in text
+    assert "Models are ranked and compared by AUC within folds: the reason why." in text
+    assert "AUC, all pairs (95 %)" in text
+    assert text.index("0.90 (0.50–0.95) 0.70 (0.60–0.80)") < text.index("0.60 (0.50–0.95) 0.80 (0.70–0.90)")
+    assert "Paired differences in AUC within folds" in text
+    assert "AUC 0.70 (0.60–0.80)" in text  # of the ROC curve, whose area it is

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from twobe3.report.records import Comparison, Metric, ModelResult
-from twobe3.report.wording import answer, duration, extent, interval, number, p_value, parameter, signed
+from twobe3.report.records import Basis, Comparison, Metric, ModelResult
+from twobe3.report.wording import answer, basis_sentence, duration, extent, interval, number, p_value, parameter, signed
 
 
 def test_numbers_are_set_as_in_print() -> None:
@@ -36,6 +36,10 @@ def test_numbers_are_set_as_in_print() -> None:
         (True, "yes"),
         (None, "none"),
         (0.5, "0.5"),
+        (
+            [{"kind": "pooled", "name": "pooled", "weights": "/home/me/w"}, {"kind": "control", "name": "age"}],
+            "pooled, age",
+        ),
     ],
 )
 def test_parameter_never_tells_a_path(value: object, text: str) -> None:
@@ -73,6 +77,19 @@ def test_best_is_told_from_others() -> None:
     assert said.sentence.endswith(
         "after Holm’s correction it lies above a and c (2 of 3 paired differences exclude 0)."
     )
+
+
+def test_the_best_is_that_by_the_metric_compared() -> None:
+    """By the AUC of all pairs b is ahead, within the folds a."""
+    basis = Basis(metric="auc_within_folds", reason="why")
+    models = []
+    for one, within in ((result("a", 0.6), 0.9), (result("b", 0.8), 0.7)):
+        metrics = (*one.metrics, Metric(name="auc_within_folds", value=within, low=0.6, high=0.95))
+        models.append(one.model_copy(update={"basis": basis, "metrics": metrics}))
+    said = answer("e", models, [], {})
+    assert (said.lead, said.sentence[:50]) == ("a", "had the highest AUC within folds for e, 0.90 (95 %")
+    assert basis_sentence(models[0]) == "Models are ranked and compared by AUC within folds: why."
+    assert basis_sentence(result("a", 0.6)) == ""
 
 
 def test_chance_and_controls_are_pointed_out() -> None:

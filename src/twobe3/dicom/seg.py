@@ -47,14 +47,14 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
     Raises
     ------
     Refusal
-        ``CORRUPT_FILE``, ``TOO_LARGE``. ``CONTOUR_UNUSABLE``: no such segment, another frame of reference, or nothing
-        inside the scan.
+        ``CORRUPT_FILE``, ``TOO_LARGE``. ``CONTOUR_UNUSABLE``: no such segment. ``CONTOUR_FRAME``: another frame of
+        reference. ``CONTOUR_EMPTY``: no segment. ``CONTOUR_OUTSIDE``: nothing inside the scan.
     """
     with quietly():
         dataset = read_dataset(path, pixels=True)
         frame = text(dataset, "FrameOfReferenceUID")
         if geometry.frame_of_reference and frame != geometry.frame_of_reference:
-            raise Refusal(Code.CONTOUR_UNUSABLE, "the segments lie in another frame of reference than the scan")
+            raise Refusal(Code.CONTOUR_FRAME, "the segments lie in another frame of reference than the scan")
         labels = {text(one, "SegmentNumber"): text(one, "SegmentLabel") for one in items(dataset, "SegmentSequence")}
         labels.pop("0", None)  # the background of a label map, where it is described at all
         wanted = {key: label for key, label in labels.items() if roi is None or label in roi}
@@ -62,10 +62,13 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
             there = ", ".join(labels.values()) or "none"
             raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no segment {missing[0]!r}; there are: {there}")
         mask = np.zeros(geometry.shape, dtype=np.bool_)
-        for one in _frames(dataset, wanted):
+        frames = list(_frames(dataset, wanted))
+        for one in frames:
             _paint(mask, one, geometry)
+    if not frames:
+        raise Refusal(Code.CONTOUR_EMPTY, "every voxel of the segmentation is 0")
     if not mask.any():
-        raise Refusal(Code.CONTOUR_UNUSABLE, "no voxel of the scan lies inside")
+        raise Refusal(Code.CONTOUR_OUTSIDE, "no voxel of the scan lies inside the segments")
     return Mask(mask, geometry, " + ".join(wanted.values()))
 
 

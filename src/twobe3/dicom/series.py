@@ -73,6 +73,8 @@ class PETSeries:
         From the first to the last slice along the normal.
     chosen : ChosenFrame or None
         Of a dynamic or gated series, the frame that was chosen, which counts as static.
+    body_part : str
+        BodyPartExamined (0018,0015), which often names the site of the disease.
     """
 
     patient: str
@@ -93,6 +95,7 @@ class PETSeries:
     frames: Frames = "static"
     coverage_mm: float = 0.0
     chosen: ChosenFrame | None = None
+    body_part: str = ""
 
     @cached_property
     def content_digest(self) -> str:
@@ -325,6 +328,7 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and first.frames == "static" else first.frames,
             coverage_mm=max(known) - min(known) if known else 0.0,
+            body_part=text(dataset, "BodyPartExamined"),
         )
 
 

@@ -37,7 +37,7 @@ def contour_mask(series: PETSeries, volume: SUVVolume, *, roi: Sequence[str] = (
     Raises
     ------
     Refusal
-        ``CORRUPT_FILE``, ``CONTOUR_UNUSABLE``.
+        Those of :func:`read_regions`.
     """
     for path in series.contours[:-1] if roi else ():
         try:
@@ -63,8 +63,8 @@ def read_regions(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | N
     Raises
     ------
     Refusal
-        ``CONTOUR_UNUSABLE``, ``CORRUPT_FILE``, ``TOO_LARGE``; of a NIfTI mask also the codes of
-        :func:`~twobe3.nifti.read_nifti`.
+        ``CONTOUR_EMPTY``, ``CONTOUR_OUTSIDE``, ``CONTOUR_FRAME``, ``CONTOUR_UNUSABLE``, ``CORRUPT_FILE``,
+        ``TOO_LARGE``; of a NIfTI mask also the codes of :func:`~twobe3.nifti.read_nifti`.
     """
     if is_nifti(path):
         return read_nifti_mask(path, geometry, roi=roi)
@@ -92,8 +92,8 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
     Raises
     ------
     Refusal
-        ``CONTOUR_UNUSABLE``: no such label, or nothing inside the scan; the codes of
-        :func:`~twobe3.nifti.read_nifti`.
+        ``CONTOUR_UNUSABLE``: no such label. ``CONTOUR_EMPTY``: every label is 0. ``CONTOUR_OUTSIDE``: nothing inside
+        the scan. The codes of :func:`~twobe3.nifti.read_nifti`.
     """
     labels, source = read_nifti(path)
     wanted = _names(roi)
@@ -106,8 +106,10 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
             raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no label {missing[0]!r}; there are: {there}")
         inside = np.isin(labels, [float(label) for label in wanted])
     mask = inside if source.same_as(geometry) else _nearest(inside, source, geometry)
+    if not inside.any():
+        raise Refusal(Code.CONTOUR_EMPTY, "every voxel of the mask is 0")
     if not mask.any():
-        raise Refusal(Code.CONTOUR_UNUSABLE, "no voxel of the scan lies inside the mask")
+        raise Refusal(Code.CONTOUR_OUTSIDE, "no voxel of the scan lies inside the mask")
     return Mask(mask, geometry, " + ".join(wanted) if wanted else "mask")
 
 
@@ -146,8 +148,9 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
     Raises
     ------
     Refusal
-        ``CORRUPT_FILE``: not readable. ``CONTOUR_UNUSABLE``: no such region, another frame of reference, contours
-        that are not parallel to the slices, or nothing inside the scan.
+        ``CORRUPT_FILE``: not readable. ``CONTOUR_EMPTY``: no closed contour. ``CONTOUR_FRAME``: another frame of
+        reference. ``CONTOUR_OUTSIDE``: nothing inside the scan. ``CONTOUR_UNUSABLE``: no such region, or contours
+        that are not parallel to the slices.
     """
     with quietly():
         dataset = read_dataset(path)
@@ -161,8 +164,10 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
             _require_frame(name, frame, dataset, geometry)
             mask |= _fill(polygons, geometry)
             names.append(name)
+    if not names:
+        raise Refusal(Code.CONTOUR_EMPTY, "no closed contour is drawn" + (f" of {roi!r}" if roi else ""))
     if not mask.any():
-        raise Refusal(Code.CONTOUR_UNUSABLE, f"no voxel lies inside {roi!r}" if roi else "no voxel lies inside")
+        raise Refusal(Code.CONTOUR_OUTSIDE, f"no voxel of the scan lies inside {' + '.join(names)!r}")
     return Mask(mask, geometry, " + ".join(names))
 
 
@@ -227,10 +232,18 @@ def _regions(
     ]
     if roi is None:
         return regions
-    if missing := sorted(set(roi) - {name for name, _, _ in regions}):
-        there = ", ".join(name for name, _, _ in regions) or "none"
-        raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no region {missing[0]!r}; there are: {there}")
-    return [region for region in regions if region[0] in roi]
+    chosen = _spelt_as([name for name, _, _ in regions], roi)
+    return [region for region in regions if region[0] in chosen]
+
+
+def _spelt_as(there: Sequence[str], roi: Collection[str]) -> set[str]:
+    """Names as the file spells them; where it has no such name, one that differs in case and blanks alone will do."""
+    alike = {"".join(name.casefold().split()): name for name in reversed(there)}
+    found = {name: name if name in there else alike.get("".join(name.casefold().split())) for name in roi}
+    if missing := sorted(name for name, one in found.items() if one is None):
+        names = ", ".join(there) or "none"
+        raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no region {missing[0]!r}; there are: {names}")
+    return {name for name in found.values() if name is not None}
 
 
 def _polygons(contours: Iterable[pydicom.Dataset]) -> list[FloatArray]:
@@ -255,7 +268,7 @@ def _require_frame(name: str, frame: str, dataset: pydicom.Dataset, geometry: Ge
     if frame not in declared and len(declared) == 1:
         (frame,) = declared
     if geometry.frame_of_reference and frame != geometry.frame_of_reference:
-        raise Refusal(Code.CONTOUR_UNUSABLE, f"region {name!r} lies in another frame of reference than the scan")
+        raise Refusal(Code.CONTOUR_FRAME, f"region {name!r} lies in another frame of reference than the scan")
 
 
 def _fill(polygons: Iterable[FloatArray], geometry: Geometry) -> npt.NDArray[np.bool_]:

@@ -129,7 +129,7 @@ class Aligned:
         return any(len(np.unique(scores.fold[there])) > 1 for scores, there in parts)
 
     def statistic(self, row: MetricRow) -> Statistic | None:
-        """The mean over repeats of a metric, a patient being drawn with all its repeats.
+        """A metric over the repeats, their mean if it is no p-value; a patient is drawn with all its repeats.
 
         A repeat's metric is that of its out-of-fold scores together. None when the model gives no such scores.
         """
@@ -143,16 +143,23 @@ class Aligned:
                 row.statistic(scores, self.outcomes).compute(counts if present.all() else counts * present)
                 for scores, present in zip(self.scores, self.present, strict=True)
             ]
-            mean: FloatArray = np.mean(values, axis=0)
-            return mean
+            return _combined(np.stack(values), row)
 
         estimator = row.statistic(self.scores[0], self.outcomes).estimator
-        return Statistic(compute, estimator if self.repeats == 1 else f"{estimator}; mean of {self.repeats} repeats")
+        over = "" if self.repeats == 1 else f"; {row.repeats} of {self.repeats} repeats"
+        return Statistic(compute, estimator + over)
 
     def mean_over_repeats(self, scores: FloatArray) -> FloatArray:
         """One score for each patient, shape (n,): the mean of the repeats in which it was predicted."""
         mean: FloatArray = scores.sum(axis=0) / self.present.sum(axis=0)
         return mean
+
+
+def _combined(values: FloatArray, row: MetricRow) -> FloatArray:
+    """One value for each sample from those of the repeats, shape (repeats, samples)."""
+    if row.repeats == "mean" or len(values) == 1:
+        return np.asarray(values.mean(axis=0))
+    return np.minimum(2 * np.median(values, axis=0), 1.0)
 
 
 def _repeat(prediction: Prediction) -> IntArray:

@@ -137,11 +137,19 @@ def weighted_mean(values: FloatArray) -> Callable[[FloatArray], FloatArray]:
     return lambda counts: ratio(counts @ values, counts.sum(axis=1))
 
 
-def delong(risks: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]:
+def delong(risks: FloatArray, event: BoolArray, folds: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
     """AUCs of several risks of the same patients, and their covariance.
 
     DeLong's nonparametric covariance (Biometrics 44 (1988) 837–845) by the ranks of Sun & Xu (IEEE Signal Processing
     Letters 21 (2014) 1389–1393), O(n log n).
+
+    With folds, the AUC is that of :func:`auc_within_folds`, A = Σ_f W_f / P, W_f the pairs of fold f that are ordered
+    rightly and P = Σ_f m_f n_f all pairs. The structural component of a positive in fold f is m/P times its pairs won
+    there, less A times its pairs; of a negative likewise with n/P: the influence of the patient on the ratio. Their
+    covariance over the m positives and the n negatives takes the place of that of DeLong's components, which they are
+    when there is one fold. In two repeats a patient has two components, so that repeats count with their covariance,
+    whatever their folds. Differences between the folds count as chance, and the components of small folds are
+    themselves uncertain: the variance is rather too large than too small.
 
     Parameters
     ----------
@@ -149,6 +157,8 @@ def delong(risks: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]
         A row for each model, or each repeat of one model.
     event : ndarray of bool, shape (n,)
         The positive class; at least two patients of each class.
+    folds : ndarray of int, shape (k, n), optional
+        In which fold each row tested the patient; only two patients of one fold make a pair. All are of one by default.
 
     Returns
     -------
@@ -158,16 +168,36 @@ def delong(risks: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray]
     Raises
     ------
     ValueError
-        A class has fewer than two patients.
+        A class has fewer than two patients, or no fold of a row has patients of both.
     """
     m, n = int(event.sum()), int((~event).sum())
     if min(m, n) < 2:
         raise ValueError(f"DeLong's covariance needs two patients of each class, got {m} and {n}")
-    overall = rankdata(risks, axis=1)
-    above_negatives = (overall[:, event] - rankdata(risks[:, event], axis=1)) / n
-    below_positives = 1 - (overall[:, ~event] - rankdata(risks[:, ~event], axis=1)) / m
-    covariance = np.atleast_2d(np.cov(above_negatives)) / m + np.atleast_2d(np.cov(below_positives)) / n
-    return above_negatives.mean(axis=1), covariance
+    folds = np.zeros(risks.shape, dtype=np.int64) if folds is None else folds
+    rows = [_components(risk, event, fold) for risk, fold in zip(risks, folds, strict=True)]
+    areas = np.array([area for area, _ in rows])
+    components = np.stack([component for _, component in rows])
+    of_positives, of_negatives = (np.atleast_2d(np.cov(components[:, among])) for among in (event, ~event))
+    return areas, of_positives / m + of_negatives / n
+
+
+def _components(risk: FloatArray, event: BoolArray, fold: IntArray) -> tuple[float, FloatArray]:
+    """The AUC within the folds, and the structural component of each patient; shape (n,)."""
+    won, pairs = np.zeros(len(risk)), np.zeros(len(risk))
+    for one in np.unique(fold):
+        here = fold == one
+        positive, negative = here & event, here & ~event
+        # Rank among all less rank among one's own class: how many of the other class lie below, ties counting ½.
+        rank = rankdata(risk[here])
+        won[positive] = rank[event[here]] - rankdata(risk[positive])
+        won[negative] = positive.sum() - (rank[~event[here]] - rankdata(risk[negative]))
+        pairs[positive], pairs[negative] = negative.sum(), positive.sum()
+    total = float(pairs[event].sum())
+    if not total:
+        raise ValueError("no fold has patients of both classes")
+    area = float(won[event].sum()) / total
+    size = np.where(event, event.sum(), (~event).sum())
+    return area, size / total * (won - area * pairs)
 
 
 def delong_interval(

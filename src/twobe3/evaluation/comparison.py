@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from twobe3.errors import Code, UsageError
 from twobe3.evaluation.aligned import Aligned
+from twobe3.evaluation.basis import asked_for, choose_basis
 from twobe3.evaluation.difference import FoldValue, corrected_t, delong_p, patients_needed
 from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap, Replicates
 from twobe3.evaluation.metrics import MetricRow, find_metric
@@ -25,6 +26,7 @@ def compare(
     *,
     metric: str | None = None,
     reference: str | None = None,
+    controls: Collection[str] = (),
     horizons: Sequence[float] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -37,6 +39,10 @@ def compare(
     test, for the AUC, and the corrected resampled t-test across the folds, each adjusted in the same way, and the
     number of patients who would be needed to see a difference of 0.05.
 
+    All models are compared by one metric. Where each was tested in several folds that is the AUC or C of the pairs
+    tested in one fold, else that of all pairs; see :func:`~twobe3.evaluation.basis.choose_basis`, whose reason is
+    part of each comparison.
+
     Parameters
     ----------
     predictions : sequence of Prediction
@@ -44,9 +50,12 @@ def compare(
     outcomes : Outcomes
         Of all patients predicted.
     metric : str, optional
-        Name of the metric; the primary one of the endpoint's kind by default.
+        Name of the metric; chosen by default.
     reference : str, optional
         Name of the model against which each of the others is compared; it is then ``model_b``.
+    controls : collection of str
+        Names of models that others must beat: two of them are not compared, since each comparison makes the others'
+        adjusted p larger. Where all models are controls, they are.
     horizons : sequence of float, optional
         Over which a mean over horizons is taken, as in :func:`~twobe3.evaluation.evaluate.evaluate`.
     resamples, seed : int
@@ -68,15 +77,19 @@ def compare(
     models = _by_name(predictions, row)
     for prediction in predictions:
         Aligned.of(prediction, outcomes, horizons=horizons)
+    basis = choose_basis(predictions, outcomes) if metric is None else asked_for(metric, outcomes)
+    row = find_metric(basis.metric, outcomes.endpoint.kind)
     if reference is None:
-        pairs = list(combinations(models, 2))
+        pairs = [
+            pair for pair in combinations(models, 2) if not set(controls) >= set(pair) or set(controls) >= set(models)
+        ]
     elif reference in models:
         pairs = [(name, reference) for name in models if name != reference]
     else:
         raise UsageError(
             Code.UNKNOWN_NAME, f"there is no model {reference!r}", remedy=f"choose one of {', '.join(models)}"
         )
-    paired = _Paired(models, outcomes, row, horizons, resamples, seed)
+    paired = _Paired(models, outcomes, row, basis.reason, horizons, resamples, seed)
     return _holm([paired.compare(a, b) for a, b in pairs])
 
 
@@ -88,12 +101,13 @@ class _Paired:
         models: dict[str, Prediction],
         outcomes: Outcomes,
         row: MetricRow,
+        reason: str,
         horizons: Sequence[float] | None,
         resamples: int,
         seed: int,
     ) -> None:
         self._models, self._outcomes, self._row, self._horizons = models, outcomes, row, horizons
-        self._resamples, self._seed = resamples, seed
+        self._reason, self._resamples, self._seed = reason, resamples, seed
         self._bootstraps: dict[frozenset[str], PatientBootstrap] = {}
         self._replicates: dict[tuple[str, frozenset[str]], tuple[Aligned, Replicates, str]] = {}
         self._folds: dict[tuple[str, frozenset[str]], dict[tuple[int, int], FoldValue]] = {}
@@ -103,7 +117,7 @@ class _Paired:
         endpoint, metric = self._outcomes.endpoint.name, self._row.name
         if not common:
             why = "no patient was predicted by both"
-            return Comparison(endpoint, metric, a, b, 0, None, None, None, None, None, why)
+            return Comparison(endpoint, metric, a, b, 0, None, None, None, None, None, why, reason=self._reason)
         (in_a, first, estimator), (in_b, second, estimator_b) = (self._replicate(model, common) for model in (a, b))
         if estimator_b != estimator:
             estimator = f"{estimator} less {estimator_b}"
@@ -123,6 +137,7 @@ class _Paired:
             f"{estimator}; paired bootstrap over patients, {self._resamples} samples, normal interval and p; Holm",
             self._tests(a, b, in_a, in_b, common),
             patients_needed(len(common), difference.standard_error()),
+            self._reason,
         )
 
     def _tests(
@@ -130,9 +145,11 @@ class _Paired:
     ) -> tuple[DifferenceTest, ...]:
         p, method = corrected_t(self._in_folds(a, common), self._in_folds(b, common))
         across_folds = DifferenceTest("corrected_t", p, None, method)
-        if self._row.name != "auc":
+        if self._row.name not in ("auc", "auc_within_folds"):
             return (across_folds,)
-        return DifferenceTest("delong", delong_p(in_a, in_b), None, "DeLong's test of paired AUCs"), across_folds
+        within = self._row.name == "auc_within_folds"
+        method = "DeLong's test of paired AUCs" + (", of the pairs tested in one fold" if within else "")
+        return DifferenceTest("delong", delong_p(in_a, in_b, within_folds=within), None, method), across_folds
 
     def _in_folds(self, model: str, common: frozenset[str]) -> dict[tuple[int, int], FoldValue]:
         """The metric in each fold of each repeat."""

@@ -14,13 +14,13 @@ from scipy.stats import t as student
 from twobe3.evaluation.aligned import Aligned
 from twobe3.evaluation.binary import delong
 from twobe3.evaluation.intervals import LEVEL
-from twobe3.evaluation.results import Comparison
+from twobe3.evaluation.results import Comparison, Evaluation
 
 POWER = 0.8
 DIFFERENCE = 0.05
 
 
-def delong_p(a: Aligned, b: Aligned) -> float | None:
+def delong_p(a: Aligned, b: Aligned, *, within_folds: bool = False) -> float | None:
     """Two-sided p of the hypothesis that two models have the same AUC (DeLong et al., Biometrics 44 (1988) 837–845).
 
     With several repeats the AUC of a model is the mean over its repeats, and the covariance of all of them together
@@ -30,17 +30,23 @@ def delong_p(a: Aligned, b: Aligned) -> float | None:
     ----------
     a, b : Aligned
         Of the same patients, for a binary endpoint.
+    within_folds : bool
+        Whether the AUC is that of the pairs tested in one fold, see :func:`~twobe3.evaluation.binary.delong`.
 
     Returns
     -------
     float or None
-        None when a class has fewer than two patients, a repeat lacks a patient, or the difference doesn't vary. 1 for
-        models that order the patients alike.
+        None when a class has fewer than two patients, a repeat lacks a patient or has no pair in a fold, or the
+        difference doesn't vary. 1 for models that order the patients alike.
     """
     event = a.outcomes.event
     if min(event.sum(), (~event).sum()) < 2 or not (a.present.all() and b.present.all()):
         return None
-    areas, covariance = delong(np.concatenate([a.risk, b.risk]), event)
+    folds = np.stack([scores.fold for one in (a, b) for scores in one.scores]) if within_folds else None
+    try:
+        areas, covariance = delong(np.concatenate([a.risk, b.risk]), event, folds)
+    except ValueError:
+        return None  # the folds of a repeat hold no pair
     weights = np.concatenate([np.full(a.repeats, 1 / a.repeats), np.full(b.repeats, -1 / b.repeats)])
     difference, variance = float(weights @ areas), float(weights @ covariance @ weights)
     if variance <= np.finfo(float).eps:
@@ -129,6 +135,13 @@ def patients_needed(n: int, standard_error: float | None, difference: float = DI
         return None
     quantiles = float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))
     return math.ceil(n * (quantiles * standard_error / difference) ** 2)
+
+
+def basis_text(evaluations: Iterable[Evaluation]) -> list[str]:
+    """A line that says by which metric the models of each endpoint are ranked and compared, and why."""
+    said = {evaluation.endpoint: evaluation.basis for evaluation in evaluations if evaluation.kind != "continuous"}
+    bases = dict.fromkeys(basis for basis in said.values() if basis is not None)
+    return [f"models are ranked and compared by {basis.metric}: {basis.reason}" for basis in bases]
 
 
 def needed_text(comparisons: Iterable[Comparison]) -> list[str]:

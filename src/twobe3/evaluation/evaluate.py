@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from twobe3.evaluation.aligned import Aligned
+from twobe3.evaluation.basis import asked_for, choose_basis
 from twobe3.evaluation.comparison import compare
 from twobe3.evaluation.competing import cumulative_incidence
 from twobe3.evaluation.figures import binary_curves, survival_curves
 from twobe3.evaluation.groups import risk_groups, split_by_risk
 from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap
 from twobe3.evaluation.metrics import METRICS, MetricRow, metrics_of
-from twobe3.evaluation.results import Comparison, Curve, Evaluation, Metric, none_if_nan, to_json
+from twobe3.evaluation.results import Basis, Comparison, Curve, Evaluation, Metric, none_if_nan, to_json
 from twobe3.outcome import Outcomes
 from twobe3.prediction import Prediction
 
 __all__ = [
     "METRICS",
+    "Basis",
     "Comparison",
     "Curve",
     "Evaluation",
     "Metric",
     "MetricRow",
+    "asked_for",
+    "choose_basis",
     "compare",
     "evaluate",
     "to_json",
@@ -34,6 +38,7 @@ def evaluate(
     *,
     risk_cutoff: float | None = None,
     horizons: Sequence[float] | None = None,
+    basis: Basis | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -52,6 +57,9 @@ def evaluate(
     horizons : sequence of float, optional
         For a time to an event, the times at which it is judged, in the endpoint's unit; the quartiles of the observed
         event times by default.
+    basis : Basis, optional
+        The metric by which this model and others are compared; by default the one that suits this prediction alone,
+        see :func:`~twobe3.evaluation.basis.choose_basis`.
     resamples : int
         Number of bootstrap samples of patients.
     seed : int
@@ -97,6 +105,7 @@ def evaluate(
         tuple(metric for metric in metrics if metric is not None),
         curves,
         groups,
+        basis or choose_basis([prediction], outcomes),
     )
 
 

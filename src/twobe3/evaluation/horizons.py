@@ -73,6 +73,29 @@ class Horizons:
         return cls(np.unique([float(horizon_name(horizon)) for horizon in horizons]), _grid(outcomes))
 
 
+def check_horizons(outcomes: Outcomes, horizons: Sequence[float]) -> None:
+    """Refuse horizons at which the patients of a cohort can't be judged.
+
+    Raises
+    ------
+    UsageError
+        ``HORIZON_INVALID``: as :meth:`Horizons.of`, or a horizon isn't before the last observed time.
+    """
+    if not horizons:
+        return
+    Horizons.of(outcomes, horizons)
+    last = float(outcomes.value.max())
+    late = [horizon for horizon in horizons if horizon >= last]
+    if late:
+        unit = outcomes.endpoint.unit if isinstance(outcomes.endpoint, TimeToEvent) else ""
+        raise UsageError(
+            Code.HORIZON_INVALID,
+            f"endpoint {outcomes.endpoint.name!r}: nobody is observed beyond {last:g} {unit}s, so it can't be judged"
+            f" at {', '.join(map(horizon_name, late))}",
+            remedy="name earlier horizons, in the unit of the endpoint",
+        )
+
+
 def horizon_name(horizon: float) -> str:
     """A horizon as it stands in the name of a metric."""
     return f"{horizon:g}"

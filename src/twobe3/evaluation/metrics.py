@@ -39,6 +39,10 @@ class MetricRow:
         Whether its interval keeps the number of events, as it may where the metric doesn't depend on their share.
     resampled : bool
         Whether it has an interval; a p-value has none.
+    repeats : {"mean", "twice the median"}
+        How the values of several repeats become one. The mean of p-values is no p-value: it can be at or below α more
+        often than α. Twice their median is one, whatever the dependence of the repeats (Rüger, Metrika 25 (1978)
+        171–178; Meinshausen et al., JASA 104 (2009) 1671–1681, section 2, quantile γ = ½).
     needs : {"folds", "competing events"} or None
         What an evaluation must have, else the row is left out.
     bound : callable or None
@@ -53,6 +57,7 @@ class MetricRow:
     statistic: Callable[..., Statistic]
     stratified: bool = True
     resampled: bool = True
+    repeats: Literal["mean", "twice the median"] = "mean"
     needs: Literal["folds", "competing events"] | None = None
     bound: Callable[[float, Outcomes], bounds.Bound] | None = None
 
@@ -168,11 +173,11 @@ _ROWS = (
     ),
     MetricRow(
         "harrell_c_within_folds", "time-to-event", "Harrell's concordance, pairs tested in one fold only", True, "risk",
-        _harrell_c_within_folds, needs="folds",
+        _harrell_c_within_folds, stratified=False, needs="folds",
     ),
     MetricRow(
         "cause_specific_c", "time-to-event", "concordance with competing events (Wolbers)", True, "risk",
-        _risk(survival.cause_specific_c), needs="competing events",
+        _risk(survival.cause_specific_c), stratified=False, needs="competing events",
     ),
     MetricRow(
         "cumulative_auc", "time-to-event", "cumulative/dynamic AUC, mean over the horizons", True, "risk",
@@ -197,7 +202,7 @@ _ROWS = (
     ),
     MetricRow(
         "d_calibration", "time-to-event", "p-value of D-calibration; small: the predicted survival is wrong", None,
-        "survival", _d_calibration, resampled=False,
+        "survival", _d_calibration, resampled=False, repeats="twice the median",
     ),
     MetricRow(
         "spearman", "continuous", "Spearman's rank correlation", True, "risk", _risk(continuous.spearman)
@@ -210,6 +215,8 @@ _ROWS = (
     ),
 )  # fmt: skip
 METRICS = {row.name: row for row in _ROWS}
+# The same concordance of the pairs tested in one fold, see twobe3.evaluation.basis.
+WITHIN_FOLDS = {"auc": "auc_within_folds", "harrell_c": "harrell_c_within_folds"}
 
 
 def metrics_of(kind: Kind) -> tuple[MetricRow, ...]:

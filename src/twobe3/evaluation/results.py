@@ -106,6 +106,22 @@ class RiskGroups:
     groups: tuple[Group, ...]
 
 
+@dataclass(frozen=True)
+class Basis:
+    """The metric by which all models of an endpoint are ranked and compared.
+
+    Attributes
+    ----------
+    metric : str
+        Its name.
+    reason : str
+        Why this one; half a sentence.
+    """
+
+    metric: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """How good one model's prediction of one endpoint is.
@@ -125,11 +141,13 @@ class Evaluation:
     repeats : int
         Repeats of the cross-validation; a metric is the mean over them.
     metrics : tuple of Metric
-        The primary metric first.
+        That of all pairs of patients first; none where no patient was predicted.
     curves : tuple of Curve
         Curves of the kind of endpoint.
     risk_groups : RiskGroups or None
         For a time to an event.
+    basis : Basis or None
+        By which of the metrics the model is ranked and compared.
     """
 
     endpoint: str
@@ -142,6 +160,7 @@ class Evaluation:
     metrics: tuple[Metric, ...]
     curves: tuple[Curve, ...]
     risk_groups: RiskGroups | None = None
+    basis: Basis | None = None
 
     def metric(self, name: str) -> Metric:
         """The metric of this name.
@@ -155,6 +174,12 @@ class Evaluation:
             if metric.name == name:
                 return metric
         raise KeyError(name)
+
+    @property
+    def headline(self) -> Metric | None:
+        """The metric by which the model is ranked and compared; None where it is not there."""
+        name = "" if self.basis is None else self.basis.metric
+        return next((metric for metric in self.metrics if metric.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -200,6 +225,8 @@ class Comparison:
     patients_needed : int or None
         Patients with whom a difference of 0.05 would be seen with a power of 0.8, see
         :func:`~twobe3.evaluation.difference.patients_needed`.
+    reason : str
+        Why this metric was compared.
     """
 
     endpoint: str
@@ -215,6 +242,7 @@ class Comparison:
     estimator: str
     tests: tuple[DifferenceTest, ...] = ()
     patients_needed: int | None = None
+    reason: str = ""
 
 
 def to_json(evaluations: Iterable[Evaluation], comparisons: Iterable[Comparison] = ()) -> dict[str, Any]:
@@ -223,9 +251,9 @@ def to_json(evaluations: Iterable[Evaluation], comparisons: Iterable[Comparison]
     Returns
     -------
     dict
-        ``{"models": [{"endpoint", "kind", "model", "n", "events", "missing", "repeats", "metrics": [...],
-        "curves": [...]}], "comparisons": [...]}``, with the fields of :class:`Metric`, :class:`Curve` and
-        :class:`Comparison`.
+        ``{"models": [{"endpoint", "kind", "model", "n", "events", "missing", "repeats", "basis", "metrics": [...],
+        "curves": [...]}], "comparisons": [...]}``, with the fields of :class:`Basis`, :class:`Metric`,
+        :class:`Curve` and :class:`Comparison`.
     """
     return {
         "models": [_evaluation(evaluation) for evaluation in evaluations],
@@ -247,6 +275,7 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "events": evaluation.events,
         "missing": evaluation.missing,
         "repeats": evaluation.repeats,
+        "basis": None if evaluation.basis is None else asdict(evaluation.basis),
         "metrics": [_finite(asdict(metric)) for metric in evaluation.metrics],
         "curves": [
             {

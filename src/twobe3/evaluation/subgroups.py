@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from twobe3.evaluation.aligned import Aligned
+from twobe3.evaluation.basis import choose_basis, enough_pairs
 from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap
 from twobe3.evaluation.metrics import MetricRow, find_metric
 from twobe3.evaluation.results import none_if_nan
@@ -25,7 +26,7 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The primary metric of one model in one part of the cohort.
+    """The metric of one model in one part of the cohort.
 
     Attributes
     ----------
@@ -62,9 +63,10 @@ def evaluate_subgroups(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Subgroup, ...]:
-    """The primary metric of each model in each level of each factor, with its interval.
+    """The metric of each model in each level of each factor, with its interval.
 
-    The models are the same as for the cohort as a whole; only whom they are judged by differs. Levels of one factor
+    It is the metric by which the models are compared, see :func:`~twobe3.evaluation.basis.choose_basis`. The models
+    are the same as for the cohort as a whole; only whom they are judged by differs. Levels of one factor
     are not compared: with the few patients that a level has, intervals that overlap are no evidence of equality.
 
     Parameters
@@ -84,7 +86,7 @@ def evaluate_subgroups(
     tuple of Subgroup
         By model, then factor, then level.
     """
-    row = find_metric(None, outcomes.endpoint.kind)
+    row = find_metric(choose_basis(predictions, outcomes).metric, outcomes.endpoint.kind)
     found = []
     for prediction in predictions:
         predicted = set(prediction.patients)
@@ -142,7 +144,7 @@ def _place(level: str, level_of: Mapping[str, str]) -> int:
 def _subgroup(aligned: Aligned, row: MetricRow, factor: str, level: str, resamples: int, seed: int) -> Subgroup:
     outcomes = aligned.outcomes
     statistic = aligned.statistic(row)
-    assert statistic is not None  # the primary metric needs the risk alone, which every model gives
+    assert statistic is not None  # it needs the risk alone, which every model gives
     bootstrap = PatientBootstrap.draw(outcomes.event, stratified=row.stratified, resamples=resamples, seed=seed)
     replicates = bootstrap.replicate(statistic)
     low, high = replicates.interval() or (None, None)
@@ -157,7 +159,7 @@ def _subgroup(aligned: Aligned, row: MetricRow, factor: str, level: str, resampl
         none_if_nan(replicates.value),
         low,
         high,
-        _too_few(outcomes),
+        _too_few(outcomes) or _too_few_pairs(aligned, row),
     )
 
 
@@ -169,3 +171,9 @@ def _too_few(outcomes: Outcomes) -> str:
     if events < FEW:
         return f"only {events} with the event"
     return f"only {n - events} without the event" if kind == "binary" and n - events < FEW else ""
+
+
+def _too_few_pairs(aligned: Aligned, row: MetricRow) -> str:
+    if row.needs != "folds" or enough_pairs(aligned):
+        return ""
+    return "few pairs within the folds"

@@ -27,7 +27,8 @@ def harrell_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
     outcomes : Outcomes
         Of the same n patients, in the same order.
     """
-    return _concordance(risk, outcomes, _comparable(outcomes), f"Harrell's C, {TIES}{_competing_censored(outcomes)}")
+    estimator = f"Harrell's C, {TIES}{_competing_censored(outcomes)}"
+    return _concordance(risk, outcomes, comparable_pairs(outcomes), estimator)
 
 
 def harrell_c_within_folds(risk: FloatArray, outcomes: Outcomes, fold: IntArray) -> Statistic:
@@ -43,7 +44,7 @@ def harrell_c_within_folds(risk: FloatArray, outcomes: Outcomes, fold: IntArray)
     fold : ndarray of int, shape (n,)
         In which fold the patient was tested.
     """
-    comparable = _comparable(outcomes) & (fold[outcomes.event][:, None] == fold[None, :])
+    comparable = comparable_pairs(outcomes) & (fold[outcomes.event][:, None] == fold[None, :])
     estimator = f"Harrell's C of the pairs tested in one fold, {TIES}{_competing_censored(outcomes)}"
     return _concordance(risk, outcomes, comparable, estimator)
 
@@ -62,7 +63,7 @@ def cause_specific_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
     return _concordance(
         risk,
         outcomes,
-        _comparable(outcomes) | outcomes.competing,
+        comparable_pairs(outcomes) | outcomes.competing,
         f"Wolbers' C, a patient with the competing event is comparable as one who never has this one, {TIES}",
     )
 
@@ -86,7 +87,7 @@ def uno_c(risk: FloatArray, outcomes: Outcomes, truncation: float | None = None)
     tau = truncation_time(outcomes) if truncation is None else truncation
     event = outcomes.event
     before_tau = outcomes.value[event] < tau
-    comparable = _comparable(outcomes)
+    comparable = comparable_pairs(outcomes)
     outlives, wins = comparable.astype(np.float64), greater(risk[event], risk) * comparable
     follow_up = FollowUp(outcomes, competing_censors=True)
 
@@ -116,7 +117,7 @@ def truncation_time(outcomes: Outcomes) -> float:
     return float(late.min() if len(late) else follow_up.times[-1])
 
 
-def _comparable(outcomes: Outcomes) -> BoolArray:
+def comparable_pairs(outcomes: Outcomes) -> BoolArray:
     """For each patient with the event (rows) against all (columns): was the other observed longer, without it?"""
     event, time = outcomes.event, outcomes.value
     later = time[None, :] > time[event][:, None]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from twobe3.artefact import write_atomic
-from twobe3.delimited import read_delimited
+from twobe3.delimited import neutralised, read_delimited, restored
 from twobe3.errors import Code, UsageError
 from twobe3.outcome import FloatArray
 from twobe3.prediction import Prediction
@@ -27,10 +27,6 @@ REQUIRED = ("patient_id", "risk")
 DECISION_COLUMNS = ("model", "endpoint", "repeat", "fold", "threshold", "cutoff")
 SURVIVAL_COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold")
 NAMED = 10  # rows named in one refusal
-
-# A spreadsheet takes a cell that begins so for a formula. Leading quotes are counted, so that reading is exact.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NEUTRALISED = re.compile(r"'+[=+\-@\t\r]")
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -184,7 +180,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, 
 
 def key_of(cells: Mapping[str, str]) -> Key | str:
     """Patient, model, endpoint, repeat and fold of a row, or what is wrong with them."""
-    texts = [restore(cells.get(column, "")) for column in COLUMNS[:3]]
+    texts = [restored(cells.get(column, "")) for column in COLUMNS[:3]]
     positions = []
     for column in ("repeat", "fold"):
         position = cells.get(column, "").strip() or "0"
@@ -223,11 +219,6 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def restore(text: str) -> str:
-    """A text as it was before it was neutralised."""
-    return text[1:] if _NEUTRALISED.match(text) else text
 
 
 @dataclass(frozen=True)
@@ -302,9 +293,5 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([_neutralise(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer.writerows([neutralised(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     write_atomic(path, text.getvalue().encode())
-
-
-def _neutralise(text: str) -> str:
-    return f"'{text}" if _FORMULA.match(text) else text

@@ -33,6 +33,7 @@ HUB_PREFIX = "hf:"
 NAMED_WEIGHTS = ("pretrained", "random")
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT_S = 10.0
+RESNET_STAGES = 5  # the stem and MONAI's four stages
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,16 @@ class Backbone:
         # without what `import_timm` does first.
         return _rebuilt, (self.name, self.network.state_dict(), self.mean, self.std, self.weights)
 
+    @property
+    def layers(self) -> int:
+        """How many layers can be asked for their maps."""
+        return RESNET_STAGES if isinstance(self.network, ResNet) else len(self.network.feature_info)  # type: ignore[arg-type]
+
+    def require_layer(self, layer: int) -> None:
+        """Raise ``LAYER_OUT_OF_RANGE`` where there is no such layer."""
+        if not 0 <= layer < self.layers:
+            raise UsageError(Code.LAYER_OUT_OF_RANGE, f"{self.name} has the layers 0 to {self.layers - 1}, not {layer}")
+
     def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
         """Feature maps of a layer.
 
@@ -105,9 +116,10 @@ class Backbone:
         UsageError
             ``LAYER_OUT_OF_RANGE``.
         """
+        self.require_layer(layer)
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         with torch.inference_mode():
-            return _intermediate(self.network, (pictures - mean) / std, layer, self.name)
+            return _intermediate(self.network, (pictures - mean) / std, layer)
 
 
 def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
@@ -157,7 +169,7 @@ def backbone_from_state(
     """
     row = BACKBONES.get(name) or _timm_row(name)
     network = row.build(state)
-    _load_strictly(network, state, name)
+    load_strictly(network, state, name)
     return _frozen(name, weights, network, mean, std)
 
 
@@ -170,25 +182,16 @@ def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...]
     return Backbone(name, weights, _digest_of(network), network, mean, std)
 
 
-def _intermediate(network: nn.Module, x: torch.Tensor, layer: int, name: str) -> torch.Tensor:
+def _intermediate(network: nn.Module, x: torch.Tensor, layer: int) -> torch.Tensor:
     if isinstance(network, ResNet):
         x = network.act(network.bn1(network.conv1(x)))
-        stages = [network.maxpool, network.layer1, network.layer2, network.layer3, network.layer4]
-        _check_layer(layer, len(stages), name)
         if layer == 0:
             return x
-        for stage in stages[: layer + 1]:
+        for stage in (network.maxpool, network.layer1, network.layer2, network.layer3, network.layer4)[: layer + 1]:
             x = stage(x)
         return x
-    info: Any = network.feature_info
-    _check_layer(layer, len(info), name)
     (maps,) = network.forward_intermediates(x, indices=[layer], intermediates_only=True)  # type: ignore[operator]
     return torch.as_tensor(maps)
-
-
-def _check_layer(layer: int, n_layers: int, name: str) -> None:
-    if not 0 <= layer < n_layers:
-        raise UsageError(Code.LAYER_OUT_OF_RANGE, f"{name} has the layers 0 to {n_layers - 1}, not {layer}")
 
 
 def _read_weights(name: str, row: Row, weights: str) -> tuple[State, Mapping[str, str]]:
@@ -237,7 +240,14 @@ def _from_hub(repository: str) -> Path:
         ) from None
 
 
-def _load_strictly(network: nn.Module, state: State, name: str) -> None:
+def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "backbone") -> None:
+    """Fill a network with weights that must fit key by key; counters of batches may be absent.
+
+    Raises
+    ------
+    UsageError
+        ``WEIGHTS_MISMATCH`` with the keys that do not fit.
+    """
     wanted = network.state_dict()
     counters = {key for key in wanted if key.endswith("num_batches_tracked")}
     absent = sorted(wanted.keys() - state.keys() - counters)
@@ -250,7 +260,7 @@ def _load_strictly(network: nn.Module, state: State, name: str) -> None:
             for kind, keys in kinds.items()
             if keys
         )
-        raise UsageError(Code.WEIGHTS_MISMATCH, f"the weights do not fit backbone {name!r}: {told}")
+        raise UsageError(Code.WEIGHTS_MISMATCH, f"the weights do not fit {what} {name!r}: {told}")
     network.load_state_dict({**{key: wanted[key] for key in counters}, **state})
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from twobe3.artefact import digest
 from twobe3.cohort import Cohort, Study
+from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone
 from twobe3.features.slices import Plane, SliceSpec, cut, windowed
 from twobe3.store import ArrayStore
@@ -46,6 +47,8 @@ class MapExtractor:
         SUV windows and picture size.
     store : FeatureStore
         Where maps are kept.
+    augmentation : Augmentation, optional
+        Of the scans before they are cut.
     """
 
     backbone: Backbone
@@ -53,6 +56,7 @@ class MapExtractor:
     planes: tuple[Plane, ...] = ("axial",)
     slices: SliceSpec = field(default_factory=SliceSpec)
     store: FeatureStore = field(default_factory=FeatureStore)
+    augmentation: Augmentation | None = None
 
     def key(self, cohort: Cohort, study: Study, plane: Plane) -> str:
         """Digest of everything that the maps depend on."""
@@ -62,7 +66,8 @@ class MapExtractor:
         """Text that differs whenever the maps of the same scan and plane may differ; part of cache keys."""
         network = self.backbone
         made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
-        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}"
+        changed = f" {self.augmentation.identity()}" if self.augmentation else ""
+        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}{changed}"
 
     def of_study(self, cohort: Cohort, study: Study) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
@@ -70,7 +75,7 @@ class MapExtractor:
         for plane in self.planes:
             arrays = self.store.get_or_compute(
                 self.key(cohort, study, plane),
-                lambda plane=plane: {"maps": self._compute(cohort.volume(study), plane)},  # type: ignore[misc]
+                lambda plane=plane: {"maps": self._compute(cohort, study, plane)},  # type: ignore[misc]
                 metadata=self._notes(plane),
             )
             maps[plane] = np.asarray(arrays["maps"], dtype=np.float16)
@@ -99,14 +104,17 @@ class MapExtractor:
 
     def _pool(self, cohort: Cohort, study: Study, plane: Plane, key: str) -> npt.NDArray[np.float64]:
         stored = self.store.get(key)
-        maps = self._compute(cohort.volume(study), plane) if stored is None else stored["maps"]
+        maps = self._compute(cohort, study, plane) if stored is None else stored["maps"]
         positions = maps.reshape(len(maps), -1).astype(np.float64)
         return np.concatenate([positions.mean(axis=1), positions.max(axis=1), positions.std(axis=1)])
 
     def _notes(self, plane: Plane) -> dict[str, str]:
         return {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
 
-    def _compute(self, volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float16]:
+    def _compute(self, cohort: Cohort, study: Study, plane: Plane) -> npt.NDArray[np.float16]:
+        volume = cohort.volume(study)
+        if self.augmentation is not None:
+            volume = self.augmentation(volume, cohort.spec.spacing_mm)
         slices = cut(volume, plane)
         filled = slices.any(axis=(1, 2))
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.

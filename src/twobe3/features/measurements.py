@@ -14,7 +14,7 @@ from twobe3.regions import REGION_VERSION, Region
 from twobe3.store import Arrays, ArrayStore
 
 # Bump when the stored values change: it is part of every cache key.
-MEASUREMENT_VERSION = "2"
+MEASUREMENT_VERSION = "3"
 log = logging.getLogger("twobe3")
 
 
@@ -32,15 +32,15 @@ class Measurements:
         Total lesion glycolysis: MTV times the mean SUV in the region (SUV · ml).
     extent_ml : float
         Volume of the whole image, whatever it shows.
-    lacking : str
-        Code of the reason why there is no region; empty where there is one.
+    lacking : Refusal or None
+        Why there is no region; None where there is one.
     """
 
     suv_max: float
     volume_ml: float
     tlg_ml: float
     extent_ml: float
-    lacking: str = ""
+    lacking: Refusal | None = None
 
 
 def measure(scan: Scan, region: Region, *, store: ArrayStore) -> Measurements:
@@ -58,7 +58,9 @@ def measure(scan: Scan, region: Region, *, store: ArrayStore) -> Measurements:
     key = digest([f"measurements-{MEASUREMENT_VERSION}-{REGION_VERSION}", scan.digest, region.label])
     arrays = store.get_or_compute(key, lambda: _measured(scan, region))
     suv_max, volume_ml, tlg_ml, extent_ml = map(float, arrays["values"])
-    return Measurements(suv_max, volume_ml, tlg_ml, extent_ml, arrays["lacking"].tobytes().decode())
+    code, *said = arrays["lacking"].tobytes().decode().split("\n")
+    lacking = Refusal(Code[code], said[0], remedy=said[1]) if code else None
+    return Measurements(suv_max, volume_ml, tlg_ml, extent_ml, lacking)
 
 
 def _measured(scan: Scan, region: Region) -> Arrays:
@@ -69,7 +71,8 @@ def _measured(scan: Scan, region: Region) -> Arrays:
     except Refusal as refusal:
         if refusal.code is not Code.CONTOUR_MISSING:
             log.warning("%s: %s; the scan counts as one without a region", refusal.code.name, refusal.reason)
-        return _arrays([np.nan, np.nan, np.nan, extent_ml], refusal.code.name)
+        lacking = "\n".join([refusal.code.name, refusal.reason, refusal.remedy])
+        return _arrays([np.nan, np.nan, np.nan, extent_ml], lacking)
     inside = volume.array[mask.array].astype(np.float64)
     # Nothing above the threshold: no lesion volume, and the hottest voxel is still the scan's SUVmax.
     suv_max = inside.max() if inside.size else volume.array.max()

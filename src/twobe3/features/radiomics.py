@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +37,10 @@ from twobe3.volume import FloatArray, Mask, SUVVolume
 Change = Literal["none", "eroded", "dilated"]
 """Of a region, by a layer of voxels, as another reader might have drawn it."""
 
-RADIOMICS_VERSION = "1, MIRP 2.7"
+Voxels = Literal["measured", "shuffled"]
+"""Of a region: where they are, or each at the place of another one, so that only its shape and its histogram remain."""
+
+RADIOMICS_VERSION = "2, MIRP 2.7"
 MARGIN_MM = 40.0
 """Of image kept around the region: further away nothing reaches the region through splines, filters or spheres."""
 
@@ -65,6 +68,11 @@ class RadiomicsSettings:
     spacing_mm: float | None = 4.0
     bin_width_suv: float | None = 0.5
     log_sigma_mm: tuple[float, ...] = ()
+
+    @property
+    def modality(self) -> str:
+        """What MIRP takes the image for; it bins PET by itself, levels that are levels already it must not."""
+        return "ct" if self.bin_width_suv is None else "pet"
 
     def mirp(self) -> dict[str, Any]:
         """The same in MIRP's words."""
@@ -110,7 +118,13 @@ class FeatureVector:
 
 
 def radiomic_features(
-    study: Study, region: Region, settings: RadiomicsSettings, store: ArrayStore, *, change: Change = "none"
+    study: Study,
+    region: Region,
+    settings: RadiomicsSettings,
+    store: ArrayStore,
+    *,
+    change: Change = "none",
+    voxels: Voxels = "measured",
 ) -> FeatureVector:
     """Features of a patient's scan, extracted once.
 
@@ -130,6 +144,8 @@ def radiomic_features(
         Where features are kept, and refusals with them.
     change : {"none", "eroded", "dilated"}
         Of the region, for the stability of features.
+    voxels : {"measured", "shuffled"}
+        Whether the region's voxels are permuted first, see :func:`with_shuffled_voxels`.
 
     Raises
     ------
@@ -139,7 +155,8 @@ def radiomic_features(
         ``EXTRA_MISSING``: MIRP is not installed, and the store lacks the features.
     """
     arrays = store.get_or_compute(
-        radiomics_key(study.scan, region, settings, change), lambda: _extracted(study.scan, region, settings, change)
+        radiomics_key(study.scan, region, settings, change, voxels),
+        lambda: _extracted(study.scan, region, settings, change, voxels),
     )
     found = unpack(arrays)
     surface = _surface_m2(study)
@@ -147,10 +164,13 @@ def radiomic_features(
     return found.and_({f"pet_{name}_per_bsa": found[f"pet_{name}_mm"] / 1000.0 / surface for name in names})
 
 
-def radiomics_key(scan: Scan, region: Region, settings: RadiomicsSettings, change: Change = "none") -> str:
+def radiomics_key(
+    scan: Scan, region: Region, settings: RadiomicsSettings, change: Change = "none", voxels: Voxels = "measured"
+) -> str:
     """Digest of everything that the features depend on."""
     versions = f"radiomics-{RADIOMICS_VERSION}-{REGION_VERSION}"
-    return digest([versions, scan.digest, region.label, change, str(asdict(settings))])
+    shuffled = [] if voxels == "measured" else ["shuffled-1"]
+    return digest([versions, scan.digest, region.label, change, str(asdict(settings)), *shuffled])
 
 
 def pack(features: FeatureVector | Refusal) -> Arrays:
@@ -193,8 +213,8 @@ def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> Featu
     Raises
     ------
     Refusal
-        ``CONTOUR_UNUSABLE``: the region lies on other voxels than the scan, is empty, has one voxel, has one SUV
-        throughout, or vanishes on the new voxels.
+        ``CONTOUR_UNUSABLE``: the region lies on other voxels than the scan. ``REGION_EMPTY``. ``REGION_TOO_SMALL``: it
+        has one voxel, or vanishes on the new voxels. ``REGION_CONSTANT``: it has one SUV throughout.
     ToolError
         ``EXTRA_MISSING``: MIRP is not installed.
     """
@@ -202,15 +222,40 @@ def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> Featu
     spacing = np.array(volume.geometry.spacing_mm)
     reach_mm = MARGIN_MM + 4.0 * max(settings.log_sigma_mm, default=0.0)
     box = bounding_box(mask, np.ceil(reach_mm / spacing).astype(np.int64))
-    ibsi = _through_mirp(volume.array[box], mask.array[box], volume.geometry.spacing_mm, settings)
+    ibsi = ibsi_features(volume.array[box], mask.array[box], volume.geometry.spacing_mm, settings)
     return ibsi.and_({f"pet_{name}": value for name, value in asdict(measure_lesions(volume, mask)).items()})
 
 
-def _extracted(scan: Scan, region: Region, settings: RadiomicsSettings, change: Change) -> Arrays:
+def with_shuffled_voxels(volume: SUVVolume, mask: Mask, seed: str) -> SUVVolume:
+    """A scan whose voxels inside a region are permuted; those outside stay.
+
+    Volume, shape and histogram of the region are the same, and its texture is lost: features that predict as well
+    afterwards never needed it (Welch ML et al., *Radiother Oncol* 130:2–9, 2019, doi 10.1016/j.radonc.2018.10.027).
+
+    Parameters
+    ----------
+    volume : SUVVolume
+        The scan.
+    mask : Mask
+        The region, on the same voxels.
+    seed : str
+        Of the permutation, for instance the digest of the scan: so it does not depend on the order of scans.
+    """
+    array, random = volume.array.copy(), np.random.default_rng(int(digest([seed]), 16))
+    array[mask.array] = random.permutation(array[mask.array])
+    return replace(volume, array=array)
+
+
+def _extracted(
+    scan: Scan, region: Region, settings: RadiomicsSettings, change: Change, voxels: Voxels = "measured"
+) -> Arrays:
     start = time.perf_counter()
     try:
         volume = scan.suv()
-        features: FeatureVector | Refusal = extract(volume, _changed(region.find(scan, volume), change), settings)
+        mask = _changed(region.find(scan, volume), change)
+        if voxels == "shuffled" and mask.geometry.same_as(volume.geometry):
+            volume = with_shuffled_voxels(volume, mask, scan.digest)
+        features: FeatureVector | Refusal = extract(volume, mask, settings)
     except Refusal as refusal:
         if refusal.code is Code.CODEC_MISSING:
             raise  # not the scan's fault, and gone when the codec is installed: nothing to keep
@@ -229,40 +274,59 @@ def _changed(mask: Mask, change: Change) -> Mask:
 
 
 def _require_usable(volume: SUVVolume, mask: Mask) -> None:
-    def unusable(reason: str, remedy: str = "check the contour, or name another region") -> Refusal:
-        return Refusal(Code.CONTOUR_UNUSABLE, f"the region {mask.name!r} {reason}", remedy=remedy)
+    def unusable(code: Code, reason: str) -> Refusal:
+        return Refusal(code, f"the region {mask.name!r} {reason}")
 
     if not mask.geometry.same_as(volume.geometry):
-        raise unusable("lies on other voxels than the scan", "bring it onto the voxels of the scan first")
+        raise unusable(Code.CONTOUR_UNUSABLE, "lies on other voxels than the scan")
     voxels = int(mask.array.sum())
-    if voxels < 2:
-        raise unusable("is empty" if voxels == 0 else "has a single voxel, in which nothing varies")
+    if voxels == 0:
+        raise unusable(Code.REGION_EMPTY, "is empty")
+    if voxels == 1:
+        raise unusable(Code.REGION_TOO_SMALL, "has a single voxel, in which nothing varies")
     if np.ptp(volume.array[mask.array]) == 0:
-        raise unusable("has one SUV throughout, so it has no texture")
+        raise unusable(Code.REGION_CONSTANT, "has one SUV throughout, so it has no texture")
 
 
-def _through_mirp(
-    suv: npt.NDArray[np.float32],
+def ibsi_features(
+    image: npt.NDArray[np.float32],
     inside: npt.NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
     settings: RadiomicsSettings,
 ) -> FeatureVector:
+    """IBSI's features of a region, through MIRP, in memory and on one thread; the grid lies on the image's centre.
+
+    Parameters
+    ----------
+    image, inside : ndarray, shape (slices, rows, columns)
+        Intensities, and which of the voxels are the region.
+    spacing_mm : tuple of float
+        Between slices, rows, columns.
+    settings : RadiomicsSettings
+        How.
+
+    Raises
+    ------
+    Refusal
+        ``REGION_TOO_SMALL``: the region vanishes on the new voxels.
+    ToolError
+        ``EXTRA_MISSING``: MIRP is not installed.
+    """
     mirp, import_image, import_mask = _import_mirp()
     with _muted(), threadpool_limits(1), _exact_autocorrelation():
-        modality = "ct" if settings.bin_width_suv is None else "pet"  # of these, MIRP bins only PET by itself
-        (image,) = import_image(suv.copy(), sample_name="scan", image_modality=modality)
+        (scan,) = import_image(image.copy(), sample_name="scan", image_modality=settings.modality)
         (mask,) = import_mask(inside.copy(), sample_name="scan")
-        image.image_spacing = mask.image_spacing = spacing_mm  # its importer of arrays takes none
+        scan.image_spacing = mask.image_spacing = spacing_mm  # its importer of arrays takes none
         call = {"export_features": True, "num_cpus": None, **settings.mirp()}
         try:
-            tables = list(mirp.extract_features_generator(image=image, mask=mask, **call))
+            tables = list(mirp.extract_features_generator(image=scan, mask=mask, **call))
         except TypeError as error:  # how MIRP 2.7 ends where resampling leaves nothing of the region
             if "'NoneType' has no len()" not in str(error):
                 raise
             tables = [None]
     if tables[0] is None:
         reason = f"the region vanishes on voxels of {settings.spacing_mm} mm"
-        raise Refusal(Code.CONTOUR_UNUSABLE, reason, remedy="check the contour, or choose smaller voxels")
+        raise Refusal(Code.REGION_TOO_SMALL, reason, remedy="check the contour, or choose smaller voxels")
     table = tables[0].filter(regex=r"^(morph|loc|stat|ih|ivh|cm|rlm|szm|dzm|ngt|ngl|log)_")
     values = table.iloc[0].to_numpy(dtype=np.float64)
     return FeatureVector(tuple(map(_tag, table.columns)), np.where(np.isfinite(values), values, np.nan))

@@ -14,11 +14,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from scipy.special import expit
 
 from twobe3 import __version__
 from twobe3.artefact import SCHEMA_VERSION, digest, write_atomic
 from twobe3.cohort import Cohort
-from twobe3.errors import Code, UsageError
+from twobe3.errors import Code, Exclusion, UsageError
 from twobe3.features.maps import FeatureStore
 from twobe3.models.linear import FloatArray, probability
 from twobe3.outcome import Binary, Continuous, Endpoint, TimeToEvent
@@ -29,6 +30,32 @@ from twobe3.store import Arrays, checksum
 CONFIG: ConfigDict = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 MODEL_FILE = "model.safetensors"
 ENDPOINT_KINDS: dict[str, type[Endpoint]] = {item.kind: item for item in (Binary, TimeToEvent, Continuous)}
+
+
+@dataclass(frozen=True)
+class UndefinedFeature:
+    """A feature that is not defined in some of the scans that a model can use.
+
+    Attributes
+    ----------
+    feature : str
+        Its name.
+    missing, n : int
+        In how many of how many scans it is not defined.
+    left_out : bool
+        Whether a model that learns from all these scans leaves it out; otherwise the median stands in.
+    """
+
+    feature: str
+    missing: int
+    n: int
+    left_out: bool
+
+    @property
+    def exclusion(self) -> Exclusion:
+        """Why the feature was left out."""
+        reason = f"feature {self.feature!r} is not defined in {self.missing} of {self.n} scans"
+        return Exclusion.of(UsageError(Code.FEATURE_UNDEFINED, reason))
 
 
 @dataclass(kw_only=True, config=CONFIG)
@@ -51,6 +78,9 @@ class Model(ABC):
     kind: ClassVar[str]
     summary: ClassVar[str]
     version: ClassVar[int] = 1  # raise it when the same parameters and patients give another fitted model
+    fewest: ClassVar[int] = 1  # training patients below which nothing is learnt
+    # Parameters that joined later, and the value at which the model is what it was before them.
+    joined_later: ClassVar[Mapping[str, Any]] = {}
 
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
@@ -59,11 +89,18 @@ class Model(ABC):
     def __post_init__(self) -> None:
         self.name = self.name or self.default_name()
         self.endpoint_: Endpoint | None = None
+        # Slope and intercept of the logit of the probability on the risk, where an inner cross-validation chose them.
+        self.recalibration_: tuple[float, float] | None = None
         self.spec_: VolumeSpec | None = None
 
     def default_name(self) -> str:
         """The name in tables where the user gave none."""
         return self.kind
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a trivial explanation, which others must beat, rather than a candidate."""
+        return False
 
     def parameters(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -74,16 +111,50 @@ class Model(ABC):
         """The parameters as they may leave this machine: without its folders."""
         return self.parameters()
 
+    def identifying_parameters(self) -> dict[str, Any]:
+        """The parameters, without those that joined later and change nothing: earlier results keep their keys."""
+        later = self.joined_later
+        return {key: value for key, value in self.parameters().items() if key not in later or value != later[key]}
+
     def identity(self) -> str:
         """Text that differs whenever the fitted model may differ on the same patients; part of cache keys."""
-        return f"{self.kind} {self.version} {json.dumps(self.parameters(), sort_keys=True, default=str)}"
+        return f"{self.kind} {self.version} {json.dumps(self.identifying_parameters(), sort_keys=True, default=str)}"
 
     def prepare(self, cohort: Cohort) -> None:  # noqa: B027  a model on the volumes has nothing to prepare
         """Compute whatever of the scans the store lacks. Learns nothing."""
 
+    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+        """The scans of a cohort that this model cannot use, and why; :meth:`fit` and :meth:`predict` leave them out.
+
+        One exclusion a scan, in the order of the cohort. A model without regions uses every scan.
+        """
+        return ()
+
+    def usable(self, cohort: Cohort) -> Cohort:
+        """The cohort without the scans of :meth:`unusable`."""
+        left_out = {exclusion.patient for exclusion in self.unusable(cohort)}
+        if not left_out:
+            return cohort
+        return cohort.take([i for i, study in enumerate(cohort.studies) if study.patient not in left_out])
+
+    def undefined(self, cohort: Cohort) -> tuple[UndefinedFeature, ...]:
+        """The features that are not defined in some of the usable scans, and in how many."""
+        return ()
+
+    def imputed(self, cohort: Cohort) -> dict[str, int]:
+        """For how many patients, fitted on all of them, the model fills in what is not known of them, by what it is.
+
+        What is undefined in a scan, see :meth:`undefined`, is told there.
+        """
+        return {}
+
     def candidate_parameters(self, cohort: Cohort) -> int | None:
         """How many coefficients the fit may choose from, before any selection; None for a network."""
         return None
+
+    def size(self, cohort: Cohort) -> dict[str, Any]:
+        """How large the model is, fitted on a cohort with one endpoint, where that is not among its parameters."""
+        return {}
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn from a cohort with one endpoint.
@@ -91,19 +162,56 @@ class Model(ABC):
         Parameters
         ----------
         cohort : Cohort
-            Training patients.
+            Training patients; the :meth:`unusable` scans among them are left out.
 
         Returns
         -------
         Self
             The model, fitted.
+
+        Raises
+        ------
+        UsageError
+            ``NOTHING_USABLE``, ``ONE_CLASS``: the scans that are left are too few, or of one class.
         """
-        self._fit(cohort)
+        usable = self.usable(cohort)
+        self.require_enough(usable, len(cohort))
+        self._fit(usable)
+        self.recalibration_ = None
         self.endpoint_, self.spec_ = cohort.endpoint, cohort.spec
         return self
 
+    def require_enough(self, usable: Cohort, n: int, where: str = "") -> None:
+        """Refuse training patients who are too few once the :meth:`unusable` scans are left out.
+
+        Parameters
+        ----------
+        usable : Cohort
+            Those that are left, with one endpoint.
+        n : int
+            How many there were; whether they are of both classes is not this model's question.
+        where : str
+            Of which fold they are, for the message.
+
+        Raises
+        ------
+        UsageError
+            ``NOTHING_USABLE``: fewer than :attr:`fewest`. ``ONE_CLASS``: nobody, or for a binary endpoint everybody,
+            has the event.
+        """
+        said = f"model {self.name!r}: {len(usable)} of {n} training patients{where} have a scan that it can use"
+        remedy = "name another `region`, or leave the model out"
+        if len(usable) < self.fewest:
+            raise UsageError(Code.NOTHING_USABLE, f"{said}, {self.fewest} are needed", remedy=remedy)
+        outcomes = usable.outcomes
+        same = {"binary": (0, len(outcomes)), "time-to-event": (0,)}.get(outcomes.endpoint.kind, ())
+        if len(usable) < n and outcomes.n_events in same:
+            raise UsageError(Code.ONE_CLASS, f"{said}, {outcomes.n_events} of them with the event", remedy=remedy)
+
     def predict(self, cohort: Cohort) -> Prediction:
-        """Risk, and for a binary endpoint the probability, of each patient; outcomes are not looked at.
+        """Risk, for a binary endpoint the probability, and survival where the model has curves of its own.
+
+        Outcomes are not looked at. The :meth:`unusable` scans have no row.
 
         Raises
         ------
@@ -114,9 +222,14 @@ class Model(ABC):
             raise ValueError(f"model {self.name!r} is not fitted")
         if cohort.spec != self.spec_:
             raise ValueError(f"the model was fitted on {self.spec_}, the cohort lies on {cohort.spec}")
-        risk = self._risk(cohort)
+        cohort = self.usable(cohort)
+        risk = self._risk(cohort) if len(cohort) else np.zeros(0)
         chance = probability(self.endpoint_.kind, risk)
-        return Prediction(self.name, self.endpoint_.name, cohort.patients, risk, chance)
+        if self.recalibration_ is not None:
+            slope, intercept = self.recalibration_
+            chance = expit(slope * risk + intercept)
+        times, survival = (self._curves(cohort) if len(cohort) else None) or (None, None)
+        return Prediction(self.name, self.endpoint_.name, cohort.patients, risk, chance, survival=survival, times=times)
 
     def save(self, path: Path | str) -> Path:
         """Write the fitted model as one safetensors file: arrays and a JSON header, nothing executable.
@@ -145,6 +258,7 @@ class Model(ABC):
                 "endpoint": {"kind": self.endpoint_.kind, **asdict(self.endpoint_)},
                 "volume_spec": asdict(self.spec_),
                 "notes": self._notes(),
+                **({} if self.recalibration_ is None else {"recalibration": self.recalibration_}),
             }
         )
         write_atomic(path, save(arrays, metadata={"twobe3": header, "digest": _digest_of(header, arrays)}))
@@ -155,6 +269,10 @@ class Model(ABC):
 
     @abstractmethod
     def _risk(self, cohort: Cohort) -> FloatArray: ...
+
+    def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
+        """Times, and each patient's survival at them, where the model gives more than a risk."""
+        return None
 
     @abstractmethod
     def _arrays(self) -> Arrays:
@@ -207,22 +325,23 @@ def load_model(path: Path | str, *, store: FeatureStore | None = None) -> Model:
     if _digest_of(header, arrays) != sealed:
         raise UsageError(Code.MODEL_INVALID, f"{path.name!r} was changed since it was written: its digest differs")
     try:
-        model = _restored(json.loads(header), arrays)
+        return _restored(json.loads(header), arrays, store or FeatureStore())
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise UsageError(
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
         ) from None
-    model.store = store or model.store
-    return model
 
 
-def _restored(header: Mapping[str, Any], arrays: Arrays) -> Model:
-    model = MODELS[header["kind"]](**header["parameters"])
+def _restored(header: Mapping[str, Any], arrays: Arrays, store: FeatureStore) -> Model:
+    model = MODELS[header["kind"]](**header["parameters"], store=store)
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
     model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)
     model.spec_ = VolumeSpec(**{name: tuple(values) for name, values in header["volume_spec"].items()})
     model._restore(arrays, header["notes"])
+    if "recalibration" in header:
+        slope, intercept = header["recalibration"]
+        model.recalibration_ = float(slope), float(intercept)
     return model
 
 

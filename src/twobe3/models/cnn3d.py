@@ -1,9 +1,10 @@
-"""The 3D baseline: a CNN trained from scratch on the SUV volume itself."""
+"""The 3D baseline: a CNN on the SUV volume itself, from scratch or from the user's weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,41 +12,45 @@ from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from twobe3.artefact import digest
 from twobe3.cohort import Cohort
-from twobe3.models.base import CONFIG, Model, register
-from twobe3.models.linear import FloatArray
+from twobe3.errors import Code, UsageError
+from twobe3.features.backbones import State
+from twobe3.models.base import CONFIG, register
+from twobe3.models.capacity import Capacity
 from twobe3.models.networks import VolumeNetwork
-from twobe3.models.training import (
-    Stack,
-    TrainingParameters,
-    ensemble_risk,
-    member_from_arrays,
-    members_to_arrays,
-    train_ensemble,
-)
-from twobe3.store import Arrays
-
-LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
+from twobe3.models.trained import NetworkModel
+from twobe3.models.training import Stack
+from twobe3.models.volumes import NETWORKS, RESNET_LAYERS, compact_resnet, read_weights
 
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class CNN3D(Model, TrainingParameters):
-    """A 3D ResNet on the SUV volume, trained from scratch.
+class CNN3D(NetworkModel):
+    """A 3D network on the SUV volume.
 
     Parameters
     ----------
+    network : {"compact", "resnet10", "resnet18", "densenet121"}
+        A ResNet of few channels with a small stem, or one of MONAI's networks at their full width.
+    weights : str
+        A file from which one of MONAI's networks starts, for instance of MedicalNet, see
+        :func:`~twobe3.models.volumes.read_weights`; empty: from scratch. Such weights have seen one channel: give one
+        window.
     depth : {10, 18}
-        Of the ResNet.
+        Of the compact ResNet.
     width : int
-        Channels of its first stage; they double with every stage. A multiple of 4.
+        Channels of the compact ResNet's first stage; they double with every stage. A multiple of 4.
     windows_suv : tuple of float
         Upper ends of the SUV windows, a channel each.
     """
 
     kind: ClassVar[str] = "cnn3d"
-    summary: ClassVar[str] = "3D ResNet on the SUV volume, trained from scratch"
+    summary: ClassVar[str] = "3D CNN on the SUV volume: a compact ResNet, or MONAI's ResNet or DenseNet"
+    joined_later: ClassVar[Mapping[str, Any]] = {**NetworkModel.joined_later, "network": "compact", "weights": ""}
 
+    network: Literal["compact", "resnet10", "resnet18", "densenet121"] = Field(default="compact")
+    weights: str = ""
     depth: int = Field(default=10)
     width: int = Field(default=16, ge=4, multiple_of=4)
     windows_suv: tuple[PositiveFloat, ...] = Field(default=(5.0, 10.0, 25.0), min_length=1)
@@ -55,27 +60,67 @@ class CNN3D(Model, TrainingParameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.depth not in LAYERS:
-            raise ValueError(f"depth must be one of {list(LAYERS)}, got {self.depth}")
-        self.networks_: list[nn.Module] = []
+        if self.depth not in RESNET_LAYERS:
+            raise ValueError(f"depth must be one of {list(RESNET_LAYERS)}, got {self.depth}")
+        if self.weights and self.network == "compact":
+            raise ValueError(f"weights are for the networks {', '.join(NETWORKS)}, not for the compact one")
+        self.state_: State | None = None
 
-    def _fit(self, cohort: Cohort) -> None:
-        self.networks_ = train_ensemble(self._network, _stacks(cohort), cohort.outcomes, self, self.seed)
+    def identifying_parameters(self) -> dict[str, Any]:
+        """As for every model; not the path of the weights, but the weights."""
+        parameters = super().identifying_parameters()
+        if self.weights:
+            parameters["weights"] = digest(
+                [part for key, value in self._weights().items() for part in (key, value.numpy().tobytes())]
+            )
+        return parameters
 
-    def _risk(self, cohort: Cohort) -> FloatArray:
-        return ensemble_risk(self.networks_, _stacks(cohort), self.batch_size)
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, a weights file told by its name alone."""
+        return {**self.parameters(), "weights": Path(self.weights).name}
 
-    def _network(self) -> VolumeNetwork:
-        widths = [self.width * 2**stage for stage in range(4)]
-        return VolumeNetwork(self.windows_suv, layers=LAYERS[self.depth], widths=widths, dropout=self.dropout)
+    def _own_capacity(self) -> Capacity:
+        return Capacity(components=0, reduced_channels=0, width=self.width, dropout=self.dropout)
 
-    def _arrays(self) -> Arrays:
-        return members_to_arrays(self.networks_)
+    def _learn_inputs(self, cohort: Cohort) -> None:
+        smallest = NETWORKS[self.network].smallest if self.network in NETWORKS else 8
+        if min(cohort.spec.shape) < smallest:
+            raise UsageError(
+                Code.STUDY_FILE_INVALID,
+                f"{self.network} needs {smallest} voxels along each axis, the grid has {cohort.spec.shape}",
+                remedy="lower `volume.spacing_mm`, or choose a ResNet",
+            )
 
-    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self.networks_ = [member_from_arrays(self._network(), arrays, member) for member in range(self.members)]
+    def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
+        volumes = [cohort.volume(study) for study in cohort.studies]
+        spacing = cohort.spec.spacing_mm
+        augmented = [
+            [augmentation(volume, spacing) for volume in volumes] for augmentation in self._augmentations(augmentations)
+        ]
+        scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
+        return [Stack(scans, -1, tuple(versions))]
 
+    def _network(self, *, covariates: int, outputs: int) -> VolumeNetwork:
+        channels, size = len(self.windows_suv), self.capacity_
+        if self.network == "compact":
+            body, features = compact_resnet(channels, depth=self.depth, width=size.width), 8 * size.width
+        else:
+            row = NETWORKS[self.network]
+            body, features = row.build(channels), row.features
+        return VolumeNetwork(
+            self.windows_suv, body, features, dropout=size.dropout, covariates=covariates, outputs=outputs
+        )
 
-def _stacks(cohort: Cohort) -> list[Stack]:
-    volumes = np.stack([cohort.volume(study) for study in cohort.studies])
-    return [Stack(torch.from_numpy(volumes).unsqueeze(1), left_right_axis=-1)]
+    def _initialised(self) -> nn.Module:
+        network = super()._initialised()
+        if self.weights:
+            assert isinstance(network, VolumeNetwork)
+            network.body.load_state_dict(self._weights())
+        return network
+
+    def _weights(self) -> State:
+        """The weights to start from; they are read once."""
+        if self.state_ is None:
+            network = NETWORKS[self.network].build(len(self.windows_suv))
+            self.state_ = read_weights(Path(self.weights), self.network, network)
+        return self.state_

@@ -1,9 +1,8 @@
-"""The trivial explanations that every other model must beat: volume, SUVmax, age, sex, image extent, centre."""
+"""The trivial explanations that every other model must beat: volume, SUVmax, clinical facts, image extent, centre."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
@@ -12,19 +11,25 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort import Cohort, Study
+from twobe3.covariates import covariate_of
+from twobe3.errors import Exclusion
 from twobe3.features.measurements import Measurements, measure
 from twobe3.models.base import CONFIG, Model, register
-from twobe3.models.linear import FloatArray, RidgeModel, fit_ridge
+from twobe3.models.covariates import CovariateEncoder
+from twobe3.models.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
 from twobe3.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 from twobe3.store import Arrays
 
-Variable = Literal["suvmax", "tumour_volume", "tlg", "image_extent", "age", "sex", "weight", "centre"]
+Variable = Literal["suvmax", "tumour_volume", "tlg", "image_extent", "age", "sex", "weight", "clinical", "centre"]
 MEASURED = {"suvmax": "suv_max", "tumour_volume": "volume_ml", "tlg": "tlg_ml", "image_extent": "extent_ml"}
 IN_REGION = ("suvmax", "tumour_volume", "tlg")
 COVARIATES = {"age": "age_years", "weight": "weight_kg"}
 SEX = {"M": 1.0, "F": 0.0}
 # One or a few standardised columns: enough to keep the fit finite where a column separates the classes.
 PENALTY = 1.0
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""Candidates where several clinical covariates stand side by side."""
+
 log = logging.getLogger("twobe3")
 
 
@@ -33,18 +38,31 @@ log = logging.getLogger("twobe3")
 class Control(Model):
     """One number of each patient, and the univariate logistic, Cox or linear model on it.
 
+    A scan without the region in which the number is measured is left out, see :meth:`unusable`; nothing above a
+    threshold is a region of volume 0. The training median stands in for a missing age, sex or weight.
+
+    ``clinical`` is the one with several numbers: covariates as :class:`~twobe3.models.covariates.CovariateEncoder`
+    encodes them, with a ridge penalty that inner cross-validation chooses where there is more than one column.
+
     Parameters
     ----------
     variable : str
-        ``suvmax``, ``tumour_volume`` (MTV), ``tlg``, ``image_extent``, ``age``, ``sex``, ``weight``, ``centre``.
-        The first four enter as logarithms.
+        ``suvmax``, ``tumour_volume`` (MTV), ``tlg``, ``image_extent``, ``age``, ``sex``, ``weight``, ``clinical``,
+        ``centre``. The first four enter as logarithms.
     region : {"contour", "threshold", "relative", "percist"}
         Where the first three are measured, see :class:`~twobe3.regions.Region`.
     roi, threshold_suv, fraction
         Of that region.
+    covariates : tuple of str
+        Of ``clinical``: facts of the headers (``age``, ``sex``, ``weight_kg``, ``height_m``) and columns of the
+        clinical table that the cohort was read with; age, sex and all of these columns by default.
+    inner_folds : int
+        Of ``clinical``: of the cross-validation that chooses the penalty.
     """
 
     kind: ClassVar[str] = "control"
+    version: ClassVar[int] = 2
+    joined_later: ClassVar[Mapping[str, Any]] = {"covariates": (), "inner_folds": 4}
     summary: ClassVar[str] = f"one trivial explanation: {', '.join(get_args(Variable))}"
 
     variable: Variable = "suvmax"
@@ -52,24 +70,31 @@ class Control(Model):
     roi: ROINames = Field(default=(), kw_only=True)
     threshold_suv: ThresholdSUV = Field(default=4.0, kw_only=True)
     fraction: Fraction = Field(default=0.41, kw_only=True)
+    covariates: tuple[str, ...] = Field(default=(), kw_only=True)
+    inner_folds: int = Field(default=4, ge=2, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.ridge_: RidgeModel | None = None
         self.median_: float = 0.0
         self.centres_: tuple[str, ...] = ()
-        self.lacking_: dict[str, int] = {}
+        self.encoder_: CovariateEncoder | None = None
 
     @property
     def where(self) -> Region:
         """The region."""
         return Region(self.region, self.roi, self.threshold_suv, self.fraction)
 
+    @property
+    def is_control(self) -> bool:
+        """Always."""
+        return True
+
     def default_name(self) -> str:
-        """For instance ``suvmax (contour)``."""
-        if self.variable not in IN_REGION:
-            return self.variable
-        return f"{self.variable} ({self.where.label})"
+        """For instance ``suvmax (contour)``, ``clinical (age, stage)``."""
+        if self.variable in IN_REGION:
+            return f"{self.variable} ({self.where.label})"
+        return f"{self.variable} ({', '.join(self.covariates)})" if self.covariates else self.variable
 
     def prepare(self, cohort: Cohort) -> None:
         """Measure every scan that the store lacks."""
@@ -77,41 +102,61 @@ class Control(Model):
             for study in cohort.studies:
                 self._value(study)
 
+    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+        """The scans without the region in which the variable is measured, and why there is none."""
+        if self.variable not in IN_REGION:
+            return ()
+        found = ((study, self._measured(study).lacking) for study in cohort.studies)
+        return tuple(Exclusion.of(lacking, patient=study.patient) for study, lacking in found if lacking)
+
+    def imputed(self, cohort: Cohort) -> dict[str, int]:
+        """How many patients lack the covariate, or each of several."""
+        if self.variable == "clinical":
+            return self._encoder(cohort).imputed(cohort.studies)
+        if self.variable in MEASURED or self.variable == "centre":
+            return {}
+        lacking = sum(np.isnan(self._value(study)) for study in cohort.studies)
+        return {self.variable: int(lacking)} if lacking else {}
+
     def candidate_parameters(self, cohort: Cohort) -> int:
-        """One, or one for each centre but the first."""
+        """One, or one for each centre but the first, or one for each column of the clinical covariates."""
+        if self.variable == "clinical":
+            return max(1, len(self._encoder(cohort).columns))
         return max(1, len({study.centre for study in cohort.studies}) - 1) if self.variable == "centre" else 1
 
+    def _encoder(self, cohort: Cohort) -> CovariateEncoder:
+        return CovariateEncoder.fit(cohort.studies, tuple(map(covariate_of, self.covariates)))
+
     def _fit(self, cohort: Cohort) -> None:
+        self.encoder_ = self._encoder(cohort) if self.variable == "clinical" else None
         self.centres_ = tuple(sorted({study.centre for study in cohort.studies}))
-        if self.variable != "centre":
+        if self.variable not in ("centre", "clinical"):
             values = np.array([self._value(study) for study in cohort.studies])
             known = values[~np.isnan(values)]
             self.median_ = float(np.median(known)) if len(known) else 0.0
-            self.lacking_ = self._lacking(cohort)
-        self.ridge_ = fit_ridge(self._columns(cohort), cohort.outcomes, PENALTY)
+        x, outcomes, penalty = self._columns(cohort), cohort.outcomes, PENALTY
+        if self.variable == "clinical" and x.shape[1] > 1:
+            penalty = choose_penalty(x, outcomes, PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
+        self.ridge_ = fit_ridge(x, outcomes, penalty)
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         assert self.ridge_ is not None
         return self.ridge_.risk(self._columns(cohort))
 
     def _columns(self, cohort: Cohort) -> FloatArray:
-        """Shape (patients, 1), or (patients, centres): a centre unseen in training is none of them."""
+        """Shape (patients, 1), or (patients, centres): a centre unseen in training is none of them; or covariates."""
+        if self.encoder_ is not None:
+            for name, n in self.encoder_.imputed(cohort.studies).items():
+                log.info("control %s: %s of %d of %d patients filled in", self.name, name, n, len(cohort))
+            return self.encoder_.encode(cohort.studies)
         if self.variable == "centre":
             return np.array([[study.centre == centre for centre in self.centres_] for study in cohort.studies], float)
         values = np.array([self._value(study) for study in cohort.studies])
         missing = np.isnan(values)
         if missing.any():
-            why = "".join(f", {n} {code}" for code, n in self._lacking(cohort).items())
-            log.info("control %s: %d of %d patients lack it%s; the training median stands in", self.name,
-                     int(missing.sum()), len(values), why)  # fmt: skip
+            log.info("control %s: %d of %d patients lack it; the training median stands in",
+                     self.name, int(missing.sum()), len(values))  # fmt: skip
         return np.where(missing, self.median_, values)[:, None]
-
-    def _lacking(self, cohort: Cohort) -> dict[str, int]:
-        """For how many patients there is no region, by the code of the reason."""
-        if self.variable not in IN_REGION:
-            return {}
-        codes = Counter(self._measured(study).lacking for study in cohort.studies)
-        return {code: n for code, n in sorted(codes.items()) if code}
 
     def _measured(self, study: Study) -> Measurements:
         return measure(study.scan, self.where, store=self.store)
@@ -125,12 +170,14 @@ class Control(Model):
 
     def _arrays(self) -> Arrays:
         assert self.ridge_ is not None
-        return self.ridge_.arrays()
+        encoder = {} if self.encoder_ is None else self.encoder_.arrays()
+        return {**self.ridge_.arrays(), **{f"encoder.{name}": array for name, array in encoder.items()}}
 
     def _notes(self) -> dict[str, Any]:
-        return {"median": self.median_, "centres": self.centres_, "lacking": self.lacking_}
+        return {"median": self.median_, "centres": self.centres_}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.ridge_ = RidgeModel.from_arrays(arrays)
         self.median_, self.centres_ = notes["median"], tuple(notes["centres"])
-        self.lacking_ = dict(notes.get("lacking", {}))
+        encoder = {name.removeprefix("encoder."): array for name, array in arrays.items() if "encoder." in name}
+        self.encoder_ = CovariateEncoder.from_arrays(encoder) if encoder else None

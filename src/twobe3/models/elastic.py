@@ -1,4 +1,4 @@
-"""Elastic-net regression for every endpoint kind: a ridge that can also leave features out."""
+"""Elastic-net regression for every endpoint kind, a ridge that can also leave features out; and one without signs."""
 
 from __future__ import annotations
 
@@ -46,6 +46,34 @@ def fit_elastic_path(
         theta = _minimum(smooth, penalty * l1_share, theta)
         path[penalty] = RidgeModel(mean, scale, theta[:-1], float(theta[-1]), penalty)
     return path
+
+
+def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
+    """Ridge regression whose weights are not negative: the summed loss plus ``penalty / 2`` times their squared length.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Standardised.
+    outcomes : Outcomes
+        Of the same n patients. A squared error is halved; a time-to-event loss is summed over events.
+    penalty : float
+        Positive.
+
+    Returns
+    -------
+    weights : ndarray, shape (p,)
+        0 where a column is related to the outcome the other way round, or not at all.
+    bias : float
+        0 for time-to-event.
+    """
+    terms = outcomes.n_events if outcomes.endpoint.kind == "time-to-event" else len(outcomes)
+    start = np.append(np.zeros(x.shape[1]), best_constant(outcomes))
+    bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
+    tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-8, "ftol": 1e-15}
+    smooth = _Smooth(x, outcomes, penalty / max(terms, 1))
+    found = minimize(smooth, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
+    return np.asarray(found[:-1]), float(found[-1])
 
 
 def largest_penalty(x: FloatArray, outcomes: Outcomes, l1_share: float) -> float:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from twobe3.models.elastic import fit_elastic_path, largest_penalty
 from twobe3.models.icare import Icare, fit_icare
 from twobe3.models.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.survival_forest import SurvivalForest, fit_survival_forest
 from twobe3.models.trees import Trees, fit_boosting, fit_forest
 from twobe3.outcome import Outcomes
 
-LearnerName = Literal["elastic-net", "ridge", "random-forest", "gradient-boosting", "icare"]
+LearnerName = Literal["elastic-net", "ridge", "random-forest", "random-survival-forest", "gradient-boosting", "icare"]
 RIDGE_PENALTIES = tuple(float(penalty) for penalty in np.logspace(-1, 4, 11))
 ELASTIC_SHARES_OF_LARGEST = tuple(float(share) for share in np.logspace(0, -2, 9))
 """Penalties as shares of the one under which no feature is left."""
@@ -36,6 +37,7 @@ FITTED: dict[LearnerName, Callable[[Mapping[str, npt.NDArray[Any]]], Learner]] =
     "elastic-net": RidgeModel.from_arrays,
     "ridge": RidgeModel.from_arrays,
     "random-forest": Trees.from_arrays,
+    "random-survival-forest": SurvivalForest.from_arrays,
     "gradient-boosting": Trees.from_arrays,
     "icare": Icare.from_arrays,
 }
@@ -50,11 +52,11 @@ class LearnerSpec:
     ----------
     name : str
         ``elastic-net`` and ``ridge`` (their penalty by inner cross-validation), ``random-forest``,
-        ``gradient-boosting``, ``icare``.
+        ``random-survival-forest`` (needs ``twobe3[survival-forest]``), ``gradient-boosting``, ``icare``.
     l1_share : float
         Of the elastic net.
     trees, depth, smallest_leaf : int
-        Of forest and boosting; bootstrap samples of ICARE.
+        Of forests and boosting; bootstrap samples of ICARE.
     learning_rate, patient_share : float
         Of boosting.
     icare_rho, icare_least, icare_feature_share : float
@@ -86,6 +88,10 @@ class LearnerSpec:
                 return self._elastic_net(x, outcomes)
             case "random-forest":
                 return fit_forest(x, outcomes, trees=self.trees, smallest_leaf=self.smallest_leaf, seed=self.seed)
+            case "random-survival-forest":
+                return fit_survival_forest(
+                    x, outcomes, trees=self.trees, smallest_leaf=self.smallest_leaf, seed=self.seed
+                )
             case "gradient-boosting":
                 return fit_boosting(
                     x, outcomes, trees=self.trees, depth=self.depth, learning_rate=self.learning_rate,

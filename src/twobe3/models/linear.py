@@ -14,7 +14,7 @@ from scipy.special import expit
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from twobe3.models.losses import outcome_loss
-from twobe3.outcome import Kind, Outcomes
+from twobe3.outcome import IntArray, Kind, Outcomes
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -118,13 +118,11 @@ def choose_penalty(
         What fits a model for each penalty; :func:`fit_path` by default.
     """
     kind = outcomes.endpoint.kind
-    rarer = min(outcomes.n_events, len(outcomes) - outcomes.n_events)
-    folds = min(inner_folds, rarer if kind == "binary" else outcomes.n_events)
-    if folds < 2:
+    splits = inner_splits(outcomes, inner_folds, seed)
+    if not splits:
         return max(penalties)
-    splitter = (StratifiedKFold if rarer >= folds else KFold)(folds, shuffle=True, random_state=seed)
     loss = dict.fromkeys(sorted(penalties, reverse=True), 0.0)
-    for train, test in splitter.split(x, outcomes.event):
+    for train, test in splits:
         inner = outcomes.take(train)
         for penalty, model in (path or fit_path)(x[train], inner, tuple(loss)).items():
             if kind == "time-to-event":
@@ -132,6 +130,19 @@ def choose_penalty(
             else:
                 loss[penalty] += _summed_loss(model.risk(x[test]), outcomes.take(test))
     return min(loss, key=loss.__getitem__)
+
+
+def inner_splits(outcomes: Outcomes, inner_folds: int, seed: int) -> list[tuple[IntArray, IntArray]]:
+    """Who trains and who is tested in each part of an inner cross-validation, stratified by event.
+
+    There are fewer parts where the rarer class has fewer patients, and none where it has but one.
+    """
+    rarer = min(outcomes.n_events, len(outcomes) - outcomes.n_events)
+    folds = min(inner_folds, rarer if outcomes.endpoint.kind == "binary" else outcomes.n_events)
+    if folds < 2:
+        return []
+    splitter = (StratifiedKFold if rarer >= folds else KFold)(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(len(outcomes)), outcomes.event))
 
 
 def probability(kind: Kind, risk: FloatArray) -> FloatArray | None:

@@ -43,6 +43,41 @@ def cox_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> tor
     return -(risk[event] - log_total).mean()
 
 
+def hazard_loss(logits: torch.Tensor, time: torch.Tensor, event: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    r"""Negative log likelihood of the discrete-time logistic hazard model, a mean over patients.
+
+    .. math:: -\frac{1}{n} \sum_i \Big[ \sum_{j \in S_i} \log(1 - h_{ij}) + \sum_{j \in F_i} \log h_{ij} \Big],
+              \qquad h_{ij} = \operatorname{expit}(l_{ij})
+
+    Patient *i* survived the intervals :math:`S_i`; an event lies in one interval :math:`F_i`. Who is censored is taken
+    to have survived an interval when present for at least half of it.
+    Source: Gensheimer & Narasimhan, PeerJ 2019;7:e6257, equations 5 and 6, and the paragraph on censoring.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, k)
+        Log-odds of the hazard in each interval.
+    time : Tensor, shape (n,)
+        In any unit.
+    event : Tensor of bool, shape (n,)
+        False: censored at its time.
+    edges : Tensor, shape (k,)
+        Ends of the intervals, increasing, in the same unit; an end belongs to its interval, the first begins at 0.
+        Who lives beyond the last end survived all of them.
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
+    logits = logits.double()
+    starts = torch.cat([torch.zeros_like(edges[:1]), edges[:-1]])
+    at = time[:, None]
+    survived = torch.where(event[:, None], at > edges, at >= (starts + edges) / 2)
+    failed = event[:, None] & (at > starts) & (at <= edges)
+    # softplus(l) = −log(1 − h) and softplus(−l) = −log h, without overflow.
+    return (survived * functional.softplus(logits) + failed * functional.softplus(-logits)).sum(dim=1).mean()
+
+
 def outcome_loss(kind: Kind, risk: torch.Tensor, value: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
     """The loss of an endpoint kind: log loss, Cox's partial likelihood, or squared error.
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort import Cohort
+from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, backbone_from_state, is_weights_file, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import Plane, SliceSpec
@@ -31,8 +32,8 @@ class MapModel(Model):
         Name of the 2D network, see ``twobe3 list backbones``.
     weights : str
         ``"pretrained"``, a local safetensors file, ``"hf:owner/repository"``, or ``"random"``.
-    layer : int
-        Which layer's maps; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
+    layer : int or tuple of int
+        Which layer's maps, or those of several; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
     planes : tuple of {"axial", "coronal", "sagittal"}
         Cutting planes.
     windows_suv : tuple of float
@@ -43,7 +44,7 @@ class MapModel(Model):
 
     backbone: str = "resnet18"
     weights: str = "pretrained"
-    layer: int = Field(default=3, ge=0)
+    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
     windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
     slice_size: int = 128
@@ -52,13 +53,16 @@ class MapModel(Model):
         super().__post_init__()
         if len(set(self.planes)) < len(self.planes):
             raise ValueError(f"each plane may stand once, got {self.planes}")
+        if not self.layers or len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"`layer` must be one layer or several different ones, got {self.layer}")
         self.slices_ = SliceSpec(self.windows_suv, self.slice_size)
         self.backbone_: Backbone | None = None
 
     def identity(self) -> str:
         """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
-        parameters = {key: value for key, value in self.parameters().items() if key != "weights"}
-        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {self.extractor().identity()}"
+        parameters = {key: value for key, value in self.identifying_parameters().items() if key != "weights"}
+        maps = " ".join(extractor.identity() for extractor in self.extractors())
+        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}"
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
@@ -67,22 +71,44 @@ class MapModel(Model):
 
     def prepare(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks."""
-        extractor = self.extractor()
-        for study in cohort.studies:
-            extractor.of_study(cohort, study)
+        for extractor in self.extractors():
+            for study in cohort.studies:
+                extractor.of_study(cohort, study)
 
-    def extractor(self) -> MapExtractor:
-        """The feature extractor that the parameters describe; the 2D network is loaded on first use."""
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose maps are used."""
+        return self.layer if isinstance(self.layer, tuple) else (self.layer,)
+
+    def extractors(self, augmentation: Augmentation | None = None) -> list[MapExtractor]:
+        """A feature extractor for each layer; the 2D network is loaded on first use.
+
+        Parameters
+        ----------
+        augmentation : Augmentation, optional
+            Of the scans.
+
+        Raises
+        ------
+        UsageError
+            Whatever is wrong with the network's name or its weights, see
+            :func:`~twobe3.features.backbones.load_backbone`; ``LAYER_OUT_OF_RANGE``.
+        """
         if self.backbone_ is None:
             self.backbone_ = load_backbone(self.backbone, self.weights)
-        return MapExtractor(self.backbone_, self.layer, self.planes, self.slices_, self.store)
+        for layer in self.layers:
+            self.backbone_.require_layer(layer)
+        return [
+            MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.store, augmentation)
+            for layer in self.layers
+        ]
 
     def _backbone_arrays(self) -> Arrays:
-        network = self.extractor().backbone.network
+        network = self.extractors()[0].backbone.network
         return {f"{PREFIX}{key}": value.numpy() for key, value in network.state_dict().items()}
 
     def _backbone_notes(self) -> dict[str, Any]:
-        backbone = self.extractor().backbone
+        backbone = self.extractors()[0].backbone
         return {"mean": backbone.mean, "std": backbone.std}
 
     def _restore_backbone(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:

@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from monai.networks.nets.resnet import ResNet
 from torch import nn
 
-from twobe3.features.slices import Plane
-
 Shape = tuple[int, int, int, int]  # channels, slices, height, width
+Spacing = tuple[float, float, float]  # along the stack, then between rows and columns of the maps, in mm
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Kernel and stride of a 3D convolution along the stack, rows and columns."""
+
+    kernel: Triple
+    stride: Triple
+
+
+def plan_blocks(size: Triple, spacing_mm: Spacing | None = None) -> tuple[Block, ...]:
+    """Convolutions that shrink a stack to one slice, which then sees every other.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Slices, rows and columns of the maps.
+    spacing_mm : tuple of float, optional
+        Without it, kernels are 3×3×3 and a block halves the longest axes, those of at least half the longest length:
+        a stack of many small maps shrinks first along the slices, later evenly. With it, a block convolves and halves
+        the axes whose positions are less than twice as far apart as those of the finest one, so that no kernel mixes
+        what is 4 mm away with what is 60 mm away (as nnU-Net does: Isensee et al., Nat Methods 2021;18:203).
+    """
+    blocks = []
+    while size[0] > 1:
+        kernel, stride = _next_block(size, spacing_mm)
+        blocks.append(Block(kernel, stride))
+        size = _triple(-(-length // by) for length, by in zip(size, stride, strict=True))
+        if spacing_mm is not None:
+            spacing_mm = _spacing(mm * by for mm, by in zip(spacing_mm, stride, strict=True))
+    return tuple(blocks)
+
+
+def receptive_field(blocks: Sequence[Block]) -> Triple:
+    """How many slices, rows and columns of its input one output position of the last block sees.
+
+    Each block adds (kernel − 1) times the product of the strides before it (Araujo et al., Distill 2019, equation 2).
+    """
+    seen, apart = [1, 1, 1], [1, 1, 1]
+    for block in blocks:
+        for axis in range(3):
+            seen[axis] += (block.kernel[axis] - 1) * apart[axis]
+            apart[axis] *= block.stride[axis]
+    return _triple(seen)
 
 
 class StackBranch(nn.Module):
     """3D convolutions over one plane's stack of feature maps.
 
-    A 1×1×1 convolution reduces the channels; then 3×3×3 blocks follow each other until the stack has shrunk to one
-    slice, which sees every other. Maps are much shorter across than along the stack, so a block halves the longest
-    axes only (those of at least half the longest length): the stack shrinks first along the slices, later evenly.
+    A 1×1×1 convolution reduces the channels; then the blocks of :func:`plan_blocks` follow each other, so their number
+    is derived from the number of slices.
 
     Average and maximum are taken after the reduction and after every block, so that the linear layer on top is
     offered single positions, neighbourhoods and the whole stack alike. No layer normalises a patient by itself: how
@@ -30,19 +73,21 @@ class StackBranch(nn.Module):
         (channels, slices, height, width) of one patient.
     reduced, width : int
         Channels after the reduction, and of the blocks.
+    spacing_mm : tuple of float, optional
+        Of the maps' positions, for :func:`plan_blocks`.
     """
 
-    def __init__(self, shape: Shape, *, reduced: int, width: int) -> None:
+    def __init__(self, shape: Shape, *, reduced: int, width: int, spacing_mm: Spacing | None = None) -> None:
         super().__init__()
         channels, *size = shape
         self.reduction = nn.Sequential(nn.Conv3d(channels, reduced, 1), nn.ReLU())
+        self.plan = plan_blocks(_triple(size), spacing_mm)
         self.blocks = nn.ModuleList()
         wide = reduced
-        while size[0] > 1:
-            a, b, c = (2 if length > 1 and length >= max(size) / 2 else 1 for length in size)
-            self.blocks.append(nn.Sequential(nn.Conv3d(wide, width, 3, (a, b, c), padding=1), nn.ReLU()))
+        for block in self.plan:
+            padding = _triple(length // 2 for length in block.kernel)
+            self.blocks.append(nn.Sequential(nn.Conv3d(wide, width, block.kernel, block.stride, padding), nn.ReLU()))
             wide = width
-            size = [-(-length // by) for length, by in zip(size, (a, b, c), strict=True)]
         self.features = 2 * (reduced + width * len(self.blocks))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -79,83 +124,106 @@ class SliceBranch(nn.Module):
 
 
 class PlanesNetwork(nn.Module):
-    """A branch for each plane, joined by one linear layer that gives the risk.
+    """A branch for each stack of maps, joined by one linear layer.
 
     Parameters
     ----------
-    branch : type
-        :class:`StackBranch` or :class:`SliceBranch`.
-    shapes : mapping
-        Plane to (channels, slices, height, width).
-    reduced, width : int
-        For the branches.
+    branches : mapping
+        Name of the stack to its :class:`StackBranch` or :class:`SliceBranch`.
     dropout : float
-        Before the linear layer.
+        Of what the branches say, before the linear layer.
+    covariates : int
+        Numbers of each patient that join the branches at the linear layer.
+    outputs : int
+        Numbers that the linear layer gives.
     """
 
     def __init__(
         self,
-        branch: type[StackBranch] | type[SliceBranch],
-        shapes: Mapping[Plane, Shape],
+        branches: Mapping[str, StackBranch | SliceBranch],
         *,
-        reduced: int,
-        width: int,
         dropout: float,
+        covariates: int = 0,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
-        branches: dict[str, StackBranch | SliceBranch] = {
-            plane: branch(shape, reduced=reduced, width=width) for plane, shape in shapes.items()
-        }
         self.branches = nn.ModuleDict(branches)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(sum(b.features for b in branches.values()), 1))
+        features = sum(branch.features for branch in branches.values()) + covariates
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, outputs))
 
-    def forward(self, stacks: Sequence[torch.Tensor]) -> torch.Tensor:
-        """A stack for each plane, (n, channels, slices, height, width), to risks, shape (n,)."""
-        joined = [branch(stack.float()) for branch, stack in zip(self.branches.values(), stacks, strict=True)]
-        risk: torch.Tensor = self.head(torch.cat(joined, dim=1))
-        return risk.squeeze(1)
+    def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """A stack for each branch, (n, channels, slices, height, width), and covariates, if any, (n, covariates).
+
+        Returns
+        -------
+        Tensor, shape (n,), or (n, outputs) for several outputs
+        """
+        stacks, covariates = inputs[: len(self.branches)], inputs[len(self.branches) :]
+        said = [branch(stack.float()) for branch, stack in zip(self.branches.values(), stacks, strict=True)]
+        return _joined(self.head, torch.cat(said, dim=1), covariates)
 
 
 class VolumeNetwork(nn.Module):
-    """MONAI's 3D ResNet on the SUV volume, its windows as channels.
-
-    The stem is a 3×3×3 convolution of stride 2, followed by pooling: at full resolution a 7×7×7 stem, MONAI's
-    default, costs more than the rest of the network. Group normalisation, since batches are small.
+    """A 3D network on the SUV volume, its windows as channels.
 
     Parameters
     ----------
     windows_suv : tuple of float
         Upper ends of the SUV windows.
-    layers, widths : sequence of int
-        Blocks and channels of the four stages.
+    body : Module
+        From (n, windows, slices, rows, columns) to (n, features).
+    features : int
+        That the body gives.
     dropout : float
-        Before the linear layer.
+        Of them, before the linear layer.
+    covariates, outputs : int
+        As in :class:`PlanesNetwork`.
     """
 
     def __init__(
-        self, windows_suv: Sequence[float], *, layers: Sequence[int], widths: Sequence[int], dropout: float
+        self,
+        windows_suv: Sequence[float],
+        body: nn.Module,
+        features: int,
+        *,
+        dropout: float,
+        covariates: int = 0,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.windows_suv = tuple(windows_suv)
-        self.body = ResNet(
-            block="basic",
-            layers=list(layers),
-            block_inplanes=list(widths),
-            spatial_dims=3,
-            n_input_channels=len(self.windows_suv),
-            conv1_t_size=3,
-            conv1_t_stride=2,
-            num_classes=widths[-1],
-            norm=("group", {"num_groups": 4}),
-        )
-        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(widths[-1], 1))
+        self.body = body
+        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(features + covariates, outputs))
 
-    def forward(self, volumes: Sequence[torch.Tensor]) -> torch.Tensor:
-        """One tensor of SUV, (n, 1, slices, rows, columns), to risks, shape (n,)."""
-        (suv,) = volumes
+    def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """SUV, (n, 1, slices, rows, columns), and covariates, if any, to (n,), or (n, outputs) for several outputs."""
+        suv, *covariates = inputs
         windows = torch.cat([(suv.float() / upper).clamp(0.0, 1.0) for upper in self.windows_suv], dim=1)
-        risk: torch.Tensor = self.head(self.body(windows))
-        return risk.squeeze(1)
+        return _joined(self.head, self.body(windows), covariates)
+
+
+def _joined(head: nn.Sequential, features: torch.Tensor, covariates: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What the head says of features, with covariates joining at its last layer, past the dropout."""
+    said: torch.Tensor = head[-1](torch.cat([head[:-1](features), *(one.float() for one in covariates)], dim=1))
+    return said.squeeze(1) if said.shape[1] == 1 else said
+
+
+def _next_block(size: Triple, spacing_mm: Spacing | None) -> tuple[Triple, Triple]:
+    if spacing_mm is None:
+        return (3, 3, 3), _triple(2 if length > 1 and length >= max(size) / 2 else 1 for length in size)
+    finest = min(mm for mm, length in zip(spacing_mm, size, strict=True) if length > 1)
+    near = [length > 1 and mm < 2 * finest for mm, length in zip(spacing_mm, size, strict=True)]
+    return _triple(3 if one else 1 for one in near), _triple(2 if one else 1 for one in near)
+
+
+def _triple(values: Iterable[int]) -> Triple:
+    a, b, c = values
+    return a, b, c
+
+
+def _spacing(values: Iterable[float]) -> Spacing:
+    a, b, c = values
+    return a, b, c
 
 
 def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat
@@ -11,12 +11,17 @@ from pydantic.dataclasses import dataclass
 
 from twobe3.cohort import Cohort
 from twobe3.features.slices import Plane
+from twobe3.models import late
 from twobe3.models.base import CONFIG, register
-from twobe3.models.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.covariates import CovariateEncoder
+from twobe3.models.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge, inner_splits
 from twobe3.models.mapped import MapModel
+from twobe3.outcome import Outcomes
 from twobe3.store import Arrays
 
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(0, 5, 11))
+Statistic = Literal["mean", "max", "std"]
+STATISTICS: tuple[Statistic, ...] = ("mean", "max", "std")
 
 
 @register
@@ -30,44 +35,106 @@ class PooledFeatures(MapModel):
         Candidates, of which an inner cross-validation of the training patients chooses.
     inner_folds : int
         Parts of that cross-validation.
+    statistics : tuple of {"mean", "max", "std"}
+        Over all positions of a map.
+    pool_planes : bool
+        Whether the statistics are those of all planes' positions together, each plane counting alike, instead of one
+        for each plane.
+    projection : int
+        Columns of a random projection of the standardised statistics, drawn without looking at any patient; 0 for
+        none.
+    covariates : tuple of str
+        Clinical covariates that join late: a second ridge regression weighs them against the risk that the images
+        give patients whom it was not fitted on.
     """
 
     kind: ClassVar[str] = "pooled"
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
+    joined_later: ClassVar[Mapping[str, Any]] = {
+        "statistics": STATISTICS, "pool_planes": False, "projection": 0, "covariates": (),
+    }  # fmt: skip
 
     planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
     penalties: tuple[PositiveFloat, ...] = Field(default=PENALTIES, min_length=1)
     inner_folds: int = Field(default=4, ge=2)
+    statistics: tuple[Statistic, ...] = Field(default=STATISTICS, min_length=1)
+    pool_planes: bool = False
+    projection: int = Field(default=0, ge=0)
+    covariates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(set(self.statistics)) < len(self.statistics):
+            raise ValueError(f"each of `statistics` may stand once, got {self.statistics}")
         self.ridge_: RidgeModel | None = None
+        self.encoder_: CovariateEncoder | None = None
+        self.joined_: RidgeModel | None = None
 
     def prepare(self, cohort: Cohort) -> None:
         """Compute the pooled feature maps that the store lacks."""
         self._pooled(cohort)
 
+    def imputed(self, cohort: Cohort) -> dict[str, int]:
+        """How many patients lack each covariate."""
+        return late.imputed(cohort.studies, self.covariates)
+
     def candidate_parameters(self, cohort: Cohort) -> int:
-        """One for each pooled map."""
-        return int(self._pooled(cohort.take([0])).shape[1])
+        """One for each pooled map, or each column of their projection, and one for each covariate's column."""
+        pooled = int(self._pooled(cohort.take([0])).shape[1])
+        columns = len(late.learnt_encoder(cohort.studies, self.covariates).columns) if self.covariates else 0
+        return (self.projection or pooled) + columns
 
     def _fit(self, cohort: Cohort) -> None:
         x, outcomes = self._pooled(cohort), cohort.outcomes
-        penalty = choose_penalty(x, outcomes, self.penalties, inner_folds=self.inner_folds, seed=self.seed)
-        self.ridge_ = fit_ridge(x, outcomes, penalty)
+        self.ridge_ = self._ridge(x, outcomes)
+        self.encoder_ = self.joined_ = None
+        if self.covariates:
+            self.encoder_ = late.learnt_encoder(cohort.studies, self.covariates)
+            risk = out_of_fold(x, outcomes, self.ridge_, self.inner_folds, self.seed)
+            joined = np.column_stack([risk, self.encoder_.encode(cohort.studies)])
+            penalty = choose_penalty(joined, outcomes, late.PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
+            self.joined_ = fit_ridge(joined, outcomes, penalty)
+
+    def _ridge(self, x: FloatArray, outcomes: Outcomes) -> RidgeModel:
+        if not self.projection:
+            penalty = choose_penalty(x, outcomes, self.penalties, inner_folds=self.inner_folds, seed=self.seed)
+            return fit_ridge(x, outcomes, penalty)
+        spread = x.std(axis=0)
+        mean, scale = x.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        directions = random_directions(x.shape[1], self.projection, self.seed)
+        z = (x - mean) / scale @ directions
+        penalty = choose_penalty(z, outcomes, self.penalties, inner_folds=self.inner_folds, seed=self.seed)
+        inner = fit_ridge(z, outcomes, penalty)
+        # Both steps are linear: together they are one linear model of the statistics themselves.
+        weights = inner.weights / inner.scale
+        return RidgeModel(mean, scale, directions @ weights, inner.bias - float(inner.mean @ weights), penalty)
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         assert self.ridge_ is not None
-        return self.ridge_.risk(self._pooled(cohort))
+        risk = self.ridge_.risk(self._pooled(cohort))
+        if self.encoder_ is None or self.joined_ is None:
+            return risk
+        return self.joined_.risk(np.column_stack([risk, late.encoded(self.encoder_, cohort.studies)]))
 
     def _pooled(self, cohort: Cohort) -> FloatArray:
-        """Shape (patients, 3 · channels · planes)."""
-        extractor = self.extractor()
-        return np.stack([extractor.pooled(cohort, study) for study in cohort.studies])
+        """Shape (patients, statistics · channels · planes), of several layers one after another."""
+        layers = []
+        for extractor in self.extractors():
+            rows = np.stack([extractor.pooled(cohort, study) for study in cohort.studies])
+            by_plane = rows.reshape(len(rows), len(self.planes), len(STATISTICS), -1)
+            if self.pool_planes:
+                by_plane = _over_planes(by_plane)
+            asked = [STATISTICS.index(statistic) for statistic in self.statistics]
+            layers.append(by_plane[:, :, asked].reshape(len(rows), -1))
+        return np.concatenate(layers, axis=1)
 
     def _arrays(self) -> Arrays:
         assert self.ridge_ is not None
-        return {**self._backbone_arrays(), **self.ridge_.arrays()}
+        arrays = {**self._backbone_arrays(), **self.ridge_.arrays()}
+        if self.encoder_ is not None and self.joined_ is not None:
+            arrays |= {f"covariates.{name}": array for name, array in self.encoder_.arrays().items()}
+            arrays |= {f"joined.{name}": array for name, array in self.joined_.arrays().items()}
+        return arrays
 
     def _notes(self) -> dict[str, Any]:
         return self._backbone_notes()
@@ -75,3 +142,41 @@ class PooledFeatures(MapModel):
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self._restore_backbone(arrays, notes)
         self.ridge_ = RidgeModel.from_arrays(arrays)
+        if self.covariates:
+            self.encoder_ = CovariateEncoder.from_arrays(late.under("covariates.", arrays))
+            self.joined_ = RidgeModel.from_arrays(late.under("joined.", arrays))
+
+
+def random_directions(p: int, k: int, seed: int) -> FloatArray:
+    """A random projection that keeps distances on the whole, shape (p, k).
+
+    Johnson & Lindenstrauss; independent normal numbers of variance 1/k: Dasgupta & Gupta, Random Struct Algorithms
+    2003;22:60. Numpy keeps this generator's stream for ever, so the matrix needs no place in a model file.
+    """
+    return np.asarray(np.random.RandomState(seed).standard_normal((p, k)) / np.sqrt(k))
+
+
+def out_of_fold(x: FloatArray, outcomes: Outcomes, fitted: RidgeModel, inner_folds: int, seed: int) -> FloatArray:
+    """Each training patient's risk by a model of the same penalty fitted without the patient, shape (n,).
+
+    Risks of a time to an event have no origin: each inner model's are counted from the mean of its own patients. Where
+    there are too few patients to split, the fitted model's own risks.
+    """
+    splits = inner_splits(outcomes, inner_folds, seed)
+    if not splits:
+        return fitted.risk(x)
+    risk = np.zeros(len(x))
+    for train, test in splits:
+        model = fit_ridge(x[train], outcomes.take(train), fitted.penalty)
+        origin = float(model.risk(x[train]).mean()) if outcomes.endpoint.kind == "time-to-event" else 0.0
+        risk[test] = model.risk(x[test]) - origin
+    return risk
+
+
+def _over_planes(by_plane: FloatArray) -> FloatArray:
+    """Statistics of the positions of all planes together, shape (n, planes, 3, channels) to (n, 1, 3, channels)."""
+    mean, largest, deviation = np.moveaxis(by_plane, 2, 0)
+    together = mean.mean(axis=1)
+    # Law of total variance: the mean of the variances, and the variance of the means.
+    variance = (deviation**2).mean(axis=1) + mean.var(axis=1)
+    return np.stack([together, largest.max(axis=1), np.sqrt(variance)], axis=1)[:, None]

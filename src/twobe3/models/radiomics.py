@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,9 +18,10 @@ from twobe3.features.radiomics import (
     Change,
     FeatureVector,
     RadiomicsSettings,
+    Voxels,
     radiomic_features,
 )
-from twobe3.models.base import CONFIG, Model, register
+from twobe3.models.base import CONFIG, Model, UndefinedFeature, register
 from twobe3.models.harmonise import Combat, fit_combat
 from twobe3.models.learners import FITTED, Learner, LearnerName, LearnerSpec
 from twobe3.models.linear import FloatArray
@@ -51,12 +53,11 @@ log = logging.getLogger("twobe3")
 class Radiomics(Model):
     """IBSI and PET features of a region, chosen and weighed inside the training patients.
 
-    In this order, each step fitted on the training patients that have features: features that most of them lack and
-    constant ones are left out, and, if asked for, those that another contour would change; the median stands in for
-    what a patient lacks; ComBat, if asked for; of features that
-    rank patients alike only the one that ranks them best is kept; a few are chosen; the learner. ICARE does its own
-    choosing. A patient whose scan has no usable region counts, when predicted, as one with the median of every
-    feature; :meth:`unusable` names these scans.
+    In this order, each step fitted on the training patients: features that most of them lack and constant ones are
+    left out, and, if asked for, those that another contour would change; the median stands in for what a patient
+    lacks; ComBat, if asked for; of features that rank patients alike only the one that ranks them best is kept; a few
+    are chosen; the learner. ICARE does its own choosing. A scan without a usable region neither trains nor is
+    predicted; :meth:`unusable` says why.
 
     Parameters
     ----------
@@ -66,8 +67,12 @@ class Radiomics(Model):
         The region of a scan without the contour that ``region`` needs: an automatic one, or none.
     spacing_mm, bin_width_suv, log_sigma_mm
         How: see :class:`~twobe3.features.radiomics.RadiomicsSettings`.
+    voxels : {"measured", "shuffled"}
+        Whether the voxels of the region are permuted first, as a control that has its volume, shape and histogram, and
+        no texture: see :func:`~twobe3.features.radiomics.with_shuffled_voxels`.
     learner : str
-        ``elastic-net``, ``ridge``, ``random-forest``, ``gradient-boosting``, ``icare``.
+        ``elastic-net``, ``ridge``, ``random-forest``, ``random-survival-forest`` (needs ``twobe3[survival-forest]``),
+        ``gradient-boosting``, ``icare``.
     selection : {"mrmr", "univariate", "none"}
         How the features that the learner sees are chosen.
     max_features : int
@@ -86,7 +91,10 @@ class Radiomics(Model):
     """
 
     kind: ClassVar[str] = "radiomics"
-    summary: ClassVar[str] = "IBSI and PET features of the tumour, selected, and one of five learners"
+    summary: ClassVar[str] = "IBSI and PET features of the tumour, selected, and one of six learners"
+    version: ClassVar[int] = 2
+    joined_later: ClassVar[Mapping[str, Any]] = {"voxels": "measured"}
+    fewest: ClassVar[int] = FEWEST
 
     region: RegionKind = "contour"
     roi: ROINames = ()
@@ -96,6 +104,7 @@ class Radiomics(Model):
     spacing_mm: PositiveFloat = 4.0
     bin_width_suv: PositiveFloat = 0.5
     log_sigma_mm: tuple[PositiveFloat, ...] = ()
+    voxels: Voxels = "measured"
     learner: LearnerName = "elastic-net"
     selection: Selection = "mrmr"
     max_features: int = Field(default=10, ge=1)
@@ -110,13 +119,20 @@ class Radiomics(Model):
         super().__post_init__()
         self.names_: tuple[str, ...] = ()
         self.median_: FloatArray = np.zeros(0)
+        self.undefined_: tuple[UndefinedFeature, ...] = ()
         self.chosen_: IntArray = np.zeros(0, np.int64)
         self.combat_: Combat | None = None
         self.learner_: Learner | None = None
 
+    @property
+    def is_control(self) -> bool:
+        """Whether its voxels are shuffled."""
+        return self.voxels == "shuffled"
+
     def default_name(self) -> str:
         """For instance ``radiomics elastic-net (contour, else SUV > 4)``."""
-        return f"radiomics {self.learner} ({', else '.join(region.label for region in self.regions)})"
+        shuffled = ", shuffled voxels" if self.voxels == "shuffled" else ""
+        return f"radiomics {self.learner} ({', else '.join(region.label for region in self.regions)}{shuffled})"
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -136,11 +152,16 @@ class Radiomics(Model):
         return ("none",) if self.stability is None else ("none", "eroded", "dilated")
 
     def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
-        """The scans that have no features, and why; other models may use them."""
+        """The scans that have no features, and why; models without a region may use them."""
         found = ((study, self._features(study)) for study in cohort.studies)
         return tuple(
             Exclusion.of(features, patient=study.patient) for study, features in found if isinstance(features, Refusal)
         )
+
+    def undefined(self, cohort: Cohort) -> tuple[UndefinedFeature, ...]:
+        """The features that are not defined in some of the scans that have features, and in how many."""
+        vectors = self._vectors(cohort)
+        return _undefined(vectors[0].names, _stacked(vectors)) if vectors else ()
 
     def candidate_parameters(self, cohort: Cohort) -> int | None:
         """One for each feature; None where no scan has them."""
@@ -156,7 +177,7 @@ class Radiomics(Model):
         settings = RadiomicsSettings(self.spacing_mm, self.bin_width_suv, self.log_sigma_mm)
         for region in self.regions:
             try:
-                return radiomic_features(study, region, settings, self.store, change=change)
+                return radiomic_features(study, region, settings, self.store, change=change, voxels=self.voxels)
             except Refusal as refusal:
                 refused = refusal
             if refused.code is not Code.CONTOUR_MISSING:
@@ -164,36 +185,33 @@ class Radiomics(Model):
         return refused
 
     def _fit(self, cohort: Cohort) -> None:
-        found = [self._features(study) for study in cohort.studies]
-        usable = [i for i, one in enumerate(found) if isinstance(one, FeatureVector)]
-        if len(usable) < FEWEST:
-            raise UsageError(
-                Code.NOTHING_USABLE,
-                f"model {self.name!r}: {len(usable)} of {len(found)} training patients have a region for features",
-                remedy="name another `region`",
-            )
-        vectors = [one for one in found if isinstance(one, FeatureVector)]
-        raw = np.stack([one.values for one in vectors])
-        kept = _informative(raw) & self._stable(cohort.take(usable), raw.shape[1])
+        vectors = self._vectors(cohort)
+        raw = _stacked(vectors)
+        kept = _informative(raw) & self._stable(cohort, raw.shape[1])
         if not kept.any():
             raise UsageError(
                 Code.NOTHING_USABLE, f"model {self.name!r}: no stable feature differs between training patients"
             )
         self.names_ = tuple(name for name, keep in zip(vectors[0].names, kept, strict=True) if keep)
         self.median_ = np.nanmedian(raw[:, kept], axis=0)
-        log.info("%s: %d of %d training patients have features, of which %.1f %% of values are filled by the median",
-                 self.name, len(usable), len(found), 100 * float(np.isnan(raw[:, kept]).mean()))  # fmt: skip
-        training = cohort.take(usable)
+        self.undefined_ = _undefined(vectors[0].names, raw)
+        log.info("%s: %d training patients; the median stands in for %.1f %% of their values",
+                 self.name, len(cohort), 100 * float(np.isnan(raw[:, kept]).mean()))  # fmt: skip
         x = self._filled(vectors)
         self.combat_ = None
         if self.harmonise == "combat":
-            self.combat_ = fit_combat(x, [study.centre for study in training.studies])
-            x = self.combat_.apply(x, [study.centre for study in training.studies])
-        self.chosen_ = self._choose(x, training.outcomes)
+            self.combat_ = fit_combat(x, [study.centre for study in cohort.studies])
+            x = self.combat_.apply(x, [study.centre for study in cohort.studies])
+        self.chosen_ = self._choose(x, cohort.outcomes)
         spec = LearnerSpec(
             self.learner, l1_share=self.l1_share, trees=self.trees, inner_folds=self.inner_folds, seed=self.seed
         )
-        self.learner_ = spec.fit(x[:, self.chosen_], training.outcomes)
+        self.learner_ = spec.fit(x[:, self.chosen_], cohort.outcomes)
+
+    def _vectors(self, cohort: Cohort) -> list[FeatureVector]:
+        """The features of the scans that have some."""
+        found = [self._features(study) for study in cohort.studies]
+        return [one for one in found if isinstance(one, FeatureVector)]
 
     def _stable(self, cohort: Cohort, p: int) -> npt.NDArray[np.bool_]:
         """Which features agree between contours, over the patients in whom every contour gives them."""
@@ -229,25 +247,16 @@ class Radiomics(Model):
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         assert self.learner_ is not None
-        found = [self._features(study) for study in cohort.studies]
-        without = sum(isinstance(one, Refusal) for one in found)
-        if without:
-            log.warning("%s: %d of %d patients have no region for features; the training median stands in",
-                        self.name, without, len(found))  # fmt: skip
-        x = self._filled(found)
+        x = self._filled(self._vectors(cohort))
         if self.combat_ is not None:
             x = self.combat_.apply(x, [study.centre for study in cohort.studies])
         return self.learner_.risk(x[:, self.chosen_])
 
-    def _filled(self, found: list[FeatureVector] | list[FeatureVector | Refusal]) -> FloatArray:
+    def _filled(self, found: list[FeatureVector]) -> FloatArray:
         """Shape (patients, kept features), the median where a patient lacks one."""
-        x = np.tile(self.median_, (len(found), 1))
-        for row, one in zip(x, found, strict=True):
-            if isinstance(one, FeatureVector):
-                place = {name: i for i, name in enumerate(one.names)}
-                values = one.values[[place[name] for name in self.names_]]
-                row[:] = np.where(np.isnan(values), row, values)
-        return x
+        place = {name: i for i, name in enumerate(found[0].names)}
+        values = _stacked(found)[:, [place[name] for name in self.names_]]
+        return np.where(np.isnan(values), self.median_, values)
 
     def _arrays(self) -> Arrays:
         assert self.learner_ is not None
@@ -258,13 +267,33 @@ class Radiomics(Model):
         return arrays
 
     def _notes(self) -> dict[str, Any]:
-        return {"names": self.names_, "centres": None if self.combat_ is None else self.combat_.centres}
+        return {
+            "names": self.names_,
+            "centres": None if self.combat_ is None else self.combat_.centres,
+            "undefined": [asdict(one) for one in self.undefined_],
+        }
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.names_, self.median_, self.chosen_ = tuple(notes["names"]), arrays["median"], arrays["chosen"]
+        self.undefined_ = tuple(UndefinedFeature(**one) for one in notes["undefined"])
         self.learner_ = FITTED[self.learner](_under("learner.", arrays))
         centres = notes["centres"]
         self.combat_ = None if centres is None else Combat.from_arrays(_under("combat.", arrays), centres)
+
+
+def _stacked(vectors: list[FeatureVector]) -> FloatArray:
+    """Shape (patients, features)."""
+    return np.stack([one.values for one in vectors])
+
+
+def _undefined(names: tuple[str, ...], raw: FloatArray) -> tuple[UndefinedFeature, ...]:
+    """The features that are NaN in some of the patients."""
+    n, missing = len(raw), np.isnan(raw).sum(axis=0)
+    return tuple(
+        UndefinedFeature(name, int(count), n, bool(count / n > SHARE_MISSING))
+        for name, count in zip(names, missing, strict=True)
+        if count
+    )
 
 
 def _informative(raw: FloatArray) -> npt.NDArray[np.bool_]:

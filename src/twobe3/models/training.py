@@ -1,11 +1,12 @@
-"""One training loop for every network: fixed length, deterministic, a small ensemble of seeds."""
+"""One training loop for every network: deterministic, the same budget for all, a small ensemble of seeds."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,21 @@ from pydantic.dataclasses import dataclass as validated
 from torch import nn
 
 from twobe3.models.base import CONFIG
-from twobe3.models.losses import outcome_loss
-from twobe3.outcome import Outcomes
+from twobe3.models.heads import Head, RiskHead
+from twobe3.outcome import BoolArray, IntArray, Outcomes
 
 MakeNetwork = Callable[[], nn.Module]
+# What joined `TrainingParameters` later, at the values that change nothing.
+UNCHANGED_TRAINING: Mapping[str, Any] = {
+    "head": "risk",
+    "intervals": 10,
+    "batches": "shuffled",
+    "stopping_share": 0.0,
+    "patience": 5,
+    "augmentations": 0,
+    "augmentation_seed": 0,
+    "test_time": "single",
+}
 
 
 @dataclass(frozen=True)
@@ -29,17 +41,25 @@ class Stack:
     ----------
     values : Tensor, shape (n, …)
         A row a patient.
-    left_right_axis : int
-        The axis, counted from the end, that runs from the patient's right to the left.
+    left_right_axis : int or None
+        The axis, counted from the end, that runs from the patient's right to the left; None for what is no picture.
+    augmented : tuple of Tensor, each of the shape of ``values``
+        The same input of augmented scans, in the same order for every input of a network.
     """
 
     values: torch.Tensor
-    left_right_axis: int
+    left_right_axis: int | None
+    augmented: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def versions(self) -> tuple[torch.Tensor, ...]:
+        """The scan itself, and its augmentations."""
+        return (self.values, *self.augmented)
 
 
 @validated(kw_only=True, config=CONFIG)
 class TrainingParameters:
-    """How a network is trained; the length is fixed beforehand, so no patient is spent on stopping it.
+    """How a network is trained; by default the length is fixed beforehand, so no patient is spent on stopping it.
 
     Parameters
     ----------
@@ -51,6 +71,26 @@ class TrainingParameters:
         Before the last layer.
     members : int
         Networks trained from different seeds; their risks are averaged.
+    head : {"risk", "hazard"}
+        For a time to an event: ``"risk"``, a log hazard ratio by Cox's partial likelihood, or ``"hazard"``, the
+        discrete-time logistic hazard, which gives survival curves. Other endpoints have ``"risk"``.
+    intervals : int
+        Of the discrete-time hazard, at quantiles of the training patients' event times.
+    batches : {"shuffled", "stratified"}
+        Whether each batch has its share of the events.
+    stopping_share : float
+        Share of the training patients, stratified by event and drawn anew for each member, that is set aside to tell
+        when to stop; 0 trains for all epochs.
+    patience : int
+        Epochs without a better loss of those patients, after which training ends; the best epoch is kept.
+    augmentations : int
+        Shifted, scaled and mirrored versions of every scan, cached like the scan itself; each step draws one of them
+        or the scan for each of its patients.
+    augmentation_seed : int
+        Of those versions; models that share it share the cache.
+    test_time : {"single", "average"}
+        Whether a prediction is that of the scan, or the mean over all that training drew from: the scan, its
+        augmentations, and the mirror images of them.
     """
 
     epochs: int = Field(default=30, ge=1)
@@ -59,17 +99,30 @@ class TrainingParameters:
     weight_decay: float = Field(default=1e-2, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     members: int = Field(default=3, ge=1)
+    head: Literal["risk", "hazard"] = Field(default="risk")
+    intervals: int = Field(default=10, ge=1)
+    batches: Literal["shuffled", "stratified"] = Field(default="shuffled")
+    stopping_share: float = Field(default=0.0, ge=0, le=0.5)
+    patience: int = Field(default=5, ge=1)
+    augmentations: int = Field(default=0, ge=0)
+    augmentation_seed: int = Field(default=0, ge=0)
+    test_time: Literal["single", "average"] = Field(default="single")
 
 
 def train_ensemble(
-    make: MakeNetwork, inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingParameters, seed: int
+    make: MakeNetwork,
+    inputs: Sequence[Stack],
+    outcomes: Outcomes,
+    how: TrainingParameters,
+    seed: int,
+    head: Head | None = None,
 ) -> list[nn.Module]:
     """Train networks from several seeds.
 
     Parameters
     ----------
     make : callable
-        Gives a fresh network that maps a sequence of tensors to risks.
+        Gives a fresh network that maps a sequence of tensors to what the head takes.
     inputs : sequence of Stack
         The training patients.
     outcomes : Outcomes
@@ -78,26 +131,40 @@ def train_ensemble(
         Length, rate and so on.
     seed : int
         Member ``m`` uses ``1000 · seed + m``.
+    head : Head, optional
+        One risk a patient by default.
 
     Returns
     -------
     list of Module
         In evaluation mode.
     """
-    return [_trained(make, inputs, outcomes, how, 1000 * seed + member) for member in range(how.members)]
+    head = head or RiskHead(outcomes)
+    return [_trained(make, inputs, outcomes, how, 1000 * seed + member, head) for member in range(how.members)]
+
+
+def ensemble_outputs(networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters) -> torch.Tensor:
+    """What each network of an ensemble says of each view of each patient.
+
+    Returns
+    -------
+    Tensor of float64, shape (networks · views, n), or (networks · views, n, outputs) for several outputs
+    """
+    starts = range(0, len(inputs[0].values), how.batch_size)
+    said = []
+    with torch.inference_mode():
+        for view in _views(inputs, how.test_time):
+            for network in networks:
+                parts = [network([values[i : i + how.batch_size] for values in view]) for i in starts]
+                said.append(torch.cat(parts).double())
+    return torch.stack(said)
 
 
 def ensemble_risk(
-    networks: Sequence[nn.Module], inputs: Sequence[Stack], batch_size: int
+    networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Mean risk of an ensemble, shape (n,)."""
-    starts = range(0, len(inputs[0].values), batch_size)
-    with torch.inference_mode():
-        risks = [
-            torch.cat([network([stack.values[i : i + batch_size] for stack in inputs]) for i in starts]).double()
-            for network in networks
-        ]
-    return torch.stack(risks).mean(dim=0).numpy()
+    """Mean risk of an ensemble over its networks and the views, shape (n,)."""
+    return ensemble_outputs(networks, inputs, how).mean(dim=0).numpy()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
@@ -120,58 +187,114 @@ def member_from_arrays(network: nn.Module, arrays: Mapping[str, npt.NDArray[Any]
 
 
 def _trained(
-    make: MakeNetwork, inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingParameters, seed: int
+    make: MakeNetwork, inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingParameters, seed: int, head: Head
 ) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make()
         last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-        origin, unit = _origin_and_unit(outcomes)
-        nn.init.constant_(last.bias, _log_odds(outcomes) if outcomes.endpoint.kind == "binary" else 0.0)
+        head.start(last)
         shuffle = np.random.default_rng(seed)
-        value, event = torch.from_numpy((outcomes.value - origin) / unit), torch.from_numpy(outcomes.event)
+        learning, watched = _set_aside(outcomes, how.stopping_share, seed)
         optimiser = torch.optim.AdamW(network.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
-        batches = max(1, math.ceil(len(outcomes) / how.batch_size))
+        batches = max(1, math.ceil(len(learning) / how.batch_size))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(how.epochs * batches))
-        network.train()
+        stopper = _Stopper(how.patience)
         for _ in range(how.epochs):
-            for batch in np.array_split(shuffle.permutation(len(outcomes)), batches):
+            network.train()
+            for batch in _batches(shuffle, learning, outcomes.event, batches, stratified=how.batches == "stratified"):
                 index = torch.from_numpy(batch)
-                risk = network(_mirrored(inputs, index, shuffle))
-                loss = outcome_loss(outcomes.endpoint.kind, risk, value[index], event[index])
+                loss = head.loss(network(_drawn(inputs, index, shuffle)), index)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()
-        with torch.no_grad():
-            last.weight *= unit
-            last.bias.mul_(unit).add_(origin)
+            if len(watched) and stopper.done(network, _loss_of(network, inputs, watched, head, how.batch_size)):
+                break
+        stopper.restore(network)
+        head.finish(last)
     return network.eval()
 
 
-def _mirrored(inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Generator) -> list[torch.Tensor]:
-    """Mirror half of the patients, left for right, in all their inputs alike."""
+class _Stopper:
+    """Remembers the best epoch, and says when it is long past."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.best, self.since = patience, math.inf, 0
+        self.state: dict[str, Any] | None = None
+
+    def done(self, network: nn.Module, loss: float) -> bool:
+        self.since += 1
+        if loss < self.best:
+            self.best, self.since, self.state = loss, 0, copy.deepcopy(network.state_dict())
+        return self.since >= self.patience
+
+    def restore(self, network: nn.Module) -> None:
+        if self.state is not None:
+            network.load_state_dict(self.state)
+
+
+def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, head: Head, batch_size: int) -> float:
+    """Loss of patients who do not train, of all of them together: Cox's likelihood compares them."""
+    network.eval()
+    index = torch.from_numpy(patients)
+    with torch.no_grad():
+        parts = [network([stack.values[part] for stack in inputs]) for part in torch.split(index, batch_size)]
+        return float(head.loss(torch.cat(parts), index))
+
+
+def _set_aside(outcomes: Outcomes, share: float, seed: int) -> tuple[IntArray, IntArray]:
+    """Who trains, and who tells when to stop: a share of those with the event and of those without."""
+    everybody = np.arange(len(outcomes))
+    if share == 0:
+        return everybody, everybody[:0]
+    draw = np.random.default_rng([seed, 1])
+    groups = (np.flatnonzero(outcomes.event), np.flatnonzero(~outcomes.event))
+    aside = np.concatenate([draw.permutation(group)[: math.ceil(share * len(group))] for group in groups])
+    return np.setdiff1d(everybody, aside), np.sort(aside)
+
+
+def _batches(
+    shuffle: np.random.Generator, patients: IntArray, event: BoolArray, count: int, *, stratified: bool
+) -> list[IntArray]:
+    """The patients of one epoch in ``count`` batches, drawn anew; stratified, events are dealt out like cards."""
+    if not stratified:
+        return list(np.array_split(patients[shuffle.permutation(len(patients))], count))
+    groups = (patients[event[patients]], patients[~event[patients]])
+    dealt = np.concatenate([shuffle.permutation(group) for group in groups])
+    return [dealt[first::count] for first in range(count)]
+
+
+def _drawn(inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Generator) -> list[torch.Tensor]:
+    """For each patient the scan or one of its augmentations; half of them mirrored; in all inputs alike."""
+    versions = len(inputs[0].versions)
+    version = torch.from_numpy(shuffle.integers(0, versions, len(index))) if versions > 1 else None
     mirrored = torch.from_numpy(shuffle.random(len(index)) < 0.5)
     batch = []
     for stack in inputs:
         values = stack.values[index]
-        which = mirrored.view(-1, *[1] * (values.dim() - 1))
-        batch.append(torch.where(which, values.flip(stack.left_right_axis), values))
+        if version is not None and stack.augmented:
+            values = torch.stack([stack.versions[v][i] for v, i in zip(version, index, strict=True)])
+        if stack.left_right_axis is not None:
+            which = mirrored.view(-1, *[1] * (values.dim() - 1))
+            values = torch.where(which, values.flip(stack.left_right_axis), values)
+        batch.append(values)
     return batch
 
 
-def _origin_and_unit(outcomes: Outcomes) -> tuple[float, float]:
-    """Mean and standard deviation of a continuous outcome: what a network learns must not depend on its unit."""
-    if outcomes.endpoint.kind != "continuous":
-        return 0.0, 1.0
-    return float(outcomes.value.mean()), float(outcomes.value.std()) or 1.0
-
-
-def _log_odds(outcomes: Outcomes) -> float:
-    """Where the untrained network starts, so that no step is spent on learning the mean outcome."""
-    share = outcomes.n_events / len(outcomes)
-    return math.log(share / (1 - share)) if 0 < share < 1 else 0.0
+def _views(inputs: Sequence[Stack], test_time: str) -> Iterator[list[torch.Tensor]]:
+    """The inputs of all patients as a prediction sees them, one view after another."""
+    if test_time == "single":
+        yield [stack.values for stack in inputs]
+        return
+    for version in range(len(inputs[0].versions)):
+        view = [stack.versions[version] if stack.augmented else stack.values for stack in inputs]
+        yield view
+        yield [
+            values if stack.left_right_axis is None else values.flip(stack.left_right_axis)
+            for values, stack in zip(view, inputs, strict=True)
+        ]
 
 
 def _warm_cosine(steps: int) -> Callable[[int], float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -84,8 +84,8 @@ def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: 
 
     Binary: trees on 0 and 1, whose splits are those of the Gini index, and the log-odds of their mean. Continuous:
     their mean. Time-to-event: trees on the martingale residuals of the null model (Therneau, Grambsch & Fleming,
-    Biometrika 1990;77:147; Keles & Segal, Stat Med 2002;21:313). A random survival forest is not among them: its
-    implementations are under the GPL.
+    Biometrika 1990;77:147; Keles & Segal, Stat Med 2002;21:313). For a random survival forest, whose implementations
+    are under the GPL, see :mod:`twobe3.models.survival_forest`.
 
     Parameters
     ----------
@@ -154,6 +154,23 @@ def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
 
 
 def _joined(grown: list[Any], factor: float, start: float, *, log_odds: bool) -> Trees:
+    return joined_trees(grown, [one.tree_.value.reshape(-1) for one in grown], factor, start, log_odds=log_odds)
+
+
+def joined_trees(
+    grown: Sequence[Any], values: Sequence[FloatArray], factor: float, start: float, *, log_odds: bool
+) -> Trees:
+    """Trees of scikit-learn, or grown as it grows them, as arrays.
+
+    Parameters
+    ----------
+    grown : sequence
+        With their nodes in ``tree_``.
+    values : sequence of ndarray, shape (nodes,)
+        What the nodes of each tree add, times ``factor``.
+    factor, start, log_odds
+        See :class:`Trees`.
+    """
     sizes = [one.tree_.node_count for one in grown]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
@@ -169,6 +186,6 @@ def _joined(grown: list[Any], factor: float, start: float, *, log_odds: bool) ->
         left=column("children_left", shift=True).astype(np.int64),
         right=column("children_right", shift=True).astype(np.int64),
         threshold=column("threshold").astype(np.float64),
-        value=factor * column("value").astype(np.float64),
+        value=factor * np.concatenate(list(values)).astype(np.float64),
         log_odds=np.array([float(log_odds)]),
     )

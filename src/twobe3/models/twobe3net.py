@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import nn
 
-from twobe3.cohort import Cohort
-from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane
+from twobe3.cohort import Cohort, Study
+from twobe3.features.augment import Augmentation
+from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane
 from twobe3.models.base import CONFIG, register
-from twobe3.models.linear import FloatArray
+from twobe3.models.capacity import Capacity
 from twobe3.models.mapped import MapModel
-from twobe3.models.networks import PlanesNetwork, Shape, SliceBranch, StackBranch
+from twobe3.models.networks import PlanesNetwork, Shape, SliceBranch, Spacing, StackBranch
 from twobe3.models.projection import Projection
-from twobe3.models.training import (
-    Stack,
-    TrainingParameters,
-    ensemble_risk,
-    member_from_arrays,
-    members_to_arrays,
-    train_ensemble,
-)
+from twobe3.models.trained import NetworkModel
+from twobe3.models.training import Stack
+from twobe3.resample import VolumeSpec
 from twobe3.store import Arrays
+
+Maps = npt.NDArray[np.float16]
 
 
 @dataclass(kw_only=True, config=CONFIG)
-class StackedMaps(MapModel, TrainingParameters):
+class StackedMaps(MapModel, NetworkModel):
     """A network trained on the stacked feature maps; subclasses say with which branch.
+
+    Each plane, and of several layers each layer of it, has a stack, principal components and a branch of its own.
 
     Parameters
     ----------
@@ -44,69 +43,117 @@ class StackedMaps(MapModel, TrainingParameters):
         Channels of the convolution blocks.
     """
 
-    branch: ClassVar[type[StackBranch] | type[SliceBranch]]
-
     components: int = Field(default=32, ge=1)
     reduced_channels: int = Field(default=16, ge=1)
     width: int = Field(default=16, ge=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.networks_: list[nn.Module] = []
-        self.projections_: dict[Plane, Projection] = {}
-        self.shapes_: dict[Plane, Shape] = {}
+        self.projections_: dict[str, Projection] = {}
+        self.shapes_: dict[str, Shape] = {}
+        self.spacings_: dict[str, Spacing] = {}
 
-    def _fit(self, cohort: Cohort) -> None:
-        extractor = self.extractor()
+    def prepare(self, cohort: Cohort) -> None:
+        """Compute the feature maps that the store lacks, those of augmented scans among them."""
+        super().prepare(cohort)
+        for augmentation in self._augmentations(self.augmentations):
+            for extractor in self.extractors(augmentation):
+                for study in cohort.studies:
+                    extractor.of_study(cohort, study)
+
+    def _branch(self, stack: str) -> StackBranch | SliceBranch:
+        raise NotImplementedError
+
+    def _own_capacity(self) -> Capacity:
+        return Capacity(self.components, self.reduced_channels, self.width, self.dropout)
+
+    def _learn_inputs(self, cohort: Cohort) -> None:
+        stacks = list(dict(self._maps(cohort, cohort.studies[0])))
         self.projections_ = {
-            plane: Projection.fit((extractor.of_study(cohort, s)[plane] for s in cohort.studies), self.components)
-            for plane in self.planes
+            stack: Projection.fit(
+                (maps for study in cohort.studies for name, maps in self._maps(cohort, study) if name == stack),
+                self.capacity_.components,
+            )
+            for stack in stacks
         }
-        stacks = self._stacks(cohort)
-        self.shapes_ = {plane: _shape(stack) for plane, stack in zip(self.planes, stacks, strict=True)}
-        self.networks_ = train_ensemble(self._network, stacks, cohort.outcomes, self, self.seed)
+        projected = {name: self.projections_[name](maps) for name, maps in self._maps(cohort, cohort.studies[0])}
+        self.shapes_ = {name: _shape(maps) for name, maps in projected.items()}
+        planes = dict(zip(stacks, self.planes * len(self.layers), strict=True))
+        self.spacings_ = {
+            name: spacing_of_maps(cohort.spec, planes[name], shape) for name, shape in self.shapes_.items()
+        }
 
-    def _risk(self, cohort: Cohort) -> FloatArray:
-        return ensemble_risk(self.networks_, self._stacks(cohort), self.batch_size)
-
-    def _stacks(self, cohort: Cohort) -> list[Stack]:
-        """For each plane the projected maps of all patients: (n, components, n_slices, height, width)."""
-        extractor = self.extractor()
-        rows: dict[Plane, list[npt.NDArray[np.float32]]] = {plane: [] for plane in self.planes}
-        for study in cohort.studies:
+    def _maps(
+        self, cohort: Cohort, study: Study, augmentation: Augmentation | None = None
+    ) -> Iterator[tuple[str, Maps]]:
+        """Name and maps of each stack of a scan: one for each plane, of several layers one for each plane of each."""
+        for extractor in self.extractors(augmentation):
             for plane, maps in extractor.of_study(cohort, study).items():
-                rows[plane].append(self.projections_[plane](maps))
-        return [Stack(torch.from_numpy(np.stack(rows[plane])), LEFT_RIGHT_AXIS[plane]) for plane in self.planes]
+                yield (plane if len(self.layers) == 1 else f"{plane}-{extractor.layer}"), maps
 
-    def _network(self) -> PlanesNetwork:
-        return PlanesNetwork(
-            self.branch, self.shapes_, reduced=self.reduced_channels, width=self.width, dropout=self.dropout
+    def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
+        scans, *augmented = (
+            self._projected(cohort, version) for version in (None, *self._augmentations(augmentations))
         )
+        axes = [LEFT_RIGHT_AXIS[plane] for _ in self.layers for plane in self.planes]
+        return [
+            Stack(scans[name], axis, tuple(version[name] for version in augmented))
+            for name, axis in zip(self.projections_, axes, strict=True)
+        ]
+
+    def _projected(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
+        """For each stack the projected maps of all patients: (n, components, n_slices, height, width)."""
+        rows: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in self.projections_}
+        for study in cohort.studies:
+            for name, maps in self._maps(cohort, study, augmentation):
+                rows[name].append(self.projections_[name](maps))
+        return {name: torch.from_numpy(np.stack(patients)) for name, patients in rows.items()}
+
+    def _network(self, *, covariates: int, outputs: int) -> PlanesNetwork:
+        branches = {stack: self._branch(stack) for stack in self.shapes_}
+        return PlanesNetwork(branches, dropout=self.capacity_.dropout, covariates=covariates, outputs=outputs)
 
     def _arrays(self) -> Arrays:
-        learnt: dict[str, npt.NDArray[Any]] = dict(members_to_arrays(self.networks_))
-        for plane, projection in self.projections_.items():
-            learnt.update(projection.arrays(f"projection.{plane}."))
+        learnt: dict[str, npt.NDArray[Any]] = dict(super()._arrays())
+        for stack, projection in self.projections_.items():
+            learnt.update(projection.arrays(f"projection.{stack}."))
         return {**self._backbone_arrays(), **learnt}
 
     def _notes(self) -> dict[str, Any]:
-        return {**self._backbone_notes(), "shapes": self.shapes_}
+        shapes = {"shapes": self.shapes_, "spacings_mm": self.spacings_}
+        return {**self._backbone_notes(), **super()._notes(), **shapes}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self._restore_backbone(arrays, notes)
-        self.shapes_ = {plane: tuple(notes["shapes"][plane]) for plane in self.planes}
-        self.projections_ = {plane: Projection.from_arrays(arrays, f"projection.{plane}.") for plane in self.planes}
-        self.networks_ = [member_from_arrays(self._network(), arrays, member) for member in range(self.members)]
+        self.shapes_ = {stack: tuple(shape) for stack, shape in notes["shapes"].items()}
+        self.spacings_ = {stack: tuple(spacing) for stack, spacing in notes.get("spacings_mm", {}).items()}
+        self.projections_ = {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in self.shapes_}
+        super()._restore(arrays, notes)
 
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
 class TwoBe3Net(StackedMaps):
-    """2Be3-Net: a 3D CNN on the stacked feature maps of a pre-trained 2D network (Thomas et al., MICAD 2021)."""
+    """2Be3-Net: a 3D CNN on the stacked feature maps of a pre-trained 2D network (Thomas et al., MICAD 2021).
+
+    Parameters
+    ----------
+    anisotropy : {"shape", "spacing"}
+        What decides which axes a block of the 3D CNN convolves and halves: how many positions the maps have along
+        them, or how far apart these are in mm; see :func:`~twobe3.models.networks.plan_blocks`.
+    """
 
     kind: ClassVar[str] = "2be3-net"
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a frozen 2D network"
-    branch: ClassVar[type[StackBranch] | type[SliceBranch]] = StackBranch
+    joined_later: ClassVar[Mapping[str, Any]] = {**StackedMaps.joined_later, "anisotropy": "shape"}
+    branch: ClassVar[type[StackBranch]] = StackBranch
+
+    anisotropy: Literal["shape", "spacing"] = Field(default="shape")
+
+    def _branch(self, stack: str) -> StackBranch:
+        spacing = self.spacings_[stack] if self.anisotropy == "spacing" else None
+        size = self.capacity_
+        return self.branch(self.shapes_[stack], reduced=size.reduced_channels, width=size.width, spacing_mm=spacing)
 
 
 @register
@@ -116,9 +163,21 @@ class CNN2D(StackedMaps):
 
     kind: ClassVar[str] = "cnn2d"
     summary: ClassVar[str] = "2D CNN on the same feature maps, slices pooled without their order"
-    branch: ClassVar[type[StackBranch] | type[SliceBranch]] = SliceBranch
+
+    def _branch(self, stack: str) -> SliceBranch:
+        size = self.capacity_
+        return SliceBranch(self.shapes_[stack], reduced=size.reduced_channels, width=size.width)
 
 
-def _shape(stack: Stack) -> Shape:
-    _, channels, slices, height, width = stack.values.shape
+def spacing_of_maps(spec: VolumeSpec, plane: Plane, shape: Shape) -> Spacing:
+    """How far apart the positions of a stack of maps are, in mm: along the stack, between rows, between columns."""
+    lengths = [spec.spacing_mm[axis] * spec.shape[axis] for axis in range(3)]
+    along = AXIS[plane]
+    rows, columns = (length for axis, length in enumerate(lengths) if axis != along)
+    _, slices, height, width = shape
+    return lengths[along] / slices, rows / height, columns / width
+
+
+def _shape(maps: npt.NDArray[np.float32]) -> Shape:
+    channels, slices, height, width = maps.shape
     return channels, slices, height, width

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from twobe3.report import charts
 from twobe3.report.charts import Axis, Chart, Line, Row
-from twobe3.report.records import Curve, ModelResult, RiskGroups
-from twobe3.report.wording import endpoint_metric, measure, metric_label, number, p_value
+from twobe3.report.records import Curve, Metric, ModelResult, RiskGroups
+from twobe3.report.wording import endpoint_metric, measure, metric_label, number, p_value, pooled_metric
 
 SPOKEN = (0.1, 0.2, 0.3, 0.4, 0.5)
 HARM = 0.25  # how far below 0 a decision curve is drawn, of its greatest height
@@ -36,7 +36,8 @@ def figures(results: Sequence[ModelResult], unit: str) -> tuple[Figure, ...]:
     made = (
         Figure(
             "ROC curves",
-            "Sensitivity against 1 − specificity, each model in colour and the others in grey. The diagonal is chance.",
+            "Sensitivity against 1 − specificity, each model in colour and the others in grey. The diagonal is chance. "
+            "The area under a curve is the AUC of all pairs of patients.",
             _roc_charts(results),
         ),
         Figure(
@@ -78,8 +79,8 @@ def _roc_charts(results: Sequence[ModelResult]) -> tuple[Chart, ...]:
     return tuple(
         Chart(
             title=result.model,
-            subtitle=_primary(result),
-            description=f"ROC curve of {result.model}, {_primary(result)}; the other models in grey.",
+            subtitle=_pooled(result),
+            description=f"ROC curve of {result.model}, {_pooled(result)}; the other models in grey.",
             x_label="1 − specificity",
             y_label="Sensitivity",
             x_ticks=charts.x_ticks(charts.UNIT),
@@ -224,5 +225,12 @@ def _decision(result: ModelResult) -> Chart:
 
 
 def _primary(result: ModelResult) -> str:
-    metric = endpoint_metric(result)
+    return _named(endpoint_metric(result))
+
+
+def _pooled(result: ModelResult) -> str:
+    return _named(pooled_metric(result))
+
+
+def _named(metric: Metric) -> str:
     return f"{metric_label(metric.name)} {measure(metric)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -19,7 +19,14 @@ from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
 from twobe3.report.pictures import coronal_mips
 from twobe3.report.records import Audit, Comparison, Endpoint, Metric, ModelResult, SampleSize, StudyFolder, read_study
-from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, subgroup_table, test_of
+from twobe3.report.tables import (
+    ComparisonTable,
+    SubgroupTable,
+    comparison_tables,
+    left_out_counts,
+    subgroup_table,
+    test_of,
+)
 
 REPORT_NAME = "report.html"
 COMPARISONS_SHOWN = 8
@@ -33,6 +40,8 @@ class EndpointSection:
     endpoint: Endpoint
     answer: wording.Answer
     primary: str
+    pooled: str | None
+    basis: str
     results: tuple[ModelResult, ...]
     forest: charts.Forest
     other_metrics: tuple[tuple[str, tuple[str, ...]], ...]
@@ -106,6 +115,7 @@ def render(folder: StudyFolder) -> str:
         pictures=coronal_mips(folder),
         interval=wording.interval,
         endpoint_metric=wording.endpoint_metric,
+        pooled_metric=wording.pooled_metric,
         metric_of=_metric_of,
         is_resolved=wording.is_resolved,
         comparisons_shown=COMPARISONS_SHOWN,
@@ -116,13 +126,15 @@ def render(folder: StudyFolder) -> str:
         test_of=test_of,
         share=wording.share,
         missing=folder.evaluation.missing,
+        left_out=folder.evaluation.exclusions,
+        left_out_counts=left_out_counts(folder.evaluation.exclusions),
         audit_lines=wording.audit_lines,
         audit_forest=_audit_forest(folder.run.audit),
     )
 
 
 def _sections(folder: StudyFolder) -> tuple[EndpointSection, ...]:
-    kinds = {entry.name: entry.kind for entry in folder.run.models}
+    kinds = {entry.name: "control" if entry.is_control else entry.kind for entry in folder.run.models}
     sections = []
     for i, endpoint in enumerate(folder.cohort.endpoints, start=1):
         results = [result for result in folder.evaluation.models if result.endpoint == endpoint.name]
@@ -141,7 +153,7 @@ def _section(
     kinds: Mapping[str, str],
 ) -> EndpointSection:
     results = sorted(results, key=_descending)
-    primary = wording.PRIMARY_METRIC[endpoint.kind]
+    primary, pooled = wording.headline_name(results[0]), wording.PRIMARY_METRIC[endpoint.kind]
     values = [wording.endpoint_metric(result) for result in results]
     predictions = {p.model: p for p in folder.predictions if p.endpoint == endpoint.name}
     return EndpointSection(
@@ -149,9 +161,11 @@ def _section(
         endpoint,
         wording.answer(endpoint.name, results, [c for c in comparisons if c.metric == primary], kinds),
         primary,
+        None if pooled == primary else pooled,
+        wording.basis_sentence(results[0]),
         tuple(results),
         charts.forest([(m.value, m.low, m.high) for m in values], wording.NEUTRAL_VALUE[endpoint.kind]),
-        _other_metrics(results, primary, endpoint.unit or ""),
+        _other_metrics(results, {primary, pooled}, endpoint.unit or ""),
         comparison_tables(comparisons, primary),
         figures(results, endpoint.unit or ""),
         subgroup_table(
@@ -168,9 +182,11 @@ def _audit_forest(audit: Audit | None) -> charts.Forest:
     return charts.forest([(row.mean, row.low, row.high) for row in (audit.permuted if audit else ())], 0.5)
 
 
-def _other_metrics(results: Sequence[ModelResult], primary: str, unit: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _other_metrics(
+    results: Sequence[ModelResult], shown: Collection[str], unit: str
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The tables of the other metrics, (caption, names): those of the whole follow-up, and those at horizons."""
-    names = dict.fromkeys(m.name for result in results for m in result.metrics if m.name != primary)
+    names = dict.fromkeys(m.name for result in results for m in result.metrics if m.name not in shown)
     tables = {
         "Other metrics, with 95 % intervals.": tuple(name for name in names if wording.HORIZON not in name),
         f"At chosen times in {unit}s, with 95 % intervals.": tuple(name for name in names if wording.HORIZON in name),

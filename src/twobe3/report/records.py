@@ -124,6 +124,13 @@ class RiskGroups(Record):
     groups: tuple[Group, ...]
 
 
+class Basis(Record):
+    """By which metric the models of an endpoint are ranked and compared, and why."""
+
+    metric: str
+    reason: str
+
+
 class ModelResult(Record):
     """How one model did on one endpoint."""
 
@@ -136,6 +143,7 @@ class ModelResult(Record):
     metrics: tuple[Metric, ...]
     curves: tuple[Curve, ...] = ()
     risk_groups: RiskGroups | None = None
+    basis: Basis | None = None
 
 
 class DifferenceTest(Record):
@@ -209,6 +217,16 @@ class SampleSize(Record):
     models: tuple[ModelSize, ...]
 
 
+class LeftOut(Record):
+    """A scan that a model cannot use, or, without a patient, a feature that it leaves out."""
+
+    model: str
+    patient: str
+    code: str
+    reason: str
+    remedy: str
+
+
 class Evaluation(Artefact):
     """``evaluation.json``."""
 
@@ -216,6 +234,7 @@ class Evaluation(Artefact):
     comparisons: tuple[Comparison, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
     missing: tuple[Missing, ...] = ()
+    exclusions: tuple[LeftOut, ...] = ()
     sample_sizes: tuple[SampleSize, ...] = ()
 
 
@@ -244,6 +263,11 @@ class ModelEntry(Record):
     description: str = ""
     parameters: dict[str, Any] = {}
     seconds: float | None = None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a trivial explanation that the other models must beat."""
+        return self.kind == "control" or self.parameters.get("voxels") == "shuffled"
 
 
 class Validation(Record):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from twobe3.report import charts
-from twobe3.report.records import Comparison, DifferenceTest, Subgroup
+from twobe3.report.records import Comparison, DifferenceTest, LeftOut, Subgroup
 from twobe3.report.wording import TEST_LABELS
 
 
@@ -25,6 +25,11 @@ class ComparisonTable:
     tests: tuple[str, ...]
     needed: float | None
 
+    @property
+    def differ_in_n(self) -> bool:
+        """Whether some pairs are compared on fewer patients than others."""
+        return len({row.n for row in self.rows}) > 1
+
 
 @dataclass(frozen=True)
 class SubgroupTable:
@@ -38,6 +43,27 @@ class SubgroupTable:
     forest: charts.Forest
     models: tuple[str, ...]
     matrix: tuple[tuple[Subgroup, ...], ...]
+
+
+@dataclass(frozen=True)
+class LeftOutCount:
+    """How many scans, or features, a model leaves out for one reason; ``example`` is the first of them."""
+
+    model: str
+    what: str
+    count: int
+    example: LeftOut
+
+
+def left_out_counts(left_out: Sequence[LeftOut]) -> tuple[LeftOutCount, ...]:
+    """What each model leaves out, counted by code, in the order of the models."""
+    groups: dict[tuple[str, str], list[LeftOut]] = {}
+    for one in left_out:
+        groups.setdefault((one.model, one.code), []).append(one)
+    return tuple(
+        LeftOutCount(model, "scans" if rows[0].patient else "features", len(rows), rows[0])
+        for (model, _), rows in groups.items()
+    )
 
 
 def comparison_tables(comparisons: Sequence[Comparison], primary: str) -> tuple[ComparisonTable, ...]:

@@ -112,7 +112,12 @@ def enumeration(items: Sequence[str]) -> str:
 
 
 def parameter(value: Any) -> str:
-    """A model's parameter; of a file only its name, since a path tells who ran the study and where."""
+    """A model's parameter; of a file only its name, since a path tells who ran the study and where.
+
+    Of a model that is part of another its name too: its own parameters have a row of their own.
+    """
+    if isinstance(value, dict) and "name" in value:
+        return str(value["name"])
     if isinstance(value, list | tuple):
         return ", ".join(f"({parameter(i)})" if isinstance(i, list | tuple) else parameter(i) for i in value)
     if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
@@ -123,8 +128,28 @@ def parameter(value: Any) -> str:
 
 
 def endpoint_metric(result: ModelResult) -> Metric:
-    """The primary metric of a model's endpoint; one without a value where the artefact has none."""
-    name = PRIMARY_METRIC[result.kind]
+    """The metric by which a model is ranked and compared; one without a value where the artefact has none."""
+    return _metric(result, headline_name(result))
+
+
+def pooled_metric(result: ModelResult) -> Metric:
+    """The same of all pairs of patients, whether they were tested in one fold or not."""
+    return _metric(result, PRIMARY_METRIC[result.kind])
+
+
+def headline_name(result: ModelResult) -> str:
+    """Name of the metric by which the models of its endpoint are ranked and compared."""
+    return PRIMARY_METRIC[result.kind] if result.basis is None else result.basis.metric
+
+
+def basis_sentence(result: ModelResult) -> str:
+    """By which metric the models of an endpoint are compared, and why; empty where there is nothing to choose."""
+    if result.basis is None or result.kind == "continuous":
+        return ""
+    return f"Models are ranked and compared by {metric_label(result.basis.metric)}: {result.basis.reason}."
+
+
+def _metric(result: ModelResult, name: str) -> Metric:
     return next((metric for metric in result.metrics if metric.name == name), Metric(name=name, value=None))
 
 
@@ -149,11 +174,11 @@ def answer(
     results : sequence of ModelResult
         Every model's results on it; at least one.
     comparisons : sequence of Comparison
-        Paired differences of its primary metric.
+        Paired differences of the metric by which they are compared.
     kinds : mapping of str to str
         Kind of each model, by name.
     """
-    label = metric_label(PRIMARY_METRIC[results[0].kind])
+    label = metric_label(headline_name(results[0]))
     estimable = [result for result in results if endpoint_metric(result).value is not None]
     if not estimable:
         return Answer("No model", f"has an estimable {label} for {endpoint}.", ())
@@ -180,16 +205,23 @@ def is_resolved(comparison: Comparison) -> bool:
 def _resolved(best: ModelResult, comparisons: Sequence[Comparison]) -> str:
     if not any(comparison.p_holm is not None for comparison in comparisons):
         return "; whether the models differ was not estimable."
+    judged_on = _patients_of(comparisons)
     beyond = [comparison for comparison in comparisons if is_resolved(comparison)]
     if not beyond:
-        return f", but no difference between the models can be resolved with {best.n} patients."
+        return f", but no difference between the models can be resolved with {judged_on} patients."
     beaten = [
         c.model_b if c.model_a == best.model else c.model_a for c in beyond if best.model in (c.model_a, c.model_b)
     ]
     count = f"{len(beyond)} of {len(comparisons)} paired differences exclude{'s' if len(beyond) == 1 else ''} 0"
     if not beaten:
-        return f", but its lead cannot be resolved with {best.n} patients ({count} after Holm’s correction)."
+        return f", but its lead cannot be resolved with {judged_on} patients ({count} after Holm’s correction)."
     return f"; after Holm’s correction it lies above {enumeration(beaten)} ({count})."
+
+
+def _patients_of(comparisons: Sequence[Comparison]) -> str:
+    """On how many patients models were compared: a number, or from which to which."""
+    counts = sorted({comparison.n for comparison in comparisons})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def methods(folder: StudyFolder) -> tuple[str, ...]:

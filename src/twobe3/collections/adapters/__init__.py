@@ -1,0 +1,71 @@
+"""Adapters: the files of a collection, as published, read as a clinical table with its endpoints.
+
+A new one is a module that makes an :class:`Adapter`, and its name in :data:`ADAPTERS`.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from pathlib import Path
+
+from twobe3.artefact import write_atomic
+from twobe3.collections.adapters import (
+    acrin_nsclc_fdg_pet,
+    autopet_fdg,
+    head_neck_pet_ct,
+    nsclc_radiogenomics,
+    soft_tissue_sarcoma,
+)
+from twobe3.collections.adapters._adapter import CENTRE, PATIENT, ROI, SPLIT, Adapted, Adapter
+from twobe3.collections.adapters.hecktor import HECKTOR_2021, HECKTOR_2022, HECKTOR_2025
+from twobe3.delimited import neutralised
+from twobe3.errors import Code, UsageError
+
+__all__ = ["ADAPTERS", "CENTRE", "PATIENT", "ROI", "SPLIT", "Adapted", "Adapter", "adapter_of", "write_table"]
+
+ADAPTERS = {
+    adapter.name: adapter
+    for adapter in (
+        head_neck_pet_ct.ADAPTER,
+        HECKTOR_2021,
+        HECKTOR_2022,
+        HECKTOR_2025,
+        soft_tissue_sarcoma.ADAPTER,
+        nsclc_radiogenomics.ADAPTER,
+        acrin_nsclc_fdg_pet.ADAPTER,
+        autopet_fdg.ADAPTER,
+    )
+}
+
+
+def adapter_of(name: str) -> Adapter:
+    """The adapter of a collection.
+
+    Raises
+    ------
+    UsageError
+        ``UNKNOWN_NAME``, naming the nearest.
+    """
+    if name not in ADAPTERS:
+        near = difflib.get_close_matches(name.lower().replace(" ", "-"), ADAPTERS, n=1)
+        hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(ADAPTERS)}"
+        remedy = "any other collection is read as a table with one row a patient"
+        raise UsageError(Code.UNKNOWN_NAME, f"no adapter reads the collection {name!r}; {hint}", remedy=remedy)
+    return ADAPTERS[name]
+
+
+def write_table(adapted: Adapted, path: Path) -> None:
+    """Write an adapted table as comma-separated text, one row a patient, atomically.
+
+    Raises
+    ------
+    ToolError
+        ``WRITE_FAILED``.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(adapted.columns)
+    writer.writerows([neutralised(row[column]) for column in adapted.columns] for row in adapted.table.values())
+    write_atomic(path, text.getvalue().encode())

@@ -1,0 +1,158 @@
+"""What an adapter is: the published files of one collection, read as a clinical table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twobe3.collections.adapters._sheets import Sheet, read_sheets
+from twobe3.errors import Code, UsageError
+from twobe3.outcome import Endpoint, Table, is_missing
+
+PATIENT, CENTRE, SPLIT, ROI = "patient_id", "centre", "split", "tumour_roi"
+"""Columns of every adapted table that has what they say."""
+
+Rows = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The clinical side of a collection.
+
+    Attributes
+    ----------
+    table : mapping
+        From the patient id, as the scans have it, to the row; all rows have the same columns.
+    endpoints : tuple of Endpoint
+        Those whose columns the table has.
+    covariates : tuple of str
+        Its columns that say something of the patient before treatment.
+    """
+
+    table: Table
+    endpoints: tuple[Endpoint, ...]
+    covariates: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return tuple(next(iter(self.table.values())))
+
+    @property
+    def centre(self) -> str | None:
+        """The column with the centre; None where the collection does not tell it."""
+        return CENTRE if CENTRE in self.columns else None
+
+    @property
+    def roi(self) -> str | None:
+        """The column with the names of the drawn regions that are the tumour; None where every region is."""
+        return ROI if ROI in self.columns else None
+
+    def to_json(self) -> dict[str, Any]:
+        """How many patients there are, where, with which outcomes and with how many tumour contours named."""
+        centres = Counter(row[CENTRE] for row in self.table.values()) if self.centre else {}
+        return {
+            "patients": len(self.table),
+            "centres": dict(centres),
+            "endpoints": [
+                {"name": one.name, "columns": list(one.columns), **self._counts(one)} for one in self.endpoints
+            ],
+            "covariates": list(self.covariates),
+            "contours": sum(not is_missing(row.get(ROI)) for row in self.table.values()) if self.roi else None,
+        }
+
+    def _counts(self, endpoint: Endpoint) -> dict[str, Any]:
+        try:
+            outcomes = endpoint.outcomes(self.table)
+        except UsageError as error:  # nobody has the event, or everybody: to be said, no reason to refuse the table
+            return {"patients": None, "events": None, "code": error.code.name}
+        events = None if endpoint.kind == "continuous" else outcomes.n_events
+        return {"patients": len(outcomes), "events": events, "code": None}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One collection as it is published.
+
+    Attributes
+    ----------
+    name : str
+        How study files call it.
+    title : str
+        The collection.
+    files : tuple of str
+        What to give, by the published name; each file is known by its columns, so order and names are free.
+    endpoints : tuple of Endpoint
+        What happened to the patients.
+    covariates : tuple of str
+        Columns that say something of the patient before treatment.
+    rows : callable
+        From the tables of the files to a row for each patient.
+    split : mapping
+        From a centre to ``"train"`` or ``"test"``, where a split by centre was published.
+    """
+
+    name: str
+    title: str
+    files: tuple[str, ...]
+    endpoints: tuple[Endpoint, ...]
+    covariates: tuple[str, ...]
+    rows: Callable[[Sequence[Sheet]], Rows] = field(repr=False)
+    split: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def read(self, files: Sequence[Path]) -> Adapted:
+        """Read the files of the collection.
+
+        Parameters
+        ----------
+        files : sequence of Path
+            Spreadsheets (``.xlsx``) and delimited texts.
+
+        Raises
+        ------
+        UsageError
+            ``TABLE_UNREADABLE``; ``COLUMN_MISSING`` when a published column is not there; ``PATIENT_TWICE``.
+        ToolError
+            ``EXTRA_MISSING``: openpyxl is not installed.
+        """
+        rows = self.rows(read_sheets(files))
+        if not rows:
+            names = ", ".join(Path(file).name for file in files)
+            remedy = f"give {', '.join(self.files)} as downloaded"
+            raise UsageError(Code.TABLE_UNREADABLE, f"no patient of {self.title} in {names}", remedy=remedy)
+        table = {patient: {PATIENT: patient, **row} for patient, row in rows.items()}
+        for row in table.values() if self.split else ():
+            row[SPLIT] = self.split.get(row[CENTRE], "")
+        there = set(next(iter(table.values())))
+        endpoints = tuple(endpoint for endpoint in self.endpoints if there.issuperset(endpoint.columns))
+        return Adapted(table, endpoints, tuple(column for column in self.covariates if column in there))
+
+
+def add_row(rows: Rows, patient: str, row: dict[str, str], where: str) -> None:
+    """Add the row of a patient, who must not have one.
+
+    Raises
+    ------
+    UsageError
+        ``PATIENT_TWICE``.
+    """
+    if patient in rows:
+        raise UsageError(Code.PATIENT_TWICE, f"{where}: patient {patient!r} stands twice")
+    rows[patient] = row
+
+
+def flag(text: str, words: Mapping[str, str]) -> str:
+    """``"1"``, ``"0"`` or, for a word that is not among those known, empty; case does not matter."""
+    return words.get(text.strip().casefold(), "")
+
+
+def numbers(text: str) -> str:
+    """The number in a text such as ``"056Y"``, without leading zeros; empty without one."""
+    digits = "".join(character for character in text if character.isdigit() or character == ".")
+    try:
+        return f"{float(digits):g}"
+    except ValueError:
+        return ""

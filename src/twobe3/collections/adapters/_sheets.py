@@ -1,0 +1,203 @@
+"""The files of a collection as they are published: spreadsheets and delimited text, cell by cell as text."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from twobe3.delimited import read_delimited
+from twobe3.errors import Code, ToolError, UsageError
+
+# A clinical workbook has some kilobytes; a small file that unpacks to more than this is an attack, or no table.
+MAX_UNPACKED_BYTES = 2**28
+MAX_COLUMNS = 512
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of a published table.
+
+    Attributes
+    ----------
+    line : int
+        Its number in the file or sheet, from 1.
+    cells : dict
+        From the column, as :func:`spelling` writes it, to the text of the cell.
+    """
+
+    line: int
+    cells: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        """The cell of a column, empty where the table has no such column."""
+        return self.cells.get(spelling(column), "")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table: a sheet of a workbook, or a text file.
+
+    Attributes
+    ----------
+    file, name : str
+        Name of the file; name of the sheet, empty for a text.
+    columns : tuple of str
+        As published.
+    records : tuple of Record
+        The rows below the header that hold anything.
+    """
+
+    file: str
+    name: str
+    columns: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"{self.file}, sheet {self.name!r}" if self.name else self.file
+
+    def lacks(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that it does not have."""
+        there = {spelling(column) for column in self.columns}
+        return [column for column in columns if spelling(column) not in there]
+
+
+def spelling(column: str) -> str:
+    """A column's name without what differs between sheets of one collection: case, blanks and punctuation."""
+    return "".join(character for character in column.casefold() if character.isalnum())
+
+
+def read_sheets(files: Sequence[Path]) -> list[Sheet]:
+    """Read every table of some files: ``.xlsx`` by openpyxl, anything else as delimited text.
+
+    Raises
+    ------
+    UsageError
+        ``TABLE_UNREADABLE``.
+    ToolError
+        ``EXTRA_MISSING``: openpyxl is not installed.
+    """
+    return [sheet for file in files for sheet in _read(Path(file))]
+
+
+def tables_with(sheets: Sequence[Sheet], columns: Sequence[str], what: str) -> list[Sheet]:
+    """The tables that have all the columns that were published.
+
+    Raises
+    ------
+    UsageError
+        ``COLUMN_MISSING``, naming what the nearest table lacks.
+    """
+    found = [sheet for sheet in sheets if not sheet.lacks(columns)]
+    if not found:
+        nearest = min(sheets, key=lambda sheet: len(sheet.lacks(columns)))
+        lacking = ", ".join(map(repr, nearest.lacks(columns)))
+        raise UsageError(
+            Code.COLUMN_MISSING,
+            f"{what}: no table has its {len(columns)} published columns; {nearest.label} lacks {lacking}",
+            remedy="give the files as they were downloaded",
+        )
+    return found
+
+
+def days_between(start: str, end: str) -> str:
+    """Days from one date to a later one, dates as ISO or as month/day/year.
+
+    Empty where one of them is no date, or the second not later: what came before time zero cannot be predicted.
+    """
+    first, last = _date(start), _date(end)
+    if first is None or last is None or last <= first:
+        return ""
+    return str((last - first).days)
+
+
+def whole(text: str) -> int | None:
+    """The whole number that a cell holds, ``"7"`` or ``"7.0"``; None where it holds none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _date(text: str) -> date | None:
+    for form in ("%Y-%m-%d", "%m/%d/%Y", "%m/%d/%y"):
+        try:
+            return datetime.strptime(text, form).date()
+        except ValueError:
+            continue
+    return None
+
+
+def _read(file: Path) -> list[Sheet]:
+    if file.suffix.lower() == ".xlsx":
+        return _read_workbook(file)
+    rows = read_delimited(file, Code.TABLE_UNREADABLE, text=[])
+    records = (Record(row.line, {spelling(name): cell.strip() for name, cell in row.cells.items()}) for row in rows)
+    return [Sheet(file.name, "", tuple(rows[0].cells), tuple(records))]
+
+
+def _read_workbook(file: Path) -> list[Sheet]:
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise ToolError(
+            Code.EXTRA_MISSING, "spreadsheets need openpyxl", remedy="pip install 'twobe3[collections]'"
+        ) from None
+    try:
+        _require_small(file)
+        with warnings.catch_warnings():  # of styles and extensions that do not matter here
+            warnings.simplefilter("ignore")
+            with closing(load_workbook(file, read_only=True, data_only=True)) as book:
+                sheets = [(str(sheet.title), _filled_rows(sheet)) for sheet in book.worksheets]
+    except OSError as error:
+        raise UsageError(Code.TABLE_UNREADABLE, f"{file.name} can't be read: {error.strerror}") from None
+    except UsageError:
+        raise
+    except Exception as error:  # openpyxl lets errors of zip, XML and its own descriptors through
+        reason = f"{file.name} is no spreadsheet that can be read ({type(error).__name__})"
+        raise UsageError(Code.TABLE_UNREADABLE, reason, remedy="download it again") from None
+    return [_sheet(file.name, name, rows) for name, rows in sheets if rows]
+
+
+def _filled_rows(sheet: Any) -> list[tuple[int, list[str]]]:
+    """The rows that hold anything, with their numbers."""
+    sheet.reset_dimensions()  # a sheet may claim to reach to the last row and column that there are
+    rows = ((number, cells[:MAX_COLUMNS]) for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1))
+    texts = ((number, [_text(cell) for cell in cells]) for number, cells in rows)
+    return [(number, cells) for number, cells in texts if any(cells)]
+
+
+def _require_small(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise UsageError(Code.TABLE_UNREADABLE, f"{file.name} unpacks to {unpacked} bytes", remedy="check the file")
+
+
+def _sheet(file: str, name: str, lines: Sequence[tuple[int, Sequence[str]]]) -> Sheet:
+    (_, header), *rows = lines
+    columns = [spelling(column) for column in header]
+    records = (
+        Record(number, {column: cell for column, cell in zip(columns, cells, strict=False) if column})
+        for number, cells in rows
+    )
+    return Sheet(file, name, tuple(column for column in header if column), tuple(records))
+
+
+def _text(value: Any) -> str:
+    """A cell as a text file would have it."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.date().isoformat()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()

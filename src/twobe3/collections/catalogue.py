@@ -1,0 +1,344 @@
+"""One catalogue of the PET series of several collections, and which of them show one scan."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from twobe3.artefact import write_artefact, write_atomic
+from twobe3.collections.index import EXTRA
+from twobe3.collections.ledger import NAME as LEDGER
+from twobe3.delimited import neutralised
+from twobe3.dicom.facts import Policy
+from twobe3.dicom.read import read_suv
+from twobe3.dicom.series import PETSeries, choose_series, find_series
+from twobe3.duplicates import Fingerprint, Picture, same_pictures, stored_fingerprint
+from twobe3.errors import Code, Exclusion, NothingUsable, Refusal, ToolError
+from twobe3.header_labels import header_row
+from twobe3.progress import track
+from twobe3.store import ArrayStore
+
+_NUMBERS = {"slices": "BIGINT", "files": "BIGINT", "coverage_mm": "DOUBLE", "contour": "BOOLEAN"}
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    """A PET series, under pseudonyms.
+
+    Attributes
+    ----------
+    collection : str
+        Name of its folder.
+    patient, study, series : str
+        Pseudonymous ids.
+    code : str
+        Why it is not the scan of its patient; empty where it is.
+    manufacturer, model, tracer, units : str
+        As the header says.
+    sex, age_years, weight_kg, body_region : str
+        What the header says of the patient, see :mod:`twobe3.header_labels`; empty where it says nothing.
+    slices, files : int
+        Of the series.
+    coverage_mm : float
+        From the first to the last slice.
+    contour : bool
+        Whether someone drew on it.
+    header_digest : str
+        The same for copies of the files, wherever they lie.
+    group : str
+        Scans that show one picture share it: the series id of one of them; empty where nothing else shows it.
+    """
+
+    collection: str
+    patient: str
+    study: str
+    series: str
+    code: str
+    manufacturer: str
+    model: str
+    tracer: str
+    units: str
+    sex: str
+    age_years: str
+    weight_kg: str
+    body_region: str
+    slices: int
+    files: int
+    coverage_mm: float
+    contour: bool
+    header_digest: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class SamePicture:
+    """Two series that show one scan.
+
+    Attributes
+    ----------
+    first, second : str
+        Pseudonymous series ids.
+    collections : tuple of str
+        Where they are.
+    similarity : float
+        1 for the same voxels; else their correlation.
+    """
+
+    first: str
+    second: str
+    collections: tuple[str, str]
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is in some collections.
+
+    Attributes
+    ----------
+    rows : tuple of CatalogueRow
+        Every PET series.
+    duplicates : tuple of SamePicture
+        Pairs under different ids, or in different collections.
+    exclusions : tuple of Exclusion
+        Everything that is not the scan of its patient, and why.
+    compared : int
+        Scans that were compared with all others.
+    """
+
+    rows: tuple[CatalogueRow, ...]
+    duplicates: tuple[SamePicture, ...]
+    exclusions: tuple[Exclusion, ...]
+    compared: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, the pairs, and the exclusions."""
+        scans = [row for row in self.rows if not row.code]
+        return {
+            "series": len(self.rows),
+            "scans": len(scans),
+            "patients": len({(row.collection, row.patient) for row in scans}),
+            "collections": dict(sorted(Counter(row.collection for row in scans).items())),
+            "compared": self.compared,
+            "distinct": self.compared - sum(bool(row.group) and row.group != row.series for row in self.rows),
+            "duplicates": [asdict(pair) for pair in self.duplicates],
+            "excluded": dict(sorted(Counter(one.code for one in self.exclusions).items())),
+            "exclusions": [asdict(one) for one in self.exclusions],
+        }
+
+    def write(self, out: Path, *, parquet: bool = True) -> tuple[Path, ...]:
+        """Write ``catalogue.json``, ``catalogue.csv`` and, for DuckDB and the like, ``catalogue.parquet``.
+
+        Raises
+        ------
+        ToolError
+            ``EXTRA_MISSING``: Parquet was asked for and duckdb is not installed; ``WRITE_FAILED``.
+        """
+        files = {out / "catalogue.csv": _as_csv(self.rows, neutralised)}
+        if parquet:
+            files[out / "catalogue.parquet"] = _as_parquet(_as_csv(self.rows, str))
+        for path, content in files.items():
+            write_atomic(path, content)
+        write_artefact(out / "catalogue.json", self.to_json())
+        return (*files, out / "catalogue.json")
+
+
+def make_catalogue(
+    paths: Sequence[Path | str], *, compare: bool = True, fingerprints: Path | None = None, policy: Policy = "lenient"
+) -> Catalogue:
+    """List the PET series of collections, and find scans that are in them twice.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        A folder for each collection; a folder that ``twobe3 collections fetch`` filled stands for those in it. Of a
+        collection that has only folders in it, such as one a patient, contours count in the same one as the scan.
+    compare : bool
+        Whether the scans are read and compared; else headers alone are.
+    fingerprints : Path, optional
+        Folder for what scans are known by, so that the next call reads only new ones.
+    policy : {"lenient", "strict"}
+        For the SUV rules.
+
+    Raises
+    ------
+    NothingUsable
+        ``NO_PET``.
+    UsageError
+        A path does not exist.
+    """
+    rows: list[CatalogueRow] = []
+    scans: list[_Scan] = []
+    exclusions: list[Exclusion] = []
+    for folder in _collections(map(Path, paths)):
+        found, unused = _found(folder)
+        chosen, others = choose_series([one.series for one in found])
+        exclusions += (*unused, *others)
+        codes = {one.series: one.code for one in others}
+        for one in found:
+            rows.append(_row(folder.name, one, codes.get(one.series.series, "")))
+            if one.series in chosen:
+                scans.append(_Scan(len(rows) - 1, one.unit, one.series.series))
+    if not rows:
+        raise NothingUsable(Code.NO_PET, f"none of {len(paths)} folders holds a PET series")
+    if not compare:
+        return Catalogue(tuple(rows), (), tuple(exclusions), 0)
+    return _compared(rows, scans, exclusions, ArrayStore(fingerprints), policy)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A series without the list of its files, of which a large collection has a million."""
+
+    unit: Path
+    series: PETSeries
+    files: int
+    contour: bool
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A scan to be compared: the number of its row, and where to find it again."""
+
+    place: int
+    unit: Path
+    series: str
+
+    def files(self) -> PETSeries:
+        """The series with its files."""
+        return next(one for one in find_series([self.unit]).series if one.series == self.series)
+
+
+def _found(folder: Path) -> tuple[list[_Found], list[Exclusion]]:
+    """The series of a collection, read one subfolder at a time so that memory does not grow with their number."""
+    inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."] if folder.is_dir() else []
+    units = inside if inside and all(path.is_dir() for path in inside) else [folder]
+    found, unused = _read(units)
+    if len({one.series.series for one in found}) < len(found):  # a series lies in two of them
+        return _read([folder])
+    return found, unused
+
+
+def _read(units: Sequence[Path]) -> tuple[list[_Found], list[Exclusion]]:
+    found: list[_Found] = []
+    unused: list[Exclusion] = []
+    for unit in track(units, "folders"):
+        here = find_series([unit])
+        unused += here.exclusions
+        for series in here.series:
+            light = replace(series, files=(), contours=())
+            found.append(_Found(unit, light, len(series.files), bool(series.contours)))
+    return found, unused
+
+
+def _collections(paths: Iterable[Path]) -> list[Path]:
+    """One folder a collection."""
+    folders: list[Path] = []
+    for path in paths:
+        fetched = (path / LEDGER).is_file()
+        folders += sorted(one for one in path.iterdir() if one.is_dir() and one.name[0] != ".") if fetched else [path]
+    return folders
+
+
+def _row(collection: str, found: _Found, code: str) -> CatalogueRow:
+    series = found.series
+    return CatalogueRow(
+        collection=collection,
+        patient=series.patient,
+        study=series.study,
+        series=series.series,
+        code=code,
+        manufacturer=series.manufacturer,
+        model=series.model,
+        tracer=series.tracer,
+        units=series.units,
+        **header_row(series),
+        slices=series.slices,
+        files=found.files,
+        coverage_mm=round(series.coverage_mm, 2),
+        contour=found.contour,
+        header_digest=series.header_digest,
+    )
+
+
+def _compared(
+    rows: list[CatalogueRow],
+    scans: Sequence[_Scan],
+    exclusions: list[Exclusion],
+    store: ArrayStore,
+    policy: Policy,
+) -> Catalogue:
+    """Read every scan once, and those of candidate pairs once more."""
+    kept: list[_Scan] = []
+    prints: list[Fingerprint] = []
+    for scan in track(scans, "scans to compare"):
+        series = scan.files()
+        key = f"{series.header_digest} {series.content_digest} {policy}"
+        try:
+            prints.append(stored_fingerprint(store, key, lambda series=series: _picture(series, policy)))  # type: ignore[misc]
+        except Refusal as refusal:
+            exclusions.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
+            rows[scan.place] = replace(rows[scan.place], code=refusal.code.name)
+            continue
+        kept.append(scan)
+    places = [scan.place for scan in kept]
+
+    def same_person(first: int, second: int) -> bool:
+        one, other = rows[places[first]], rows[places[second]]
+        return (one.collection, one.patient) == (other.collection, other.patient)
+
+    pairs = same_pictures(prints, lambda number: _picture(kept[number].files(), policy), skip=same_person)
+    group = {place: place for place in places}
+    for pair in pairs:
+        first, second = group[places[pair.first]], group[places[pair.second]]
+        group = {place: min(first, second) if of in (first, second) else of for place, of in group.items()}
+    sizes = Counter(group.values())
+    for place, of in group.items():
+        if sizes[of] > 1:
+            rows[place] = replace(rows[place], group=rows[of].series)
+    duplicates = tuple(
+        SamePicture(one.series, other.series, (one.collection, other.collection), pair.similarity)
+        for pair in pairs
+        for one, other in [(rows[places[pair.first]], rows[places[pair.second]])]
+    )
+    return Catalogue(tuple(rows), duplicates, tuple(exclusions), len(places))
+
+
+def _picture(series: PETSeries, policy: Policy) -> Picture:
+    volume = read_suv(series, policy=policy)
+    return Picture(volume.array, volume.geometry.spacing_mm)
+
+
+def _as_csv(rows: Sequence[CatalogueRow], written: Callable[[str], str]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow([field.name for field in fields(CatalogueRow)])
+    writer.writerows([[written(cell) if isinstance(cell, str) else cell for cell in astuple(row)] for row in rows])
+    return stream.getvalue().encode()
+
+
+def _as_parquet(text: bytes) -> bytes:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise ToolError(Code.EXTRA_MISSING, "Parquet needs duckdb", remedy=EXTRA) from error
+    types = json.dumps({field.name: _NUMBERS.get(field.name, "VARCHAR") for field in fields(CatalogueRow)})
+    with tempfile.TemporaryDirectory() as name:
+        source, target = Path(name) / "rows.csv", Path(name) / "rows.parquet"
+        source.write_bytes(text)
+        with duckdb.connect(config={"threads": 1}) as database:
+            database.execute(
+                "COPY (SELECT * REPLACE (TRY_CAST(age_years AS DOUBLE) AS age_years, TRY_CAST(weight_kg AS DOUBLE) "
+                "AS weight_kg) FROM read_csv(?, header=true, auto_detect=false, delim=',', quote='\"', escape='\"', "
+                f"nullstr='\\N', columns={types})) TO '{str(target).replace(chr(39), chr(39) * 2)}' "
+                "(FORMAT parquet, COMPRESSION zstd)",
+                [str(source)],
+            )
+        return target.read_bytes()

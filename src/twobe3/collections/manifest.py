@@ -1,0 +1,259 @@
+"""The manifest of a plan: one row a series, and a header by which it can be made again and a change be noticed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from twobe3.artefact import digest, write_atomic
+from twobe3.collections.index import EXTRA
+from twobe3.delimited import neutralised, restored
+from twobe3.errors import Code, ToolError, UsageError
+
+HEADER_KEY = "twobe3_manifest"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, order=True)
+class ManifestRow:
+    """A series.
+
+    Attributes
+    ----------
+    collection : str
+        In the index.
+    patient, study_uid, series_uid : str
+        Public, de-identified ids.
+    modality : str
+        ``PT``; ``SEG`` or ``RTSTRUCT`` where contours were asked for.
+    series_uuid : str
+        Of this version of the series in IDC: another content has another one.
+    url : str
+        Where its files lie, ``s3://bucket/folder/*``.
+    instances, size_bytes : int
+        Its files and their size.
+    license, doi : str
+        Under which it was published, and what to cite.
+    tracer : str
+        ``unknown`` where neither collection nor description says.
+    description : str
+        SeriesDescription.
+    """
+
+    collection: str
+    patient: str
+    study_uid: str
+    series_uid: str
+    modality: str
+    series_uuid: str
+    url: str
+    instances: int
+    size_bytes: int
+    license: str
+    doi: str
+    tracer: str
+    description: str
+
+
+COLUMNS = tuple(field.name for field in fields(ManifestRow))
+_NUMBERS = ("instances", "size_bytes")
+_CELLS = attrgetter(*COLUMNS)
+
+
+@dataclass(frozen=True)
+class Header:
+    """How a manifest was made.
+
+    Attributes
+    ----------
+    index_version, index_digest : str
+        Of the index.
+    package_version : str
+        Of this package, whose rules were applied.
+    options : dict
+        What was asked for.
+    citations : dict
+        From each DOI to its citation.
+    excluded : dict
+        From each rule to how many PET series it left out.
+    """
+
+    index_version: str
+    index_digest: str
+    package_version: str
+    options: dict[str, Any]
+    citations: dict[str, str]
+    excluded: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest.
+
+    Attributes
+    ----------
+    rows : tuple of ManifestRow
+        Sorted.
+    header : Header or None
+        None where another program wrote the file.
+    edited : bool
+        Whether it is not as it was planned.
+    """
+
+    rows: tuple[ManifestRow, ...]
+    header: Header | None
+    edited: bool = False
+
+
+def write_manifest(folder: Path, rows: Sequence[ManifestRow], header: Header) -> Path:
+    """Write ``manifest.parquet``, which is the manifest, and ``manifest.csv`` with the same rows to look at.
+
+    Raises
+    ------
+    ToolError
+        ``WRITE_FAILED``.
+    """
+    document = {"schema": SCHEMA, **asdict(header), "digest": _digest(rows, header)}
+    write_atomic(folder / "manifest.csv", _as_csv([tuple(map(_shown, _CELLS(row))) for row in rows]))
+    path = folder / "manifest.parquet"
+    write_atomic(
+        path, _as_parquet(_as_csv(list(map(_CELLS, rows))), json.dumps(document, ensure_ascii=True, sort_keys=True))
+    )
+    return path
+
+
+def read_manifest(path: Path | str, *, allow_edited: bool = False) -> Manifest:
+    """Read a manifest.
+
+    Parameters
+    ----------
+    path : path
+        ``manifest.parquet``; with ``allow_edited`` also a table in Parquet or CSV that has its columns.
+    allow_edited : bool
+        Whether a manifest that was changed since it was planned is accepted.
+
+    Raises
+    ------
+    UsageError
+        ``MANIFEST_INVALID``: no such file, no manifest, a column or a value is missing, or a series stands twice;
+        ``MANIFEST_EDITED``.
+    ToolError
+        ``EXTRA_MISSING``: duckdb is not installed.
+    """
+    path = Path(path)
+    cells, document = _read(path)
+    rows = _rows(path, cells)
+    header, expected = _header(path, document)
+    edited = header is None or expected != _digest(rows, header)
+    if edited and not allow_edited:
+        reason = "its rows are not those of its header" if header else "it has no header: another program wrote it"
+        raise UsageError(Code.MANIFEST_EDITED, f"{path.name}: {reason}")
+    return Manifest(rows, header, edited)
+
+
+def _digest(rows: Sequence[ManifestRow], header: Header) -> str:
+    made = json.dumps(asdict(header), sort_keys=True)
+    return digest([made, *(json.dumps(_CELLS(row)) for row in rows)])
+
+
+def _shown(cell: str | int) -> str | int:
+    """A cell as spreadsheets may see it: none of them is a formula."""
+    return neutralised(cell) if isinstance(cell, str) else cell
+
+
+def _as_csv(rows: Sequence[tuple[str | int, ...]]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def _as_parquet(text: bytes, header: str) -> bytes:
+    duckdb = _duckdb()
+    types = {name: "BIGINT" if name in _NUMBERS else "VARCHAR" for name in COLUMNS}
+    with tempfile.TemporaryDirectory() as name:
+        source, target = Path(name) / "rows.csv", Path(name) / "rows.parquet"
+        source.write_bytes(text)
+        quoted = header.replace("'", "''")
+        with duckdb.connect(config={"threads": 1}) as database:
+            database.execute("SET enable_progress_bar = false")
+            database.execute(
+                f"COPY (SELECT * FROM read_csv(?, header=true, auto_detect=false, delim=',', quote='\"', escape='\"', "
+                f"nullstr='\\N', columns={types})) TO '{str(target).replace(chr(39), chr(39) * 2)}' "
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{HEADER_KEY}: '{quoted}'}})",
+                [str(source)],
+            )
+        return target.read_bytes()
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """The rows of a file as they stand in it, and its header."""
+    duckdb = _duckdb()
+    if not path.is_file():
+        raise UsageError(Code.MANIFEST_INVALID, f"{path.name} is no file", remedy="give the path of a manifest")
+    parquet = path.suffix.lower() == ".parquet"
+    source = "read_parquet(?)" if parquet else "read_csv(?, header=true, all_varchar=true)"
+    try:
+        with duckdb.connect() as database:
+            answer = database.execute(f"SELECT * FROM {source}", [str(path)])
+            names = [column[0] for column in answer.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+            query = "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = ?"
+            found = database.execute(query, [str(path), HEADER_KEY]).fetchone() if parquet else None
+    except duckdb.Error as error:
+        reason = f"{path.name} can't be read as a table ({type(error).__name__})"
+        raise UsageError(Code.MANIFEST_INVALID, reason) from None
+    return rows, None if found is None else str(found[0])
+
+
+def _rows(path: Path, cells: list[dict[str, Any]]) -> tuple[ManifestRow, ...]:
+    missing = [name for name in COLUMNS if cells and name not in cells[0]]
+    if missing or not cells:
+        reason = f"lacks the column {missing[0]!r}" if missing else "has no row"
+        raise UsageError(Code.MANIFEST_INVALID, f"{path.name} {reason}")
+    rows = [_row(path, number, row) for number, row in enumerate(cells, 1)]
+    first = {row.series_uid: number for number, row in reversed(list(enumerate(rows, 1)))}
+    twice = [number for number, row in enumerate(rows, 1) if first[row.series_uid] != number]
+    if twice:
+        raise UsageError(Code.MANIFEST_INVALID, f"{path.name}: the series of row {twice[0]} stands twice")
+    return tuple(rows)
+
+
+def _row(path: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
+    words = {name: restored(str(cells[name] or "")) for name in COLUMNS if name not in _NUMBERS}
+    try:
+        row = ManifestRow(**words, instances=int(cells["instances"]), size_bytes=int(cells["size_bytes"]))
+    except (TypeError, ValueError):
+        row = None
+    if row is None or min(row.instances, row.size_bytes) < 1 or not row.series_uid or not row.url:
+        raise UsageError(Code.MANIFEST_INVALID, f"{path.name}: row {number} lacks a UID, an address or a size")
+    return row
+
+
+def _header(path: Path, document: str | None) -> tuple[Header | None, str]:
+    if document is None:
+        return None, ""
+    try:
+        content = json.loads(document)
+        schema, expected = content.pop("schema"), content.pop("digest")
+        if schema == SCHEMA:
+            return Header(**content), expected
+    except (ValueError, KeyError, TypeError, AttributeError):
+        schema = None
+    raise UsageError(Code.MANIFEST_INVALID, f"{path.name}: the header is of another version ({schema})")
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise ToolError(Code.EXTRA_MISSING, "manifests need duckdb", remedy=EXTRA) from error
+    return duckdb

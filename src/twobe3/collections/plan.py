@@ -1,0 +1,230 @@
+"""From the index to a manifest: which scans a study is made of, and why not the others."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from twobe3 import __version__
+from twobe3.artefact import write_atomic
+from twobe3.collections import rules
+from twobe3.collections.index import SeriesIndex, open_index
+from twobe3.collections.known import ELSEWHERE, TRACERS
+from twobe3.collections.listing import cited
+from twobe3.collections.manifest import COLUMNS, Header, ManifestRow, write_manifest
+from twobe3.collections.rules import Rule
+from twobe3.collections.summary import summary
+from twobe3.errors import Code, UsageError
+
+License = Literal["permissive", "any"]
+ScansPerPatient = Literal["one", "all"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a plan selected.
+
+    Attributes
+    ----------
+    rows : tuple of ManifestRow
+        The series, sorted by collection, patient, study and UID.
+    excluded : dict
+        From the name of every rule that was asked to the series that it left out.
+    manifest : Path
+        The file.
+    summary : str
+        The same in words, as Markdown.
+    """
+
+    rows: tuple[ManifestRow, ...]
+    excluded: dict[str, int]
+    manifest: Path
+    summary: str
+
+    @property
+    def scans(self) -> tuple[ManifestRow, ...]:
+        """The PET series."""
+        return tuple(row for row in self.rows if row.modality == "PT")
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts of scans, patients and collections, bytes of all rows, the file, and the exclusions by rule."""
+        return {
+            "scans": len(self.scans),
+            "patients": len({(row.collection, row.patient) for row in self.scans}),
+            "collections": len({row.collection for row in self.scans}),
+            "bytes": sum(row.size_bytes for row in self.rows),
+            "manifest": str(self.manifest),
+            "excluded": dict(self.excluded),
+        }
+
+    def text(self) -> str:
+        """For the terminal."""
+        return f"{self.summary}\n{self.manifest}"
+
+
+def plan_collections(
+    out: Path | str,
+    *,
+    min_scans: int = 1,
+    collections: Iterable[str] = (),
+    license: License = "permissive",
+    tracer: str | None = None,
+    scans_per_patient: ScansPerPatient = "all",
+    contours: bool = False,
+    index: Path | str | None = None,
+) -> Selection:
+    """Select one PET series of each study by the rules of :mod:`twobe3.collections.rules`, and write the manifest.
+
+    Nothing is random: the same index, options and version of this package give the same bytes.
+
+    Parameters
+    ----------
+    out : path
+        Folder for ``manifest.parquet``, ``manifest.csv`` and ``summary.md``.
+    min_scans : int
+        Fewer are an error.
+    collections : iterable of str
+        Of these only; all of the index by default.
+    license : {"permissive", "any"}
+        Permissive: public domain, CC0 and CC BY.
+    tracer : str, optional
+        Scans of this tracer only; those of an unknown tracer are left out then.
+    scans_per_patient : {"one", "all"}
+        One: the earliest study that has a scan.
+    contours : bool
+        Whether the SEG and RTSTRUCT series of the studies become rows, too.
+    index : path, optional
+        Folder of another index, see :func:`~twobe3.collections.index.open_index`.
+
+    Raises
+    ------
+    UsageError
+        ``COLLECTION_UNKNOWN``, ``COLLECTION_ELSEWHERE``, ``LICENCE_FORBIDS``, ``UNKNOWN_NAME`` (of a tracer),
+        ``TOO_FEW_SCANS`` with the counts by rule.
+    ToolError
+        ``EXTRA_MISSING``, ``INDEX_INVALID``, ``WRITE_FAILED``.
+    """
+    opened = open_index(index)
+    chosen = _chosen(opened, collections)
+    asked = [*([rules.LICENCE] if license == "permissive" else []), *rules.RULES]
+    if tracer is not None:
+        tracer = _known_tracer(tracer)
+        asked.append(rules.tracer_rule(tracer))
+    _judge(opened, chosen, asked)
+    if license == "permissive" and collections:
+        _refuse_licences(opened, chosen)
+    asked += _choose(opened, one=scans_per_patient == "one")
+    excluded = dict.fromkeys((rule.name for rule in asked), 0)
+    excluded |= dict(opened.rows("SELECT rule, count(*) FROM judged WHERE rule IS NOT NULL GROUP BY rule"))
+    rows = _selected(opened, contours=contours)
+    scans = sum(row.modality == "PT" for row in rows)
+    if scans < min_scans:
+        counts = ", ".join(f"{name} {count}" for name, count in excluded.items() if count)
+        found = scans + sum(excluded.values())
+        reason = f"{min_scans} scans were asked for; {scans} of {found} PET series are left (left out: {counts})"
+        raise UsageError(Code.TOO_FEW_SCANS, reason)
+    options = {
+        "min_scans": min_scans,
+        "collections": sorted(chosen) if collections else [],
+        "license": license,
+        "tracer": tracer,
+        "scans_per_patient": scans_per_patient,
+        "contours": contours,
+    }
+    header = Header(opened.version, opened.digest, __version__, options, _citations(opened, rows), excluded)
+    words = summary(rows, header, asked)
+    path = write_manifest(Path(out), rows, header)
+    write_atomic(Path(out) / "summary.md", words.encode())
+    return Selection(rows, excluded, path, words)
+
+
+def _chosen(index: SeriesIndex, names: Iterable[str]) -> list[str]:
+    """The collections asked for, as the index spells them; all of it where none is named."""
+    held = [name for (name,) in index.rows("SELECT DISTINCT collection FROM pet ORDER BY collection")]
+    chosen = []
+    for name in names:
+        key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        if key in ELSEWHERE and key not in held:
+            steps = "; ".join(ELSEWHERE[key].steps)
+            raise UsageError(Code.COLLECTION_ELSEWHERE, f"{name!r} is not in this index", remedy=steps)
+        if key not in held:
+            near = difflib.get_close_matches(key, [*held, *ELSEWHERE], n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else None
+            raise UsageError(Code.COLLECTION_UNKNOWN, f"no collection with PET is called {name!r}", remedy=remedy)
+        chosen.append(key)
+    return list(dict.fromkeys(chosen)) or held
+
+
+def _known_tracer(name: str) -> str:
+    found = {tracer.lower(): tracer for tracer in TRACERS}
+    if name.lower() not in found:
+        known = ", ".join(TRACERS)
+        raise UsageError(Code.UNKNOWN_NAME, f"no tracer is called {name!r}", remedy=f"known are {known}")
+    return found[name.lower()]
+
+
+def _judge(index: SeriesIndex, chosen: Sequence[str], asked: Sequence[Rule]) -> None:
+    """Make the table ``judged``: the series of the collections, each with the first rule that it meets."""
+    first = " ".join(f"WHEN {rule.condition} THEN '{rule.name}'" for rule in asked)
+    index.database.execute(
+        f"CREATE TABLE judged AS SELECT *, CASE {first} END AS rule FROM series WHERE list_contains(?, collection)",
+        [list(chosen)],
+    )
+
+
+def _refuse_licences(index: SeriesIndex, chosen: Sequence[str]) -> None:
+    query = """SELECT collection, any_value(license) FROM judged GROUP BY collection
+               HAVING bool_and(coalesce(rule, '') = ?) ORDER BY collection"""
+    for name, licence in index.rows(query, rules.LICENCE.name):
+        raise UsageError(Code.LICENCE_FORBIDS, f"{name} is under {licence or 'no licence'!r}")
+
+
+def _choose(index: SeriesIndex, *, one: bool) -> list[Rule]:
+    """Leave out duplicates, what can't be told apart, and all but one series of a study or of a patient."""
+    twice = "row_number() OVER (PARTITION BY {} ORDER BY series_number, series_uid, series_uuid) > 1"
+    same = "study_uid, words, slices, size_bytes"
+    several = "count(*) OVER (PARTITION BY study_uid, words, slices) > 1"
+    steps = [
+        (rules.DUPLICATE, twice.format("series_uid")),
+        (rules.DUPLICATE, twice.format(same)),
+        (rules.INDISTINCT, f"{several} AND NOT {rules.CORRECTED}"),
+        (rules.OTHER_RECONSTRUCTION,
+         f"row_number() OVER (PARTITION BY study_uid ORDER BY {', '.join(rules.PREFERENCE)}) > 1"),
+    ]  # fmt: skip
+    if one:
+        order = "study_date NULLS LAST, study_uid"
+        steps.append((rules.OTHER_STUDY, f"row_number() OVER (PARTITION BY collection, patient ORDER BY {order}) > 1"))
+    for rule, condition in steps:
+        index.database.execute(
+            f"CREATE OR REPLACE TABLE judged AS SELECT * FROM judged WHERE rule IS NOT NULL UNION ALL "
+            f"SELECT * REPLACE (CASE WHEN {condition} THEN '{rule.name}' END AS rule) FROM judged WHERE rule IS NULL"
+        )
+    return list(dict.fromkeys(rule for rule, _ in steps))
+
+
+def _selected(index: SeriesIndex, *, contours: bool) -> tuple[ManifestRow, ...]:
+    columns = "coalesce(license, ''), coalesce(doi, ''), "
+    query = f"""
+        SELECT collection, patient, study_uid, series_uid, 'PT' AS modality, series_uuid, url, slices AS instances,
+               size_bytes, {columns} tracer, description
+        FROM judged WHERE rule IS NULL"""
+    if contours:
+        query += """
+            UNION ALL SELECT contours.collection, contours.patient, study_uid, contours.series_uid, modality,
+                   contours.series_uuid, contours.url, contours.instances, contours.size_bytes,
+                   coalesce(contours.license, ''), coalesce(contours.doi, ''), tracer, contours.description
+            FROM contours JOIN (SELECT study_uid, tracer FROM judged WHERE rule IS NULL) USING (study_uid)"""
+    rows = index.rows(f"SELECT * FROM ({query}) ORDER BY collection, patient, study_uid, modality, series_uid")
+    return tuple(ManifestRow(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
+
+
+def _citations(index: SeriesIndex, rows: Sequence[ManifestRow]) -> dict[str, str]:
+    """The citation of every DOI of the rows."""
+    said: dict[str, str] = {}
+    for dois, citations in index.rows("SELECT dois, citations FROM about WHERE dois IS NOT NULL ORDER BY collection"):
+        said |= {str(doi).lower(): str(text or "") for doi, text in zip(dois, citations, strict=True)}
+    return {doi: cited(doi, {doi: said.get(doi.lower(), "")}) for doi in sorted({row.doi for row in rows} - {""})}

@@ -1,0 +1,70 @@
+"""Augmented versions of a scan, few and fixed, so that their feature maps can be kept like those of the scan itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+# Bump when a version of the same number and seed becomes another one: it is part of every cache key.
+AUGMENTATION_VERSION = "1"
+SHIFT_MM = 8.0
+SCALE = 0.05
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One version of every scan: mirrored or not, shifted by up to 8 mm along each axis, scaled by up to 5 %.
+
+    Every patient is changed alike, so a version is made once and nothing depends on who else is in the cohort. SUV
+    is left as it is: how hot a lesion is, is a message.
+
+    Parameters
+    ----------
+    number : int
+        From 1 on; every other version is mirrored, left for right.
+    seed : int
+        Of shifts and scales.
+    """
+
+    number: int
+    seed: int = 0
+
+    def identity(self) -> str:
+        """Text that differs whenever the version may differ; part of cache keys."""
+        return f"augmentation-{AUGMENTATION_VERSION} {self.number} {self.seed}"
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether left and right are exchanged."""
+        return self.number % 2 == 1
+
+    def drawn(self) -> tuple[npt.NDArray[np.float64], float]:
+        """Shift in mm along slices, rows and columns, and the factor by which the body grows."""
+        draw = np.random.default_rng([self.seed, self.number])
+        return draw.uniform(-SHIFT_MM, SHIFT_MM, 3), 1.0 + draw.uniform(-SCALE, SCALE)
+
+    def __call__(
+        self, volume: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float]
+    ) -> npt.NDArray[np.float32]:
+        """The version of a volume.
+
+        Parameters
+        ----------
+        volume : ndarray, shape (slices, rows, columns)
+            SUV, columns towards the patient's left.
+        spacing_mm : tuple of float
+            Along the same axes.
+
+        Returns
+        -------
+        ndarray, shape (slices, rows, columns)
+            By linear interpolation, about the volume's centre; SUV 0 where the scan has nothing to show.
+        """
+        shift_mm, scale = self.drawn()
+        centre = (np.array(volume.shape) - 1) / 2
+        offset = centre - (centre + shift_mm / np.array(spacing_mm)) / scale
+        moved = ndimage.affine_transform(volume, np.full(3, 1 / scale), offset, order=1, mode="grid-constant")
+        return np.ascontiguousarray(moved[:, :, ::-1] if self.mirrored else moved)

@@ -1,0 +1,185 @@
+"""Clinical covariates as columns for a model: filled in, scaled and spread over categories by the training patients."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from twobe3.cohort import Study
+from twobe3.covariates import number_of
+from twobe3.models.linear import FloatArray
+
+FEWEST = 5
+"""Training patients who make a category, or an indicator of what is missing; a column of fewer would be noise."""
+
+SIZES = ("weight_kg", "height_m")
+"""What the headers say of nearly everybody, and what a model sees only where it is asked for by name."""
+
+
+def covariate_names(studies: Iterable[Study]) -> tuple[str, ...]:
+    """The covariates that any of the studies has, but for :data:`SIZES`: age and sex, then the columns of the table."""
+    found = {name for study in studies for name in study.covariates} - {*SIZES}
+    first = [name for name in ("age_years", "sex") if name in found]
+    return (*first, *sorted(found - {*first}))
+
+
+@dataclass(frozen=True)
+class CodedCovariate:
+    """How one covariate becomes columns.
+
+    Attributes
+    ----------
+    name : str
+        Of the covariate.
+    kind : {"number", "category"}
+        A number is one column. A category has one for each level, and for the others; of two only the second.
+    levels : tuple of str
+        Of a category: those that at least :data:`FEWEST` training patients have.
+    others : bool
+        Whether as many have one of its rarer levels: these are one together, which new levels join.
+    indicator : bool
+        Whether a last column is 1 where the covariate is missing: if at least :data:`FEWEST` training patients lack
+        it, and as many have it.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    levels: tuple[str, ...] = ()
+    others: bool = False
+    indicator: bool = False
+
+    @classmethod
+    def learnt(cls, name: str, studies: Sequence[Study]) -> CodedCovariate:
+        """From the training patients."""
+        known = [study.covariates[name] for study in studies if name in study.covariates]
+        indicator = min(len(known), len(studies) - len(known)) >= FEWEST
+        if not any(isinstance(value, str) for value in known):
+            return cls(name, "number", indicator=indicator)
+        counts = Counter(map(_text, known))
+        levels = tuple(sorted(level for level, n in counts.items() if n >= FEWEST))
+        rare = sum(n for level, n in counts.items() if level not in levels)
+        return cls(name, "category", levels, rare >= FEWEST, indicator)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each column is."""
+        value = (self.name,) if self.kind == "number" else tuple(f"{self.name} = {one}" for one in self._groups())
+        return value + (f"{self.name} missing",) * self.indicator
+
+    def raw(self, studies: Sequence[Study]) -> FloatArray:
+        """Shape (studies, columns); NaN where a patient lacks the covariate, or has a level that is no column."""
+        values = [study.covariates.get(self.name) for study in studies]
+        if self.kind == "number":
+            rows = [[np.nan if value is None else number_of(value)] for value in values]
+        else:
+            rows = [self._spread(value) for value in values]
+        found = np.array(rows, np.float64).reshape(len(studies), -1)
+        missing = np.array([[value is None] for value in values], np.float64).reshape(len(studies), 1)
+        return np.hstack([found, missing]) if self.indicator else found
+
+    def _groups(self) -> tuple[str, ...]:
+        groups = (*self.levels, "another") if self.others else self.levels
+        return groups if len(groups) > 2 else groups[1:]
+
+    def _spread(self, value: float | str | None) -> list[float]:
+        group = "another" if self.others else None
+        if value is None:
+            group = None
+        elif _text(value) in self.levels:
+            group = _text(value)
+        return [np.nan if group is None else float(group == one) for one in self._groups()]
+
+
+@dataclass(frozen=True, eq=False)
+class CovariateEncoder:
+    """Covariates as standardised columns; whatever it knows it learnt from the training patients.
+
+    A missing number counts as the training median. A missing category, and a level that no column stands for, counts
+    as the training patients' mean of the columns, which says nothing. Columns that are the same for all training
+    patients are left out.
+
+    Attributes
+    ----------
+    covariates : tuple of CodedCovariate
+        In the order of the columns.
+    kept : ndarray of bool
+        Which of their columns vary.
+    fill, mean, scale : ndarray, shape (columns,)
+        Of those: what stands in, and the standardisation.
+    """
+
+    covariates: tuple[CodedCovariate, ...]
+    kept: npt.NDArray[np.bool_]
+    fill: FloatArray
+    mean: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def fit(cls, studies: Sequence[Study], names: Sequence[str] = ()) -> CovariateEncoder:
+        """Learn from the training patients.
+
+        Parameters
+        ----------
+        studies : sequence of Study
+            Training patients only.
+        names : sequence of str
+            The covariates; all of :func:`covariate_names` by default. One that nobody has gives no column.
+        """
+        covariates = tuple(CodedCovariate.learnt(name, studies) for name in names or covariate_names(studies))
+        raw = _raw(covariates, studies)
+        number = np.array([one.kind == "number" and c == one.name for one in covariates for c in one.columns], np.bool_)
+        fill = np.array([_middle(column, at) for column, at in zip(raw.T, number, strict=True)])
+        filled = np.where(np.isnan(raw), fill, raw)
+        kept = np.ptp(filled, axis=0) > 0 if len(filled) else np.zeros(filled.shape[1], np.bool_)
+        filled = filled[:, kept]
+        return cls(covariates, kept, fill[kept], filled.mean(axis=0), filled.std(axis=0))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each column is, for instance ``age_years``, ``stage = II``, ``stage missing``."""
+        columns = [column for one in self.covariates for column in one.columns]
+        return tuple(column for column, keep in zip(columns, self.kept, strict=True) if keep)
+
+    def encode(self, studies: Sequence[Study]) -> FloatArray:
+        """The columns of some patients, shape (studies, columns); always finite."""
+        raw = _raw(self.covariates, studies)[:, self.kept]
+        return np.asarray((np.where(np.isnan(raw), self.fill, raw) - self.mean) / self.scale)
+
+    def imputed(self, studies: Sequence[Study]) -> dict[str, int]:
+        """For how many of some patients each covariate is filled in, those with a level unknown here among them."""
+        counts = {one.name: int(np.isnan(one.raw(studies)).any(axis=1).sum()) for one in self.covariates}
+        return {name: n for name, n in counts.items() if n}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What was learnt, for a model file."""
+        coded = json.dumps([asdict(one) for one in self.covariates]).encode()
+        of_columns = {"kept": self.kept, "fill": self.fill, "mean": self.mean, "scale": self.scale}
+        return {"covariates": np.frombuffer(coded, np.uint8), **of_columns}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> CovariateEncoder:
+        """The encoder that :meth:`arrays` described."""
+        coded = json.loads(arrays["covariates"].tobytes())
+        covariates = tuple(CodedCovariate(**{**one, "levels": tuple(one["levels"])}) for one in coded)
+        return cls(covariates, arrays["kept"].astype(np.bool_), *(arrays[name] for name in ("fill", "mean", "scale")))
+
+
+def _raw(covariates: Sequence[CodedCovariate], studies: Sequence[Study]) -> FloatArray:
+    return np.hstack([np.zeros((len(studies), 0)), *(one.raw(studies) for one in covariates)])
+
+
+def _middle(column: FloatArray, median: bool) -> float:
+    known = column[~np.isnan(column)]
+    if not len(known):
+        return 0.0
+    return float(np.median(known) if median else known.mean())
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

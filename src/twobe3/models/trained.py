@@ -1,0 +1,175 @@
+"""What the trained networks share: covariates that join late, the head, the ensemble, and the arrays of its file."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from twobe3.cohort import Cohort
+from twobe3.features.augment import Augmentation
+from twobe3.models import late
+from twobe3.models.base import CONFIG, Model
+from twobe3.models.capacity import Capacity, capacity_for, telling_patients
+from twobe3.models.heads import HazardHead, Head, RiskHead, interval_edges, mortality, survival_curves
+from twobe3.models.late import LateCovariates
+from twobe3.models.linear import FloatArray
+from twobe3.models.training import (
+    UNCHANGED_TRAINING,
+    Stack,
+    TrainingParameters,
+    ensemble_outputs,
+    ensemble_risk,
+    member_from_arrays,
+    members_to_arrays,
+    train_ensemble,
+)
+from twobe3.outcome import Outcomes
+from twobe3.store import Arrays
+
+EDGES = "interval_edges"
+
+
+@dataclass(kw_only=True, config=CONFIG)
+class NetworkModel(Model, TrainingParameters):
+    """A model that is an ensemble of trained networks; subclasses say what they are and what they see.
+
+    Parameters
+    ----------
+    covariates : tuple of str
+        Clinical covariates that join the images at the last layer, see :class:`~twobe3.models.late.LateCovariates`.
+    capacity : {"fixed", "auto"}
+        Whether the size of the network is what its parameters say, or is chosen from the number of training patients
+        and events, see :mod:`twobe3.models.capacity`; then ``width``, ``dropout`` and their like are not looked at.
+    """
+
+    joined_later: ClassVar[Mapping[str, Any]] = {**UNCHANGED_TRAINING, "covariates": (), "capacity": "fixed"}
+
+    covariates: tuple[str, ...] = ()
+    capacity: Literal["fixed", "auto"] = Field(default="fixed")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.covariates)) < len(self.covariates):
+            raise ValueError(f"each covariate may stand once in `covariates`, got {self.covariates}")
+        self.networks_: list[nn.Module] = []
+        self.late_: LateCovariates | None = None
+        self.edges_: FloatArray = np.zeros(0)
+        self.capacity_ = self._own_capacity()
+
+    @abstractmethod
+    def _own_capacity(self) -> Capacity:
+        """What the parameters say."""
+
+    @abstractmethod
+    def _learn_inputs(self, cohort: Cohort) -> None:
+        """Learn from the training patients what the inputs are made with."""
+
+    @abstractmethod
+    def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
+        """The pictures of all patients, with so many augmented versions of each."""
+
+    def _augmentations(self, count: int) -> tuple[Augmentation, ...]:
+        return tuple(Augmentation(number, self.augmentation_seed) for number in range(1, count + 1))
+
+    @abstractmethod
+    def _network(self, *, covariates: int, outputs: int) -> nn.Module:
+        """A fresh network for the inputs, random numbers drawn from torch."""
+
+    def _initialised(self) -> nn.Module:
+        """The network as training starts with it."""
+        return self._network(**self._ends())
+
+    def _ends(self) -> dict[str, int]:
+        covariates = 0 if self.late_ is None else len(self.late_.weights)
+        return {"covariates": covariates, "outputs": max(1, len(self.edges_))}
+
+    def imputed(self, cohort: Cohort) -> dict[str, int]:
+        """How many patients lack each covariate."""
+        return late.imputed(cohort.studies, self.covariates)
+
+    def size(self, cohort: Cohort) -> dict[str, Any]:
+        """The capacity for this cohort, its trainable parameters, and events for each of them."""
+        model = copy.copy(self)  # what it may have learnt stays
+        model._choose_ends(cohort)
+        model._learn_inputs(cohort.take([0]))  # whoever it is, the shapes are the same
+        with torch.random.fork_rng(devices=[]):
+            count = sum(value.numel() for value in model._network(**model._ends()).parameters())
+        return {
+            "capacity": asdict(model.capacity_),
+            "trainable_parameters": count,
+            "events_per_parameter": telling_patients(cohort.outcomes) / count,
+        }
+
+    def _choose_ends(self, cohort: Cohort) -> None:
+        """The capacity, and what the last layer takes and gives."""
+        outcomes = cohort.outcomes
+        self.capacity_ = capacity_for(outcomes) if self.capacity == "auto" else self._own_capacity()
+        self.late_ = None
+        if self.covariates:
+            self.late_ = LateCovariates.fit(cohort.studies, outcomes, self.covariates, seed=self.seed)
+        hazard = self.head == "hazard" and outcomes.endpoint.kind == "time-to-event"
+        self.edges_ = interval_edges(outcomes, self.intervals) if hazard else np.zeros(0)
+
+    def _fit(self, cohort: Cohort) -> None:
+        self._choose_ends(cohort)
+        self._learn_inputs(cohort)
+        inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
+        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, self._head(outcomes))
+
+    def _head(self, outcomes: Outcomes) -> Head:
+        weights = None if self.late_ is None else self.late_.weights
+        if len(self.edges_):
+            return HazardHead(outcomes, self.edges_, weights)
+        return RiskHead(outcomes, weights)
+
+    def _risk(self, cohort: Cohort) -> FloatArray:
+        if not len(self.edges_):
+            return ensemble_risk(self.networks_, self._seen(cohort), self)
+        return np.asarray(mortality(self._logits(cohort)).mean(axis=0))
+
+    def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
+        if not len(self.edges_):
+            return None
+        return self.edges_, np.asarray(survival_curves(self._logits(cohort)).mean(axis=0))
+
+    def _logits(self, cohort: Cohort) -> FloatArray:
+        """Of the hazards, shape (networks · views, n, intervals)."""
+        said = ensemble_outputs(self.networks_, self._seen(cohort), self)
+        return said.view(*said.shape[:2], len(self.edges_)).numpy()
+
+    def _seen(self, cohort: Cohort) -> list[Stack]:
+        """What a prediction looks at."""
+        return self._all_inputs(cohort, self.augmentations if self.test_time == "average" else 0)
+
+    def _all_inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
+        inputs = self._inputs(cohort, augmentations)
+        if self.late_ is not None:
+            inputs.append(Stack(torch.from_numpy(self.late_.encode(cohort.studies)), None))
+        return inputs
+
+    def _arrays(self) -> Arrays:
+        learnt: dict[str, npt.NDArray[Any]] = dict(members_to_arrays(self.networks_))
+        if self.late_ is not None:
+            learnt |= self.late_.arrays()
+        return {**learnt, EDGES: self.edges_} if len(self.edges_) else learnt
+
+    def _notes(self) -> dict[str, Any]:
+        return {"capacity": asdict(self.capacity_)}
+
+    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
+        self.capacity_ = Capacity(**notes["capacity"]) if "capacity" in notes else self._own_capacity()
+        self.late_ = LateCovariates.from_arrays(arrays) if self.covariates else None
+        self.edges_ = np.asarray(arrays[EDGES]) if EDGES in arrays else np.zeros(0)
+        self.networks_ = [
+            member_from_arrays(self._network(**self._ends()), arrays, member) for member in range(self.members)
+        ]

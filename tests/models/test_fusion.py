@@ -1,0 +1,479 @@
+"""Fusions: what they make of their members' risks, and that they learn it from nobody they should not see."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
+from sklearn.linear_model import LogisticRegression, Ridge
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+
+from twobe3.audit import audit
+from twobe3.cohort import Cohort
+from twobe3.config import read_study
+from twobe3.decisions import Deciding
+from twobe3.errors import Code, Exclusion, UsageError
+from twobe3.experiment import run
+from twobe3.features.maps import FeatureStore
+from twobe3.fitting import Fits, fit_final, out_of_fold
+from twobe3.inference import predict
+from twobe3.models import Control, Fusion, Model, load_model
+from twobe3.models.base import CONFIG
+from twobe3.models.elastic import fit_nonnegative
+from twobe3.models.fusion import PENALTY, Weights
+from twobe3.models.shared import recall, remember, shared_fits
+from twobe3.outcome import Binary, Continuous, Kind, Outcomes, TimeToEvent
+from twobe3.splits import CrossValidation
+from twobe3.store import Arrays, ArrayStore
+
+FloatArray = npt.NDArray[np.float64]
+KINDS: tuple[Kind, ...] = ("binary", "time-to-event", "continuous")
+ENDPOINTS = ("relapse", "survival", "uptake")
+
+
+@dataclass(config=CONFIG)
+class Known(Model):
+    """A member of which everything is known: it says what it is told of each patient, and keeps whom it saw."""
+
+    kind: ClassVar[str] = "known"
+    summary: ClassVar[str] = "for these tests"
+
+    said: Any = None
+    by_heart: bool = False
+    without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.saw: list[tuple[str, ...]] = []
+        self.learnt: dict[str, float] = {}
+
+    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+        return tuple(
+            Exclusion(study.patient, "", "CONTOUR_MISSING", self.name, "")
+            for study in cohort.studies
+            if study.patient_id in self.without
+        )
+
+    def _fit(self, cohort: Cohort) -> None:
+        self.saw.append(cohort.patients)
+        self.learnt = dict(zip(cohort.patients, cohort.outcomes.event.astype(float), strict=True))
+
+    def _risk(self, cohort: Cohort) -> FloatArray:
+        if self.by_heart:
+            return np.array([self.learnt.get(patient, 0.5) for patient in cohort.patients])
+        return np.array([self.said[patient] for patient in cohort.patients])
+
+    def _arrays(self) -> Arrays:
+        return {}
+
+    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def cohort(make_cohort: Any) -> Cohort:
+    made: Cohort = make_cohort(24, KINDS)
+    return made
+
+
+STORE = FeatureStore()
+
+
+def controls() -> list[Model]:
+    return [Control("suvmax", store=STORE), Control("age", store=STORE), Control("weight", store=STORE)]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_equal_weights_give_the_mean_of_standardised_risks_on_the_members_own_scale(
+    endpoint: str, cohort: Cohort
+) -> None:
+    subset = cohort.for_endpoint(endpoint)
+    training, tested = subset.take(range(16)), subset.take(range(16, 24))
+    alone = [model.fit(training) for model in controls()]
+    own = np.stack([model.predict(training).risk for model in alone])
+    new = np.stack([model.predict(tested).risk for model in alone])
+    mean, deviation = own.mean(axis=1), own.std(axis=1)
+    standardised = (new - mean[:, None]) / deviation[:, None]
+    by_hand = deviation.mean() * standardised.mean(axis=0) + (0.0 if endpoint == "survival" else mean.mean())
+    np.testing.assert_allclose(Fusion(controls()).fit(training).predict(tested).risk, by_hand, rtol=1e-9, atol=1e-12)
+
+
+def said(cohort: Cohort, seed: int, *, size: float = 1.0, informed: float = 0.0) -> dict[str, float]:
+    rng, event = np.random.default_rng(seed), cohort.outcomes.event
+    return dict(zip(cohort.patients, size * (rng.normal(size=len(cohort)) + informed * event), strict=True))
+
+
+@pytest.mark.parametrize("weights", ["equal", "learnt"])
+def test_a_member_that_is_ten_times_as_sure_of_itself_has_no_more_to_say(weights: Weights, cohort: Cohort) -> None:
+    subset = cohort.for_endpoint("relapse")
+    first, second = said(subset, 0, informed=1.5), said(subset, 1, informed=1.5)
+    surer = {patient: 10.0 * risk + 3.0 for patient, risk in second.items()}
+    modest, sure = (
+        Fusion([Known(first, name="a"), Known(one, name="b")], weights=weights).fit(subset).predict(subset).risk
+        for one in (second, surer)
+    )
+    assert np.corrcoef(modest, sure)[0, 1] == pytest.approx(1.0, abs=1e-6)
+    if weights == "learnt":
+        np.testing.assert_allclose(modest, sure, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["equal", "learnt"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_member_that_says_the_same_of_everybody_changes_no_order(
+    endpoint: str, weights: Weights, cohort: Cohort
+) -> None:
+    subset = cohort.for_endpoint(endpoint)
+    silent = Known(dict.fromkeys(subset.patients, 0.1 + 0.2), name="silent")
+    fused = Fusion([Control("suvmax"), silent], weights=weights, store=STORE).fit(subset).predict(subset).risk
+    alone = Control("suvmax", store=STORE).fit(subset).predict(subset).risk
+    assert (np.argsort(fused) == np.argsort(alone)).all()
+
+
+def held_out(cohort: Cohort, folds: int = 4, seed: int = 0) -> FloatArray:
+    """Inner out-of-fold risks of the controls, made here by hand."""
+    risks = np.zeros((len(cohort), 3))
+    for fold in CrossValidation(folds, 1, seed).split(cohort.sample):
+        part = cohort.take(fold.train)
+        for column, model in enumerate(controls()):
+            model.fit(part)
+            origin = model.predict(part).risk.mean() if cohort.endpoint.kind == "time-to-event" else 0.0
+            risks[fold.test, column] = model.predict(cohort.take(fold.test)).risk - origin
+    return risks
+
+
+def fitted_elsewhere(x: FloatArray, outcomes: Outcomes) -> FloatArray:
+    """Weights and intercept by scikit-learn or scikit-survival, without a constraint."""
+    if outcomes.endpoint.kind == "continuous":
+        linear = Ridge(alpha=PENALTY, solver="svd").fit(x, outcomes.value)
+        return np.append(linear.coef_, linear.intercept_)
+    if outcomes.endpoint.kind == "binary":
+        logistic = LogisticRegression(C=1.0 / PENALTY, tol=1e-10, max_iter=10_000).fit(x, outcomes.event)
+        return np.append(logistic.coef_[0], logistic.intercept_)
+    observed = np.array(list(zip(outcomes.event, outcomes.value, strict=True)), dtype=[("e", bool), ("t", float)])
+    cox = CoxPHSurvivalAnalysis(alpha=PENALTY, ties="efron", tol=1e-12, n_iter=500).fit(x, observed)
+    return np.append(cox.coef_, 0.0)
+
+
+def oracle(x: FloatArray, outcomes: Outcomes) -> FloatArray:
+    """With weights that are not negative: of a convex loss the minimum is the free one over the columns that it uses.
+
+    So it is the best of the free minima over subsets of the columns in which no weight is negative.
+    """
+    found = [np.append(np.zeros(x.shape[1]), fitted_elsewhere(0.0 * x, outcomes)[-1])]
+    for size in range(1, x.shape[1] + 1):
+        for columns in combinations(range(x.shape[1]), size):
+            theta = fitted_elsewhere(x[:, list(columns)], outcomes)
+            if (theta[:-1] >= 0).all():
+                found.append(np.append(np.zeros(x.shape[1]), theta[-1]))
+                found[-1][list(columns)] = theta[:-1]
+    return min(found, key=lambda theta: loss(theta, x, outcomes))
+
+
+def loss(theta: FloatArray, x: FloatArray, outcomes: Outcomes) -> float:
+    risk, event = x @ theta[:-1] + theta[-1], outcomes.event
+    shrink = PENALTY / 2 * float(theta[:-1] @ theta[:-1])
+    if outcomes.endpoint.kind == "binary":
+        return float(np.logaddexp(0.0, risk).sum() - risk[event].sum()) + shrink
+    if outcomes.endpoint.kind == "continuous":
+        return float(((risk - outcomes.value) ** 2).sum()) / 2 + shrink
+    at_risk = outcomes.value[None, :] >= outcomes.value[event][:, None]  # the times below have no ties
+    return float(np.log(at_risk @ np.exp(risk)).sum() - risk[event].sum()) + shrink
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_not_negative_are_those_of_an_oracle(kind: Kind) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 4))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    true, patients = x @ [1.0, 0.4, -0.8, 0.0], tuple(f"p{i}" for i in range(60))
+    if kind == "binary":
+        event = true + rng.logistic(size=60) > 0
+        outcomes = Outcomes(Binary("y", "y"), patients, event.astype(float), event)
+    elif kind == "continuous":
+        outcomes = Outcomes(Continuous("y", "y"), patients, 40.0 + true + rng.normal(size=60), np.ones(60, np.bool_))
+    else:
+        time = rng.exponential(np.exp(-true))
+        outcomes = Outcomes(TimeToEvent("y", "t", "e"), patients, time, time <= 1.5)
+    weights, bias = fit_nonnegative(x, outcomes, PENALTY)
+    expected = oracle(x, outcomes)
+    assert expected[0] > 0
+    assert expected[2] == 0
+    np.testing.assert_allclose(np.append(weights, bias), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_learnt_weights_are_an_oracles_on_inner_risks_and_go_to_the_member_that_knows(
+    endpoint: str, cohort: Cohort
+) -> None:
+    subset = cohort.for_endpoint(endpoint)
+    fusion = Fusion(controls(), weights="learnt").fit(subset)
+    inner = held_out(subset)
+    x = (inner - inner.mean(axis=0)) / inner.std(axis=0)
+    weights = np.array(list(fusion.weight_of.values()))
+    np.testing.assert_allclose(weights, oracle(x, subset.outcomes)[:-1], atol=1e-3)
+    assert weights[0] > 3 * weights[1:].max()
+    assert list(fusion.weight_of) == ["suvmax (contour)", "age", "weight"]
+
+
+def test_a_member_that_knows_its_training_patients_by_heart_gets_no_weight(cohort: Cohort) -> None:
+    subset = cohort.for_endpoint("relapse")
+    knows, learns = Known(by_heart=True, name="by heart"), Control("suvmax", store=STORE)
+    fusion = Fusion([knows, learns], weights="learnt").fit(subset)
+    assert (Known(by_heart=True).fit(subset).predict(subset).risk == subset.outcomes.event).all()
+    assert fusion.weight_of["by heart"] == 0.0
+    assert fusion.weight_of["suvmax (contour)"] > 0.5
+
+
+@pytest.mark.parametrize("weights", ["equal", "learnt"])
+def test_members_see_the_training_patients_of_their_inner_fold_only(weights: Weights, cohort: Cohort) -> None:
+    """Acceptance row 39."""
+    subset = cohort.for_endpoint("relapse")
+    fusion = Fusion([Known(said(subset, i), name=str(i)) for i in range(2)], weights=weights)
+    training = subset.take(range(4, 24))
+    fusion.fit(training).predict(subset.take(range(4)))
+    inner = [training.take(fold.train).patients for fold in CrossValidation(4, 1, 0).split(training.sample)]
+    for member in fusion.of:
+        assert isinstance(member, Known)
+        assert member.saw == ([*inner, training.patients] if weights == "learnt" else [training.patients])
+
+
+def test_the_leakage_audit_passes(cohort: Cohort) -> None:
+    subset = cohort.for_endpoint("relapse")
+    members = [Known(said(subset, 0, informed=1.0), name="says"), Known(by_heart=True, name="by heart")]
+    models = [Fusion(members), Fusion(members, weights="learnt", inner_folds=2)]
+    scheme = CrossValidation(2)
+    fits = Fits.of(models, subset, scheme, Deciding(recalibrate=True, inner_folds=2))
+    found = audit(fits, out_of_fold(fits, ArrayStore(), 1), scheme, permutations=2)
+    assert found.passed
+    assert not found.seeing
+    assert {row.model for row in found.permuted} >= {"fusion of 2, equal weights", "fusion of 2, learnt weights"}
+
+
+class Counted(Control):
+    """A control that counts its fits."""
+
+    fits: ClassVar[int] = 0
+
+    def _fit(self, cohort: Cohort) -> None:
+        Counted.fits += 1
+        super()._fit(cohort)
+
+
+def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_it(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    subset, scheme = cohort.for_endpoint("relapse"), CrossValidation(3)
+    models: list[Model] = [Counted("suvmax", store=STORE), Counted("age", store=STORE)]
+    pair = Fusion(models, name="pair")
+    fusions = [Fusion([pair, Control("weight")], name="three"), pair, Fusion(models, weights="learnt", inner_folds=2)]
+    alone = {model.name: out_of_fold(Fits.of([model], subset, scheme), ArrayStore(), 1) for model in fusions}
+    monkeypatch.setattr(Counted, "fits", 0)
+    together = out_of_fold(Fits.of([fusions[0], *models, *fusions[1:]], subset, scheme), ArrayStore(), 1)
+    assert Counted.fits == 3 * 2 * (1 + 2)  # folds, models; for all patients of the fold and for the inner folds
+    for number, fusion in ((0, fusions[0]), (3, fusions[1]), (4, fusions[2])):
+        for position in range(3):
+            expected, got = alone[fusion.name]["relapse", 0, position], together["relapse", number, position]
+            assert (got["risk"] == expected["risk"]).all()
+            assert (got["threshold"] == expected["threshold"]).all()
+    monkeypatch.setattr(Counted, "fits", 0)
+    # A file must say what its members are; the class that counts is a control in every other respect.
+    saved = fit_final(Fits.of([fusions[0], *models, *fusions[1:]], subset, scheme), tmp_path, 1)
+    assert Counted.fits == 2 * (1 + 2)
+    for number, fusion in ((0, fusions[0]), (3, fusions[1]), (4, fusions[2])):
+        expected_risk = copy.copy(fusion).fit(subset).predict(subset).risk
+        assert (load_model(saved["relapse", number], store=STORE).predict(subset).risk == expected_risk).all()
+
+
+def test_what_was_fitted_on_other_patients_or_other_outcomes_is_not_taken_over(cohort: Cohort) -> None:
+    subset = cohort.for_endpoint("relapse")
+    model = Control("age").fit(subset)
+    with shared_fits():
+        remember(model, subset)
+        known = recall(Control("age"), subset)
+        assert known is not None
+        assert (known.predict(subset).risk == model.predict(subset).risk).all()
+        assert recall(Control("age"), subset.take(range(23))) is None
+        assert recall(Control("age"), cohort.for_endpoint("uptake")) is None
+        assert recall(Control("age", seed=1), subset) is None
+        model.fit(subset.take(range(12)))
+        assert (known.predict(subset).risk != model.predict(subset).risk).any()
+    assert recall(Control("age"), subset) is None
+
+
+def test_too_few_patients_to_split_get_equal_weights_and_that_is_told(
+    cohort: Cohort, caplog: pytest.LogCaptureFixture
+) -> None:
+    subset = cohort.for_endpoint("relapse")
+    event = subset.outcomes.event
+    few = subset.take([*np.flatnonzero(event)[:1], *np.flatnonzero(~event)[:5]])
+    with caplog.at_level(logging.INFO, logger="twobe3"):
+        learnt = Fusion(controls(), weights="learnt").fit(few)
+    assert "too few patients to learn weights" in caplog.text
+    assert (learnt.predict(subset).risk == Fusion(controls()).fit(few).predict(subset).risk).all()
+
+
+def test_the_models_that_are_fused_stay_as_they_were(cohort: Cohort) -> None:
+    member = Control("suvmax", store=STORE)
+    Fusion([member, Control("age")]).fit(cohort.for_endpoint("relapse"))
+    assert member.endpoint_ is None
+    pair = Fusion([member, Control("age")])
+    Fusion([pair, Control("sex")]).fit(cohort.for_endpoint("relapse"))
+    assert [one.endpoint_ for one in (pair, *pair.of)] == [None] * 3
+
+
+def test_members_keep_their_stores_unless_the_fusion_is_given_one() -> None:
+    fusion, own = Fusion(controls()), FeatureStore()
+    assert [fusion.store, *(member.store for member in fusion.of)] == [STORE] * 4
+    assert all(store is STORE for store in (fusion.store, *(member.store for member in fusion.of)))
+    assert all(member.store is own for member in Fusion(controls(), store=own).of)
+
+
+def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) -> None:
+    subset = cohort.for_endpoint("relapse")
+    patients = subset.patients
+    fusion = Fusion([Known(said(subset, i), name=str(i), without=(patients[3 * i + 1], patients[7])) for i in range(2)])
+    left_out = fusion.unusable(subset)
+    assert [one.patient for one in left_out] == [subset.studies[i].patient for i in (1, 4, 7)]
+    assert [one.reason for one in left_out] == ["0", "1", "0"]
+    prediction = fusion.fit(subset).predict(subset)
+    assert prediction.patients == tuple(patients[i] for i in range(24) if i not in (1, 4, 7))
+    assert all(member.saw == [prediction.patients] for member in fusion.of if isinstance(member, Known))
+
+
+def test_the_identity_is_that_of_the_members_too() -> None:
+    plain = Fusion([Control("age"), Control("sex")])
+    assert plain.identity() == Fusion([Control("age"), Control("sex")]).identity()
+    others = [
+        Fusion([Control("age"), Control("weight", name="sex")]),
+        Fusion([Control("age"), Control("sex", seed=1)]),
+        Fusion([Control("sex"), Control("age")]),
+        Fusion([Control("age"), Control("sex")], weights="learnt", name=plain.name),
+    ]
+    assert len({one.identity() for one in (plain, *others)}) == 5
+
+
+def test_candidate_parameters_are_those_of_the_members_and_the_learnt_weights(cohort: Cohort) -> None:
+    assert Fusion(controls()).candidate_parameters(cohort) == 3
+    assert Fusion(controls(), weights="learnt").candidate_parameters(cohort) == 6
+    assert Fusion([*controls(), Known(name="network")]).candidate_parameters(cohort) is None
+
+
+def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path: Path) -> None:
+    subset = cohort.for_endpoint("survival")
+    inner = Fusion([Control("suvmax"), Control("age")], weights="learnt", name="pair")
+    model = Fusion([inner, Control("sex")], store=STORE).fit(subset)
+    model.save(tmp_path)
+    store = FeatureStore()
+    loaded = load_model(tmp_path, store=store)
+    assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
+    assert isinstance(loaded, Fusion)
+    assert loaded.weight_of == model.weight_of
+    (pair, _) = loaded.of
+    assert isinstance(pair, Fusion)
+    assert all(member.store is store for member in (loaded, *loaded.of, *pair.of))
+
+
+@pytest.mark.parametrize("of", [[], [Control("age")], [Control("age"), Control("age")], [{"kind": "oracle"}] * 2])
+def test_what_cannot_be_fused_is_refused(of: list[Any]) -> None:
+    with pytest.raises(ValidationError, match="of"):
+        Fusion(of)
+
+
+# -- in a study file
+
+STUDY = """
+[cohort]
+images = "dicom"
+clinical = "clinical.csv"
+[endpoint]
+name = "y"
+kind = "binary"
+column = "outcome"
+[[model]]
+kind = "fusion"
+of = ["age", "body weight"]
+[[model]]
+kind = "control"
+variable = "age"
+[[model]]
+kind = "control"
+variable = "weight"
+name = "body weight"
+[[model]]
+kind = "fusion"
+name = "all"
+of = ["tlg (contour)", "fusion of 2, equal weights"]
+weights = "learnt"
+[[model]]
+kind = "control"
+variable = "tlg"
+[validation]
+inner_folds = 3
+seed = 5
+"""
+
+
+def study_models(tmp_path: Path, text: str) -> list[Model]:
+    (tmp_path / "study.toml").write_text(text)
+    return read_study(tmp_path / "study.toml").models(tmp_path, FeatureStore())
+
+
+def test_a_fusion_names_other_models_of_the_study_wherever_they_stand(tmp_path: Path) -> None:
+    models = study_models(tmp_path, STUDY)
+    assert [model.name for model in models] == [
+        "fusion of 2, equal weights", "age", "body weight", "all", "tlg (contour)",
+    ]  # fmt: skip
+    pair, everything = models[0], models[3]
+    assert isinstance(pair, Fusion)
+    assert isinstance(everything, Fusion)
+    assert (everything.weights, everything.inner_folds, everything.seed) == ("learnt", 3, 5)
+    assert [member.identity() for member in pair.of] == [models[1].identity(), models[2].identity()]
+    assert [member.identity() for member in everything.of] == [models[4].identity(), pair.identity()]
+    assert len({id(model.store) for model in (*models, *pair.of, *everything.of)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"body weight"]', '"body-weight"]', r"UNKNOWN_NAME: .*fusion of 2.*'body-weight'.*nearest is 'body weight'"),
+        ('"body weight"]', '"zzzz"]', r"UNKNOWN_NAME: .*'zzzz'.*there are 'age', 'body weight'"),
+        ('["age", "body weight"]', '["age"]', r"STUDY_FILE_INVALID: .*at least 2 different models, got \['age'\]"),
+        ('["age", "body weight"]', '["age", "age"]', "STUDY_FILE_INVALID: .*at least 2 different models"),
+        ('["age", "body weight"]', "[]", "STUDY_FILE_INVALID: .*at least 2 different models"),
+        ('["age", "body weight"]', '"age"', "STUDY_FILE_INVALID: .*must be a list of names, got 'age'"),
+        ('["age", "body weight"]', "[1, 2]", "STUDY_FILE_INVALID: .*must be a list of names"),
+        ('of = ["age", "body weight"]\n', "", "STUDY_FILE_INVALID: .*fusion: of: Field required"),
+        ("of = [\"age\"", "off = [\"age\"", "UNKNOWN_KEY: .*unknown key 'off'; the nearest known key is 'of'"),
+        ('["tlg (contour)",', '["all",', "STUDY_FILE_INVALID: .*'all': it is a part of itself: 'all' in 'all'"),
+        ('"body weight"]', '"all"]', "STUDY_FILE_INVALID: .*it is a part of itself: .*'all' in 'fusion of 2"),
+        ('weights = "learnt"', 'weights = "learned"', "STUDY_FILE_INVALID: .*fusion: weights"),
+        ('name = "all"', 'name = "age"', "STUDY_FILE_INVALID: 2 models are called 'age'"),
+        ('name = "all"', 'weight = "equal"', "UNKNOWN_KEY: .*'weight'; the nearest known key is 'weights'"),
+    ],
+)  # fmt: skip
+def test_a_fusion_that_is_none_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert STUDY.count(old) == 1
+    with pytest.raises(UsageError, match=says) as refused:
+        study_models(tmp_path, STUDY.replace(old, new))
+    assert refused.value.remedy
+    assert refused.value.code in (Code.UNKNOWN_NAME, Code.UNKNOWN_KEY, Code.STUDY_FILE_INVALID)
+
+
+def test_a_study_with_a_fusion_runs_and_its_file_predicts_the_next_scan(tiny_cohort: Any, tmp_path: Path) -> None:
+    tiny_cohort.patients(8)
+    fused = '[[model]]\nkind = "fusion"\nof = ["suvmax (SUV > 1.5)", "image_extent"]\nweights = "learnt"\n'
+    result = run(tiny_cohort.study(extra=fused), tmp_path / "out", workers=1)
+    assert "fusion of 2, learnt weights" in result.table()
+    (file,) = (tmp_path / "out" / "models").glob("*fusion*.safetensors")
+    made = predict(file, [tiny_cohort.images])
+    assert made.usable == 8
+    assert {one.endpoint for one in made.predictions} == {"outcome"}

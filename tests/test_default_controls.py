@@ -1,0 +1,152 @@
+"""The controls that stand in every table: which, where they are measured, and that none stops a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from twobe3.cohort import ArrayScan, Cohort
+from twobe3.decisions import Deciding
+from twobe3.default_controls import those_that_fit, with_default_controls
+from twobe3.evaluation.comparison import compare
+from twobe3.experiment import run
+from twobe3.features.maps import FeatureStore
+from twobe3.models import CNN3D, Control, Model, Radiomics
+from twobe3.prediction import Prediction
+from twobe3.regions import Region
+from twobe3.splits import CrossValidation, LeaveOneCentreOut
+
+MakeCohort = Callable[..., Cohort]
+CONTOUR = ["tumour_volume (contour)", "suvmax (contour)", "tlg (contour)"]
+THRESHOLD = [name.replace("contour", "SUV > 4") for name in CONTOUR]
+
+
+@pytest.fixture(scope="module")
+def cohort(make_cohort: MakeCohort) -> Cohort:
+    return make_cohort(10)
+
+
+def added(given: list[Model], cohort: Cohort, **how: Any) -> list[str]:
+    models = with_default_controls(given, cohort, **how)
+    assert models[: len(given)] == given
+    return [model.name for model in models[len(given) :]]
+
+
+def without_contours(cohort: Cohort, n: int) -> Cohort:
+    """The cohort, of whose scans n lack a contour."""
+    studies = []
+    for i, study in enumerate(cohort.studies):
+        assert isinstance(study.scan, ArrayScan)
+        studies.append(replace(study, scan=replace(study.scan, region=None)) if i < n else study)
+    return replace(cohort, studies=tuple(studies))
+
+
+def test_every_trivial_explanation_is_added(cohort: Cohort) -> None:
+    assert added([CNN3D()], cohort) == [*CONTOUR, "image_extent", "clinical", "centre"]
+
+
+def test_what_cannot_explain_anything_is_not_added(cohort: Cohort) -> None:
+    """Acceptance row 40."""
+    bare = replace(cohort, studies=tuple(replace(study, covariates={}, centre="north") for study in cohort.studies))
+    assert added([CNN3D()], bare) == [*CONTOUR, "image_extent"]
+    assert "centre" not in added([CNN3D()], cohort, scheme=LeaveOneCentreOut())
+    assert "centre" in added([CNN3D()], cohort, scheme=CrossValidation(2))
+
+
+@pytest.mark.parametrize(("lacking", "expected"), [(0, CONTOUR), (2, CONTOUR), (3, THRESHOLD), (10, THRESHOLD)])
+def test_most_scans_must_have_a_contour_to_be_measured_there(cohort: Cohort, lacking: int, expected: list[str]) -> None:
+    assert added([CNN3D()], without_contours(cohort, lacking))[:3] == expected
+    described = [replace(study, description={"contour": i >= lacking}) for i, study in enumerate(cohort.studies)]
+    assert added([CNN3D()], replace(cohort, studies=tuple(described)))[:3] == expected
+
+
+def test_the_region_of_the_study_goes_before(cohort: Cohort) -> None:
+    names = added([CNN3D()], cohort, region=Region("relative", fraction=0.5))
+    assert names[:3] == [name.replace("contour", "50 % of SUVmax") for name in CONTOUR]
+
+
+def test_what_is_there_under_any_name_is_not_added_again(cohort: Cohort) -> None:
+    given: list[Model] = [Control("suvmax", name="hottest"), Control("suvmax", region="threshold"),
+                          Control("clinical", inner_folds=2), Control("clinical", covariates=("age",))]  # fmt: skip
+    assert added(given, cohort) == ["tumour_volume (contour)", "tlg (contour)", "image_extent", "centre"]
+    everything = with_default_controls([CNN3D()], cohort)
+    assert with_default_controls(everything, cohort) == everything
+
+
+def test_no_name_is_given_twice(cohort: Cohort) -> None:
+    names = added([CNN3D(name="centre"), CNN3D(name="clinical"), CNN3D(name="clinical (control)")], cohort)
+    assert names[-2:] == ["clinical (control) (control)", "centre (control)"]
+
+
+def test_the_first_radiomics_model_has_a_twin_on_shuffled_voxels(cohort: Cohort) -> None:
+    store = FeatureStore()
+    first, second = Radiomics(max_features=3, store=store), Radiomics(learner="ridge", name="second", store=store)
+    twin = with_default_controls([CNN3D(), first, second], cohort)[-1]
+    assert isinstance(twin, Radiomics)
+    assert twin.parameters() == {**first.parameters(), "voxels": "shuffled", "name": twin.name}
+    assert twin.name == "radiomics elastic-net (contour, else SUV > 4, shuffled voxels)"
+    assert twin.store is store
+    assert with_default_controls([second], cohort)[-1].name == "second, shuffled voxels"
+    assert twin.name not in added([first, replace(twin, name="destroyed")], cohort)
+    assert [model.is_control for model in (first, twin, Control("age"), CNN3D())] == [False, True, True, False]
+
+
+def test_controls_have_the_seed_and_the_store_of_the_models(cohort: Cohort) -> None:
+    model = CNN3D(seed=7)
+    controls = with_default_controls([model], cohort, inner_folds=3)[1:]
+    assert all(one.seed == 7 and one.store is model.store for one in controls)
+    assert [one.parameters()["inner_folds"] for one in controls if one.name == "clinical"] == [3]
+
+
+def test_a_control_that_a_fold_cannot_fit_is_left_out_with_its_reason(cohort: Cohort) -> None:
+    event = cohort.outcomes.event
+    # Nobody with the event has a contour: among those who have one there is nothing to learn.
+    studies = [
+        replace(study, scan=replace(study.scan, region=None)) if hot and isinstance(study.scan, ArrayScan) else study
+        for study, hot in zip(cohort.studies, event, strict=True)
+    ]
+    half = replace(cohort, studies=tuple(studies))
+    controls = [Control("tlg"), Control("tlg", region="threshold")]
+    kept, reasons = those_that_fit(controls, half, CrossValidation(2), Deciding(), 1)
+    assert kept == controls[1:]
+    assert len(reasons) == 1
+    assert "'tlg (contour)': 2 of 5 training patients" in reasons[0] or "'tlg (contour)': 3 of 5" in reasons[0]
+    assert those_that_fit([], half, CrossValidation(2), Deciding(), 1) == ([], [])
+
+
+def test_a_study_has_them_in_its_tables_unless_its_file_asks_for_none(tiny_cohort: Any, tmp_path: Path) -> None:
+    tiny_cohort.patients(8)
+    file = tiny_cohort.study()
+    given = ["suvmax (SUV > 1.5)", "image_extent"]
+    assert [model.name for model in run(file, tmp_path / "without", workers=1).models] == given
+    file.write_text(file.read_text().replace("controls = false", ""))
+    result = run(file, tmp_path / "with", workers=1)
+    names = [*given, *THRESHOLD, "clinical"]
+    assert [model.name for model in result.models] == names
+    document = json.loads((tmp_path / "with" / "run.json").read_text())
+    assert [model["name"] for model in document["models"]] == names
+    assert [step["step"] for step in document["timings"]][:4] == ["cohort", "controls", "features", "cross-validation"]
+    page = (tmp_path / "with" / "report.html").read_text()
+    assert all(f'{name.replace(">", "&gt;")} <span class="kind">control</span>' in page for name in THRESHOLD)
+    table = result.table().splitlines()
+    assert all(line.endswith(", control") for line in table if line.startswith(tuple(f"  {name}" for name in names)))
+
+
+def test_controls_are_compared_with_models_and_not_with_one_another(make_cohort: MakeCohort) -> None:
+    outcomes, rng = make_cohort(20).outcomes, np.random.default_rng(0)
+    predictions = [
+        Prediction(name, outcomes.endpoint.name, outcomes.patients, rng.normal(size=20)) for name in ("net", "a", "b")
+    ]
+
+    def pairs(*controls: str) -> list[tuple[str, str]]:
+        made = compare(predictions, outcomes, controls=controls, resamples=100)
+        return [(one.model_a, one.model_b) for one in made]
+
+    assert pairs("a", "b") == [("net", "a"), ("net", "b")]
+    assert pairs() == pairs("net", "a", "b") == [("net", "a"), ("net", "b"), ("a", "b")]
