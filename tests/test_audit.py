@@ -32,10 +32,11 @@ SMALL: dict[str, Any] = {
     "width": 4, "epochs": 1, "members": 1, "inner_folds": 2, "penalties": (10.0, 1e4),
 }  # fmt: skip
 SMALL_OF: dict[str, dict[str, Any]] = {
+    "cnn3d": {"weights": ""},  # of a 3D network, a file
     "fusion": {
         "of": ({"kind": "control", "variable": "suvmax"}, {"kind": "control", "variable": "age"}),
         "weights": "learnt",
-    }
+    },
 }
 STORE = FeatureStore()
 
