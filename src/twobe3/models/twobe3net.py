@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -61,8 +62,9 @@ class StackedMaps(MapModel, NetworkModel):
                 for study in cohort.studies:
                     extractor.of_study(cohort, study)
 
+    @abstractmethod
     def _branch(self, stack: str) -> StackBranch | SliceBranch:
-        raise NotImplementedError
+        """A fresh branch for a stack of maps."""
 
     def _own_capacity(self) -> Capacity:
         return Capacity(self.components, self.reduced_channels, self.width, self.dropout)
