@@ -49,6 +49,15 @@ SMALL_OF: dict[str, dict[str, Any]] = {
         "weights": "learnt",
     },
 }
+
+
+class FineTuned(str):
+    """The kind of a model on maps, whose 2D network is trained too."""
+
+    __slots__ = ()
+
+
+KINDS_OF_MODELS = [*MODELS, FineTuned("2be3-net")]
 STORE = FeatureStore()  # the maps of the cohort below, computed once for all tests
 
 
@@ -56,6 +65,8 @@ def small(kind: str, **parameters: Any) -> Model:
     """A model of this kind with whatever makes it quick."""
     known = {item.name for item in fields(MODELS[kind])}
     quick = {key: value for key, value in SMALL.items() if key in known} | SMALL_OF.get(kind, {})
+    if isinstance(kind, FineTuned):
+        quick |= {"finetune": "low-rank", "finetune_epochs": 1, "rank": 2}
     return MODELS[kind](**quick | parameters, store=STORE)
 
 
@@ -65,9 +76,10 @@ def cohort(make_cohort: Any) -> Cohort:
     return made
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=KINDS_OF_MODELS, ids=lambda kind: f"{type(kind).__name__}-{kind}")
 def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -92,13 +90,7 @@ class CNN3D(NetworkModel):
             )
 
     def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
-        volumes = [cohort.volume(study) for study in cohort.studies]
-        spacing = cohort.spec.spacing_mm
-        augmented = [
-            [augmentation(volume, spacing) for volume in volumes] for augmentation in self._augmentations(augmentations)
-        ]
-        scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
-        return [Stack(scans, -1, tuple(versions))]
+        return [self._volumes(cohort, augmentations)]
 
     def _network(self, *, covariates: int, outputs: int) -> VolumeNetwork:
         channels, size = len(self.windows_suv), self.capacity_

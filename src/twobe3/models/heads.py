@@ -32,6 +32,27 @@ class Head(Protocol):
     def finish(self, last: nn.Linear) -> None:
         """Bring the trained layer to the unit of the outcome."""
 
+    def resume(self, last: nn.Linear) -> None:
+        """Take back what :meth:`finish` did, for training to go on."""
+
+
+class ResumedHead:
+    """A head whose last layer was trained with the same outcomes before, and goes on from there.
+
+    Parameters
+    ----------
+    head : Head
+        With which it was trained.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self.outputs, self.loss, self.finish, self.resume = head.outputs, head.loss, head.finish, head.resume
+
+    def start(self, last: nn.Linear) -> None:
+        """Where the layer stands."""
+        self._head.resume(last)
+
 
 class RiskHead:
     """One number a patient: log-odds, log hazard ratio, or the value itself.
@@ -72,6 +93,12 @@ class RiskHead:
         with torch.no_grad():
             last.weight *= self._unit
             last.bias.mul_(self._unit).add_(self._origin)
+
+    def resume(self, last: nn.Linear) -> None:
+        """Standardise a continuous outcome again."""
+        with torch.no_grad():
+            last.weight /= self._unit
+            last.bias.sub_(self._origin).div_(self._unit)
 
 
 class HazardHead:
@@ -114,6 +141,9 @@ class HazardHead:
 
     def finish(self, last: nn.Linear) -> None:
         """Nothing: hazards have no unit."""
+
+    def resume(self, last: nn.Linear) -> None:
+        """Nothing."""
 
 
 def interval_edges(outcomes: Outcomes, intervals: int) -> FloatArray:

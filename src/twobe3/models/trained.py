@@ -78,6 +78,16 @@ class NetworkModel(Model, TrainingParameters):
     def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
         """The pictures of all patients, with so many augmented versions of each."""
 
+    def _volumes(self, cohort: Cohort, augmentations: int) -> Stack:
+        """SUV of all patients, (n, 1, slices, rows, columns), with so many augmented versions of each."""
+        volumes = [cohort.volume(study) for study in cohort.studies]
+        spacing = cohort.spec.spacing_mm
+        augmented = [
+            [augmentation(volume, spacing) for volume in volumes] for augmentation in self._augmentations(augmentations)
+        ]
+        scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
+        return Stack(scans, -1, tuple(versions))
+
     def _augmentations(self, count: int) -> tuple[Augmentation, ...]:
         return tuple(Augmentation(number, self.augmentation_seed) for number in range(1, count + 1))
 
@@ -87,6 +97,10 @@ class NetworkModel(Model, TrainingParameters):
 
     def _initialised(self) -> nn.Module:
         """The network as training starts with it."""
+        return self._network(**self._ends())
+
+    def _whole(self, *, training: bool) -> nn.Module:
+        """A fresh network as it is when training ends, before or after what training alone needs is taken away."""
         return self._network(**self._ends())
 
     def _ends(self) -> dict[str, int]:
@@ -103,7 +117,8 @@ class NetworkModel(Model, TrainingParameters):
         model._choose_ends(cohort)
         model._learn_inputs(cohort.take([0]))  # whoever it is, the shapes are the same
         with torch.random.fork_rng(devices=[]):
-            count = sum(value.numel() for value in model._network(**model._ends()).parameters())
+            network = model._whole(training=True)
+        count = sum(value.numel() for value in network.parameters() if value.requires_grad)
         return {
             "capacity": asdict(model.capacity_),
             "trainable_parameters": count,
@@ -171,5 +186,5 @@ class NetworkModel(Model, TrainingParameters):
         self.late_ = LateCovariates.from_arrays(arrays) if self.covariates else None
         self.edges_ = np.asarray(arrays[EDGES]) if EDGES in arrays else np.zeros(0)
         self.networks_ = [
-            member_from_arrays(self._network(**self._ends()), arrays, member) for member in range(self.members)
+            member_from_arrays(self._whole(training=False), arrays, member) for member in range(self.members)
         ]

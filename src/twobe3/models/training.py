@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from twobe3.models.heads import Head, RiskHead
 from twobe3.outcome import BoolArray, IntArray, Outcomes
 
 MakeNetwork = Callable[[], nn.Module]
+ParameterGroups = Callable[[nn.Module], Iterable[Any]]
 # What joined `TrainingParameters` later, at the values that change nothing.
 UNCHANGED_TRAINING: Mapping[str, Any] = {
     "head": "risk",
@@ -110,19 +111,21 @@ class TrainingParameters:
 
 
 def train_ensemble(
-    make: MakeNetwork,
+    make: MakeNetwork | Sequence[MakeNetwork],
     inputs: Sequence[Stack],
     outcomes: Outcomes,
     how: TrainingParameters,
     seed: int,
     head: Head | None = None,
+    groups: ParameterGroups = nn.Module.parameters,
 ) -> list[nn.Module]:
     """Train networks from several seeds.
 
     Parameters
     ----------
-    make : callable
-        Gives a fresh network that maps a sequence of tensors to what the head takes.
+    make : callable or sequence of callable
+        Gives a fresh network that maps a sequence of tensors to what the head takes; several where each member starts
+        from a network of its own.
     inputs : sequence of Stack
         The training patients.
     outcomes : Outcomes
@@ -133,6 +136,8 @@ def train_ensemble(
         Member ``m`` uses ``1000 · seed + m``.
     head : Head, optional
         One risk a patient by default.
+    groups : callable
+        The parameters of a network that are trained, those with a rate of their own as groups of AdamW.
 
     Returns
     -------
@@ -140,7 +145,10 @@ def train_ensemble(
         In evaluation mode.
     """
     head = head or RiskHead(outcomes)
-    return [_trained(make, inputs, outcomes, how, 1000 * seed + member, head) for member in range(how.members)]
+    makes = [make] * how.members if callable(make) else make
+    return [
+        _trained(one, inputs, outcomes, how, 1000 * seed + member, head, groups) for member, one in enumerate(makes)
+    ]
 
 
 def ensemble_outputs(networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters) -> torch.Tensor:
@@ -187,7 +195,13 @@ def member_from_arrays(network: nn.Module, arrays: Mapping[str, npt.NDArray[Any]
 
 
 def _trained(
-    make: MakeNetwork, inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingParameters, seed: int, head: Head
+    make: MakeNetwork,
+    inputs: Sequence[Stack],
+    outcomes: Outcomes,
+    how: TrainingParameters,
+    seed: int,
+    head: Head,
+    groups: ParameterGroups,
 ) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -196,7 +210,7 @@ def _trained(
         head.start(last)
         shuffle = np.random.default_rng(seed)
         learning, watched = _set_aside(outcomes, how.stopping_share, seed)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
+        optimiser = torch.optim.AdamW(groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
         batches = max(1, math.ceil(len(learning) / how.batch_size))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(how.epochs * batches))
         stopper = _Stopper(how.patience)
