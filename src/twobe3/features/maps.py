@@ -18,7 +18,8 @@ from twobe3.store import ArrayStore
 
 # Bump when the maps change for the same volume, slices and weights: it is part of every cache key.
 EXTRACTOR_VERSION = "1"
-BATCH = 32
+BATCH = {"cpu": 32, "cuda": 256}  # pictures at once
+CPU = torch.device("cpu")
 
 
 class FeatureStore(ArrayStore):
@@ -49,6 +50,8 @@ class MapExtractor:
         Where maps are kept.
     augmentation : Augmentation, optional
         Of the scans before they are cut.
+    device : torch.device
+        Where maps are computed, in single precision.
     """
 
     backbone: Backbone
@@ -57,6 +60,7 @@ class MapExtractor:
     slices: SliceSpec = field(default_factory=SliceSpec)
     store: FeatureStore = field(default_factory=FeatureStore)
     augmentation: Augmentation | None = None
+    device: torch.device = CPU
 
     def key(self, cohort: Cohort, study: Study, plane: Plane) -> str:
         """Digest of everything that the maps depend on."""
@@ -67,7 +71,8 @@ class MapExtractor:
         network = self.backbone
         made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
         changed = f" {self.augmentation.identity()}" if self.augmentation else ""
-        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}{changed}"
+        where = "" if self.device.type == "cpu" else f" on {self.device.type}"
+        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}{changed}{where}"
 
     def of_study(self, cohort: Cohort, study: Study) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
@@ -119,15 +124,16 @@ class MapExtractor:
         filled = slices.any(axis=(1, 2))
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.
         different = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
-        parts = [self._maps_of(different[start : start + BATCH]) for start in range(0, len(different), BATCH)]
+        batch = BATCH[self.device.type]
+        parts = [self._maps_of(different[start : start + batch]) for start in range(0, len(different), batch)]
         maps = torch.cat(parts).numpy()
         position = np.zeros(len(slices), dtype=np.int64)
         position[filled] = np.arange(1, len(different))
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
     def _maps_of(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        channels = torch.from_numpy(windowed(slices, self.slices.windows_suv))
-        return self.backbone.maps(pictures(channels, self.slices.size), self.layer).half().contiguous()
+        channels = torch.from_numpy(windowed(slices, self.slices.windows_suv)).to(self.device)
+        return self.backbone.maps(pictures(channels, self.slices.size), self.layer).half().contiguous().cpu()
 
 
 def pictures(channels: torch.Tensor, size: int) -> torch.Tensor:

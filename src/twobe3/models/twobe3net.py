@@ -114,7 +114,7 @@ class StackedMaps(MapModel, NetworkModel):
         )
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
         head = ResumedHead(self._head(outcomes))
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, groups)
+        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.engine, groups)
         self.networks_ = [merged(network) for network in tuned]
 
     def _end_to_end(self, network: nn.Module, *, training: bool) -> EndToEnd:
