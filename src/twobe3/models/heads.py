@@ -26,6 +26,10 @@ class Head(Protocol):
     def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Loss of the patients at these positions, shape (): ``raw`` is (m,), or (m, outputs) for several outputs."""
 
+    def stopping_loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """What tells when training should stop, likewise."""
+        return self.loss(raw, index)
+
     def start(self, last: nn.Linear) -> None:
         """Let the untrained network say what is true of all patients together, so that no step is spent on it."""
 
@@ -33,7 +37,7 @@ class Head(Protocol):
         """Bring the trained layer to the unit of the outcome."""
 
 
-class RiskHead:
+class RiskHead(Head):
     """One number a patient: log-odds, log hazard ratio, or the value itself.
 
     Classes are not weighted: weights spoil the probabilities and gain no discrimination (van den Goorbergh et al.,
@@ -74,7 +78,7 @@ class RiskHead:
             last.bias.mul_(self._unit).add_(self._origin)
 
 
-class HazardHead:
+class HazardHead(Head):
     """The log-odds of the hazard in each interval of time; hazards need not stay proportional.
 
     Parameters

@@ -148,7 +148,7 @@ def ensemble_outputs(networks: Sequence[nn.Module], inputs: Sequence[Stack], how
 
     Returns
     -------
-    Tensor of float64, shape (networks · views, n), or (networks · views, n, outputs) for several outputs
+    Tensor of float64, shape (networks · views, n, outputs)
     """
     starts = range(0, len(inputs[0].values), how.batch_size)
     said = []
@@ -157,14 +157,15 @@ def ensemble_outputs(networks: Sequence[nn.Module], inputs: Sequence[Stack], how
             for network in networks:
                 parts = [network([values[i : i + how.batch_size] for values in view]) for i in starts]
                 said.append(torch.cat(parts).double())
-    return torch.stack(said)
+    views = torch.stack(said)
+    return views if views.dim() == 3 else views.unsqueeze(2)
 
 
 def ensemble_risk(
     networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Mean risk of an ensemble over its networks and the views, shape (n,)."""
-    return ensemble_outputs(networks, inputs, how).mean(dim=0).numpy()
+    """The first output as a risk: its mean over networks and views, shape (n,)."""
+    return ensemble_outputs(networks, inputs, how)[..., 0].mean(dim=0).numpy()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
@@ -241,7 +242,7 @@ def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, he
     index = torch.from_numpy(patients)
     with torch.no_grad():
         parts = [network([stack.values[part] for stack in inputs]) for part in torch.split(index, batch_size)]
-        return float(head.loss(torch.cat(parts), index))
+        return float(head.stopping_loss(torch.cat(parts), index))
 
 
 def _set_aside(outcomes: Outcomes, share: float, seed: int) -> tuple[IntArray, IntArray]:
