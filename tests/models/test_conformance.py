@@ -172,6 +172,33 @@ def test_a_saved_model_predicts_the_same_from_its_file_alone(
     assert (loaded.predict(cohort).risk == expected.risk).all()
 
 
+@pytest.mark.parametrize("endpoint", ["relapse", "survival", "uptake"])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MODELS if "endpoints" in {item.name for item in fields(MODELS[kind])}]
+)
+def test_a_model_that_learns_all_endpoints_predicts_its_own_alike_twice_and_from_its_file(
+    kind: str, endpoint: str, cohort: Cohort, tmp_path: Path
+) -> None:
+    few = tuple(outcomes.take(range(i, 12)) for i, outcomes in enumerate(cohort.endpoints))  # of some it is not known
+    subset = replace(cohort, endpoints=few).for_endpoint(endpoint)
+    how = {"endpoints": "all", "head": "hazard", "intervals": 3, "covariates": ("age_years",)}
+    model = small(kind, **how).fit(subset)
+    assert model.learns_beside
+    predictions = [
+        one.predict(cohort) for one in (model, small(kind, **how).fit(subset), load_model(model.save(tmp_path)))
+    ]
+    first = predictions[0]
+    assert first.endpoint == endpoint
+    assert (first.probability is not None) == (endpoint == "relapse")
+    assert (first.survival is not None) == (endpoint == "survival")
+    for other in predictions[1:]:
+        np.testing.assert_array_equal(other.risk, first.risk)
+        if first.survival is not None and other.survival is not None:
+            np.testing.assert_array_equal(other.survival, first.survival)
+    own = small(kind, **how | {"endpoints": "own"}).fit(subset).predict(cohort)
+    assert (own.risk != first.risk).any()
+
+
 def test_a_model_is_saved_where_it_is_asked_to_be_and_found_by_its_folder(
     fitted: Model, cohort: Cohort, tmp_path: Path
 ) -> None:

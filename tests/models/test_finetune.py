@@ -88,12 +88,13 @@ def test_before_any_tuning_the_maps_are_those_of_the_store(
 
 
 @pytest.mark.parametrize("endpoint", ["relapse", "survival", "uptake"])
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(("how", "endpoints"), [*((how, "own") for how in HOW), ("low-rank", "all")])
 def test_before_the_first_step_the_prediction_is_that_of_the_frozen_model(
-    how: Finetune, endpoint: str, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+    how: Finetune, endpoints: str, endpoint: str, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = cohort.for_endpoint(endpoint)
-    model = TwoBe3Net(**PHANTOM, **SMALL, finetune=how, planes=("axial", "sagittal"), covariates=("age_years",))
+    options: dict[str, Any] = {"planes": ("axial", "sagittal"), "covariates": ("age_years",), "endpoints": endpoints}
+    model = TwoBe3Net(**PHANTOM, **SMALL, **options, finetune=how)
     NetworkModel._fit(model, one)
     frozen = model._risk(one)
     monkeypatch.setattr(training, "_warm_cosine", lambda steps: lambda step: 0.0)  # steps of length 0

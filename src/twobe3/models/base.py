@@ -106,6 +106,11 @@ class Model(ABC):
         """Whether it is a trivial explanation, which others must beat, rather than a candidate."""
         return False
 
+    @property
+    def learns_beside(self) -> bool:
+        """Whether it also learns from the outcomes of other endpoints, which a cohort keeps beside its own."""
+        return False
+
     def parameters(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {name: getattr(self, name) for name in self.parameter_names()}

@@ -26,6 +26,10 @@ class Head(Protocol):
     def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Loss of the patients at these positions, shape (): ``raw`` is (m,), or (m, outputs) for several outputs."""
 
+    def stopping_loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """What tells when training should stop, likewise."""
+        return self.loss(raw, index)
+
     def start(self, last: nn.Linear) -> None:
         """Let the untrained network say what is true of all patients together, so that no step is spent on it."""
 
@@ -47,14 +51,15 @@ class ResumedHead:
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self.outputs, self.loss, self.finish, self.resume = head.outputs, head.loss, head.finish, head.resume
+        self.outputs, self.loss, self.stopping_loss = head.outputs, head.loss, head.stopping_loss
+        self.finish, self.resume = head.finish, head.resume
 
     def start(self, last: nn.Linear) -> None:
         """Where the layer stands."""
         self._head.resume(last)
 
 
-class RiskHead:
+class RiskHead(Head):
     """One number a patient: log-odds, log hazard ratio, or the value itself.
 
     Classes are not weighted: weights spoil the probabilities and gain no discrimination (van den Goorbergh et al.,
@@ -101,7 +106,7 @@ class RiskHead:
             last.bias.sub_(self._origin).div_(self._unit)
 
 
-class HazardHead:
+class HazardHead(Head):
     """The log-odds of the hazard in each interval of time; hazards need not stay proportional.
 
     Parameters

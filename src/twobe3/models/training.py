@@ -175,7 +175,7 @@ def ensemble_outputs(
 
     Returns
     -------
-    Tensor of float64, shape (networks · views, n), or (networks · views, n, outputs) for several outputs
+    Tensor of float64, shape (networks · views, n, outputs)
     """
     starts, device = range(0, len(inputs[0].values), how.batch_size), engine.torch_device()
     said = []
@@ -185,14 +185,15 @@ def ensemble_outputs(
             for network in here:
                 parts = [network(moved([values[i : i + how.batch_size] for values in view], device)) for i in starts]
                 said.append(torch.cat(parts).cpu().double())
-    return torch.stack(said)
+    views = torch.stack(said)
+    return views if views.dim() == 3 else views.unsqueeze(2)
 
 
 def ensemble_risk(
     networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters, engine: Engine = CPU
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Mean risk of an ensemble over its networks and the views, shape (n,)."""
-    return ensemble_outputs(networks, inputs, how, engine).mean(dim=0).numpy()
+    """The first output as a risk: its mean over networks and views, shape (n,)."""
+    return ensemble_outputs(networks, inputs, how, engine)[..., 0].mean(dim=0).numpy()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
@@ -303,7 +304,7 @@ def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, he
         parts = [
             network(moved([stack.values[part] for stack in inputs], device)) for part in torch.split(index, batch_size)
         ]
-        return float(head.loss(torch.cat(parts).cpu(), index))
+        return float(head.stopping_loss(torch.cat(parts).cpu(), index))
 
 
 def _set_aside(outcomes: Outcomes, share: float, seed: int) -> tuple[IntArray, IntArray]:

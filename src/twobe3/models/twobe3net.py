@@ -113,7 +113,7 @@ class StackedMaps(MapModel, NetworkModel):
             | {"epochs": self.finetune_epochs}
         )
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
-        head = ResumedHead(self._head(outcomes))
+        head = ResumedHead(self._head(cohort))
         tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.engine, groups)
         self.networks_ = [merged(network) for network in tuned]
 
