@@ -15,13 +15,14 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from twobe3.features.backbones import Backbone, intermediates
-from twobe3.features.maps import BATCH, pictures
+from twobe3.features.maps import pictures
 from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.models.networks import PlanesNetwork
 from twobe3.models.projection import Projection
 
 Finetune = Literal["none", "low-rank", "last-stage", "all"]
 NETWORK = "maps.network."  # where the parameters of the 2D network are in an `EndToEnd`
+CHUNK = 32  # slices whose activations are in memory at once
 
 
 class FixedProjection(nn.Module):
@@ -108,7 +109,7 @@ class SliceMaps(nn.Module):
         slices = cut(volume, self.planes[plane])
         filled = (slices != 0).flatten(1).any(dim=1)
         different = torch.cat([torch.zeros_like(slices[:1]), slices[filled]])
-        parts = [self._chunk(some, plane) for some in torch.split(different, BATCH)]
+        parts = [self._chunk(some, plane) for some in torch.split(different, CHUNK)]
         position = filled.cumsum(0) * filled
         return [torch.cat(layer)[position].transpose(0, 1) for layer in zip(*parts, strict=True)]
 
