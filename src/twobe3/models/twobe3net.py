@@ -227,7 +227,7 @@ class TwoBe3Net(StackedMaps):
     """
 
     kind: ClassVar[str] = "2be3-net"
-    summary: ClassVar[str] = "3D CNN on the stacked feature maps of a frozen 2D network"
+    summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
     joined_later: ClassVar[Mapping[str, Any]] = {**StackedMaps.joined_later, "anisotropy": "shape"}
     branch: ClassVar[type[StackBranch]] = StackBranch
 
