@@ -70,6 +70,8 @@ class StackedMaps(MapModel, NetworkModel):
     components: int = Field(default=32, ge=1)
     reduced_channels: int = Field(default=16, ge=1)
     width: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    members: int = Field(default=2, ge=1)
     finetune: Finetune = Field(default="none")
     finetune_epochs: int = Field(default=10, ge=1)
     finetune_learning_rate: float = Field(default=1e-4, gt=0)
@@ -224,19 +226,37 @@ class TwoBe3Net(StackedMaps):
     anisotropy : {"shape", "spacing"}
         What decides which axes a block of the 3D CNN convolves and halves: how many positions the maps have along
         them, or how far apart these are in mm; see :func:`~twobe3.models.networks.plan_blocks`.
+    taps : int
+        After how many of the last blocks average and maximum are taken; 0: after every one and before the first.
+    blocks_start : {"smoothing", "random"}
+        Whether blocks start as averages over what they merge, see :func:`~twobe3.models.networks.start_smoothing`.
     """
 
     kind: ClassVar[str] = "2be3-net"
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
-    joined_later: ClassVar[Mapping[str, Any]] = {**StackedMaps.joined_later, "anisotropy": "shape"}
+    joined_later: ClassVar[Mapping[str, Any]] = {
+        **StackedMaps.joined_later,
+        "anisotropy": "shape",
+        "taps": 0,
+        "blocks_start": "random",
+    }
     branch: ClassVar[type[StackBranch]] = StackBranch
 
+    shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
+    taps: int = Field(default=4, ge=0)
+    blocks_start: Literal["smoothing", "random"] = Field(default="smoothing")
 
     def _branch(self, stack: str) -> StackBranch:
-        spacing = self.spacings_[stack] if self.anisotropy == "spacing" else None
         size = self.capacity_
-        return self.branch(self.shapes_[stack], reduced=size.reduced_channels, width=size.width, spacing_mm=spacing)
+        return self.branch(
+            self.shapes_[stack],
+            reduced=size.reduced_channels,
+            width=size.width,
+            spacing_mm=self.spacings_[stack] if self.anisotropy == "spacing" else None,
+            taps=self.taps,
+            smoothing=self.blocks_start == "smoothing",
+        )
 
 
 @register
