@@ -2,16 +2,16 @@
 
     python benchmarks/spatial.py CACHE_FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
 
-Four tasks on volumes of 64³ voxels of 4 mm, each with the same lesions, noise and background in both classes but for:
+Four tasks on volumes of 48³ voxels of 4 mm, each with the same lesions, noise and background in both classes but for:
 
 - ``uptake``: how hot the lesion is;
 - ``distance``: two lesions 24 to 56 mm apart along the body, or more than 88 mm; within the slices nothing differs;
-- ``elongation``: sixteen slices with a disc, four with a bar of four discs. Either the sixteen follow each other (one
-  lesion elongated along the body) and the four lie apart, or the four follow each other (one elongated within the
-  slice) and the sixteen lie apart: volume and the distribution of slice contents are equal, slice by slice;
+- ``elongation``: twelve slices with a disc, three with a bar of four discs. Either the twelve follow each other (one
+  lesion elongated along the body) and the three lie apart, or the three follow each other (one elongated within the
+  slice) and the twelve lie apart: volume and the distribution of slice contents are equal, slice by slice;
 - ``side``: the lesion lies headwards or footwards of a mildly warm organ, whose place varies.
 
-Training sets of 40, 80, 160 and 320, one inside the other, and 200 other patients for testing; each of several seeds is
+Training sets of 40, 80, 160 and 320, one inside the other, and 100 other patients for testing; each of several seeds is
 another such cohort. What was computed is kept in the cache folder, so that an interrupted run goes on.
 """
 
@@ -38,13 +38,14 @@ from twobe3.store import ArrayStore
 from twobe3.volume import SUVCalibration
 
 SIZES = (40, 80, 160, 320)
-TEST = 200
-SIDE = 64
+TEST = 100
+SIDE = 48
 VOXEL_MM = 4.0
+PICTURE = 64
 GOOD = 0.9
-NOISE_SUV = 0.35
-SLOW_SUV = 0.15
-JITTER = 6.0
+NOISE_SUV = 0.3
+SLOW_SUV = 0.1
+JITTER = 3.0
 """Voxels by which two lesions of one patient may lie apart within the slice."""
 DISC_MM = 7.0
 """Standard deviation of a disc and of a lesion within the slice."""
@@ -57,8 +58,8 @@ Paint = Callable[[Volume, bool, np.random.Generator], None]
 
 def background(rng: np.random.Generator) -> Volume:
     """Tissue whose level varies between patients and slowly in space, and noise as smooth as PET's."""
-    slow = ndimage.gaussian_filter(rng.normal(size=(8, 8, 8)), 1.0)
-    slow = ndimage.zoom(slow / slow.std(), SIDE / 8, order=1)
+    slow = ndimage.gaussian_filter(rng.normal(size=(6, 6, 6)), 1.0)
+    slow = ndimage.zoom(slow / slow.std(), SIDE / 6, order=1)
     noise = ndimage.gaussian_filter(rng.normal(size=(SIDE,) * 3), 1.2)
     level = rng.uniform(0.8, 1.2)
     return np.asarray(level + SLOW_SUV * slow + NOISE_SUV * noise / noise.std())
@@ -79,16 +80,16 @@ def disc(centre: Sequence[float]) -> npt.NDArray[np.float64]:
 
 
 def in_plane(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    return rng.uniform(16, SIDE - 16, size=2)
+    return rng.uniform(12, SIDE - 12, size=2)
 
 
 def uptake(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
     height = rng.uniform(3.0, 5.0) if positive else rng.uniform(1.5, 3.5)
-    volume += height * blob([rng.uniform(12, SIDE - 12), *in_plane(rng)], [DISC_MM] * 3)
+    volume += height * blob([rng.uniform(8, SIDE - 8), *in_plane(rng)], [DISC_MM] * 3)
 
 
 def distance(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
-    apart = (rng.uniform(24, 56) if positive else rng.uniform(88, 160)) / VOXEL_MM
+    apart = (rng.uniform(24, 56) if positive else rng.uniform(88, 140)) / VOXEL_MM
     middle = rng.uniform(6 + apart / 2, SIDE - 6 - apart / 2)
     place = in_plane(rng)
     for side in (-1, 1):
@@ -97,7 +98,7 @@ def distance(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
 
 
 def elongation(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
-    height, long, short = rng.uniform(0.8, 1.6), 16, 4
+    height, long, short = rng.uniform(1.2, 2.2), 12, 3
     together, apart = (long, short) if positive else (short, long)
     first = int(rng.integers(4, SIDE - 4 - together))
     block = np.arange(first, first + together)
@@ -122,9 +123,9 @@ def _no_neighbours(free: list[int], number: int, rng: np.random.Generator) -> li
 
 
 def side(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
-    organ = rng.uniform(22, SIDE - 22)
-    volume += 1.2 * blob([organ, *(SIDE / 2 + rng.normal(0, 2, size=2))], [20.0, 40.0, 40.0])
-    away = rng.uniform(48, 76) / VOXEL_MM
+    organ = rng.uniform(18, SIDE - 18)
+    volume += 1.5 * blob([organ, *(SIDE / 2 + rng.normal(0, 2, size=2))], [16.0, 40.0, 40.0])
+    away = rng.uniform(36, 60) / VOXEL_MM
     volume += rng.uniform(3.0, 5.0) * blob([organ + (away if positive else -away), *in_plane(rng)], [6.0] * 3)
 
 
@@ -177,7 +178,7 @@ def cohort(task: str, seed: int, numbers: range, folder: Path) -> tb.Cohort:
 
 
 def models(weights: str, store: tb.FeatureStore) -> dict[str, Callable[[], tb.Model]]:
-    network = {"backbone": "mobilenetv2_100.tf", "weights": weights, "store": store, "slice_size": SIDE}
+    network = {"backbone": "mobilenetv2_100.tf", "weights": weights, "store": store, "slice_size": PICTURE}
     return {
         "2be3-net": lambda: tb.TwoBe3Net(**network),
         "cnn2d": lambda: tb.CNN2D(**network),
@@ -253,7 +254,7 @@ def draw(results: dict[Cell, dict[str, float]], path: Path) -> None:
         panel.set(title=task, xscale="log", xlabel="patients for training", ylim=(0.4, 1.02))
         panel.set_xticks(SIZES, [str(n) for n in SIZES])
         panel.minorticks_off()
-    panels[0][0].set_ylabel("AUC of 200 test patients")
+    panels[0][0].set_ylabel("AUC of 100 test patients")
     panels[0][-1].legend(frameon=False, loc="lower right", fontsize="small")
     figure.tight_layout()
     figure.savefig(path, dpi=150)
