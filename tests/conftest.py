@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 # Before numpy and torch count the cores: several threads a sum wait for each other for minutes on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import pytest
+from tests.command_line import Call, call
 
 from twobe3 import pseudonym
 from twobe3.cohort import ArrayScan, Cohort, Study
@@ -124,6 +127,15 @@ def tiny_cohort(tmp_path: Path) -> TinyCohort:
 @pytest.fixture(scope="session")
 def new_tiny_cohort() -> Callable[[Path], TinyCohort]:
     return TinyCohort
+
+
+@pytest.fixture
+def twobe3(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """The command line in this process."""
+    logger = logging.getLogger("twobe3")
+    level = logger.level
+    yield partial(call, monkeypatch, capfd)
+    logger.setLevel(level)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import RLELossless, generate_uid
+from tests.command_line import Call
 
-from twobe3.cli import main
 from twobe3.collections.catalogue import Catalogue, make_catalogue
 from twobe3.errors import ToolError
 
@@ -129,17 +129,13 @@ def test_without_duckdb_only_parquet_is_refused(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"catalogue.csv", "catalogue.json"}
 
 
-def test_the_command_line_names_the_pairs(
-    tiny_cohort: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_names_the_pairs(tiny_cohort: Any, tmp_path: Path, twobe3: Call) -> None:
     for folder, patient in (("one", "P1"), ("two", "P9")):
         tiny_cohort.scan(patient, folder=folder)
-    paths = [str(tiny_cohort.images / name) for name in ("one", "two")]
-    monkeypatch.setattr(sys, "argv", ["twobe3", "collections", "catalogue", *paths, "--out", str(tmp_path / "out")])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    said = capsys.readouterr().out
+    paths = [tiny_cohort.images / name for name in ("one", "two")]
+    done = twobe3("collections", "catalogue", *paths, "--out", tmp_path / "out")
+    said = done.out
+    assert done.status == 0
     assert "(one and two) show one scan (r = 1.000)" in said
     assert "2 of 2 series are the scan of a patient (1 in one, 1 in two); 1 of 2 are distinct" in said
     assert np.array_equal([1], duckdb.sql(f"SELECT count(DISTINCT \"group\") FROM '{tmp_path}/out/catalogue.parquet'")
