@@ -22,10 +22,28 @@ from tests.command_line import Call, call
 
 from twobe3 import pseudonym
 from twobe3.cohort import ArrayScan, Cohort, Study
+from twobe3.compute import available_cores
 from twobe3.dicom.write import PETHeader, write_pet_series
 from twobe3.outcome import Binary, Continuous, Endpoint, Kind, Outcomes, TimeToEvent
 from twobe3.resample import VolumeSpec
 from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
+
+MOST_PROCESSES = 8  # each makes the cohorts and studies of a module again when it takes over a part of its tests
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks how many processes it is told to start
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Where the whole suite is asked for and no number of processes, run one for each core.
+
+    Tests that stand together stay together, for modules share what is expensive, until a process has none left.
+    """
+    asked = config.option
+    if hasattr(config, "workerinput") or not hasattr(asked, "numprocesses"):  # in such a process; without xdist
+        return
+    if asked.numprocesses is None and config.args_source is pytest.Config.ArgsSource.TESTPATHS and not asked.usepdb:
+        asked.numprocesses = min(available_cores(), MOST_PROCESSES)
+    if asked.numprocesses and asked.dist == "no":
+        asked.dist = "worksteal"
 
 
 @pytest.fixture(scope="session")

@@ -257,13 +257,13 @@ def results(out: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status", "workers"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)])
 def test_an_interrupted_run_is_resumed(
-    uninterrupted: tuple[Path, dict[str, bytes]], tmp_path: Path, number: signal.Signals, status: int
+    uninterrupted: tuple[Path, dict[str, bytes]], tmp_path: Path, number: signal.Signals, status: int, workers: int
 ) -> None:
     study, expected = uninterrupted
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "twobe3", "run", study, "--out", out, "--workers", "2"]
+    command = [sys.executable, "-m", "twobe3", "run", study, "--out", out, "--workers", str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while len(done := list(out.glob("folds/*.safetensors"))) < 3 and process.poll() is None:
         time.sleep(0.005)
