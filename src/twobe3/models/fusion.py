@@ -274,8 +274,8 @@ def members_first(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -
                 hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(map(repr, known))}"
                 raise UsageError(
                     Code.UNKNOWN_NAME,
-                    f"[[model]] fusion {name!r}: `of` names {member!r}; no [[model]] has that name; {hint}",
-                    remedy="name [[model]] entries by their names in the table; write one for a default control",
+                    f"[[model]] fusion {name!r}: `of` names {member!r}; no model has that name; {hint}",
+                    remedy="name models, or the controls of every study, as the table of results does",
                 )
     try:
         order = list(TopologicalSorter(fusions).static_order())
