@@ -15,6 +15,7 @@ from pydicom.uid import RLELossless, generate_uid
 from tests.command_line import Call
 
 from twobe3.collections.catalogue import Catalogue, make_catalogue
+from twobe3.dicom.series import find_series
 from twobe3.errors import ToolError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*The value length")  # as the data came
@@ -115,6 +116,32 @@ def test_a_folder_that_was_fetched_stands_for_its_collections(tiny_cohort: Any) 
     (tiny_cohort.images / "fetched.jsonl").write_text("")
     made = make_catalogue([tiny_cohort.images], compare=False)
     assert sorted(row.collection for row in made.rows) == ["breast", "lung"]
+
+
+def test_headers_of_a_folder_are_read_once_to_list_it_and_once_to_compare(
+    tiny_cohort: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        tiny_cohort.scan(f"P{number}", suv=3.0 + number)
+    (tiny_cohort.images / "readme.txt").write_text("no folder of folders: it is read as one")
+    asked: list[list[Path]] = []
+    monkeypatch.setattr(
+        "twobe3.collections.catalogue.find_series", lambda paths: (asked.append(paths), find_series(paths))[1]
+    )
+    assert make_catalogue([tiny_cohort.images]).compared == 4
+    assert asked == [[tiny_cohort.images]] * 2
+
+
+def test_three_scans_of_one_picture_are_one_group(tiny_cohort: Any) -> None:
+    for patient in ("P1", "P2", "P3"):
+        tiny_cohort.scan(patient)
+    tiny_cohort.scan("P4", suv=8.0)
+    made = make_catalogue([tiny_cohort.images])
+    groups = [row.group for row in made.rows]
+    assert len(made.duplicates) == 3
+    assert groups.count("") == 1
+    assert set(groups) == {"", next(row.series for row in made.rows if row.group)}
+    assert (made.to_json()["distinct"], made.to_json()["compared"]) == (2, 4)
 
 
 def test_without_duckdb_only_parquet_is_refused(
