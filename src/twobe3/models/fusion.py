@@ -43,6 +43,8 @@ _NONE_GIVEN = FeatureStore()
 
 def _members(value: Any) -> tuple[Model, ...]:
     """Models as they are, and those that :meth:`Fusion.parameters` described."""
+    if not isinstance(value, Sequence) or not all(isinstance(one, Model | Mapping) for one in value):
+        raise ValueError(f"a fusion is of a sequence of models, got {value!r}")
     members = tuple(one if isinstance(one, Model) else _described(one) for one in value)
     names = [member.name for member in members]
     if len(set(names)) < max(FEWEST, len(names)):
@@ -53,7 +55,7 @@ def _members(value: Any) -> tuple[Model, ...]:
 def _described(description: Mapping[str, Any]) -> Model:
     parameters = dict(description)
     kind = parameters.pop("kind", None)
-    if kind not in MODELS:
+    if kind not in tuple(MODELS):
         raise ValueError(f"a member of a fusion is of the kind {kind!r}, which is none of {', '.join(MODELS)}")
     return MODELS[kind](**parameters)
 
