@@ -387,7 +387,7 @@ def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path:
 @pytest.mark.parametrize("of", [[], [Control("age")], [Control("age"), Control("age")], [{"kind": "oracle"}] * 2,
                                 [{"kind": ["age"]}] * 2, ["age", "sex"], [1, 2], Control("age"), None])  # fmt: skip
 def test_what_cannot_be_fused_is_refused(of: list[Any]) -> None:
-    with pytest.raises(ValidationError, match="a fusion (needs|is of)|a member of a fusion"):
+    with pytest.raises(ValidationError, match=r"a fusion (needs|is of)|a member of a fusion"):
         Fusion(of)
 
 
