@@ -121,7 +121,7 @@ def test_a_network_is_trained_and_asked_where_its_engine_says(
     assert {value.device.type for value in trained.state_dict().values()} == {"cpu"}
     seen.clear()
     outputs = ensemble_outputs([make()], inputs, HOW, engine)
-    assert (outputs.shape, outputs.device.type, outputs.dtype) == ((4, 10), "cpu", torch.float64)
+    assert (outputs.shape[:2], outputs.device.type, outputs.dtype) == ((4, 10), "cpu", torch.float64)
     assert set(seen) == {(META, META)}
 
 
@@ -168,11 +168,11 @@ def plainly_trained(inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingPa
     head.start(net.head[-1])  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(net.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
     batches = math.ceil(len(outcomes) / how.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training._warm_cosine(how.epochs * batches))
-    for _ in range(how.epochs):
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training._warm_cosine(how.epochs_of(batches) * batches))
+    for _ in range(how.epochs_of(batches)):
         for batch in training._batches(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
             index = torch.from_numpy(batch)
-            loss = head.loss(net(training._drawn(inputs, index, shuffle)), index)
+            loss = head.loss(net(training._drawn(inputs, index, shuffle, how.shift_share)), index)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
