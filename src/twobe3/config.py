@@ -17,10 +17,12 @@ from twobe3.features.maps import FeatureStore
 from twobe3.header_labels import require_header_labels
 from twobe3.models import MODELS, Control, Fusion, Model
 from twobe3.models.controls import DEFAULT
+from twobe3.models.engine import Engine
 from twobe3.models.fusion import fusion_name, members_first
 from twobe3.sections import (
     SECTIONS,
     CohortSection,
+    ComputeSection,
     EndpointSection,
     ExternalSection,
     RegionSection,
@@ -47,6 +49,7 @@ class StudyConfig(Section):
     model: tuple[dict[str, Any], ...] = Field(min_length=1)
     validation: ValidationSection = ValidationSection()
     external: ExternalSection | None = None
+    compute: ComputeSection = ComputeSection()
     report: ReportSection = ReportSection()
 
     @field_validator("endpoint", mode="before")
@@ -75,10 +78,10 @@ class StudyConfig(Section):
         return {name: horizons for name, horizons in times.items() if horizons}
 
     def identity(self) -> str:
-        """Digest of the resolved study: two files that mean the same share it."""
-        return digest([self.model_dump_json()])
+        """Digest of the resolved study: two files that mean the same share it, wherever they are computed."""
+        return digest([self.model_dump_json(exclude={"compute"})])
 
-    def models(self, folder: Path, store: FeatureStore) -> list[Model]:
+    def models(self, folder: Path, store: FeatureStore, engine: Engine | None = None) -> list[Model]:
         """The models, unfitted.
 
         Parameters
@@ -87,36 +90,39 @@ class StudyConfig(Section):
             Where the study file lies; ``weights`` files are relative to it.
         store : FeatureStore
             Shared by all of them.
+        engine : Engine, optional
+            Where their networks compute, if not where ``[compute]`` says.
 
         Raises
         ------
         UsageError
             ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
         """
+        shared = {"store": store, "engine": engine or self.compute.engine()}
         # A fusion refers to models by their names, so it is made after them; the order of the file stays. Controls
         # that are added later, when the cohort is known, have names already.
         waiting = {n: entry for n, entry in enumerate(self.model) if entry.get("kind") == Fusion.kind and "of" in entry}
-        made = {n: self._model(entry, folder, store) for n, entry in enumerate(self.model) if n not in waiting}
+        made = {n: self._model(entry, folder, shared) for n, entry in enumerate(self.model) if n not in waiting}
         names = {n: model.name for n, model in made.items()} | {n: _fusion_name(one) for n, one in waiting.items()}
         _must_differ([names[n] for n in range(len(names))])
         numbers = {names[n]: n for n in waiting}
         fusions = {names[n]: _names_of(entry) for n, entry in waiting.items()}
         known = {model.name: model for model in made.values()}
-        known |= {name: control for name, control in self._controls(folder, store).items() if name not in known}
+        known |= {name: control for name, control in self._controls(folder, shared).items() if name not in known}
         for name in members_first(fusions, list(known)):
             entry = waiting[numbers[name]]
-            known[name] = self._model({**entry, "of": [known[one] for one in fusions[name]]}, folder, store)
+            known[name] = self._model({**entry, "of": [known[one] for one in fusions[name]]}, folder, shared)
         return [known[names[n]] for n in range(len(names))]
 
-    def _controls(self, folder: Path, store: FeatureStore) -> dict[str, Model]:
+    def _controls(self, folder: Path, given: dict[str, Any]) -> dict[str, Model]:
         """The controls that the tables may have besides the models of the file, by the names that they have there."""
         seed = {"seed": self.model[0]["seed"]} if "seed" in self.model[0] else {}
         regions = [{}] if self.region else [{"region": "contour"}, {"region": "threshold"}]
         entries = [{"variable": variable, **region, **seed} for variable in DEFAULT for region in regions]
-        controls = [self._model({"kind": Control.kind, **entry}, folder, store) for entry in entries]
+        controls = [self._model({"kind": Control.kind, **entry}, folder, given) for entry in entries]
         return {control.name: control for control in controls}
 
-    def _model(self, entry: dict[str, Any], folder: Path, store: FeatureStore) -> Model:
+    def _model(self, entry: dict[str, Any], folder: Path, given: dict[str, Any]) -> Model:
         entry = dict(entry)
         kind = str(entry.pop("kind", None))
         if kind not in MODELS:
@@ -137,7 +143,7 @@ class StudyConfig(Section):
         if set(region) <= set(known):
             defaults |= region
         try:
-            return MODELS[kind](**{**defaults, **entry}, store=store)
+            return MODELS[kind](**{**defaults, **entry}, **given)
         except (ValidationError, ValueError) as error:
             raise UsageError(Code.STUDY_FILE_INVALID, f"[[model]] {kind}: {_first_problem(error)}") from None
 

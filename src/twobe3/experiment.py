@@ -27,6 +27,7 @@ from twobe3.features.maps import FeatureStore
 from twobe3.fitting import Fit, Fits, compute_features, fit_final, joined, out_of_fold, require_enough
 from twobe3.intake import read_cohort
 from twobe3.models import Model
+from twobe3.models.engine import Device, Precision
 from twobe3.prediction import Prediction
 from twobe3.progress import track
 from twobe3.record import LeftOut, Stopwatch, few_events, run_record
@@ -166,6 +167,8 @@ def run(
     update: bool = False,
     audit: bool = False,
     workers: int | None = None,
+    device: Device | None = None,
+    precision: Precision | None = None,
 ) -> Result:
     """Run a whole study: cohort, features, models, evaluation, report, and the models fitted on all patients.
 
@@ -183,7 +186,9 @@ def run(
     audit : bool
         Audit the validation for leakage, as ``[validation] audit = true`` does, see :mod:`twobe3.audit`.
     workers : int, optional
-        Processes; one for each core by default.
+        Processes; by default one for each core, or on GPUs as many as their memory has room for.
+    device, precision : str, optional
+        Instead of what ``[compute]`` says, see :class:`~twobe3.models.engine.Engine`.
 
     Raises
     ------
@@ -194,13 +199,14 @@ def run(
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
     store, watch = FeatureStore(out / "features"), Stopwatch()
-    models = study.models(folder, store)
+    engine = study.compute.engine(device, precision)
+    models = study.models(folder, store, engine)
     for model in models:
         model.identity()  # loads the weights: what is wrong with them is better known before the scans are read
     scheme = _scheme(study, folder)
     with watch.step("cohort"):
         cohort = with_duplicates_joined(_read(study, study.cohort, folder, out / "volumes"))
-    workers = workers or available_cores()
+    workers = workers or engine.workers(available_cores())
     checkpoints, validation = ArrayStore(out / "folds"), study.validation
     notes = list(study.notes)
     if validation.controls:
@@ -229,13 +235,12 @@ def run(
         notes += [f"External cohort, {line.strip()}" for line in external.table().splitlines()]
         notes.append("The report of the external cohort is external/report.html.")
     timed, document = watch.timings(), study.document()
-    told = {"scheme": scheme.name, **fits.counts()}
     steps = timed["timings"]
     record = {
         **result.record,
         **timed,
         "study": study.name,
-        "configuration": {**document, "validation": {**document["validation"], **told}},
+        "configuration": {**document, "validation": {**document["validation"], "scheme": scheme.name, **fits.counts()}},
         "configuration_digest": study.identity(),
         "timings": [*steps[:begun], *result.record["timings"], *steps[begun:]],
         "notes": [*notes, *result.record["notes"]],
@@ -280,9 +285,8 @@ def _external(
 
 
 def _write_external(result: Result, folder: Path) -> None:
-    validation = {"scheme": "external cohort", "folds": 1, "repeats": 1}
     configuration = result.record["configuration"]
-    told = {**configuration["validation"], **validation}
+    told = {**configuration["validation"], "scheme": "external cohort", "folds": 1, "repeats": 1}
     record = {**result.record, "configuration": {**configuration, "validation": told}}
     for key in ("audit", "external"):
         record.pop(key, None)
@@ -373,13 +377,12 @@ def judged(
 def _background(
     models: Sequence[Model], predictions: Sequence[Prediction], cohort: Cohort, resamples: int, seed: int
 ) -> Background:
-    parameters = {model.name: model.candidate_parameters(cohort) for model in models}
     return background(
         predictions,
         cohort.endpoints,
         factors=patients.factors(cohort),
         known=patients.known(cohort),
-        parameters={name: count for name, count in parameters.items() if count is not None},
+        parameters={one.name: count for one in models if (count := one.candidate_parameters(cohort)) is not None},
         resamples=resamples,
         seed=seed,
     )
