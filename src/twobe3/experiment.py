@@ -29,7 +29,7 @@ from twobe3.intake import read_cohort
 from twobe3.models import Model
 from twobe3.prediction import Prediction
 from twobe3.progress import track
-from twobe3.record import LeftOut, Stopwatch, few_events, run_record
+from twobe3.record import LeftOut, Stopwatch, cautions, few_events, run_record
 from twobe3.report import write_report
 from twobe3.result import Result
 from twobe3.sections import CohortSection, ExternalSection
@@ -127,6 +127,8 @@ def _validated(
         require_enough(fits)
     for line in few_events(models, cohort):
         log.warning("%s: %s", Code.FEW_EVENTS.name, line)
+    for line in cautions(models, cohort):
+        log.warning("%s", line)
     with watch.step("cross-validation"):
         made = out_of_fold(fits, checkpoints, workers)
     predictions = [joined(fits, made, endpoint, n) for endpoint in fits.cohorts for n in range(len(models))]

@@ -117,9 +117,8 @@ class Backbone:
             ``LAYER_OUT_OF_RANGE``.
         """
         self.require_layer(layer)
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         with torch.inference_mode():
-            return _intermediate(self.network, (pictures - mean) / std, layer)
+            return maps_of(self.network, normalised(pictures, self.mean, self.std), layer)
 
 
 def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
@@ -182,7 +181,14 @@ def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...]
     return Backbone(name, weights, _digest_of(network), network, mean, std)
 
 
-def _intermediate(network: nn.Module, x: torch.Tensor, layer: int) -> torch.Tensor:
+def normalised(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Pictures in [0, 1], shape (n, 3, height, width), as a network was trained to see them."""
+    centre, scale = (torch.tensor(values, device=pictures.device).view(1, -1, 1, 1) for values in (mean, std))
+    return (pictures - centre) / scale
+
+
+def maps_of(network: nn.Module, x: torch.Tensor, layer: int) -> torch.Tensor:
+    """Maps of a layer of a 2D network, of normalised pictures; layers beyond it are not computed."""
     if isinstance(network, ResNet):
         x = network.act(network.bn1(network.conv1(x)))
         if layer == 0:
@@ -190,7 +196,7 @@ def _intermediate(network: nn.Module, x: torch.Tensor, layer: int) -> torch.Tens
         for stage in (network.maxpool, network.layer1, network.layer2, network.layer3, network.layer4)[: layer + 1]:
             x = stage(x)
         return x
-    (maps,) = network.forward_intermediates(x, indices=[layer], intermediates_only=True)  # type: ignore[operator]
+    (maps,) = network.forward_intermediates(x, indices=[layer], stop_early=True, intermediates_only=True)  # type: ignore[operator]
     return torch.as_tensor(maps)
 
 

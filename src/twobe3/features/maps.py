@@ -126,10 +126,14 @@ class MapExtractor:
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
     def _maps_of(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        channels = torch.from_numpy(windowed(slices, self.slices.windows_suv))
-        if channels.shape[1] == 1:
-            channels = channels.expand(-1, 3, -1, -1)
-        size = (self.slices.size, self.slices.size)
-        pictures = functional.interpolate(channels, size, mode="bilinear", antialias=True)
-        maps = self.backbone.maps(pictures.contiguous(memory_format=torch.channels_last), self.layer)
+        seen = pictures_of(slices, self.slices)
+        maps = self.backbone.maps(seen.contiguous(memory_format=torch.channels_last), self.layer)
         return maps.half().contiguous()
+
+
+def pictures_of(slices: npt.NDArray[np.float32], spec: SliceSpec) -> torch.Tensor:
+    """Slices of SUV as the 2D network sees them: (n, rows, columns) to (n, 3, size, size), between 0 and 1."""
+    channels = torch.from_numpy(windowed(slices, spec.windows_suv))
+    if channels.shape[1] == 1:
+        channels = channels.expand(-1, 3, -1, -1)
+    return functional.interpolate(channels, (spec.size, spec.size), mode="bilinear", antialias=True)
