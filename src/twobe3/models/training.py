@@ -198,7 +198,7 @@ def _trained(
         learning, watched = _set_aside(outcomes, how.stopping_share, seed)
         optimiser = torch.optim.AdamW(network.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
         batches = max(1, math.ceil(len(learning) / how.batch_size))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(how.epochs * batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warm_cosine(how.epochs * batches))
         stopper = _Stopper(how.patience)
         for _ in range(how.epochs):
             network.train()
@@ -297,7 +297,8 @@ def _views(inputs: Sequence[Stack], test_time: str) -> Iterator[list[torch.Tenso
         ]
 
 
-def _warm_cosine(steps: int) -> Callable[[int], float]:
+def warm_cosine(steps: int) -> Callable[[int], float]:
+    """The rate at a step as a share of the highest: it rises over the first tenth and falls along a cosine to 0."""
     warm = max(1, steps // 10)
 
     def factor(step: int) -> float:
