@@ -10,7 +10,7 @@ import pytest
 
 import twobe3
 
-HEAVY = ("torch", "monai", "SimpleITK", "timm", "sklearn", "matplotlib", "duckdb", "pandas")
+HEAVY = ("torch", "lightning_fabric", "monai", "SimpleITK", "timm", "sklearn", "matplotlib", "duckdb", "pandas")
 
 
 def stub_names() -> set[str]:

@@ -55,6 +55,7 @@ from .models import PooledFeatures as PooledFeatures
 from .models import Radiomics as Radiomics
 from .models import TwoBe3Net as TwoBe3Net
 from .models import load_model as load_model
+from .models.engine import Engine as Engine
 from .naming import names as names
 from .outcome import Binary as Binary
 from .outcome import Continuous as Continuous

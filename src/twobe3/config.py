@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -115,7 +114,7 @@ class StudyConfig(Section):
             near = difflib.get_close_matches(kind, MODELS, n=1)
             hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(MODELS)}"
             raise UsageError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
-        known = [item.name for item in fields(MODELS[kind]) if item.init and item.name != "store"]
+        known = MODELS[kind].parameter_names()
         for key in entry:
             if key not in known:
                 raise _unknown_key(f"[[model]] {kind}", key, known)

@@ -178,6 +178,11 @@ class Code(Enum):
     ARTEFACT_DAMAGED = ("a stored file does not match its checksum", "delete it; it will be made again")
     ARTEFACT_MISSING = ("the study folder lacks a file", "run the study: `twobe3 run` writes it")
     WORKER_DIED = ("a worker process ended unexpectedly, most often for lack of memory", "run with fewer --workers")
+    DEVICE_MISSING = ("the device that was asked for is not there", 'take device "auto" or "cpu"; see `twobe3 doctor`')
+    GPU_MEMORY = (
+        "the memory of the GPU does not suffice",
+        'run with fewer --workers, a smaller `batch_size`, or device "cpu"',
+    )
     WRITE_FAILED = ("a file could not be written", "free disk space or choose another folder")
     INTERNAL_ERROR = ("twobe3 failed where it should not", "report this line; it holds nothing of a patient")
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")

@@ -6,6 +6,7 @@ strides 2, 4, 8, 16 and 32 in the networks of the table.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from collections.abc import Callable, Mapping
@@ -81,6 +82,7 @@ class Backbone:
     network: nn.Module = field(repr=False)
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    _copies: dict[torch.device, nn.Module] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Networks of timm travel to worker processes as their parameters: unpickling one there would import timm
@@ -103,7 +105,7 @@ class Backbone:
         Parameters
         ----------
         pictures : Tensor, shape (n, 3, height, width)
-            Between 0 and 1.
+            Between 0 and 1; on the device where the maps are wanted.
         layer : int
             0 is the stem.
 
@@ -118,7 +120,15 @@ class Backbone:
         """
         self.require_layer(layer)
         with torch.inference_mode():
-            return maps_of(self.network, normalised(pictures, self.mean, self.std), layer)
+            return maps_of(self._on(pictures.device), normalised(pictures, self.mean, self.std), layer)
+
+    def _on(self, device: torch.device) -> nn.Module:
+        """The network on a device; the one on the CPU stays what is saved and sent to other processes."""
+        if device.type == "cpu":
+            return self.network
+        if device not in self._copies:
+            self._copies[device] = copy.deepcopy(self.network).to(device)
+        return self._copies[device]
 
 
 def load_backbone(name: str, weights: str = "pretrained") -> Backbone:

@@ -18,7 +18,8 @@ from twobe3.store import ArrayStore
 
 # Bump when the maps change for the same volume, slices and weights: it is part of every cache key.
 EXTRACTOR_VERSION = "1"
-BATCH = 32
+BATCH = {"cpu": 32, "cuda": 256}  # pictures at once
+CPU = torch.device("cpu")
 
 
 class FeatureStore(ArrayStore):
@@ -49,6 +50,8 @@ class MapExtractor:
         Where maps are kept.
     augmentation : Augmentation, optional
         Of the scans before they are cut.
+    device : torch.device
+        Where maps are computed, in single precision.
     """
 
     backbone: Backbone
@@ -57,6 +60,7 @@ class MapExtractor:
     slices: SliceSpec = field(default_factory=SliceSpec)
     store: FeatureStore = field(default_factory=FeatureStore)
     augmentation: Augmentation | None = None
+    device: torch.device = CPU
 
     def key(self, cohort: Cohort, study: Study, plane: Plane) -> str:
         """Digest of everything that the maps depend on."""
@@ -67,7 +71,8 @@ class MapExtractor:
         network = self.backbone
         made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
         changed = f" {self.augmentation.identity()}" if self.augmentation else ""
-        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}{changed}"
+        where = "" if self.device.type == "cpu" else f" on {self.device.type}"
+        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}{changed}{where}"
 
     def of_study(self, cohort: Cohort, study: Study) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
@@ -119,21 +124,22 @@ class MapExtractor:
         filled = slices.any(axis=(1, 2))
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.
         pictures = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
-        parts = [self._maps_of(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+        batch = BATCH[self.device.type]
+        parts = [self._maps_of(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
         maps = torch.cat(parts).numpy()
         position = np.zeros(len(slices), dtype=np.int64)
         position[filled] = np.arange(1, len(pictures))
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
     def _maps_of(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        seen = pictures_of(slices, self.slices)
+        seen = pictures_of(slices, self.slices, self.device)
         maps = self.backbone.maps(seen.contiguous(memory_format=torch.channels_last), self.layer)
-        return maps.half().contiguous()
+        return maps.half().contiguous().cpu()
 
 
-def pictures_of(slices: npt.NDArray[np.float32], spec: SliceSpec) -> torch.Tensor:
+def pictures_of(slices: npt.NDArray[np.float32], spec: SliceSpec, device: torch.device = CPU) -> torch.Tensor:
     """Slices of SUV as the 2D network sees them: (n, rows, columns) to (n, 3, size, size), between 0 and 1."""
-    channels = torch.from_numpy(windowed(slices, spec.windows_suv))
+    channels = torch.from_numpy(windowed(slices, spec.windows_suv)).to(device)
     if channels.shape[1] == 1:
         channels = channels.expand(-1, 3, -1, -1)
     return functional.interpolate(channels, (spec.size, spec.size), mode="bilinear", antialias=True)

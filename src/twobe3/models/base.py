@@ -18,6 +18,7 @@ from twobe3 import __version__
 from twobe3.cohort import Cohort
 from twobe3.errors import Code, Exclusion, UsageError
 from twobe3.features.maps import FeatureStore
+from twobe3.models.engine import Engine
 from twobe3.models.linear import FloatArray, probability
 from twobe3.models.sealed import read_sealed, write_sealed
 from twobe3.outcome import Binary, Continuous, Endpoint, TimeToEvent
@@ -71,6 +72,8 @@ class Model(ABC):
         Of every random choice.
     store : FeatureStore, optional
         Where features are kept; share one between models.
+    engine : Engine, optional
+        Where networks compute.
     """
 
     kind: ClassVar[str]
@@ -83,6 +86,7 @@ class Model(ABC):
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
     store: FeatureStore = field(default_factory=FeatureStore, repr=False)
+    engine: Engine = field(default_factory=Engine, repr=False)
 
     def __post_init__(self) -> None:
         self.name = self.name or self.default_name()
@@ -102,8 +106,12 @@ class Model(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = [item.name for item in fields(self) if item.init and item.name != "store"]
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self.parameter_names()}
+
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """Their names; where features are kept and networks compute are none of the model's parameters."""
+        return [item.name for item in fields(cls) if item.init and item.name not in ("store", "engine")]
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters as they may leave this machine: without its folders."""
@@ -296,7 +304,7 @@ def register(model: type[T]) -> type[T]:
     return model
 
 
-def load_model(path: Path | str, *, store: FeatureStore | None = None) -> Model:
+def load_model(path: Path | str, *, store: FeatureStore | None = None, engine: Engine | None = None) -> Model:
     """Read a fitted model; nothing in the file is executed.
 
     Parameters
@@ -305,6 +313,8 @@ def load_model(path: Path | str, *, store: FeatureStore | None = None) -> Model:
         The file, or the folder that holds ``model.safetensors``.
     store : FeatureStore, optional
         Where features of new scans are kept.
+    engine : Engine, optional
+        Where networks compute.
 
     Raises
     ------
@@ -315,15 +325,15 @@ def load_model(path: Path | str, *, store: FeatureStore | None = None) -> Model:
     path = path / MODEL_FILE if path.is_dir() else path
     header, arrays, _ = read_sealed(path)
     try:
-        return _restored(header, arrays, store or FeatureStore())
+        return _restored(header, arrays, store or FeatureStore(), engine or Engine())
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise UsageError(
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
         ) from None
 
 
-def _restored(header: Mapping[str, Any], arrays: Arrays, store: FeatureStore) -> Model:
-    model = MODELS[header["kind"]](**header["parameters"], store=store)
+def _restored(header: Mapping[str, Any], arrays: Arrays, store: FeatureStore, engine: Engine) -> Model:
+    model = MODELS[header["kind"]](**header["parameters"], store=store, engine=engine)
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
     model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)

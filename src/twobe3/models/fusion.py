@@ -21,6 +21,7 @@ from twobe3.errors import Code, Exclusion, UsageError
 from twobe3.features.maps import FeatureStore
 from twobe3.models.base import CONFIG, MODELS, Model, register
 from twobe3.models.elastic import fit_nonnegative
+from twobe3.models.engine import Engine
 from twobe3.models.inner import held_out_risks, inner_split
 from twobe3.models.linear import FloatArray, RidgeModel
 from twobe3.models.shared import recall, remember
@@ -38,7 +39,7 @@ NEGLIGIBLE = 1e-9
 
 Weights = Literal["equal", "learnt"]
 log = logging.getLogger("twobe3")
-_NONE_GIVEN = FeatureStore()
+_NO_STORE, _NO_ENGINE = FeatureStore(), Engine()  # where none is given
 
 
 def _members(value: Any) -> tuple[Model, ...]:
@@ -93,6 +94,8 @@ class Fusion(Model):
         Of the cross-validation that learns them; fewer where the rarer class has fewer patients.
     store : FeatureStore, optional
         For all members; by default each keeps its own.
+    engine : Engine, optional
+        Likewise.
     """
 
     kind: ClassVar[str] = "fusion"
@@ -101,15 +104,17 @@ class Fusion(Model):
     of: Annotated[Sequence[Model], PlainValidator(_members)]
     weights: Weights = Field(default="equal", kw_only=True)
     inner_folds: int = Field(default=4, ge=2, kw_only=True)
-    store: FeatureStore = field(default_factory=lambda: _NONE_GIVEN, repr=False, kw_only=True)
+    store: FeatureStore = field(default_factory=lambda: _NO_STORE, repr=False, kw_only=True)
+    engine: Engine = field(default_factory=lambda: _NO_ENGINE, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.of = tuple(copy.copy(member) for member in self.of)
-        if self.store is _NONE_GIVEN:
-            self.store = self.of[0].store
-        else:
-            self._give(self.store)
+        for name, unsaid in (("store", _NO_STORE), ("engine", _NO_ENGINE)):
+            if getattr(self, name) is unsaid:
+                setattr(self, name, getattr(self.of[0], name))
+            else:
+                self._give(name, getattr(self, name))
         self.blend_: RidgeModel | None = None
 
     def __copy__(self) -> Fusion:
@@ -119,12 +124,12 @@ class Fusion(Model):
         made.of = tuple(copy.copy(member) for member in self.of)
         return made
 
-    def _give(self, store: FeatureStore) -> None:
-        self.store = store
+    def _give(self, name: str, value: FeatureStore | Engine) -> None:
+        setattr(self, name, value)
         for member in self.of:
-            member.store = store
+            setattr(member, name, value)
             if isinstance(member, Fusion):
-                member._give(store)
+                member._give(name, value)
 
     def default_name(self) -> str:
         """For instance ``fusion of 3, equal weights``."""

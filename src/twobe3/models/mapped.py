@@ -62,7 +62,7 @@ class MapModel(Model):
         """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
         parameters = {key: value for key, value in self.identifying_parameters().items() if key != "weights"}
         maps = " ".join(extractor.identity() for extractor in self.extractors())
-        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}"
+        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.engine.identity()}"
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
@@ -98,8 +98,9 @@ class MapModel(Model):
             self.backbone_ = self._load_backbone()
         for layer in self.layers:
             self.backbone_.require_layer(layer)
+        device = self.engine.torch_device()
         return [
-            MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.store, augmentation)
+            MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.store, augmentation, device)
             for layer in self.layers
         ]
 

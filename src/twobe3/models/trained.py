@@ -93,6 +93,10 @@ class NetworkModel(Model, TrainingParameters):
         covariates = 0 if self.late_ is None else len(self.late_.weights)
         return {"covariates": covariates, "outputs": max(1, len(self.edges_))}
 
+    def identity(self) -> str:
+        """As for every model, and where it is trained unless that is the CPU in single precision."""
+        return f"{super().identity()}{self.engine.identity()}"
+
     def imputed(self, cohort: Cohort) -> dict[str, int]:
         """How many patients lack each covariate."""
         return late.imputed(cohort.studies, self.covariates)
@@ -124,7 +128,8 @@ class NetworkModel(Model, TrainingParameters):
         self._choose_ends(cohort)
         self._learn_inputs(cohort)
         inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
-        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, self._head(outcomes))
+        head = self._head(outcomes)
+        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, head, self.engine)
 
     def _head(self, outcomes: Outcomes) -> Head:
         weights = None if self.late_ is None else self.late_.weights
@@ -134,7 +139,7 @@ class NetworkModel(Model, TrainingParameters):
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         if not len(self.edges_):
-            return ensemble_risk(self.networks_, self._seen(cohort), self)
+            return ensemble_risk(self.networks_, self._seen(cohort), self, self.engine)
         return np.asarray(mortality(self._logits(cohort)).mean(axis=0))
 
     def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
@@ -144,7 +149,7 @@ class NetworkModel(Model, TrainingParameters):
 
     def _logits(self, cohort: Cohort) -> FloatArray:
         """Of the hazards, shape (networks · views, n, intervals)."""
-        said = ensemble_outputs(self.networks_, self._seen(cohort), self)
+        said = ensemble_outputs(self.networks_, self._seen(cohort), self, self.engine)
         return said.view(*said.shape[:2], len(self.edges_)).numpy()
 
     def _seen(self, cohort: Cohort) -> list[Stack]:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,12 @@ from pydantic.dataclasses import dataclass as validated
 from torch import nn
 
 from twobe3.models.base import CONFIG
+from twobe3.models.engine import CPU, Engine, enough_memory
 from twobe3.models.heads import Head, RiskHead
 from twobe3.outcome import BoolArray, IntArray, Outcomes
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 MakeNetwork = Callable[[], nn.Module]
 # What joined `TrainingParameters` later, at the values that change nothing.
@@ -116,6 +120,7 @@ def train_ensemble(
     how: TrainingParameters,
     seed: int,
     head: Head | None = None,
+    engine: Engine = CPU,
 ) -> list[nn.Module]:
     """Train networks from several seeds.
 
@@ -133,38 +138,52 @@ def train_ensemble(
         Member ``m`` uses ``1000 · seed + m``.
     head : Head, optional
         One risk a patient by default.
+    engine : Engine
+        Where they are trained. Draws and starting values are the same everywhere, but for dropout, which is drawn
+        where the network is.
 
     Returns
     -------
     list of Module
-        In evaluation mode.
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    ToolError
+        ``GPU_MEMORY``.
     """
-    head = head or RiskHead(outcomes)
-    return [_trained(make, inputs, outcomes, how, 1000 * seed + member, head) for member in range(how.members)]
+    head, fabric = head or RiskHead(outcomes), engine.fabric()
+    with enough_memory():
+        inputs = placed(inputs, fabric.device)
+        seeds = range(1000 * seed, 1000 * seed + how.members)
+        return [_trained(make, inputs, outcomes, how, member, head, fabric) for member in seeds]
 
 
-def ensemble_outputs(networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters) -> torch.Tensor:
+def ensemble_outputs(
+    networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters, engine: Engine = CPU
+) -> torch.Tensor:
     """What each network of an ensemble says of each view of each patient.
 
     Returns
     -------
     Tensor of float64, shape (networks · views, n), or (networks · views, n, outputs) for several outputs
     """
-    starts = range(0, len(inputs[0].values), how.batch_size)
+    starts, device = range(0, len(inputs[0].values), how.batch_size), engine.torch_device()
     said = []
-    with torch.inference_mode():
+    with torch.inference_mode(), enough_memory():
+        here = [network if device.type == "cpu" else copy.deepcopy(network).to(device) for network in networks]
         for view in _views(inputs, how.test_time):
-            for network in networks:
-                parts = [network([values[i : i + how.batch_size] for values in view]) for i in starts]
-                said.append(torch.cat(parts).double())
+            for network in here:
+                parts = [network(moved([values[i : i + how.batch_size] for values in view], device)) for i in starts]
+                said.append(torch.cat(parts).cpu().double())
     return torch.stack(said)
 
 
 def ensemble_risk(
-    networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters
+    networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters, engine: Engine = CPU
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Mean risk of an ensemble over its networks and the views, shape (n,)."""
-    return ensemble_outputs(networks, inputs, how).mean(dim=0).numpy()
+    return ensemble_outputs(networks, inputs, how, engine).mean(dim=0).numpy()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
@@ -187,9 +206,16 @@ def member_from_arrays(network: nn.Module, arrays: Mapping[str, npt.NDArray[Any]
 
 
 def _trained(
-    make: MakeNetwork, inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingParameters, seed: int, head: Head
+    make: MakeNetwork,
+    inputs: Sequence[Stack],
+    outcomes: Outcomes,
+    how: TrainingParameters,
+    seed: int,
+    head: Head,
+    fabric: Fabric,
 ) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
+    device = fabric.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = make()
         last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
@@ -200,21 +226,44 @@ def _trained(
         batches = max(1, math.ceil(len(learning) / how.batch_size))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warm_cosine(how.epochs * batches))
         stopper = _Stopper(how.patience)
+        wrapped, stepper = fabric.setup(network, optimiser)
         for _ in range(how.epochs):
             network.train()
             for batch in _batches(shuffle, learning, outcomes.event, batches, stratified=how.batches == "stratified"):
                 index = torch.from_numpy(batch)
-                loss = head.loss(network(_drawn(inputs, index, shuffle)), index)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
+                # A few numbers in double precision: the CPU has it at full speed, whatever the device is.
+                loss = head.loss(wrapped(moved(_drawn(inputs, index, shuffle), device)).cpu(), index)
+                stepper.zero_grad()
+                fabric.backward(loss)
+                fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
+                stepper.step()
                 schedule.step()
             if len(watched) and stopper.done(network, _loss_of(network, inputs, watched, head, how.batch_size)):
                 break
         stopper.restore(network)
+        network.cpu()
         head.finish(last)
     return network.eval()
+
+
+def placed(inputs: Sequence[Stack], device: torch.device) -> Sequence[Stack]:
+    """The inputs on a GPU where they take less than a quarter of its free memory; otherwise batch by batch."""
+    if device.type == "cpu":
+        return inputs
+    size = sum(version.nbytes for stack in inputs for version in stack.versions)
+    if size > torch.cuda.mem_get_info(device)[0] / 4:
+        return inputs
+    return [
+        Stack(stack.values.to(device), stack.left_right_axis, tuple(version.to(device) for version in stack.augmented))
+        for stack in inputs
+    ]
+
+
+def moved(batch: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """A batch on a device, copied from pinned memory while the device still computes."""
+    return [
+        values if values.device == device else values.pin_memory().to(device, non_blocking=True) for values in batch
+    ]
 
 
 class _Stopper:
@@ -240,8 +289,11 @@ def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, he
     network.eval()
     index = torch.from_numpy(patients)
     with torch.no_grad():
-        parts = [network([stack.values[part] for stack in inputs]) for part in torch.split(index, batch_size)]
-        return float(head.loss(torch.cat(parts), index))
+        device = next(network.parameters()).device
+        parts = [
+            network(moved([stack.values[part] for stack in inputs], device)) for part in torch.split(index, batch_size)
+        ]
+        return float(head.loss(torch.cat(parts).cpu(), index))
 
 
 def _set_aside(outcomes: Outcomes, share: float, seed: int) -> tuple[IntArray, IntArray]:
@@ -277,7 +329,7 @@ def _drawn(inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Gene
         if version is not None and stack.augmented:
             values = torch.stack([stack.versions[v][i] for v, i in zip(version, index, strict=True)])
         if stack.left_right_axis is not None:
-            which = mirrored.view(-1, *[1] * (values.dim() - 1))
+            which = mirrored.view(-1, *[1] * (values.dim() - 1)).to(values.device)
             values = torch.where(which, values.flip(stack.left_right_axis), values)
         batch.append(values)
     return batch

@@ -1,0 +1,156 @@
+"""Devices and precision: what is chosen where, the same parameters from two processes as from one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from twobe3.errors import Code, ToolError, UsageError
+from twobe3.models import engine as module
+from twobe3.models.engine import CPU, GIB, Engine, enough_memory, set_worker
+
+
+class Machine:
+    """A machine with GPUs, as far as anybody asks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free_gib: tuple[int, ...], capability: tuple[int, int]) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(free_gib))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free_gib))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (free_gib[number] * GIB, 2 * GIB))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capability)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, (), (0, 0))
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, (20, 50), (8, 0))
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_everything_is_on_the_cpu_in_single_precision() -> None:
+    for engine in (Engine(), CPU):
+        assert engine.describe() == {"device": "cpu", "precision": "32"}
+        assert engine.identity() == ""
+        assert (engine.count, engine.workers(6)) == (1, 6)
+        assert {engine.torch_device(number) for number in range(3)} == {torch.device("cpu")}
+        fabric = engine.fabric()
+        assert (fabric.device, fabric.world_size) == (torch.device("cpu"), 1)
+        assert fabric.strategy.precision.precision == "32-true"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_gpu_that_is_asked_for_and_not_there_is_an_error() -> None:
+    with pytest.raises(ToolError) as caught:
+        _ = Engine("cuda").kind
+    assert caught.value.code is Code.DEVICE_MISSING
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_more_gpus_than_there_are_is_an_error() -> None:
+    assert Engine(devices=1).count == 1
+    with pytest.raises(ToolError, match="3 GPUs were asked for, there are 2"):
+        _ = Engine(devices=3).count
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_with_gpus_they_are_taken_and_results_are_told_apart_from_the_cpus() -> None:
+    assert Engine().describe() == {"device": "cuda", "precision": "bf16"}
+    names = {Engine(precision=precision).identity() for precision in ("32", "bf16")}  # type: ignore[arg-type]
+    assert len(names) == 2
+    assert "" not in names
+    assert Engine().identity() == Engine("cuda", "bf16").identity()
+    assert Engine("cpu").identity() == ""
+    assert Engine("cpu", "bf16").identity() not in ("", *names)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_tasks_are_dealt_out_over_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [Engine().torch_device(number).index for number in range(4)] == [0, 1, 0, 1]
+    assert [Engine(devices=1).torch_device(number).index for number in range(2)] == [0, 0]
+    monkeypatch.setattr(module, "_worker", 0)
+    set_worker(5)
+    assert Engine().torch_device() == torch.device("cuda", 1)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_several_processes_share_a_gpu_where_its_memory_suffices() -> None:
+    assert Engine().workers(100) == 2 + 6  # of 20 and 50 GiB, 8 each
+    assert Engine().workers(3) == 3
+    assert Engine("cpu").workers(100) == 100
+
+
+def test_a_small_gpu_has_one_process_and_an_old_one_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, (4,), (7, 5))
+    assert Engine().workers(16) == 1
+    assert Engine().describe() == {"device": "cuda", "precision": "32"}
+    assert Engine(precision="bf16").bits == "bf16"
+
+
+def test_unknown_devices_and_precisions_are_errors() -> None:
+    for wrong in ({"device": "tpu"}, {"precision": "16"}, {"devices": 0}, {"gpus": 1}):
+        with pytest.raises((ValidationError, TypeError)):
+            Engine(**wrong)  # type: ignore[arg-type]
+
+
+def test_memory_that_does_not_suffice_is_told_under_a_code() -> None:
+    with pytest.raises(ToolError) as caught, enough_memory():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    assert caught.value.code is Code.GPU_MEMORY
+
+
+def test_an_engine_travels_to_workers() -> None:
+    engine = Engine("cpu", "bf16", 2)
+    assert pickle.loads(pickle.dumps(engine)) == engine
+
+
+PATIENTS = 12
+
+
+def trained_together(fabric: object, seed: int) -> dict[str, torch.Tensor]:
+    """Ten steps of a small network, each process with its equal share of every batch."""
+    from lightning_fabric import Fabric
+
+    assert isinstance(fabric, Fabric)
+    draw = torch.Generator().manual_seed(seed)
+    inputs, wanted = torch.randn(PATIENTS, 5, generator=draw), torch.randn(PATIENTS, 1, generator=draw)
+    torch.manual_seed(seed)
+    bare = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+    network, optimiser = fabric.setup(bare, torch.optim.AdamW(bare.parameters(), lr=0.05))
+    share = slice(fabric.global_rank, None, fabric.world_size)
+    for _ in range(10):
+        loss = nn.functional.mse_loss(network(inputs[share]).double(), wanted[share].double())
+        optimiser.zero_grad()
+        fabric.backward(loss)
+        fabric.clip_gradients(network, optimiser, max_norm=1.0)
+        optimiser.step()
+    return {**bare.state_dict(), "processes": torch.tensor(fabric.world_size)}
+
+
+def refused(fabric: object) -> None:
+    raise UsageError(Code.WEIGHTS_MISSING, "no weights here")
+
+
+def test_two_processes_train_the_network_that_one_trains_on_the_whole_batch() -> None:
+    before = dict(os.environ)
+    alone = Engine("cpu").run_distributed(trained_together, 3)
+    together = Engine("cpu", devices=2).run_distributed(trained_together, 3)
+    assert (int(alone.pop("processes")), int(together.pop("processes"))) == (1, 2)
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name].numpy(), value.numpy(), atol=1e-5)
+    assert dict(os.environ) == before
+
+
+def test_an_error_of_the_function_arrives_whole() -> None:
+    with pytest.raises(UsageError) as caught:
+        Engine("cpu").run_distributed(refused)
+    assert (caught.value.code, caught.value.reason) == (Code.WEIGHTS_MISSING, "no weights here")
