@@ -37,6 +37,8 @@ app.add_typer(collections)
 Policy = Literal["lenient", "strict"]
 Unit = Literal["day", "week", "month", "year"]
 SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "32", "bf16"]
 PolicyOption = Annotated[
     Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
 ]
@@ -73,6 +75,28 @@ def run(
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
     _say_result(tb.run(study, out, update=update, audit=audit, workers=workers), out, as_json)
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="What to train on and how, for instance examples/pretrain.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder for the file, its card, and what a second run needs.")],
+    update: Annotated[bool, typer.Option("--update", help="Replace the result of another recipe.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that compute feature maps.")] = None,
+    device: Annotated[Device, typer.Option(help="auto: the GPU where there is one.")] = "auto",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs that share the batches, all by default; processes on the CPU.")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 on GPUs that have it, otherwise 32 bits.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train the networks without outcomes, resumable; a model starts from the file by `init`."""
+    engine = tb.Engine(device, precision, devices or "auto")
+    card = tb.pretrain(recipe, out, update=update, workers=workers, engine=engine)
+    document = {
+        "file": str(out / card.document["file"]), "card": str(out / "card.md"), "figures": card.document["figures"],
+    }  # fmt: skip
+    _say(document, as_json, lambda document: [card.table(), "", document["file"], document["card"]])
 
 
 @app.command()

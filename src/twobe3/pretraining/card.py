@@ -71,8 +71,8 @@ class Card:
             f"# {said['name']}: a pre-trained 2be3-net",
             "",
             *(f"> {note}" for note in said["notes"]),
-            f"Trained without any outcome on {scans['scans']} PET scans of {scans['patients']} patients; "
-            f"{scans['held_out_scans']} scans of {scans['held_out_patients']} other patients were held out to judge it. "
+            f"Trained without any outcome on {scans['scans']} PET scans of {scans['patients']} patients; to judge it, "
+            f"{scans['held_out_scans']} scans of {scans['held_out_patients']} other patients were held out. "
             f"twobe3 {__version__}.",
             "",
             "## What it was trained on",
@@ -139,7 +139,8 @@ def labels_of(cohort: Cohort, training: IntArray) -> dict[str, Any]:
 
     Not the smallest and the largest value, which are those of single patients.
     """
-    studies, told = [cohort.studies[i] for i in training], {}
+    studies = [cohort.studies[i] for i in training]
+    told: dict[str, Any] = {}
     for name in OF_PATIENTS:
         values = values_of(studies, name)
         known = values[np.isfinite(values)]

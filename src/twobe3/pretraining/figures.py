@@ -64,7 +64,7 @@ class Judge:
     seed: int
 
     def label(self, scale: Scale, raw: FloatArray, true: FloatArray, known: BoolArray) -> list[Figure]:
-        """A label of the patients who have it: what the network says raw and what is true, both in units of the scale."""
+        """A label of the patients who have it: what the network says and what is true, in units of the scale."""
         patients = tuple(patient for patient, there in zip(self.patients, known, strict=True) if there)
         if not patients:
             return []
@@ -91,7 +91,8 @@ class Judge:
 
         def compute(counts: FloatArray) -> FloatArray:
             total = counts @ spread
-            return 1 - np.divide(counts @ error, total, out=np.full(len(total), np.nan), where=total > 0)
+            left: FloatArray = np.divide(counts @ error, total, out=np.full(len(total), np.nan), where=total > 0)
+            return 1 - left
 
         bootstrap = PatientBootstrap.draw(
             np.zeros(len(error), dtype=np.bool_), resamples=self.resamples, seed=self.seed

@@ -101,20 +101,28 @@ def values_of(studies: Sequence[Study], name: str) -> FloatArray:
     return np.array([np.nan if value is None else float(value) for value in told])
 
 
-def label_loss(raw: torch.Tensor, values: torch.Tensor, known: torch.Tensor, scales: Sequence[Scale]) -> torch.Tensor:
-    """Mean over the labels of each one's mean loss over the rows that tell it; shape ().
+def label_weights(known: BoolArray) -> npt.NDArray[np.float32]:
+    """What each label of a batch counts: each column alike, and in it each row that tells it; (m, labels).
 
-    Cross-entropy of a binary label, squared error of a number. Standardised, they are of one order, so none is weighted.
+    They add up to 1 where every label is told by some row. What is not known weighs nothing.
+    """
+    counts = np.maximum(known.sum(axis=0), 1) * max(known.shape[1], 1)
+    return np.asarray(known / counts, dtype=np.float32)
+
+
+def label_loss(raw: torch.Tensor, values: torch.Tensor, weights: torch.Tensor, scales: Sequence[Scale]) -> torch.Tensor:
+    """Weighted sum of the losses: cross-entropy of a binary label, squared error of a number; shape ().
+
+    Standardised, they are of one order, so no label needs a weight of its own.
 
     Parameters
     ----------
-    raw, values, known : Tensor, shape (m, labels)
-        What the network says, what is true, and whether that is known; what is not known changes nothing.
+    raw, values, weights : Tensor, shape (m, labels)
+        What the network says, what is true, and what it counts, see :func:`label_weights`.
     scales : sequence of Scale
         Of the labels.
     """
-    values = torch.where(known, values, torch.zeros_like(values))
+    values = torch.where(weights > 0, values, 0.0)
     binary = torch.tensor([scale.binary for scale in scales], device=raw.device)
     entropy = functional.binary_cross_entropy_with_logits(raw, torch.where(binary, values, 0.5), reduction="none")
-    each = torch.where(binary, entropy, (raw - values) ** 2) * known
-    return (each.sum(dim=0) / known.sum(dim=0).clamp(min=1)).mean()
+    return (torch.where(binary, entropy, (raw - values) ** 2) * weights).sum()

@@ -10,20 +10,36 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from twobe3.compute import one_thread
 from twobe3.errors import Code, UsageError
+from twobe3.models.engine import Engine, enough_memory
 from twobe3.models.training import warm_cosine
 from twobe3.progress import track
 from twobe3.store import Arrays, ArrayStore
 
-Batch = TypeVar("Batch")
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 log = logging.getLogger("twobe3")
+
+
+class Part(Protocol):
+    """A batch, of which a process sees its share."""
+
+    def share(self, rank: int, processes: int, device: torch.device) -> Self:
+        """The share of one of several processes, on its device; what it is weighed with stays that of the batch."""
+
+
+Batch = TypeVar("Batch", bound=Part)
 
 
 @dataclass(frozen=True)
@@ -54,18 +70,38 @@ class Checkpoint:
     key: str
 
 
+def launch(
+    engine: Engine,
+    function: Callable[Concatenate[Fabric, Arguments], Result],
+    *arguments: Arguments.args,
+    **named: Arguments.kwargs,
+) -> Result:
+    """Run a function that trains: here where there is one device, otherwise in a process for each of them.
+
+    See :meth:`~twobe3.models.engine.Engine.run_distributed`.
+    """
+    if engine.count > 1:
+        return engine.run_distributed(function, *arguments, **named)
+    return function(engine.fabric(), *arguments, **named)
+
+
 def train(
+    fabric: Fabric,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     batches: Callable[[np.random.Generator], Iterable[Batch]],
-    loss: Callable[[Batch], torch.Tensor],
+    loss: Callable[[nn.Module, Batch], torch.Tensor],
     schedule: Schedule,
     checkpoint: Checkpoint,
-) -> None:
-    """Train a network in place, from the last epoch that was kept.
+) -> dict[str, torch.Tensor]:
+    """Train a network, from the last epoch that was kept; gives its state, on the CPU.
+
+    Several processes draw the same batches, and each learns from its share of them.
 
     Parameters
     ----------
+    fabric : Fabric
+        Launched.
     network : Module
         In the mode in which it is to be trained.
     optimiser : Optimizer
@@ -74,7 +110,7 @@ def train(
     batches : callable
         Gives the batches of an epoch.
     loss : callable
-        Of a batch.
+        Of the network, wrapped, and a share of a batch: that share's part of the batch's loss.
     schedule : Schedule
         How long.
     checkpoint : Checkpoint
@@ -84,46 +120,58 @@ def train(
     ------
     UsageError
         ``STUDY_FILE_INVALID``: the loss is not finite any more.
+    ToolError
+        ``GPU_MEMORY``.
     """
-    begun = _restored(network, optimiser, checkpoint)
-    if begun:
-        log.info("%s: %d of %d epochs were there from an earlier run", schedule.stage, begun, schedule.epochs)
+    device, first = fabric.device, fabric.global_rank == 0
     highest = [group["lr"] for group in optimiser.param_groups]
     factor = warm_cosine(schedule.epochs * schedule.steps)
-    for epoch in track(range(begun, schedule.epochs), schedule.stage):
-        losses = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1_000_000 * schedule.seed + epoch)
-            for number, batch in enumerate(batches(np.random.default_rng([schedule.seed, epoch]))):
-                for group, rate in zip(optimiser.param_groups, highest, strict=True):
-                    group["lr"] = rate * factor(epoch * schedule.steps + number)
-                losses.append(_step(network, optimiser, loss(batch)))
-        mean = sum(losses) / len(losses)
-        if not math.isfinite(mean):
-            raise UsageError(
-                Code.STUDY_FILE_INVALID,
-                f"[{schedule.stage}]: the loss is not finite in epoch {epoch + 1}",
-                remedy="lower its `learning_rate`",
-            )
-        log.info("%s: epoch %d of %d, loss %.4f", schedule.stage, epoch + 1, schedule.epochs, mean)
-        checkpoint.store.put(checkpoint.key, _state(network, optimiser, epoch + 1))
-    for group, rate in zip(optimiser.param_groups, highest, strict=True):
-        group["lr"] = rate
+    with one_thread(), enough_memory():
+        wrapped, stepper = fabric.setup(network, optimiser)
+        begun = _restored(network, optimiser, checkpoint)
+        if begun and first:
+            log.info("%s: %d of %d epochs were there from an earlier run", schedule.stage, begun, schedule.epochs)
+        epochs = range(begun, schedule.epochs)
+        for epoch in track(epochs, schedule.stage) if first else epochs:
+            losses = []
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(1_000_000 * schedule.seed + epoch)
+                for number, batch in enumerate(batches(np.random.default_rng([schedule.seed, epoch]))):
+                    for group, rate in zip(optimiser.param_groups, highest, strict=True):
+                        group["lr"] = rate * factor(epoch * schedule.steps + number)
+                    part = loss(wrapped, batch.share(fabric.global_rank, fabric.world_size, device))
+                    stepper.zero_grad()
+                    fabric.backward(part * fabric.world_size)  # gradients are averaged over the processes
+                    fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
+                    stepper.step()
+                    losses.append(float(part.detach()))
+            share = torch.tensor(sum(losses) / len(losses), device=device)
+            mean = float(torch.as_tensor(fabric.all_reduce(share, reduce_op="sum")))
+            if not math.isfinite(mean):
+                raise UsageError(
+                    Code.STUDY_FILE_INVALID,
+                    f"[{schedule.stage}]: the loss is not finite in epoch {epoch + 1}",
+                    remedy="lower its `learning_rate`",
+                )
+            if first:
+                log.info("%s: epoch %d of %d, loss %.4f", schedule.stage, epoch + 1, schedule.epochs, mean)
+                checkpoint.store.put(checkpoint.key, _state(network, optimiser, epoch + 1))
+        return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _step(network: nn.Module, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
-    optimiser.zero_grad()
+def freeze_unused(network: nn.Module, loss: torch.Tensor) -> None:
+    """Leave those parameters out of training on which a loss does not depend, such as layers behind the one used."""
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()
-    return float(loss.detach())
+    for value in network.parameters():
+        value.requires_grad_(value.grad is not None)
+        value.grad = None
 
 
 def _state(network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int) -> Arrays:
     arrays: dict[str, npt.NDArray[Any]] = {"epochs": np.array([epochs])}
-    arrays |= {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
+    arrays |= {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
     for number, moments in optimiser.state_dict()["state"].items():
-        arrays |= {f"optimiser.{number}.{name}": value.numpy() for name, value in moments.items()}
+        arrays |= {f"optimiser.{number}.{name}": value.cpu().numpy() for name, value in moments.items()}
     return {name: array.copy() for name, array in arrays.items()}
 
 

@@ -14,6 +14,7 @@ from twobe3.features.backbones import is_weights_file
 from twobe3.features.maps import FeatureStore
 from twobe3.features.slices import Plane
 from twobe3.models import TwoBe3Net
+from twobe3.models.engine import Engine
 from twobe3.models.start import SHARED
 from twobe3.sections import ImagesSection, Section, VolumeSection
 
@@ -111,7 +112,7 @@ class Recipe(Section):
         """What the 3D head learns."""
         return tuple(task for task in self.pretrain.tasks if task in OF_STACKS)
 
-    def model(self, folder: Path, store: FeatureStore) -> TwoBe3Net:
+    def model(self, folder: Path, store: FeatureStore, engine: Engine) -> TwoBe3Net:
         """The network that is pre-trained, as a study would fit it.
 
         Parameters
@@ -120,6 +121,8 @@ class Recipe(Section):
             Where the recipe lies; a ``weights`` file is relative to it.
         store : FeatureStore
             Of its maps.
+        engine : Engine
+            Where it computes.
 
         Raises
         ------
@@ -130,7 +133,9 @@ class Recipe(Section):
         weights = str(folder / asked.weights) if is_weights_file(asked.weights) else asked.weights
         shared = {name: getattr(asked, name) for name in SHARED}
         try:
-            return TwoBe3Net(**shared, weights=weights, dropout=self.stacks.dropout, seed=asked.seed, store=store)
+            return TwoBe3Net(
+                **shared, weights=weights, dropout=self.stacks.dropout, seed=asked.seed, store=store, engine=engine
+            )
         except (ValidationError, ValueError) as error:
             raise UsageError(Code.STUDY_FILE_INVALID, f"[pretrain] {first_problem(error)}") from None
 

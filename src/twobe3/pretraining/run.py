@@ -20,10 +20,11 @@ from twobe3.features.backbones import Backbone
 from twobe3.features.maps import FeatureStore
 from twobe3.intake import read_cohort
 from twobe3.models import TwoBe3Net
+from twobe3.models.engine import Engine
 from twobe3.models.start import SHARED, Start, marks_of
 from twobe3.outcome import IntArray
-from twobe3.pretraining.card import Card, figures_document, labels_of, trained_on
 from twobe3.pretraining import card as words
+from twobe3.pretraining.card import Card, figures_document, labels_of, trained_on
 from twobe3.pretraining.figures import Figure, Judge, of_labels
 from twobe3.pretraining.labels import Labels
 from twobe3.pretraining.loop import Checkpoint
@@ -38,7 +39,14 @@ VERSION = "1"  # raise it when the same recipe and scans give another file
 log = logging.getLogger("twobe3")
 
 
-def pretrain(recipe_file: Path | str, out: Path | str, *, update: bool = False, workers: int | None = None) -> Card:
+def pretrain(
+    recipe_file: Path | str,
+    out: Path | str,
+    *,
+    update: bool = False,
+    workers: int | None = None,
+    engine: Engine | None = None,
+) -> Card:
     """Pre-train a 2D network and the 3D head on scans without outcomes.
 
     Two stages: the 2D network learns from single slices, then the branches of a ``2be3-net`` from the stacks of its
@@ -54,7 +62,9 @@ def pretrain(recipe_file: Path | str, out: Path | str, *, update: bool = False, 
     update : bool
         Allow a folder that holds the result of another recipe.
     workers : int, optional
-        Processes that compute feature maps; one for each core by default. Training has one thread.
+        Processes that compute feature maps; by default as many as the engine says.
+    engine : Engine, optional
+        Where networks compute; several devices share the batches. On the CPU results are the same bits everywhere.
 
     Returns
     -------
@@ -69,7 +79,8 @@ def pretrain(recipe_file: Path | str, out: Path | str, *, update: bool = False, 
     recipe_file, out = Path(recipe_file), Path(out)
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
     store = FeatureStore(out / "features")
-    model = recipe.model(folder, store)
+    engine = engine or Engine()
+    model = recipe.model(folder, store, engine)
     backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
     _require_own(out, recipe, backbone, update)
     roots = recipe.cohort.folders(folder)
@@ -83,11 +94,11 @@ def pretrain(recipe_file: Path | str, out: Path | str, *, update: bool = False, 
     if not (parts.labels.scales or {POSITION, MASKED} & set(recipe.pretrain.tasks)):
         raise NothingUsable(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
     with one_thread():
-        tuned, figures = _first_stage(recipe, parts, backbone, out)
+        tuned, figures = _first_stage(recipe, parts, backbone, out, engine)
     model = replace_backbone(model, tuned)
     for _ in run_tasks(
         _prepare_scan, range(len(cohort)), shared=(model, cohort),
-        workers=workers or available_cores(), description="features",
+        workers=workers or engine.workers(available_cores()), description="features",
     ):  # fmt: skip
         pass
     with one_thread():
@@ -144,15 +155,17 @@ class Parts:
         return cls(cohort, training, held_out, labels, tuple(cohort.studies[i].patient for i in held_out))
 
 
-def _first_stage(recipe: Recipe, parts: Parts, backbone: Backbone, out: Path) -> tuple[Backbone, list[Figure]]:
+def _first_stage(
+    recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, engine: Engine
+) -> tuple[Backbone, list[Figure]]:
     """Train the 2D network and judge it."""
     stage = SliceStage.of(recipe, parts.cohort, parts.labels)
     scales = stage.labels.scales
     if not recipe.slices.epochs or not scales:
         return backbone, []
-    key = _key(recipe, parts, backbone, ("slices",))
+    key = _key(recipe, parts, backbone, engine, "slices")
     checkpoint = Checkpoint(ArrayStore(out / "checkpoints"), key)
-    tuned, network = learn_from_slices(stage, backbone, recipe, parts.training, checkpoint)
+    tuned, network = learn_from_slices(engine, stage, backbone, recipe, parts.training, checkpoint)
     judge = _judge(recipe, parts, "slices")
     said = [said_of_slices(stage, network, int(row)) for row in parts.held_out]
     raw = np.stack([labels.mean(axis=0) for labels, _ in said])
@@ -161,11 +174,11 @@ def _first_stage(recipe: Recipe, parts: Parts, backbone: Backbone, out: Path) ->
     figures = of_labels(judge, of_patients, raw, true.astype(np.float64), known)
     if HEIGHT in scales:
         pairs = [
-            (labels[batch.known[:, -1].numpy(), -1], batch.values[batch.known[:, -1], -1].numpy())
-            for labels, batch in said
+            (labels[slices.known[:, -1], -1], slices.values[slices.known[:, -1], -1].astype(np.float64))
+            for labels, slices in said
         ]
         error = np.array([((one - height) ** 2).sum() for one, height in pairs])
-        spread = np.array([(height.astype(np.float64) ** 2).sum() for _, height in pairs])
+        spread = np.array([(height**2).sum() for _, height in pairs])
         figures.append(judge.explained(POSITION, error, spread))
     return tuned, figures
 
@@ -177,9 +190,9 @@ def _second_stage(recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path) -> 
     backbone = model.extractors()[0].backbone
     branches, figures = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
-        key = _key(recipe, parts, backbone, ("stacks",))
+        key = _key(recipe, parts, backbone, model.engine, "stacks")
         checkpoint = Checkpoint(ArrayStore(out / "checkpoints"), key)
-        network = learn_from_stacks(stage, model, recipe, training, checkpoint)
+        network = learn_from_stacks(model.engine, stage, model, recipe, training, checkpoint)
         branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}
         judge = _judge(recipe, parts, "stacks")
         raw, error, spread = said_of_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
@@ -211,13 +224,17 @@ def _judge(recipe: Recipe, parts: Parts, stage: str) -> Judge:
     return Judge(stage, parts.judge_patients, recipe.pretrain.resamples, recipe.pretrain.seed)
 
 
-def _key(recipe: Recipe, parts: Parts, backbone: Backbone, tables: Sequence[str]) -> str:
+def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Engine, table: str) -> str:
     """Digest of everything that a stage depends on; what only the later one is told leaves the earlier one as it is."""
     cohort = parts.cohort
-    asked = recipe.model_dump(mode="json", include={"volume", "pretrain", *tables})
-    told = [*map(str, parts.labels.scales), parts.labels.values.tobytes(), parts.labels.known.tobytes()]
+    asked = recipe.model_dump(mode="json", include={"volume", "pretrain", table})
+    told: list[bytes | str] = [
+        *map(str, parts.labels.scales),
+        parts.labels.values.tobytes(),
+        parts.labels.known.tobytes(),
+    ]
     scans = [cohort.volume_key(study) for study in cohort.studies]
-    made_by = [VERSION, __version__, *tables, json.dumps(asked, sort_keys=True), backbone.weights_digest]
+    made_by = [VERSION, __version__, json.dumps(asked, sort_keys=True), backbone.weights_digest, engine.identity()]
     return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *told])
 
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,33 +14,62 @@ import torch
 from torch import nn
 
 from twobe3.cohort import Cohort, Study
-from twobe3.features.backbones import Backbone, backbone_from_state, maps_of, normalised
+from twobe3.compute import one_thread
+from twobe3.features.backbones import Backbone, State, backbone_from_state, maps_of, normalised
 from twobe3.features.maps import pictures_of
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut
+from twobe3.models.engine import Engine
+from twobe3.models.training import moved
 from twobe3.outcome import BoolArray, FloatArray, IntArray
-from twobe3.pretraining.labels import Labels, Scale, label_loss
-from twobe3.pretraining.loop import Checkpoint, Schedule, train
+from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
+from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, launch, train
 from twobe3.pretraining.recipe import POSITION, Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # Relative heights from 0 to 1 are nearly uniform: their mean and standard deviation.
 HEIGHT = Scale(POSITION, binary=False, origin=0.5, unit=float(np.sqrt(1 / 12)))
 SHUFFLED_SCANS = 64  # whose slices are in memory at a time, and mixed
 HEAD_RATE = 10.0  # the heads start from nothing, the 2D network where it was trained
 SCALING_SLICES = 256
+PICTURES_AT_ONCE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Slices and what is known of them.
+
+    Attributes
+    ----------
+    pictures : Tensor, shape (m, 3, size, size)
+        In half precision.
+    values, known : ndarray, shape (m, labels)
+        Their labels.
+    """
+
+    pictures: torch.Tensor
+    values: npt.NDArray[np.float32]
+    known: BoolArray
+
+    def take(self, index: IntArray) -> SliceBatch:
+        """Some of them, as a batch."""
+        values, weights = self.values[index], label_weights(self.known[index])
+        return SliceBatch(self.pictures[index], torch.from_numpy(values), torch.from_numpy(weights))
 
 
 @dataclass(frozen=True, eq=False)
 class SliceBatch:
-    """Slices and what is known of them: pictures (m, 3, size, size), labels (m, labels), and the rows of their scans."""
+    """Slices with their labels and what these count, see :func:`~twobe3.pretraining.labels.label_weights`."""
 
     pictures: torch.Tensor
     values: torch.Tensor
-    known: torch.Tensor
-    rows: IntArray
+    weights: torch.Tensor
 
-    def take(self, index: IntArray) -> SliceBatch:
-        """Some of the slices."""
-        return SliceBatch(self.pictures[index], self.values[index], self.known[index], self.rows[index])
+    def share(self, rank: int, processes: int, device: torch.device) -> SliceBatch:
+        """The share of one of several processes, on its device."""
+        mine = slice(rank, None, processes)
+        return SliceBatch(*moved([self.pictures[mine], self.values[mine], self.weights[mine]], device))
 
 
 class SliceNetwork(nn.Module):
@@ -63,7 +93,9 @@ class SliceNetwork(nn.Module):
         self.layers = tuple(layers)
         self.see = partial(normalised, mean=backbone.mean, std=backbone.std)
         with torch.no_grad():
-            pooled = torch.cat([self.pooled(part) for part in pictures.split(32)])
+            pooled = torch.cat([self.pooled(part) for part in torch.split(pictures, PICTURES_AT_ONCE)])
+        self.centre: torch.Tensor
+        self.scale: torch.Tensor
         self.register_buffer("centre", pooled.mean(dim=0))
         self.register_buffer("scale", pooled.std(dim=0) + 1e-6)
         self.head = nn.Linear(pooled.shape[1], outputs)
@@ -123,22 +155,21 @@ class SliceStage:
         order = rng.permutation(rows)
         for start in range(0, len(order), SHUFFLED_SCANS):
             group = self._drawn(order[start : start + SHUFFLED_SCANS], rng)
-            index = rng.permutation(len(group.rows))
+            index = rng.permutation(len(group.pictures))
             for position in range(0, len(index), batch_size):
                 yield group.take(index[position : position + batch_size])
 
-    def spread(self, row: int) -> SliceBatch:
+    def spread(self, row: int) -> Slices:
         """The slices by which a scan is judged: evenly spaced in every plane."""
         return self._of_scan(row, None)
 
-    def _drawn(self, rows: IntArray, rng: np.random.Generator) -> SliceBatch:
+    def _drawn(self, rows: IntArray, rng: np.random.Generator) -> Slices:
         scans = [self._of_scan(int(row), rng) for row in rows]
-        pictures, values, known = (
-            torch.cat([getattr(scan, name) for scan in scans]) for name in ("pictures", "values", "known")
-        )
-        return SliceBatch(pictures, values, known, np.concatenate([scan.rows for scan in scans]))
+        pictures = torch.cat([scan.pictures for scan in scans])
+        values, known = (np.concatenate([getattr(scan, name) for scan in scans]) for name in ("values", "known"))
+        return Slices(pictures, values, known)
 
-    def _of_scan(self, row: int, rng: np.random.Generator | None) -> SliceBatch:
+    def _of_scan(self, row: int, rng: np.random.Generator | None) -> Slices:
         """Slices of a scan; drawn and half of them mirrored, or evenly spaced without a generator."""
         study, pictures, values, known = self.cohort.studies[row], [], [], []
         for plane in self.planes:
@@ -153,10 +184,9 @@ class SliceStage:
                 seen = torch.where(mirrored, seen.flip(-1), seen)
             pictures.append(seen.half())
             told, there = self._labels(row, plane, chosen, filled)
-            values.append(torch.from_numpy(told))
-            known.append(torch.from_numpy(there))
-        count = self.per_scan * len(self.planes)
-        return SliceBatch(torch.cat(pictures), torch.cat(values), torch.cat(known), np.full(count, row))
+            values.append(told)
+            known.append(there)
+        return Slices(torch.cat(pictures), np.concatenate(values), np.concatenate(known))
 
     def _filled(self, study: Study, plane: Plane) -> tuple[npt.NDArray[np.float32], IntArray]:
         """The slices of a plane, and which of them show anything."""
@@ -177,7 +207,7 @@ class SliceStage:
 
 
 def learn_from_slices(
-    stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
+    engine: Engine, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> tuple[Backbone, SliceNetwork]:
     """Train the 2D network.
 
@@ -187,6 +217,8 @@ def learn_from_slices(
 
     Parameters
     ----------
+    engine : Engine
+        Where it is trained.
     stage : SliceStage
         The slices.
     backbone : Backbone
@@ -205,36 +237,54 @@ def learn_from_slices(
     network : SliceNetwork
         The same with its heads, in evaluation mode.
     """
-    how, seed = recipe.slices, recipe.pretrain.seed
+    state = launch(engine, _trained_state, stage, backbone, recipe, training, checkpoint)
+    network = _network(stage, backbone, recipe, training)
+    network.load_state_dict(state)
+    network.eval()
+    tuned = {key: value.detach().clone() for key, value in network.network.state_dict().items()}
+    return (
+        backbone_from_state(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
+        network,
+    )
+
+
+def _trained_state(
+    fabric: Fabric,
+    stage: SliceStage,
+    backbone: Backbone,
+    recipe: Recipe,
+    training: IntArray,
+    checkpoint: Checkpoint,
+) -> State:
+    how, scales = recipe.slices, stage.labels.scales
+    network = _network(stage, backbone, recipe, training)
+    freeze_unused(network, network(stage.spread(int(training[0])).pictures).sum())
+    network.train(backbone.weights == "random")
+    parts = ((network.network, how.learning_rate), (network.head, HEAD_RATE * how.learning_rate))
+    groups = [{"params": [one for one in part.parameters() if one.requires_grad], "lr": rate} for part, rate in parts]
+    return train(
+        fabric,
+        network,
+        torch.optim.AdamW(groups, weight_decay=how.weight_decay),
+        lambda rng: stage.batches(training, how.batch_size, rng),
+        lambda wrapped, batch: label_loss(wrapped(batch.pictures), batch.values, batch.weights, scales),
+        Schedule("slices", how.epochs, stage.steps(len(training), how.batch_size), recipe.pretrain.seed),
+        checkpoint,
+    )
+
+
+def _network(stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray) -> SliceNetwork:
+    """The network as training starts with it, in evaluation mode."""
     layers = recipe.pretrain.layer if isinstance(recipe.pretrain.layer, tuple) else (recipe.pretrain.layer,)
     few = max(1, SCALING_SLICES // (stage.per_scan * len(stage.planes)))
     seen = torch.cat([stage.spread(int(row)).pictures for row in training[:few]])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = SliceNetwork(backbone, layers, len(stage.labels.scales), seen)
-    network.train(backbone.weights == "random")
-    groups = [
-        {"params": list(network.network.parameters()), "lr": how.learning_rate},
-        {"params": list(network.head.parameters()), "lr": HEAD_RATE * how.learning_rate},
-    ]
-    optimiser = torch.optim.AdamW(groups, weight_decay=how.weight_decay)
-    steps = stage.steps(len(training), how.batch_size)
-
-    def loss(batch: SliceBatch) -> torch.Tensor:
-        return label_loss(network(batch.pictures), batch.values, batch.known, stage.labels.scales)
-
-    train(
-        network, optimiser, lambda rng: stage.batches(training, how.batch_size, rng), loss,
-        Schedule("slices", how.epochs, steps, seed), checkpoint,
-    )  # fmt: skip
-    network.eval()
-    state = {key: value.detach().clone() for key, value in network.network.state_dict().items()}
-    tuned = backbone_from_state(backbone.name, state, mean=backbone.mean, std=backbone.std, weights=backbone.weights)
-    return tuned, network
+    with torch.random.fork_rng(devices=[]), one_thread():
+        torch.manual_seed(recipe.pretrain.seed)
+        return SliceNetwork(backbone, layers, len(stage.labels.scales), seen).eval()
 
 
-def said_of_slices(stage: SliceStage, network: SliceNetwork, row: int) -> tuple[FloatArray, SliceBatch]:
+def said_of_slices(stage: SliceStage, network: SliceNetwork, row: int) -> tuple[FloatArray, Slices]:
     """What the network says of the evenly spaced slices of a scan, shape (m, labels), and these."""
-    batch = stage.spread(row)
+    slices = stage.spread(row)
     with torch.inference_mode():
-        return network(batch.pictures).double().numpy(), batch
+        return network(slices.pictures).double().numpy(), slices

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,14 +13,19 @@ from torch import nn
 from torch.nn import functional
 
 from twobe3.cohort import Cohort
+from twobe3.features.backbones import State
 from twobe3.features.slices import cut
 from twobe3.models import TwoBe3Net
-from twobe3.models.networks import PlanesNetwork, Shape, StackBranch
-from twobe3.models.training import Stack
+from twobe3.models.engine import Engine
+from twobe3.models.networks import PlanesNetwork, StackBranch
+from twobe3.models.training import Stack, moved
 from twobe3.outcome import BoolArray, FloatArray, IntArray
-from twobe3.pretraining.labels import Labels, label_loss
-from twobe3.pretraining.loop import Checkpoint, Schedule, train
+from twobe3.pretraining.labels import Labels, label_loss, label_weights
+from twobe3.pretraining.loop import Checkpoint, Schedule, launch, train
 from twobe3.pretraining.recipe import MASKED, Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Tensors = Mapping[str, torch.Tensor]
 RUN = 4  # neighbouring slices are masked together: one alone is nearly the mean of its neighbours
@@ -34,42 +41,58 @@ class StackBatch:
         By the name of the stack.
     masks : mapping of Tensor of bool, each (m, slices)
         Which slices are hidden.
-    values, known : Tensor, shape (m, labels)
-        What the headers say.
+    hidden : mapping of int
+        Numbers that are hidden in the whole batch.
+    values, weights : Tensor, shape (m, labels)
+        What the headers say, and what it counts, see :func:`~twobe3.pretraining.labels.label_weights`.
     """
 
     stacks: Tensors
     masks: Tensors
+    hidden: Mapping[str, int]
     values: torch.Tensor
-    known: torch.Tensor
+    weights: torch.Tensor
+
+    def share(self, rank: int, processes: int, device: torch.device) -> StackBatch:
+        """The share of one of several processes, on its device."""
+        mine = slice(rank, None, processes)
+
+        def here(tensors: Tensors) -> Tensors:
+            return dict(zip(tensors, moved([one[mine] for one in tensors.values()], device), strict=True))
+
+        values, weights = moved([self.values[mine], self.weights[mine]], device)
+        return StackBatch(here(self.stacks), here(self.masks), self.hidden, values, weights)
 
 
 class StackNetwork(nn.Module):
     """The branches of a 2Be3-Net with a linear layer for the labels, and a decoder of masked maps for each branch.
 
     A decoder is a 1×1×1 convolution of what the reduction and every block give, brought to the size of the stack and
-    added up: small, so that what is needed to predict a slice from the others is learnt in the branch. Labels are
-    learnt from whole stacks, as they will be seen later.
+    added to the mean map, from which it starts: small, so that what is needed to predict a slice from the others is
+    learnt in the branch. Labels are learnt from whole stacks, as they will be seen later.
 
     Parameters
     ----------
     network : PlanesNetwork
         Branches, and an output for each label.
-    shapes : mapping
-        (components, slices, height, width) of each stack.
-    masked : bool
-        Whether masked maps are a task.
+    means : mapping of Tensor, each (components, height, width)
+        Mean map of each stack whose masked maps are a task.
     """
 
-    def __init__(self, network: PlanesNetwork, shapes: Mapping[str, Shape], *, masked: bool) -> None:
+    def __init__(self, network: PlanesNetwork, means: Tensors) -> None:
         super().__init__()
         self.network = network
-        self.tokens, self.decoders = nn.ParameterDict(), nn.ModuleDict()
-        for stack, (components, *_) in shapes.items() if masked else ():
+        self.tokens, self.decoders, self.means = nn.ParameterDict(), nn.ModuleDict(), nn.ParameterDict()
+        for stack, mean in means.items():
+            components = len(mean)
+            self.means[stack] = nn.Parameter(mean.clone(), requires_grad=False)
             branch = _branch(network, stack)
             widths = [_channels(branch.reduction), *(_channels(block) for block in branch.blocks)]
             self.tokens[stack] = nn.Parameter(torch.zeros(components))
-            self.decoders[stack] = nn.ModuleList(nn.Conv3d(width, components, 1) for width in widths)
+            decoders = [nn.Conv3d(width, components, 1) for width in widths]
+            for value in (value for one in decoders for value in one.parameters()):
+                nn.init.zeros_(value)
+            self.decoders[stack] = nn.ModuleList(decoders)
 
     def forward(self, stacks: Tensors, masks: Tensors) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What it says of the labels, (m, labels), and, by stack, the maps as it fills in those that are masked."""
@@ -82,7 +105,7 @@ class StackNetwork(nn.Module):
         assert isinstance(decoders, nn.ModuleList)
         hidden = torch.where(mask[:, None, :, None, None], self.tokens[stack].view(1, -1, 1, 1, 1), maps)
         level = branch.reduction(hidden)
-        total: torch.Tensor = decoders[0](level)
+        total: torch.Tensor = self.means[stack][None, :, None] + decoders[0](level)
         for block, decoder in zip(branch.blocks, list(decoders)[1:], strict=True):
             level = block(level)
             total = total + functional.interpolate(decoder(level), maps.shape[2:], mode="trilinear")
@@ -145,8 +168,10 @@ class StackStage:
             stacks[stack] = torch.where(mirrored.view(-1, 1, 1, 1, 1), values.flip(axis), values)
             # Of sagittal slices mirroring turns the order around.
             masks[stack] = torch.where(mirrored.view(-1, 1), mask.flip(-1), mask) if axis == -3 else mask
-        values, known = (torch.from_numpy(part[rows]) for part in (self.labels.values, self.labels.known))
-        return StackBatch(stacks, masks, values, known)
+        hidden_numbers = {stack: int(mask.sum()) * stacks[stack][0, :, 0].numel() for stack, mask in masks.items()}
+        weights = label_weights(self.labels.known[rows])
+        values = torch.from_numpy(self.labels.values[rows])
+        return StackBatch(stacks, masks, hidden_numbers, values, torch.from_numpy(weights))
 
     def batches(self, rows: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[StackBatch]:
         """An epoch over some scans in random order."""
@@ -180,12 +205,14 @@ def masked_slices(filled: BoolArray, share: float, rng: np.random.Generator) -> 
 
 
 def learn_from_stacks(
-    stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
+    engine: Engine, stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> StackNetwork:
     """Train the branches of a model whose projections were learnt; gives them in evaluation mode.
 
     Parameters
     ----------
+    engine : Engine
+        Where they are trained.
     stage : StackStage
         The stacks.
     model : TwoBe3Net
@@ -197,35 +224,52 @@ def learn_from_stacks(
     checkpoint : Checkpoint
         Where the state is kept.
     """
-    how, seed, scales = recipe.stacks, recipe.pretrain.seed, stage.labels.scales
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        planes = model._network(covariates=0, outputs=max(1, len(scales)))
-        network = StackNetwork(planes, model.shapes_, masked=MASKED in recipe.pretrain.tasks)
-    planes.head.requires_grad_(bool(scales))
-    network.train()
-    trained = [value for value in network.parameters() if value.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=how.learning_rate, weight_decay=how.weight_decay)
-
-    def loss(batch: StackBatch) -> torch.Tensor:
-        said, filled = network(batch.stacks, batch.masks)
-        parts = [masked_loss(filled, batch)] if filled else []
-        parts += [label_loss(said, batch.values, batch.known, scales)] if scales else []
-        return torch.stack(parts).sum()
-
-    steps = stage.steps(len(training), how.batch_size)
-    train(
-        network, optimiser, lambda rng: stage.batches(training, how.batch_size, rng), loss,
-        Schedule("stacks", how.epochs, steps, seed), checkpoint,
-    )  # fmt: skip
+    network = _network(stage, model, recipe)
+    network.load_state_dict(launch(engine, _trained_state, stage, network, recipe, training, checkpoint))
     return network.eval()
 
 
+def _network(stage: StackStage, model: TwoBe3Net, recipe: Recipe) -> StackNetwork:
+    """The network as training starts with it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.pretrain.seed)
+        planes = model._network(covariates=0, outputs=max(1, len(stage.labels.scales)))
+        network = StackNetwork(planes, stage.reference if MASKED in recipe.pretrain.tasks else {})
+    planes.head.requires_grad_(bool(stage.labels.scales))
+    return network
+
+
+def _trained_state(
+    fabric: Fabric, stage: StackStage, network: StackNetwork, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
+) -> State:
+    how, scales = recipe.stacks, stage.labels.scales
+    network = copy.deepcopy(network).train()
+    trained = [value for value in network.parameters() if value.requires_grad]
+
+    def loss(wrapped: nn.Module, batch: StackBatch) -> torch.Tensor:
+        said, filled = wrapped(batch.stacks, batch.masks)
+        parts = [masked_loss(filled, batch)] if filled else []
+        parts += [label_loss(said, batch.values, batch.weights, scales)] if scales else []
+        return torch.stack(parts).sum()
+
+    return train(
+        fabric,
+        network,
+        torch.optim.AdamW(trained, lr=how.learning_rate, weight_decay=how.weight_decay),
+        lambda rng: stage.batches(training, how.batch_size, rng),
+        loss,
+        Schedule("stacks", how.epochs, stage.steps(len(training), how.batch_size), recipe.pretrain.seed),
+        checkpoint,
+    )
+
+
 def masked_loss(filled: Tensors, batch: StackBatch) -> torch.Tensor:
-    """Mean squared error over the masked slices alone, averaged over the stacks; shape ()."""
-    errors = [squared_error(maps, batch.stacks[stack], batch.masks[stack]) for stack, maps in filled.items()]
-    counts = [batch.masks[stack].sum() * batch.stacks[stack][0, :, 0].numel() for stack in filled]
-    return torch.stack([error.sum() / count for error, count in zip(errors, counts, strict=True)]).mean()
+    """Mean squared error over the batch's masked slices alone, averaged over the stacks; shape ()."""
+    errors = [
+        squared_error(maps, batch.stacks[stack], batch.masks[stack]).sum() / max(batch.hidden[stack], 1)
+        for stack, maps in filled.items()
+    ]
+    return torch.stack(errors).mean()
 
 
 def squared_error(maps: torch.Tensor, true: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -243,7 +287,8 @@ def said_of_stacks(
     labels : ndarray, shape (m, labels)
         Raw.
     error, spread : ndarray, shape (m,)
-        Sums of squares over the masked slices of all stacks: of the maps filled in, and of the training scans' mean map.
+        Sums of squares over the masked slices of all stacks: of the maps as filled in, and of the training scans'
+        mean map.
     """
     labels, errors, spreads = [], [], []
     with torch.inference_mode():
