@@ -136,6 +136,14 @@ def trained_together(fabric: object, seed: int) -> dict[str, torch.Tensor]:
     return {**bare.state_dict(), "processes": torch.tensor(fabric.world_size)}
 
 
+def large(fabric: object, numbers: int) -> torch.Tensor:
+    return torch.arange(numbers)
+
+
+def test_an_outcome_larger_than_a_pipe_s_buffer_arrives_whole() -> None:
+    assert torch.equal(Engine("cpu", devices=2).run_distributed(large, 1_000_000), torch.arange(1_000_000))
+
+
 def refused(fabric: object) -> None:
     raise UsageError(Code.WEIGHTS_MISSING, "no weights here")
 
