@@ -61,7 +61,7 @@ class PretrainSection(Section):
 
 
 class SlicesSection(Section):
-    """``[slices]``: the first stage, in which the 2D network learns from single slices; none with 0 epochs."""
+    """``[slices]``: the first stage, in which the 2D network learns from single slices, unless it has 0 epochs."""
 
     epochs: int = Field(default=5, ge=0)
     per_scan: int = Field(default=8, ge=1)
@@ -71,7 +71,7 @@ class SlicesSection(Section):
 
 
 class StacksSection(Section):
-    """``[stacks]``: the second stage, in which the 3D head learns from stacks of maps; none with 0 epochs."""
+    """``[stacks]``: the second stage, in which the 3D head learns from stacks of maps, unless it has 0 epochs."""
 
     epochs: int = Field(default=30, ge=0)
     batch_size: int = Field(default=16, ge=2)
@@ -93,13 +93,9 @@ class Recipe(Section):
     stacks: StacksSection = StacksSection()
 
     @model_validator(mode="after")
-    def _stages_must_have_a_task(self) -> Self:
-        for name, epochs, tasks in (
-            ("slices", self.slices.epochs, self.slice_tasks),
-            ("stacks", self.stacks.epochs, self.stack_tasks),
-        ):
-            if epochs and not tasks:
-                raise ValueError(f"`tasks` names nothing that [{name}] can learn; set its `epochs` to 0")
+    def _must_learn_something(self) -> Self:
+        if not ((self.slices.epochs and self.slice_tasks) or (self.stacks.epochs and self.stack_tasks)):
+            raise ValueError("nothing is learnt: give a stage epochs, and `tasks` something that it can learn")
         return self
 
     @property
