@@ -13,11 +13,13 @@ import pytest
 
 from twobe3.errors import Code, NothingUsable, UsageError
 from twobe3.experiment import run
+from twobe3.features.maps import FeatureStore
 from twobe3.inference import predict
 from twobe3.models.engine import CPU
 from twobe3.models.start import Start
 from twobe3.pretraining import run as module
 from twobe3.pretraining.card import Card
+from twobe3.pretraining.recipe import read_recipe
 from twobe3.pretraining.run import Parts, pretrain
 
 MARKER = "ZQXMARKER"
@@ -69,7 +71,10 @@ def learnt(recipe: Path, out: Path, **how: Any) -> Card:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    return {name: (out / name).read_bytes() for name in ("pretrained.safetensors", "card.json", "card.md")}
+    """The card, which has the digest of the file beside it."""
+    digest = json.loads((out / "card.json").read_text())["file_digest"]
+    assert Start.read(out / "pretrained.safetensors").digest == digest
+    return {name: (out / name).read_bytes() for name in ("card.json", "card.md")}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +129,8 @@ def test_no_identity_is_in_anything_that_is_written(
     assert len(files) > 20
     assert not [path for path in files if MARKER.encode() in path.read_bytes() or MARKER in path.name]
     # Nor the folders of this machine.
-    assert str(people.images.parent).encode() not in b"".join(results(done).values())
+    told = [done / name for name in ("pretrained.safetensors", "card.json", "card.md")]
+    assert str(people.images.parent).encode() not in b"".join(path.read_bytes() for path in told)
 
 
 @pytest.mark.parametrize("calls", [1, 3])
@@ -194,10 +200,16 @@ def test_a_recipe_that_learns_nothing_is_refused(tmp_path: Path) -> None:
         learnt(recipe, tmp_path / "out")
 
 
+def test_the_example_is_valid(pytestconfig: pytest.Config) -> None:
+    example = pytestconfig.rootpath / "examples" / "pretrain.toml"
+    model = read_recipe(example).model(example.parent, FeatureStore(), CPU)
+    assert model.weights == str(example.parent / "weights/mobilenetv2_100_imagenet_fp16.safetensors")
+
+
 def test_too_few_patients_are_told(tmp_path: Path, new_tiny_cohort: Callable[[Path], Any]) -> None:
     for name in "ABC":
         new_tiny_cohort(tmp_path).scan(name, suv=float(ord(name)))
-    with pytest.raises(NothingUsable, match="3 patients have a scan that can be used; 4 are needed"):
+    with pytest.raises(NothingUsable, match="patients with a scan that can be used: 3; at least 4 are needed"):
         learnt(written(tmp_path), tmp_path / "out")
 
 

@@ -36,6 +36,7 @@ METRICS = {
     "spearman": "Spearman",
     "mae": "mean absolute error",
     "explained": "explained variance",
+    "explained_by_interpolation": "for comparison: explained by interpolation",
 }
 STAGES = {"slices": "2D network", "stacks": "3D head"}
 
@@ -93,7 +94,8 @@ class Card:
             *_table(("network", "task", "figure", "value (95 %)", "n"), [_figure_row(one) for one in said["figures"]]),
             "",
             "On held-out patients; intervals by bootstrap over patients. Explained variance: of the squares about the "
-            "training mean (of masked maps: about their mean map).",
+            "training mean (of masked maps: about their mean map). Interpolation: a straight line between the nearest "
+            "slices that are shown.",
             "",
             "## How",
             "",

@@ -75,7 +75,7 @@ class StacksSection(Section):
 
     epochs: int = Field(default=30, ge=0)
     batch_size: int = Field(default=16, ge=2)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     masked_share: float = Field(default=0.3, gt=0, lt=1)

@@ -50,7 +50,8 @@ def pretrain(
     """Pre-train a 2D network and the 3D head on scans without outcomes.
 
     Two stages: the 2D network learns from single slices, then the branches of a ``2be3-net`` from the stacks of its
-    maps. After every epoch the state is kept; the same command goes on where it stopped, and ends with the same bytes.
+    maps. After every epoch the state is kept; the same command goes on where it stopped, and ends with the same
+    arrays and figures.
 
     Parameters
     ----------
@@ -144,7 +145,8 @@ class Parts:
         persons = sorted({study.person for study in cohort.studies})
         if len(persons) < FEWEST_PATIENTS:
             raise NothingUsable(
-                Code.NOTHING_USABLE, f"{len(persons)} patients have a scan that can be used; 4 are needed at least"
+                Code.NOTHING_USABLE,
+                f"patients with a scan that can be used: {len(persons)}; at least {FEWEST_PATIENTS} are needed",
             )
         count = min(max(1, round(asked.held_out * len(persons))), len(persons) - 2)
         drawn = np.random.default_rng([asked.seed, len(persons)]).permutation(len(persons))[:count]
@@ -195,11 +197,13 @@ def _second_stage(recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path) -> 
         network = learn_from_stacks(model.engine, stage, model, recipe, training, checkpoint)
         branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}
         judge = _judge(recipe, parts, "stacks")
-        raw, error, spread = said_of_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
+        said = said_of_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
         true, known = parts.labels.values[parts.held_out], parts.labels.known[parts.held_out]
-        figures = of_labels(judge, parts.labels.scales, raw, true.astype(np.float64), known)
+        figures = of_labels(judge, parts.labels.scales, said.labels, true.astype(np.float64), known)
         if MASKED in recipe.pretrain.tasks:
-            figures.append(judge.explained(MASKED, error, spread))
+            figures.append(judge.explained(MASKED, said.error, said.spread))
+            line = judge.explained(MASKED, said.interpolation, said.spread)
+            figures.append(replace(line, metric="explained_by_interpolation"))
     marks = {mark for row in training for mark in marks_of(cohort, cohort.studies[row])}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
     start = Start(

@@ -277,30 +277,62 @@ def squared_error(maps: torch.Tensor, true: torch.Tensor, mask: torch.Tensor) ->
     return ((maps - true) ** 2 * mask[:, None, :, None, None]).flatten(1).sum(dim=1)
 
 
-def said_of_stacks(
-    stage: StackStage, network: StackNetwork, rows: IntArray, seed: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """What the network says of some scans.
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What a network says of some scans.
 
-    Returns
-    -------
+    Attributes
+    ----------
     labels : ndarray, shape (m, labels)
         Raw.
-    error, spread : ndarray, shape (m,)
-        Sums of squares over the masked slices of all stacks: of the maps as filled in, and of the training scans'
-        mean map.
+    error, spread, interpolation : ndarray, shape (m,)
+        Sums of squared differences over the masked slices of all stacks: to the maps as filled in, to the training
+        scans' mean map, and to what lies on a straight line between the nearest slices that are shown.
     """
-    labels, errors, spreads = [], [], []
+
+    labels: FloatArray
+    error: FloatArray
+    spread: FloatArray
+    interpolation: FloatArray
+
+
+def said_of_stacks(stage: StackStage, network: StackNetwork, rows: IntArray, seed: int) -> Said:
+    """What a network says of some scans, each with slices masked that depend on the scan and the seed alone."""
+    labels: list[FloatArray] = []
+    sums = []
     with torch.inference_mode():
         for row in rows:
             batch = stage.batch(np.array([row]), np.random.default_rng([seed, 1, int(row)]), mirror=False)
             said, filled = network(batch.stacks, batch.masks)
-            pairs = [(batch.stacks[stack], batch.masks[stack], stack) for stack in filled]
-            errors.append(sum(float(squared_error(filled[stack], true, mask)) for true, mask, stack in pairs))
-            means = {stack: mean[None, :, None] for stack, mean in stage.reference.items()}
-            spreads.append(sum(float(squared_error(means[stack], true, mask)) for true, mask, stack in pairs))
             labels.append(said[0].double().numpy())
-    return np.stack(labels), np.array(errors, dtype=np.float64), np.array(spreads, dtype=np.float64)
+            total = np.zeros(3)
+            for stack in filled:
+                maps, mask = batch.stacks[stack], batch.masks[stack]
+                line = interpolated(maps, mask[0].numpy(), stage.filled[stack][row])
+                guesses = (filled[stack], stage.reference[stack][None, :, None], line)
+                total += [float(squared_error(guess, maps, mask)) for guess in guesses]
+            sums.append(total)
+    return Said(np.stack(labels), *np.stack(sums, axis=1))
+
+
+def interpolated(maps: torch.Tensor, mask: BoolArray, filled: BoolArray) -> torch.Tensor:
+    """One scan's maps, the masked slices on a straight line between the nearest ones that are shown, or equal to one.
+
+    Parameters
+    ----------
+    maps : Tensor, shape (1, components, slices, height, width)
+        Of the scan.
+    mask, filled : ndarray of bool, shape (slices,)
+        Which slices are masked, and which show anything.
+    """
+    shown, hidden = np.flatnonzero(filled & ~mask), np.flatnonzero(mask)
+    line = maps.clone()
+    if len(shown) and len(hidden):
+        after = np.searchsorted(shown, hidden)
+        low, high = shown[np.maximum(after - 1, 0)], shown[np.minimum(after, len(shown) - 1)]
+        share = torch.from_numpy(np.clip((hidden - low) / np.maximum(high - low, 1), 0, 1)).float().view(-1, 1, 1)
+        line[:, :, hidden] = maps[:, :, low] * (1 - share) + maps[:, :, high] * share
+    return line
 
 
 def _branch(network: PlanesNetwork, stack: str) -> StackBranch:
