@@ -6,6 +6,8 @@ import os
 
 # Before numpy and torch count the cores: several threads a sum wait for each other for minutes on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is compared to the bit is computed on the CPU, whatever the machine has.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime

@@ -406,6 +406,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory, new_tiny_cohort: Callable
     return folder / "out"
 
 
+@pytest.mark.parametrize("command", ["run", "predict"])
+def test_a_gpu_that_is_not_there_is_one_line(
+    twobe3: Call, finished: Path, tiny_cohort: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (model,) = (finished / "models").glob("*suvmax*")
+    arguments = {
+        "run": (tiny_cohort.patients(4).study(), "--out", tiny_cohort.images.parent / "out"),
+        "predict": (model, tiny_cohort.scan("P")),
+    }
+    done = twobe3(command, *arguments[command], "--device", "cuda")
+    assert done.status == 1
+    assert refusal(done).startswith("twobe3: DEVICE_MISSING: ")
+
+
 def test_predict_tells_of_every_series(twobe3: Call, finished: Path, tiny_cohort: Any) -> None:
     (model,) = (finished / "models").glob("*suvmax*")
     tiny_cohort.scan("cold", suv=1.0)
@@ -466,7 +481,7 @@ def test_list_names_them(twobe3: Call, what: str, name: str) -> None:
 def test_doctor_looks_at_everything(twobe3: Call) -> None:
     checks = {check["name"]: check for check in twobe3("doctor", "--json").json()["checks"]}
     assert checks["twobe3"] == {"name": "twobe3", "works": True, "detail": tb.__version__}
-    assert all(checks[name]["works"] for name in ("torch", "monai", "pydicom", "devices"))
+    assert all(checks[name]["works"] for name in ("torch", "monai", "pydicom", "devices", "networks"))
     assert twobe3("doctor").out.count("\n") == len(checks)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from twobe3 import worker
 from twobe3.compute import available_cores, one_thread, run_tasks
 from twobe3.errors import Code, Refusal, ToolError
 
@@ -37,6 +38,11 @@ def reduced(size: int, seed: int) -> bytes:
 
 def threads(_: None, task: int) -> int:
     return torch.get_num_threads()
+
+
+def numbered(_: None, task: int) -> tuple[int, int]:
+    time.sleep(0.1)
+    return os.getpid(), worker.number()
 
 
 def refuse(_: None, task: int) -> None:
@@ -67,6 +73,15 @@ def test_a_task_has_one_thread(workers: int) -> None:
     before = torch.get_num_threads()
     assert {n for _, n in run_tasks(threads, range(3), shared=None, workers=workers, description="threads")} == {1}
     assert torch.get_num_threads() == before
+
+
+def test_workers_have_numbers_by_which_they_share_the_gpus() -> None:
+    done = list(run_tasks(numbered, range(6), shared=None, workers=2, description="numbers"))
+    processes = {pid for _, (pid, _) in done}
+    found = {number for _, (_, number) in done}
+    assert len(found) == len(processes) == len({result for _, result in done})
+    assert found <= {0, 1}
+    assert {number for _, (_, number) in run_tasks(numbered, [0], shared=None, workers=1, description="one")} == {0}
 
 
 def test_an_error_in_a_worker_arrives_whole_and_ends_the_others() -> None:

@@ -7,6 +7,7 @@ from twobe3.config import StudyConfig, read_study
 from twobe3.errors import UsageError
 from twobe3.features.maps import FeatureStore
 from twobe3.models import CNN3D, Control
+from twobe3.models.engine import Engine
 from twobe3.outcome import Binary, Continuous, Table, TimeToEvent
 from twobe3.regions import Region
 from twobe3.resample import VolumeSpec
@@ -47,6 +48,23 @@ def test_a_study_file(tmp_path: Path) -> None:
     assert (config.validation.folds, config.validation.repeats) == (3, 1)
     (model,) = config.models(tmp_path, FeatureStore())
     assert isinstance(model, Control)
+
+
+def test_where_networks_compute_is_no_part_of_what_a_study_is(tmp_path: Path) -> None:
+    plain, chosen = study(tmp_path), study(tmp_path, STUDY + '[compute]\ndevice = "cpu"\nprecision = "bf16"\n')
+    assert plain.compute.engine() == Engine()
+    assert chosen.compute.engine() == Engine("cpu", "bf16")
+    assert chosen.compute.engine(None, "32") == Engine("cpu", "32")  # the command line goes first
+    assert chosen.identity() == plain.identity()
+    (model,) = chosen.models(tmp_path, FeatureStore())
+    assert model.engine == Engine("cpu", "bf16")
+    assert "engine" not in model.parameters()
+
+
+@pytest.mark.parametrize("line", ['device = "tpu"', "precision = 16", "gpus = 2"])
+def test_an_unknown_device_precision_or_key_is_an_error(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UsageError):
+        study(tmp_path, f"{STUDY}[compute]\n{line}\n")
 
 
 def test_several_endpoints_of_every_kind(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -447,6 +448,21 @@ def test_running_a_study_again_computes_no_feature_and_fits_no_model(
     assert result.models[0].store.computed == 0
     assert "features and measurements: 0 computed, 16 found in the cache" in caplog.messages
     assert {name: (done / name).read_bytes() for name in NAMES} == before
+
+
+def test_in_another_precision_networks_are_fitted_anew_and_nothing_else(
+    done: Path, hospital: Path, fits: list[str], tmp_path: Path
+) -> None:
+    here = json.loads((done / "run.json").read_text())["platform"]
+    assert (here["device"], here["precision"]) == ("cpu", "32")
+    shutil.copytree(done, tmp_path / "out")
+    run(hospital / "study.toml", tmp_path / "out", workers=1, device="cpu", precision="bf16")
+    there = json.loads((tmp_path / "out" / "run.json").read_text())["platform"]
+    assert (there["device"], there["precision"]) == ("cpu", "bf16")
+    assert set(fits) == {"2be3-net"}
+    assert len(list((tmp_path / "out/folds").iterdir())) == len(list((done / "folds").iterdir())) + 8
+    assert (tmp_path / "out/predictions.csv").read_bytes() != (done / "predictions.csv").read_bytes()
+    assert (tmp_path / "out/folds.json").read_bytes() == (done / "folds.json").read_bytes()
 
 
 def test_final_models_are_fitted_on_all_patients_and_can_be_loaded(done: Path) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(twobe3.__file__).parent
 # From the ground up: a module imports modules of its own layer or of lower ones.
 LAYERS = (
     ("errors",),
-    ("artefact", "delimited", "volume", "outcome", "prediction", "progress"),
+    ("artefact", "delimited", "volume", "outcome", "prediction", "progress", "worker"),
     ("store", "pseudonym", "nifti", "resample", "landmarks", "table"),
     ("dicom", "converted"),
     ("cohort", "duplicates", "regions", "splits"),

@@ -39,6 +39,10 @@ Unit = Literal["day", "week", "month", "year"]
 SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "32", "bf16"]
+DeviceOption = Annotated[
+    Device | None, typer.Option(help="Where networks compute; auto, the default, is a GPU if there is one.")
+]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")]
 PolicyOption = Annotated[
     Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
 ]
@@ -70,11 +74,16 @@ def run(
     audit: Annotated[
         bool, typer.Option("--audit", help="Look for leakage: audit.json, and a line in the report.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core by default, on a GPU fewer.")
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
     as_json: Json = False,
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
-    _say_result(tb.run(study, out, update=update, audit=audit, workers=workers), out, as_json)
+    result = tb.run(study, out, update=update, audit=audit, workers=workers, device=device, precision=precision)
+    _say_result(result, out, as_json)
 
 
 @app.command()
@@ -83,16 +92,15 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for the file, its card, and what a second run needs.")],
     update: Annotated[bool, typer.Option("--update", help="Replace the result of another recipe.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that compute feature maps.")] = None,
-    device: Annotated[Device, typer.Option(help="auto: the GPU where there is one.")] = "auto",
+    device: DeviceOption = None,
     devices: Annotated[
         int | None, typer.Option(min=1, help="GPUs that share the batches, all by default; processes on the CPU.")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 on GPUs that have it, otherwise 32 bits.")] = "auto",
+    precision: PrecisionOption = None,
     as_json: Json = False,
 ) -> None:
     """Train the networks without outcomes, resumable; a model starts from the file by `init`."""
-    engine = tb.Engine(device, precision, devices or "auto")
-    card = tb.pretrain(recipe, out, update=update, workers=workers, engine=engine)
+    card = tb.pretrain(recipe, out, update=update, workers=workers, device=device, devices=devices, precision=precision)
     document = {
         "file": str(out / card.document["file"]), "card": str(out / "card.md"), "figures": card.document["figures"],
     }  # fmt: skip
@@ -132,10 +140,11 @@ def predict(
     paths: Paths,
     policy: PolicyOption = "lenient",
     repair_dates: RepairDates = False,
+    device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
     """Predict risk and probability for new scans."""
-    predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates)
+    predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates, engine=tb.Engine(device or "auto"))
     _say(predictions.to_json(), as_json, _prediction_lines)
     if not predictions.usable:
         raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))

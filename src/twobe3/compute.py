@@ -1,7 +1,8 @@
 """Where work runs: in this process, or in several. Every task has one thread, so the result is the same bits.
 
 Sums over several threads depend on how many there are; a task that runs on one thread gives the same numbers on a
-laptop and on a large machine, alone and beside others. Parallelism comes from running tasks side by side.
+laptop and on a large machine, alone and beside others. Parallelism comes from running tasks side by side. Workers are
+numbered, and share the GPUs out among themselves by their numbers.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
+from twobe3 import worker
 from twobe3.errors import Code, ToolError
 from twobe3.progress import track
 
@@ -78,7 +81,10 @@ def run_tasks(
         return
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
     others = set(multiprocessing.active_children())
-    with _pickled(shared) as path, ProcessPoolExecutor(workers, context, initializer=_start, initargs=(path,)) as pool:
+    with (
+        _pickled(shared) as path,
+        ProcessPoolExecutor(workers, context, initializer=_start, initargs=(path, context.Value("i", 0))) as pool,
+    ):
         try:
             futures: dict[Future[Outcome], Task] = {pool.submit(_call, function, task): task for task in tasks}
             for future in track(as_completed(futures), description, total=len(futures)):
@@ -117,8 +123,11 @@ def _pickled(shared: Any) -> Iterator[Path]:
 _shared: Any = None  # of this worker
 
 
-def _start(path: Path) -> None:
+def _start(path: Path, started: Synchronized[int]) -> None:
     global _shared
+    with started.get_lock():
+        worker.set_number(started.value)
+        started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
     threadpool_limits(1)
     torch.set_num_threads(1)

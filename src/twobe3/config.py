@@ -17,10 +17,12 @@ from twobe3.features.backbones import is_weights_file
 from twobe3.features.maps import FeatureStore
 from twobe3.header_labels import require_header_labels
 from twobe3.models import MODELS, Fusion, Model
+from twobe3.models.engine import Engine
 from twobe3.models.fusion import fusion_name, members_first
 from twobe3.sections import (
     SECTIONS,
     CohortSection,
+    ComputeSection,
     EndpointSection,
     ExternalSection,
     RegionSection,
@@ -49,6 +51,7 @@ class StudyConfig(Section):
     model: tuple[dict[str, Any], ...] = Field(min_length=1)
     validation: ValidationSection = ValidationSection()
     external: ExternalSection | None = None
+    compute: ComputeSection = ComputeSection()
     report: ReportSection = ReportSection()
 
     @field_validator("endpoint", mode="before")
@@ -77,10 +80,10 @@ class StudyConfig(Section):
         return {name: horizons for name, horizons in times.items() if horizons}
 
     def identity(self) -> str:
-        """Digest of the resolved study: two files that mean the same share it."""
-        return digest([self.model_dump_json()])
+        """Digest of the resolved study: two files that mean the same share it, wherever they are computed."""
+        return digest([self.model_dump_json(exclude={"compute"})])
 
-    def models(self, folder: Path, store: FeatureStore) -> list[Model]:
+    def models(self, folder: Path, store: FeatureStore, engine: Engine | None = None) -> list[Model]:
         """The models, unfitted.
 
         Parameters
@@ -89,25 +92,28 @@ class StudyConfig(Section):
             Where the study file lies; ``weights`` files are relative to it.
         store : FeatureStore
             Shared by all of them.
+        engine : Engine, optional
+            Where their networks compute, if not where ``[compute]`` says.
 
         Raises
         ------
         UsageError
             ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
         """
+        shared = {"store": store, "engine": engine or self.compute.engine()}
         # A fusion refers to models by their names, so it is made after them; the order of the file stays.
         waiting = {n: entry for n, entry in enumerate(self.model) if entry.get("kind") == Fusion.kind and "of" in entry}
-        made = {n: self._model(entry, folder, store) for n, entry in enumerate(self.model) if n not in waiting}
+        made = {n: self._model(entry, folder, shared) for n, entry in enumerate(self.model) if n not in waiting}
         names = {n: model.name for n, model in made.items()} | {n: _fusion_name(one) for n, one in waiting.items()}
         _must_differ([names[n] for n in range(len(names))])
         numbers = {name: n for n, name in names.items()}
         fusions = {names[n]: _names_of(entry) for n, entry in waiting.items()}
         for name in members_first(fusions, [model.name for model in made.values()]):
             members = [made[numbers[member]] for member in fusions[name]]
-            made[numbers[name]] = self._model({**waiting[numbers[name]], "of": members}, folder, store)
+            made[numbers[name]] = self._model({**waiting[numbers[name]], "of": members}, folder, shared)
         return [made[n] for n in range(len(made))]
 
-    def _model(self, entry: dict[str, Any], folder: Path, store: FeatureStore) -> Model:
+    def _model(self, entry: dict[str, Any], folder: Path, given: dict[str, Any]) -> Model:
         entry = dict(entry)
         kind = str(entry.pop("kind", None))
         if kind not in MODELS:
@@ -131,7 +137,7 @@ class StudyConfig(Section):
         if set(region) <= set(known):
             defaults |= region
         try:
-            return MODELS[kind](**{**defaults, **entry}, store=store)
+            return MODELS[kind](**{**defaults, **entry}, **given)
         except (ValidationError, ValueError) as error:
             raise UsageError(Code.STUDY_FILE_INVALID, f"[[model]] {kind}: {first_problem(error)}") from None
 

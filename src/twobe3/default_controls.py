@@ -57,7 +57,7 @@ def with_default_controls(
     place = {"region": where.kind, "roi": where.roi, "threshold_suv": where.threshold_suv, "fraction": where.fraction}
 
     def control(**parameters: object) -> Control:
-        return Control(**{"seed": first.seed, "store": first.store, **parameters})  # type: ignore[arg-type]
+        return Control(**{"seed": first.seed, "store": first.store, "engine": first.engine, **parameters})  # type: ignore[arg-type]
 
     wanted: list[Model] = [control(variable=variable, **place) for variable in MEASURED]
     if covariate_names(cohort.studies):
@@ -113,7 +113,9 @@ def _has_contour(study: Study) -> bool:
 
 def _shuffled(model: Radiomics) -> Radiomics:
     name = "" if model.name == model.default_name() else f"{model.name}, shuffled voxels"
-    return Radiomics(**{**model.parameters(), "voxels": "shuffled", "name": name}, store=model.store)
+    return Radiomics(
+        **{**model.parameters(), "voxels": "shuffled", "name": name}, store=model.store, engine=model.engine
+    )
 
 
 def _same(one: Model, other: Model) -> bool:

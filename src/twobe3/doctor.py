@@ -40,7 +40,7 @@ OPTIONAL = {
     "idc-index-data": ("index of public collections", "collections"),
     "openpyxl": ("their tables as spreadsheets", "collections"),
 }
-CORE = ("numpy", "scipy", "pydicom", "torch", "monai", "scikit-learn", "statsmodels")
+CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")
 
 
 def diagnose() -> tuple[Check, ...]:
@@ -53,6 +53,7 @@ def diagnose() -> tuple[Check, ...]:
     checks += [_optional(package, use, extra) for package, (use, extra) in OPTIONAL.items()]
     checks.append(_tried("timm imports", _timm_imports))
     checks.append(_tried("devices", _devices))
+    checks.append(_tried("networks", _engine))
     return tuple(checks)
 
 
@@ -87,3 +88,11 @@ def _devices() -> str:
     torch = importlib.import_module("torch")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return ", ".join(["cpu", *names])
+
+
+def _engine() -> str:
+    from twobe3.models.engine import Engine
+
+    engine = Engine()
+    precision = {"32": "single precision", "bf16": "mixed precision, bfloat16 being native"}[engine.bits]
+    return f"on {engine.kind}, trained in {precision}"

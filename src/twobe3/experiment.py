@@ -27,6 +27,7 @@ from twobe3.features.maps import FeatureStore
 from twobe3.fitting import Fit, Fits, compute_features, fit_final, joined, out_of_fold, require_enough
 from twobe3.intake import read_cohort
 from twobe3.models import Model
+from twobe3.models.engine import Device, Precision
 from twobe3.prediction import Prediction
 from twobe3.progress import track
 from twobe3.record import LeftOut, Stopwatch, cautions, few_events, run_record
@@ -168,6 +169,8 @@ def run(
     update: bool = False,
     audit: bool = False,
     workers: int | None = None,
+    device: Device | None = None,
+    precision: Precision | None = None,
 ) -> Result:
     """Run a whole study: cohort, features, models, evaluation, report, and the models fitted on all patients.
 
@@ -185,7 +188,9 @@ def run(
     audit : bool
         Audit the validation for leakage, as ``[validation] audit = true`` does, see :mod:`twobe3.audit`.
     workers : int, optional
-        Processes; one for each core by default.
+        Processes; by default one for each core, or on GPUs as many as their memory has room for.
+    device, precision : str, optional
+        Instead of what ``[compute]`` says, see :class:`~twobe3.models.engine.Engine`.
 
     Raises
     ------
@@ -196,13 +201,14 @@ def run(
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
     store, watch = FeatureStore(out / "features"), Stopwatch()
-    models = study.models(folder, store)
+    engine = study.compute.engine(device, precision)
+    models = study.models(folder, store, engine)
     for model in models:
         model.identity()  # loads the weights: what is wrong with them is better known before the scans are read
     scheme = _scheme(study, folder)
     with watch.step("cohort"):
         cohort = with_duplicates_joined(_read(study, study.cohort, folder, out / "volumes"))
-    workers = workers or available_cores()
+    workers = workers or engine.workers(available_cores())
     checkpoints, validation = ArrayStore(out / "folds"), study.validation
     notes = list(study.notes)
     if validation.controls:

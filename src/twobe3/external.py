@@ -69,5 +69,5 @@ def _predict(external: External, task: tuple[str, int, Path]) -> Prediction:
     fits, model = external.fits, external.fits.models[number]
     training, tested = fits.cohorts[endpoint], external.cohort.for_endpoint(endpoint)
     inner = inner_risks(model, training, fits.how) if fits.how.recalibrate else None
-    fitted = load_model(path, store=model.store)
+    fitted = load_model(path, store=model.store, engine=model.engine)
     return decided(fitted, training, tested, observed_times(training.outcomes), inner)

@@ -12,6 +12,7 @@ from twobe3.dicom.facts import Policy
 from twobe3.errors import Exclusion, Refusal
 from twobe3.features.maps import FeatureStore
 from twobe3.models.base import load_model
+from twobe3.models.engine import Engine
 from twobe3.prediction import Prediction
 from twobe3.resample import VolumeSpec
 from twobe3.scans import find_scans, scan_of
@@ -74,6 +75,7 @@ def predict(
     policy: Policy = "lenient",
     repair_dates: bool = False,
     store: FeatureStore | None = None,
+    engine: Engine | None = None,
 ) -> Predictions:
     """Predict the patients whose scans lie under some paths; one scan a patient.
 
@@ -89,6 +91,8 @@ def predict(
         Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     store : FeatureStore, optional
         Where features are kept; in memory by default.
+    engine : Engine, optional
+        Where networks compute; on the GPU where there is one, by default.
 
     Raises
     ------
@@ -97,7 +101,7 @@ def predict(
     UsageError
         ``MODEL_INVALID``.
     """
-    model = load_model(model_path, store=store)
+    model = load_model(model_path, store=store, engine=engine)
     assert model.endpoint_ is not None
     endpoint, spec = model.endpoint_.name, model.spec_ or VolumeSpec()
     found = find_scans([Path(path) for path in paths])

@@ -137,6 +137,7 @@ def run_record(
             "numpy": np.__version__,
             "processor": platform.machine(),
             "cores": os.cpu_count(),
+            **_where(models),
         },
         "models": [
             {
@@ -152,6 +153,12 @@ def run_record(
         ],
         "notes": [*few_events(models, cohort), *cautions(models, cohort)],
     }
+
+
+def _where(models: Sequence[Model]) -> dict[str, str]:
+    """On which kind of device, and in which precision, the models' networks compute."""
+    told = [model.engine.describe() for model in models]
+    return {key: ", ".join(sorted({one[key] for one in told})) for key in ("device", "precision")}
 
 
 def few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from twobe3.collections.adapters import PATIENT, adapter_of
 from twobe3.decisions import Deciding
 from twobe3.errors import Code, UsageError
+from twobe3.models.engine import Device, Engine, Precision
 from twobe3.outcome import Binary, Continuous, Endpoint, Table, TimeToEvent, is_missing, require_columns
 from twobe3.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 from twobe3.resample import VolumeSpec
@@ -267,6 +268,17 @@ class ExternalSection(ScansSection):
     """``[external]``: a second cohort; models fitted on all patients of the first are judged on it."""
 
 
+class ComputeSection(Section):
+    """``[compute]``: where networks compute, and in which precision they are trained."""
+
+    device: Device = "auto"
+    precision: Precision = "auto"
+
+    def engine(self, device: Device | None = None, precision: Precision | None = None) -> Engine:
+        """The same for models; what is given goes before the section."""
+        return Engine(device or self.device, precision or self.precision)
+
+
 class ReportSection(Section):
     """``[report]``: columns of the clinical table, beside sex, age, centre and scanner, whose levels are reported."""
 
@@ -282,6 +294,7 @@ SECTIONS: dict[str, type[Section]] = {
     "region": RegionSection,
     "validation": ValidationSection,
     "external": ExternalSection,
+    "compute": ComputeSection,
     "report": ReportSection,
 }
 

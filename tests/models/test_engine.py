@@ -11,9 +11,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from twobe3 import worker
 from twobe3.errors import Code, ToolError, UsageError
-from twobe3.models import engine as module
-from twobe3.models.engine import CPU, GIB, Engine, enough_memory, set_worker
+from twobe3.models.engine import CPU, GIB, Engine, _Call, enough_memory
 
 
 class Machine:
@@ -51,7 +51,7 @@ def test_without_a_gpu_everything_is_on_the_cpu_in_single_precision() -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_a_gpu_that_is_asked_for_and_not_there_is_an_error() -> None:
     with pytest.raises(ToolError) as caught:
-        _ = Engine("cuda").kind
+        Engine("cuda")
     assert caught.value.code is Code.DEVICE_MISSING
 
 
@@ -59,7 +59,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error() -> None:
 def test_more_gpus_than_there_are_is_an_error() -> None:
     assert Engine(devices=1).count == 1
     with pytest.raises(ToolError, match="3 GPUs were asked for, there are 2"):
-        _ = Engine(devices=3).count
+        Engine(devices=3)
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -77,8 +77,7 @@ def test_with_gpus_they_are_taken_and_results_are_told_apart_from_the_cpus() -> 
 def test_tasks_are_dealt_out_over_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [Engine().torch_device(number).index for number in range(4)] == [0, 1, 0, 1]
     assert [Engine(devices=1).torch_device(number).index for number in range(2)] == [0, 0]
-    monkeypatch.setattr(module, "_worker", 0)
-    set_worker(5)
+    monkeypatch.setattr(worker, "_number", 5)
     assert Engine().torch_device() == torch.device("cuda", 1)
 
 
@@ -158,7 +157,15 @@ def test_two_processes_train_the_network_that_one_trains_on_the_whole_batch() ->
     assert dict(os.environ) == before
 
 
-def test_an_error_of_the_function_arrives_whole() -> None:
-    with pytest.raises(UsageError) as caught:
-        Engine("cpu").run_distributed(refused)
-    assert (caught.value.code, caught.value.reason) == (Code.WEIGHTS_MISSING, "no weights here")
+def test_what_a_process_gives_or_raises_comes_back_as_bytes() -> None:
+    fabric = CPU.fabric()
+    for function, arguments in ((trained_together, (3,)), (refused, ())):
+        call = pickle.loads(pickle.dumps(_Call(pickle.dumps((function, arguments, {})))))
+        outcome = pickle.loads(call(fabric))
+        if function is refused:
+            assert isinstance(outcome, UsageError)
+            assert (outcome.code, outcome.reason) == (Code.WEIGHTS_MISSING, "no weights here")
+        else:
+            assert set(outcome) == {"0.weight", "0.bias", "2.weight", "2.bias", "processes"}
+    with pytest.raises(UsageError, match="no weights here"):
+        CPU.run_distributed(refused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_expit
 from sksurv.linear_model.coxph import CoxPHOptimizer
 from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.genmod.families import Binomial
@@ -111,6 +112,18 @@ def test_binary_and_continuous_losses_are_log_loss_and_mean_squared_error() -> N
     assert outcome_loss("continuous", risk, value, torch.ones(3).bool()).item() == pytest.approx((1 + 1 + 1) / 3)
     time = torch.tensor([3.0, 1.0, 2.0])
     assert outcome_loss("time-to-event", risk, time, value.bool()) == cox_loss(risk, time, value.bool())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_odds_of_plus_and_minus_100_give_the_log_loss_of_scipy(dtype: torch.dtype) -> None:
+    risk = torch.tensor([100.0, -100.0, 100.0, -100.0], dtype=dtype).requires_grad_()
+    event = torch.tensor([True, True, False, False])
+    loss = outcome_loss("binary", risk, event.double(), event)
+    loss.backward()
+    signed = np.where(event.numpy(), 1.0, -1.0) * risk.detach().double().numpy()
+    assert loss.item() == pytest.approx(-log_expit(signed).mean())
+    assert risk.grad is not None
+    assert torch.isfinite(risk.grad).all()
 
 
 EDGES = np.array([1.0, 2.0, 4.0, 6.0])

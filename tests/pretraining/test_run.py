@@ -67,7 +67,7 @@ def written(folder: Path, *change: tuple[str, str]) -> Path:
 
 
 def learnt(recipe: Path, out: Path, **how: Any) -> Card:
-    return pretrain(recipe, out, workers=1, engine=CPU, **how)
+    return pretrain(recipe, out, workers=1, device="cpu", **how)
 
 
 def results(out: Path) -> dict[str, bytes]:

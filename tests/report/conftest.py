@@ -173,7 +173,15 @@ RUN: dict[str, Any] = {
     "peak_memory_mib": 900.0,
     "configuration": {"validation": {"folds": 5, "repeats": 2, "inner_folds": 4, "seed": 7}},
     "configuration_digest": "decade",
-    "platform": {"python": "3.11", "torch": "2.10", "numpy": "2.0", "processor": "x86_64", "cores": 2},
+    "platform": {
+        "python": "3.11",
+        "torch": "2.10",
+        "numpy": "2.0",
+        "processor": "x86_64",
+        "cores": 2,
+        "device": "cuda",
+        "precision": "bf16",
+    },
     "timings": [{"step": "models", "seconds": 60.0}],
     "models": [
         {

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from twobe3 import worker
 from twobe3.errors import Code, ToolError, TwoBe3Error
 
 if TYPE_CHECKING:  # importing Fabric takes as long as importing torch, and only what trains needs it
@@ -30,7 +31,6 @@ FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true"
 NATIVE_BF16 = (8, 0)  # compute capability from which a GPU multiplies bfloat16 natively (CUDA C++ Programming Guide)
 GIB = 2**30
 FIT_GIB = 8  # GPU memory that one process which fits or extracts is given
-_worker = 0  # the number of this process among those that share the devices
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,44 +49,34 @@ class Engine:
         always single precision, so that results are the same bits everywhere.
     devices : int or "auto"
         How many GPUs; all by default. On the CPU, processes of :meth:`run_distributed`, 1 by default.
+
+    Raises
+    ------
+    ToolError
+        ``DEVICE_MISSING``: a GPU is asked for and there is none, or more of them than there are.
     """
 
     device: Device = "auto"
     precision: Precision = "auto"
     devices: PositiveInt | Literal["auto"] = "auto"
 
+    def __post_init__(self) -> None:
+        if self.device == "cuda" and not _gpus():
+            raise ToolError(Code.DEVICE_MISSING, f"PyTorch {torch.__version__} finds no CUDA GPU")
+        if self.kind == "cuda" and self.count > _gpus():
+            raise ToolError(Code.DEVICE_MISSING, f"{self.devices} GPUs were asked for, there are {_gpus()}")
+
     @property
     def kind(self) -> Literal["cpu", "cuda"]:
-        """The kind of device that is used.
-
-        Raises
-        ------
-        ToolError
-            ``DEVICE_MISSING``: a GPU is asked for and there is none.
-        """
-        if self.device == "cpu":
-            return "cpu"
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if self.device == "cuda" and not found:
-            raise ToolError(Code.DEVICE_MISSING, f"PyTorch {torch.__version__} finds no CUDA GPU")
-        return "cuda" if found else "cpu"
+        """The kind of device that is used."""
+        return "cuda" if self.device != "cpu" and _gpus() else "cpu"
 
     @property
     def count(self) -> int:
-        """How many devices there are to deal tasks out over.
-
-        Raises
-        ------
-        ToolError
-            ``DEVICE_MISSING``: more GPUs are asked for than there are.
-        """
-        if self.kind == "cpu":
-            return 1 if self.devices == "auto" else self.devices
-        found = torch.cuda.device_count()
-        wanted = found if self.devices == "auto" else self.devices
-        if wanted > found:
-            raise ToolError(Code.DEVICE_MISSING, f"{wanted} GPUs were asked for, there are {found}")
-        return wanted
+        """How many devices there are to deal tasks out over."""
+        if self.devices != "auto":
+            return self.devices
+        return _gpus() if self.kind == "cuda" else 1
 
     @property
     def bits(self) -> Literal["32", "bf16"]:
@@ -112,11 +102,11 @@ class Engine:
         Parameters
         ----------
         number : int, optional
-            Of the task; by default that of this worker process, see :func:`set_worker`.
+            Of the task; by default that of this worker process.
         """
         if self.kind == "cpu":
             return torch.device("cpu")
-        return torch.device("cuda", (_worker if number is None else number) % self.count)
+        return torch.device("cuda", (worker.number() if number is None else number) % self.count)
 
     def workers(self, cores: int) -> int:
         """How many processes work side by side unless the user says otherwise.
@@ -190,6 +180,8 @@ class Engine:
         TwoBe3Error
             Whatever the function raises in the process of rank 0.
         """
+        if self.count == 1:
+            return function(self.fabric(), *arguments, **named)
         with _own_environment(), tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
             call = _Call(pickle.dumps((function, arguments, named)), Path(folder) / "outcome.pickle", os.getpid())
             try:
@@ -203,13 +195,11 @@ class Engine:
         return result
 
 
+def _gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 CPU = Engine("cpu", "32")
-
-
-def set_worker(number: int) -> None:
-    """Say which of the processes that share the devices this one is."""
-    global _worker
-    _worker = number
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from torch import nn
 
 from twobe3.compute import one_thread
 from twobe3.errors import Code, UsageError
-from twobe3.models.engine import Engine, enough_memory
+from twobe3.models.engine import enough_memory
 from twobe3.models.training import warm_cosine
 from twobe3.progress import track
 from twobe3.store import Arrays, ArrayStore
@@ -27,8 +27,6 @@ from twobe3.store import Arrays, ArrayStore
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 log = logging.getLogger("twobe3")
 
 
@@ -68,21 +66,6 @@ class Checkpoint:
 
     store: ArrayStore
     key: str
-
-
-def launch(
-    engine: Engine,
-    function: Callable[Concatenate[Fabric, Arguments], Result],
-    *arguments: Arguments.args,
-    **named: Arguments.kwargs,
-) -> Result:
-    """Run a function that trains: here where there is one device, otherwise in a process for each of them.
-
-    See :meth:`~twobe3.models.engine.Engine.run_distributed`.
-    """
-    if engine.count > 1:
-        return engine.run_distributed(function, *arguments, **named)
-    return function(engine.fabric(), *arguments, **named)
 
 
 def train(

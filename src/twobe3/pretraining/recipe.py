@@ -16,7 +16,7 @@ from twobe3.features.slices import Plane
 from twobe3.models import TwoBe3Net
 from twobe3.models.engine import Engine
 from twobe3.models.start import SHARED
-from twobe3.sections import ImagesSection, Section, VolumeSection
+from twobe3.sections import ComputeSection, ImagesSection, Section, VolumeSection
 
 Task = Literal["sex", "age_years", "weight_kg", "slice_position", "masked_features"]
 OF_PATIENTS: Final[tuple[Task, ...]] = ("sex", "age_years", "weight_kg")
@@ -91,6 +91,7 @@ class Recipe(Section):
     pretrain: PretrainSection = PretrainSection()
     slices: SlicesSection = SlicesSection()
     stacks: StacksSection = StacksSection()
+    compute: ComputeSection = ComputeSection()
 
     @model_validator(mode="after")
     def _must_learn_something(self) -> Self:
@@ -149,6 +150,7 @@ SECTIONS: dict[str, type[Section]] = {
     "pretrain": PretrainSection,
     "slices": SlicesSection,
     "stacks": StacksSection,
+    "compute": ComputeSection,
 }
 
 

@@ -20,7 +20,7 @@ from twobe3.features.backbones import Backbone
 from twobe3.features.maps import FeatureStore
 from twobe3.intake import read_cohort
 from twobe3.models import TwoBe3Net
-from twobe3.models.engine import Engine
+from twobe3.models.engine import Device, Engine, Precision
 from twobe3.models.start import SHARED, Start, marks_of
 from twobe3.outcome import IntArray
 from twobe3.pretraining import card as words
@@ -45,7 +45,9 @@ def pretrain(
     *,
     update: bool = False,
     workers: int | None = None,
-    engine: Engine | None = None,
+    device: Device | None = None,
+    precision: Precision | None = None,
+    devices: int | None = None,
 ) -> Card:
     """Pre-train a 2D network and the 3D head on scans without outcomes.
 
@@ -64,8 +66,11 @@ def pretrain(
         Allow a folder that holds the result of another recipe.
     workers : int, optional
         Processes that compute feature maps; by default as many as the engine says.
-    engine : Engine, optional
-        Where networks compute; several devices share the batches. On the CPU results are the same bits everywhere.
+    device, precision : str, optional
+        Instead of what ``[compute]`` says, see :class:`~twobe3.models.engine.Engine`. On the CPU results are the same
+        bits everywhere.
+    devices : int, optional
+        GPUs that share the batches, all by default; on the CPU processes, 1 by default.
 
     Returns
     -------
@@ -80,10 +85,11 @@ def pretrain(
     recipe_file, out = Path(recipe_file), Path(out)
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
     store = FeatureStore(out / "features")
-    engine = engine or Engine()
+    compute = recipe.compute
+    engine = Engine(device or compute.device, precision or compute.precision, devices or "auto")
     model = recipe.model(folder, store, engine)
     backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
-    _require_own(out, recipe, backbone, update)
+    _require_own(out, _identity(recipe, backbone, engine), update)
     roots = recipe.cohort.folders(folder)
     cohort = with_duplicates_joined(
         read_cohort(
@@ -105,7 +111,7 @@ def pretrain(
     with one_thread():
         start, more = _second_stage(recipe, parts, model, out)
     sealed = start.save(out / FILE)
-    card = _card(recipe, parts, [*figures, *more], (backbone, tuned), roots, sealed)
+    card = _card(recipe, parts, [*figures, *more], (backbone, tuned), roots, sealed, engine)
     card.write(out)
     return card
 
@@ -249,6 +255,7 @@ def _card(
     networks: tuple[Backbone, Backbone],
     roots: Sequence[Path],
     sealed: str,
+    engine: Engine,
 ) -> Card:
     cohort, (before, after) = parts.cohort, networks
     parameters = recipe.parameters()
@@ -258,7 +265,7 @@ def _card(
     }
     return Card(
         {
-            "configuration_digest": _identity(recipe, before),
+            "configuration_digest": _identity(recipe, before, engine),
             "name": recipe.name,
             "notes": list(recipe.notes),
             "file": FILE,
@@ -275,6 +282,7 @@ def _card(
             },
             "weights_digest": after.weights_digest,
             "parameters": parameters,
+            "computed": engine.describe(),
             "intended_use": words.USE,
             "limits": list(words.LIMITS),
             "licence": words.LICENCE,
@@ -284,15 +292,15 @@ def _card(
     )
 
 
-def _identity(recipe: Recipe, backbone: Backbone) -> str:
-    return digest([recipe.model_dump_json(), backbone.weights_digest])
+def _identity(recipe: Recipe, backbone: Backbone, engine: Engine) -> str:
+    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, engine.identity()])
 
 
-def _require_own(out: Path, recipe: Recipe, backbone: Backbone, update: bool) -> None:
+def _require_own(out: Path, identity: str, update: bool) -> None:
     """Refuse a folder that holds the result of another recipe."""
     card = out / "card.json"
     there = json.loads(card.read_text()).get("configuration_digest") if card.exists() else None
-    if there not in (None, _identity(recipe, backbone)) and not update:
+    if there not in (None, identity) and not update:
         raise UsageError(
             Code.OUTPUT_EXISTS,
             "the output folder holds the result of another pre-training",

@@ -22,7 +22,7 @@ from twobe3.models.engine import Engine
 from twobe3.models.training import moved
 from twobe3.outcome import BoolArray, FloatArray, IntArray
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
-from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, launch, train
+from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, train
 from twobe3.pretraining.recipe import POSITION, Recipe
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def learn_from_slices(
     network : SliceNetwork
         The same with its heads, in evaluation mode.
     """
-    state = launch(engine, _trained_state, stage, backbone, recipe, training, checkpoint)
+    state = engine.run_distributed(_trained_state, stage, backbone, recipe, training, checkpoint)
     network = _network(stage, backbone, recipe, training)
     network.load_state_dict(state)
     network.eval()

@@ -21,7 +21,7 @@ from twobe3.models.networks import PlanesNetwork, StackBranch
 from twobe3.models.training import Stack, moved
 from twobe3.outcome import BoolArray, FloatArray, IntArray
 from twobe3.pretraining.labels import Labels, label_loss, label_weights
-from twobe3.pretraining.loop import Checkpoint, Schedule, launch, train
+from twobe3.pretraining.loop import Checkpoint, Schedule, train
 from twobe3.pretraining.recipe import MASKED, Recipe
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def learn_from_stacks(
         Where the state is kept.
     """
     network = _network(stage, model, recipe)
-    network.load_state_dict(launch(engine, _trained_state, stage, network, recipe, training, checkpoint))
+    network.load_state_dict(engine.run_distributed(_trained_state, stage, network, recipe, training, checkpoint))
     return network.eval()
 
 

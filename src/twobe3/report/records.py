@@ -246,6 +246,8 @@ class Platform(Record):
     numpy: str
     processor: str
     cores: int
+    device: str = ""
+    precision: str = ""
 
 
 class Timing(Record):
