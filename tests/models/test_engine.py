@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,7 +161,7 @@ def test_two_processes_train_the_network_that_one_trains_on_the_whole_batch() ->
 def test_what_a_process_gives_or_raises_comes_back_as_bytes() -> None:
     fabric = CPU.fabric()
     for function, arguments in ((trained_together, (3,)), (refused, ())):
-        call = pickle.loads(pickle.dumps(_Call(pickle.dumps((function, arguments, {})))))
+        call = pickle.loads(pickle.dumps(_Call(pickle.dumps((function, arguments, {})), Path("unused"), os.getpid())))
         outcome = pickle.loads(call(fabric))
         if function is refused:
             assert isinstance(outcome, UsageError)

@@ -74,6 +74,13 @@ def test_it_really_starts_there(cohort: Cohort, start: Path) -> None:
     assert model.extractors()[0].backbone.weights_digest == stored.backbone.weights_digest
 
 
+def test_without_branches_they_start_by_chance(cohort: Cohort, start: Path, tmp_path: Path) -> None:
+    replace(Start.read(start), branches={}).save(tmp_path / "start.safetensors")
+    model = model_of(tmp_path / "start.safetensors", epochs=1).fit(cohort)
+    first, second = (network.state_dict()["branches.axial.reduction.0.weight"] for network in model.networks_)
+    assert (first - second).abs().mean() > 0.05  # a step moves them by the rate
+
+
 def test_the_file_is_read_as_it_was_written(cohort: Cohort, start: Path, tmp_path: Path) -> None:
     stored = Start.read(start)
     assert stored.save(tmp_path / "again.safetensors") == stored.digest

@@ -44,7 +44,8 @@ class Start:
     shapes : mapping
         (components, slices, height, width) of each stack.
     branches : mapping of Tensor
-        State of the branches of all stacks, as :class:`~twobe3.models.networks.PlanesNetwork` names it.
+        State of the branches of all stacks, as :class:`~twobe3.models.networks.PlanesNetwork` names it; empty where
+        the 2D network alone was trained.
     marks : frozenset of str
         Of the scans that were trained on, see :func:`marks_of`.
     digest : str

@@ -243,7 +243,7 @@ class TwoBe3Net(StackedMaps):
 
     def _initialised(self) -> nn.Module:
         network = super()._initialised()
-        if self.init:
+        if self.init and self._start().branches:
             assert isinstance(network, PlanesNetwork)
             network.branches.load_state_dict(self._start().branches)
         return network

@@ -100,7 +100,8 @@ class Card:
             "## How",
             "",
             f"Grid: {said['parameters']['volume']['spacing_mm']} mm. 2D network: `{stated['backbone']}`, started from "
-            f"`{stated['weights']}` (digest `{stated['digest'][:16]}`), now `{said['weights_digest'][:16]}`.",
+            f"`{stated['weights']}` (digest `{stated['digest'][:16]}`), now `{said['weights_digest'][:16]}`. "
+            f"Computed on {said['computed']['device']}, precision {said['computed']['precision']}.",
             "",
             *_table(("parameter", "value"), _parameters(said["parameters"])),
             "",

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,11 @@ class Parts:
         labels = Labels.of(cohort.studies, [task for task in OF_PATIENTS if task in asked.tasks], training)
         return cls(cohort, training, held_out, labels, tuple(cohort.studies[i].patient for i in held_out))
 
+    @cached_property
+    def marks(self) -> tuple[tuple[str, str], ...]:
+        """By what each scan is known again."""
+        return tuple(marks_of(self.cohort, study) for study in self.cohort.studies)
+
 
 def _first_stage(
     recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, engine: Engine
@@ -210,7 +216,7 @@ def _second_stage(recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path) -> 
             figures.append(judge.explained(MASKED, said.error, said.spread))
             line = judge.explained(MASKED, said.interpolation, said.spread)
             figures.append(replace(line, metric="explained_by_interpolation"))
-    marks = {mark for row in training for mark in marks_of(cohort, cohort.studies[row])}
+    marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
     start = Start(
         parameters, cohort.spec, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
@@ -260,7 +266,7 @@ def _card(
     cohort, (before, after) = parts.cohort, networks
     parameters = recipe.parameters()
     marks = {
-        part: [marks_of(cohort, cohort.studies[row]) for row in rows]
+        part: sorted(list(parts.marks[row]) for row in rows)
         for part, rows in (("trained_on", parts.training), ("held_out", parts.held_out))
     }
     return Card(
@@ -287,7 +293,7 @@ def _card(
             "limits": list(words.LIMITS),
             "licence": words.LICENCE,
             "warnings": list(cohort.warnings),
-            "scans": {part: sorted(map(list, pairs)) for part, pairs in marks.items()},
+            "scans": marks,
         }
     )
 
