@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -120,8 +120,8 @@ def audit(
     """Audit a validation.
 
     Every model is fitted once more on the first fold of each endpoint with the outcomes of that fold's tested patients
-    changed: all that it predicts and decides must be the same bits. And the whole validation, splits included, is
-    repeated with permuted outcomes.
+    changed, those of other endpoints too: all that it predicts and decides must be the same bits. And the whole
+    validation, splits included, is repeated with permuted outcomes.
 
     Parameters
     ----------
@@ -265,18 +265,23 @@ def _seeing(fits: Fits, made: Mapping[Fit, Arrays], workers: int) -> Iterator[st
 
 
 def _tampered(fits: Fits, endpoint: str) -> Cohort:
-    """The cohort of an endpoint with other outcomes for the patients tested in its first fold.
+    """The cohort of an endpoint where the patients tested in its first fold have other outcomes, of all endpoints."""
+    cohort, fold = fits.cohorts[endpoint], fits.splits[endpoint][0]
+    tested = {cohort.patients[i] for i in fold.test}
+    beside = tuple(_changed(outcomes, tested) for outcomes in cohort.beside)
+    return replace(cohort, endpoints=(_changed(cohort.outcomes, tested),), beside=beside)
+
+
+def _changed(outcomes: Outcomes, patients: Collection[str]) -> Outcomes:
+    """Other outcomes for these patients.
 
     Two classes change places; times and values are dealt out in reverse, so that the times observed stay the same.
     """
-    cohort, fold = fits.cohorts[endpoint], fits.splits[endpoint][0]
-    outcomes = cohort.outcomes
+    which = np.flatnonzero([patient in patients for patient in outcomes.patients])
     if outcomes.endpoint.kind == "binary":
         event = outcomes.event.copy()
-        event[fold.test] = ~event[fold.test]
-        other = replace(outcomes, event=event, value=event.astype(np.float64))
-    else:
-        order = np.arange(len(outcomes))
-        order[fold.test] = fold.test[::-1]
-        other = replace(outcomes.take(order), patients=outcomes.patients)
-    return replace(cohort, endpoints=(other,))
+        event[which] = ~event[which]
+        return replace(outcomes, event=event, value=event.astype(np.float64))
+    order = np.arange(len(outcomes))
+    order[which] = which[::-1]
+    return replace(outcomes.take(order), patients=outcomes.patients)

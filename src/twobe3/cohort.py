@@ -217,6 +217,9 @@ class Cohort:
         In the order of the user's patient ids, so that no result depends on file names.
     endpoints : tuple of Outcomes
         One for each endpoint; each holds the patients whose outcome is known.
+    beside : tuple of Outcomes
+        Once one endpoint is chosen, the others, as far as they are known of the same studies. Only models that learn
+        several endpoints at once look at them.
     spec : VolumeSpec
         The grid on which the models see the scans.
     volumes : ArrayStore
@@ -231,6 +234,7 @@ class Cohort:
 
     studies: tuple[Study, ...]
     endpoints: tuple[Outcomes, ...] = ()
+    beside: tuple[Outcomes, ...] = field(default=(), kw_only=True)
     spec: VolumeSpec = field(default_factory=VolumeSpec)
     volumes: ArrayStore = field(default_factory=ArrayStore)
     exclusions: tuple[Exclusion, ...] = ()
@@ -265,23 +269,28 @@ class Cohort:
         return self.outcomes.endpoint
 
     def for_endpoint(self, name: str) -> Cohort:
-        """The studies whose outcome is known for one endpoint, with that endpoint alone."""
+        """The studies whose outcome is known for one endpoint, with that endpoint alone; the others lie beside it."""
         by_name = {outcomes.endpoint.name: outcomes for outcomes in self.endpoints}
         if name not in by_name:
             raise ValueError(f"the cohort has no endpoint {name!r}; it has {', '.join(by_name) or 'none'}")
-        known = set(by_name[name].patients)
-        studies = tuple(study for study in self.studies if study.patient_id in known)
-        return replace(self, studies=studies, endpoints=(by_name[name],))
+        chosen = by_name.pop(name)
+        known = set(chosen.patients)
+        told = replace(self, endpoints=(chosen,), beside=(*by_name.values(), *self.beside))
+        return told.take([i for i, study in enumerate(self.studies) if study.patient_id in known])
 
     def take(self, indices: Iterable[int]) -> Cohort:
         """The studies at these positions, in this order, with their own outcomes and nobody else's."""
         studies = tuple(self.studies[int(i)] for i in indices)
         there = {study.patient_id for study in studies}
-        endpoints = (
-            outcomes.take([i for i, patient in enumerate(outcomes.patients) if patient in there])
-            for outcomes in self.endpoints
+        endpoints, beside = (
+            tuple(one.take([i for i, patient in enumerate(one.patients) if patient in there]) for one in outcomes)
+            for outcomes in (self.endpoints, self.beside)
         )
-        return replace(self, studies=studies, endpoints=tuple(endpoints))
+        return replace(self, studies=studies, endpoints=endpoints, beside=beside)
+
+    def without_outcomes(self) -> Cohort:
+        """The studies alone, as a prediction may see them."""
+        return replace(self, endpoints=(), beside=())
 
     def volume_key(self, study: Study) -> str:
         """Key of a study's resampled volume, here and in everything derived from it."""

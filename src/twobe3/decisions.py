@@ -118,9 +118,9 @@ def decided(
     """What :func:`predicted` does, with a model that is fitted already and the inner risks, if any."""
     training = model.usable(training)
     outcomes = training.outcomes
-    prediction = model.predict(replace(tested, endpoints=()))
+    prediction = model.predict(tested.without_outcomes())
     n = len(prediction)
-    own = model.predict(replace(training, endpoints=())).risk
+    own = model.predict(training.without_outcomes()).risk
     kind = outcomes.endpoint.kind
     origin = float(own.mean()) if kind == "time-to-event" else 0.0
     risks = own - origin if inner is None else inner

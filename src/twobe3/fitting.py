@@ -77,14 +77,19 @@ class Fits:
     def keys(self) -> dict[Fit, str]:
         """For each fit the digest of everything that its predictions and decisions depend on."""
         contents = {
-            (endpoint, position): digest(part for cohort in self.parts(endpoint, position) for part in content(cohort))
+            (endpoint, position, beside): digest(
+                part for cohort in self.parts(endpoint, position) for part in content(cohort, beside=beside)
+            )
             for endpoint, split in self.splits.items()
             for position in range(len(split))
+            for beside in {model.learns_beside for model in self.models}
         }
         made_by = [digest([__version__, model.identity(), self.how.identity()]) for model in self.models]
         times = {endpoint: observed_times(cohort.outcomes).tobytes() for endpoint, cohort in self.cohorts.items()}
         return {
-            (endpoint, number, position): digest([by, times[endpoint], contents[endpoint, position]])
+            (endpoint, number, position): digest(
+                [by, times[endpoint], contents[endpoint, position, self.models[number].learns_beside]]
+            )
             for endpoint, split in self.splits.items()
             for number, by in enumerate(made_by)
             for position in range(len(split))
@@ -224,7 +229,9 @@ def fit_final(fits: Fits, folder: Path, workers: int) -> dict[tuple[str, int], P
     for endpoint, cohort in fits.cohorts.items():
         for number, model in enumerate(fits.models):
             recalibrated = [fits.how.identity()] if fits.how.recalibrate else []
-            made_of = digest([__version__, model.identity(), *recalibrated, *content(cohort)])
+            made_of = digest(
+                [__version__, model.identity(), *recalibrated, *content(cohort, beside=model.learns_beside)]
+            )
             name = f"{file_name(endpoint)}.{file_name(model.name)}.{made_of[:12]}.safetensors"
             targets[endpoint, number] = folder / name
     tasks = together(fits, [(*which, 0) for which, target in targets.items() if not target.exists()])

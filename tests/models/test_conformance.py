@@ -49,6 +49,15 @@ SMALL_OF: dict[str, dict[str, Any]] = {
         "weights": "learnt",
     },
 }
+
+
+class FineTuned(str):
+    """The kind of a model on maps, whose 2D network is trained too."""
+
+    __slots__ = ()
+
+
+KINDS_OF_MODELS = [*MODELS, FineTuned("2be3-net")]
 STORE = FeatureStore()  # the maps of the cohort below, computed once for all tests
 
 
@@ -56,6 +65,8 @@ def small(kind: str, **parameters: Any) -> Model:
     """A model of this kind with whatever makes it quick."""
     known = {item.name for item in fields(MODELS[kind])}
     quick = {key: value for key, value in SMALL.items() if key in known} | SMALL_OF.get(kind, {})
+    if isinstance(kind, FineTuned):
+        quick |= {"finetune": "low-rank", "finetune_epochs": 1, "rank": 2}
     return MODELS[kind](**quick | parameters, store=STORE)
 
 
@@ -65,9 +76,10 @@ def cohort(make_cohort: Any) -> Cohort:
     return made
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=KINDS_OF_MODELS, ids=lambda kind: f"{type(kind).__name__}-{kind}")
 def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +170,33 @@ def test_a_saved_model_predicts_the_same_from_its_file_alone(
     assert loaded.spec_ == cohort.spec
     loaded.fit(cohort.for_endpoint(endpoint))
     assert (loaded.predict(cohort).risk == expected.risk).all()
+
+
+@pytest.mark.parametrize("endpoint", ["relapse", "survival", "uptake"])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MODELS if "endpoints" in {item.name for item in fields(MODELS[kind])}]
+)
+def test_a_model_that_learns_all_endpoints_predicts_its_own_alike_twice_and_from_its_file(
+    kind: str, endpoint: str, cohort: Cohort, tmp_path: Path
+) -> None:
+    few = tuple(outcomes.take(range(i, 12)) for i, outcomes in enumerate(cohort.endpoints))  # of some it is not known
+    subset = replace(cohort, endpoints=few).for_endpoint(endpoint)
+    how = {"endpoints": "all", "head": "hazard", "intervals": 3, "covariates": ("age_years",)}
+    model = small(kind, **how).fit(subset)
+    assert model.learns_beside
+    predictions = [
+        one.predict(cohort) for one in (model, small(kind, **how).fit(subset), load_model(model.save(tmp_path)))
+    ]
+    first = predictions[0]
+    assert first.endpoint == endpoint
+    assert (first.probability is not None) == (endpoint == "relapse")
+    assert (first.survival is not None) == (endpoint == "survival")
+    for other in predictions[1:]:
+        np.testing.assert_array_equal(other.risk, first.risk)
+        if first.survival is not None and other.survival is not None:
+            np.testing.assert_array_equal(other.survival, first.survival)
+    own = small(kind, **how | {"endpoints": "own"}).fit(subset).predict(cohort)
+    assert (own.risk != first.risk).any()
 
 
 def test_a_model_is_saved_where_it_is_asked_to_be_and_found_by_its_folder(

@@ -103,11 +103,18 @@ def test_the_hazard_head_is_for_times_alone(kind: Kind, make_cohort: MakeCohort)
     assert risks[1].survival is None
 
 
+TUNED: dict[str, Any] = {
+    **MAPS, **SMALL, "backbone": "phantom-resnet10", "weights": "pretrained", "finetune_epochs": 2,
+}  # fmt: skip
 OPTIONS: list[tuple[type[NetworkModel], dict[str, Any]]] = [
     (TwoBe3Net, {**MAPS, **SMALL, "head": "hazard", "intervals": 3, "augmentations": 1, "test_time": "average"}),
     (TwoBe3Net, {**MAPS, **SMALL, "layer": (1, 3), "planes": ("axial", "sagittal"), "anisotropy": "spacing"}),
     (TwoBe3Net, {**MAPS, **SMALL, "capacity": "auto", "stopping_share": 0.25, "batches": "stratified"}),
     (CNN2D, {**MAPS, **SMALL, "layer": (2, 3), "augmentations": 1, "head": "hazard", "covariates": ("age_years",)}),
+    (TwoBe3Net, {**TUNED, "finetune": "all", "layer": (2, 1), "planes": ("axial", "sagittal"), "covariates": ("sex",),
+                 "augmentations": 1, "test_time": "average"}),
+    (CNN2D, {**TUNED, "finetune": "last-stage", "head": "hazard", "stopping_share": 0.25, "batches": "stratified",
+             "capacity": "auto"}),
     (CNN3D, {**TINY3D, "head": "hazard", "augmentations": 1, "test_time": "average", "capacity": "auto"}),
     (CNN3D, {"epochs": 1, "network": "resnet10", "windows_suv": (10.0,), "covariates": ("sex",)}),
 ]  # fmt: skip

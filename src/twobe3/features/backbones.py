@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -120,7 +120,8 @@ class Backbone:
         """
         self.require_layer(layer)
         with torch.inference_mode():
-            return maps_of(self._on(pictures.device), normalised(pictures, self.mean, self.std), layer)
+            (maps,) = intermediates(self._on(pictures.device), normalised(pictures, self.mean, self.std), [layer])
+        return maps
 
     def _on(self, device: torch.device) -> nn.Module:
         """The network on a device; the one on the CPU stays what is saved and sent to other processes."""
@@ -182,6 +183,40 @@ def backbone_from_state(
     return _frozen(name, weights, network, mean, std)
 
 
+def normalised(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Pictures in [0, 1], shape (n, 3, height, width), as a network was trained to see them."""
+    centre, scale = (torch.tensor(values, device=pictures.device).view(1, -1, 1, 1) for values in (mean, std))
+    return (pictures - centre) / scale
+
+
+def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
+    """Maps of some layers by one pass that ends at the deepest of them.
+
+    Parameters
+    ----------
+    network : Module
+        Of a :class:`Backbone`.
+    x : Tensor, shape (n, 3, height, width)
+        Normalised pictures.
+    layers : sequence of int
+        0 is the stem.
+
+    Returns
+    -------
+    list of Tensor, each of shape (n, channels, height / stride, width / stride)
+        In the order of ``layers``.
+    """
+    if isinstance(network, ResNet):
+        maps = [network.act(network.bn1(network.conv1(x)))]
+        stages = (nn.Sequential(network.maxpool, network.layer1), network.layer2, network.layer3, network.layer4)
+        for stage in stages[: max(layers)]:
+            maps.append(stage(maps[-1]))
+        return [maps[layer] for layer in layers]
+    order = sorted(layers)
+    found = network.forward_intermediates(x, indices=order, intermediates_only=True, stop_early=True)  # type: ignore[operator]
+    return [torch.as_tensor(found[order.index(layer)]) for layer in layers]
+
+
 def _rebuilt(name: str, state: State, mean: tuple[float, ...], std: tuple[float, ...], weights: str) -> Backbone:
     return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
 
@@ -189,25 +224,6 @@ def _rebuilt(name: str, state: State, mean: tuple[float, ...], std: tuple[float,
 def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
     network.eval().requires_grad_(False)
     return Backbone(name, weights, _digest_of(network), network, mean, std)
-
-
-def normalised(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Pictures in [0, 1], shape (n, 3, height, width), as a network was trained to see them."""
-    centre, scale = (torch.tensor(values, device=pictures.device).view(1, -1, 1, 1) for values in (mean, std))
-    return (pictures - centre) / scale
-
-
-def maps_of(network: nn.Module, x: torch.Tensor, layer: int) -> torch.Tensor:
-    """Maps of a layer of a 2D network, of normalised pictures; layers beyond it are not computed."""
-    if isinstance(network, ResNet):
-        x = network.act(network.bn1(network.conv1(x)))
-        if layer == 0:
-            return x
-        for stage in (network.maxpool, network.layer1, network.layer2, network.layer3, network.layer4)[: layer + 1]:
-            x = stage(x)
-        return x
-    (maps,) = network.forward_intermediates(x, indices=[layer], stop_early=True, intermediates_only=True)  # type: ignore[operator]
-    return torch.as_tensor(maps)
 
 
 def _read_weights(name: str, row: Row, weights: str) -> tuple[State, Mapping[str, str]]:

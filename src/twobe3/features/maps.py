@@ -123,23 +123,22 @@ class MapExtractor:
         slices = cut(volume, plane)
         filled = slices.any(axis=(1, 2))
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.
-        pictures = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
+        different = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
         batch = BATCH[self.device.type]
-        parts = [self._maps_of(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
+        parts = [self._maps_of(different[start : start + batch]) for start in range(0, len(different), batch)]
         maps = torch.cat(parts).numpy()
         position = np.zeros(len(slices), dtype=np.int64)
-        position[filled] = np.arange(1, len(pictures))
+        position[filled] = np.arange(1, len(different))
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
     def _maps_of(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        seen = pictures_of(slices, self.slices, self.device)
-        maps = self.backbone.maps(seen.contiguous(memory_format=torch.channels_last), self.layer)
-        return maps.half().contiguous().cpu()
+        channels = torch.from_numpy(windowed(slices, self.slices.windows_suv)).to(self.device)
+        return self.backbone.maps(pictures(channels, self.slices.size), self.layer).half().contiguous().cpu()
 
 
-def pictures_of(slices: npt.NDArray[np.float32], spec: SliceSpec, device: torch.device = CPU) -> torch.Tensor:
-    """Slices of SUV as the 2D network sees them: (n, rows, columns) to (n, 3, size, size), between 0 and 1."""
-    channels = torch.from_numpy(windowed(slices, spec.windows_suv)).to(device)
+def pictures(channels: torch.Tensor, size: int) -> torch.Tensor:
+    """What the 2D network sees of slices in SUV windows, (n, 1 or 3, height, width) to (n, 3, size, size)."""
     if channels.shape[1] == 1:
         channels = channels.expand(-1, 3, -1, -1)
-    return functional.interpolate(channels, (spec.size, spec.size), mode="bilinear", antialias=True)
+    resized = functional.interpolate(channels, (size, size), mode="bilinear", antialias=True)
+    return resized.contiguous(memory_format=torch.channels_last)

@@ -104,6 +104,11 @@ class Model(ABC):
         """Whether it is a trivial explanation, which others must beat, rather than a candidate."""
         return False
 
+    @property
+    def learns_beside(self) -> bool:
+        """Whether it also learns from the outcomes of other endpoints, which a cohort keeps beside its own."""
+        return False
+
     def parameters(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {name: getattr(self, name) for name in self.parameter_names()}
@@ -333,7 +338,10 @@ def load_model(path: Path | str, *, store: FeatureStore | None = None, engine: E
 
 
 def _restored(header: Mapping[str, Any], arrays: Arrays, store: FeatureStore, engine: Engine) -> Model:
-    model = MODELS[header["kind"]](**header["parameters"], store=store, engine=engine)
+    kind_of_model = MODELS[header["kind"]]
+    # What joined after the file was written stands at the value at which the model is what it was then.
+    parameters = {**kind_of_model.joined_later, **header["parameters"]}
+    model = kind_of_model(**parameters, store=store, engine=engine)
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
     model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -54,7 +52,8 @@ class CNN3D(NetworkModel):
     depth: int = Field(default=10)
     width: int = Field(default=16, ge=4, multiple_of=4)
     windows_suv: tuple[PositiveFloat, ...] = Field(default=(5.0, 10.0, 25.0), min_length=1)
-    epochs: int = Field(default=20, ge=1)
+    fewest_steps: int = Field(default=200, ge=1)
+    shift_share: float = Field(default=0.125, ge=0, le=0.5)
     batch_size: int = Field(default=8, ge=2)
     members: int = Field(default=1, ge=1)
 
@@ -92,13 +91,7 @@ class CNN3D(NetworkModel):
             )
 
     def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
-        volumes = [cohort.volume(study) for study in cohort.studies]
-        spacing = cohort.spec.spacing_mm
-        augmented = [
-            [augmentation(volume, spacing) for volume in volumes] for augmentation in self._augmentations(augmentations)
-        ]
-        scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
-        return [Stack(scans, -1, tuple(versions))]
+        return [self._volumes(cohort, augmentations)]
 
     def _network(self, *, covariates: int, outputs: int) -> VolumeNetwork:
         channels, size = len(self.windows_suv), self.capacity_

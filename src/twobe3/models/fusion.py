@@ -154,6 +154,11 @@ class Fusion(Model):
         """Training patients below which a member learns nothing."""
         return max(member.fewest for member in self.of)
 
+    @property
+    def learns_beside(self) -> bool:
+        """Whether a member does."""
+        return any(member.learns_beside for member in self.of)
+
     def prepare(self, cohort: Cohort) -> None:
         """Compute what members lack."""
         for member in self.of:
@@ -181,7 +186,7 @@ class Fusion(Model):
     def _fit(self, cohort: Cohort) -> None:
         held_out = self._held_out(cohort) if self.weights == "learnt" else None
         self.of = tuple(_fitted(member, cohort) for member in self.of)
-        fitted, outcomes = self._risks(replace(cohort, endpoints=())), cohort.outcomes
+        fitted, outcomes = self._risks(cohort.without_outcomes()), cohort.outcomes
         if held_out is None:
             self.blend_ = equal_weights(fitted, outcomes.endpoint.kind)
         else:

@@ -26,14 +26,40 @@ class Head(Protocol):
     def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Loss of the patients at these positions, shape (): ``raw`` is (m,), or (m, outputs) for several outputs."""
 
+    def stopping_loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """What tells when training should stop, likewise."""
+        return self.loss(raw, index)
+
     def start(self, last: nn.Linear) -> None:
         """Let the untrained network say what is true of all patients together, so that no step is spent on it."""
 
     def finish(self, last: nn.Linear) -> None:
         """Bring the trained layer to the unit of the outcome."""
 
+    def resume(self, last: nn.Linear) -> None:
+        """Take back what :meth:`finish` did, for training to go on."""
 
-class RiskHead:
+
+class ResumedHead:
+    """A head whose last layer was trained with the same outcomes before, and goes on from there.
+
+    Parameters
+    ----------
+    head : Head
+        With which it was trained.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self.outputs, self.loss, self.stopping_loss = head.outputs, head.loss, head.stopping_loss
+        self.finish, self.resume = head.finish, head.resume
+
+    def start(self, last: nn.Linear) -> None:
+        """Where the layer stands."""
+        self._head.resume(last)
+
+
+class RiskHead(Head):
     """One number a patient: log-odds, log hazard ratio, or the value itself.
 
     Classes are not weighted: weights spoil the probabilities and gain no discrimination (van den Goorbergh et al.,
@@ -73,8 +99,14 @@ class RiskHead:
             last.weight *= self._unit
             last.bias.mul_(self._unit).add_(self._origin)
 
+    def resume(self, last: nn.Linear) -> None:
+        """Standardise a continuous outcome again."""
+        with torch.no_grad():
+            last.weight /= self._unit
+            last.bias.sub_(self._origin).div_(self._unit)
 
-class HazardHead:
+
+class HazardHead(Head):
     """The log-odds of the hazard in each interval of time; hazards need not stay proportional.
 
     Parameters
@@ -114,6 +146,9 @@ class HazardHead:
 
     def finish(self, last: nn.Linear) -> None:
         """Nothing: hazards have no unit."""
+
+    def resume(self, last: nn.Linear) -> None:
+        """Nothing."""
 
 
 def interval_edges(outcomes: Outcomes, intervals: int) -> FloatArray:

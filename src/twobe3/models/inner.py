@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -52,5 +51,5 @@ def held_out_risks(model: Model, training: Cohort, split: Sequence[Fold]) -> Flo
         part = training.take(fold.train)
         model.fit(part)
         origin = float(model.predict(part).risk.mean()) if centred else 0.0
-        risks[fold.test] = model.predict(replace(training.take(fold.test), endpoints=())).risk - origin
+        risks[fold.test] = model.predict(training.take(fold.test).without_outcomes()).risk - origin
     return risks

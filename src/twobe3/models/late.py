@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,11 @@ class LateCovariates:
             ``COLUMN_MISSING``: none of them has one of the covariates; the nearest that they have are named.
         """
         encoder = learnt_encoder(studies, names)
-        x = encoder.encode(studies)
-        penalty = choose_penalty(x, outcomes, PENALTIES, inner_folds=INNER_FOLDS, seed=seed)
-        return cls(encoder, fit_ridge(x, outcomes, penalty))
+        return cls(encoder, _alone(encoder.encode(studies), outcomes, seed))
+
+    def weighed_for(self, studies: Sequence[Study], outcomes: Outcomes, *, seed: int) -> LateCovariates:
+        """The same columns weighed for another endpoint, by the training patients whose outcome is known for it."""
+        return replace(self, alone=_alone(self.encoder.encode(studies), outcomes, seed))
 
     @property
     def weights(self) -> FloatArray:
@@ -76,6 +78,11 @@ class LateCovariates:
             CovariateEncoder.from_arrays(under("covariates.encoder.", arrays)),
             RidgeModel.from_arrays(under("covariates.alone.", arrays)),
         )
+
+
+def _alone(x: FloatArray, outcomes: Outcomes, seed: int) -> RidgeModel:
+    penalty = choose_penalty(x, outcomes, PENALTIES, inner_folds=INNER_FOLDS, seed=seed)
+    return fit_ridge(x, outcomes, penalty)
 
 
 def learnt_encoder(studies: Sequence[Study], names: Sequence[str]) -> CovariateEncoder:

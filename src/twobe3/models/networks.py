@@ -64,8 +64,9 @@ class StackBranch(nn.Module):
     is derived from the number of slices.
 
     Average and maximum are taken after the reduction and after every block, so that the linear layer on top is
-    offered single positions, neighbourhoods and the whole stack alike. No layer normalises a patient by itself: how
-    hot a lesion is, is a message.
+    offered single positions, neighbourhoods and the whole stack alike; or after the last few blocks alone, which leaves
+    fewer numbers by which few patients can be learnt by heart. No layer normalises a patient by itself: how hot a
+    lesion is, is a message.
 
     Parameters
     ----------
@@ -75,9 +76,22 @@ class StackBranch(nn.Module):
         Channels after the reduction, and of the blocks.
     spacing_mm : tuple of float, optional
         Of the maps' positions, for :func:`plan_blocks`.
+    taps : int
+        After how many of the last blocks average and maximum are taken; 0 for all of them and the reduction.
+    smoothing : bool
+        Whether every block starts as :func:`start_smoothing` says.
     """
 
-    def __init__(self, shape: Shape, *, reduced: int, width: int, spacing_mm: Spacing | None = None) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        reduced: int,
+        width: int,
+        spacing_mm: Spacing | None = None,
+        taps: int = 0,
+        smoothing: bool = False,
+    ) -> None:
         super().__init__()
         channels, *size = shape
         self.reduction = nn.Sequential(nn.Conv3d(channels, reduced, 1), nn.ReLU())
@@ -86,13 +100,46 @@ class StackBranch(nn.Module):
         wide = reduced
         for block in self.plan:
             padding = _triple(length // 2 for length in block.kernel)
-            self.blocks.append(nn.Sequential(nn.Conv3d(wide, width, block.kernel, block.stride, padding), nn.ReLU()))
+            convolution = nn.Conv3d(wide, width, block.kernel, block.stride, padding)
+            if smoothing:
+                start_smoothing(convolution)
+            self.blocks.append(nn.Sequential(convolution, nn.ReLU()))
             wide = width
-        self.features = 2 * (reduced + width * len(self.blocks))
+        self.taps = taps or 1 + len(self.blocks)
+        pooled = [reduced] + [width] * len(self.blocks)
+        self.features = 2 * sum(pooled[-self.taps :])
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(n, channels, slices, height, width) to (n, features)."""
-        return _pooled_after_each(self.reduction(maps), self.blocks)
+        return _pooled_after_each(self.reduction(maps), self.blocks, taps=self.taps)
+
+
+def start_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
+    """Let a convolution start as a smoothing of each channel along the axes that it halves, and some noise.
+
+    A chain of them is then a pyramid of ever coarser averages, as those of Burt & Adelson (IEEE Trans Commun
+    1983;31:532), and the maximum over one of its levels tells how much lies within so many millimetres: what stands
+    together along the body can be told from what stands apart before a single step of training. From a random start
+    few patients are learnt by heart sooner than that is found.
+
+    Parameters
+    ----------
+    convolution : Conv3d
+        Of odd kernels; changed in place. Output channel *i* starts from input channel *i*, counted round.
+    noise : float
+        The share of the random start that is kept, so that channels do not stay alike.
+    """
+    axes = [
+        torch.tensor([0.25, 0.5, 0.25]) if length == 3 and stride == 2 else torch.eye(length)[length // 2]
+        for length, stride in zip(convolution.kernel_size, convolution.stride, strict=True)
+    ]
+    kernel = axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]
+    assert convolution.bias is not None
+    with torch.no_grad():
+        convolution.weight *= noise
+        convolution.bias.zero_()
+        for channel in range(convolution.out_channels):
+            convolution.weight[channel, channel % convolution.in_channels] += kernel
 
 
 class SliceBranch(nn.Module):
@@ -226,13 +273,15 @@ def _spacing(values: Iterable[float]) -> Spacing:
     return a, b, c
 
 
-def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
-    """Average and maximum over all positions before the first block and after every one, (n, features)."""
-    pooled = [_average_and_max(maps)]
+def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList, *, taps: int | None = None) -> torch.Tensor:
+    """Average and maximum over all positions before the first block and after every one, (n, features).
+
+    With ``taps`` only the last so many of them.
+    """
+    stages = [maps]
     for block in blocks:
-        maps = block(maps)
-        pooled.append(_average_and_max(maps))
-    return torch.cat(pooled, dim=1)
+        stages.append(block(stages[-1]))
+    return torch.cat([_average_and_max(stage) for stage in stages[-(taps or len(stages)) :]], dim=1)
 
 
 def _average_and_max(maps: torch.Tensor) -> torch.Tensor:

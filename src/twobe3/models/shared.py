@@ -36,15 +36,26 @@ def recall(model: Model, training: Cohort) -> Model | None:
     return None if found is None else copy.copy(found)
 
 
-def content(cohort: Cohort) -> Iterator[bytes | str]:
-    """Everything that a model may learn from a cohort with one endpoint."""
+def content(cohort: Cohort, *, beside: bool) -> Iterator[bytes | str]:
+    """Everything that a model may learn from a cohort with one endpoint.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        With one endpoint.
+    beside : bool
+        Whether the outcomes of other endpoints are among it, see :attr:`~twobe3.models.base.Model.learns_beside`.
+    """
     outcomes = cohort.outcomes
     yield str(cohort.endpoint)
     for study in cohort.studies:
         yield cohort.volume_key(study)
         yield from (study.patient_id, study.person, study.centre, str(sorted(study.covariates.items())))
     yield from (array.tobytes() for array in (outcomes.value, outcomes.event, outcomes.competing))
+    for other in cohort.beside if beside else ():
+        yield from (str(other.endpoint), *other.patients)
+        yield from (array.tobytes() for array in (other.value, other.event, other.competing))
 
 
 def _key(model: Model, training: Cohort) -> str:
-    return digest([model.identity(), *content(model.usable(training))])
+    return digest([model.identity(), *content(model.usable(training), beside=model.learns_beside)])

@@ -21,6 +21,7 @@ from twobe3.models import late
 from twobe3.models.base import CONFIG, Model
 from twobe3.models.capacity import Capacity, capacity_for, telling_patients
 from twobe3.models.heads import HazardHead, Head, RiskHead, interval_edges, mortality, survival_curves
+from twobe3.models.joint import JointHead
 from twobe3.models.late import LateCovariates
 from twobe3.models.linear import FloatArray
 from twobe3.models.training import (
@@ -50,12 +51,22 @@ class NetworkModel(Model, TrainingParameters):
     capacity : {"fixed", "auto"}
         Whether the size of the network is what its parameters say, or is chosen from the number of training patients
         and events, see :mod:`twobe3.models.capacity`; then ``width``, ``dropout`` and their like are not looked at.
+    endpoints : {"own", "all"}
+        Whether the network learns the endpoint that it predicts alone, or all of the study at once, see
+        :class:`~twobe3.models.joint.JointHead`. Another endpoint of which the training patients tell nothing, because
+        it is known of none of them or all are alike, is left out.
     """
 
-    joined_later: ClassVar[Mapping[str, Any]] = {**UNCHANGED_TRAINING, "covariates": (), "capacity": "fixed"}
+    joined_later: ClassVar[Mapping[str, Any]] = {
+        **UNCHANGED_TRAINING,
+        "covariates": (),
+        "capacity": "fixed",
+        "endpoints": "own",
+    }
 
     covariates: tuple[str, ...] = ()
     capacity: Literal["fixed", "auto"] = Field(default="fixed")
+    endpoints: Literal["own", "all"] = Field(default="own")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +75,14 @@ class NetworkModel(Model, TrainingParameters):
         self.networks_: list[nn.Module] = []
         self.late_: LateCovariates | None = None
         self.edges_: FloatArray = np.zeros(0)
+        # Outputs of the last layer for each other endpoint; they follow those of the own one.
+        self.beside_: dict[str, int] = {}
         self.capacity_ = self._own_capacity()
+
+    @property
+    def learns_beside(self) -> bool:
+        """Whether it learns all endpoints."""
+        return self.endpoints == "all"
 
     @abstractmethod
     def _own_capacity(self) -> Capacity:
@@ -78,6 +96,16 @@ class NetworkModel(Model, TrainingParameters):
     def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
         """The pictures of all patients, with so many augmented versions of each."""
 
+    def _volumes(self, cohort: Cohort, augmentations: int) -> Stack:
+        """SUV of all patients, (n, 1, slices, rows, columns), with so many augmented versions of each."""
+        volumes = [cohort.volume(study) for study in cohort.studies]
+        spacing = cohort.spec.spacing_mm
+        augmented = [
+            [augmentation(volume, spacing) for volume in volumes] for augmentation in self._augmentations(augmentations)
+        ]
+        scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
+        return Stack(scans, -1, tuple(versions))
+
     def _augmentations(self, count: int) -> tuple[Augmentation, ...]:
         return tuple(Augmentation(number, self.augmentation_seed) for number in range(1, count + 1))
 
@@ -89,9 +117,13 @@ class NetworkModel(Model, TrainingParameters):
         """The network as training starts with it."""
         return self._network(**self._ends())
 
+    def _whole(self, *, training: bool) -> nn.Module:
+        """A fresh network as it is when training ends, before or after what training alone needs is taken away."""
+        return self._network(**self._ends())
+
     def _ends(self) -> dict[str, int]:
         covariates = 0 if self.late_ is None else len(self.late_.weights)
-        return {"covariates": covariates, "outputs": max(1, len(self.edges_))}
+        return {"covariates": covariates, "outputs": max(1, len(self.edges_)) + sum(self.beside_.values())}
 
     def identity(self) -> str:
         """As for every model, and where it is trained unless that is the CPU in single precision."""
@@ -107,7 +139,8 @@ class NetworkModel(Model, TrainingParameters):
         model._choose_ends(cohort)
         model._learn_inputs(cohort.take([0]))  # whoever it is, the shapes are the same
         with torch.random.fork_rng(devices=[]):
-            count = sum(value.numel() for value in model._network(**model._ends()).parameters())
+            network = model._whole(training=True)
+        count = sum(value.numel() for value in network.parameters() if value.requires_grad)
         return {
             "capacity": asdict(model.capacity_),
             "trainable_parameters": count,
@@ -121,21 +154,38 @@ class NetworkModel(Model, TrainingParameters):
         self.late_ = None
         if self.covariates:
             self.late_ = LateCovariates.fit(cohort.studies, outcomes, self.covariates, seed=self.seed)
+        self.edges_ = self._edges(outcomes)
+        self.beside_ = {other.endpoint.name: max(1, len(self._edges(other))) for other in self._learnt_beside(cohort)}
+
+    def _edges(self, outcomes: Outcomes) -> FloatArray:
+        """Ends of the intervals of an endpoint that has a hazard, else none."""
         hazard = self.head == "hazard" and outcomes.endpoint.kind == "time-to-event"
-        self.edges_ = interval_edges(outcomes, self.intervals) if hazard else np.zeros(0)
+        return interval_edges(outcomes, self.intervals) if hazard else np.zeros(0)
+
+    def _learnt_beside(self, cohort: Cohort) -> list[Outcomes]:
+        """The outcomes of other endpoints that the network learns at once with its own."""
+        return [other for other in cohort.beside if self.learns_beside and telling_patients(other)]
 
     def _fit(self, cohort: Cohort) -> None:
         self._choose_ends(cohort)
         self._learn_inputs(cohort)
         inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
-        head = self._head(outcomes)
+        head = self._head(cohort)
         self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, head, self.engine)
 
-    def _head(self, outcomes: Outcomes) -> Head:
-        weights = None if self.late_ is None else self.late_.weights
-        if len(self.edges_):
-            return HazardHead(outcomes, self.edges_, weights)
-        return RiskHead(outcomes, weights)
+    def _head(self, cohort: Cohort) -> Head:
+        own = cohort.outcomes
+        heads = [(self._head_of(own, self.late_), own.patients)]
+        studies = {study.patient_id: study for study in cohort.studies}
+        for other in self._learnt_beside(cohort):
+            known = [studies[patient] for patient in other.patients]
+            weighed = None if self.late_ is None else self.late_.weighed_for(known, other, seed=self.seed)
+            heads.append((self._head_of(other, weighed), other.patients))
+        return JointHead(own.patients, heads) if len(heads) > 1 else heads[0][0]
+
+    def _head_of(self, outcomes: Outcomes, covariates: LateCovariates | None) -> Head:
+        weights, edges = None if covariates is None else covariates.weights, self._edges(outcomes)
+        return HazardHead(outcomes, edges, weights) if len(edges) else RiskHead(outcomes, weights)
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         if not len(self.edges_):
@@ -149,8 +199,7 @@ class NetworkModel(Model, TrainingParameters):
 
     def _logits(self, cohort: Cohort) -> FloatArray:
         """Of the hazards, shape (networks · views, n, intervals)."""
-        said = ensemble_outputs(self.networks_, self._seen(cohort), self, self.engine)
-        return said.view(*said.shape[:2], len(self.edges_)).numpy()
+        return ensemble_outputs(self.networks_, self._seen(cohort), self, self.engine)[..., : len(self.edges_)].numpy()
 
     def _seen(self, cohort: Cohort) -> list[Stack]:
         """What a prediction looks at."""
@@ -169,12 +218,14 @@ class NetworkModel(Model, TrainingParameters):
         return {**learnt, EDGES: self.edges_} if len(self.edges_) else learnt
 
     def _notes(self) -> dict[str, Any]:
-        return {"capacity": asdict(self.capacity_)}
+        beside = {"beside": self.beside_} if self.beside_ else {}
+        return {"capacity": asdict(self.capacity_), **beside}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.capacity_ = Capacity(**notes["capacity"]) if "capacity" in notes else self._own_capacity()
         self.late_ = LateCovariates.from_arrays(arrays) if self.covariates else None
         self.edges_ = np.asarray(arrays[EDGES]) if EDGES in arrays else np.zeros(0)
+        self.beside_ = dict(notes.get("beside", {}))
         self.networks_ = [
-            member_from_arrays(self._network(**self._ends()), arrays, member) for member in range(self.members)
+            member_from_arrays(self._whole(training=False), arrays, member) for member in range(self.members)
         ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass as validated
 from torch import nn
 
@@ -23,7 +23,12 @@ from twobe3.outcome import BoolArray, IntArray, Outcomes
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+SLICES = -3
+"""The axis of every picture along which slices follow each other."""
+
+LEAST_EPOCHS = 20
 MakeNetwork = Callable[[], nn.Module]
+ParameterGroups = Callable[[nn.Module], Iterable[Any]]
 # What joined `TrainingParameters` later, at the values that change nothing.
 UNCHANGED_TRAINING: Mapping[str, Any] = {
     "head": "risk",
@@ -34,6 +39,8 @@ UNCHANGED_TRAINING: Mapping[str, Any] = {
     "augmentations": 0,
     "augmentation_seed": 0,
     "test_time": "single",
+    "fewest_steps": 400,
+    "shift_share": 0.0,
 }
 
 
@@ -67,8 +74,11 @@ class TrainingParameters:
 
     Parameters
     ----------
-    epochs, batch_size : int
-        Passes over the training patients, and patients a step.
+    epochs : int or "auto"
+        Passes over the training patients; ``"auto"``: as many as make ``fewest_steps``, but at least 20. 40 patients
+        make 3 steps an epoch, too few for any number of epochs that suits 400.
+    batch_size : int
+        Patients a step.
     learning_rate, weight_decay : float
         Of AdamW; the rate rises over the first tenth of the steps and falls along a cosine to 0.
     dropout : float
@@ -95,9 +105,14 @@ class TrainingParameters:
     test_time : {"single", "average"}
         Whether a prediction is that of the scan, or the mean over all that training drew from: the scan, its
         augmentations, and the mirror images of them.
+    fewest_steps : int
+        See ``epochs``; not looked at where their number is given.
+    shift_share : float
+        Up to such a share of its length each patient's stack is shifted along its slices in every step; what leaves at
+        one end enters at the other. Maps of the shifted scan would be the same, so this costs nothing.
     """
 
-    epochs: int = Field(default=30, ge=1)
+    epochs: PositiveInt | Literal["auto"] = Field(default="auto")
     batch_size: int = Field(default=16, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -111,23 +126,31 @@ class TrainingParameters:
     augmentations: int = Field(default=0, ge=0)
     augmentation_seed: int = Field(default=0, ge=0)
     test_time: Literal["single", "average"] = Field(default="single")
+    fewest_steps: int = Field(default=400, ge=1)
+    shift_share: float = Field(default=0.0, ge=0, le=0.5)
+
+    def epochs_of(self, steps: int) -> int:
+        """How many epochs, of so many steps each."""
+        return max(LEAST_EPOCHS, math.ceil(self.fewest_steps / steps)) if self.epochs == "auto" else self.epochs
 
 
 def train_ensemble(
-    make: MakeNetwork,
+    make: MakeNetwork | Sequence[MakeNetwork],
     inputs: Sequence[Stack],
     outcomes: Outcomes,
     how: TrainingParameters,
     seed: int,
     head: Head | None = None,
     engine: Engine = CPU,
+    groups: ParameterGroups = nn.Module.parameters,
 ) -> list[nn.Module]:
     """Train networks from several seeds.
 
     Parameters
     ----------
-    make : callable
-        Gives a fresh network that maps a sequence of tensors to what the head takes.
+    make : callable or sequence of callable
+        Gives a fresh network that maps a sequence of tensors to what the head takes; several where each member starts
+        from a network of its own.
     inputs : sequence of Stack
         The training patients.
     outcomes : Outcomes
@@ -141,6 +164,8 @@ def train_ensemble(
     engine : Engine
         Where they are trained. Draws and starting values are the same everywhere, but for dropout, which is drawn
         where the network is.
+    groups : callable
+        The parameters of a network that are trained, those with a rate of their own as groups of AdamW.
 
     Returns
     -------
@@ -153,10 +178,14 @@ def train_ensemble(
         ``GPU_MEMORY``.
     """
     head, fabric = head or RiskHead(outcomes), engine.fabric()
+    makes = [make] * how.members if callable(make) else make
     with enough_memory():
         inputs = placed(inputs, fabric.device)
         seeds = range(1000 * seed, 1000 * seed + how.members)
-        return [_trained(make, inputs, outcomes, how, member, head, fabric) for member in seeds]
+        return [
+            _trained(one, inputs, outcomes, how, member, head, fabric, groups)
+            for one, member in zip(makes, seeds, strict=True)
+        ]
 
 
 def ensemble_outputs(
@@ -166,7 +195,7 @@ def ensemble_outputs(
 
     Returns
     -------
-    Tensor of float64, shape (networks · views, n), or (networks · views, n, outputs) for several outputs
+    Tensor of float64, shape (networks · views, n, outputs)
     """
     starts, device = range(0, len(inputs[0].values), how.batch_size), engine.torch_device()
     said = []
@@ -176,14 +205,15 @@ def ensemble_outputs(
             for network in here:
                 parts = [network(moved([values[i : i + how.batch_size] for values in view], device)) for i in starts]
                 said.append(torch.cat(parts).cpu().double())
-    return torch.stack(said)
+    views = torch.stack(said)
+    return views if views.dim() == 3 else views.unsqueeze(2)
 
 
 def ensemble_risk(
     networks: Sequence[nn.Module], inputs: Sequence[Stack], how: TrainingParameters, engine: Engine = CPU
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Mean risk of an ensemble over its networks and the views, shape (n,)."""
-    return ensemble_outputs(networks, inputs, how, engine).mean(dim=0).numpy()
+    """The first output as a risk: its mean over networks and views, shape (n,)."""
+    return ensemble_outputs(networks, inputs, how, engine)[..., 0].mean(dim=0).numpy()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
@@ -213,6 +243,7 @@ def _trained(
     seed: int,
     head: Head,
     fabric: Fabric,
+    groups: ParameterGroups,
 ) -> nn.Module:
     device = fabric.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -222,17 +253,18 @@ def _trained(
         head.start(last)
         shuffle = np.random.default_rng(seed)
         learning, watched = _set_aside(outcomes, how.stopping_share, seed)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
+        optimiser = torch.optim.AdamW(groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
         batches = max(1, math.ceil(len(learning) / how.batch_size))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warm_cosine(how.epochs * batches))
+        epochs = how.epochs_of(batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warm_cosine(epochs * batches))
         stopper = _Stopper(how.patience)
         wrapped, stepper = fabric.setup(network, optimiser)
-        for _ in range(how.epochs):
+        for _ in range(epochs):
             network.train()
             for batch in _batches(shuffle, learning, outcomes.event, batches, stratified=how.batches == "stratified"):
                 index = torch.from_numpy(batch)
                 # A few numbers in double precision: the CPU has it at full speed, whatever the device is.
-                loss = head.loss(wrapped(moved(_drawn(inputs, index, shuffle), device)).cpu(), index)
+                loss = head.loss(wrapped(moved(_drawn(inputs, index, shuffle, how.shift_share), device)).cpu(), index)
                 stepper.zero_grad()
                 fabric.backward(loss)
                 fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
@@ -293,7 +325,7 @@ def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, he
         parts = [
             network(moved([stack.values[part] for stack in inputs], device)) for part in torch.split(index, batch_size)
         ]
-        return float(head.loss(torch.cat(parts).cpu(), index))
+        return float(head.stopping_loss(torch.cat(parts).cpu(), index))
 
 
 def _set_aside(outcomes: Outcomes, share: float, seed: int) -> tuple[IntArray, IntArray]:
@@ -318,11 +350,14 @@ def _batches(
     return [dealt[first::count] for first in range(count)]
 
 
-def _drawn(inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Generator) -> list[torch.Tensor]:
-    """For each patient the scan or one of its augmentations; half of them mirrored; in all inputs alike."""
+def _drawn(
+    inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Generator, shift_share: float = 0.0
+) -> list[torch.Tensor]:
+    """For each patient the scan or one of its augmentations, half of them mirrored, all shifted: in all inputs alike."""
     versions = len(inputs[0].versions)
     version = torch.from_numpy(shuffle.integers(0, versions, len(index))) if versions > 1 else None
     mirrored = torch.from_numpy(shuffle.random(len(index)) < 0.5)
+    shifts = shuffle.uniform(-shift_share, shift_share, len(index)) if shift_share else None
     batch = []
     for stack in inputs:
         values = stack.values[index]
@@ -331,6 +366,9 @@ def _drawn(inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Gene
         if stack.left_right_axis is not None:
             which = mirrored.view(-1, *[1] * (values.dim() - 1)).to(values.device)
             values = torch.where(which, values.flip(stack.left_right_axis), values)
+            if shifts is not None:
+                by = np.rint(shifts * values.shape[SLICES]).astype(int).tolist()
+                values = torch.stack([one.roll(places, SLICES) for one, places in zip(values, by, strict=True)])
         batch.append(values)
     return batch
 

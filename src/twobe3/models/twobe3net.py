@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,12 +23,14 @@ from twobe3.features.backbones import Backbone
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane
 from twobe3.models.base import CONFIG, register
 from twobe3.models.capacity import Capacity
-from twobe3.models.mapped import MapModel
+from twobe3.models.finetune import NETWORK, EndToEnd, Finetune, SliceMaps, merged, opened, parameter_groups
+from twobe3.models.heads import ResumedHead
+from twobe3.models.mapped import PREFIX, MapModel
 from twobe3.models.networks import PlanesNetwork, Shape, SliceBranch, Spacing, StackBranch, plan_blocks
 from twobe3.models.projection import Projection
 from twobe3.models.start import Start, mismatch
 from twobe3.models.trained import NetworkModel
-from twobe3.models.training import Stack
+from twobe3.models.training import Stack, TrainingParameters, train_ensemble
 from twobe3.resample import VolumeSpec
 from twobe3.store import Arrays
 
@@ -46,17 +51,41 @@ class StackedMaps(MapModel, NetworkModel):
         Channels that the first 1×1 convolution leaves of them.
     width : int
         Channels of the convolution blocks.
+    finetune : {"none", "low-rank", "last-stage", "all"}
+        Which parameters of the 2D network are trained too, see :func:`~twobe3.models.finetune.opened`: once the network
+        on its maps is trained, every member goes on with a copy of the 2D network, end to end. For a GPU.
+    finetune_epochs : int
+        Passes over the training patients then.
+    finetune_learning_rate : float
+        Of the 2D network; the network on its maps keeps ``learning_rate``.
+    rank : int
+        Of low-rank products.
     """
+
+    joined_later: ClassVar[Mapping[str, Any]] = {
+        **NetworkModel.joined_later,
+        "finetune": "none",
+        "finetune_epochs": 10,
+        "finetune_learning_rate": 1e-4,
+        "rank": 4,
+    }
 
     components: int = Field(default=32, ge=1)
     reduced_channels: int = Field(default=16, ge=1)
     width: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    members: int = Field(default=2, ge=1)
+    finetune: Finetune = Field(default="none")
+    finetune_epochs: int = Field(default=10, ge=1)
+    finetune_learning_rate: float = Field(default=1e-4, gt=0)
+    rank: int = Field(default=4, ge=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.projections_: dict[str, Projection] = {}
         self.shapes_: dict[str, Shape] = {}
         self.spacings_: dict[str, Spacing] = {}
+        self.tuned_ = False  # whether the networks see volumes
 
     def prepare(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks, those of augmented scans among them."""
@@ -72,6 +101,37 @@ class StackedMaps(MapModel, NetworkModel):
 
     def _own_capacity(self) -> Capacity:
         return Capacity(self.components, self.reduced_channels, self.width, self.dropout)
+
+    def _fit(self, cohort: Cohort) -> None:
+        self.tuned_ = False
+        super()._fit(cohort)
+        if self.finetune != "none":
+            self._tune(cohort)
+
+    def _tune(self, cohort: Cohort) -> None:
+        """Go on training every member of the frozen fit, its 2D network with it."""
+        self.tuned_ = True
+        starts = [partial(self._end_to_end, network, training=True) for network in self.networks_]
+        inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
+        how = TrainingParameters(
+            **{item.name: getattr(self, item.name) for item in fields(TrainingParameters)}
+            | {"epochs": self.finetune_epochs}
+        )
+        groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
+        head = ResumedHead(self._head(cohort))
+        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.engine, groups)
+        self.networks_ = [merged(network) for network in tuned]
+
+    def _end_to_end(self, network: nn.Module, *, training: bool) -> EndToEnd:
+        """A network on maps, and before it a 2D network of its own."""
+        assert isinstance(network, PlanesNetwork)
+        backbone, size = self.extractors()[0].backbone, self.slices_.size
+        if training:
+            own = opened(backbone, self.layers, self.finetune, rank=self.rank, picture_size=size)
+        else:
+            own = copy.deepcopy(backbone)
+        maps = SliceMaps(own, self.layers, self.planes, self.slices_, tuple(self.projections_.values()))
+        return EndToEnd(maps, network)
 
     def _learn_inputs(self, cohort: Cohort) -> None:
         stacks = list(dict(self._maps(cohort, cohort.studies[0])))
@@ -102,6 +162,8 @@ class StackedMaps(MapModel, NetworkModel):
                 yield (plane if len(self.layers) == 1 else f"{plane}-{extractor.layer}"), maps
 
     def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
+        if self.tuned_:
+            return [self._volumes(cohort, augmentations)]
         scans, *augmented = (
             self._projected(cohort, version) for version in (None, *self._augmentations(augmentations))
         )
@@ -123,11 +185,30 @@ class StackedMaps(MapModel, NetworkModel):
         branches = {stack: self._branch(stack) for stack in self.shapes_}
         return PlanesNetwork(branches, dropout=self.capacity_.dropout, covariates=covariates, outputs=outputs)
 
+    def _whole(self, *, training: bool) -> nn.Module:
+        network = super()._whole(training=training)
+        return network if self.finetune == "none" else self._end_to_end(network, training=training)
+
     def _arrays(self) -> Arrays:
-        learnt: dict[str, npt.NDArray[Any]] = dict(super()._arrays())
+        frozen = self._frozen_in_members()
+        learnt: dict[str, npt.NDArray[Any]] = {
+            name: array
+            for name, array in super()._arrays().items()
+            if name not in frozen or not np.array_equal(array, frozen[name])
+        }
         for stack, projection in self.projections_.items():
             learnt.update(projection.arrays(f"projection.{stack}."))
         return {**self._backbone_arrays(), **learnt}
+
+    def _frozen_in_members(self) -> Arrays:
+        """The frozen 2D network under the names of each member's own, of which a file has only what was tuned."""
+        if self.finetune == "none":
+            return {}
+        return {
+            f"member{member}.{NETWORK}{name.removeprefix(PREFIX)}": array
+            for name, array in self._backbone_arrays().items()
+            for member in range(self.members)
+        }
 
     def _notes(self) -> dict[str, Any]:
         shapes = {"shapes": self.shapes_, "spacings_mm": self.spacings_}
@@ -138,7 +219,8 @@ class StackedMaps(MapModel, NetworkModel):
         self.shapes_ = {stack: tuple(shape) for stack, shape in notes["shapes"].items()}
         self.spacings_ = {stack: tuple(spacing) for stack, spacing in notes.get("spacings_mm", {}).items()}
         self.projections_ = {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in self.shapes_}
-        super()._restore(arrays, notes)
+        super()._restore({**self._frozen_in_members(), **arrays}, notes)
+        self.tuned_ = self.finetune != "none"
 
 
 @register
@@ -151,17 +233,30 @@ class TwoBe3Net(StackedMaps):
     anisotropy : {"shape", "spacing"}
         What decides which axes a block of the 3D CNN convolves and halves: how many positions the maps have along
         them, or how far apart these are in mm; see :func:`~twobe3.models.networks.plan_blocks`.
+    taps : int
+        After how many of the last blocks average and maximum are taken; 0: after every one and before the first.
+    blocks_start : {"smoothing", "random"}
+        Whether blocks start as averages over what they merge, see :func:`~twobe3.models.networks.start_smoothing`.
     init : str
         A file of ``twobe3 pretrain`` from which the 2D network, the principal components and the branches start; the
         last layer starts as always. Empty: ``weights``, the training patients' components, random branches.
     """
 
     kind: ClassVar[str] = "2be3-net"
-    summary: ClassVar[str] = "3D CNN on the stacked feature maps of a frozen 2D network"
-    joined_later: ClassVar[Mapping[str, Any]] = {**StackedMaps.joined_later, "anisotropy": "shape", "init": ""}
+    summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
+    joined_later: ClassVar[Mapping[str, Any]] = {
+        **StackedMaps.joined_later,
+        "anisotropy": "shape",
+        "taps": 0,
+        "blocks_start": "random",
+        "init": "",
+    }
     branch: ClassVar[type[StackBranch]] = StackBranch
 
+    shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
+    taps: int = Field(default=4, ge=0)
+    blocks_start: Literal["smoothing", "random"] = Field(default="smoothing")
     init: str = ""
 
     def __post_init__(self) -> None:
@@ -237,9 +332,15 @@ class TwoBe3Net(StackedMaps):
                 raise mismatch(self.name, differing)
 
     def _branch(self, stack: str) -> StackBranch:
-        spacing = self.spacings_[stack] if self.anisotropy == "spacing" else None
         size = self.capacity_
-        return self.branch(self.shapes_[stack], reduced=size.reduced_channels, width=size.width, spacing_mm=spacing)
+        return self.branch(
+            self.shapes_[stack],
+            reduced=size.reduced_channels,
+            width=size.width,
+            spacing_mm=self.spacings_[stack] if self.anisotropy == "spacing" else None,
+            taps=self.taps,
+            smoothing=self.blocks_start == "smoothing",
+        )
 
     def _initialised(self) -> nn.Module:
         network = super()._initialised()

@@ -15,9 +15,9 @@ from torch import nn
 
 from twobe3.cohort import Cohort, Study
 from twobe3.compute import one_thread
-from twobe3.features.backbones import Backbone, State, backbone_from_state, maps_of, normalised
-from twobe3.features.maps import pictures_of
-from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut
+from twobe3.features.backbones import Backbone, State, backbone_from_state, intermediates, normalised
+from twobe3.features.maps import pictures
+from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
 from twobe3.models.engine import Engine
 from twobe3.models.training import moved
 from twobe3.outcome import BoolArray, FloatArray, IntArray
@@ -103,7 +103,7 @@ class SliceNetwork(nn.Module):
     def pooled(self, pictures: torch.Tensor) -> torch.Tensor:
         """Average and maximum of the maps over all positions, (m, 2 · channels of all layers)."""
         seen = self.see(pictures.float())
-        positions = [maps_of(self.network, seen, layer).flatten(2) for layer in self.layers]
+        positions = [maps.flatten(2) for maps in intermediates(self.network, seen, self.layers)]
         return torch.cat([part for one in positions for part in (one.mean(dim=2), one.amax(dim=2))], dim=1)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -165,28 +165,27 @@ class SliceStage:
 
     def _drawn(self, rows: IntArray, rng: np.random.Generator) -> Slices:
         scans = [self._of_scan(int(row), rng) for row in rows]
-        pictures = torch.cat([scan.pictures for scan in scans])
         values, known = (np.concatenate([getattr(scan, name) for scan in scans]) for name in ("values", "known"))
-        return Slices(pictures, values, known)
+        return Slices(torch.cat([scan.pictures for scan in scans]), values, known)
 
     def _of_scan(self, row: int, rng: np.random.Generator | None) -> Slices:
         """Slices of a scan; drawn and half of them mirrored, or evenly spaced without a generator."""
-        study, pictures, values, known = self.cohort.studies[row], [], [], []
+        study, shown, values, known = self.cohort.studies[row], [], [], []
         for plane in self.planes:
             slices, filled = self._filled(study, plane)
             if rng is None:
                 chosen = filled[np.linspace(0, len(filled) - 1, self.per_scan).round().astype(np.int64)]
             else:
                 chosen = rng.choice(filled, self.per_scan, replace=len(filled) < self.per_scan)
-            seen = pictures_of(slices[chosen], self.spec)
+            seen = pictures(torch.from_numpy(windowed(slices[chosen], self.spec.windows_suv)), self.spec.size)
             if rng is not None and LEFT_RIGHT_AXIS[plane] == -1:
                 mirrored = torch.from_numpy(rng.random(self.per_scan) < 0.5).view(-1, 1, 1, 1)
                 seen = torch.where(mirrored, seen.flip(-1), seen)
-            pictures.append(seen.half())
+            shown.append(seen.half())
             told, there = self._labels(row, plane, chosen, filled)
             values.append(told)
             known.append(there)
-        return Slices(torch.cat(pictures), np.concatenate(values), np.concatenate(known))
+        return Slices(torch.cat(shown), np.concatenate(values), np.concatenate(known))
 
     def _filled(self, study: Study, plane: Plane) -> tuple[npt.NDArray[np.float32], IntArray]:
         """The slices of a plane, and which of them show anything."""
