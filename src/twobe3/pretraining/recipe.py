@@ -79,6 +79,7 @@ class StacksSection(Section):
     weight_decay: float = Field(default=1e-2, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     masked_share: float = Field(default=0.3, gt=0, lt=1)
+    masked_weight: float = Field(default=10.0, gt=0)
 
 
 class Recipe(Section):

@@ -248,7 +248,7 @@ def _trained_state(
 
     def loss(wrapped: nn.Module, batch: StackBatch) -> torch.Tensor:
         said, filled = wrapped(batch.stacks, batch.masks)
-        parts = [masked_loss(filled, batch)] if filled else []
+        parts = [how.masked_weight * masked_loss(filled, batch)] if filled else []
         parts += [label_loss(said, batch.values, batch.weights, scales)] if scales else []
         return torch.stack(parts).sum()
 
