@@ -43,6 +43,9 @@ SIDE = 64
 VOXEL_MM = 4.0
 GOOD = 0.9
 NOISE_SUV = 0.35
+SLOW_SUV = 0.15
+JITTER = 6.0
+"""Voxels by which two lesions of one patient may lie apart within the slice."""
 DISC_MM = 7.0
 """Standard deviation of a disc and of a lesion within the slice."""
 
@@ -57,8 +60,8 @@ def background(rng: np.random.Generator) -> Volume:
     slow = ndimage.gaussian_filter(rng.normal(size=(8, 8, 8)), 1.0)
     slow = ndimage.zoom(slow / slow.std(), SIDE / 8, order=1)
     noise = ndimage.gaussian_filter(rng.normal(size=(SIDE,) * 3), 1.2)
-    level = rng.uniform(0.7, 1.3)
-    return np.asarray(level + 0.25 * slow + NOISE_SUV * noise / noise.std())
+    level = rng.uniform(0.8, 1.2)
+    return np.asarray(level + SLOW_SUV * slow + NOISE_SUV * noise / noise.std())
 
 
 def blob(centre: Sequence[float], sigma_mm: Sequence[float]) -> Volume:
@@ -87,12 +90,14 @@ def uptake(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
 def distance(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
     apart = (rng.uniform(24, 56) if positive else rng.uniform(88, 160)) / VOXEL_MM
     middle = rng.uniform(6 + apart / 2, SIDE - 6 - apart / 2)
+    place = in_plane(rng)
     for side in (-1, 1):
-        volume += rng.uniform(2.0, 4.0) * blob([middle + side * apart / 2, *in_plane(rng)], [6.0] * 3)
+        at = place + rng.uniform(-JITTER, JITTER, size=2)
+        volume += rng.uniform(3.0, 5.0) * blob([middle + side * apart / 2, *at], [6.0] * 3)
 
 
 def elongation(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
-    height, long, short = rng.uniform(1.5, 3.0), 16, 4
+    height, long, short = rng.uniform(0.8, 1.6), 16, 4
     together, apart = (long, short) if positive else (short, long)
     first = int(rng.integers(4, SIDE - 4 - together))
     block = np.arange(first, first + together)
@@ -120,7 +125,7 @@ def side(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
     organ = rng.uniform(22, SIDE - 22)
     volume += 1.2 * blob([organ, *(SIDE / 2 + rng.normal(0, 2, size=2))], [20.0, 40.0, 40.0])
     away = rng.uniform(48, 76) / VOXEL_MM
-    volume += rng.uniform(2.0, 4.0) * blob([organ + (away if positive else -away), *in_plane(rng)], [6.0] * 3)
+    volume += rng.uniform(3.0, 5.0) * blob([organ + (away if positive else -away), *in_plane(rng)], [6.0] * 3)
 
 
 TASKS: dict[str, Paint] = {"uptake": uptake, "distance": distance, "elongation": elongation, "side": side}
@@ -172,7 +177,7 @@ def cohort(task: str, seed: int, numbers: range, folder: Path) -> tb.Cohort:
 
 
 def models(weights: str, store: tb.FeatureStore) -> dict[str, Callable[[], tb.Model]]:
-    network = {"backbone": "mobilenetv2_100.tf", "weights": weights, "store": store}
+    network = {"backbone": "mobilenetv2_100.tf", "weights": weights, "store": store, "slice_size": SIDE}
     return {
         "2be3-net": lambda: tb.TwoBe3Net(**network),
         "cnn2d": lambda: tb.CNN2D(**network),

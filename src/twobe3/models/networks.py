@@ -64,8 +64,8 @@ class StackBranch(nn.Module):
     is derived from the number of slices.
 
     Average and maximum are taken after the reduction and after every block, so that the linear layer on top is
-    offered single positions, neighbourhoods and the whole stack alike; or after the last few blocks alone, which leaves
-    fewer numbers by which few patients can be learnt by heart. No layer normalises a patient by itself: how hot a
+    offered single positions, neighbourhoods and the whole stack alike; or after the reduction and the last few blocks,
+    which leaves fewer numbers by which few patients can be learnt by heart. No layer normalises a patient by itself: how hot a
     lesion is, is a message.
 
     Parameters
@@ -77,7 +77,7 @@ class StackBranch(nn.Module):
     spacing_mm : tuple of float, optional
         Of the maps' positions, for :func:`plan_blocks`.
     taps : int
-        After how many of the last blocks average and maximum are taken; 0 for all of them and the reduction.
+        After how many of the last blocks average and maximum are taken, beside those of the reduction; 0: after all.
     smoothing : bool
         Whether every block starts as :func:`start_smoothing` says.
     """
@@ -105,13 +105,12 @@ class StackBranch(nn.Module):
                 start_smoothing(convolution)
             self.blocks.append(nn.Sequential(convolution, nn.ReLU()))
             wide = width
-        self.taps = taps or 1 + len(self.blocks)
-        pooled = [reduced] + [width] * len(self.blocks)
-        self.features = 2 * sum(pooled[-self.taps :])
+        self.taps = min(taps or len(self.blocks), len(self.blocks))
+        self.features = 2 * (reduced + width * self.taps)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(n, channels, slices, height, width) to (n, features)."""
-        return _pooled_after_each(self.reduction(maps), self.blocks, taps=self.taps)
+        return _pooled_after_each(self.reduction(maps), self.blocks, last=self.taps)
 
 
 def start_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
@@ -273,15 +272,18 @@ def _spacing(values: Iterable[float]) -> Spacing:
     return a, b, c
 
 
-def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList, *, taps: int | None = None) -> torch.Tensor:
+def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList, *, last: int | None = None) -> torch.Tensor:
     """Average and maximum over all positions before the first block and after every one, (n, features).
 
-    With ``taps`` only the last so many of them.
+    With ``last`` they are taken after so many of the last blocks only.
     """
-    stages = [maps]
-    for block in blocks:
-        stages.append(block(stages[-1]))
-    return torch.cat([_average_and_max(stage) for stage in stages[-(taps or len(stages)) :]], dim=1)
+    pooled = [_average_and_max(maps)]
+    silent = 0 if last is None else len(blocks) - last
+    for number, block in enumerate(blocks):
+        maps = block(maps)
+        if number >= silent:
+            pooled.append(_average_and_max(maps))
+    return torch.cat(pooled, dim=1)
 
 
 def _average_and_max(maps: torch.Tensor) -> torch.Tensor:

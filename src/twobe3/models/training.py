@@ -353,7 +353,7 @@ def _batches(
 def _drawn(
     inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Generator, shift_share: float = 0.0
 ) -> list[torch.Tensor]:
-    """For each patient the scan or one of its augmentations, half of them mirrored, all shifted: in all inputs alike."""
+    """For each patient the scan or one of its augmentations, half mirrored, all shifted; in all inputs alike."""
     versions = len(inputs[0].versions)
     version = torch.from_numpy(shuffle.integers(0, versions, len(index))) if versions > 1 else None
     mirrored = torch.from_numpy(shuffle.random(len(index)) < 0.5)

@@ -234,7 +234,7 @@ class TwoBe3Net(StackedMaps):
         What decides which axes a block of the 3D CNN convolves and halves: how many positions the maps have along
         them, or how far apart these are in mm; see :func:`~twobe3.models.networks.plan_blocks`.
     taps : int
-        After how many of the last blocks average and maximum are taken; 0: after every one and before the first.
+        After how many of the last blocks average and maximum are taken, beside those before the first; 0: after all.
     blocks_start : {"smoothing", "random"}
         Whether blocks start as averages over what they merge, see :func:`~twobe3.models.networks.start_smoothing`.
     init : str
