@@ -17,9 +17,11 @@ from twobe3.compute import one_thread
 from twobe3.decisions import Deciding
 from twobe3.features.maps import FeatureStore
 from twobe3.fitting import Fits, compute_features, fit_fold, out_of_fold
-from twobe3.models import MODELS, Control, Model, PooledFeatures
+from twobe3.models import MODELS, Control, Fusion, Model, PooledFeatures
 from twobe3.models import linear as linear_models
 from twobe3.models.base import CONFIG
+from twobe3.models.engine import CPU, Engine
+from twobe3.models.fusion import members_of
 from twobe3.models.linear import fit_path
 from twobe3.outcome import FloatArray, Kind
 from twobe3.splits import CrossValidation, Fold, LeaveOneCentreOut
@@ -70,6 +72,25 @@ def test_predictions_and_decisions_keep_their_bits_when_the_tested_patients_have
         with one_thread():  # as every fold of a study is fitted
             made = {(name, 0, 0): fit_fold(fits, (name, 0, 0)) for name in fits.cohorts}
         assert tuple(auditing._seeing(fits, made, 1)) == ()
+
+
+def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere, fitted = Engine("cpu", "bf16"), []
+    models = [replace(small(kind), engine=elsewhere) for kind in ("2be3-net", "control")]
+    fits = fits_of([*models, Fusion(models, name="both")], cohort, 3)
+    with one_thread():
+        made = {(e, n, 0): fit_fold(fits, (e, n, 0)) for e in fits.cohorts for n in range(3)}
+
+    def spy(fits: Fits, fit: Any) -> Any:
+        fitted.append(fit)
+        parts = fits.models[fit[1]]
+        assert {one.engine for one in (parts, *members_of(parts))} == {CPU}
+        return fit_fold(fits, fit)
+
+    monkeypatch.setattr(auditing, "fit_fold", spy)
+    assert tuple(auditing._seeing(fits, made, 1)) == ()
+    assert {number: sum(fit[1] == number for fit in fitted) for number in range(3)} == {0: 4, 1: 2, 2: 4}
+    assert {model.engine for model in fits.models} == {elsewhere}
 
 
 @pytest.mark.parametrize("kind", MODELS)

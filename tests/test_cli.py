@@ -418,7 +418,7 @@ def test_a_gpu_that_is_not_there_is_one_line(
     }
     done = twobe3(command, *arguments[command], "--device", "cuda")
     assert done.status == 1
-    assert refusal(done).startswith("twobe3: DEVICE_MISSING: ")
+    assert refusal(done).startswith("DEVICE_MISSING: ")
 
 
 def test_predict_tells_of_every_series(twobe3: Call, finished: Path, tiny_cohort: Any) -> None:

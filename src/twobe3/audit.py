@@ -16,6 +16,7 @@ from twobe3.errors import Code, UsageError
 from twobe3.evaluation.binary import auc_within_folds
 from twobe3.evaluation.survival import harrell_c_within_folds
 from twobe3.fitting import PREDICTED, Fit, Fits, fit_fold, fit_folds, joined, require_enough, together
+from twobe3.models.engine import CPU
 from twobe3.outcome import Outcomes
 from twobe3.prediction import Prediction
 from twobe3.splits import Scheme
@@ -120,8 +121,8 @@ def audit(
     """Audit a validation.
 
     Every model is fitted once more on the first fold of each endpoint with the outcomes of that fold's tested patients
-    changed, those of other endpoints too: all that it predicts and decides must be the same bits. And the whole
-    validation, splits included, is repeated with permuted outcomes.
+    changed, those of other endpoints too: all that it predicts and decides must be the same bits (what was computed on
+    a GPU is compared on the CPU). And the whole validation, splits included, is repeated with permuted outcomes.
 
     Parameters
     ----------
@@ -255,12 +256,18 @@ def _summary(endpoint: str, model: str, metric: str, values: list[float]) -> Per
 
 
 def _seeing(fits: Fits, made: Mapping[Fit, Arrays], workers: int) -> Iterator[str]:
-    """Models that predict or decide otherwise when the outcomes of the first fold's tested patients are others."""
-    cohorts = {endpoint: _tampered(fits, endpoint) for endpoint in fits.cohorts}
-    tampered = replace(fits, cohorts=cohorts)
+    """Models that predict or decide otherwise when the outcomes of the first fold's tested patients are others.
+
+    What was not computed on the CPU is fitted there twice: elsewhere two fits may differ for no reason.
+    """
+    here = replace(fits, models=tuple(model.on(CPU) for model in fits.models))
     tasks = [(endpoint, number, 0) for endpoint in fits.cohorts for number in range(len(fits.models))]
-    for fit, arrays in run_tasks(fit_fold, tasks, shared=tampered, workers=workers, description="audit: outcomes"):
-        if not all(np.array_equal(arrays[name], made[fit][name]) for name in PREDICTED if name in arrays):
+    elsewhere = [fit for fit in tasks if here.models[fit[1]].identity() != fits.models[fit[1]].identity()]
+    how: dict[str, Any] = {"workers": workers, "description": "audit: outcomes"}
+    expected = {**made, **dict(run_tasks(fit_fold, elsewhere, shared=here, **how) if elsewhere else ())}
+    tampered = replace(here, cohorts={endpoint: _tampered(fits, endpoint) for endpoint in fits.cohorts})
+    for fit, arrays in run_tasks(fit_fold, tasks, shared=tampered, **how):
+        if not all(np.array_equal(arrays[name], expected[fit][name]) for name in PREDICTED if name in arrays):
             yield f"{fits.models[fit[1]].name} ({fit[0]})"
 
 

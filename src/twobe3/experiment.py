@@ -244,13 +244,12 @@ def run(
         notes += [f"External cohort, {line.strip()}" for line in external.table().splitlines()]
         notes.append("The report of the external cohort is external/report.html.")
     timed, document = watch.timings(), study.document()
-    told = {"scheme": scheme.name, **fits.counts()}
     steps = timed["timings"]
     record = {
         **result.record,
         **timed,
         "study": study.name,
-        "configuration": {**document, "validation": {**document["validation"], **told}},
+        "configuration": {**document, "validation": {**document["validation"], "scheme": scheme.name, **fits.counts()}},
         "configuration_digest": study.identity(),
         "timings": [*steps[:begun], *result.record["timings"], *steps[begun:]],
         "notes": [*notes, *result.record["notes"]],
@@ -296,9 +295,8 @@ def _external(
 
 
 def _write_external(result: Result, folder: Path) -> None:
-    validation = {"scheme": "external cohort", "folds": 1, "repeats": 1}
     configuration = result.record["configuration"]
-    told = {**configuration["validation"], **validation}
+    told = {**configuration["validation"], "scheme": "external cohort", "folds": 1, "repeats": 1}
     record = {**result.record, "configuration": {**configuration, "validation": told}}
     for key in ("audit", "external"):
         record.pop(key, None)
@@ -389,13 +387,12 @@ def judged(
 def _background(
     models: Sequence[Model], predictions: Sequence[Prediction], cohort: Cohort, resamples: int, seed: int
 ) -> Background:
-    parameters = {model.name: model.candidate_parameters(cohort) for model in models}
     return background(
         predictions,
         cohort.endpoints,
         factors=patients.factors(cohort),
         known=patients.known(cohort),
-        parameters={name: count for name, count in parameters.items() if count is not None},
+        parameters={one.name: count for one in models if (count := one.candidate_parameters(cohort)) is not None},
         resamples=resamples,
         seed=seed,
     )

@@ -158,6 +158,18 @@ def test_two_processes_train_the_network_that_one_trains_on_the_whole_batch() ->
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize(("tasks", "spawned"), [("1", True), ("2", False)])
+def test_inside_a_job_of_slurm_processes_are_those_of_srun_or_spawned(
+    tasks: str, spawned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"NTASKS": tasks, "NTASKS_PER_NODE": tasks, "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    together, alone = CPU.fabric(2), CPU.fabric()
+    assert (together.strategy.launcher is not None) is spawned
+    assert (alone.world_size, alone.strategy.launcher) == (1, None)
+
+
 def test_what_a_process_gives_or_raises_comes_back_as_bytes() -> None:
     fabric = CPU.fabric()
     for function, arguments in ((trained_together, (3,)), (refused, ())):

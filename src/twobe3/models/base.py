@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -117,6 +118,12 @@ class Model(ABC):
     def parameter_names(cls) -> list[str]:
         """Their names; where features are kept and networks compute are none of the model's parameters."""
         return [item.name for item in fields(cls) if item.init and item.name not in ("store", "engine")]
+
+    def on(self, engine: Engine) -> Self:
+        """A copy whose networks compute elsewhere."""
+        made = copy.copy(self)
+        made.engine = engine
+        return made
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters as they may leave this machine: without its folders."""

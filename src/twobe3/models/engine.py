@@ -131,21 +131,18 @@ class Engine:
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
         _quiet()
-        precision = FABRIC_PRECISION[self.bits]
-        if devices == 1:
-            # What a cluster's environment says of several processes is not for a single fit.
-            here = self.torch_device()
-            chosen = [here.index] if here.type == "cuda" else 1
-            return Fabric(accelerator=here.type, devices=chosen, precision=precision, plugins=[LightningEnvironment()])
-        # Spawned processes can begin in the middle of a program; those of torchrun or SLURM are there already.
-        strategy = "ddp" if "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ else "ddp_spawn"
-        nodes = int(os.environ.get("SLURM_NNODES") or os.environ.get("GROUP_WORLD_SIZE") or 1)
+        precision, told = FABRIC_PRECISION[self.bits], os.environ
+        if devices > 1 and ("LOCAL_RANK" in told or int(told.get("SLURM_NTASKS", 1)) > 1):
+            # The processes of torchrun or srun are there already.
+            nodes = int(told.get("GROUP_WORLD_SIZE") or told.get("SLURM_NNODES") or 1)
+            return Fabric(accelerator=self.kind, devices=devices, num_nodes=nodes, precision=precision, strategy="ddp")
+        here = self.torch_device()
         return Fabric(
             accelerator=self.kind,
-            devices=devices,
-            num_nodes=nodes if strategy == "ddp" else 1,
+            devices=devices if devices > 1 or here.type == "cpu" else [here.index],
             precision=precision,
-            strategy=strategy,
+            strategy="ddp_spawn" if devices > 1 else "auto",  # spawned processes begin in the middle of a program
+            plugins=[LightningEnvironment()],  # whatever a cluster says of processes, they are these
         )
 
     def run_distributed(

@@ -124,6 +124,12 @@ class Fusion(Model):
         made.of = tuple(copy.copy(member) for member in self.of)
         return made
 
+    def on(self, engine: Engine) -> Fusion:
+        """A copy whose members' networks compute elsewhere."""
+        made = copy.copy(self)
+        made._give("engine", engine)
+        return made
+
     def _give(self, name: str, value: FeatureStore | Engine) -> None:
         setattr(self, name, value)
         for member in self.of:
