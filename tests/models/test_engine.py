@@ -158,16 +158,16 @@ def test_two_processes_train_the_network_that_one_trains_on_the_whole_batch() ->
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize(("tasks", "spawned"), [("1", True), ("2", False)])
+@pytest.mark.parametrize(("tasks", "by"), [("1", "LightningEnvironment"), ("2", "SLURMEnvironment")])
 def test_inside_a_job_of_slurm_processes_are_those_of_srun_or_spawned(
-    tasks: str, spawned: bool, monkeypatch: pytest.MonkeyPatch
+    tasks: str, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = {"NTASKS": tasks, "NTASKS_PER_NODE": tasks, "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
-    for name, value in job.items():
+    job = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in (job | {"STEP_NUM_TASKS": tasks}).items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     together, alone = CPU.fabric(2), CPU.fabric()
-    assert (together.strategy.launcher is not None) is spawned
-    assert (alone.world_size, alone.strategy.launcher) == (1, None)
+    assert type(together.strategy.cluster_environment).__name__ == by  # type: ignore[attr-defined]
+    assert (alone.world_size, alone.device) == (1, torch.device("cpu"))
 
 
 def test_what_a_process_gives_or_raises_comes_back_as_bytes() -> None:

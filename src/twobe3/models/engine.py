@@ -132,7 +132,7 @@ class Engine:
 
         _quiet()
         precision, told = FABRIC_PRECISION[self.bits], os.environ
-        if devices > 1 and ("LOCAL_RANK" in told or int(told.get("SLURM_NTASKS", 1)) > 1):
+        if devices > 1 and ("LOCAL_RANK" in told or int(told.get("SLURM_STEP_NUM_TASKS", 1)) > 1):
             # The processes of torchrun or srun are there already.
             nodes = int(told.get("GROUP_WORLD_SIZE") or told.get("SLURM_NNODES") or 1)
             return Fabric(accelerator=self.kind, devices=devices, num_nodes=nodes, precision=precision, strategy="ddp")
