@@ -2,16 +2,16 @@
 
     python benchmarks/spatial.py CACHE_FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
 
-Four tasks on volumes of 64³ voxels of 4 mm, each with the same lesions, noise and background in both classes but for:
+Four tasks on volumes of 48³ voxels of 4 mm, each with the same lesions, noise and background in both classes but for:
 
 - ``uptake``: how hot the lesion is;
 - ``distance``: two lesions 24 to 56 mm apart along the body, or more than 88 mm; within the slices nothing differs;
-- ``elongation``: sixteen slices with a disc, four with a bar of four discs. Either the sixteen follow each other (one
-  lesion elongated along the body) and the four lie apart, or the four follow each other (one elongated within the
-  slice) and the sixteen lie apart: volume and the distribution of slice contents are equal, slice by slice;
+- ``elongation``: twelve slices with a disc, three with a bar of four discs. Either the twelve follow each other (one
+  lesion elongated along the body) and the three lie apart, or the three follow each other (one elongated within the
+  slice) and the twelve lie apart: volume and the distribution of slice contents are equal, slice by slice;
 - ``side``: the lesion lies headwards or footwards of a mildly warm organ, whose place varies.
 
-Training sets of 40, 80, 160 and 320, one inside the other, and 200 other patients for testing; each of several seeds is
+Training sets of 40, 80, 160 and 320, one inside the other, and 100 other patients for testing; each of several seeds is
 another such cohort. What was computed is kept in the cache folder, so that an interrupted run goes on.
 """
 
@@ -26,25 +26,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 import twobe3 as tb
+from twobe3.artefact import write_atomic
 from twobe3.compute import one_thread
 from twobe3.progress import track
 from twobe3.store import ArrayStore
 from twobe3.volume import SUVCalibration
 
+MODELS = ("2be3-net", "cnn2d", "cnn3d", "pooled", "radiomics")
 SIZES = (40, 80, 160, 320)
-TEST = 200
-SIDE = 64
+TEST = 100
+SIDE = 48
 VOXEL_MM = 4.0
+PICTURE = 64
 GOOD = 0.9
-NOISE_SUV = 0.35
-SLOW_SUV = 0.15
-JITTER = 6.0
+NOISE_SUV = 0.3
+SLOW_SUV = 0.1
+JITTER = 3.0
 """Voxels by which two lesions of one patient may lie apart within the slice."""
 DISC_MM = 7.0
 """Standard deviation of a disc and of a lesion within the slice."""
@@ -57,8 +61,8 @@ Paint = Callable[[Volume, bool, np.random.Generator], None]
 
 def background(rng: np.random.Generator) -> Volume:
     """Tissue whose level varies between patients and slowly in space, and noise as smooth as PET's."""
-    slow = ndimage.gaussian_filter(rng.normal(size=(8, 8, 8)), 1.0)
-    slow = ndimage.zoom(slow / slow.std(), SIDE / 8, order=1)
+    slow = ndimage.gaussian_filter(rng.normal(size=(6, 6, 6)), 1.0)
+    slow = ndimage.zoom(slow / slow.std(), SIDE / 6, order=1)
     noise = ndimage.gaussian_filter(rng.normal(size=(SIDE,) * 3), 1.2)
     level = rng.uniform(0.8, 1.2)
     return np.asarray(level + SLOW_SUV * slow + NOISE_SUV * noise / noise.std())
@@ -79,16 +83,16 @@ def disc(centre: Sequence[float]) -> npt.NDArray[np.float64]:
 
 
 def in_plane(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    return rng.uniform(16, SIDE - 16, size=2)
+    return rng.uniform(12, SIDE - 12, size=2)
 
 
 def uptake(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
     height = rng.uniform(3.0, 5.0) if positive else rng.uniform(1.5, 3.5)
-    volume += height * blob([rng.uniform(12, SIDE - 12), *in_plane(rng)], [DISC_MM] * 3)
+    volume += height * blob([rng.uniform(8, SIDE - 8), *in_plane(rng)], [DISC_MM] * 3)
 
 
 def distance(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
-    apart = (rng.uniform(24, 56) if positive else rng.uniform(88, 160)) / VOXEL_MM
+    apart = (rng.uniform(24, 56) if positive else rng.uniform(88, 140)) / VOXEL_MM
     middle = rng.uniform(6 + apart / 2, SIDE - 6 - apart / 2)
     place = in_plane(rng)
     for side in (-1, 1):
@@ -97,7 +101,7 @@ def distance(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
 
 
 def elongation(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
-    height, long, short = rng.uniform(0.8, 1.6), 16, 4
+    height, long, short = rng.uniform(1.7, 3.0), 12, 3
     together, apart = (long, short) if positive else (short, long)
     first = int(rng.integers(4, SIDE - 4 - together))
     block = np.arange(first, first + together)
@@ -122,10 +126,10 @@ def _no_neighbours(free: list[int], number: int, rng: np.random.Generator) -> li
 
 
 def side(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
-    organ = rng.uniform(22, SIDE - 22)
-    volume += 1.2 * blob([organ, *(SIDE / 2 + rng.normal(0, 2, size=2))], [20.0, 40.0, 40.0])
-    away = rng.uniform(48, 76) / VOXEL_MM
-    volume += rng.uniform(3.0, 5.0) * blob([organ + (away if positive else -away), *in_plane(rng)], [6.0] * 3)
+    organ = rng.uniform(18, SIDE - 18)
+    volume += 0.8 * blob([organ, *(SIDE / 2 + rng.normal(0, 2, size=2))], [16.0, 40.0, 40.0])
+    away = rng.uniform(36, 60) / VOXEL_MM
+    volume += rng.uniform(2.0, 4.0) * blob([organ + (away if positive else -away), *in_plane(rng)], [6.0] * 3)
 
 
 TASKS: dict[str, Paint] = {"uptake": uptake, "distance": distance, "elongation": elongation, "side": side}
@@ -145,7 +149,7 @@ class PhantomScan:
 
     @property
     def digest(self) -> str:
-        return f"spatial-1 {self.task} {self.seed} {self.number} {NOISE_SUV} {DISC_MM}"
+        return f"spatial-2 {self.task} {self.seed} {self.number} {NOISE_SUV} {DISC_MM}"
 
     @cached_property
     def _array(self) -> npt.NDArray[np.float32]:
@@ -177,7 +181,13 @@ def cohort(task: str, seed: int, numbers: range, folder: Path) -> tb.Cohort:
 
 
 def models(weights: str, store: tb.FeatureStore) -> dict[str, Callable[[], tb.Model]]:
-    network = {"backbone": "mobilenetv2_100.tf", "weights": weights, "store": store, "slice_size": SIDE}
+    """The models at their defaults, on pictures of 64 pixels."""
+    network: dict[str, Any] = {
+        "backbone": "mobilenetv2_100.tf",
+        "weights": weights,
+        "store": store,
+        "slice_size": PICTURE,
+    }
     return {
         "2be3-net": lambda: tb.TwoBe3Net(**network),
         "cnn2d": lambda: tb.CNN2D(**network),
@@ -192,16 +202,21 @@ class Cell:
     """One fit."""
 
     task: str
-    seed: int
-    n: int
     model: str
+    n: int
+    seed: int
+
+    def path(self, folder: Path) -> Path:
+        return folder / "cells" / f"{self.task}.{self.model}.{self.n}.{self.seed}.json"
 
 
-def compute(cell: Cell, folder: Path, weights: str) -> dict[str, float]:
+Found = dict[str, float]
+
+
+def compute(cell: Cell, folder: Path, weights: str) -> None:
     """AUC on the test patients with its interval, and the seconds of the fit; kept in a file."""
-    path = folder / "cells" / f"{cell.task}-{cell.seed}-{cell.n}-{cell.model}.json"
-    if path.exists():
-        return dict(json.loads(path.read_text()))
+    if cell.path(folder).exists():
+        return
     store = tb.FeatureStore(folder / "features")
     model = models(weights, store)[cell.model]()
     training = cohort(cell.task, cell.seed, range(TEST, TEST + cell.n), folder)
@@ -212,50 +227,82 @@ def compute(cell: Cell, folder: Path, weights: str) -> dict[str, float]:
         start = time.perf_counter()
         model.fit(training)
         seconds = time.perf_counter() - start
-        auc = tb.evaluate(model.predict(test), test.outcomes, resamples=1000).metrics[0]
-    found = {"auc": auc.value, "low": auc.low, "high": auc.high, "seconds": seconds}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
+        prediction = model.predict(test)
+        auc = tb.evaluate(prediction, test.outcomes.of(prediction.patients), resamples=1000).metrics[0]
+    found = {"auc": auc.value, "low": auc.low, "high": auc.high, "seconds": seconds, "tested": len(prediction)}
+    write_atomic(cell.path(folder), json.dumps(found).encode())
+
+
+def _compute(arguments: tuple[Cell, Path, str]) -> None:
+    compute(*arguments)
+
+
+def computed(folder: Path) -> dict[Cell, Found]:
+    """All that is there, of this run or earlier ones."""
+    found = {}
+    for task, name, n, seed in product(TASKS, MODELS, SIZES, range(10)):
+        cell = Cell(task, name, n, seed)
+        if cell.path(folder).exists():
+            found[cell] = json.loads(cell.path(folder).read_text())
     return found
 
 
-def _computed(arguments: tuple[Cell, Path, str]) -> tuple[Cell, dict[str, float]]:
-    return arguments[0], compute(*arguments)
+def mean(cells: Sequence[Found], key: str) -> float:
+    return float(np.mean([cell[key] for cell in cells]))
 
 
-def reaches(values: dict[int, list[float]]) -> str:
-    """The smallest number of patients at which the mean AUC of the seeds is at least :data:`GOOD`."""
-    there = [n for n, aucs in sorted(values.items()) if np.mean(aucs) >= GOOD]
-    return str(there[0]) if there else f"> {max(values)}"
+def table(results: dict[Cell, Found]) -> list[str]:
+    """For each task and model the mean AUC of the seeds, with the mean ends of their 95 % intervals."""
+    head = " | ".join(f"n = {n}" for n in SIZES)
+    lines = [f"| task | model | {head} | patients for {GOOD} | seconds a fit |", "|---" * (4 + len(SIZES)) + "|"]
+    for task, name in product(TASKS, MODELS):
+        by_size = {
+            n: [found for cell, found in results.items() if (cell.task, cell.model, cell.n) == (task, name, n)]
+            for n in SIZES
+        }
+        there = {n: cells for n, cells in by_size.items() if cells}
+        if not there:
+            continue
+        shown = [
+            f"{mean(cells, 'auc'):.2f} ({mean(cells, 'low'):.2f}–{mean(cells, 'high'):.2f}), {len(cells)}"
+            if cells
+            else ""
+            for cells in by_size.values()
+        ]
+        enough = [n for n, cells in there.items() if mean(cells, "auc") >= GOOD]
+        needed = str(enough[0]) if enough else f"> {max(there)}"
+        slowest = np.median([cell["seconds"] for cell in there[max(there)]])
+        lines.append(f"| {task} | {name} | {' | '.join(shown)} | {needed} | {slowest:.0f} |")
+    return lines
 
 
-def draw(results: dict[Cell, dict[str, float]], path: Path) -> None:
-    """Learning curves: a panel for each task, a line for each model, a dot for each seed."""
+def draw(results: dict[Cell, Found], path: Path) -> None:
+    """Learning curves: a panel for each task, a line for each model through the means, a dot for each seed."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "twobe3"
     import matplotlib.pyplot as plt
 
-    tasks = [task for task in TASKS if any(cell.task == task for cell in results)]
-    figure, panels = plt.subplots(1, len(tasks), figsize=(3.4 * len(tasks), 3.4), sharey=True, squeeze=False)
-    for panel, task in zip(panels[0], tasks, strict=True):
-        of_task = {cell: found for cell, found in results.items() if cell.task == task}
-        for number, name in enumerate(dict.fromkeys(cell.model for cell in of_task)):
-            sizes = sorted({cell.n for cell in of_task if cell.model == name})
-            dots = [[f["auc"] for c, f in of_task.items() if c.model == name and c.n == n] for n in sizes]
+    figure, panels = plt.subplots(1, len(TASKS), figsize=(3.2 * len(TASKS), 3.6), sharey=True)
+    for panel, task in zip(panels, TASKS, strict=True):
+        for number, name in enumerate(MODELS):
+            dots = sorted(
+                (cell.n, found["auc"]) for cell, found in results.items() if (cell.task, cell.model) == (task, name)
+            )
+            sizes = sorted({n for n, _ in dots})
             colour = f"C{number}"
-            panel.plot(sizes, [np.mean(aucs) for aucs in dots], color=colour, label=name)
-            for n, aucs in zip(sizes, dots, strict=True):
-                panel.plot([n] * len(aucs), aucs, ".", color=colour, alpha=0.6)
+            means = [np.mean([auc for n, auc in dots if n == size]) for size in sizes]
+            panel.plot(sizes, means, color=colour, label=name)
+            panel.plot(*zip(*dots, strict=True), ".", color=colour, alpha=0.6) if dots else None
         panel.axhline(0.5, color="0.8", zorder=0)
         panel.axhline(GOOD, color="0.8", linestyle=":", zorder=0)
-        panel.set(title=task, xscale="log", xlabel="patients for training", ylim=(0.4, 1.02))
+        panel.set(title=task, xscale="log", xlabel="patients for training", ylim=(0.3, 1.02))
         panel.set_xticks(SIZES, [str(n) for n in SIZES])
         panel.minorticks_off()
-    panels[0][0].set_ylabel("AUC of 200 test patients")
-    panels[0][-1].legend(frameon=False, loc="lower right", fontsize="small")
-    figure.tight_layout()
+    panels[0].set_ylabel(f"AUC of {TEST} test patients")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(MODELS), frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.92))
     figure.savefig(path, dpi=150)
 
 
@@ -263,29 +310,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--sizes", nargs="*", type=int, choices=SIZES, default=list(SIZES))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--models", nargs="+", default=["2be3-net", "cnn2d", "cnn3d", "pooled"])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--figure", type=Path)
-    options = parser.parse_args()
-    cells = [Cell(*cell) for cell in product(options.tasks, range(options.seeds), options.sizes, options.models)]
-    with ProcessPoolExecutor(options.processes) as pool:
-        arguments = [(cell, options.folder, options.weights) for cell in cells]
-        results = dict(track(pool.map(_computed, arguments), "fits", total=len(cells)))
-    header = " | ".join(f"n = {n}" for n in options.sizes)
-    print(f"| task | model | {header} | patients for {GOOD} | seconds a fit, largest n |")
-    print("|---" * (4 + len(options.sizes)) + "|")
-    for task, name in product(options.tasks, options.models):
-        values = {
-            n: [results[Cell(task, seed, n, name)]["auc"] for seed in range(options.seeds)] for n in options.sizes
-        }
-        shown = [f"{np.mean(aucs):.2f} ({min(aucs):.2f}–{max(aucs):.2f})" for aucs in values.values()]
-        slowest = np.median([results[Cell(task, seed, max(values), name)]["seconds"] for seed in range(options.seeds)])
-        print(f"| {task} | {name} | {' | '.join(shown)} | {reaches(values)} | {slowest:.0f} |")
-    if options.figure:
-        draw(results, options.figure)
+    asked = parser.parse_args()
+    cells = [Cell(*cell) for cell in product(asked.tasks, asked.models, asked.sizes, range(asked.seeds))]
+    # One process works on one cohort at a time: two would compute the same features.
+    cells.sort(key=lambda cell: (cell.seed, cell.task))
+    with ProcessPoolExecutor(asked.processes) as pool:
+        arguments = [(cell, asked.folder, asked.weights) for cell in cells]
+        for _ in track(
+            pool.map(_compute, arguments, chunksize=len(asked.models) * len(asked.sizes)), "fits", total=len(cells)
+        ):
+            pass
+    results = computed(asked.folder)
+    print("\n".join(table(results)))
+    if asked.figure:
+        draw(results, asked.figure)
 
 
 if __name__ == "__main__":

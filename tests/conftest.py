@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 # Before numpy and torch count the cores: several threads a sum wait for each other for minutes on a busy machine.
@@ -9,8 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is compared to the bit is computed on the CPU, whatever the machine has.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +20,32 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import pytest
+from tests.command_line import Call, call
 
 from twobe3 import pseudonym
 from twobe3.cohort import ArrayScan, Cohort, Study
+from twobe3.compute import available_cores
 from twobe3.dicom.write import PETHeader, write_pet_series
 from twobe3.outcome import Binary, Continuous, Endpoint, Kind, Outcomes, TimeToEvent
 from twobe3.resample import VolumeSpec
 from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
+
+MOST_PROCESSES = 8  # each makes the cohorts and studies of a module again when it takes over a part of its tests
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks how many processes it is told to start
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Where the whole suite is asked for and no number of processes, run one for each core.
+
+    Tests that stand together stay together, for modules share what is expensive, until a process has none left.
+    """
+    asked = config.option
+    if hasattr(config, "workerinput") or not hasattr(asked, "numprocesses"):  # in such a process; without xdist
+        return
+    if asked.numprocesses is None and config.args_source is pytest.Config.ArgsSource.TESTPATHS and not asked.usepdb:
+        asked.numprocesses = min(available_cores(), MOST_PROCESSES)
+    if asked.numprocesses and asked.dist == "no":
+        asked.dist = "worksteal"
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +147,15 @@ def tiny_cohort(tmp_path: Path) -> TinyCohort:
 @pytest.fixture(scope="session")
 def new_tiny_cohort() -> Callable[[Path], TinyCohort]:
     return TinyCohort
+
+
+@pytest.fixture
+def twobe3(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """The command line in this process."""
+    logger = logging.getLogger("twobe3")
+    level = logger.level
+    yield partial(call, monkeypatch, capfd)
+    logger.setLevel(level)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -4,62 +4,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from pydicom.uid import CTImageStorage
+from tests.command_line import Call
 
 import twobe3 as tb
-from twobe3.cli import main
 from twobe3.nifti import read_nifti
 from twobe3.pseudonym import pseudonym
 
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        """The one document on standard output."""
-        (line,) = self.out.splitlines()
-        return json.loads(line)
-
-
-Call = Callable[..., Done]
-
-
-@pytest.fixture
-def twobe3(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """The command line in this process, with what it writes and its exit status."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    level = logging.getLogger("twobe3").level
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["twobe3", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        status = end.value.code or 0
-        assert isinstance(status, int)
-        return Done(status, *capfd.readouterr())
-
-    yield call
-    logging.getLogger("twobe3").setLevel(level)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def refusal(done: Done) -> str:
-    """The one line that a refused command ends with; nothing on standard output, no traceback."""
-    assert done.out == ""
-    assert "Traceback" not in done.err
-    (line,) = [line for line in done.err.splitlines() if line.startswith("twobe3: ")]
-    assert done.err.rstrip().endswith(line)
-    return line.removeprefix("twobe3: ")
-
+ONE = ("--workers", 1)  # starting others takes longer than these studies
 
 # -- the two real processes
 
@@ -128,7 +85,7 @@ def test_nothing_usable(twobe3: Call, tiny_cohort: Any, tmp_path: Path, verb: st
 def test_an_absent_path(twobe3: Call, tmp_path: Path) -> None:
     done = twobe3("inspect", tmp_path / "absent", "--json")
     assert done.status == 2
-    assert refusal(done) == "NO_PET: 'absent' does not exist (check the path)"
+    assert done.refusal() == "NO_PET: 'absent' does not exist (check the path)"
 
 
 @pytest.mark.parametrize("verb", ["inspect", "convert"])
@@ -236,25 +193,25 @@ def test_a_bad_input_is_one_line_with_its_code(
     spoil(bad_study)
     prepared: list[str] = []
     monkeypatch.setattr(tb.Control, "prepare", lambda model, cohort: prepared.append(model.name))
-    done = twobe3("run", tmp_path / "study.toml", "--out", tmp_path / "out", "--json")
-    assert (done.status, refusal(done)[: len(says)]) == (status, says)
+    done = twobe3("run", tmp_path / "study.toml", *ONE, "--out", tmp_path / "out", "--json")
+    assert (done.status, done.refusal()[: len(says)]) == (status, says)
     assert not prepared
     # What failed does not keep the folder from the corrected study.
     assert not [path for path in (tmp_path / "out").glob("*") if path.is_file()]
 
 
 def test_a_folder_of_another_study_is_not_overwritten(twobe3: Call, bad_study: Any, tmp_path: Path) -> None:
-    first = twobe3("run", bad_study.study(), "--out", tmp_path / "out", "--json")
+    first = twobe3("run", bad_study.study(), *ONE, "--out", tmp_path / "out", "--json")
     assert first.status == 0
     assert list(first.json()) == ["report", "evaluation"]
     assert all(Path(path).exists() for path in first.json().values())
     before = (tmp_path / "out" / "evaluation.json").read_bytes()
     edit(bad_study, 'variable = "image_extent"', 'variable = "age"')
-    done = twobe3("run", tmp_path / "study.toml", "--out", tmp_path / "out")
+    done = twobe3("run", tmp_path / "study.toml", *ONE, "--out", tmp_path / "out")
     assert done.status == 2
-    assert refusal(done).startswith("OUTPUT_EXISTS: ")
+    assert done.refusal().startswith("OUTPUT_EXISTS: ")
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
-    done = twobe3("run", tmp_path / "study.toml", "--out", tmp_path / "out", "--update")
+    done = twobe3("run", tmp_path / "study.toml", *ONE, "--out", tmp_path / "out", "--update")
     assert done.status == 0
     assert done.out.splitlines()[0] == "outcome: auc_within_folds, 4 patients, 2 events"
     assert done.out.splitlines()[-1] == str(tmp_path / "out" / "report.html")
@@ -290,7 +247,7 @@ def uninterrupted(
     """A study of many folds, and what a run without interruption gives."""
     folder = tmp_path_factory.mktemp("study")
     study = new_tiny_cohort(folder).patients(8).study(repeats=20)
-    tb.run(study, folder / "whole")
+    tb.run(study, folder / "whole", workers=1)
     return study, results(folder / "whole")
 
 
@@ -300,15 +257,14 @@ def results(out: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status", "workers"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)])
 def test_an_interrupted_run_is_resumed(
-    uninterrupted: tuple[Path, dict[str, bytes]], tmp_path: Path, number: signal.Signals, status: int
+    uninterrupted: tuple[Path, dict[str, bytes]], tmp_path: Path, number: signal.Signals, status: int, workers: int
 ) -> None:
     study, expected = uninterrupted
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "twobe3", "run", study, "--out", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, "-m", "twobe3", "run", study, "--out", out, "--workers", str(workers)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while len(done := list(out.glob("folds/*.safetensors"))) < 3 and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(number)
@@ -319,9 +275,16 @@ def test_an_interrupted_run_is_resumed(
     assert not (out / "evaluation.json").exists()
     assert not list(out.rglob(".partial-*"))
     times = {path: path.stat().st_mtime_ns for path in done}
-    tb.run(study, out)
+    tb.run(study, out, workers=1)
     assert results(out) == expected
     assert {path: path.stat().st_mtime_ns for path in done} == times
+
+
+def test_a_command_leaves_the_signals_of_its_process_as_they_were(twobe3: Call, tmp_path: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    assert [twobe3("list", "models").status, twobe3("report", tmp_path).status] == [0, 2]
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 # -- pretrain
@@ -367,14 +330,14 @@ def test_pretrain_ends_with_the_status_of_what_is_wrong(twobe3: Call, tiny_cohor
     recipe.write_text(PRETRAIN.format(epochs=1).replace("per_scan", "per_scans"))
     done = twobe3("pretrain", recipe, "--out", tmp_path / "out", "--device", "cpu")
     assert done.status == 2
-    assert refusal(done).startswith(
+    assert done.refusal().startswith(
         "UNKNOWN_KEY: [slices]: unknown key 'per_scans'; the nearest known key is 'per_scan'"
     )
     recipe.write_text(PRETRAIN.format(epochs=1))
     tiny_cohort.scan("P1")
     done = twobe3("pretrain", recipe, "--out", tmp_path / "out", "--device", "cpu")
     assert done.status == 3
-    assert refusal(done).startswith("NOTHING_USABLE: patients with a scan that can be used: 1")
+    assert done.refusal().startswith("NOTHING_USABLE: patients with a scan that can be used: 1")
 
 
 def test_an_interrupted_pre_training_ends_with_130_and_is_resumed(tiny_cohort: Any, tmp_path: Path) -> None:
@@ -402,7 +365,7 @@ def test_an_interrupted_pre_training_ends_with_130_and_is_resumed(tiny_cohort: A
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, new_tiny_cohort: Callable[[Path], Any]) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    tb.run(new_tiny_cohort(folder).patients(8).study(), folder / "out")
+    tb.run(new_tiny_cohort(folder).patients(8).study(), folder / "out", workers=1)
     return folder / "out"
 
 
@@ -418,7 +381,7 @@ def test_a_gpu_that_is_not_there_is_one_line(
     }
     done = twobe3(command, *arguments[command], "--device", "cuda")
     assert done.status == 1
-    assert refusal(done).startswith("DEVICE_MISSING: ")
+    assert done.refusal().startswith("DEVICE_MISSING: ")
 
 
 def test_predict_tells_of_every_series(twobe3: Call, finished: Path, tiny_cohort: Any) -> None:
@@ -450,7 +413,7 @@ def test_predict_without_a_usable_scan(twobe3: Call, finished: Path, tiny_cohort
     assert "NOTHING_USABLE" in done.err
     done = twobe3("predict", tiny_cohort.images, tiny_cohort.images)
     assert done.status == 2
-    assert refusal(done).startswith("MODEL_INVALID")
+    assert done.refusal().startswith("MODEL_INVALID")
 
 
 def test_the_report_is_made_again(twobe3: Call, finished: Path) -> None:
@@ -464,7 +427,7 @@ def test_the_report_is_made_again(twobe3: Call, finished: Path) -> None:
 def test_a_report_of_nothing(twobe3: Call, tmp_path: Path) -> None:
     done = twobe3("report", tmp_path)
     assert done.status == 2
-    assert refusal(done).startswith("ARTEFACT_MISSING")
+    assert done.refusal().startswith("ARTEFACT_MISSING")
 
 
 @pytest.mark.parametrize(
@@ -515,7 +478,7 @@ def test_no_identity_in_what_is_written_or_said(
             twobe3("inspect", tiny_cohort.images),
             twobe3("inspect", tiny_cohort.images, "--json"),
             twobe3("convert", tiny_cohort.images, "--out", out / "nifti", "--json"),
-            twobe3("--verbose", "run", tiny_cohort.study(), "--out", out),
+            twobe3("--verbose", "run", tiny_cohort.study(), *ONE, "--out", out),
             twobe3("predict", next((out / "models").glob("*suvmax*")), tiny_cohort.images, "--json"),
         ]
     assert [done.status for done in said] == [0] * 5

@@ -7,56 +7,34 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
+from tests.command_line import Call, Done
 
-from twobe3.cli import main
 from twobe3.evaluation.survival import truncation_time
 from twobe3.outcome import Outcomes, TimeToEvent
 from twobe3.pseudonym import pseudonym
-
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        (line,) = self.out.splitlines()
-        return json.loads(line)
-
-    def refusal(self) -> str:
-        """The one line of a refusal: nothing on standard output, no traceback."""
-        assert self.out == ""
-        (line,) = self.err.splitlines()
-        return line.removeprefix("twobe3: ")
-
 
 Evaluate = Callable[..., Done]
 
 
 @pytest.fixture
-def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Evaluate:
+def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twobe3: Call) -> Evaluate:
     """``twobe3 evaluate`` on two tables given as text."""
     monkeypatch.chdir(tmp_path)
 
-    def call(predictions: str, clinical: str, *options: str) -> Done:
+    def evaluated(predictions: str, clinical: str, *options: str) -> Done:
         Path("predictions.csv").write_bytes(predictions.encode())
         Path("clinical.csv").write_bytes(clinical.encode())
-        arguments = ["evaluate", "predictions.csv", "--clinical", "clinical.csv", "--resamples", "200", *options]
-        monkeypatch.setattr(sys, "argv", ["twobe3", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        status = end.value.code or 0
-        assert isinstance(status, int)
-        return Done(status, *capsys.readouterr())
+        arguments = ("predictions.csv", "--clinical", "clinical.csv", "--resamples", 200, *options)
+        done = twobe3("evaluate", *arguments)
+        assert not done.status or len(done.err.splitlines()) == 1
+        return done
 
-    return call
+    return evaluated
 
 
 RNG = np.random.default_rng(0)

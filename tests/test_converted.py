@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from tests.command_line import Call
 
 import twobe3 as tb
-from twobe3.cli import main
 from twobe3.cohort import DicomScan, NiftiScan
 from twobe3.converted import find_converted, read_converted
 from twobe3.dicom.inspect import convert, inspect
@@ -33,17 +32,15 @@ BW: dict[str, Any] = {"calibration": {"type": "bw"}}
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+def call(twobe3: Call) -> Callable[..., Any]:
     """The command line in this process; the one document that it prints."""
 
-    def run(*arguments: object) -> Any:
-        monkeypatch.setattr(sys, "argv", ["twobe3", *map(str, arguments), "--json"])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code
-        return json.loads(capfd.readouterr().out)
+    def document(*arguments: object) -> Any:
+        done = twobe3(*arguments, "--json")
+        assert done.status == 0
+        return done.json()
 
-    return run
+    return document
 
 
 def scan(path: Path, sidecar: object = BW, *, suv: float = 3.0, slices: int = 12) -> Path:

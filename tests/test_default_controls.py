@@ -17,7 +17,7 @@ from twobe3.default_controls import those_that_fit, with_default_controls
 from twobe3.evaluation.comparison import compare
 from twobe3.experiment import run
 from twobe3.features.maps import FeatureStore
-from twobe3.models import CNN3D, Control, Model, Radiomics
+from twobe3.models import CNN3D, Control, Fusion, Model, Radiomics
 from twobe3.prediction import Prediction
 from twobe3.regions import Region
 from twobe3.splits import CrossValidation, LeaveOneCentreOut
@@ -95,6 +95,17 @@ def test_the_first_radiomics_model_has_a_twin_on_shuffled_voxels(cohort: Cohort)
     assert with_default_controls([second], cohort)[-1].name == "second, shuffled voxels"
     assert twin.name not in added([first, replace(twin, name="destroyed")], cohort)
     assert [model.is_control for model in (first, twin, Control("age"), CNN3D())] == [False, True, True, False]
+
+
+def test_a_radiomics_model_inside_a_fusion_has_one_too(cohort: Cohort) -> None:
+    inner, store = Radiomics(max_features=3, name="inner"), FeatureStore()
+    fusion = Fusion([Fusion([CNN3D(), inner], name="pair"), Control("age")], store=store)
+    twin = with_default_controls([fusion], cohort)[-1]
+    assert isinstance(twin, Radiomics)
+    assert twin.parameters() == {**inner.parameters(), "voxels": "shuffled", "name": "inner, shuffled voxels"}
+    assert twin.store is store
+    first = Radiomics(name="first")
+    assert with_default_controls([fusion, first], cohort)[-1].name == "first, shuffled voxels"
 
 
 def test_controls_have_the_seed_and_the_store_of_the_models(cohort: Cohort) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -16,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import pytest
+from tests.command_line import Call
 
 import twobe3 as tb
 from twobe3.audit import audit
-from twobe3.cli import main
 from twobe3.cohort import Cohort
 from twobe3.decisions import Deciding, observed_times, predicted
 from twobe3.dicom.write import PETHeader, write_pet_series
@@ -266,21 +264,14 @@ def test_the_written_predictions_can_be_judged_again_on_their_folds(result: Resu
 
 
 def test_prediction_gives_code_and_reason_for_a_scan_that_the_model_cannot_use(
-    result: Result, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    result: Result, folder: Path, twobe3: Call
 ) -> None:
     (model,) = (folder / "out" / "models").glob("*radiomics*")
     for patients, usable, status in (([*BAD, "P10"], 1, 0), (list(BAD), 0, 3)):
         paths = [folder / "dicom" / patient for patient in patients]
-        with monkeypatch.context() as patched:
-            patched.setattr(sys, "argv", ["twobe3", "predict", str(model), *map(str, paths), "--json"])
-            capfd.readouterr()
-            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-            with pytest.raises(SystemExit) as end:
-                main()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        rows = json.loads(capfd.readouterr().out)["predictions"]
-        assert (end.value.code or 0) == status
+        done = twobe3("predict", model, *paths, "--json")
+        rows = done.json()["predictions"]
+        assert done.status == status
         refused = {row["patient"]: row["code"] for row in rows if row["risk"] is None}
         assert refused == {pseudonym("patient", patient): code for patient, code in BAD.items()}
         assert all(row["reason"] and row["series_uid"] and row["probability"] is None for row in rows if row["code"])

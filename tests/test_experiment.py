@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -46,14 +46,8 @@ def cohort(make_cohort: MakeCohort) -> Cohort:
     return make_cohort(15, ("binary", "time-to-event"))
 
 
-@pytest.fixture(scope="module")
-def result(cohort: Cohort) -> Result:
-    return cross_validate(models(), cohort, **HOW)
-
-
-@pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The name of each model that is fitted, whenever it is."""
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of each model that is fitted from now on, whenever it is."""
     names: list[str] = []
     fit = Model.fit
 
@@ -63,6 +57,54 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Model, "fit", spy)
     return names
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return spied(monkeypatch)
+
+
+class Validated(NamedTuple):
+    """A result, the checkpoints that it left, and which models were fitted for it."""
+
+    result: Result
+    checkpoints: ArrayStore
+    fitted: list[str]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cohort: Cohort) -> Validated:
+    checkpoints = ArrayStore()
+    with pytest.MonkeyPatch.context() as patch:
+        fitted = spied(patch)
+        return Validated(cross_validate(models(), cohort, **HOW, checkpoints=checkpoints), checkpoints, fitted)
+
+
+@pytest.fixture(scope="module")
+def result(uninterrupted: Validated) -> Result:
+    return uninterrupted.result
+
+
+@pytest.fixture(scope="module")
+def resumed(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    """The same, interrupted in the middle and resumed from what then lay on disk; fitted is what it still had to."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    with pytest.MonkeyPatch.context() as patch:
+        fitted, fit = spied(patch), CNN3D._fit
+
+        def interrupted(self: CNN3D, part: Cohort) -> None:
+            if fitted.count("cnn3d") == 3:
+                raise KeyboardInterrupt
+            fit(self, part)
+
+        patch.setattr(CNN3D, "_fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cross_validate(models(), cohort, **HOW, checkpoints=ArrayStore(folder))
+        patch.setattr(CNN3D, "_fit", fit)
+        fitted.clear()
+        return Validated(
+            cross_validate(models(), cohort, **HOW, checkpoints=ArrayStore(folder)), ArrayStore(folder), fitted
+        )
 
 
 def same(one: Result, two: Result) -> bool:
@@ -171,52 +213,35 @@ def test_what_cannot_be_split_is_refused_before_anything_is_computed(cohort: Coh
     assert fits == []
 
 
-@pytest.mark.parametrize("stored", ["in memory", "on disk"])
+def test_every_model_is_fitted_for_every_fold(uninterrupted: Validated) -> None:
+    assert len(uninterrupted.fitted) == 2 * 4 * 6
+
+
+def test_a_run_interrupted_and_resumed_equals_one_that_was_not(resumed: Validated, result: Result) -> None:
+    assert len(resumed.fitted) == 2 * 4 * 6 - (6 + 2)
+    assert same(resumed.result, result)
+
+
+@pytest.mark.parametrize("stored", ["uninterrupted", "resumed"])
 def test_a_second_run_fits_nothing_and_predicts_the_same(
-    stored: str, result: Result, cohort: Cohort, fits: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+    stored: str, result: Result, cohort: Cohort, fits: list[str], request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """From checkpoints in memory, and on disk."""
+    first: Validated = request.getfixturevalue(stored)
+    fits.clear()
     caplog.set_level(logging.INFO, logger="twobe3")
-    memory = ArrayStore()
-    runs = []
-    for _ in range(2):
-        checkpoints = memory if stored == "in memory" else ArrayStore(tmp_path)
-        runs.append(cross_validate(models(), cohort, **HOW, checkpoints=checkpoints))
-        if len(runs) == 1:
-            assert len(fits) == 2 * 4 * 6
-            fits.clear()
-            caplog.clear()
+    again = cross_validate(models(), cohort, **HOW, checkpoints=first.checkpoints)
     assert fits == []
     assert "cross-validation: 48 of 48 folds were there from an earlier run" in caplog.messages
-    assert same(runs[0], runs[1])
-    assert same(runs[0], result)
+    assert same(again, result)
 
 
-def test_a_run_interrupted_and_resumed_equals_one_that_was_not(
-    result: Result, cohort: Cohort, fits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_parameter_recomputes_that_model_only(
+    uninterrupted: Validated, cohort: Cohort, fits: list[str]
 ) -> None:
-    fit = CNN3D._fit
-
-    def interrupted(self: CNN3D, part: Cohort) -> None:
-        if fits.count("cnn3d") == 3:
-            raise KeyboardInterrupt
-        fit(self, part)
-
-    monkeypatch.setattr(CNN3D, "_fit", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        cross_validate(models(), cohort, **HOW, checkpoints=ArrayStore(tmp_path))
-    monkeypatch.setattr(CNN3D, "_fit", fit)
-    fits.clear()
-    resumed = cross_validate(models(), cohort, **HOW, checkpoints=ArrayStore(tmp_path))
-    assert len(fits) == 2 * 4 * 6 - (6 + 2)
-    assert same(resumed, result)
-
-
-def test_a_changed_parameter_recomputes_that_model_only(cohort: Cohort, fits: list[str]) -> None:
-    checkpoints = ArrayStore()
-    cross_validate(models(), cohort, **HOW, checkpoints=checkpoints)
-    fits.clear()
     changed = [CNN3D(epochs=2, width=4) if model.name == "cnn3d" else model for model in models()]
-    cross_validate(changed, cohort, **HOW, checkpoints=checkpoints)
+    cross_validate(changed, cohort, **HOW, checkpoints=uninterrupted.checkpoints)
     assert set(fits) == {"cnn3d"}
 
 
@@ -482,16 +507,16 @@ def test_a_folder_that_holds_another_study_is_refused_unless_it_is_to_be_updated
     done: Path, hospital: Path, fits: list[str], tmp_path: Path
 ) -> None:
     (hospital / "other.toml").write_text(STUDY.replace('name = "test"', 'name = "other"'))
-    before = (done / "run.json").read_bytes()
+    out = shutil.copytree(done, tmp_path / "out")
+    before = (out / "run.json").read_bytes()
     with pytest.raises(UsageError) as caught:
-        run(hospital / "other.toml", done, workers=1)
+        run(hospital / "other.toml", out, workers=1)
     assert caught.value.code is Code.OUTPUT_EXISTS
     assert "--update" in caught.value.remedy
-    assert (done / "run.json").read_bytes() == before
-    run(hospital / "other.toml", done, update=True, workers=1)
-    assert json.loads((done / "run.json").read_text())["study"] == "other"
+    assert (out / "run.json").read_bytes() == before
+    run(hospital / "other.toml", out, update=True, workers=1)
+    assert json.loads((out / "run.json").read_text())["study"] == "other"
     assert fits == []  # the models and the folds are those of the first study
-    run(hospital / "study.toml", done, update=True, workers=1)
 
 
 # -- other schemes, an external cohort, the audit

@@ -105,12 +105,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("twobe3")
     logger.addHandler(handler)
-    before, logger.level = logger.level, logging.INFO
+    before = logger.level
+    logger.setLevel(logging.INFO)
     try:
         return Done(run(folder / "study.toml", folder / "out", workers=1), folder / "out", lines)
     finally:
         logger.removeHandler(handler)
-        logger.level = before
+        logger.setLevel(before)
 
 
 def test_the_recipe_trains_on_two_hospitals_and_tests_on_the_others(done: Done) -> None:

@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -231,17 +233,16 @@ def _options(
 
 def main() -> None:
     """Run the command line; the entry point of the ``twobe3`` script."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
-    try:
-        app()
-    except TwoBe3Error as error:
-        print(f"twobe3: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except Exception as error:
-        fault = _fault(error)
-        print(f"twobe3: {fault}", file=sys.stderr)
-        sys.exit(fault.exit_status)
+    with _interruptible():
+        try:
+            app()
+        except TwoBe3Error as error:
+            print(f"twobe3: {error}", file=sys.stderr)
+            sys.exit(error.exit_status)
+        except Exception as error:
+            fault = _fault(error)
+            print(f"twobe3: {fault}", file=sys.stderr)
+            sys.exit(fault.exit_status)
 
 
 def _fault(error: Exception) -> ToolError:
@@ -251,6 +252,17 @@ def _fault(error: Exception) -> ToolError:
     own = [frame for frame in stack[:-1] if Path(frame.filename).is_relative_to(Path(tb.__file__).parent)]
     places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in (*own, stack[-1])]
     return ToolError(Code.INTERNAL_ERROR, f"{type(error).__name__}{said} at {', '.join(reversed(places))}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let signals end what is inside with a message; outside they do what they did before."""
+    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:

@@ -16,7 +16,8 @@ from twobe3.errors import Code, UsageError
 from twobe3.features.backbones import is_weights_file
 from twobe3.features.maps import FeatureStore
 from twobe3.header_labels import require_header_labels
-from twobe3.models import MODELS, Fusion, Model
+from twobe3.models import MODELS, Control, Fusion, Model
+from twobe3.models.controls import DEFAULT
 from twobe3.models.engine import Engine
 from twobe3.models.fusion import fusion_name, members_first
 from twobe3.sections import (
@@ -101,17 +102,28 @@ class StudyConfig(Section):
             ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
         """
         shared = {"store": store, "engine": engine or self.compute.engine()}
-        # A fusion refers to models by their names, so it is made after them; the order of the file stays.
+        # A fusion refers to models by their names, so it is made after them; the order of the file stays. Controls
+        # that are added later, when the cohort is known, have names already.
         waiting = {n: entry for n, entry in enumerate(self.model) if entry.get("kind") == Fusion.kind and "of" in entry}
         made = {n: self._model(entry, folder, shared) for n, entry in enumerate(self.model) if n not in waiting}
         names = {n: model.name for n, model in made.items()} | {n: _fusion_name(one) for n, one in waiting.items()}
         _must_differ([names[n] for n in range(len(names))])
-        numbers = {name: n for n, name in names.items()}
+        numbers = {names[n]: n for n in waiting}
         fusions = {names[n]: _names_of(entry) for n, entry in waiting.items()}
-        for name in members_first(fusions, [model.name for model in made.values()]):
-            members = [made[numbers[member]] for member in fusions[name]]
-            made[numbers[name]] = self._model({**waiting[numbers[name]], "of": members}, folder, shared)
-        return [made[n] for n in range(len(made))]
+        known = {model.name: model for model in made.values()}
+        known |= {name: control for name, control in self._controls(folder, shared).items() if name not in known}
+        for name in members_first(fusions, list(known)):
+            entry = waiting[numbers[name]]
+            known[name] = self._model({**entry, "of": [known[one] for one in fusions[name]]}, folder, shared)
+        return [known[names[n]] for n in range(len(names))]
+
+    def _controls(self, folder: Path, given: dict[str, Any]) -> dict[str, Model]:
+        """The controls that the tables may have besides the models of the file, by the names that they have there."""
+        seed = {"seed": self.model[0]["seed"]} if "seed" in self.model[0] else {}
+        regions = [{}] if self.region else [{"region": "contour"}, {"region": "threshold"}]
+        entries = [{"variable": variable, **region, **seed} for variable in DEFAULT for region in regions]
+        controls = [self._model({"kind": Control.kind, **entry}, folder, given) for entry in entries]
+        return {control.name: control for control in controls}
 
     def _model(self, entry: dict[str, Any], folder: Path, given: dict[str, Any]) -> Model:
         entry = dict(entry)

@@ -11,12 +11,12 @@ from twobe3.decisions import Deciding
 from twobe3.errors import Refusal, UsageError
 from twobe3.fitting import Fits, compute_features, require_enough
 from twobe3.models import Control, Model, Radiomics
+from twobe3.models.controls import DEFAULT, MEASURED
 from twobe3.models.covariates import covariate_names
+from twobe3.models.fusion import members_of
 from twobe3.regions import Region
 from twobe3.splits import CrossValidation, Scheme
 
-# The extent has no region, but is found with what is measured in one.
-MEASURED = ("tumour_volume", "suvmax", "tlg", "image_extent")
 CONTOURED = 0.8
 """Share of scans with a contour from which on controls are measured in it; the others then have no such control."""
 
@@ -35,8 +35,8 @@ def with_default_controls(
 
     Volume, SUVmax and TLG of the region; the extent of the image, since crops tell the size of what they show; the
     clinical covariates, if any is known; in a cross-validation of several centres the centre, since elsewhere the
-    tested centres are new and predict nothing; and the first radiomics model on shuffled voxels. One that is among the
-    models already is not added again.
+    tested centres are new and predict nothing; and the first radiomics model, or one that stands inside a fusion, on
+    shuffled voxels. One that is among the models already is not added again.
 
     Parameters
     ----------
@@ -59,12 +59,13 @@ def with_default_controls(
     def control(**parameters: object) -> Control:
         return Control(**{"seed": first.seed, "store": first.store, "engine": first.engine, **parameters})  # type: ignore[arg-type]
 
-    wanted: list[Model] = [control(variable=variable, **place) for variable in MEASURED]
+    wanted: list[Model] = [control(variable=variable, **place) for variable in DEFAULT if variable in MEASURED]
     if covariate_names(cohort.studies):
         wanted.append(control(variable="clinical", inner_folds=inner_folds))
     if len({study.centre for study in cohort.studies} - {""}) > 1 and isinstance(scheme, CrossValidation | None):
         wanted.append(control(variable="centre"))
-    wanted += [_shuffled(model) for model in models if isinstance(model, Radiomics) and not model.is_control][:1]
+    inside = [member for model in models for member in members_of(model)]
+    wanted += [_shuffled(one) for one in (*models, *inside) if isinstance(one, Radiomics) and not one.is_control][:1]
     added = [one for one in wanted if not any(_same(one, model) for model in models)]
     for one in added:
         while one.name in taken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -148,7 +148,7 @@ def with_duplicates_joined(cohort: Cohort) -> Cohort:
     if not found:
         return cohort
     persons = [study.person for study in cohort.studies]
-    labels = _connected(persons, found)
+    labels = connected(persons, found)
     leader = {label: min(p for p, other in zip(persons, labels, strict=True) if other == label) for label in labels}
     studies = tuple(
         replace(study, same_as=leader[label]) if leader[label] != study.person else study
@@ -173,7 +173,7 @@ def without_duplicates_of(cohort: Cohort, other: Cohort) -> Cohort:
     return replace(kept, exclusions=(*cohort.exclusions, *excluded))
 
 
-def _connected(persons: Sequence[str], pairs: Sequence[Duplicate]) -> list[int]:
+def connected(persons: Sequence[Hashable], pairs: Sequence[Duplicate]) -> list[int]:
     """A number for each scan, equal where persons or pairs connect them."""
     number = {person: i for i, person in enumerate(dict.fromkeys(persons))}
     first, second = ([number[persons[getattr(pair, end)]] for pair in pairs] for end in ("first", "second"))

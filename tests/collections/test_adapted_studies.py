@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.command_line import Call
 from tests.published import CLINICAL, CONTOURS, patient, write_clinical, write_contours
 
-from twobe3.cli import main
 from twobe3.cohort import ArrayScan, TumourScan
 from twobe3.config import read_study
 from twobe3.errors import UsageError
@@ -117,21 +115,12 @@ def test_a_table_that_was_read_already_gives_the_same_cohort(tiny_cohort: Any) -
     assert of_rows.outcomes.event.tolist() == of_file.outcomes.event.tolist()
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["twobe3", *map(str, arguments)])
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
-
-
-def test_the_command_writes_the_table_and_says_what_is_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_the_table_and_says_what_is_in_it(tmp_path: Path, twobe3: Call) -> None:
     files = [write_clinical(tmp_path, ROWS), write_contours(tmp_path, {"HN-HGJ-001": ("GTV", "")})]
     out = tmp_path / "clinical.csv"
-    assert call(monkeypatch, "collections", "table", "head-neck-pet-ct", *files, "--out", out, "--json") == 0
-    document = json.loads(capfd.readouterr().out)
+    done = twobe3("collections", "table", "head-neck-pet-ct", *files, "--out", out, "--json")
+    document = done.json()
+    assert done.status == 0
     assert document["patients"] == 4
     assert document["centres"] == {"HGJ": 1, "CHUS": 1, "HMR": 1, "CHUM": 1}
     assert document["contours"] == 1
@@ -140,20 +129,17 @@ def test_the_command_writes_the_table_and_says_what_is_in_it(
     assert counts["overall survival"] == (4, 1, None)
     assert counts["distant metastasis"] == (None, None, "ONE_CLASS")
     assert list(read_table(out)) == [row["Patient #"] for row in ROWS]
-    assert call(monkeypatch, "collections", "table", "head-neck-pet-ct", *files, "--out", out) == 0
-    lines = capfd.readouterr().out.splitlines()
+    done = twobe3("collections", "table", "head-neck-pet-ct", *files, "--out", out)
+    lines = done.out.splitlines()
+    assert done.status == 0
     assert lines[0] == "4 patients: HGJ 1, CHUS 1, HMR 1, CHUM 1"
     assert "distant metastasis (dm): ONE_CLASS" in lines
 
 
-def test_the_command_refuses_another_table_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_refuses_another_table_in_one_line(tmp_path: Path, twobe3: Call) -> None:
     (tmp_path / "own.csv").write_text("a,b\n1,2\n")
-    arguments = "collections", "table", "hecktor-2022", tmp_path / "own.csv", "--out", tmp_path / "clinical.csv"
-    assert call(monkeypatch, *arguments) == 2
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert "COLUMN_MISSING: HECKTOR 2022" in said.err
-    assert "Traceback" not in said.err
-    assert not (tmp_path / "clinical.csv").exists()
+    own, out = tmp_path / "own.csv", tmp_path / "clinical.csv"
+    done = twobe3("collections", "table", "hecktor-2022", own, "--out", out)
+    assert done.status == 2
+    assert done.refusal().startswith("COLUMN_MISSING: HECKTOR 2022")
+    assert not out.exists()

@@ -12,9 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import RLELossless, generate_uid
+from tests.command_line import Call
 
-from twobe3.cli import main
 from twobe3.collections.catalogue import Catalogue, make_catalogue
+from twobe3.dicom.series import find_series
 from twobe3.errors import ToolError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*The value length")  # as the data came
@@ -117,6 +118,32 @@ def test_a_folder_that_was_fetched_stands_for_its_collections(tiny_cohort: Any) 
     assert sorted(row.collection for row in made.rows) == ["breast", "lung"]
 
 
+def test_headers_of_a_folder_are_read_once_to_list_it_and_once_to_compare(
+    tiny_cohort: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        tiny_cohort.scan(f"P{number}", suv=3.0 + number)
+    (tiny_cohort.images / "readme.txt").write_text("no folder of folders: it is read as one")
+    asked: list[list[Path]] = []
+    monkeypatch.setattr(
+        "twobe3.collections.catalogue.find_series", lambda paths: (asked.append(paths), find_series(paths))[1]
+    )
+    assert make_catalogue([tiny_cohort.images]).compared == 4
+    assert asked == [[tiny_cohort.images]] * 2
+
+
+def test_three_scans_of_one_picture_are_one_group(tiny_cohort: Any) -> None:
+    for patient in ("P1", "P2", "P3"):
+        tiny_cohort.scan(patient)
+    tiny_cohort.scan("P4", suv=8.0)
+    made = make_catalogue([tiny_cohort.images])
+    groups = [row.group for row in made.rows]
+    assert len(made.duplicates) == 3
+    assert groups.count("") == 1
+    assert set(groups) == {"", next(row.series for row in made.rows if row.group)}
+    assert (made.to_json()["distinct"], made.to_json()["compared"]) == (2, 4)
+
+
 def test_without_duckdb_only_parquet_is_refused(
     tiny_cohort: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,17 +156,13 @@ def test_without_duckdb_only_parquet_is_refused(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"catalogue.csv", "catalogue.json"}
 
 
-def test_the_command_line_names_the_pairs(
-    tiny_cohort: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_names_the_pairs(tiny_cohort: Any, tmp_path: Path, twobe3: Call) -> None:
     for folder, patient in (("one", "P1"), ("two", "P9")):
         tiny_cohort.scan(patient, folder=folder)
-    paths = [str(tiny_cohort.images / name) for name in ("one", "two")]
-    monkeypatch.setattr(sys, "argv", ["twobe3", "collections", "catalogue", *paths, "--out", str(tmp_path / "out")])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    said = capsys.readouterr().out
+    paths = [tiny_cohort.images / name for name in ("one", "two")]
+    done = twobe3("collections", "catalogue", *paths, "--out", tmp_path / "out")
+    said = done.out
+    assert done.status == 0
     assert "(one and two) show one scan (r = 1.000)" in said
     assert "2 of 2 series are the scan of a patient (1 in one, 1 in two); 1 of 2 are distinct" in said
     assert np.array_equal([1], duckdb.sql(f"SELECT count(DISTINCT \"group\") FROM '{tmp_path}/out/catalogue.parquet'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import signal
 import subprocess
@@ -21,8 +20,8 @@ from xml.sax.saxutils import escape
 
 import pydicom
 import pytest
+from tests.command_line import Call
 
-from twobe3.cli import main
 from twobe3.collections.fetch import Fetched, fetch_collections
 from twobe3.collections.manifest import Header, ManifestRow, write_manifest
 from twobe3.dicom.inspect import inspect
@@ -338,17 +337,13 @@ def test_licence_and_citation_lie_beside_the_data(bucket: Bucket, rows: list[Man
 
 
 def test_the_command_line_says_which_series_failed_and_why(
-    bucket: Bucket, rows: list[ManifestRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    bucket: Bucket, rows: list[ManifestRow], tmp_path: Path, twobe3: Call
+) -> None:
     bucket.altered = {"uuid-3/0001.dcm": 99}
-    verb = ["twobe3", "collections", "fetch", str(planned(rows, tmp_path)), "--out", str(tmp_path / "out"), "--json"]
-    monkeypatch.setattr(sys, "argv", [*verb, "--endpoint-url", bucket.address])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    document = json.loads(said.out)
-    assert ended.value.code == 1
+    options = ["--out", tmp_path / "out", "--endpoint-url", bucket.address, "--json"]
+    done = twobe3("collections", "fetch", planned(rows, tmp_path), *options)
+    document = done.json()
+    assert done.status == 1
     assert (document["series"], document["fetched"]) == (3, 2)
     assert [one["series"] for one in document["failed"]] == [rows[2].series_uid]
-    assert "FETCH_FAILED: 1 of 3 series could not be fetched whole" in said.err
+    assert "FETCH_FAILED: 1 of 3 series could not be fetched whole" in done.err

@@ -6,32 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.dicom.facts import FACTS, SLICE
 
 from twobe3.dicom.facts import SeriesFacts, SliceFacts
 from twobe3.dicom.suv import calibrate
 from twobe3.errors import Refusal
 
-SLICE = SliceFacts(
-    slope=1.0,
-    acquisition_date="20240301",
-    acquisition_time="110000",
-    frame_reference_time_ms=60e3,
-    frame_duration_ms=120e3,
-)
-FACTS = SeriesFacts(
-    units="BQML",
-    decay_correction="START",
-    corrections=("ATTN", "DECY"),
-    slices=(SLICE, SLICE),
-    weight=70.0,
-    height=1.75,
-    sex="F",
-    dose=370e6,
-    half_life_s=6586.2,
-    series_date="20240301",
-    series_time="110000",
-    start_datetime="20240301100000",
-)
 ONE_HOUR = 70e3 / 370e6 * 2 ** (3600 / 6586.2)
 
 

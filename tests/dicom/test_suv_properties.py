@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
+from tests.dicom.facts import FACTS
 
 from twobe3.dicom.facts import SeriesFacts, SliceFacts
 from twobe3.dicom.series import find_series
@@ -22,20 +23,6 @@ from twobe3.dicom.suv import calibrate
 from twobe3.dicom.suvtype import SUV_TYPES, Person, norm_per_weight
 from twobe3.errors import Refusal
 
-FACTS = SeriesFacts(
-    "BQML",
-    "START",
-    ("ATTN", "DECY"),
-    (SliceFacts(1.0, 0.0, "20240301", "110000", frame_reference_time_ms=60e3, frame_duration_ms=120e3),) * 2,
-    weight=70.0,
-    height=1.75,
-    sex="F",
-    dose=370e6,
-    half_life_s=6586.2,
-    series_date="20240301",
-    series_time="110000",
-    start_datetime="20240301100000",
-)
 DECAY = st.sampled_from(["START", "ADMIN", "NONE"])
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
 from twobe3.errors import Code, UsageError
-from twobe3.evaluation.comparison import compare
+from twobe3.evaluation.comparison import compare, holm
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.prediction import Prediction
 
@@ -60,6 +61,13 @@ def test_holm_by_its_definition(models, cohort):
     for i, comparison in enumerate(comparisons):
         running = max(running, min(1.0, (len(comparisons) - i) * comparison.p))
         assert comparison.p_holm == pytest.approx(running, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 30])
+def test_holm_is_that_of_statsmodels_whatever_is_unknown(n):
+    p = np.random.default_rng(n).beta(0.3, 1.0, n).round(2)  # with ties, and some that come out above 1
+    expected = multipletests(p, method="holm")[1].tolist() if n else []
+    assert holm([None, *p.tolist(), None]) == [None, *expected, None]
 
 
 def test_the_further_tests_of_a_pair(models, cohort):

@@ -21,6 +21,7 @@ from twobe3.audit import audit
 from twobe3.cohort import Cohort
 from twobe3.config import read_study
 from twobe3.decisions import Deciding
+from twobe3.default_controls import with_default_controls
 from twobe3.errors import Code, Exclusion, UsageError
 from twobe3.experiment import run
 from twobe3.features.maps import FeatureStore
@@ -32,6 +33,7 @@ from twobe3.models.elastic import fit_nonnegative
 from twobe3.models.fusion import PENALTY, Weights
 from twobe3.models.shared import recall, remember, shared_fits
 from twobe3.outcome import Binary, Continuous, Kind, Outcomes, TimeToEvent
+from twobe3.regions import Region
 from twobe3.splits import CrossValidation
 from twobe3.store import Arrays, ArrayStore
 
@@ -382,9 +384,10 @@ def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path:
     assert all(member.store is store for member in (loaded, *loaded.of, *pair.of))
 
 
-@pytest.mark.parametrize("of", [[], [Control("age")], [Control("age"), Control("age")], [{"kind": "oracle"}] * 2])
+@pytest.mark.parametrize("of", [[], [Control("age")], [Control("age"), Control("age")], [{"kind": "oracle"}] * 2,
+                                [{"kind": ["age"]}] * 2, ["age", "sex"], [1, 2], Control("age"), None])  # fmt: skip
 def test_what_cannot_be_fused_is_refused(of: list[Any]) -> None:
-    with pytest.raises(ValidationError, match="of"):
+    with pytest.raises(ValidationError, match=r"a fusion (needs|is of)|a member of a fusion"):
         Fusion(of)
 
 
@@ -442,10 +445,42 @@ def test_a_fusion_names_other_models_of_the_study_wherever_they_stand(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("region", "where"),
+    [
+        ("", Region("contour")),
+        ("", Region("threshold")),
+        ('[region]\nkind = "threshold"\nthreshold_suv = 2.5\n', Region("threshold", threshold_suv=2.5)),
+    ],
+)
+def test_a_fusion_names_controls_that_are_added_to_the_table_later(
+    tmp_path: Path, cohort: Cohort, region: str, where: Region
+) -> None:
+    names = [f"tlg ({where.label})", f"suvmax ({where.label})", "image_extent", "clinical", "centre"]
+    text = STUDY[: STUDY.index("[[model]]")] + region
+    text += f'[[model]]\nkind = "cnn3d"\nseed = 3\n[[model]]\nkind = "fusion"\nof = {["cnn3d", *names]}\n'
+    net, fusion = study_models(tmp_path, text)
+    assert isinstance(fusion, Fusion)
+    assert [member.name for member in fusion.of] == ["cnn3d", *names]
+    later = {model.name: model for model in with_default_controls([net], cohort, region=where)}
+    for member in fusion.of[1:3]:
+        assert member.identity() == later[member.name].identity()
+    assert all(member.seed == 3 == later[member.name].seed for member in fusion.of[1:])
+
+
+def test_a_model_of_the_file_goes_before_a_control_of_its_name(tmp_path: Path) -> None:
+    text = STUDY.replace('"tlg (contour)", "fusion', '"clinical", "fusion')
+    text = text.replace('variable = "weight"', 'variable = "weight"\n[[model]]\nkind = "cnn3d"\nname = "clinical"')
+    text = text.replace('name = "body weight"\n', "").replace('"body weight"', '"clinical"')
+    pair, everything = (model for model in study_models(tmp_path, text) if isinstance(model, Fusion))
+    assert [pair.of[1].kind, everything.of[0].kind] == ["cnn3d", "cnn3d"]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ('"body weight"]', '"body-weight"]', r"UNKNOWN_NAME: .*fusion of 2.*'body-weight'.*nearest is 'body weight'"),
         ('"body weight"]', '"zzzz"]', r"UNKNOWN_NAME: .*'zzzz'.*there are 'age', 'body weight'"),
+        ('"tlg (contour)"', '"suvmax"', r"UNKNOWN_NAME: .*'suvmax'.*nearest is 'suvmax \(contour\)'"),
         ('["age", "body weight"]', '["age"]', r"STUDY_FILE_INVALID: .*at least 2 different models, got \['age'\]"),
         ('["age", "body weight"]', '["age", "age"]', "STUDY_FILE_INVALID: .*at least 2 different models"),
         ('["age", "body weight"]', "[]", "STUDY_FILE_INVALID: .*at least 2 different models"),

@@ -79,6 +79,12 @@ def test_a_damaged_state_counts_as_absent(tmp_path: Path) -> None:
     assert trained(tmp_path) == trained(None)
 
 
+def test_the_state_of_another_network_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ArrayStore(tmp_path).put("a", {"epochs": np.array([3]), "network.0.weight": np.zeros((2, 2), np.float32)})
+    assert trained(tmp_path) == trained(None)
+    assert "that of another network" in caplog.text
+
+
 def test_a_loss_that_is_not_finite_is_an_error_that_names_the_rate() -> None:
     with pytest.raises(UsageError, match="the loss is not finite in epoch") as caught:
         trained(None, rate=1e30)

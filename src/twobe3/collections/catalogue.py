@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from twobe3.artefact import write_artefact, write_atomic
-from twobe3.collections.index import EXTRA
 from twobe3.collections.ledger import NAME as LEDGER
+from twobe3.collections.tables import as_csv, as_parquet
 from twobe3.delimited import neutralised
 from twobe3.dicom.facts import Policy
 from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import PETSeries, choose_series, find_series
-from twobe3.duplicates import Fingerprint, Picture, same_pictures, stored_fingerprint
-from twobe3.errors import Code, Exclusion, NothingUsable, Refusal, ToolError
+from twobe3.duplicates import Fingerprint, Picture, connected, same_pictures, stored_fingerprint
+from twobe3.errors import Code, Exclusion, NothingUsable, Refusal
 from twobe3.header_labels import header_row
 from twobe3.progress import track
 from twobe3.store import ArrayStore
 
 _NUMBERS = {"slices": "BIGINT", "files": "BIGINT", "coverage_mm": "DOUBLE", "contour": "BOOLEAN"}
+_PERHAPS = ("age_years", "weight_kg")  # numbers too, where the header has them
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class Catalogue:
         """
         files = {out / "catalogue.csv": _as_csv(self.rows, neutralised)}
         if parquet:
-            files[out / "catalogue.parquet"] = _as_parquet(_as_csv(self.rows, str))
+            files[out / "catalogue.parquet"] = _as_parquet(self.rows)
         for path, content in files.items():
             write_atomic(path, content)
         write_artefact(out / "catalogue.json", self.to_json())
@@ -179,12 +177,12 @@ def make_catalogue(
     exclusions: list[Exclusion] = []
     for folder in _collections(map(Path, paths)):
         found, unused = _found(folder)
-        chosen, others = choose_series([one.series for one in found])
+        _, others = choose_series([one.series for one in found])
         exclusions += (*unused, *others)
         codes = {one.series: one.code for one in others}
         for one in found:
             rows.append(_row(folder.name, one, codes.get(one.series.series, "")))
-            if one.series in chosen:
+            if not rows[-1].code:
                 scans.append(_Scan(len(rows) - 1, one.unit, one.series.series))
     if not rows:
         raise NothingUsable(Code.NO_PET, f"none of {len(paths)} folders holds a PET series")
@@ -210,10 +208,6 @@ class _Scan:
     place: int
     unit: Path
     series: str
-
-    def files(self) -> PETSeries:
-        """The series with its files."""
-        return next(one for one in find_series([self.unit]).series if one.series == self.series)
 
 
 def _found(folder: Path) -> tuple[list[_Found], list[Exclusion]]:
@@ -278,8 +272,13 @@ def _compared(
     """Read every scan once, and those of candidate pairs once more."""
     kept: list[_Scan] = []
     prints: list[Fingerprint] = []
+
+    @lru_cache(maxsize=2)  # the scans of a folder come one after another, those of a pair from two
+    def series_in(unit: Path) -> dict[str, PETSeries]:
+        return {one.series: one for one in find_series([unit]).series}
+
     for scan in track(scans, "scans to compare"):
-        series = scan.files()
+        series = series_in(scan.unit)[scan.series]
         key = f"{series.header_digest} {series.content_digest} {policy}"
         try:
             prints.append(stored_fingerprint(store, key, lambda series=series: _picture(series, policy)))  # type: ignore[misc]
@@ -294,15 +293,17 @@ def _compared(
         one, other = rows[places[first]], rows[places[second]]
         return (one.collection, one.patient) == (other.collection, other.patient)
 
-    pairs = same_pictures(prints, lambda number: _picture(kept[number].files(), policy), skip=same_person)
-    group = {place: place for place in places}
-    for pair in pairs:
-        first, second = group[places[pair.first]], group[places[pair.second]]
-        group = {place: min(first, second) if of in (first, second) else of for place, of in group.items()}
-    sizes = Counter(group.values())
-    for place, of in group.items():
-        if sizes[of] > 1:
-            rows[place] = replace(rows[place], group=rows[of].series)
+    def picture(number: int) -> Picture:
+        return _picture(series_in(kept[number].unit)[kept[number].series], policy)
+
+    pairs = same_pictures(prints, picture, skip=same_person)
+    labels = connected(range(len(places)), pairs)
+    sizes = Counter(labels)
+    leader: dict[int, str] = {}
+    for place, label in zip(places, labels, strict=True):
+        leader.setdefault(label, rows[place].series)
+        if sizes[label] > 1:
+            rows[place] = replace(rows[place], group=leader[label])
     duplicates = tuple(
         SamePicture(one.series, other.series, (one.collection, other.collection), pair.similarity)
         for pair in pairs
@@ -317,28 +318,11 @@ def _picture(series: PETSeries, policy: Policy) -> Picture:
 
 
 def _as_csv(rows: Sequence[CatalogueRow], written: Callable[[str], str]) -> bytes:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow([field.name for field in fields(CatalogueRow)])
-    writer.writerows([[written(cell) if isinstance(cell, str) else cell for cell in astuple(row)] for row in rows])
-    return stream.getvalue().encode()
+    cells = ([written(cell) if isinstance(cell, str) else cell for cell in astuple(row)] for row in rows)
+    return as_csv([field.name for field in fields(CatalogueRow)], cells)
 
 
-def _as_parquet(text: bytes) -> bytes:
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ToolError(Code.EXTRA_MISSING, "Parquet needs duckdb", remedy=EXTRA) from error
-    types = json.dumps({field.name: _NUMBERS.get(field.name, "VARCHAR") for field in fields(CatalogueRow)})
-    with tempfile.TemporaryDirectory() as name:
-        source, target = Path(name) / "rows.csv", Path(name) / "rows.parquet"
-        source.write_bytes(text)
-        with duckdb.connect(config={"threads": 1}) as database:
-            database.execute(
-                "COPY (SELECT * REPLACE (TRY_CAST(age_years AS DOUBLE) AS age_years, TRY_CAST(weight_kg AS DOUBLE) "
-                "AS weight_kg) FROM read_csv(?, header=true, auto_detect=false, delim=',', quote='\"', escape='\"', "
-                f"nullstr='\\N', columns={types})) TO '{str(target).replace(chr(39), chr(39) * 2)}' "
-                "(FORMAT parquet, COMPRESSION zstd)",
-                [str(source)],
-            )
-        return target.read_bytes()
+def _as_parquet(rows: Sequence[CatalogueRow]) -> bytes:
+    types = {field.name: _NUMBERS.get(field.name, "VARCHAR") for field in fields(CatalogueRow)}
+    numbers = ", ".join(f"TRY_CAST({name} AS DOUBLE) AS {name}" for name in _PERHAPS)
+    return as_parquet(_as_csv(rows, str), types, what="catalogue.parquet", select=f"* REPLACE ({numbers})")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from twobe3.artefact import digest, digest_file
 from twobe3.collections.known import IDC, TRACER_WORDS, UNKNOWN
 from twobe3.collections.rules import WORDS
+from twobe3.collections.tables import EXTRA, duckdb_for
 from twobe3.errors import Code, ToolError
 
 if TYPE_CHECKING:
     import duckdb
 
 SERIES, COLLECTIONS, RELEASES = "idc_index.parquet", "collections_index.parquet", "version_metadata_index.parquet"
-EXTRA = "install it: pip install 'twobe3[collections]'"
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,7 @@ def open_index(folder: Path | str | None = None) -> SeriesIndex:
     ToolError
         ``EXTRA_MISSING``; ``INDEX_INVALID``: no index, or another layout.
     """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ToolError(Code.EXTRA_MISSING, "the index of public collections needs duckdb", remedy=EXTRA) from error
+    duckdb = duckdb_for("the index of public collections")
     place = installed_folder() if folder is None else Path(folder)
     files = [place / SERIES, place / COLLECTIONS]
     try:

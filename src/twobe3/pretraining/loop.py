@@ -164,9 +164,12 @@ def _restored(network: nn.Module, optimiser: torch.optim.Optimizer, checkpoint: 
     if arrays is None:
         return 0
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    network.load_state_dict(
-        {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    )
+    state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    wanted = network.state_dict()
+    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in wanted.items()}:
+        log.warning("what was kept of an earlier training is that of another network: it begins anew")
+        return 0
+    network.load_state_dict(state)
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser."):

@@ -204,7 +204,7 @@ def _second_stage(recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path) -> 
     backbone = model.extractors()[0].backbone
     branches, figures = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
-        key = _key(recipe, parts, backbone, model.engine, "stacks")
+        key = digest([_key(recipe, parts, backbone, model.engine, "stacks"), model.identity()])
         checkpoint = Checkpoint(ArrayStore(out / "checkpoints"), key)
         network = learn_from_stacks(model.engine, stage, model, recipe, training, checkpoint)
         branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}

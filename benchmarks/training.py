@@ -1,0 +1,140 @@
+"""What an epoch costs: `2be3-net` on cached maps beside a MONAI 3D ResNet-18 end to end, on the same volumes.
+
+    python benchmarks/training.py CACHE_FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
+
+Forty volumes of 64³ voxels of 4 mm; every epoch goes through the project's own training loop, and epochs of all
+networks take turns in one run. The last column is the share of an epoch in which batches are cut and brought to the
+device (`--device cuda`: where there is a GPU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.networks.nets.resnet import resnet18
+from torch import nn
+
+import twobe3 as tb
+from twobe3.compute import one_thread
+from twobe3.models.engine import Engine
+from twobe3.models.networks import VolumeNetwork
+from twobe3.models.training import Stack, TrainingParameters, train_ensemble
+from twobe3.store import ArrayStore
+from twobe3.volume import SUVCalibration
+
+PATIENTS = 40
+SIDE = 64
+VOXEL_MM = 4.0
+WINDOWS_SUV = (5.0, 10.0, 25.0)
+
+
+class NoiseScan:
+    """Noise: what an epoch costs does not depend on what is seen."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.digest = f"training-1 {number}"
+
+    def suv(self) -> tb.SUVVolume:
+        noise = np.random.default_rng(self.number).gamma(2.0, 1.0, (SIDE,) * 3)
+        affine = np.zeros((4, 4))
+        affine[2, 0] = affine[1, 1] = affine[0, 2] = VOXEL_MM
+        affine[3, 3] = 1.0
+        calibration = SUVCalibration(type="bw", rule="PHANTOM", factor_min=1.0, factor_max=1.0)
+        return tb.SUVVolume(noise.astype(np.float32), tb.Geometry((SIDE,) * 3, affine), calibration)
+
+    def contour(self, volume: tb.SUVVolume, *, roi: Sequence[str] = ()) -> None:
+        return None
+
+
+def cohort(folder: Path) -> tb.Cohort:
+    names = [f"{number:02d}" for number in range(PATIENTS)]
+    outcomes = tb.Binary("label", "y").outcomes({name: {"y": str(int(name) % 2)} for name in names})
+    studies = tuple(tb.Study(name, NoiseScan(int(name))) for name in names)
+    spec = tb.VolumeSpec((VOXEL_MM,) * 3, (SIDE * VOXEL_MM,) * 3)
+    return tb.Cohort(studies, (outcomes,), spec, ArrayStore(folder / "volumes"))
+
+
+def default_resnet18() -> nn.Module:
+    """MONAI's 3D ResNet-18 with its default stem, whose first stride is 1."""
+    body = resnet18(spatial_dims=3, n_input_channels=len(WINDOWS_SUV), num_classes=64)
+    return VolumeNetwork(WINDOWS_SUV, body, 64, dropout=0.0)
+
+
+def epochs(
+    networks: dict[str, tuple[Callable[[], nn.Module], Sequence[Stack], TrainingParameters]],
+    outcomes: tb.Outcomes,
+    engine: Engine,
+    rounds: int,
+) -> dict[str, list[float]]:
+    """Seconds of an epoch of each network, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(rounds):
+        for name, (make, inputs, how) in networks.items():
+            start = time.perf_counter()
+            train_ensemble(make, inputs, outcomes, how, 0, engine=engine)
+            if engine.kind == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append((time.perf_counter() - start) / how.epochs_of(1))
+    return seconds
+
+
+def waiting_share(inputs: Sequence[Stack], seconds: float, batch_size: int, engine: Engine) -> float:
+    """The share of an epoch that goes into cutting the batches and bringing them to the device."""
+    device = engine.torch_device()
+    start = time.perf_counter()
+    for first in range(0, PATIENTS, batch_size):
+        for stack in inputs:
+            stack.values[first : first + batch_size].to(device)
+    if engine.kind == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    asked = parser.parse_args()
+    engine, patients = Engine(asked.device), cohort(asked.folder)
+    store = tb.FeatureStore(asked.folder / "features")
+    mapped = tb.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, store=store)
+    compact = tb.CNN3D()
+    with one_thread():
+        start = time.perf_counter()
+        mapped.prepare(patients)
+        print(
+            f"feature maps of {PATIENTS} volumes, once: {time.perf_counter() - start:.0f} s (0 where they were cached)"
+        )
+        start = time.perf_counter()
+        for model in (mapped, compact):
+            model._choose_ends(patients)
+            model._learn_inputs(patients)
+        inputs = {name: model._inputs(patients, 0) for name, model in (("maps", mapped), ("volumes", compact))}
+        print(f"principal components and projected maps, once a fit: {time.perf_counter() - start:.1f} s")
+        many, one = (TrainingParameters(epochs=n, members=1, batch_size=size) for n, size in ((10, 16), (1, 8)))
+        networks = {
+            "2be3-net on cached maps": (mapped._initialised, inputs["maps"], many),
+            "cnn3d, compact (this project's default)": (compact._initialised, inputs["volumes"], one),
+            "MONAI ResNet-18, default stem": (default_resnet18, inputs["volumes"], one),
+        }
+        seconds = epochs(networks, patients.outcomes, engine, asked.rounds)
+    slowest = float(np.median(list(seconds.values())[-1]))
+    print("| network | seconds an epoch (range) | times cheaper than MONAI ResNet-18 | waiting for data |")
+    print("|---|---|---|---|")
+    for name, (_, stacks, how) in networks.items():
+        own = float(np.median(seconds[name]))
+        waits = waiting_share(stacks, own, how.batch_size, engine)
+        spread = f"{min(seconds[name]):.3f}–{max(seconds[name]):.3f}"
+        print(f"| {name} | {own:.3f} ({spread}) | {slowest / own:.0f} | {waits:.1%} |")
+
+
+if __name__ == "__main__":
+    main()
