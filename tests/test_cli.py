@@ -344,7 +344,7 @@ def test_an_interrupted_pre_training_ends_with_130_and_is_resumed(tiny_cohort: A
     for i in range(5):
         tiny_cohort.scan(f"P{i}", suv=3.0 + i, PatientSex="MF"[i % 2])
     recipe, out = tmp_path / "pretrain.toml", tmp_path / "out"
-    recipe.write_text(PRETRAIN.format(epochs=300))
+    recipe.write_text(PRETRAIN.format(epochs=60))
     command = [sys.executable, "-m", "twobe3", "pretrain", recipe, "--out", out, "--workers", "1", "--device", "cpu"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not list(out.glob("checkpoints/*.safetensors")) and process.poll() is None:
