@@ -287,6 +287,78 @@ def test_a_command_leaves_the_signals_of_its_process_as_they_were(twobe3: Call, 
     assert [signal.getsignal(number) for number in numbers] == before
 
 
+# -- pretrain
+
+PRETRAIN = """
+[cohort]
+images = "dicom"
+[volume]
+spacing_mm = 16.0
+field_of_view_mm = [192, 160, 160]
+[pretrain]
+backbone = "phantom-resnet10"
+layer = 1
+slice_size = 16
+components = 2
+resamples = 100
+[slices]
+epochs = {epochs}
+per_scan = 2
+[stacks]
+epochs = 2
+"""
+
+
+def test_pretrain_tells_where_file_and_card_are(twobe3: Call, tiny_cohort: Any, tmp_path: Path) -> None:
+    for i in range(5):
+        tiny_cohort.scan(f"P{i}", suv=3.0 + i, PatientSex="MF"[i % 2])
+    recipe = tmp_path / "pretrain.toml"
+    recipe.write_text(PRETRAIN.format(epochs=1))
+    how = ("--out", tmp_path / "out", "--workers", 1, "--device", "cpu")
+    done = twobe3("pretrain", recipe, *how, "--json")
+    document = done.json()
+    assert (done.status, list(document)) == (0, ["file", "card", "figures"])
+    assert Path(document["file"]).exists()
+    assert Path(document["card"]).exists()
+    again = twobe3("pretrain", recipe, *how)
+    assert again.out.splitlines()[-1] == document["card"]
+    assert "masked_features" in again.out
+
+
+def test_pretrain_ends_with_the_status_of_what_is_wrong(twobe3: Call, tiny_cohort: Any, tmp_path: Path) -> None:
+    recipe = tmp_path / "pretrain.toml"
+    recipe.write_text(PRETRAIN.format(epochs=1).replace("per_scan", "per_scans"))
+    done = twobe3("pretrain", recipe, "--out", tmp_path / "out", "--device", "cpu")
+    assert done.status == 2
+    assert done.refusal().startswith(
+        "UNKNOWN_KEY: [slices]: unknown key 'per_scans'; the nearest known key is 'per_scan'"
+    )
+    recipe.write_text(PRETRAIN.format(epochs=1))
+    tiny_cohort.scan("P1")
+    done = twobe3("pretrain", recipe, "--out", tmp_path / "out", "--device", "cpu")
+    assert done.status == 3
+    assert done.refusal().startswith("NOTHING_USABLE: patients with a scan that can be used: 1")
+
+
+def test_an_interrupted_pre_training_ends_with_130_and_is_resumed(tiny_cohort: Any, tmp_path: Path) -> None:
+    for i in range(5):
+        tiny_cohort.scan(f"P{i}", suv=3.0 + i, PatientSex="MF"[i % 2])
+    recipe, out = tmp_path / "pretrain.toml", tmp_path / "out"
+    recipe.write_text(PRETRAIN.format(epochs=60))
+    command = [sys.executable, "-m", "twobe3", "pretrain", recipe, "--out", out, "--workers", "1", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not list(out.glob("checkpoints/*.safetensors")) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    said, complained = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"")
+    assert b"twobe3: interrupted; the same command goes on where it stopped" in complained
+    assert not (out / "card.json").exists()
+    assert not list(out.rglob(".partial-*"))
+    done = subprocess.run(command, capture_output=True, check=True, timeout=120)
+    assert b"epochs were there from an earlier run" in done.stderr
+
+
 # -- predict, report, list, doctor
 
 

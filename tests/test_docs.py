@@ -9,7 +9,9 @@ import pytest
 
 from twobe3.config import read_study
 from twobe3.features.maps import FeatureStore
+from twobe3.models.engine import CPU
 from twobe3.phantom import write_cohort
+from twobe3.pretraining.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,8 +30,10 @@ def snippets(language: str) -> list[pytest.ParameterSet]:
 def test_study_file_is_valid(text: str, tmp_path: Path) -> None:
     study = tmp_path / "study.toml"
     study.write_text(text)
-    models = read_study(study).models(tmp_path, FeatureStore())
-    assert models
+    if "[pretrain]" in text:
+        assert read_recipe(study).model(tmp_path, FeatureStore(), CPU)
+    else:
+        assert read_study(study).models(tmp_path, FeatureStore())
 
 
 @pytest.mark.parametrize("code", snippets("python"))

@@ -26,7 +26,7 @@ LAYERS = (
     ("explain",),
     ("config", "decisions", "inference", "naming", "doctor", "compute", "sections"),
     ("fitting",),
-    ("default_controls",),
+    ("default_controls", "pretraining"),
     ("audit", "external", "experiment", "result", "record"),
     ("demo",),
     ("cli_output",),
@@ -43,7 +43,17 @@ ASIDE = {
 }
 # The towers meet on top.
 MAY_USE_ASIDE = {
-    "evaluation": {"judgement", "report", "audit", "experiment", "external", "result", "record", "naming"},
+    "evaluation": {
+        "judgement",
+        "report",
+        "audit",
+        "experiment",
+        "external",
+        "result",
+        "record",
+        "naming",
+        "pretraining",
+    },
     "report": {"experiment", "external", "result", "record"},
     "phantom": {"demo"},
     "judgement": set[str](),

@@ -62,6 +62,7 @@ from .outcome import Continuous as Continuous
 from .outcome import Outcomes as Outcomes
 from .outcome import TimeToEvent as TimeToEvent
 from .prediction import Prediction as Prediction
+from .pretraining.run import pretrain as pretrain
 from .regions import Region as Region
 from .report import write_report as write_report
 from .resample import VolumeSpec as VolumeSpec

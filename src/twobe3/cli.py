@@ -44,6 +44,7 @@ Precision = Literal["auto", "32", "bf16"]
 DeviceOption = Annotated[
     Device | None, typer.Option(help="Where networks compute; auto, the default, is a GPU if there is one.")
 ]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")]
 PolicyOption = Annotated[
     Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
 ]
@@ -79,12 +80,33 @@ def run(
         int | None, typer.Option(min=1, help="Processes; one for each core by default, on a GPU fewer.")
     ] = None,
     device: DeviceOption = None,
-    precision: Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")] = None,
+    precision: PrecisionOption = None,
     as_json: Json = False,
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
     result = tb.run(study, out, update=update, audit=audit, workers=workers, device=device, precision=precision)
     _say_result(result, out, as_json)
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="What to train on and how, for instance examples/pretrain.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder for the file, its card, and what a second run needs.")],
+    update: Annotated[bool, typer.Option("--update", help="Replace the result of another recipe.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that compute feature maps.")] = None,
+    device: DeviceOption = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs that share the batches, all by default; processes on the CPU.")
+    ] = None,
+    precision: PrecisionOption = None,
+    as_json: Json = False,
+) -> None:
+    """Train the networks without outcomes, resumable; a model starts from the file by `init`."""
+    card = tb.pretrain(recipe, out, update=update, workers=workers, device=device, devices=devices, precision=precision)
+    document = {
+        "file": str(out / card.document["file"]), "card": str(out / "card.md"), "figures": card.document["figures"],
+    }  # fmt: skip
+    _say(document, as_json, lambda document: [card.table(), "", document["file"], document["card"]])
 
 
 @app.command()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -31,6 +32,8 @@ from twobe3.sections import (
     ValidationSection,
     VolumeSection,
 )
+
+S = TypeVar("S", bound=Section)
 
 
 class StudyConfig(Section):
@@ -137,6 +140,9 @@ class StudyConfig(Section):
         weights = entry.get("weights")
         if "backbone" in known and isinstance(weights, str) and is_weights_file(weights):
             entry["weights"] = str(folder / weights)
+        init = entry.get("init")
+        if isinstance(init, str) and init:
+            entry["init"] = str(folder / init)
         shared = {"seed": self.validation.seed, "inner_folds": self.validation.inner_folds}
         defaults = {key: value for key, value in shared.items() if key in known}
         region = self.region.parameters() if self.region else {}
@@ -145,7 +151,7 @@ class StudyConfig(Section):
         try:
             return MODELS[kind](**{**defaults, **entry}, **given)
         except (ValidationError, ValueError) as error:
-            raise UsageError(Code.STUDY_FILE_INVALID, f"[[model]] {kind}: {_first_problem(error)}") from None
+            raise UsageError(Code.STUDY_FILE_INVALID, f"[[model]] {kind}: {first_problem(error)}") from None
 
     def _require_covariates(self, where: str, names: object) -> None:
         """Refuse covariates that neither the headers tell nor ``[cohort]`` names."""
@@ -169,6 +175,26 @@ def read_study(path: Path) -> StudyConfig:
     UsageError
         ``STUDY_FILE_INVALID``; ``UNKNOWN_KEY`` naming the nearest known key.
     """
+    return read_sections(path, StudyConfig, SECTIONS)
+
+
+def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Section]]) -> S:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    whole : type
+        What it holds, all in all.
+    sections : mapping
+        What each of its tables knows, by name; for a table of several kinds by kind.
+
+    Raises
+    ------
+    UsageError
+        ``STUDY_FILE_INVALID``; ``UNKNOWN_KEY`` naming the nearest known key.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -176,18 +202,20 @@ def read_study(path: Path) -> StudyConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(Code.STUDY_FILE_INVALID, f"{path.name}: {error}") from None
     try:
-        return StudyConfig.model_validate(document)
+        return whole.model_validate(document)
     except ValidationError as error:
         for problem in error.errors():
             if problem["type"] == "extra_forbidden":
-                raise _surplus(problem["loc"]) from None
-        raise UsageError(Code.STUDY_FILE_INVALID, f"{path.name}: {_first_problem(error)}") from None
+                raise _surplus(problem["loc"], whole, sections) from None
+        raise UsageError(Code.STUDY_FILE_INVALID, f"{path.name}: {first_problem(error)}") from None
 
 
-def _surplus(location: tuple[int | str, ...]) -> UsageError:
+def _surplus(
+    location: tuple[int | str, ...], whole: type[Section], sections: Mapping[str, type[Section]]
+) -> UsageError:
     """The error about a key that pydantic found surplus, at e.g. ``("endpoint", 0, "binary", "colum")``."""
     *parents, key = [str(part) for part in location if not isinstance(part, int)]
-    section = SECTIONS.get(parents[-1], StudyConfig) if parents else StudyConfig
+    section = sections.get(parents[-1], whole) if parents else whole
     where = f"[{parents[0]}]" if parents else "the study file"
     return _unknown_key(where, key, list(section.model_fields))
 
@@ -227,7 +255,8 @@ def _fusion_name(entry: dict[str, Any]) -> str:
     return str(name)
 
 
-def _first_problem(error: ValidationError | ValueError) -> str:
+def first_problem(error: ValidationError | ValueError) -> str:
+    """What is wrong, and where, in a line."""
     if not isinstance(error, ValidationError):
         return str(error)
     problem = error.errors()[0]

@@ -30,7 +30,7 @@ from twobe3.models import Model
 from twobe3.models.engine import Device, Precision
 from twobe3.prediction import Prediction
 from twobe3.progress import track
-from twobe3.record import LeftOut, Stopwatch, few_events, run_record
+from twobe3.record import LeftOut, Stopwatch, cautions, few_events, run_record
 from twobe3.report import write_report
 from twobe3.result import Result
 from twobe3.sections import CohortSection, ExternalSection
@@ -128,6 +128,7 @@ def _validated(
         require_enough(fits)
     for line in few_events(models, cohort):
         log.warning("%s: %s", Code.FEW_EVENTS.name, line)
+    told_cautions(models, cohort)
     with watch.step("cross-validation"):
         made = out_of_fold(fits, checkpoints, workers)
     predictions = [joined(fits, made, endpoint, n) for endpoint in fits.cohorts for n in range(len(models))]
@@ -149,6 +150,14 @@ def _without_part(fits: Fits, scheme: Scheme) -> list[str]:
     for sentence in filter(None, said):
         log.warning("%s", sentence)
     return [sentence for sentence in said if sentence]
+
+
+def told_cautions(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """What the models want said of their results on a cohort, told in the log too."""
+    lines = cautions(models, cohort)
+    for line in lines:
+        log.warning("%s", line)
+    return lines
 
 
 def found_left_out(models: Sequence[Model], cohort: Cohort) -> tuple[LeftOut, ...]:
@@ -277,7 +286,8 @@ def _external(
     record = {
         "study": f"{study.name}: external cohort",
         "notes": [
-            f"Models fitted on all {len(fits.cohort)} patients of the study, judged on patients of a second cohort."
+            f"Models fitted on all {len(fits.cohort)} patients of the study, judged on patients of a second cohort.",
+            *told_cautions(fits.models, cohort),
         ],
     }
     left_out = found_left_out(fits.models, cohort)

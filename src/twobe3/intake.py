@@ -62,7 +62,7 @@ def read_cohort(
         The clinical table: its file, or what :func:`~twobe3.table.read_table` or an adapter gave. Not needed where
         every endpoint comes from the headers: then each patient with a scan is in.
     endpoints : sequence of Endpoint
-        What is to be predicted, columns of the table.
+        What is to be predicted, columns of the table. Without any endpoint each scanned patient (of the table) is in.
     header_endpoints : sequence of Endpoint
         What is to be predicted of :data:`~twobe3.header_labels.HEADER_LABELS`; models don't see it as a covariate.
     patient, centre, roi : str
@@ -184,7 +184,8 @@ def _join(
         raise UsageError(
             Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
         )
-    known = {patient for outcome in outcomes for patient in outcome.patients}
+    outcomes = tuple(outcomes)
+    known = {patient for outcome in outcomes for patient in outcome.patients} if outcomes else table.keys()
     studies, unmatched = [], []
     for series in chosen:
         patient_id = _patient_id(series, ids)

@@ -151,7 +151,7 @@ def run_record(
             }
             for model in models
         ],
-        "notes": few_events(models, cohort),
+        "notes": [*few_events(models, cohort), *cautions(models, cohort)],
     }
 
 
@@ -179,6 +179,11 @@ def few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
             f"what a model seems to find may be chance. Events per parameter (parameters): {for_each}."
         )
     return lines
+
+
+def cautions(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """What the models want said of their results on a cohort."""
+    return [line for model in models for line in model.cautions(cohort)]
 
 
 def _events_for_each(model: Model, cohort: Cohort, events: int) -> str:

@@ -38,15 +38,33 @@ class ClinicalTable(NamedTuple):
     roi: str | None
 
 
-class ScansSection(Section):
-    """Where scans and their clinical table are; paths are relative to the study file.
+class ImagesSection(Section):
+    """Where scans are; paths are relative to the file.
 
     ``images`` may be several folders, such as those of several collections; a patient id is then one patient in all of
-    them. Without ``clinical`` every endpoint must have ``source = "header"``. With ``collection``, the name of an
-    adapter, ``clinical`` is what that collection publishes: one file or several.
+    them.
     """
 
     images: str | tuple[str, ...]
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The folders of images, of a file in ``folder``."""
+        return [folder / name for name in ((self.images,) if isinstance(self.images, str) else self.images)]
+
+    @model_validator(mode="after")
+    def _must_name_a_folder(self) -> Self:
+        if not self.images:
+            raise ValueError("`images` names no folder")
+        return self
+
+
+class ScansSection(ImagesSection):
+    """Where scans and their clinical table are; paths are relative to the study file.
+
+    Without ``clinical`` every endpoint must have ``source = "header"``. With ``collection``, the name of an
+    adapter, ``clinical`` is what that collection publishes: one file or several.
+    """
+
     clinical: str | tuple[str, ...] | None = None
     collection: str | None = None
     patient: str = "patient_id"
@@ -75,14 +93,8 @@ class ScansSection(Section):
         adapted = adapter_of(self.collection).read(files)
         return ClinicalTable(adapted.table, self.centre or adapted.centre, self.roi or adapted.roi)
 
-    def folders(self, folder: Path) -> list[Path]:
-        """The folders of images, of a study file in ``folder``."""
-        return [folder / name for name in ((self.images,) if isinstance(self.images, str) else self.images)]
-
     @model_validator(mode="after")
     def _must_be_one_table(self) -> Self:
-        if not self.images:
-            raise ValueError("`images` names no folder")
         if self.clinical is None:
             if self.collection or self.centre or self.roi:
                 raise ValueError("`collection`, `centre` and `roi` need `clinical`")

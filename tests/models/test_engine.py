@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +136,14 @@ def trained_together(fabric: object, seed: int) -> dict[str, torch.Tensor]:
     return {**bare.state_dict(), "processes": torch.tensor(fabric.world_size)}
 
 
+def large(fabric: object, numbers: int) -> torch.Tensor:
+    return torch.arange(numbers)
+
+
+def test_an_outcome_larger_than_a_pipe_s_buffer_arrives_whole() -> None:
+    assert torch.equal(Engine("cpu", devices=2).run_distributed(large, 1_000_000), torch.arange(1_000_000))
+
+
 def refused(fabric: object) -> None:
     raise UsageError(Code.WEIGHTS_MISSING, "no weights here")
 
@@ -164,7 +173,7 @@ def test_inside_a_job_of_slurm_processes_are_those_of_srun_or_spawned(
 def test_what_a_process_gives_or_raises_comes_back_as_bytes() -> None:
     fabric = CPU.fabric()
     for function, arguments in ((trained_together, (3,)), (refused, ())):
-        call = pickle.loads(pickle.dumps(_Call(pickle.dumps((function, arguments, {})))))
+        call = pickle.loads(pickle.dumps(_Call(pickle.dumps((function, arguments, {})), Path("unused"), os.getpid())))
         outcome = pickle.loads(call(fabric))
         if function is refused:
             assert isinstance(outcome, UsageError)

@@ -254,7 +254,7 @@ def test_the_average_over_views_is_that_of_the_scan_its_augmentations_and_their_
 
 
 def test_the_learning_rate_rises_over_a_tenth_of_the_steps_and_falls_to_nothing() -> None:
-    factor = training._warm_cosine(100)
+    factor = training.warm_cosine(100)
     rates = [factor(step) for step in range(101)]
     assert rates[:11] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0])
     assert (np.diff(rates[10:]) < 0).all()

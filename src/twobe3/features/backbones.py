@@ -119,10 +119,8 @@ class Backbone:
             ``LAYER_OUT_OF_RANGE``.
         """
         self.require_layer(layer)
-        device = pictures.device
-        mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (self.mean, self.std))
         with torch.inference_mode():
-            (maps,) = intermediates(self._on(device), (pictures - mean) / std, [layer])
+            (maps,) = intermediates(self._on(pictures.device), normalised(pictures, self.mean, self.std), [layer])
         return maps
 
     def _on(self, device: torch.device) -> nn.Module:
@@ -183,6 +181,12 @@ def backbone_from_state(
     network = row.build(state)
     load_strictly(network, state, name)
     return _frozen(name, weights, network, mean, std)
+
+
+def normalised(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Pictures in [0, 1], shape (n, 3, height, width), as a network was trained to see them."""
+    centre, scale = (torch.tensor(values, device=pictures.device).view(1, -1, 1, 1) for values in (mean, std))
+    return (pictures - centre) / scale
 
 
 def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:

@@ -13,21 +13,19 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from scipy.special import expit
 
 from twobe3 import __version__
-from twobe3.artefact import SCHEMA_VERSION, digest, write_atomic
 from twobe3.cohort import Cohort
 from twobe3.errors import Code, Exclusion, UsageError
 from twobe3.features.maps import FeatureStore
 from twobe3.models.engine import Engine
 from twobe3.models.linear import FloatArray, probability
+from twobe3.models.sealed import read_sealed, write_sealed
 from twobe3.outcome import Binary, Continuous, Endpoint, TimeToEvent
 from twobe3.prediction import Prediction
 from twobe3.resample import VolumeSpec
-from twobe3.store import Arrays, checksum
+from twobe3.store import Arrays
 
 CONFIG: ConfigDict = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 MODEL_FILE = "model.safetensors"
@@ -168,6 +166,10 @@ class Model(ABC):
         """
         return {}
 
+    def cautions(self, cohort: Cohort) -> tuple[str, ...]:
+        """What a reader of this model's results on a cohort should know, a sentence each; told in log and report."""
+        return ()
+
     def candidate_parameters(self, cohort: Cohort) -> int | None:
         """How many coefficients the fit may choose from, before any selection; None for a network."""
         return None
@@ -268,20 +270,15 @@ class Model(ABC):
             raise ValueError(f"model {self.name!r} is not fitted")
         path = Path(path)
         path = path if path.suffix == ".safetensors" else path / MODEL_FILE
-        arrays = {name: np.asarray(array, order="C") for name, array in self._arrays().items()}
-        header = json.dumps(
-            {
-                "schema": SCHEMA_VERSION,
-                "package_version": __version__,
-                "kind": self.kind,
-                "parameters": self.public_parameters(),
-                "endpoint": {"kind": self.endpoint_.kind, **asdict(self.endpoint_)},
-                "volume_spec": asdict(self.spec_),
-                "notes": self._notes(),
-                **({} if self.recalibration_ is None else {"recalibration": self.recalibration_}),
-            }
-        )
-        write_atomic(path, save(arrays, metadata={"twobe3": header, "digest": _digest_of(header, arrays)}))
+        header: dict[str, Any] = {
+            "kind": self.kind,
+            "parameters": self.public_parameters(),
+            "endpoint": {"kind": self.endpoint_.kind, **asdict(self.endpoint_)},
+            "volume_spec": asdict(self.spec_),
+            "notes": self._notes(),
+            **({} if self.recalibration_ is None else {"recalibration": self.recalibration_}),
+        }
+        write_sealed(path, header, self._arrays())
         return path
 
     @abstractmethod
@@ -338,16 +335,9 @@ def load_model(path: Path | str, *, store: FeatureStore | None = None, engine: E
     """
     path = Path(path)
     path = path / MODEL_FILE if path.is_dir() else path
+    header, arrays, _ = read_sealed(path)
     try:
-        with safe_open(path, framework="numpy") as stored:
-            header, sealed = (stored.metadata()[key] for key in ("twobe3", "digest"))
-            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        raise UsageError(Code.MODEL_INVALID, f"{path.name!r} is not a model file of twobe3") from None
-    if _digest_of(header, arrays) != sealed:
-        raise UsageError(Code.MODEL_INVALID, f"{path.name!r} was changed since it was written: its digest differs")
-    try:
-        return _restored(json.loads(header), arrays, store or FeatureStore(), engine or Engine())
+        return _restored(header, arrays, store or FeatureStore(), engine or Engine())
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise UsageError(
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
@@ -368,7 +358,3 @@ def _restored(header: Mapping[str, Any], arrays: Arrays, store: FeatureStore, en
         slope, intercept = header["recalibration"]
         model.recalibration_ = float(slope), float(intercept)
     return model
-
-
-def _digest_of(header: str, arrays: Arrays) -> str:
-    return digest([header, checksum(arrays)])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import torch
@@ -177,10 +179,11 @@ class Engine:
         """
         if self.count == 1:
             return function(self.fabric(), *arguments, **named)
-        call = _Call(pickle.dumps((function, arguments, named)))
-        with _own_environment():
+        with _own_environment(), tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
+            call = _Call(pickle.dumps((function, arguments, named)), Path(folder) / "outcome.pickle", os.getpid())
             try:
-                outcome = pickle.loads(self.fabric(self.count).launch(call))
+                said = self.fabric(self.count).launch(call)
+                outcome = pickle.loads(said or call.path.read_bytes())
             except ProcessExitedException:
                 raise ToolError(Code.WORKER_DIED, f"one of {self.count} processes ended while training") from None
         if isinstance(outcome, TwoBe3Error):
@@ -211,21 +214,29 @@ def enough_memory() -> Iterator[None]:
         raise ToolError(Code.GPU_MEMORY, "the memory of the GPU does not suffice") from None
 
 
+@dataclass(frozen=True)
 class _Call:
     """A call on its way to other processes and its outcome on the way back, as bytes: tensors that travel as such live
-    in memory which their process takes along when it ends."""
+    in memory which their process takes along when it ends. They come back in a file: Fabric's launcher waits for its
+    processes before it reads their pipe, whose buffer a network fills."""
 
-    def __init__(self, content: bytes) -> None:
-        self.content = content
+    content: bytes
+    path: Path
+    caller: int
 
     def __call__(self, fabric: Fabric) -> bytes:
         from lightning_fabric.utilities import move_data_to_device
 
         function, arguments, named = pickle.loads(self.content)
         try:
-            return pickle.dumps(move_data_to_device(function(fabric, *arguments, **named), torch.device("cpu")))
+            outcome = pickle.dumps(move_data_to_device(function(fabric, *arguments, **named), torch.device("cpu")))
         except TwoBe3Error as error:
-            return pickle.dumps(error)
+            outcome = pickle.dumps(error)
+        if os.getpid() == self.caller:
+            return outcome
+        if fabric.global_rank == 0:
+            self.path.write_bytes(outcome)
+        return b""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         _quiet()  # in the other process, before Fabric connects it

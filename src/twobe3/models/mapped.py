@@ -95,7 +95,7 @@ class MapModel(Model):
             :func:`~twobe3.features.backbones.load_backbone`; ``LAYER_OUT_OF_RANGE``.
         """
         if self.backbone_ is None:
-            self.backbone_ = load_backbone(self.backbone, self.weights)
+            self.backbone_ = self._load_backbone()
         for layer in self.layers:
             self.backbone_.require_layer(layer)
         device = self.engine.torch_device()
@@ -103,6 +103,9 @@ class MapModel(Model):
             MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.store, augmentation, device)
             for layer in self.layers
         ]
+
+    def _load_backbone(self) -> Backbone:
+        return load_backbone(self.backbone, self.weights)
 
     def _backbone_arrays(self) -> Arrays:
         network = self.extractors()[0].backbone.network

@@ -256,7 +256,7 @@ def _trained(
         optimiser = torch.optim.AdamW(groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
         batches = max(1, math.ceil(len(learning) / how.batch_size))
         epochs = how.epochs_of(batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(epochs * batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warm_cosine(epochs * batches))
         stopper = _Stopper(how.patience)
         wrapped, stepper = fabric.setup(network, optimiser)
         for _ in range(epochs):
@@ -387,7 +387,8 @@ def _views(inputs: Sequence[Stack], test_time: str) -> Iterator[list[torch.Tenso
         ]
 
 
-def _warm_cosine(steps: int) -> Callable[[int], float]:
+def warm_cosine(steps: int) -> Callable[[int], float]:
+    """The rate at a step as a share of the highest: it rises over the first tenth and falls along a cosine to 0."""
     warm = max(1, steps // 10)
 
     def factor(step: int) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,14 +19,16 @@ from torch import nn
 
 from twobe3.cohort import Cohort, Study
 from twobe3.features.augment import Augmentation
+from twobe3.features.backbones import Backbone
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane
 from twobe3.models.base import CONFIG, register
 from twobe3.models.capacity import Capacity
 from twobe3.models.finetune import NETWORK, EndToEnd, Finetune, SliceMaps, merged, opened, parameter_groups
 from twobe3.models.heads import ResumedHead
 from twobe3.models.mapped import PREFIX, MapModel
-from twobe3.models.networks import PlanesNetwork, Shape, SliceBranch, Spacing, StackBranch
+from twobe3.models.networks import PlanesNetwork, Shape, SliceBranch, Spacing, StackBranch, plan_blocks
 from twobe3.models.projection import Projection
+from twobe3.models.start import Start, mismatch
 from twobe3.models.trained import NetworkModel
 from twobe3.models.training import Stack, TrainingParameters, train_ensemble
 from twobe3.resample import VolumeSpec
@@ -132,18 +135,22 @@ class StackedMaps(MapModel, NetworkModel):
 
     def _learn_inputs(self, cohort: Cohort) -> None:
         stacks = list(dict(self._maps(cohort, cohort.studies[0])))
-        self.projections_ = {
-            stack: Projection.fit(
-                (maps for study in cohort.studies for name, maps in self._maps(cohort, study) if name == stack),
-                self.capacity_.components,
-            )
-            for stack in stacks
-        }
+        self.projections_ = self._learnt_projections(cohort, stacks)
         projected = {name: self.projections_[name](maps) for name, maps in self._maps(cohort, cohort.studies[0])}
         self.shapes_ = {name: _shape(maps) for name, maps in projected.items()}
         planes = dict(zip(stacks, self.planes * len(self.layers), strict=True))
         self.spacings_ = {
             name: spacing_of_maps(cohort.spec, planes[name], shape) for name, shape in self.shapes_.items()
+        }
+
+    def _learnt_projections(self, cohort: Cohort, stacks: Sequence[str]) -> dict[str, Projection]:
+        """The principal components of each stack's maps."""
+        return {
+            stack: Projection.fit(
+                (maps for study in cohort.studies for name, maps in self._maps(cohort, study) if name == stack),
+                self.capacity_.components,
+            )
+            for stack in stacks
         }
 
     def _maps(
@@ -230,6 +237,9 @@ class TwoBe3Net(StackedMaps):
         After how many of the last blocks average and maximum are taken, beside those before the first; 0: after all.
     blocks_start : {"smoothing", "random"}
         Whether blocks start as averages over what they merge, see :func:`~twobe3.models.networks.start_smoothing`.
+    init : str
+        A file of ``twobe3 pretrain`` from which the 2D network, the principal components and the branches start; the
+        last layer starts as always. Empty: ``weights``, the training patients' components, random branches.
     """
 
     kind: ClassVar[str] = "2be3-net"
@@ -239,6 +249,7 @@ class TwoBe3Net(StackedMaps):
         "anisotropy": "shape",
         "taps": 0,
         "blocks_start": "random",
+        "init": "",
     }
     branch: ClassVar[type[StackBranch]] = StackBranch
 
@@ -246,6 +257,79 @@ class TwoBe3Net(StackedMaps):
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
     taps: int = Field(default=4, ge=0)
     blocks_start: Literal["smoothing", "random"] = Field(default="smoothing")
+    init: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init and self.weights != "pretrained":
+            raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
+        if self.init and self.capacity == "auto":
+            raise ValueError('what `init` names has the size that it has: leave `capacity = "auto"` out')
+        self.start_: Start | None = None
+        self.init_digest_ = ""
+
+    def identifying_parameters(self) -> dict[str, Any]:
+        """As for every model; not the path of the file that it starts from, but its digest."""
+        parameters = super().identifying_parameters()
+        if self.init:
+            parameters["init"] = self.init_digest_ or self._start().digest
+        return parameters
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, files told by their names alone."""
+        return {**super().public_parameters(), "init": Path(self.init).name}
+
+    def prepare(self, cohort: Cohort) -> None:
+        """Compute the feature maps that the store lacks; refuse a grid that ``init`` does not fit."""
+        if self.init:
+            self._require_grid(cohort.spec)
+        super().prepare(cohort)
+
+    def cautions(self, cohort: Cohort) -> tuple[str, ...]:
+        """How many scans were in the pre-training."""
+        seen = self._start().seen(cohort) if self.init else 0
+        if not seen:
+            return ()
+        return (
+            f"{self.name}: {seen} of {len(cohort)} scans were among those of its pre-training, which looked at no "
+            "outcome; but a scan that it has seen is not new to it.",
+        )
+
+    def _start(self) -> Start:
+        """Where it starts; the file is read once."""
+        if self.start_ is None:
+            start = Start.read(Path(self.init))
+            start.require_same(self.parameters(), self.name)
+            self.start_, self.init_digest_ = start, start.digest
+        return self.start_
+
+    def _load_backbone(self) -> Backbone:
+        return self._start().backbone if self.init else super()._load_backbone()
+
+    def _learn_inputs(self, cohort: Cohort) -> None:
+        if self.init:
+            self._require_grid(cohort.spec)
+        super()._learn_inputs(cohort)
+
+    def _learnt_projections(self, cohort: Cohort, stacks: Sequence[str]) -> dict[str, Projection]:
+        return dict(self._start().projections) if self.init else super()._learnt_projections(cohort, stacks)
+
+    def _require_grid(self, spec: VolumeSpec) -> None:
+        """Refuse a grid of another spacing, or one whose stacks need other blocks."""
+        start = self._start()
+        if spec.spacing_mm != start.spec.spacing_mm:
+            differing = f"the voxels are {spec.spacing_mm} mm apart, there {start.spec.spacing_mm}"
+            raise mismatch(self.name, differing)
+        planes = self.planes * len(self.layers)
+        for plane, (stack, there) in zip(planes, start.shapes.items(), strict=True):
+            here: Shape = (there[0], spec.shape[AXIS[plane]], *there[2:])
+            plans = [
+                plan_blocks(shape[1:], spacing_of_maps(grid, plane, shape) if self.anisotropy == "spacing" else None)
+                for grid, shape in ((spec, here), (start.spec, there))
+            ]
+            if plans[0] != plans[1]:
+                differing = f"the {stack} stack has {here[1]} slices, there {there[1]}, and so other blocks"
+                raise mismatch(self.name, differing)
 
     def _branch(self, stack: str) -> StackBranch:
         size = self.capacity_
@@ -257,6 +341,20 @@ class TwoBe3Net(StackedMaps):
             taps=self.taps,
             smoothing=self.blocks_start == "smoothing",
         )
+
+    def _initialised(self) -> nn.Module:
+        network = super()._initialised()
+        if self.init and self._start().branches:
+            assert isinstance(network, PlanesNetwork)
+            network.branches.load_state_dict(self._start().branches)
+        return network
+
+    def _notes(self) -> dict[str, Any]:
+        return {**super()._notes(), **({"init": self.init_digest_} if self.init else {})}
+
+    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
+        self.init_digest_ = notes.get("init", "")
+        super()._restore(arrays, notes)
 
 
 @register

@@ -1,0 +1,128 @@
+"""What headers tell of patients, as numbers to learn; what they do not tell is masked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from twobe3.cohort import Study
+from twobe3.outcome import BoolArray, FloatArray, IntArray
+
+SEX = "sex"
+POSITIVE = "M"  # as a number: 1, and F: 0; other codes are not known
+
+
+@dataclass(frozen=True)
+class Scale:
+    """In which unit a label is learnt.
+
+    Attributes
+    ----------
+    name : str
+        Of the label.
+    binary : bool
+        Whether it is 0 or 1, and its logit is learnt.
+    origin, unit : float
+        Mean and standard deviation of the training patients; 0 and 1 of a binary label.
+    """
+
+    name: str
+    binary: bool
+    origin: float = 0.0
+    unit: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of all scans.
+
+    Attributes
+    ----------
+    scales : tuple of Scale
+        Those that can be learnt.
+    values : ndarray, shape (n, labels)
+        In the units of the scales; 0 where not known.
+    known : ndarray of bool, shape (n, labels)
+        Whether the header tells it.
+    left_out : tuple of str
+        Names of those of which the training patients do not tell two different values.
+    """
+
+    scales: tuple[Scale, ...]
+    values: npt.NDArray[np.float32]
+    known: BoolArray
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(cls, studies: Sequence[Study], names: Sequence[str], training: IntArray) -> Labels:
+        """The labels of these names; their units are learnt from the training patients.
+
+        Parameters
+        ----------
+        studies : sequence of Study
+            All of them.
+        names : sequence of str
+            ``"sex"``, and numbers among the covariates of the headers.
+        training : ndarray of int
+            Positions of the training patients.
+        """
+        scales, columns, left_out = [], [], []
+        for name in names:
+            told = values_of(studies, name)
+            learnt = told[training][np.isfinite(told[training])]
+            if len(np.unique(learnt)) < 2:
+                left_out.append(name)
+                continue
+            moments = (0.0, 1.0) if name == SEX else (float(learnt.mean()), float(learnt.std()))
+            scales.append(Scale(name, name == SEX, *moments))
+            columns.append((told - moments[0]) / moments[1])
+        values = np.stack(columns, axis=1) if columns else np.zeros((len(studies), 0))
+        known = np.isfinite(values)
+        return cls(tuple(scales), np.where(known, values, 0.0).astype(np.float32), known, tuple(left_out))
+
+    def with_column(self, scale: Scale) -> Labels:
+        """The same with one more label, which no row tells yet."""
+        blank = np.zeros((len(self.values), 1))
+        values = np.concatenate([self.values, blank.astype(np.float32)], axis=1)
+        known = np.concatenate([self.known, blank.astype(np.bool_)], axis=1)
+        return Labels((*self.scales, scale), values, known, self.left_out)
+
+
+def values_of(studies: Sequence[Study], name: str) -> FloatArray:
+    """A label of each scan in its own unit, NaN where the header does not tell it."""
+    told = [study.covariates.get(name) for study in studies]
+    if name == SEX:
+        told = [None if value not in ("M", "F") else float(value == POSITIVE) for value in told]
+    return np.array([np.nan if value is None else float(value) for value in told])
+
+
+def label_weights(known: BoolArray) -> npt.NDArray[np.float32]:
+    """What each label of a batch counts: each column alike, and in it each row that tells it; (m, labels).
+
+    They add up to 1 where every label is told by some row. What is not known weighs nothing.
+    """
+    counts = np.maximum(known.sum(axis=0), 1) * max(known.shape[1], 1)
+    return np.asarray(known / counts, dtype=np.float32)
+
+
+def label_loss(raw: torch.Tensor, values: torch.Tensor, weights: torch.Tensor, scales: Sequence[Scale]) -> torch.Tensor:
+    """Weighted sum of the losses: cross-entropy of a binary label, squared error of a number; shape ().
+
+    Standardised, they are of one order, so no label needs a weight of its own.
+
+    Parameters
+    ----------
+    raw, values, weights : Tensor, shape (m, labels)
+        What the network says, what is true, and what it counts, see :func:`label_weights`.
+    scales : sequence of Scale
+        Of the labels.
+    """
+    values = torch.where(weights > 0, values, 0.0)
+    binary = torch.tensor([scale.binary for scale in scales], device=raw.device)
+    entropy = functional.binary_cross_entropy_with_logits(raw, torch.where(binary, values, 0.5), reduction="none")
+    return (torch.where(binary, entropy, (raw - values) ** 2) * weights).sum()

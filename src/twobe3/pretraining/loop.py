@@ -1,0 +1,179 @@
+"""One loop for both stages; what it has learnt after each epoch is kept, so that it goes on where it stopped.
+
+Every epoch draws its random numbers from a seed of its own, and the rate is a function of the step, so a resumed run
+is an uninterrupted one to the bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from twobe3.compute import one_thread
+from twobe3.errors import Code, UsageError
+from twobe3.models.engine import enough_memory
+from twobe3.models.training import warm_cosine
+from twobe3.progress import track
+from twobe3.store import Arrays, ArrayStore
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+log = logging.getLogger("twobe3")
+
+
+class Part(Protocol):
+    """A batch, of which a process sees its share."""
+
+    def share(self, rank: int, processes: int, device: torch.device) -> Self:
+        """The share of one of several processes, on its device; what it is weighed with stays that of the batch."""
+
+
+Batch = TypeVar("Batch", bound=Part)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a stage lasts.
+
+    Attributes
+    ----------
+    stage : str
+        Its name, for progress and messages.
+    epochs, steps : int
+        Epochs, and steps in each.
+    seed : int
+        Of what is drawn.
+    """
+
+    stage: str
+    epochs: int
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a stage is kept: a store, and the digest of everything that the stage depends on."""
+
+    store: ArrayStore
+    key: str
+
+
+def train(
+    fabric: Fabric,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Callable[[np.random.Generator], Iterable[Batch]],
+    loss: Callable[[nn.Module, Batch], torch.Tensor],
+    schedule: Schedule,
+    checkpoint: Checkpoint,
+) -> dict[str, torch.Tensor]:
+    """Train a network, from the last epoch that was kept; gives its state, on the CPU.
+
+    Several processes draw the same batches, and each learns from its share of them.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Launched.
+    network : Module
+        In the mode in which it is to be trained.
+    optimiser : Optimizer
+        With the highest rate of each of its groups; it rises over the first tenth of the steps and falls along a
+        cosine to 0.
+    batches : callable
+        Gives the batches of an epoch.
+    loss : callable
+        Of the network, wrapped, and a share of a batch: that share's part of the batch's loss.
+    schedule : Schedule
+        How long.
+    checkpoint : Checkpoint
+        Where its state is kept.
+
+    Raises
+    ------
+    UsageError
+        ``STUDY_FILE_INVALID``: the loss is not finite any more.
+    ToolError
+        ``GPU_MEMORY``.
+    """
+    device, first = fabric.device, fabric.global_rank == 0
+    highest = [group["lr"] for group in optimiser.param_groups]
+    factor = warm_cosine(schedule.epochs * schedule.steps)
+    with one_thread(), enough_memory():
+        wrapped, stepper = fabric.setup(network, optimiser)
+        begun = _restored(network, optimiser, checkpoint)
+        if begun and first:
+            log.info("%s: %d of %d epochs were there from an earlier run", schedule.stage, begun, schedule.epochs)
+        epochs = range(begun, schedule.epochs)
+        for epoch in track(epochs, schedule.stage) if first else epochs:
+            losses = []
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(1_000_000 * schedule.seed + epoch)
+                for number, batch in enumerate(batches(np.random.default_rng([schedule.seed, epoch]))):
+                    for group, rate in zip(optimiser.param_groups, highest, strict=True):
+                        group["lr"] = rate * factor(epoch * schedule.steps + number)
+                    part = loss(wrapped, batch.share(fabric.global_rank, fabric.world_size, device))
+                    stepper.zero_grad()
+                    fabric.backward(part * fabric.world_size)  # gradients are averaged over the processes
+                    fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
+                    stepper.step()
+                    losses.append(float(part.detach()))
+            share = torch.tensor(sum(losses) / len(losses), device=device)
+            mean = float(torch.as_tensor(fabric.all_reduce(share, reduce_op="sum")))
+            if not math.isfinite(mean):
+                raise UsageError(
+                    Code.STUDY_FILE_INVALID,
+                    f"[{schedule.stage}]: the loss is not finite in epoch {epoch + 1}",
+                    remedy="lower its `learning_rate`",
+                )
+            if first:
+                log.info("%s: epoch %d of %d, loss %.4f", schedule.stage, epoch + 1, schedule.epochs, mean)
+                checkpoint.store.put(checkpoint.key, _state(network, optimiser, epoch + 1))
+        return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def freeze_unused(network: nn.Module, loss: torch.Tensor) -> None:
+    """Leave those parameters out of training on which a loss does not depend, such as layers behind the one used."""
+    loss.backward()  # type: ignore[no-untyped-call]
+    for value in network.parameters():
+        value.requires_grad_(value.grad is not None)
+        value.grad = None
+
+
+def _state(network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int) -> Arrays:
+    arrays: dict[str, npt.NDArray[Any]] = {"epochs": np.array([epochs])}
+    arrays |= {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        arrays |= {f"optimiser.{number}.{name}": value.cpu().numpy() for name, value in moments.items()}
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _restored(network: nn.Module, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
+    """Take back the state that was kept, if any; gives the number of epochs done."""
+    arrays = checkpoint.store.get(checkpoint.key)
+    if arrays is None:
+        return 0
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    wanted = network.state_dict()
+    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in wanted.items()}:
+        log.warning("what was kept of an earlier training is that of another network: it begins anew")
+        return 0
+    network.load_state_dict(state)
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, moment = name.split(".")
+            moments.setdefault(int(number), {})[moment] = value
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(tensors["epochs"][0])

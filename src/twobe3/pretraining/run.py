@@ -1,0 +1,314 @@
+"""A whole pre-training: scans, the two stages, the held-out figures, the file and its card; resumable."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from twobe3 import __version__
+from twobe3.artefact import digest
+from twobe3.cohort import Cohort
+from twobe3.compute import available_cores, one_thread, run_tasks
+from twobe3.duplicates import with_duplicates_joined
+from twobe3.errors import Code, NothingUsable, UsageError
+from twobe3.features.backbones import Backbone
+from twobe3.features.maps import FeatureStore
+from twobe3.intake import read_cohort
+from twobe3.models import TwoBe3Net
+from twobe3.models.engine import Device, Engine, Precision
+from twobe3.models.start import SHARED, Start, marks_of
+from twobe3.outcome import IntArray
+from twobe3.pretraining import card as words
+from twobe3.pretraining.card import Card, figures_document, labels_of, trained_on
+from twobe3.pretraining.figures import Figure, Judge, of_labels
+from twobe3.pretraining.labels import Labels
+from twobe3.pretraining.loop import Checkpoint
+from twobe3.pretraining.recipe import MASKED, OF_PATIENTS, POSITION, Recipe, read_recipe
+from twobe3.pretraining.slices import HEIGHT, SliceStage, learn_from_slices, said_of_slices
+from twobe3.pretraining.stacks import StackStage, learn_from_stacks, said_of_stacks
+from twobe3.store import ArrayStore
+
+FILE = "pretrained.safetensors"
+FEWEST_PATIENTS = 4
+VERSION = "1"  # raise it when the same recipe and scans give another file
+log = logging.getLogger("twobe3")
+
+
+def pretrain(
+    recipe_file: Path | str,
+    out: Path | str,
+    *,
+    update: bool = False,
+    workers: int | None = None,
+    device: Device | None = None,
+    precision: Precision | None = None,
+    devices: int | None = None,
+) -> Card:
+    """Pre-train a 2D network and the 3D head on scans without outcomes.
+
+    Two stages: the 2D network learns from single slices, then the branches of a ``2be3-net`` from the stacks of its
+    maps. After every epoch the state is kept; the same command goes on where it stopped, and ends with the same
+    arrays and figures.
+
+    Parameters
+    ----------
+    recipe_file : path
+        See ``examples/pretrain.toml``.
+    out : path
+        Output folder: ``pretrained.safetensors``, which ``init`` of a study's model names, ``card.md`` and
+        ``card.json``, and what a second run does not compute again.
+    update : bool
+        Allow a folder that holds the result of another recipe.
+    workers : int, optional
+        Processes that compute feature maps; by default as many as the engine says.
+    device, precision : str, optional
+        Instead of what ``[compute]`` says, see :class:`~twobe3.models.engine.Engine`. On the CPU results are the same
+        bits everywhere.
+    devices : int, optional
+        GPUs that share the batches, all by default; on the CPU processes, 1 by default.
+
+    Returns
+    -------
+    Card
+        What the file was trained on, and how well.
+
+    Raises
+    ------
+    TwoBe3Error
+        Whatever is wrong with the recipe, the weights or the scans.
+    """
+    recipe_file, out = Path(recipe_file), Path(out)
+    recipe, folder = read_recipe(recipe_file), recipe_file.parent
+    store = FeatureStore(out / "features")
+    compute = recipe.compute
+    engine = Engine(device or compute.device, precision or compute.precision, devices or "auto")
+    model = recipe.model(folder, store, engine)
+    backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
+    _require_own(out, _identity(recipe, backbone, engine), update)
+    roots = recipe.cohort.folders(folder)
+    cohort = with_duplicates_joined(
+        read_cohort(
+            roots, spec=recipe.volume.spec(), volumes=out / "volumes",
+            policy=recipe.cohort.policy, repair_dates=recipe.cohort.repair_dates,
+        )
+    )  # fmt: skip
+    parts = Parts.of(cohort, recipe)
+    if not (parts.labels.scales or {POSITION, MASKED} & set(recipe.pretrain.tasks)):
+        raise NothingUsable(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
+    with one_thread():
+        tuned, figures = _first_stage(recipe, parts, backbone, out, engine)
+    model = replace_backbone(model, tuned)
+    for _ in run_tasks(
+        _prepare_scan, range(len(cohort)), shared=(model, cohort),
+        workers=workers or engine.workers(available_cores()), description="features",
+    ):  # fmt: skip
+        pass
+    with one_thread():
+        start, more = _second_stage(recipe, parts, model, out)
+    sealed = start.save(out / FILE)
+    card = _card(recipe, parts, [*figures, *more], (backbone, tuned), roots, sealed, engine)
+    card.write(out)
+    return card
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A cohort, who trains and who judges, and what the headers say.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        All scans.
+    training, held_out : ndarray of int
+        Positions; scans of one person are in one part.
+    labels : Labels
+        Of all scans, in units of the training part.
+    judge_patients : tuple of str
+        Pseudonyms of the held-out part.
+    """
+
+    cohort: Cohort
+    training: IntArray
+    held_out: IntArray
+    labels: Labels
+    judge_patients: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cohort: Cohort, recipe: Recipe) -> Parts:
+        """Draw the held-out part.
+
+        Raises
+        ------
+        NothingUsable
+            ``NOTHING_USABLE``: fewer than four patients.
+        """
+        asked = recipe.pretrain
+        persons = sorted({study.person for study in cohort.studies})
+        if len(persons) < FEWEST_PATIENTS:
+            raise NothingUsable(
+                Code.NOTHING_USABLE,
+                f"patients with a scan that can be used: {len(persons)}; at least {FEWEST_PATIENTS} are needed",
+            )
+        count = min(max(1, round(asked.held_out * len(persons))), len(persons) - 2)
+        drawn = np.random.default_rng([asked.seed, len(persons)]).permutation(len(persons))[:count]
+        aside = {persons[i] for i in drawn}
+        held = np.array([study.person in aside for study in cohort.studies])
+        training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
+        labels = Labels.of(cohort.studies, [task for task in OF_PATIENTS if task in asked.tasks], training)
+        return cls(cohort, training, held_out, labels, tuple(cohort.studies[i].patient for i in held_out))
+
+    @cached_property
+    def marks(self) -> tuple[tuple[str, str], ...]:
+        """By what each scan is known again."""
+        return tuple(marks_of(self.cohort, study) for study in self.cohort.studies)
+
+
+def _first_stage(
+    recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, engine: Engine
+) -> tuple[Backbone, list[Figure]]:
+    """Train the 2D network and judge it."""
+    stage = SliceStage.of(recipe, parts.cohort, parts.labels)
+    scales = stage.labels.scales
+    if not recipe.slices.epochs or not scales:
+        return backbone, []
+    key = _key(recipe, parts, backbone, engine, "slices")
+    checkpoint = Checkpoint(ArrayStore(out / "checkpoints"), key)
+    tuned, network = learn_from_slices(engine, stage, backbone, recipe, parts.training, checkpoint)
+    judge = _judge(recipe, parts, "slices")
+    said = [said_of_slices(stage, network, int(row)) for row in parts.held_out]
+    raw = np.stack([labels.mean(axis=0) for labels, _ in said])
+    of_patients = parts.labels.scales
+    true, known = parts.labels.values[parts.held_out], parts.labels.known[parts.held_out]
+    figures = of_labels(judge, of_patients, raw, true.astype(np.float64), known)
+    if HEIGHT in scales:
+        pairs = [
+            (labels[slices.known[:, -1], -1], slices.values[slices.known[:, -1], -1].astype(np.float64))
+            for labels, slices in said
+        ]
+        error = np.array([((one - height) ** 2).sum() for one, height in pairs])
+        spread = np.array([(height**2).sum() for _, height in pairs])
+        figures.append(judge.explained(POSITION, error, spread))
+    return tuned, figures
+
+
+def _second_stage(recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path) -> tuple[Start, list[Figure]]:
+    """Learn projections, train the branches, judge them, and give what a study starts from."""
+    cohort, training = parts.cohort, parts.training
+    stage = StackStage.of(model, cohort, parts.labels, training, recipe.stacks.masked_share)
+    backbone = model.extractors()[0].backbone
+    branches, figures = {}, []
+    if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
+        key = digest([_key(recipe, parts, backbone, model.engine, "stacks"), model.identity()])
+        checkpoint = Checkpoint(ArrayStore(out / "checkpoints"), key)
+        network = learn_from_stacks(model.engine, stage, model, recipe, training, checkpoint)
+        branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}
+        judge = _judge(recipe, parts, "stacks")
+        said = said_of_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
+        true, known = parts.labels.values[parts.held_out], parts.labels.known[parts.held_out]
+        figures = of_labels(judge, parts.labels.scales, said.labels, true.astype(np.float64), known)
+        if MASKED in recipe.pretrain.tasks:
+            figures.append(judge.explained(MASKED, said.error, said.spread))
+            line = judge.explained(MASKED, said.interpolation, said.spread)
+            figures.append(replace(line, metric="explained_by_interpolation"))
+    marks = {mark for row in training for mark in parts.marks[row]}
+    parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
+    start = Start(
+        parameters, cohort.spec, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
+    )  # fmt: skip
+    return start, figures
+
+
+def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
+    """A model of the same parameters on another 2D network."""
+    other = replace(model)
+    other.backbone_ = backbone
+    return other
+
+
+def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
+    model, cohort = shared
+    model.prepare(cohort.take([position]))
+
+
+def _judge(recipe: Recipe, parts: Parts, stage: str) -> Judge:
+    return Judge(stage, parts.judge_patients, recipe.pretrain.resamples, recipe.pretrain.seed)
+
+
+def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Engine, table: str) -> str:
+    """Digest of everything that a stage depends on; what only the later one is told leaves the earlier one as it is."""
+    cohort = parts.cohort
+    asked = recipe.model_dump(mode="json", include={"volume", "pretrain", table})
+    told: list[bytes | str] = [
+        *map(str, parts.labels.scales),
+        parts.labels.values.tobytes(),
+        parts.labels.known.tobytes(),
+    ]
+    scans = [cohort.volume_key(study) for study in cohort.studies]
+    made_by = [VERSION, __version__, json.dumps(asked, sort_keys=True), backbone.weights_digest, engine.identity()]
+    return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *told])
+
+
+def _card(
+    recipe: Recipe,
+    parts: Parts,
+    figures: Sequence[Figure],
+    networks: tuple[Backbone, Backbone],
+    roots: Sequence[Path],
+    sealed: str,
+    engine: Engine,
+) -> Card:
+    cohort, (before, after) = parts.cohort, networks
+    parameters = recipe.parameters()
+    marks = {
+        part: sorted(list(parts.marks[row]) for row in rows)
+        for part, rows in (("trained_on", parts.training), ("held_out", parts.held_out))
+    }
+    return Card(
+        {
+            "configuration_digest": _identity(recipe, before, engine),
+            "name": recipe.name,
+            "notes": list(recipe.notes),
+            "file": FILE,
+            "file_digest": sealed,
+            "trained_on": trained_on(cohort, parts.training, parts.held_out, roots),
+            "labels": labels_of(cohort, parts.training),
+            "tasks": list(recipe.pretrain.tasks),
+            "left_out": list(parts.labels.left_out),
+            "figures": figures_document(figures),
+            "starting_weights": {
+                "backbone": before.name,
+                "weights": parameters["pretrain"]["weights"],
+                "digest": before.weights_digest,
+            },
+            "weights_digest": after.weights_digest,
+            "parameters": parameters,
+            "computed": engine.describe(),
+            "intended_use": words.USE,
+            "limits": list(words.LIMITS),
+            "licence": words.LICENCE,
+            "warnings": list(cohort.warnings),
+            "scans": marks,
+        }
+    )
+
+
+def _identity(recipe: Recipe, backbone: Backbone, engine: Engine) -> str:
+    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, engine.identity()])
+
+
+def _require_own(out: Path, identity: str, update: bool) -> None:
+    """Refuse a folder that holds the result of another recipe."""
+    card = out / "card.json"
+    there = json.loads(card.read_text()).get("configuration_digest") if card.exists() else None
+    if there not in (None, identity) and not update:
+        raise UsageError(
+            Code.OUTPUT_EXISTS,
+            "the output folder holds the result of another pre-training",
+            remedy="choose another folder, or add --update to replace it and reuse what both share",
+        )
