@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
 from twobe3.models.networks import (
@@ -15,6 +19,7 @@ from twobe3.models.networks import (
     VolumeNetwork,
     plan_blocks,
     receptive_field,
+    start_smoothing,
 )
 from twobe3.models.volumes import compact_resnet
 
@@ -97,6 +102,39 @@ def test_the_features_of_a_stack_depend_on_its_first_and_last_slice(slices: int)
         changed = maps.clone()
         changed[:, :, position] += 1.0
         assert (branch(changed) - branch(maps)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("stride", [(2, 1, 1), (2, 2, 2), (1, 2, 1)])
+def test_a_block_starts_as_a_binomial_average_along_the_axes_that_it_halves(stride: tuple[int, int, int]) -> None:
+    convolution = nn.Conv3d(2, 3, 3, stride, 1)
+    start_smoothing(convolution, noise=0.0)
+    maps = np.random.default_rng(0).random((2, 9, 5, 7))
+    for channel, got in enumerate(convolution(torch.from_numpy(maps).float()).detach().numpy()):
+        expected = maps[channel % 2]
+        for axis in (axis for axis in range(3) if stride[axis] == 2):
+            expected = ndimage.convolve1d(expected, [0.25, 0.5, 0.25], axis, mode="constant")
+        np.testing.assert_allclose(got, expected[tuple(slice(None, None, by) for by in stride)], atol=1e-6)
+
+
+def test_only_a_share_of_the_random_start_is_kept_beside_the_average() -> None:
+    convolution = nn.Conv3d(4, 4, 3, (2, 1, 1), 1)
+    before = convolution.weight.detach().clone()
+    start_smoothing(convolution, noise=0.3)
+    others = ~torch.eye(4, dtype=torch.bool)  # from another channel there is nothing but chance
+    torch.testing.assert_close(convolution.weight[others], 0.3 * before[others])
+
+
+@pytest.mark.parametrize(("taps", "kept"), [(0, (0, 1, 2, 3, 4, 5)), (2, (0, 4, 5)), (9, (0, 1, 2, 3, 4, 5))])
+def test_average_and_maximum_are_those_of_the_reduction_and_of_the_last_blocks(
+    taps: int, kept: tuple[int, ...]
+) -> None:
+    branch = StackBranch((4, 32, 3, 4), reduced=5, width=6, taps=taps)
+    maps = torch.randn(2, 4, 32, 3, 4)
+    stages = list(itertools.accumulate(branch.blocks, lambda x, block: block(x), initial=branch.reduction(maps)))
+    assert len(stages) == 6
+    expected = [part for stage in kept for part in (stages[stage].mean((2, 3, 4)), stages[stage].amax((2, 3, 4)))]
+    torch.testing.assert_close(branch(maps), torch.cat(expected, dim=1))
+    assert branch.features == branch(maps).shape[1]
 
 
 def test_slice_branch_does_not_know_the_order_of_slices_and_stack_branch_does() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from twobe3.models import training
+from twobe3.models.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.training import (
     Stack,
     TrainingParameters,
@@ -229,6 +232,58 @@ def test_steps_draw_the_scan_and_its_augmentations_alike_in_all_inputs(stack: St
         assert torch.equal(third, covariates.values)
         seen += np.bincount(version.numpy().astype(int), minlength=3)
     assert (np.abs(seen / 200 - 1 / 3) < 0.12).all()
+
+
+def test_every_patient_is_shifted_along_the_slices_alike_in_all_inputs_and_nothing_is_lost() -> None:
+    numbers = torch.arange(16.0).view(1, 1, 16, 1, 1).expand(8, 1, 16, 2, 3)
+    inputs = [Stack(numbers, None), Stack(numbers + 100, -1), Stack(torch.arange(8.0).view(8, 1), None)]
+    index, shuffle, found = torch.arange(8), np.random.default_rng(0), set()
+    for _ in range(30):
+        first, second, third = training._drawn(inputs, index, shuffle, shift_share=0.25)
+        torch.testing.assert_close(first, numbers[index])  # what is no picture stays
+        torch.testing.assert_close(third, inputs[2].values)
+        starts = (16 - (second[:, 0, 0, 0, 0] - 100)) % 16
+        for patient, start in enumerate(starts.int().tolist()):
+            torch.testing.assert_close(second[patient] - 100, numbers[patient].roll(start, 1))
+            found.add((start + 8) % 16 - 8)
+    assert found == set(range(-4, 5))
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 400), (3, 134), (20, 20), (200, 20)])
+def test_few_patients_have_more_epochs_unless_their_number_is_given(steps: int, epochs: int) -> None:
+    assert TrainingParameters().epochs_of(steps) == epochs
+    assert TrainingParameters(epochs=7).epochs_of(steps) == 7
+
+
+def spread_cohort(rng: np.random.Generator, n: int) -> tuple[Stack, npt.NDArray[np.bool_]]:
+    """Maps of two bright slices, a few slices apart or many: slice by slice nothing tells the two kinds apart."""
+    together = np.arange(n) % 2 == 1
+    maps = 0.3 * rng.random((n, 4, 32, 2, 2))
+    for patient, near in enumerate(together):
+        apart = rng.integers(3, 7) if near else rng.integers(12, 20)
+        first = rng.integers(0, 32 - apart)
+        maps[patient, 0, [first, first + apart]] += rng.uniform(0.8, 1.2, (2, 1, 1))
+    return Stack(torch.from_numpy(maps).float(), -1), together
+
+
+def test_the_order_of_slices_tells_the_stack_what_the_set_of_slices_cannot_know() -> None:
+    rng = np.random.default_rng(0)
+    (learnt, labels), (tested, truth) = spread_cohort(rng, 40), spread_cohort(rng, 100)
+    outcomes = Binary("near", "y").outcomes({f"{i:02d}": {"y": str(int(one))} for i, one in enumerate(labels)})
+    how = TrainingParameters(learning_rate=3e-3, members=1, shift_share=0.125)
+    shape = (4, 32, 2, 2)
+    branches: dict[str, Callable[[], nn.Module]] = {
+        "stack": lambda: StackBranch(shape, reduced=8, width=8, taps=4, smoothing=True),
+        "set": lambda: SliceBranch(shape, reduced=8, width=8),
+    }
+    auc = {}
+    for name, make in branches.items():
+        networks = train_ensemble(
+            lambda make=make: PlanesNetwork({"axial": make()}, dropout=0.2), [learnt], outcomes, how, 0
+        )
+        auc[name] = roc_auc_score(truth, ensemble_risk(networks, [tested], how))
+    assert auc["stack"] > 0.9
+    assert 0.3 < auc["set"] < 0.7
 
 
 def test_the_average_over_views_is_that_of_the_scan_its_augmentations_and_their_mirror_images(
