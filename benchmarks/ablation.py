@@ -1,0 +1,73 @@
+"""What each part of `2be3-net` is worth on the soft-tissue sarcomas: one thing changed at a time, on the same folds.
+
+    python benchmarks/ablation.py DATA RESULTS
+    python scripts/results_table.py RESULTS
+    python scripts/results_table.py RESULTS --differences "as it is"
+
+DATA holds `sts/` and `weights/`. Nothing is chosen by what comes out: the defaults were set on phantoms before it was
+run. Folds that are done are kept in RESULTS, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import twobe3 as tb
+from twobe3.store import ArrayStore
+
+MOBILENET = {"backbone": "mobilenetv2_100.tf"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "random 2D weights": {"weights": "random"},
+    "2D network of the phantoms": {"backbone": "phantom-resnet10", "weights": "pretrained"},
+    "coronal": {"planes": ("coronal",)},
+    "three planes": {"planes": ("axial", "coronal", "sagittal")},
+    "layer 2, pictures of 64": {"layer": 2, "slice_size": 64},
+    "layer 4": {"layer": 4},
+    "one window, SUV 10": {"windows_suv": (10.0,)},
+    "pooled after every block": {"taps": 0},
+    "random start of the blocks": {"blocks_start": "random"},
+    "no shifts": {"shift_share": 0.0},
+    "20 epochs": {"epochs": 20},
+    "three members": {"members": 3},
+    "age and sex join late": {"covariates": ("age_years", "sex")},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cache", type=Path, help="a folder with `features/` and `volumes/`; by default RESULTS")
+    asked = parser.parse_args()
+    cache = asked.cache or asked.results
+    cohort = tb.read_cohort(
+        asked.data / "sts" / "dicom",
+        clinical=asked.data / "sts" / "clinical.csv",
+        endpoints=[tb.Binary("lung metastasis", "lung_metastasis")],
+        spec=tb.VolumeSpec((4.0, 4.0, 4.0), (384.0, 320.0, 320.0)),
+        volumes=cache / "volumes",
+    )
+    weights = str(asked.data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors")
+    common = {**MOBILENET, "weights": weights, "store": tb.FeatureStore(cache / "features")}
+    models: list[tb.Model] = [tb.TwoBe3Net(name=name, **{**common, **changed}) for name, changed in VARIANTS.items()]
+    models.append(tb.CNN2D(name="slices without order (cnn2d)", **common))
+    result = tb.cross_validate(
+        models,
+        cohort,
+        folds=5,
+        repeats=asked.repeats,
+        seed=0,
+        checkpoints=ArrayStore(asked.results / "folds"),
+        workers=asked.workers,
+    )
+    result.write(asked.results)
+    print(result.table())
+
+
+if __name__ == "__main__":
+    main()
