@@ -2,14 +2,15 @@
 
     python benchmarks/spatial.py CACHE_FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
 
-Four tasks on volumes of 48³ voxels of 4 mm, each with the same lesions, noise and background in both classes but for:
+Five tasks on volumes of 48³ voxels of 4 mm, each with the same lesions, noise and background in both classes but for:
 
 - ``uptake``: how hot the lesion is;
 - ``distance``: two lesions 24 to 56 mm apart along the body, or more than 88 mm; within the slices nothing differs;
 - ``elongation``: twelve slices with a disc, three with a bar of four discs. Either the twelve follow each other (one
   lesion elongated along the body) and the three lie apart, or the three follow each other (one elongated within the
   slice) and the twelve lie apart: volume and the distribution of slice contents are equal, slice by slice;
-- ``side``: the lesion lies headwards or footwards of a mildly warm organ, whose place varies.
+- ``side``: the lesion lies headwards or footwards of a mildly warm organ, whose place varies;
+- ``scattered``: ``distance`` again, but the two lesions lie anywhere in their slices, not at nearly the same place.
 
 Training sets of 40, 80, 160 and 320, one inside the other, and 100 other patients for testing; each of several seeds is
 another such cohort. What was computed is kept in the cache folder, so that an interrupted run goes on.
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,12 @@ def uptake(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
     volume += height * blob([rng.uniform(8, SIDE - 8), *in_plane(rng)], [DISC_MM] * 3)
 
 
-def distance(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
+def distance(volume: Volume, positive: bool, rng: np.random.Generator, *, scattered: bool = False) -> None:
     apart = (rng.uniform(24, 56) if positive else rng.uniform(88, 140)) / VOXEL_MM
     middle = rng.uniform(6 + apart / 2, SIDE - 6 - apart / 2)
     place = in_plane(rng)
     for side in (-1, 1):
-        at = place + rng.uniform(-JITTER, JITTER, size=2)
+        at = in_plane(rng) if scattered else place + rng.uniform(-JITTER, JITTER, size=2)
         volume += rng.uniform(3.0, 5.0) * blob([middle + side * apart / 2, *at], [6.0] * 3)
 
 
@@ -132,7 +133,13 @@ def side(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
     volume += rng.uniform(2.0, 4.0) * blob([organ + (away if positive else -away), *in_plane(rng)], [6.0] * 3)
 
 
-TASKS: dict[str, Paint] = {"uptake": uptake, "distance": distance, "elongation": elongation, "side": side}
+TASKS: dict[str, Paint] = {
+    "uptake": uptake,
+    "distance": distance,
+    "elongation": elongation,
+    "side": side,
+    "scattered": partial(distance, scattered=True),
+}
 
 
 @dataclass(frozen=True)

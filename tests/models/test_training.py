@@ -252,6 +252,7 @@ def test_every_patient_is_shifted_along_the_slices_alike_in_all_inputs_and_nothi
 @pytest.mark.parametrize(("steps", "epochs"), [(1, 400), (3, 134), (20, 20), (200, 20)])
 def test_few_patients_have_more_epochs_unless_their_number_is_given(steps: int, epochs: int) -> None:
     assert TrainingParameters().epochs_of(steps) == epochs
+    assert TrainingParameters(fewest_epochs=50).epochs_of(steps) == max(50, epochs)
     assert TrainingParameters(epochs=7).epochs_of(steps) == 7
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SLICES = -3
 """The axis of every picture along which slices follow each other."""
 
-LEAST_EPOCHS = 20
 MakeNetwork = Callable[[], nn.Module]
 ParameterGroups = Callable[[nn.Module], Iterable[Any]]
 # What joined `TrainingParameters` later, at the values that change nothing.
@@ -40,6 +39,7 @@ UNCHANGED_TRAINING: Mapping[str, Any] = {
     "augmentation_seed": 0,
     "test_time": "single",
     "fewest_steps": 400,
+    "fewest_epochs": 20,
     "shift_share": 0.0,
 }
 
@@ -75,8 +75,8 @@ class TrainingParameters:
     Parameters
     ----------
     epochs : int or "auto"
-        Passes over the training patients; ``"auto"``: as many as make ``fewest_steps``, but at least 20. 40 patients
-        make 3 steps an epoch, too few for any number of epochs that suits 400.
+        Passes over the training patients; ``"auto"``: as many as make ``fewest_steps``, but at least
+        ``fewest_epochs``. 40 patients make 3 steps an epoch, too few for any number of epochs that suits 400.
     batch_size : int
         Patients a step.
     learning_rate, weight_decay : float
@@ -105,7 +105,7 @@ class TrainingParameters:
     test_time : {"single", "average"}
         Whether a prediction is that of the scan, or the mean over all that training drew from: the scan, its
         augmentations, and the mirror images of them.
-    fewest_steps : int
+    fewest_steps, fewest_epochs : int
         See ``epochs``; not looked at where their number is given.
     shift_share : float
         Up to such a share of its length each patient's stack is shifted along its slices in every step; what leaves at
@@ -127,11 +127,12 @@ class TrainingParameters:
     augmentation_seed: int = Field(default=0, ge=0)
     test_time: Literal["single", "average"] = Field(default="single")
     fewest_steps: int = Field(default=400, ge=1)
+    fewest_epochs: int = Field(default=20, ge=1)
     shift_share: float = Field(default=0.0, ge=0, le=0.5)
 
     def epochs_of(self, steps: int) -> int:
         """How many epochs, of so many steps each."""
-        return max(LEAST_EPOCHS, math.ceil(self.fewest_steps / steps)) if self.epochs == "auto" else self.epochs
+        return max(self.fewest_epochs, math.ceil(self.fewest_steps / steps)) if self.epochs == "auto" else self.epochs
 
 
 def train_ensemble(

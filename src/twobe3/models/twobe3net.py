@@ -75,6 +75,7 @@ class StackedMaps(MapModel, NetworkModel):
     width: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     members: int = Field(default=1, ge=1)
+    fewest_epochs: int = Field(default=40, ge=1)
     finetune: Finetune = Field(default="none")
     finetune_epochs: int = Field(default=10, ge=1)
     finetune_learning_rate: float = Field(default=1e-4, gt=0)
