@@ -22,7 +22,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "random 2D weights": {"weights": "random"},
     "2D network of the phantoms": {"backbone": "phantom-resnet10", "weights": "pretrained"},
-    "coronal": {"planes": ("coronal",)},
     "three planes": {"planes": ("axial", "coronal", "sagittal")},
     "layer 2, pictures of 64": {"layer": 2, "slice_size": 64},
     "layer 4": {"layer": 4},
@@ -30,7 +29,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pooled after every block": {"taps": 0},
     "random start of the blocks": {"blocks_start": "random"},
     "no shifts": {"shift_share": 0.0},
-    "20 epochs": {"epochs": 20},
     "three members": {"members": 3},
     "age and sex join late": {"covariates": ("age_years", "sex")},
 }
