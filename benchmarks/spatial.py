@@ -108,12 +108,13 @@ def elongation(volume: Volume, positive: bool, rng: np.random.Generator) -> None
     block = np.arange(first, first + together)
     free = [z for z in range(2, SIDE - 2) if z < first - 2 or z > block[-1] + 2]
     scattered = _no_neighbours(free, apart, rng)
-    place = in_plane(rng)
-    for slices, is_block in ((block, True), (scattered, False)):
+    for slices in (block, scattered):
         offsets = (np.arange(4) - 1.5) * 3.0 if len(slices) == short else np.zeros(1)
+        # One place for all of them, the scattered ones too: how much places vary must not tell the label.
+        at = in_plane(rng)
+        picture = height * np.max([disc([at[0], at[1] + offset]) for offset in offsets], axis=0)
         for z in slices:
-            at = place if is_block else in_plane(rng)
-            volume[z] += height * np.max([disc([at[0], at[1] + offset]) for offset in offsets], axis=0)
+            volume[z] += picture
 
 
 def _no_neighbours(free: list[int], number: int, rng: np.random.Generator) -> list[int]:
@@ -156,7 +157,7 @@ class PhantomScan:
 
     @property
     def digest(self) -> str:
-        return f"spatial-2 {self.task} {self.seed} {self.number} {NOISE_SUV} {DISC_MM}"
+        return f"spatial-3 {self.task} {self.seed} {self.number} {NOISE_SUV} {DISC_MM}"
 
     @cached_property
     def _array(self) -> npt.NDArray[np.float32]:
