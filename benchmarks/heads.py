@@ -1,4 +1,4 @@
-"""The head of 2be3-net: pooling after every block without normalisation, against the plain head that it replaced.
+"""The head of 2be3-net and how long it is trained, where the label is faint: phantoms with an outcome, not a shape.
 
     python benchmarks/heads.py CACHE_FOLDER
 
@@ -8,10 +8,10 @@ Phantoms only: two training sets of 50, one test set of 140, a binary and a time
 
 from __future__ import annotations
 
-import sys
+import argparse
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,9 +51,18 @@ class PhantomScan:
 
 
 class PlainBranch(StackBranch):
-    """The same blocks with group normalisation, pooled only at the end."""
+    """The blocks from a random start with group normalisation, pooled only at the end."""
 
-    def __init__(self, shape: Shape, *, reduced: int, width: int, spacing_mm: Spacing | None = None) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        reduced: int,
+        width: int,
+        spacing_mm: Spacing | None = None,
+        taps: int = 0,
+        smoothing: bool = False,
+    ) -> None:
         super().__init__(shape, reduced=reduced, width=width, spacing_mm=spacing_mm)
         for block in self.blocks:
             block.insert(1, nn.GroupNorm(width // 4, width))
@@ -73,6 +82,17 @@ class PlainHead(tb.TwoBe3Net):
     branch: ClassVar[type[StackBranch]] = PlainBranch
 
 
+SHORT: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-3, "shift_share": 0.0, "taps": 0, "blocks_start": "random"}
+VARIANTS: dict[str, tuple[type[tb.TwoBe3Net], dict[str, Any]]] = {
+    "the default": (tb.TwoBe3Net, {}),
+    "400 steps, one member": (tb.TwoBe3Net, {"members": 1, "fewest_steps": 400}),
+    "400 steps, three members": (tb.TwoBe3Net, {"fewest_steps": 400}),
+    "before, one member": (tb.TwoBe3Net, {**SHORT, "members": 1}),
+    "before (random start, all taps, 30 epochs)": (tb.TwoBe3Net, SHORT),
+    "plain head, 30 epochs, one member": (PlainHead, {**SHORT, "members": 1}),
+}
+
+
 def cohort(numbers: range, folder: Path) -> tb.Cohort:
     fates = {str(number): draw_subject(FIRST_SEED + number).fate for number in numbers}
     table = {
@@ -89,20 +109,24 @@ def cohort(numbers: range, folder: Path) -> tb.Cohort:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    store = tb.FeatureStore(folder / "features")
-    test = cohort(TEST, folder)
-    for head in (tb.TwoBe3Net, PlainHead):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    asked = parser.parse_args()
+    store = tb.FeatureStore(asked.folder / "features")
+    test = cohort(TEST, asked.folder)
+    for name in asked.variants:
+        kind, parameters = VARIANTS[name]
         values = []
-        for numbers in track(TRAINING, head.__name__):
-            training = cohort(numbers, folder)
+        for numbers in track(TRAINING, name):
+            training = cohort(numbers, asked.folder)
             for endpoint in ("metastasis", "recurrence"):
-                model = head(backbone="phantom-resnet10", members=1, store=store)
+                model = kind(backbone="phantom-resnet10", store=store, **parameters)
                 with one_thread():
                     prediction = model.fit(training.for_endpoint(endpoint)).predict(test.for_endpoint(endpoint))
                 judged = tb.evaluate(prediction, test.for_endpoint(endpoint).outcomes, resamples=200)
                 values.append(judged.metrics[0].value)
-        print(f"{head.__name__:<12} {' '.join(f'{value:.3f}' for value in values)}  mean {np.mean(values):.3f}")
+        print(f"{name:<42} {' '.join(f'{value:.3f}' for value in values)}  mean {np.mean(values):.3f}", flush=True)
 
 
 if __name__ == "__main__":
