@@ -168,7 +168,7 @@ def plainly_trained(inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingPa
     head.start(net.head[-1])  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(net.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
     batches = math.ceil(len(outcomes) / how.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training._warm_cosine(how.epochs_of(batches) * batches))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training.warm_cosine(how.epochs_of(batches) * batches))
     for _ in range(how.epochs_of(batches)):
         for batch in training._batches(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
             index = torch.from_numpy(batch)
