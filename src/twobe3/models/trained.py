@@ -19,6 +19,7 @@ from twobe3.cohort import Cohort
 from twobe3.features.augment import Augmentation
 from twobe3.models import late
 from twobe3.models.base import CONFIG, Model
+from twobe3.models.batches import Stack
 from twobe3.models.capacity import Capacity, capacity_for, telling_patients
 from twobe3.models.heads import HazardHead, Head, RiskHead, interval_edges, mortality, survival_curves
 from twobe3.models.joint import JointHead
@@ -26,7 +27,6 @@ from twobe3.models.late import LateCovariates
 from twobe3.models.linear import FloatArray
 from twobe3.models.training import (
     UNCHANGED_TRAINING,
-    Stack,
     TrainingParameters,
     ensemble_outputs,
     ensemble_risk,
