@@ -53,8 +53,8 @@ class NetworkModel(Model, TrainingParameters):
         and events, see :mod:`twobe3.models.capacity`; then ``width``, ``dropout`` and their like are not looked at.
     endpoints : {"own", "all"}
         Whether the network learns the endpoint that it predicts alone, or all of the study at once, see
-        :class:`~twobe3.models.joint.JointHead`. Another endpoint of which the training patients tell nothing, because
-        it is known of none of them or all are alike, is left out.
+        :class:`~twobe3.models.joint.JointHead`. Another endpoint of which the training patients tell nothing is left
+        out: it is known of none of them, all are of one class, or nobody has the event.
     """
 
     joined_later: ClassVar[Mapping[str, Any]] = {
