@@ -21,9 +21,10 @@ from torch import nn
 
 import twobe3 as tb
 from twobe3.compute import one_thread
+from twobe3.models.batches import Stack
 from twobe3.models.engine import Engine
 from twobe3.models.networks import VolumeNetwork
-from twobe3.models.training import Stack, TrainingParameters, train_ensemble
+from twobe3.models.training import TrainingParameters, train_ensemble
 from twobe3.store import ArrayStore
 from twobe3.volume import SUVCalibration
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twobe3 import patients
 from twobe3.artefact import write_artefact, write_atomic
 from twobe3.audit import audit as audit_validation
 from twobe3.cohort import Cohort
@@ -18,21 +17,16 @@ from twobe3.decisions import Deciding
 from twobe3.default_controls import those_that_fit, with_default_controls
 from twobe3.duplicates import with_duplicates_joined
 from twobe3.errors import Code, UsageError
-from twobe3.evaluation.background import Background, background
-from twobe3.evaluation.evaluate import choose_basis, compare, evaluate
 from twobe3.evaluation.horizons import check_horizons
-from twobe3.evaluation.results import Comparison, Evaluation
 from twobe3.external import independent, predict_external
 from twobe3.features.maps import FeatureStore
 from twobe3.fitting import Fit, Fits, compute_features, fit_final, joined, out_of_fold, require_enough
 from twobe3.intake import read_cohort
 from twobe3.models import Model
 from twobe3.models.engine import Device, Precision
-from twobe3.prediction import Prediction
-from twobe3.progress import track
-from twobe3.record import LeftOut, Stopwatch, cautions, few_events, run_record
+from twobe3.record import Stopwatch, found_left_out, run_record, told_cautions, told_few_events
 from twobe3.report import write_report
-from twobe3.result import Result
+from twobe3.result import Result, judged
 from twobe3.sections import CohortSection, ExternalSection
 from twobe3.splits import CrossValidation, Scheme, check_patients_for, without_part
 from twobe3.store import Arrays, ArrayStore
@@ -126,9 +120,7 @@ def _validated(
         compute_features(fits, workers)
         left_out = found_left_out(models, cohort)
         require_enough(fits)
-    for line in few_events(models, cohort):
-        log.warning("%s: %s", Code.FEW_EVENTS.name, line)
-    told_cautions(models, cohort)
+    notes = [*told_few_events(models, cohort), *told_cautions(models, cohort)]
     with watch.step("cross-validation"):
         made = out_of_fold(fits, checkpoints, workers)
     predictions = [joined(fits, made, endpoint, n) for endpoint in fits.cohorts for n in range(len(models))]
@@ -137,9 +129,10 @@ def _validated(
         seconds[models[number].name] += float(arrays["seconds"][0])
     resamples, seed = (configuration["validation"][key] for key in ("resamples", "seed"))
     with watch.step("evaluation"):
-        evaluations, comparisons = judged(predictions, models, cohort, fits.tested(), horizons, resamples, seed)
-        behind = _background(models, predictions, cohort, resamples, seed)
-    record = run_record(models, cohort, seconds, watch, configuration)
+        evaluations, comparisons, behind = judged(
+            predictions, models, cohort, fits.tested(), horizons, resamples, seed
+        )  # fmt: skip
+    record = run_record(models, cohort, seconds, watch, configuration, notes)
     result = Result(cohort, models, tuple(predictions), evaluations, comparisons, record, behind, fits.splits, left_out)
     return result, made
 
@@ -150,23 +143,6 @@ def _without_part(fits: Fits, scheme: Scheme) -> list[str]:
     for sentence in filter(None, said):
         log.warning("%s", sentence)
     return [sentence for sentence in said if sentence]
-
-
-def told_cautions(models: Sequence[Model], cohort: Cohort) -> list[str]:
-    """What the models want said of their results on a cohort, told in the log too."""
-    lines = cautions(models, cohort)
-    for line in lines:
-        log.warning("%s", line)
-    return lines
-
-
-def found_left_out(models: Sequence[Model], cohort: Cohort) -> tuple[LeftOut, ...]:
-    """What each model cannot use of a cohort, told in the log too."""
-    found = tuple(LeftOut.of(model, cohort) for model in models)
-    for one in found:
-        if one.text():
-            log.info("%s", one.text())
-    return found
 
 
 def run(
@@ -281,8 +257,10 @@ def _external(
     predictions = predict_external(fits, cohort, models, workers)
     resamples, seed = study.validation.resamples, study.validation.seed
     tested = {outcomes.endpoint.name: set(cohort.patients) for outcomes in cohort.endpoints}
-    evaluations, comparisons = judged(predictions, fits.models, cohort, tested, study.horizons(), resamples, seed)
-    behind = _background(fits.models, predictions, cohort, resamples, seed)
+    horizons = study.horizons()
+    evaluations, comparisons, behind = judged(
+        predictions, fits.models, cohort, tested, horizons, resamples, seed
+    )  # fmt: skip
     record = {
         "study": f"{study.name}: external cohort",
         "notes": [
@@ -346,55 +324,6 @@ def _read(study: StudyConfig, section: CohortSection | ExternalSection, folder: 
         repair_dates=study.cohort.repair_dates,
         subgroups=study.report.subgroups,
         region=study.region.region() if study.region else None,
-    )
-
-
-def judged(
-    predictions: Sequence[Prediction],
-    models: Sequence[Model],
-    cohort: Cohort,
-    tested: Mapping[str, Collection[str]],
-    horizons: Mapping[str, Sequence[float]],
-    resamples: int,
-    seed: int,
-) -> tuple[tuple[Evaluation, ...], tuple[Comparison, ...]]:
-    """Every model of every endpoint with its metrics, and the models compared in pairs, on whom both predicted.
-
-    A model that could use no tested scan is judged on 0 patients, without a metric. Controls are compared with the
-    other models, not with one another.
-    """
-    evaluations: list[Evaluation] = []
-    comparisons: list[Comparison] = []
-    for known in cohort.endpoints:
-        of_endpoint = [item for item in predictions if item.endpoint == known.endpoint.name]
-        name, kind = known.endpoint.name, known.endpoint.kind
-        outcomes = known.take([i for i, patient in enumerate(known.patients) if patient in tested[name]])
-        basis = choose_basis(of_endpoint, outcomes)
-        for item in track(of_endpoint, f"intervals: {name}"):
-            if len(item):
-                evaluations.append(
-                    evaluate(item, outcomes, horizons=horizons.get(name), basis=basis, resamples=resamples, seed=seed)
-                )
-            else:
-                evaluations.append(Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, (), (), basis=basis))
-        comparisons += compare(
-            [item for item in of_endpoint if len(item)], outcomes,
-            controls={model.name for model in models if model.is_control}, resamples=resamples, seed=seed,
-        )  # fmt: skip
-    return tuple(evaluations), tuple(comparisons)
-
-
-def _background(
-    models: Sequence[Model], predictions: Sequence[Prediction], cohort: Cohort, resamples: int, seed: int
-) -> Background:
-    return background(
-        predictions,
-        cohort.endpoints,
-        factors=patients.factors(cohort),
-        known=patients.known(cohort),
-        parameters={one.name: count for one in models if (count := one.candidate_parameters(cohort)) is not None},
-        resamples=resamples,
-        seed=seed,
     )
 
 

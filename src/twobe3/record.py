@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import resource
@@ -18,11 +19,12 @@ import torch
 
 from twobe3.artefact import digest
 from twobe3.cohort import Cohort
-from twobe3.errors import Exclusion
+from twobe3.errors import Code, Exclusion
 from twobe3.models.base import Model, UndefinedFeature
 from twobe3.models.capacity import telling_patients
 
 FEW_EVENTS = 10
+log = logging.getLogger("twobe3")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def run_record(
     seconds: Mapping[str, float],
     watch: Stopwatch,
     configuration: dict[str, Any],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """The record of a cross-validation.
 
@@ -125,6 +128,8 @@ def run_record(
         That ran along.
     configuration : dict
         How it was validated.
+    notes : sequence of str
+        What a reader should know, a sentence each.
     """
     return {
         "study": "cross-validation",
@@ -151,7 +156,7 @@ def run_record(
             }
             for model in models
         ],
-        "notes": [*few_events(models, cohort), *cautions(models, cohort)],
+        "notes": list(notes),
     }
 
 
@@ -181,9 +186,29 @@ def few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
     return lines
 
 
-def cautions(models: Sequence[Model], cohort: Cohort) -> list[str]:
-    """What the models want said of their results on a cohort."""
-    return [line for model in models for line in model.cautions(cohort)]
+def told_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """The lines of :func:`few_events`, told in the log too."""
+    lines = few_events(models, cohort)
+    for line in lines:
+        log.warning("%s: %s", Code.FEW_EVENTS.name, line)
+    return lines
+
+
+def told_cautions(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """What the models want said of their results on a cohort, once where several say the same; told in the log too."""
+    lines = list(dict.fromkeys(line for model in models for line in model.cautions(cohort)))
+    for line in lines:
+        log.warning("%s", line)
+    return lines
+
+
+def found_left_out(models: Sequence[Model], cohort: Cohort) -> tuple[LeftOut, ...]:
+    """What each model cannot use of a cohort, told in the log too."""
+    found = tuple(LeftOut.of(model, cohort) for model in models)
+    for one in found:
+        if one.text():
+            log.info("%s", one.text())
+    return found
 
 
 def _events_for_each(model: Model, cohort: Cohort, events: int) -> str:

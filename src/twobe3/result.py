@@ -1,25 +1,28 @@
-"""What a cross-validation gave: its table, its artefacts, its report."""
+"""What a cross-validation gave, judged: its table, its artefacts, its report."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from twobe3 import patients
 from twobe3.artefact import write_artefact, write_atomic
 from twobe3.cohort import Cohort
-from twobe3.evaluation.background import Background
+from twobe3.evaluation.background import Background, background
 from twobe3.evaluation.difference import basis_text, needed_text
+from twobe3.evaluation.evaluate import choose_basis, compare, evaluate
 from twobe3.evaluation.metrics import METRICS, find_metric
 from twobe3.evaluation.results import Comparison, Evaluation, Metric, to_json
 from twobe3.evaluation.table import write_decisions, write_predictions, write_survival
 from twobe3.intake import cohort_document
 from twobe3.models.base import Model
 from twobe3.prediction import Prediction
+from twobe3.progress import track
 from twobe3.record import LeftOut, left_out_document
 from twobe3.report import write_report
 from twobe3.splits import Fold, folds_document
@@ -116,6 +119,50 @@ class Result:
             self.write(folder)
             write_atomic(path, write_report(folder).read_bytes())
         return path
+
+
+def judged(
+    predictions: Sequence[Prediction],
+    models: Sequence[Model],
+    cohort: Cohort,
+    tested: Mapping[str, Collection[str]],
+    horizons: Mapping[str, Sequence[float]],
+    resamples: int,
+    seed: int,
+) -> tuple[tuple[Evaluation, ...], tuple[Comparison, ...], Background]:
+    """Every model of every endpoint with its metrics, the models compared in pairs, and what is behind the figures.
+
+    Pairs are compared on whom both predicted. A model that could use no tested scan is judged on 0 patients, without a
+    metric. Controls are compared with the other models, not with one another.
+    """
+    evaluations: list[Evaluation] = []
+    comparisons: list[Comparison] = []
+    for known in cohort.endpoints:
+        of_endpoint = [item for item in predictions if item.endpoint == known.endpoint.name]
+        name, kind = known.endpoint.name, known.endpoint.kind
+        outcomes = known.take([i for i, patient in enumerate(known.patients) if patient in tested[name]])
+        basis = choose_basis(of_endpoint, outcomes)
+        for item in track(of_endpoint, f"intervals: {name}"):
+            if len(item):
+                evaluations.append(
+                    evaluate(item, outcomes, horizons=horizons.get(name), basis=basis, resamples=resamples, seed=seed)
+                )
+            else:
+                evaluations.append(Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, (), (), basis=basis))
+        comparisons += compare(
+            [item for item in of_endpoint if len(item)], outcomes,
+            controls={model.name for model in models if model.is_control}, resamples=resamples, seed=seed,
+        )  # fmt: skip
+    behind = background(
+        predictions,
+        cohort.endpoints,
+        factors=patients.factors(cohort),
+        known=patients.known(cohort),
+        parameters={one.name: count for one in models if (count := one.candidate_parameters(cohort)) is not None},
+        resamples=resamples,
+        seed=seed,
+    )
+    return tuple(evaluations), tuple(comparisons), behind
 
 
 def _metric(evaluation: Evaluation, name: str) -> Metric | None:

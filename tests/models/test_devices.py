@@ -19,10 +19,11 @@ from torch import nn
 from twobe3.features.backbones import load_backbone
 from twobe3.features.maps import BATCH, FeatureStore, MapExtractor
 from twobe3.models import CNN3D, Control, PooledFeatures, TwoBe3Net, training
+from twobe3.models.batches import Stack, dealt, drawn, placed
 from twobe3.models.engine import CPU, Engine
 from twobe3.models.heads import RiskHead
 from twobe3.models.networks import PlanesNetwork, SliceBranch, StackBranch
-from twobe3.models.training import Stack, TrainingParameters, ensemble_outputs, placed, train_ensemble
+from twobe3.models.training import TrainingParameters, ensemble_outputs, train_ensemble
 from twobe3.outcome import Binary, Outcomes, TimeToEvent
 
 META = torch.device("meta")
@@ -168,11 +169,11 @@ def plainly_trained(inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingPa
     head.start(net.head[-1])  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(net.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
     batches = math.ceil(len(outcomes) / how.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training._warm_cosine(how.epochs_of(batches) * batches))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training.warm_cosine(how.epochs_of(batches) * batches))
     for _ in range(how.epochs_of(batches)):
-        for batch in training._batches(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
+        for batch in dealt(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
             index = torch.from_numpy(batch)
-            loss = head.loss(net(training._drawn(inputs, index, shuffle, how.shift_share)), index)
+            loss = head.loss(net(drawn(inputs, index, shuffle, how.shift_share)), index)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -97,7 +97,7 @@ def test_before_the_first_step_the_prediction_is_that_of_the_frozen_model(
     model = TwoBe3Net(**PHANTOM, **SMALL, **options, finetune=how)
     NetworkModel._fit(model, one)
     frozen = model._risk(one)
-    monkeypatch.setattr(training, "_warm_cosine", lambda steps: lambda step: 0.0)  # steps of length 0
+    monkeypatch.setattr(training, "warm_cosine", lambda steps: lambda step: 0.0)  # steps of length 0
     model._tune(one)
     assert isinstance(model.networks_[0], EndToEnd)
     np.testing.assert_allclose(model._risk(one), frozen, rtol=1e-3, atol=1e-3 * frozen.std())

@@ -27,12 +27,14 @@ from twobe3.experiment import run
 from twobe3.features.maps import FeatureStore
 from twobe3.fitting import Fits, fit_final, out_of_fold
 from twobe3.inference import predict
-from twobe3.models import Control, Fusion, Model, load_model
+from twobe3.models import Control, Fusion, Model, TwoBe3Net, load_model
 from twobe3.models.base import CONFIG
 from twobe3.models.elastic import fit_nonnegative
 from twobe3.models.fusion import PENALTY, Weights
+from twobe3.models.sealed import read_sealed, write_sealed
 from twobe3.models.shared import recall, remember, shared_fits
 from twobe3.outcome import Binary, Continuous, Kind, Outcomes, TimeToEvent
+from twobe3.record import told_cautions
 from twobe3.regions import Region
 from twobe3.splits import CrossValidation
 from twobe3.store import Arrays, ArrayStore
@@ -382,6 +384,37 @@ def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path:
     (pair, _) = loaded.of
     assert isinstance(pair, Fusion)
     assert all(member.store is store for member in (loaded, *loaded.of, *pair.of))
+
+
+def test_a_file_from_before_a_parameter_joined_has_members_as_they_were_then(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset = cohort.for_endpoint("relapse")
+    small = {"backbone": "phantom-resnet10", "layer": 2, "slice_size": 32, "components": 4, "epochs": 1}
+    then = {key: value for key, value in TwoBe3Net.joined_later.items() if key not in ("covariates", "init")}
+    network = TwoBe3Net(**small, **then, store=STORE)
+    model = Fusion([Fusion([network, Control("sex")], name="pair"), Control("age")], store=STORE).fit(subset)
+    path = model.save(tmp_path)
+    header, arrays, _ = read_sealed(path)
+    (pair, _) = header["parameters"]["of"]
+    for key in then:
+        del pair["of"][0][key]
+    write_sealed(path, header, arrays)
+    loaded = load_model(path, store=STORE)
+    assert loaded.parameters() == model.parameters()
+    assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
+
+
+def test_what_members_caution_of_is_said_by_the_fusion_and_told_once(cohort: Cohort) -> None:
+    class Warned(Control):
+        def cautions(self, cohort: Cohort) -> tuple[str, ...]:
+            return (f"{self.name}: {len(cohort)} scans",)
+
+    first, second = Warned("age"), Warned("sex")
+    fusion = Fusion([Fusion([first, second], name="pair"), Control("suvmax")])
+    expected = [f"{one.name}: {len(cohort)} scans" for one in (first, second)]
+    assert list(fusion.cautions(cohort)) == expected
+    assert told_cautions([second, fusion, first], cohort) == expected[::-1]
 
 
 @pytest.mark.parametrize("of", [[], [Control("age")], [Control("age"), Control("age")], [{"kind": "oracle"}] * 2,

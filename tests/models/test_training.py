@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from twobe3.models import training
+from twobe3.models.batches import Stack, dealt, drawn, set_aside
 from twobe3.models.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.training import (
-    Stack,
     TrainingParameters,
     ensemble_risk,
     member_from_arrays,
@@ -173,7 +173,7 @@ def test_members_round_trip_through_arrays(stack: Stack, binary: Outcomes) -> No
 def test_stratified_batches_share_the_events_out_and_leave_nobody_out() -> None:
     event = np.arange(23) % 5 == 0
     for _ in range(3):
-        batches = training._batches(np.random.default_rng(0), np.arange(23), event, 4, stratified=True)
+        batches = dealt(np.random.default_rng(0), np.arange(23), event, 4, stratified=True)
         assert sorted(np.concatenate(batches)) == list(range(23))
         assert {int(event[batch].sum()) for batch in batches} == {1, 2}  # 5 events in 4 batches
         assert {len(batch) for batch in batches} == {5, 6}
@@ -183,11 +183,11 @@ def test_who_is_set_aside_for_stopping_has_its_share_of_the_events_and_does_not_
     everybody = Outcomes(
         binary.endpoint, tuple(f"p{i}" for i in range(40)), np.arange(40) % 4 / 3 // 1, np.arange(40) % 4 == 3
     )
-    learning, watched = training._set_aside(everybody, 0.2, 5)
+    learning, watched = set_aside(everybody, 0.2, 5)
     assert sorted([*learning, *watched]) == list(range(40))
     assert (len(watched), int(everybody.event[watched].sum())) == (8, 2)
-    assert list(training._set_aside(everybody, 0.2, 6)[1]) != list(watched)
-    assert len(training._set_aside(everybody, 0.0, 5)[1]) == 0
+    assert list(set_aside(everybody, 0.2, 6)[1]) != list(watched)
+    assert len(set_aside(everybody, 0.0, 5)[1]) == 0
 
 
 def test_stopping_never_shows_the_network_a_mirrored_or_a_training_patient_to_judge_it(
@@ -203,7 +203,7 @@ def test_stopping_never_shows_the_network_a_mirrored_or_a_training_patient_to_ju
 
     how = replace(HOW, members=1, stopping_share=0.3, patience=100)
     train_ensemble(Spy, [stack], continuous, how, 0)
-    _, watched = training._set_aside(continuous, 0.3, 0)
+    _, watched = set_aside(continuous, 0.3, 0)
     assert all(torch.equal(seen, stack.values[watched]) for seen in torch.cat(judged).split(len(watched)))
     for seen in torch.cat(trained):
         assert not any(torch.equal(seen, other) or torch.equal(seen, other.flip(-1)) for other in stack.values[watched])
@@ -226,7 +226,7 @@ def test_steps_draw_the_scan_and_its_augmentations_alike_in_all_inputs(stack: St
     shuffle = np.random.default_rng(0)
     for _ in range(20):
         index = torch.arange(10)
-        first, second, third = training._drawn([*inputs, covariates], index, shuffle)
+        first, second, third = drawn([*inputs, covariates], index, shuffle)
         version = first[:, 0, 0, 0, 0]
         assert torch.equal(second[:, 0, 0, 0, 0], torch.where(version == 0, 10.0, version))
         assert torch.equal(third, covariates.values)
@@ -239,7 +239,7 @@ def test_every_patient_is_shifted_along_the_slices_alike_in_all_inputs_and_nothi
     inputs = [Stack(numbers, None), Stack(numbers + 100, -1), Stack(torch.arange(8.0).view(8, 1), None)]
     index, shuffle, found = torch.arange(8), np.random.default_rng(0), set()
     for _ in range(30):
-        first, second, third = training._drawn(inputs, index, shuffle, shift_share=0.25)
+        first, second, third = drawn(inputs, index, shuffle, shift_share=0.25)
         torch.testing.assert_close(first, numbers[index])  # what is no picture stays
         torch.testing.assert_close(third, inputs[2].values)
         starts = (16 - (second[:, 0, 0, 0, 0] - 100)) % 16

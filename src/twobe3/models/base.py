@@ -125,6 +125,11 @@ class Model(ABC):
         made.engine = engine
         return made
 
+    @classmethod
+    def completed(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a file: what joined later stands at the value at which the model is what it was then."""
+        return {**cls.joined_later, **parameters}
+
     def public_parameters(self) -> dict[str, Any]:
         """The parameters as they may leave this machine: without its folders."""
         return self.parameters()
@@ -346,9 +351,7 @@ def load_model(path: Path | str, *, store: FeatureStore | None = None, engine: E
 
 def _restored(header: Mapping[str, Any], arrays: Arrays, store: FeatureStore, engine: Engine) -> Model:
     kind_of_model = MODELS[header["kind"]]
-    # What joined after the file was written stands at the value at which the model is what it was then.
-    parameters = {**kind_of_model.joined_later, **header["parameters"]}
-    model = kind_of_model(**parameters, store=store, engine=engine)
+    model = kind_of_model(**kind_of_model.completed(header["parameters"]), store=store, engine=engine)
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
     model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)

@@ -15,10 +15,10 @@ from twobe3.cohort import Cohort
 from twobe3.errors import Code, UsageError
 from twobe3.features.backbones import State
 from twobe3.models.base import CONFIG, register
+from twobe3.models.batches import Stack
 from twobe3.models.capacity import Capacity
 from twobe3.models.networks import VolumeNetwork
 from twobe3.models.trained import NetworkModel
-from twobe3.models.training import Stack
 from twobe3.models.volumes import NETWORKS, RESNET_LAYERS, compact_resnet, read_weights
 
 

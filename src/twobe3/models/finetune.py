@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from twobe3.features.backbones import Backbone, intermediates
+from twobe3.features.backbones import Backbone, intermediates, normalised
 from twobe3.features.maps import pictures
 from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.models.networks import PlanesNetwork
@@ -69,9 +70,6 @@ class SliceMaps(nn.Module):
         For each layer, in it for each plane.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(
         self,
         backbone: Backbone,
@@ -84,9 +82,8 @@ class SliceMaps(nn.Module):
         self.made_of = (backbone, tuple(layers), tuple(planes), slices, tuple(projections))
         self.layers, self.planes, self.slices = tuple(layers), tuple(planes), slices
         self.network = backbone.network
+        self.see = partial(normalised, mean=backbone.mean, std=backbone.std)
         self.projections = nn.ModuleList(map(FixedProjection, projections))
-        for name, values in (("mean", backbone.mean), ("std", backbone.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SliceMaps, self.made_of  # networks of timm travel as a `Backbone` does
@@ -124,8 +121,7 @@ class SliceMaps(nn.Module):
 
     def _projected(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
         channels = torch.stack([(slices / upper).clamp(0.0, 1.0) for upper in self.slices.windows_suv], dim=1)
-        normalised = (pictures(channels, self.slices.size) - self.mean) / self.std
-        maps = intermediates(self.network, normalised, self.layers)
+        maps = intermediates(self.network, self.see(pictures(channels, self.slices.size)), self.layers)
         return [self.projections[layer * len(self.planes) + plane](maps[layer]) for layer in range(len(self.layers))]
 
 

@@ -147,6 +147,12 @@ class Fusion(Model):
         """Constructor arguments, members as their kinds and parameters."""
         return {**super().parameters(), "of": [{"kind": one.kind, **one.parameters()} for one in self.of]}
 
+    @classmethod
+    def completed(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """As for every model, and likewise those of the members."""
+        members = [MODELS[member["kind"]].completed(member) for member in parameters["of"]]
+        return {**super().completed(parameters), "of": members}
+
     def public_parameters(self) -> dict[str, Any]:
         """The same, with what members say of themselves in public."""
         return {**super().parameters(), "of": [{"kind": one.kind, **one.public_parameters()} for one in self.of]}
@@ -176,6 +182,10 @@ class Fusion(Model):
         """The scans that any member cannot use, each with the first such member's reason."""
         why = {scan.patient: scan for member in reversed(self.of) for scan in member.unusable(cohort)}
         return tuple(why[study.patient] for study in cohort.studies if study.patient in why)
+
+    def cautions(self, cohort: Cohort) -> tuple[str, ...]:
+        """Those of the members."""
+        return tuple(line for member in self.of for line in member.cautions(cohort))
 
     def candidate_parameters(self, cohort: Cohort) -> int | None:
         """Those of all members, and a learnt weight for each; None where a member is a network."""

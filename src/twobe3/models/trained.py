@@ -19,6 +19,7 @@ from twobe3.cohort import Cohort
 from twobe3.features.augment import Augmentation
 from twobe3.models import late
 from twobe3.models.base import CONFIG, Model
+from twobe3.models.batches import Stack
 from twobe3.models.capacity import Capacity, capacity_for, telling_patients
 from twobe3.models.heads import HazardHead, Head, RiskHead, interval_edges, mortality, survival_curves
 from twobe3.models.joint import JointHead
@@ -26,7 +27,6 @@ from twobe3.models.late import LateCovariates
 from twobe3.models.linear import FloatArray
 from twobe3.models.training import (
     UNCHANGED_TRAINING,
-    Stack,
     TrainingParameters,
     ensemble_outputs,
     ensemble_risk,
@@ -53,8 +53,8 @@ class NetworkModel(Model, TrainingParameters):
         and events, see :mod:`twobe3.models.capacity`; then ``width``, ``dropout`` and their like are not looked at.
     endpoints : {"own", "all"}
         Whether the network learns the endpoint that it predicts alone, or all of the study at once, see
-        :class:`~twobe3.models.joint.JointHead`. Another endpoint of which the training patients tell nothing, because
-        it is known of none of them or all are alike, is left out.
+        :class:`~twobe3.models.joint.JointHead`. Another endpoint of which the training patients tell nothing is left
+        out: it is known of none of them, all are of one class, or nobody has the event.
     """
 
     joined_later: ClassVar[Mapping[str, Any]] = {

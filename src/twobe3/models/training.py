@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,15 +15,13 @@ from pydantic.dataclasses import dataclass as validated
 from torch import nn
 
 from twobe3.models.base import CONFIG
+from twobe3.models.batches import Stack, dealt, drawn, moved, placed, set_aside, views_of
 from twobe3.models.engine import CPU, Engine, enough_memory
 from twobe3.models.heads import Head, RiskHead
-from twobe3.outcome import BoolArray, IntArray, Outcomes
+from twobe3.outcome import IntArray, Outcomes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-SLICES = -3
-"""The axis of every picture along which slices follow each other."""
 
 MakeNetwork = Callable[[], nn.Module]
 ParameterGroups = Callable[[nn.Module], Iterable[Any]]
@@ -42,30 +39,6 @@ UNCHANGED_TRAINING: Mapping[str, Any] = {
     "fewest_epochs": 20,
     "shift_share": 0.0,
 }
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One input of a network for all patients.
-
-    Attributes
-    ----------
-    values : Tensor, shape (n, …)
-        A row a patient.
-    left_right_axis : int or None
-        The axis, counted from the end, that runs from the patient's right to the left; None for what is no picture.
-    augmented : tuple of Tensor, each of the shape of ``values``
-        The same input of augmented scans, in the same order for every input of a network.
-    """
-
-    values: torch.Tensor
-    left_right_axis: int | None
-    augmented: tuple[torch.Tensor, ...] = ()
-
-    @property
-    def versions(self) -> tuple[torch.Tensor, ...]:
-        """The scan itself, and its augmentations."""
-        return (self.values, *self.augmented)
 
 
 @validated(kw_only=True, config=CONFIG)
@@ -103,8 +76,8 @@ class TrainingParameters:
     augmentation_seed : int
         Of those versions; models that share it share the cache.
     test_time : {"single", "average"}
-        Whether a prediction is that of the scan, or the mean over all that training drew from: the scan, its
-        augmentations, and the mirror images of them.
+        Whether a prediction is that of the scan, or the mean over the scan, its augmentations, and the mirror
+        images of them, which training drew from; shifts along the slices are not among them.
     fewest_steps, fewest_epochs : int
         See ``epochs``; not looked at where their number is given.
     shift_share : float
@@ -202,7 +175,7 @@ def ensemble_outputs(
     said = []
     with torch.inference_mode(), enough_memory():
         here = [network if device.type == "cpu" else copy.deepcopy(network).to(device) for network in networks]
-        for view in _views(inputs, how.test_time):
+        for view in views_of(inputs, how.test_time):
             for network in here:
                 parts = [network(moved([values[i : i + how.batch_size] for values in view], device)) for i in starts]
                 said.append(torch.cat(parts).cpu().double())
@@ -253,7 +226,7 @@ def _trained(
         last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
         head.start(last)
         shuffle = np.random.default_rng(seed)
-        learning, watched = _set_aside(outcomes, how.stopping_share, seed)
+        learning, watched = set_aside(outcomes, how.stopping_share, seed)
         optimiser = torch.optim.AdamW(groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
         batches = max(1, math.ceil(len(learning) / how.batch_size))
         epochs = how.epochs_of(batches)
@@ -262,10 +235,10 @@ def _trained(
         wrapped, stepper = fabric.setup(network, optimiser)
         for _ in range(epochs):
             network.train()
-            for batch in _batches(shuffle, learning, outcomes.event, batches, stratified=how.batches == "stratified"):
+            for batch in dealt(shuffle, learning, outcomes.event, batches, stratified=how.batches == "stratified"):
                 index = torch.from_numpy(batch)
                 # A few numbers in double precision: the CPU has it at full speed, whatever the device is.
-                loss = head.loss(wrapped(moved(_drawn(inputs, index, shuffle, how.shift_share), device)).cpu(), index)
+                loss = head.loss(wrapped(moved(drawn(inputs, index, shuffle, how.shift_share), device)).cpu(), index)
                 stepper.zero_grad()
                 fabric.backward(loss)
                 fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
@@ -277,26 +250,6 @@ def _trained(
         network.cpu()
         head.finish(last)
     return network.eval()
-
-
-def placed(inputs: Sequence[Stack], device: torch.device) -> Sequence[Stack]:
-    """The inputs on a GPU where they take less than a quarter of its free memory; otherwise batch by batch."""
-    if device.type == "cpu":
-        return inputs
-    size = sum(version.nbytes for stack in inputs for version in stack.versions)
-    if size > torch.cuda.mem_get_info(device)[0] / 4:
-        return inputs
-    return [
-        Stack(stack.values.to(device), stack.left_right_axis, tuple(version.to(device) for version in stack.augmented))
-        for stack in inputs
-    ]
-
-
-def moved(batch: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
-    """A batch on a device, copied from pinned memory while the device still computes."""
-    return [
-        values if values.device == device else values.pin_memory().to(device, non_blocking=True) for values in batch
-    ]
 
 
 class _Stopper:
@@ -327,65 +280,6 @@ def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, he
             network(moved([stack.values[part] for stack in inputs], device)) for part in torch.split(index, batch_size)
         ]
         return float(head.stopping_loss(torch.cat(parts).cpu(), index))
-
-
-def _set_aside(outcomes: Outcomes, share: float, seed: int) -> tuple[IntArray, IntArray]:
-    """Who trains, and who tells when to stop: a share of those with the event and of those without."""
-    everybody = np.arange(len(outcomes))
-    if share == 0:
-        return everybody, everybody[:0]
-    draw = np.random.default_rng([seed, 1])
-    groups = (np.flatnonzero(outcomes.event), np.flatnonzero(~outcomes.event))
-    aside = np.concatenate([draw.permutation(group)[: math.ceil(share * len(group))] for group in groups])
-    return np.setdiff1d(everybody, aside), np.sort(aside)
-
-
-def _batches(
-    shuffle: np.random.Generator, patients: IntArray, event: BoolArray, count: int, *, stratified: bool
-) -> list[IntArray]:
-    """The patients of one epoch in ``count`` batches, drawn anew; stratified, events are dealt out like cards."""
-    if not stratified:
-        return list(np.array_split(patients[shuffle.permutation(len(patients))], count))
-    groups = (patients[event[patients]], patients[~event[patients]])
-    dealt = np.concatenate([shuffle.permutation(group) for group in groups])
-    return [dealt[first::count] for first in range(count)]
-
-
-def _drawn(
-    inputs: Sequence[Stack], index: torch.Tensor, shuffle: np.random.Generator, shift_share: float = 0.0
-) -> list[torch.Tensor]:
-    """For each patient the scan or one of its augmentations, half mirrored, all shifted; in all inputs alike."""
-    versions = len(inputs[0].versions)
-    version = torch.from_numpy(shuffle.integers(0, versions, len(index))) if versions > 1 else None
-    mirrored = torch.from_numpy(shuffle.random(len(index)) < 0.5)
-    shifts = shuffle.uniform(-shift_share, shift_share, len(index)) if shift_share else None
-    batch = []
-    for stack in inputs:
-        values = stack.values[index]
-        if version is not None and stack.augmented:
-            values = torch.stack([stack.versions[v][i] for v, i in zip(version, index, strict=True)])
-        if stack.left_right_axis is not None:
-            which = mirrored.view(-1, *[1] * (values.dim() - 1)).to(values.device)
-            values = torch.where(which, values.flip(stack.left_right_axis), values)
-            if shifts is not None:
-                by = np.rint(shifts * values.shape[SLICES]).astype(int).tolist()
-                values = torch.stack([one.roll(places, SLICES) for one, places in zip(values, by, strict=True)])
-        batch.append(values)
-    return batch
-
-
-def _views(inputs: Sequence[Stack], test_time: str) -> Iterator[list[torch.Tensor]]:
-    """The inputs of all patients as a prediction sees them, one view after another."""
-    if test_time == "single":
-        yield [stack.values for stack in inputs]
-        return
-    for version in range(len(inputs[0].versions)):
-        view = [stack.versions[version] if stack.augmented else stack.values for stack in inputs]
-        yield view
-        yield [
-            values if stack.left_right_axis is None else values.flip(stack.left_right_axis)
-            for values, stack in zip(view, inputs, strict=True)
-        ]
 
 
 def warm_cosine(steps: int) -> Callable[[int], float]:

@@ -22,6 +22,7 @@ from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane
 from twobe3.models.base import CONFIG, register
+from twobe3.models.batches import Stack
 from twobe3.models.capacity import Capacity
 from twobe3.models.finetune import NETWORK, EndToEnd, Finetune, SliceMaps, merged, opened, parameter_groups
 from twobe3.models.heads import ResumedHead
@@ -30,7 +31,7 @@ from twobe3.models.networks import PlanesNetwork, Shape, SliceBranch, Spacing, S
 from twobe3.models.projection import Projection
 from twobe3.models.start import Start, mismatch
 from twobe3.models.trained import NetworkModel
-from twobe3.models.training import Stack, TrainingParameters, train_ensemble
+from twobe3.models.training import TrainingParameters, train_ensemble
 from twobe3.resample import VolumeSpec
 from twobe3.store import Arrays
 

@@ -250,7 +250,7 @@ def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Engine, table
         parts.labels.known.tobytes(),
     ]
     scans = [cohort.volume_key(study) for study in cohort.studies]
-    made_by = [VERSION, __version__, json.dumps(asked, sort_keys=True), backbone.weights_digest, engine.identity()]
+    made_by = [VERSION, __version__, json.dumps(asked, sort_keys=True), backbone.weights_digest, _where(engine)]
     return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *told])
 
 
@@ -299,7 +299,12 @@ def _card(
 
 
 def _identity(recipe: Recipe, backbone: Backbone, engine: Engine) -> str:
-    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, engine.identity()])
+    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, _where(engine)])
+
+
+def _where(engine: Engine) -> str:
+    """What sets a result apart by where it was computed; sums over several devices have another order than over one."""
+    return engine.identity() + (f" on {engine.count} devices" if engine.count > 1 else "")
 
 
 def _require_own(out: Path, identity: str, update: bool) -> None:

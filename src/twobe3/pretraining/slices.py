@@ -18,8 +18,8 @@ from twobe3.compute import one_thread
 from twobe3.features.backbones import Backbone, State, backbone_from_state, intermediates, normalised
 from twobe3.features.maps import pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
+from twobe3.models.batches import moved
 from twobe3.models.engine import Engine
-from twobe3.models.training import moved
 from twobe3.outcome import BoolArray, FloatArray, IntArray
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
 from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, train

@@ -16,9 +16,9 @@ from twobe3.cohort import Cohort
 from twobe3.features.backbones import State
 from twobe3.features.slices import cut
 from twobe3.models import TwoBe3Net
+from twobe3.models.batches import Stack, moved
 from twobe3.models.engine import Engine
 from twobe3.models.networks import PlanesNetwork, StackBranch
-from twobe3.models.training import Stack, moved
 from twobe3.outcome import BoolArray, FloatArray, IntArray
 from twobe3.pretraining.labels import Labels, label_loss, label_weights
 from twobe3.pretraining.loop import Checkpoint, Schedule, train
