@@ -23,13 +23,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random 2D weights": {"weights": "random"},
     "2D network of the phantoms": {"backbone": "phantom-resnet10", "weights": "pretrained"},
     "three planes": {"planes": ("axial", "coronal", "sagittal")},
-    "layer 2, pictures of 64": {"layer": 2, "slice_size": 64},
     "layer 4": {"layer": 4},
     "one window, SUV 10": {"windows_suv": (10.0,)},
     "pooled after every block": {"taps": 0},
     "random start of the blocks": {"blocks_start": "random"},
     "no shifts": {"shift_share": 0.0},
-    "three members": {"members": 3},
     "age and sex join late": {"covariates": ("age_years", "sex")},
 }
 
@@ -39,6 +37,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--members", type=int, default=3, help="networks of each model")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="a folder with `features/` and `volumes/`; by default RESULTS")
     asked = parser.parse_args()
@@ -51,7 +50,7 @@ def main() -> None:
         volumes=cache / "volumes",
     )
     weights = str(asked.data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors")
-    common = {**MOBILENET, "weights": weights, "store": tb.FeatureStore(cache / "features")}
+    common = {**MOBILENET, "weights": weights, "members": asked.members, "store": tb.FeatureStore(cache / "features")}
     models: list[tb.Model] = [tb.TwoBe3Net(name=name, **{**common, **changed}) for name, changed in VARIANTS.items()]
     models.append(tb.CNN2D(name="slices without order (cnn2d)", **common))
     result = tb.cross_validate(

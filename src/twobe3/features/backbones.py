@@ -341,7 +341,7 @@ def _timm_row(name: str) -> Row:
     timm = _require_timm(name)
     known = timm.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, [*BACKBONES, *known], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, dict.fromkeys([*BACKBONES, *known]), n=3, cutoff=0.5)
         raise UsageError(
             Code.UNKNOWN_NAME,
             f"there is no backbone {name!r}; the nearest are {', '.join(near) or ', '.join(BACKBONES)}",
