@@ -245,14 +245,9 @@ def _compute(arguments: tuple[Cell, Path, str]) -> None:
     compute(*arguments)
 
 
-def computed(folder: Path) -> dict[Cell, Found]:
-    """All that is there, of this run or earlier ones."""
-    found = {}
-    for task, name, n, seed in product(TASKS, MODELS, SIZES, range(10)):
-        cell = Cell(task, name, n, seed)
-        if cell.path(folder).exists():
-            found[cell] = json.loads(cell.path(folder).read_text())
-    return found
+def computed(cells: Sequence[Cell], folder: Path) -> dict[Cell, Found]:
+    """What is there of these cells, of this run or earlier ones."""
+    return {cell: json.loads(cell.path(folder).read_text()) for cell in cells if cell.path(folder).exists()}
 
 
 def mean(cells: Sequence[Found], key: str) -> float:
@@ -260,13 +255,14 @@ def mean(cells: Sequence[Found], key: str) -> float:
 
 
 def table(results: dict[Cell, Found]) -> list[str]:
-    """For each task and model the mean AUC of the seeds, with the mean ends of their 95 % intervals."""
-    head = " | ".join(f"n = {n}" for n in SIZES)
-    lines = [f"| task | model | {head} | patients for {GOOD} | seconds a fit |", "|---" * (4 + len(SIZES)) + "|"]
+    """For each task and model the mean AUC of the seeds, the mean ends of their 95 % intervals, how many seeds."""
+    sizes = sorted({cell.n for cell in results})
+    head = " | ".join(f"n = {n}" for n in sizes)
+    lines = [f"| task | model | {head} | patients for {GOOD} | seconds a fit |", "|---" * (4 + len(sizes)) + "|"]
     for task, name in product(TASKS, MODELS):
         by_size = {
             n: [found for cell, found in results.items() if (cell.task, cell.model, cell.n) == (task, name, n)]
-            for n in SIZES
+            for n in sizes
         }
         there = {n: cells for n, cells in by_size.items() if cells}
         if not there:
@@ -292,24 +288,29 @@ def draw(results: dict[Cell, Found], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "twobe3"
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(TASKS), figsize=(3.2 * len(TASKS), 3.6), sharey=True)
-    for panel, task in zip(panels, TASKS, strict=True):
+    tasks, shown = list(dict.fromkeys(cell.task for cell in results)), sorted({cell.n for cell in results})
+    figure, panels = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.6), sharey=True, squeeze=False)
+    for panel, task in zip(panels[0], tasks, strict=True):
         for number, name in enumerate(MODELS):
             dots = sorted(
                 (cell.n, found["auc"]) for cell, found in results.items() if (cell.task, cell.model) == (task, name)
             )
+            if not dots:
+                continue
             sizes = sorted({n for n, _ in dots})
             colour = f"C{number}"
             means = [np.mean([auc for n, auc in dots if n == size]) for size in sizes]
             panel.plot(sizes, means, color=colour, label=name)
-            panel.plot(*zip(*dots, strict=True), ".", color=colour, alpha=0.6) if dots else None
+            panel.plot(*zip(*dots, strict=True), ".", color=colour, alpha=0.6)
         panel.axhline(0.5, color="0.8", zorder=0)
         panel.axhline(GOOD, color="0.8", linestyle=":", zorder=0)
         panel.set(title=task, xscale="log", xlabel="patients for training", ylim=(0.3, 1.02))
-        panel.set_xticks(SIZES, [str(n) for n in SIZES])
+        panel.set_xticks(shown, [str(n) for n in shown])
         panel.minorticks_off()
-    panels[0].set_ylabel(f"AUC of {TEST} test patients")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(MODELS), frameon=False)
+    panels[0][0].set_ylabel(f"AUC of {TEST} test patients")
+    figure.legend(
+        *panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(MODELS), frameon=False
+    )
     figure.tight_layout(rect=(0, 0, 1, 0.92))
     figure.savefig(path, dpi=150)
 
@@ -334,7 +335,8 @@ def main() -> None:
             pool.map(_compute, arguments, chunksize=len(asked.models) * len(asked.sizes)), "fits", total=len(cells)
         ):
             pass
-    results = computed(asked.folder)
+    shown = product(asked.tasks, MODELS, asked.sizes, range(asked.seeds))
+    results = computed([Cell(*cell) for cell in shown], asked.folder)
     print("\n".join(table(results)))
     if asked.figure:
         draw(results, asked.figure)
