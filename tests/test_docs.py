@@ -14,7 +14,7 @@ from twobe3.phantom import write_cohort
 from twobe3.pretraining.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def snippets(language: str) -> list[pytest.ParameterSet]:
