@@ -19,7 +19,7 @@ from torch import nn
 
 import twobe3 as tb
 from twobe3.compute import one_thread
-from twobe3.models.networks import Shape, Spacing, StackBranch
+from twobe3.models.networks import Shape, StackBranch
 from twobe3.phantom import draw_subject, make_patient
 from twobe3.progress import track
 from twobe3.store import ArrayStore
@@ -53,17 +53,8 @@ class PhantomScan:
 class PlainBranch(StackBranch):
     """The blocks from a random start with group normalisation, pooled only at the end."""
 
-    def __init__(
-        self,
-        shape: Shape,
-        *,
-        reduced: int,
-        width: int,
-        spacing_mm: Spacing | None = None,
-        taps: int = 0,
-        smoothing: bool = False,
-    ) -> None:
-        super().__init__(shape, reduced=reduced, width=width, spacing_mm=spacing_mm)
+    def __init__(self, shape: Shape, *, width: int, **others: Any) -> None:
+        super().__init__(shape, width=width, **others)
         for block in self.blocks:
             block.insert(1, nn.GroupNorm(width // 4, width))
         self.features = 2 * width
