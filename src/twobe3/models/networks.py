@@ -110,7 +110,7 @@ class StackBranch(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(n, channels, slices, height, width) to (n, features)."""
-        return _pooled_after_each(self.reduction(maps), self.blocks, last=self.taps)
+        return _pooled_after_each(self.reduction(maps), self.blocks, silent=len(self.blocks) - self.taps)
 
 
 def start_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
@@ -272,13 +272,14 @@ def _spacing(values: Iterable[float]) -> Spacing:
     return a, b, c
 
 
-def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList, *, last: int | None = None) -> torch.Tensor:
-    """Average and maximum over all positions before the first block and after every one, (n, features).
+def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList, *, silent: int = 0) -> torch.Tensor:
+    """Average and maximum over all positions before the first block and after every one but the first ``silent``.
 
-    With ``last`` they are taken after so many of the last blocks only.
+    Returns
+    -------
+    Tensor, shape (n, features)
     """
     pooled = [_average_and_max(maps)]
-    silent = 0 if last is None else len(blocks) - last
     for number, block in enumerate(blocks):
         maps = block(maps)
         if number >= silent:
