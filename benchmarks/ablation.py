@@ -36,7 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--members", type=int, default=3, help="networks of each model")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="a folder with `features/` and `volumes/`; by default RESULTS")
@@ -51,7 +52,7 @@ def main() -> None:
     )
     weights = str(asked.data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors")
     common = {**MOBILENET, "weights": weights, "members": asked.members, "store": tb.FeatureStore(cache / "features")}
-    models: list[tb.Model] = [tb.TwoBe3Net(name=name, **{**common, **changed}) for name, changed in VARIANTS.items()]
+    models: list[tb.Model] = [tb.TwoBe3Net(name=name, **{**common, **VARIANTS[name]}) for name in asked.variants]
     models.append(tb.CNN2D(name="slices without order (cnn2d)", **common))
     result = tb.cross_validate(
         models,

@@ -14,6 +14,10 @@ Five tasks on volumes of 48³ voxels of 4 mm, each with the same lesions, noise 
 
 Training sets of 40, 80, 160 and 320, one inside the other, and 100 other patients for testing; each of several seeds is
 another such cohort. What was computed is kept in the cache folder, so that an interrupted run goes on.
+
+    python benchmarks/spatial.py CACHE_FOLDER --weights … --sizes 160 --contrasts 1 0.7 0.5 0.35
+
+shows instead where every network ends: the same phantoms with fainter lesions and organs on the same background.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -150,6 +154,7 @@ class PhantomScan:
     task: str
     seed: int
     number: int
+    contrast: float = 1.0
 
     @property
     def positive(self) -> bool:
@@ -157,14 +162,15 @@ class PhantomScan:
 
     @property
     def digest(self) -> str:
-        return f"spatial-3 {self.task} {self.seed} {self.number} {NOISE_SUV} {DISC_MM}"
+        contrast = "" if self.contrast == 1 else f" {self.contrast}"
+        return f"spatial-3 {self.task} {self.seed} {self.number} {NOISE_SUV} {DISC_MM}{contrast}"
 
     @cached_property
     def _array(self) -> npt.NDArray[np.float32]:
         rng = np.random.default_rng([list(TASKS).index(self.task), self.seed, self.number])
-        volume = background(rng)
-        TASKS[self.task](volume, self.positive, rng)
-        return volume.clip(0).astype(np.float32)
+        tissue, painted = background(rng), np.zeros((SIDE,) * 3)
+        TASKS[self.task](painted, self.positive, rng)
+        return np.asarray(tissue + self.contrast * painted).clip(0).astype(np.float32)
 
     def suv(self) -> tb.SUVVolume:
         affine = np.zeros((4, 4))
@@ -177,8 +183,8 @@ class PhantomScan:
         return None
 
 
-def cohort(task: str, seed: int, numbers: range, folder: Path) -> tb.Cohort:
-    scans = {f"{number:04d}": PhantomScan(task, seed, number) for number in numbers}
+def cohort(task: str, seed: int, numbers: range, folder: Path, contrast: float = 1.0) -> tb.Cohort:
+    scans = {f"{number:04d}": PhantomScan(task, seed, number, contrast) for number in numbers}
     table = {patient: {"y": str(int(scan.positive))} for patient, scan in scans.items()}
     studies = tuple(tb.Study(patient, scan) for patient, scan in scans.items())
     spec = tb.VolumeSpec((VOXEL_MM,) * 3, (SIDE * VOXEL_MM,) * 3)
@@ -213,9 +219,11 @@ class Cell:
     model: str
     n: int
     seed: int
+    contrast: float = 1.0
 
     def path(self, folder: Path) -> Path:
-        return folder / "cells" / f"{self.task}.{self.model}.{self.n}.{self.seed}.json"
+        contrast = "" if self.contrast == 1 else f".contrast-{self.contrast}"
+        return folder / "cells" / f"{self.task}.{self.model}.{self.n}.{self.seed}{contrast}.json"
 
 
 Found = dict[str, float]
@@ -227,8 +235,8 @@ def compute(cell: Cell, folder: Path, weights: str) -> None:
         return
     store = tb.FeatureStore(folder / "features")
     model = models(weights, store)[cell.model]()
-    training = cohort(cell.task, cell.seed, range(TEST, TEST + cell.n), folder)
-    test = cohort(cell.task, cell.seed, range(TEST), folder)
+    training = cohort(cell.task, cell.seed, range(TEST, TEST + cell.n), folder, cell.contrast)
+    test = cohort(cell.task, cell.seed, range(TEST), folder, cell.contrast)
     with one_thread():
         for part in (training, test):
             model.prepare(part)
@@ -254,63 +262,79 @@ def mean(cells: Sequence[Found], key: str) -> float:
     return float(np.mean([cell[key] for cell in cells]))
 
 
-def table(results: dict[Cell, Found]) -> list[str]:
+Axis = Literal["n", "contrast"]
+AXES: dict[Axis, str] = {"n": "patients for training", "contrast": "contrast"}
+
+
+def table(results: dict[Cell, Found], axis: Axis) -> list[str]:
     """For each task and model the mean AUC of the seeds, the mean ends of their 95 % intervals, how many seeds."""
-    sizes = sorted({cell.n for cell in results})
-    head = " | ".join(f"n = {n}" for n in sizes)
-    lines = [f"| task | model | {head} | patients for {GOOD} | seconds a fit |", "|---" * (4 + len(sizes)) + "|"]
+    places = sorted({getattr(cell, axis) for cell in results}, reverse=axis == "contrast")
+    head = " | ".join(f"{axis} = {place:g}" for place in places)
+    last = f" | patients for {GOOD} | seconds a fit" if axis == "n" else ""
+    lines = [f"| task | model | {head}{last} |", "|---" * (2 + len(places) + last.count("|")) + "|"]
     for task, name in product(TASKS, MODELS):
-        by_size = {
-            n: [found for cell, found in results.items() if (cell.task, cell.model, cell.n) == (task, name, n)]
-            for n in sizes
+        there = {
+            place: [
+                found
+                for cell, found in results.items()
+                if (cell.task, cell.model, getattr(cell, axis)) == (task, name, place)
+            ]
+            for place in places
         }
-        there = {n: cells for n, cells in by_size.items() if cells}
-        if not there:
+        if not any(there.values()):
             continue
-        shown = [
-            f"{mean(cells, 'auc'):.2f} ({mean(cells, 'low'):.2f}–{mean(cells, 'high'):.2f}), {len(cells)}"
-            if cells
-            else ""
-            for cells in by_size.values()
-        ]
-        enough = [n for n, cells in there.items() if mean(cells, "auc") >= GOOD]
-        needed = str(enough[0]) if enough else f"> {max(there)}"
-        slowest = np.median([cell["seconds"] for cell in there[max(there)]])
-        lines.append(f"| {task} | {name} | {' | '.join(shown)} | {needed} | {slowest:.0f} |")
+        columns = [task, name, *(_shown(cells) for cells in there.values())]
+        if axis == "n":
+            columns += [_needed(there), f"{np.median([cell['seconds'] for cell in there[places[-1]]]):.0f}"]
+        lines.append(f"| {' | '.join(columns)} |")
     return lines
 
 
-def draw(results: dict[Cell, Found], path: Path) -> None:
-    """Learning curves: a panel for each task, a line for each model through the means, a dot for each seed."""
+def _shown(cells: Sequence[Found]) -> str:
+    if not cells:
+        return ""
+    return f"{mean(cells, 'auc'):.2f} ({mean(cells, 'low'):.2f}–{mean(cells, 'high'):.2f}), {len(cells)}"
+
+
+def _needed(by_size: dict[int, list[Found]]) -> str:
+    """The fewest patients with which the mean is good."""
+    enough = [n for n, cells in by_size.items() if cells and mean(cells, "auc") >= GOOD]
+    return str(enough[0]) if enough else f"> {max(n for n, cells in by_size.items() if cells)}"
+
+
+def draw(results: dict[Cell, Found], axis: Axis, path: Path) -> None:
+    """A panel for each task, a line for each model through the means, a dot for each seed."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "twobe3"
     import matplotlib.pyplot as plt
 
-    tasks, shown = list(dict.fromkeys(cell.task for cell in results)), sorted({cell.n for cell in results})
+    tasks = list(dict.fromkeys(cell.task for cell in results))
+    shown = sorted({getattr(cell, axis) for cell in results})
     figure, panels = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.6), sharey=True, squeeze=False)
     for panel, task in zip(panels[0], tasks, strict=True):
         for number, name in enumerate(MODELS):
             dots = sorted(
-                (cell.n, found["auc"]) for cell, found in results.items() if (cell.task, cell.model) == (task, name)
+                (getattr(cell, axis), found["auc"])
+                for cell, found in results.items()
+                if (cell.task, cell.model) == (task, name)
             )
             if not dots:
                 continue
-            sizes = sorted({n for n, _ in dots})
+            places = sorted({place for place, _ in dots})
             colour = f"C{number}"
-            means = [np.mean([auc for n, auc in dots if n == size]) for size in sizes]
-            panel.plot(sizes, means, color=colour, label=name)
+            means = [np.mean([auc for place, auc in dots if place == at]) for at in places]
+            panel.plot(places, means, color=colour, label=name)
             panel.plot(*zip(*dots, strict=True), ".", color=colour, alpha=0.6)
         panel.axhline(0.5, color="0.8", zorder=0)
         panel.axhline(GOOD, color="0.8", linestyle=":", zorder=0)
-        panel.set(title=task, xscale="log", xlabel="patients for training", ylim=(0.3, 1.02))
-        panel.set_xticks(shown, [str(n) for n in shown])
+        panel.set(title=task, xscale="log", xlabel=AXES[axis], ylim=(0.3, 1.02))
+        panel.set_xticks(shown, [f"{place:g}" for place in shown])
         panel.minorticks_off()
     panels[0][0].set_ylabel(f"AUC of {TEST} test patients")
-    figure.legend(
-        *panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(MODELS), frameon=False
-    )
+    lines, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside upper center", ncols=len(names), frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 0.92))
     figure.savefig(path, dpi=150)
 
@@ -322,24 +346,27 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--sizes", nargs="*", type=int, choices=SIZES, default=list(SIZES))
+    parser.add_argument("--contrasts", nargs="*", type=float, default=[1.0], help="several: of the first of the sizes")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--figure", type=Path)
     asked = parser.parse_args()
-    cells = [Cell(*cell) for cell in product(asked.tasks, asked.models, asked.sizes, range(asked.seeds))]
+    axis: Axis = "n" if len(asked.contrasts) == 1 else "contrast"
+    sizes = asked.sizes if axis == "n" else asked.sizes[:1]
+    cells = [Cell(*cell) for cell in product(asked.tasks, asked.models, sizes, range(asked.seeds), asked.contrasts)]
     # One process works on one cohort at a time: two would compute the same features.
-    cells.sort(key=lambda cell: (cell.seed, cell.task))
+    cells.sort(key=lambda cell: (cell.seed, cell.task, cell.contrast))
     with ProcessPoolExecutor(asked.processes) as pool:
         arguments = [(cell, asked.folder, asked.weights) for cell in cells]
         for _ in track(
-            pool.map(_compute, arguments, chunksize=len(asked.models) * len(asked.sizes)), "fits", total=len(cells)
+            pool.map(_compute, arguments, chunksize=len(asked.models) * len(sizes)), "fits", total=len(cells)
         ):
             pass
-    shown = product(asked.tasks, MODELS, asked.sizes, range(asked.seeds))
+    shown = product(asked.tasks, MODELS, sizes, range(asked.seeds), asked.contrasts)
     results = computed([Cell(*cell) for cell in shown], asked.folder)
-    print("\n".join(table(results)))
+    print("\n".join(table(results, axis)))
     if asked.figure:
-        draw(results, asked.figure)
+        draw(results, axis, asked.figure)
 
 
 if __name__ == "__main__":

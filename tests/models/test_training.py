@@ -210,12 +210,18 @@ def test_stopping_never_shows_the_network_a_mirrored_or_a_training_patient_to_ju
 
 
 def test_training_stops_when_patience_is_over_and_keeps_the_best_epoch() -> None:
-    network, stopper = nn.Linear(1, 1), training._Stopper(patience=2)
+    network, stopper = nn.Linear(1, 1), training._Stopper(patience=2, rising=0)
     for loss, done in ((3.0, False), (1.0, False), (2.0, False), (1.5, True)):
         nn.init.constant_(network.weight, loss)
         assert stopper.done(network, loss) is done
     stopper.restore(network)
     assert network.weight.item() == 1.0
+
+
+def test_patience_begins_once_the_rate_has_risen() -> None:
+    network, stopper = nn.Linear(1, 1), training._Stopper(patience=2, rising=3)
+    losses = (1.0, 0.9, 2.0, 2.0, 2.0)
+    assert [stopper.done(network, loss) for loss in losses] == [False, False, False, False, True]
 
 
 def test_steps_draw_the_scan_and_its_augmentations_alike_in_all_inputs(stack: Stack, binary: Outcomes) -> None:

@@ -57,6 +57,7 @@ class NetworkModel(Model, TrainingParameters):
         out: it is known of none of them, all are of one class, or nobody has the event.
     """
 
+    version: ClassVar[int] = 2
     joined_later: ClassVar[Mapping[str, Any]] = {
         **UNCHANGED_TRAINING,
         "covariates": (),

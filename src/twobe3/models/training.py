@@ -69,7 +69,8 @@ class TrainingParameters:
         Share of the training patients, stratified by event and drawn anew for each member, that is set aside to tell
         when to stop; 0 trains for all epochs.
     patience : int
-        Epochs without a better loss of those patients, after which training ends; the best epoch is kept.
+        Epochs without a better loss of those patients, after which training ends; the best epoch is kept. They count
+        from when the rate has risen: before, little is learnt, and with few patients that takes many epochs.
     augmentations : int
         Shifted, scaled and mirrored versions of every scan, cached like the scan itself; each step draws one of them
         or the scan for each of its patients.
@@ -231,7 +232,7 @@ def _trained(
         batches = max(1, math.ceil(len(learning) / how.batch_size))
         epochs = how.epochs_of(batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warm_cosine(epochs * batches))
-        stopper = _Stopper(how.patience)
+        stopper = _Stopper(how.patience, rising=math.ceil(rising_steps(epochs * batches) / batches))
         wrapped, stepper = fabric.setup(network, optimiser)
         for _ in range(epochs):
             network.train()
@@ -253,16 +254,16 @@ def _trained(
 
 
 class _Stopper:
-    """Remembers the best epoch, and says when it is long past."""
+    """Remembers the best epoch, and says when it is long past; while the rate still rises, no epoch counts."""
 
-    def __init__(self, patience: int) -> None:
-        self.patience, self.best, self.since = patience, math.inf, 0
+    def __init__(self, patience: int, *, rising: int) -> None:
+        self.patience, self.best, self.since = patience, math.inf, -rising
         self.state: dict[str, Any] | None = None
 
     def done(self, network: nn.Module, loss: float) -> bool:
         self.since += 1
         if loss < self.best:
-            self.best, self.since, self.state = loss, 0, copy.deepcopy(network.state_dict())
+            self.best, self.since, self.state = loss, min(self.since, 0), copy.deepcopy(network.state_dict())
         return self.since >= self.patience
 
     def restore(self, network: nn.Module) -> None:
@@ -282,9 +283,14 @@ def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, he
         return float(head.stopping_loss(torch.cat(parts).cpu(), index))
 
 
+def rising_steps(steps: int) -> int:
+    """In how many of so many steps the rate rises: a tenth."""
+    return max(1, steps // 10)
+
+
 def warm_cosine(steps: int) -> Callable[[int], float]:
     """The rate at a step as a share of the highest: it rises over the first tenth and falls along a cosine to 0."""
-    warm = max(1, steps // 10)
+    warm = rising_steps(steps)
 
     def factor(step: int) -> float:
         if step < warm:
