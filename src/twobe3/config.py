@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from twobe3.artefact import digest
 from twobe3.covariates import HEADER_NAMES, covariate_of
 from twobe3.errors import Code, UsageError
-from twobe3.features.backbones import is_weights_file
 from twobe3.features.maps import FeatureStore
+from twobe3.features.weights import is_weights_file
 from twobe3.header_labels import require_header_labels
 from twobe3.models import MODELS, Control, Fusion, Model
 from twobe3.models.controls import DEFAULT

@@ -9,31 +9,21 @@ from __future__ import annotations
 import copy
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from monai.networks.nets.resnet import ResNet
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from twobe3.artefact import digest
 from twobe3.errors import Code, ToolError, UsageError
 from twobe3.features._torchvision import import_timm
+from twobe3.features.weights import HUB_PREFIX, PACKAGE_PREFIX, State, load_strictly, read_weights
 
-State = dict[str, torch.Tensor]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SYMMETRIC = (0.5, 0.5, 0.5)  # mean and standard deviation that take [0, 1] to [-1, 1]
-HUB_PREFIX = "hf:"
-NAMED_WEIGHTS = ("pretrained", "random")
-HUB_FILE = "model.safetensors"
-HUB_TIMEOUT_S = 10.0
 RESNET_STAGES = 5  # the stem and MONAI's four stages
 
 
@@ -48,7 +38,7 @@ class Row:
     build : callable
         Makes the network that a state dictionary fits.
     pretrained : str
-        What ``weights = "pretrained"`` means: a file of the package, or ``hf:owner/repository``; empty if nothing.
+        What ``weights = "pretrained"`` means: ``package:file``, or ``hf:owner/repository``; empty if nothing.
     mean, std : tuple of float
         The input normalisation that the weights were trained with, for pictures in [0, 1].
     """
@@ -156,15 +146,10 @@ def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return _frozen(name, weights, row.build({}), row.mean, row.std)
-    state, notes = _read_weights(name, row, weights)
+    state, notes = read_weights(name, row.pretrained if weights == "pretrained" else weights)
     mean = tuple(json.loads(notes["mean"])) if "mean" in notes else row.mean
     std = tuple(json.loads(notes["std"])) if "std" in notes else row.std
     return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
-
-
-def is_weights_file(weights: str) -> bool:
-    """Whether these weights are a local file, rather than had by a name."""
-    return weights not in NAMED_WEIGHTS and not weights.startswith(HUB_PREFIX)
 
 
 def backbone_from_state(
@@ -224,76 +209,6 @@ def _rebuilt(name: str, state: State, mean: tuple[float, ...], std: tuple[float,
 def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
     network.eval().requires_grad_(False)
     return Backbone(name, weights, _digest_of(network), network, mean, std)
-
-
-def _read_weights(name: str, row: Row, weights: str) -> tuple[State, Mapping[str, str]]:
-    source = row.pretrained if weights == "pretrained" else weights
-    if not source:
-        raise UsageError(Code.WEIGHTS_MISSING, f"backbone {name!r} has no pre-trained weights of its own")
-    if source.startswith(HUB_PREFIX):
-        return _read_file(_from_hub(source.removeprefix(HUB_PREFIX)), name)
-    if weights == "pretrained":
-        with as_file(files("twobe3.features") / "data" / source) as packaged:
-            return _read_file(packaged, name)
-    return _read_file(Path(source), name)
-
-
-def _read_file(path: Path, name: str) -> tuple[State, Mapping[str, str]]:
-    if not path.is_file():
-        raise UsageError(Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of backbone {name!r} does not exist")
-    try:
-        with safe_open(path, framework="pt") as opened:
-            notes: Mapping[str, str] = opened.metadata() or {}
-        state = load_file(path)
-    except SafetensorError as error:
-        raise UsageError(Code.WEIGHTS_MISMATCH, f"{path.name!r} is not a safetensors file: {error}") from None
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, notes
-
-
-def _from_hub(repository: str) -> Path:
-    """The weights in the hub's local cache, fetched on first use."""
-    try:
-        return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
-    except HFValidationError:
-        raise UsageError(
-            Code.WEIGHTS_MISSING, f"{HUB_PREFIX}{repository} does not name a repository of the Hugging Face hub"
-        ) from None
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        # A download retries for half a minute where there is no network; this one question tells at once.
-        get_hf_file_metadata(hf_hub_url(repository, HUB_FILE), timeout=HUB_TIMEOUT_S)
-        return Path(hf_hub_download(repository, HUB_FILE))
-    except Exception as error:  # the hub's client passes on the errors of its HTTP library, which changes
-        raise ToolError(
-            Code.WEIGHTS_MISSING,
-            f"the weights {repository!r} could not be fetched from the Hugging Face hub ({type(error).__name__})",
-            remedy="connect once, or give `weights` a local .safetensors file",
-        ) from None
-
-
-def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "backbone") -> None:
-    """Fill a network with weights that must fit key by key; counters of batches may be absent.
-
-    Raises
-    ------
-    UsageError
-        ``WEIGHTS_MISMATCH`` with the keys that do not fit.
-    """
-    wanted = network.state_dict()
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
-    absent = sorted(wanted.keys() - state.keys() - counters)
-    surplus = sorted(state.keys() - wanted.keys())
-    misshapen = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
-    if absent or surplus or misshapen:
-        kinds = {"missing": absent, "unexpected": surplus, "of another shape": misshapen}
-        told = "; ".join(
-            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-            for kind, keys in kinds.items()
-            if keys
-        )
-        raise UsageError(Code.WEIGHTS_MISMATCH, f"the weights do not fit {what} {name!r}: {told}")
-    network.load_state_dict({**{key: wanted[key] for key in counters}, **state})
 
 
 def _digest_of(network: nn.Module) -> str:
@@ -385,7 +300,7 @@ BACKBONES: dict[str, Row] = {
     "phantom-resnet10": Row(
         "a ResNet-10 of a quarter the width, trained by this project on slices of its own phantoms; in the package",
         _resnet((1, 1, 1, 1), (16, 32, 64, 128)),
-        "phantom_resnet10.safetensors",
+        f"{PACKAGE_PREFIX}phantom_resnet10.safetensors",
         SYMMETRIC,
         SYMMETRIC,
     ),

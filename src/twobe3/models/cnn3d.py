@@ -13,7 +13,7 @@ from torch import nn
 from twobe3.artefact import digest
 from twobe3.cohort import Cohort
 from twobe3.errors import Code, UsageError
-from twobe3.features.backbones import State
+from twobe3.features.weights import State
 from twobe3.models.base import CONFIG, register
 from twobe3.models.batches import Stack
 from twobe3.models.capacity import Capacity

@@ -13,9 +13,10 @@ from pydantic.dataclasses import dataclass
 
 from twobe3.cohort import Cohort
 from twobe3.features.augment import Augmentation
-from twobe3.features.backbones import Backbone, backbone_from_state, is_weights_file, load_backbone
+from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import Plane, SliceSpec
+from twobe3.features.weights import is_weights_file
 from twobe3.models.base import CONFIG, Model
 from twobe3.store import Arrays
 

@@ -13,7 +13,8 @@ import torch
 from twobe3.artefact import digest
 from twobe3.cohort import Cohort, Study, TumourScan
 from twobe3.errors import Code, UsageError
-from twobe3.features.backbones import Backbone, State, backbone_from_state
+from twobe3.features.backbones import Backbone, backbone_from_state
+from twobe3.features.weights import State
 from twobe3.models.networks import Shape
 from twobe3.models.projection import Projection
 from twobe3.models.sealed import read_sealed, write_sealed

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from twobe3.errors import Code, UsageError
-from twobe3.features.backbones import State, load_strictly
+from twobe3.features.weights import State, load_strictly
 
 RESNET_LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
 

@@ -10,9 +10,9 @@ from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 from twobe3.config import first_problem, read_sections
 from twobe3.dicom.facts import Policy
 from twobe3.errors import Code, UsageError
-from twobe3.features.backbones import is_weights_file
 from twobe3.features.maps import FeatureStore
 from twobe3.features.slices import Plane
+from twobe3.features.weights import is_weights_file
 from twobe3.models import TwoBe3Net
 from twobe3.models.engine import Engine
 from twobe3.models.start import SHARED

@@ -15,9 +15,10 @@ from torch import nn
 
 from twobe3.cohort import Cohort, Study
 from twobe3.compute import one_thread
-from twobe3.features.backbones import Backbone, State, backbone_from_state, intermediates, normalised
+from twobe3.features.backbones import Backbone, backbone_from_state, intermediates, normalised
 from twobe3.features.maps import pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
+from twobe3.features.weights import State
 from twobe3.models.batches import moved
 from twobe3.models.engine import Engine
 from twobe3.outcome import BoolArray, FloatArray, IntArray

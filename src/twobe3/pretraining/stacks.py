@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from twobe3.cohort import Cohort
-from twobe3.features.backbones import State
 from twobe3.features.slices import cut
+from twobe3.features.weights import State
 from twobe3.models import TwoBe3Net
 from twobe3.models.batches import Stack, moved
 from twobe3.models.engine import Engine
