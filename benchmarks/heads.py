@@ -1,15 +1,19 @@
-"""The head of 2be3-net and how long it is trained, where the label is faint: phantoms with an outcome, not a shape.
+"""The head of 2be3-net and how it is trained, where the label is faint and where it is plain. Phantoms only.
 
     python benchmarks/heads.py CACHE_FOLDER
 
-Phantoms only: two training sets of 50, one test set of 140, a binary and a time-to-event endpoint; maps of the packaged
-2D network. Prints AUC and Harrell's C on the test set for each training set, and their mean.
+Faint: phantoms with an outcome; training sets of 50, one test set of 140, a binary and a time-to-event endpoint; prints
+AUC and Harrell's C on the test set for each training set, and their mean. Plain: ``distance`` and ``side`` of
+`spatial.py`, 40 patients for training and 100 for testing, of seeds that it does not use; prints AUC and their mean.
+Maps of the packaged 2D network.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import spatial
 import twobe3 as tb
 from twobe3.compute import one_thread
 from twobe3.models.networks import Shape, StackBranch
@@ -25,8 +30,9 @@ from twobe3.progress import track
 from twobe3.store import ArrayStore
 
 FIRST_SEED = 20_000_000
-TRAINING = (range(50), range(50, 100))
+TRAINING = tuple(range(first, first + 50) for first in (0, 50, 240, 290, 340, 390))
 TEST = range(100, 240)
+PLAIN = tuple(product(("distance", "side"), (7, 8)))
 
 
 class PhantomScan:
@@ -73,12 +79,19 @@ class PlainHead(tb.TwoBe3Net):
     branch: ClassVar[type[StackBranch]] = PlainBranch
 
 
-SHORT: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-3, "shift_share": 0.0, "taps": 0, "blocks_start": "random"}
+RANDOM: dict[str, Any] = {"head_start": "random"}
+SHORT: dict[str, Any] = RANDOM | {
+    "epochs": 30,
+    "learning_rate": 1e-3,
+    "shift_share": 0.0,
+    "taps": 0,
+    "blocks_start": "random",
+}
 VARIANTS: dict[str, tuple[type[tb.TwoBe3Net], dict[str, Any]]] = {
     "the default": (tb.TwoBe3Net, {}),
-    "ridge start of the last layer": (tb.TwoBe3Net, {"head_start": "ridge"}),
-    "400 steps, one member": (tb.TwoBe3Net, {"members": 1, "fewest_steps": 400}),
-    "400 steps, three members": (tb.TwoBe3Net, {"fewest_steps": 400}),
+    "random start of the last layer": (tb.TwoBe3Net, RANDOM),
+    "400 steps, one member": (tb.TwoBe3Net, RANDOM | {"members": 1, "fewest_steps": 400}),
+    "400 steps, three members": (tb.TwoBe3Net, RANDOM | {"fewest_steps": 400}),
     "before, one member": (tb.TwoBe3Net, {**SHORT, "members": 1}),
     "before (random start, all taps, 30 epochs)": (tb.TwoBe3Net, SHORT),
     "plain head, 30 epochs, one member": (PlainHead, {**SHORT, "members": 1}),
@@ -100,25 +113,50 @@ def cohort(numbers: range, folder: Path) -> tb.Cohort:
     return tb.Cohort(studies, endpoints, spec, ArrayStore(folder / "volumes"))
 
 
+def faint(make: Callable[[], tb.TwoBe3Net], sets: int, folder: Path) -> list[float]:
+    """AUC and Harrell's C for each of the training sets."""
+    test, found = cohort(TEST, folder), []
+    for numbers in TRAINING[:sets]:
+        training = cohort(numbers, folder)
+        for endpoint in ("metastasis", "recurrence"):
+            found.append(judged(make(), training.for_endpoint(endpoint), test.for_endpoint(endpoint)))
+    return found
+
+
+def plain(make: Callable[[], tb.TwoBe3Net], folder: Path) -> list[float]:
+    """AUC for each of the spatial cohorts."""
+    return [
+        judged(
+            make(),
+            spatial.cohort(task, seed, range(spatial.TEST, spatial.TEST + 40), folder),
+            spatial.cohort(task, seed, range(spatial.TEST), folder),
+        )
+        for task, seed in PLAIN
+    ]
+
+
+def judged(model: tb.Model, training: tb.Cohort, test: tb.Cohort) -> float:
+    with one_thread():
+        prediction = model.fit(training).predict(test)
+    return tb.evaluate(prediction, test.outcomes, resamples=200).metrics[0].value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--sets", type=int, choices=range(1, len(TRAINING) + 1), default=2, help="training sets")
     asked = parser.parse_args()
     store = tb.FeatureStore(asked.folder / "features")
-    test = cohort(TEST, asked.folder)
-    for name in asked.variants:
+    for name in track(asked.variants, "variants"):
         kind, parameters = VARIANTS[name]
-        values = []
-        for numbers in track(TRAINING, name):
-            training = cohort(numbers, asked.folder)
-            for endpoint in ("metastasis", "recurrence"):
-                model = kind(backbone="phantom-resnet10", store=store, **parameters)
-                with one_thread():
-                    prediction = model.fit(training.for_endpoint(endpoint)).predict(test.for_endpoint(endpoint))
-                judged = tb.evaluate(prediction, test.for_endpoint(endpoint).outcomes, resamples=200)
-                values.append(judged.metrics[0].value)
-        print(f"{name:<42} {' '.join(f'{value:.3f}' for value in values)}  mean {np.mean(values):.3f}", flush=True)
+        common = {"backbone": "phantom-resnet10", "store": store, **parameters}
+        for what, values in (
+            ("faint", faint(partial(kind, **common), asked.sets, asked.folder)),
+            ("plain", plain(partial(kind, slice_size=spatial.PICTURE, **common), asked.folder)),
+        ):
+            shown = " ".join(f"{value:.3f}" for value in values)
+            print(f"{name:<44} {what}  {shown}  mean {np.mean(values):.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from twobe3.progress import track
 from twobe3.store import ArrayStore
 from twobe3.volume import SUVCalibration
 
-MODELS = ("2be3-net", "cnn2d", "cnn3d", "pooled", "radiomics", "2be3-net-ridge")
+MODELS = ("2be3-net", "cnn2d", "cnn3d", "pooled", "radiomics")
 SIZES = (40, 80, 160, 320)
 TEST = 100
 SIDE = 48
@@ -195,7 +195,7 @@ def cohort(task: str, seed: int, numbers: range, folder: Path, contrast: float =
 
 
 def models(weights: str, store: tb.FeatureStore) -> dict[str, Callable[[], tb.Model]]:
-    """The models at their defaults, on pictures of 64 pixels, and a `2be3-net` whose last layer starts as a ridge."""
+    """The models at their defaults, on pictures of 64 pixels."""
     network: dict[str, Any] = {
         "backbone": "mobilenetv2_100.tf",
         "weights": weights,
@@ -204,7 +204,6 @@ def models(weights: str, store: tb.FeatureStore) -> dict[str, Callable[[], tb.Mo
     }
     return {
         "2be3-net": lambda: tb.TwoBe3Net(**network),
-        "2be3-net-ridge": lambda: tb.TwoBe3Net(**network, head_start="ridge"),
         "cnn2d": lambda: tb.CNN2D(**network),
         "cnn3d": lambda: tb.CNN3D(store=store),
         "pooled": lambda: tb.PooledFeatures(**network, planes=("axial",)),

@@ -142,7 +142,7 @@ def train_ensemble(
         One risk a patient by default.
     engine : Engine
         Where they are trained. Draws and starting values are the same everywhere, but for dropout, which is drawn
-        where the network is.
+        where the network is, and a ridge start, which is the same to rounding.
     groups : callable
         The parameters of a network that are trained, those with a rate of their own as groups of AdamW.
 
