@@ -79,19 +79,12 @@ class PlainHead(tb.TwoBe3Net):
     branch: ClassVar[type[StackBranch]] = PlainBranch
 
 
-RANDOM: dict[str, Any] = {"head_start": "random"}
-SHORT: dict[str, Any] = RANDOM | {
-    "epochs": 30,
-    "learning_rate": 1e-3,
-    "shift_share": 0.0,
-    "taps": 0,
-    "blocks_start": "random",
-}
+SHORT: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-3, "shift_share": 0.0, "taps": 0, "blocks_start": "random"}
 VARIANTS: dict[str, tuple[type[tb.TwoBe3Net], dict[str, Any]]] = {
     "the default": (tb.TwoBe3Net, {}),
-    "random start of the last layer": (tb.TwoBe3Net, RANDOM),
-    "400 steps, one member": (tb.TwoBe3Net, RANDOM | {"members": 1, "fewest_steps": 400}),
-    "400 steps, three members": (tb.TwoBe3Net, RANDOM | {"fewest_steps": 400}),
+    "ridge start of the last layer": (tb.TwoBe3Net, {"head_start": "ridge"}),
+    "400 steps, one member": (tb.TwoBe3Net, {"members": 1, "fewest_steps": 400}),
+    "400 steps, three members": (tb.TwoBe3Net, {"fewest_steps": 400}),
     "before, one member": (tb.TwoBe3Net, {**SHORT, "members": 1}),
     "before (random start, all taps, 30 epochs)": (tb.TwoBe3Net, SHORT),
     "plain head, 30 epochs, one member": (PlainHead, {**SHORT, "members": 1}),

@@ -293,6 +293,8 @@ def table(results: dict[Cell, Found], axis: Axis) -> list[str]:
 def _shown(cells: Sequence[Found]) -> str:
     if not cells:
         return ""
+    if any(cell["low"] is None for cell in cells):  # of a model that says the same of everybody
+        return f"{mean(cells, 'auc'):.2f}, {len(cells)}"
     return f"{mean(cells, 'auc'):.2f} ({mean(cells, 'low'):.2f}–{mean(cells, 'high'):.2f}), {len(cells)}"
 
 

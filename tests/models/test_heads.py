@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> Untrained:
     """Features of 30 of 40 patients, whose penalty is 100."""
     monkeypatch.setattr(heads, "PENALTIES", (100.0,))
     draw = torch.Generator().manual_seed(0)
-    features = torch.randn(30, 4, generator=draw, dtype=torch.float64) * torch.tensor([1.0, 5.0, 0.1, 2.0]) + 3.0
+    features = torch.randn(30, 4, generator=draw, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.8, 1.5]) + 3.0
     return Untrained(features, torch.randperm(40, generator=draw)[:30], 0)
 
 
@@ -144,6 +145,18 @@ def test_a_ridge_start_of_hazards_is_penalised_cox_regression_of_scikit_survival
     expected = x @ CoxPHSurvivalAnalysis(alpha=100.0, ties="efron", tol=1e-12, n_iter=500).fit(x, observed).coef_
     said = started(HazardHead(outcomes, interval_edges(outcomes, 3)), untrained)
     np.testing.assert_allclose(said, np.tile(expected[:, None], 3), atol=1e-4)
+
+
+def test_a_channel_that_is_all_but_dead_gets_no_large_weight(untrained: Untrained) -> None:
+    event = np.arange(40) % 3 == 0
+    outcomes = Outcomes(Binary("y", "y"), tuple(map(str, range(40))), event.astype(float), event)
+    told = torch.from_numpy(event[untrained.index.numpy()])
+    features = untrained.features.clone()
+    features[:, 1] = 1e-7 * told  # tells the outcome, and hardly varies
+    last = nn.Linear(4, 1)
+    RiskHead(outcomes).start(last, replace(untrained, features=features))
+    assert last.weight.abs().max() < 2
+    assert abs(last.weight[0, 1]) < 1e-5
 
 
 def test_a_ridge_start_without_any_event_says_the_same_of_everybody(untrained: Untrained) -> None:

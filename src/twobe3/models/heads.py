@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from twobe3.models.linear import choose_penalty, fit_ridge
+from twobe3.models.linear import choose_penalty, fit_path
 from twobe3.models.losses import hazard_loss, outcome_loss
 from twobe3.outcome import Outcomes
 
@@ -19,6 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 # Of a ridge start. Weaker ones let a few patients be learnt by heart before the first step.
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(2, 5, 7))
 INNER_FOLDS = 5
+# A channel that is all but dead in the training patients, and so got a large weight, may come alive in another.
+LEAST_SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,9 @@ def start_ridge(last: nn.Linear, untrained: Untrained, outcomes: Outcomes, unit:
         Of the outcome in training.
     """
     x, known = untrained.features.numpy(), outcomes.take(untrained.index.numpy())
-    ridge = fit_ridge(x, known, choose_penalty(x, known, PENALTIES, inner_folds=INNER_FOLDS, seed=untrained.seed))
+    path = partial(fit_path, least_spread=LEAST_SPREAD)
+    penalty = choose_penalty(x, known, PENALTIES, inner_folds=INNER_FOLDS, seed=untrained.seed, path=path)
+    ridge = path(x, known, (penalty,))[penalty]
     weights = torch.from_numpy(ridge.weights / ridge.scale / unit)
     with torch.no_grad():
         last.weight[:, : x.shape[1]] = weights

@@ -78,7 +78,6 @@ class StackedMaps(MapModel, NetworkModel):
     members: int = Field(default=3, ge=1)
     fewest_steps: int = Field(default=150, ge=1)
     fewest_epochs: int = Field(default=40, ge=1)
-    head_start: Literal["random", "ridge"] = Field(default="ridge")
     finetune: Finetune = Field(default="none")
     finetune_epochs: int = Field(default=10, ge=1)
     finetune_learning_rate: float = Field(default=1e-4, gt=0)
