@@ -27,7 +27,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one window, SUV 10": {"windows_suv": (10.0,)},
     "pooled after every block": {"taps": 0},
     "random start of the blocks": {"blocks_start": "random"},
-    "ridge start of the last layer": {"head_start": "ridge"},
     "no shifts": {"shift_share": 0.0},
     "age and sex join late": {"covariates": ("age_years", "sex")},
 }

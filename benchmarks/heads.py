@@ -82,7 +82,6 @@ class PlainHead(tb.TwoBe3Net):
 SHORT: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-3, "shift_share": 0.0, "taps": 0, "blocks_start": "random"}
 VARIANTS: dict[str, tuple[type[tb.TwoBe3Net], dict[str, Any]]] = {
     "the default": (tb.TwoBe3Net, {}),
-    "ridge start of the last layer": (tb.TwoBe3Net, {"head_start": "ridge"}),
     "400 steps, one member": (tb.TwoBe3Net, {"members": 1, "fewest_steps": 400}),
     "400 steps, three members": (tb.TwoBe3Net, {"fewest_steps": 400}),
     "before, one member": (tb.TwoBe3Net, {**SHORT, "members": 1}),

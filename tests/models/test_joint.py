@@ -27,7 +27,7 @@ from twobe3.fitting import Fits, fit_folds, out_of_fold
 from twobe3.inference import predict
 from twobe3.models import CNN2D, CNN3D, Control, Fusion, TwoBe3Net, load_model
 from twobe3.models.base import CONFIG
-from twobe3.models.heads import HazardHead, Head, RiskHead, Untrained
+from twobe3.models.heads import HazardHead, Head, RiskHead
 from twobe3.models.joint import JointHead
 from twobe3.models.late import LateCovariates
 from twobe3.models.losses import hazard_loss
@@ -158,18 +158,6 @@ def test_a_head_alone_is_that_head_to_the_bit(told: dict[str, Outcomes]) -> None
         losses.append(loss)
     assert torch.equal(*weights)
     assert torch.equal(*losses)
-
-
-def test_each_head_starts_as_the_ridge_regression_of_the_patients_known_for_it(told: dict[str, Outcomes]) -> None:
-    torch.manual_seed(0)
-    features, order = torch.randn(12, 3, dtype=torch.float64), torch.randperm(12)
-    together, alone = nn.Linear(3, 4), nn.Linear(3, 3)
-    head = joint({"binary": RiskHead(told["binary"]), "time": HazardHead(told["time"], EDGES)}, told)
-    head.start(together, Untrained(features[order], order, 0))
-    known = torch.tensor([PATIENTS.index(patient) for patient in told["time"].patients])
-    HazardHead(told["time"], EDGES).start(alone, Untrained(features[known], torch.arange(len(known)), 0))
-    np.testing.assert_allclose(together.weight[1:].detach(), alone.weight.detach(), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(together.bias[1:].detach(), alone.bias.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_each_head_starts_and_finishes_its_rows_of_the_last_layer(told: dict[str, Outcomes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from torch import nn
 
 from twobe3.models import training
 from twobe3.models.batches import Stack, dealt, drawn, set_aside
-from twobe3.models.heads import RiskHead, Untrained
 from twobe3.models.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.training import (
     TrainingParameters,
@@ -218,38 +216,6 @@ def test_training_stops_when_patience_is_over_and_keeps_the_best_epoch() -> None
         assert stopper.done(network, loss) is done
     stopper.restore(network)
     assert network.weight.item() == 1.0
-
-
-def test_a_ridge_start_is_learnt_from_what_the_untrained_network_says_of_those_who_train(
-    stack: Stack, binary: Outcomes
-) -> None:
-    given: list[Untrained] = []
-
-    class Spy(RiskHead):
-        def start(self, last: nn.Linear, untrained: Untrained | None = None) -> None:
-            assert untrained is not None
-            given.append(untrained)
-            super().start(last, untrained)
-
-    class Late(Small):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 1))
-            first.append(copy.deepcopy(self.body))
-
-        def forward(self, stacks: Sequence[torch.Tensor]) -> torch.Tensor:
-            risk: torch.Tensor = self.head(torch.cat([self.body(stacks[0]), stacks[1]], dim=1))
-            return risk.squeeze(1)
-
-    first: list[nn.Module] = []
-    covariates = Stack(torch.arange(20.0).view(10, 2), None)
-    how = replace(HOW, members=1, stopping_share=0.3, epochs=1, head_start="ridge")
-    train_ensemble(Late, [stack, covariates], binary, how, 0, Spy(binary))
-    learning, watched = set_aside(binary, 0.3, 0)
-    assert len(watched)
-    assert given[0].index.tolist() == learning.tolist()
-    with torch.no_grad():
-        np.testing.assert_allclose(given[0].features, first[0](stack.values[learning]), rtol=1e-5)
 
 
 def test_patience_begins_once_the_rate_has_risen() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -12,35 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from twobe3.models.linear import choose_penalty, fit_path
 from twobe3.models.losses import hazard_loss, outcome_loss
 from twobe3.outcome import Outcomes
 
 FloatArray = npt.NDArray[np.float64]
-# Of a ridge start. Weaker ones let a few patients be learnt by heart before the first step.
-PENALTIES = tuple(float(penalty) for penalty in np.logspace(2, 5, 7))
-INNER_FOLDS = 5
-# A channel that is all but dead in the training patients, and so got a large weight, may come alive in another.
-LEAST_SPREAD = 0.3
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """What the last layer of an untrained network is given of the patients who train.
-
-    Attributes
-    ----------
-    features : Tensor of float64, shape (m, features)
-        Of the images; covariates have a start of their own.
-    index : Tensor of int, shape (m,)
-        The positions of these patients.
-    seed : int
-        Of the inner split by which a penalty is chosen.
-    """
-
-    features: torch.Tensor
-    index: torch.Tensor
-    seed: int
 
 
 class Head(Protocol):
@@ -57,11 +30,8 @@ class Head(Protocol):
         """What tells when training should stop, likewise."""
         return self.loss(raw, index)
 
-    def start(self, last: nn.Linear, untrained: Untrained | None = None) -> None:
-        """Let the untrained network say what is true of all patients together, so that no step is spent on it.
-
-        With ``untrained``, also what ridge regression learns from its features: see :func:`start_ridge`.
-        """
+    def start(self, last: nn.Linear) -> None:
+        """Let the untrained network say what is true of all patients together, so that no step is spent on it."""
 
     def finish(self, last: nn.Linear) -> None:
         """Bring the trained layer to the unit of the outcome."""
@@ -84,7 +54,7 @@ class ResumedHead:
         self.outputs, self.loss, self.stopping_loss = head.outputs, head.loss, head.stopping_loss
         self.finish, self.resume = head.finish, head.resume
 
-    def start(self, last: nn.Linear, untrained: Untrained | None = None) -> None:
+    def start(self, last: nn.Linear) -> None:
         """Where the layer stands."""
         self._head.resume(last)
 
@@ -107,7 +77,7 @@ class RiskHead(Head):
     outputs = 1
 
     def __init__(self, outcomes: Outcomes, covariates: FloatArray | None = None) -> None:
-        self._outcomes, self._kind = outcomes, outcomes.endpoint.kind
+        self._kind = outcomes.endpoint.kind
         self._origin, self._unit = _origin_and_unit(outcomes)
         self._bias = _log_odds(outcomes.n_events, len(outcomes)) if self._kind == "binary" else 0.0
         self._value = torch.from_numpy((outcomes.value - self._origin) / self._unit)
@@ -118,11 +88,9 @@ class RiskHead(Head):
         """See :func:`~twobe3.models.losses.outcome_loss`."""
         return outcome_loss(self._kind, raw, self._value[index], self._event[index])
 
-    def start(self, last: nn.Linear, untrained: Untrained | None = None) -> None:
+    def start(self, last: nn.Linear) -> None:
         """The bias becomes the log-odds of the positive class, otherwise 0."""
         nn.init.constant_(last.bias, self._bias)
-        if untrained is not None:
-            start_ridge(last, untrained, self._outcomes, self._unit)
         _start_covariates(last, self._covariates)
 
     def finish(self, last: nn.Linear) -> None:
@@ -152,7 +120,6 @@ class HazardHead(Head):
     """
 
     def __init__(self, outcomes: Outcomes, edges: FloatArray, covariates: FloatArray | None = None) -> None:
-        self._outcomes = outcomes
         self._time, self._event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
         self._edges, self._covariates = torch.from_numpy(edges), covariates
         in_interval = np.searchsorted(edges, outcomes.value[outcomes.event])
@@ -171,15 +138,10 @@ class HazardHead(Head):
         logits = raw.view(len(index), self.outputs)  # a single interval comes without its axis
         return hazard_loss(logits, self._time[index], self._event[index], self._edges)
 
-    def start(self, last: nn.Linear, untrained: Untrained | None = None) -> None:
-        """The biases become the log-odds of the hazards of all training patients together.
-
-        A log hazard ratio is about a difference of the log-odds in every interval.
-        """
+    def start(self, last: nn.Linear) -> None:
+        """The biases become the log-odds of the hazards of all training patients together."""
         with torch.no_grad():
             last.bias.copy_(self._bias)
-        if untrained is not None:
-            start_ridge(last, untrained, self._outcomes)
         _start_covariates(last, self._covariates)
 
     def finish(self, last: nn.Linear) -> None:
@@ -187,34 +149,6 @@ class HazardHead(Head):
 
     def resume(self, last: nn.Linear) -> None:
         """Nothing."""
-
-
-def start_ridge(last: nn.Linear, untrained: Untrained, outcomes: Outcomes, unit: float = 1.0) -> None:
-    """Let the last layer start as ridge regression on what the untrained network says, around where its bias stands.
-
-    From random weights the first steps teach the blocks to serve an arbitrary mixture of their channels; so they
-    serve one that already tells something. Linear probing before training all (Kumar et al., ICLR 2022,
-    arXiv:2202.10054), with a strong penalty that is chosen inside the training patients.
-
-    Parameters
-    ----------
-    last : Linear
-        Whose first inputs are the features; every output gets the same weights. Changed in place.
-    untrained : Untrained
-        See there.
-    outcomes : Outcomes
-        Of all patients whom ``untrained.index`` may point to.
-    unit : float
-        Of the outcome in training.
-    """
-    x, known = untrained.features.numpy(), outcomes.take(untrained.index.numpy())
-    path = partial(fit_path, least_spread=LEAST_SPREAD)
-    penalty = choose_penalty(x, known, PENALTIES, inner_folds=INNER_FOLDS, seed=untrained.seed, path=path)
-    ridge = path(x, known, (penalty,))[penalty]
-    weights = torch.from_numpy(ridge.weights / ridge.scale / unit)
-    with torch.no_grad():
-        last.weight[:, : x.shape[1]] = weights
-        last.bias.sub_(torch.from_numpy(ridge.mean) @ weights)
 
 
 def interval_edges(outcomes: Outcomes, intervals: int) -> FloatArray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from twobe3.models.heads import Head, Untrained
+from twobe3.models.heads import Head
 
 
 class JointHead(Head):
@@ -43,10 +43,10 @@ class JointHead(Head):
         """Of the own endpoint."""
         return self._loss(0, raw, index)
 
-    def start(self, last: nn.Linear, untrained: Untrained | None = None) -> None:
-        """As each head starts with its rows, from the patients whose outcome is known for it."""
-        for number, (head, rows) in enumerate(self._layers(last)):
-            head.start(rows, None if untrained is None else self._known_to(number, untrained))
+    def start(self, last: nn.Linear) -> None:
+        """As each head starts with its rows."""
+        for head, rows in self._layers(last):
+            head.start(rows)
 
     def finish(self, last: nn.Linear) -> None:
         """As each head finishes its rows."""
@@ -65,11 +65,6 @@ class JointHead(Head):
         if not known.any():
             return said.double().sum()
         return self._heads[number].loss(said.squeeze(1) if said.shape[1] == 1 else said, rows[known])
-
-    def _known_to(self, number: int, untrained: Untrained) -> Untrained | None:
-        rows = self._rows[number][untrained.index]
-        known = rows >= 0
-        return Untrained(untrained.features[known], rows[known], untrained.seed) if known.any() else None
 
     def _layers(self, last: nn.Linear) -> Iterator[tuple[Head, nn.Linear]]:
         """Each head with its rows of the last layer, as a layer that shares their memory."""

@@ -53,7 +53,7 @@ class RidgeModel:
         return cls(arrays["mean"], arrays["scale"], arrays["weights"], arrays["bias"].item(), arrays["penalty"].item())
 
 
-def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float, *, least_spread: float = 0.0) -> RidgeModel:
+def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float) -> RidgeModel:
     """Minimise the summed loss plus ``penalty / 2`` times the squared length of the standardised weights.
 
     Parameters
@@ -65,16 +65,11 @@ def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float, *, least_spread
         Of the same n patients.
     penalty : float
         Positive. Losses are sums over patients (time-to-event: over events).
-    least_spread : float
-        A column that varies less than this share of the root mean square of all columns' standard deviations is
-        standardised as if it varied so much: for columns in one unit, of which some hardly vary in these patients.
     """
-    return fit_path(x, outcomes, (penalty,), least_spread=least_spread)[penalty]
+    return fit_path(x, outcomes, (penalty,))[penalty]
 
 
-def fit_path(
-    x: FloatArray, outcomes: Outcomes, penalties: Sequence[float], *, least_spread: float = 0.0
-) -> dict[float, RidgeModel]:
+def fit_path(x: FloatArray, outcomes: Outcomes, penalties: Sequence[float]) -> dict[float, RidgeModel]:
     """:func:`fit_ridge` for several penalties; the rows are decomposed once.
 
     Returns
@@ -83,7 +78,6 @@ def fit_path(
         The model of each penalty.
     """
     mean, spread = x.mean(axis=0), x.std(axis=0)
-    spread = np.maximum(spread, least_spread * np.sqrt(np.square(spread).mean()))
     scale = np.where(spread > 0, spread, 1.0)
     left, singular, right = np.linalg.svd((x - mean) / scale, full_matrices=False)
     coordinates = left * singular

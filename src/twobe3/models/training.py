@@ -17,7 +17,7 @@ from torch import nn
 from twobe3.models.base import CONFIG
 from twobe3.models.batches import Stack, dealt, drawn, moved, placed, set_aside, views_of
 from twobe3.models.engine import CPU, Engine, enough_memory
-from twobe3.models.heads import Head, RiskHead, Untrained
+from twobe3.models.heads import Head, RiskHead
 from twobe3.outcome import IntArray, Outcomes
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ UNCHANGED_TRAINING: Mapping[str, Any] = {
     "fewest_steps": 400,
     "fewest_epochs": 20,
     "shift_share": 0.0,
-    "head_start": "random",
 }
 
 
@@ -85,8 +84,6 @@ class TrainingParameters:
     shift_share : float
         Up to such a share of its length each patient's stack is shifted along its slices in every step; what leaves at
         one end enters at the other. Maps of the shifted scan would be the same, so this costs nothing.
-    head_start : {"random", "ridge"}
-        Where the weights of the last layer start, see :func:`~twobe3.models.heads.start_ridge`.
     """
 
     epochs: PositiveInt | Literal["auto"] = Field(default="auto")
@@ -106,7 +103,6 @@ class TrainingParameters:
     fewest_steps: int = Field(default=400, ge=1)
     fewest_epochs: int = Field(default=20, ge=1)
     shift_share: float = Field(default=0.0, ge=0, le=0.5)
-    head_start: Literal["random", "ridge"] = Field(default="random")
 
     def epochs_of(self, steps: int) -> int:
         """How many epochs, of so many steps each."""
@@ -142,7 +138,7 @@ def train_ensemble(
         One risk a patient by default.
     engine : Engine
         Where they are trained. Draws and starting values are the same everywhere, but for dropout, which is drawn
-        where the network is, and a ridge start, which is the same to rounding.
+        where the network is.
     groups : callable
         The parameters of a network that are trained, those with a rate of their own as groups of AdamW.
 
@@ -227,14 +223,11 @@ def _trained(
     device = fabric.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        network = make().to(device)
+        network = make()
         last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-        learning, watched = set_aside(outcomes, how.stopping_share, seed)
-        untrained = None
-        if how.head_start == "ridge":
-            untrained = _untrained(network, last, inputs, learning, seed, how.batch_size)
-        head.start(last, untrained)
+        head.start(last)
         shuffle = np.random.default_rng(seed)
+        learning, watched = set_aside(outcomes, how.stopping_share, seed)
         optimiser = torch.optim.AdamW(groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
         batches = max(1, math.ceil(len(learning) / how.batch_size))
         epochs = how.epochs_of(batches)
@@ -260,20 +253,6 @@ def _trained(
     return network.eval()
 
 
-def _untrained(
-    network: nn.Module, last: nn.Linear, inputs: Sequence[Stack], patients: IntArray, seed: int, batch_size: int
-) -> Untrained:
-    """What the last layer is given of some patients; covariates, its last inputs, left out."""
-    given: list[torch.Tensor] = []
-    covariates = sum(stack.values.shape[1] for stack in inputs if stack.left_right_axis is None)
-    index = torch.from_numpy(patients)
-    watching = last.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0].cpu().double()))
-    _said(network, inputs, index, batch_size)
-    watching.remove()
-    features = torch.cat(given)
-    return Untrained(features[:, : features.shape[1] - covariates], index, seed)
-
-
 class _Stopper:
     """Remembers the best epoch, and says when it is long past; while the rate still rises, no epoch counts."""
 
@@ -294,19 +273,14 @@ class _Stopper:
 
 def _loss_of(network: nn.Module, inputs: Sequence[Stack], patients: IntArray, head: Head, batch_size: int) -> float:
     """Loss of patients who do not train, of all of them together: Cox's likelihood compares them."""
-    index = torch.from_numpy(patients)
-    return float(head.stopping_loss(_said(network, inputs, index, batch_size), index))
-
-
-def _said(network: nn.Module, inputs: Sequence[Stack], index: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """What a network says of some patients, as it predicts."""
     network.eval()
+    index = torch.from_numpy(patients)
     with torch.no_grad():
         device = next(network.parameters()).device
         parts = [
             network(moved([stack.values[part] for stack in inputs], device)) for part in torch.split(index, batch_size)
         ]
-        return torch.cat(parts).cpu()
+        return float(head.stopping_loss(torch.cat(parts).cpu(), index))
 
 
 def rising_steps(steps: int) -> int:

@@ -118,7 +118,7 @@ class StackedMaps(MapModel, NetworkModel):
         inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
         how = TrainingParameters(
             **{item.name: getattr(self, item.name) for item in fields(TrainingParameters)}
-            | {"epochs": self.finetune_epochs, "head_start": "random"}  # the last layer goes on from where it is
+            | {"epochs": self.finetune_epochs}
         )
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
         head = ResumedHead(self._head(cohort))
