@@ -364,7 +364,9 @@ def main() -> None:
             pool.map(_compute, arguments, chunksize=len(asked.models) * len(sizes)), "fits", total=len(cells)
         ):
             pass
-    shown = product(asked.tasks, MODELS, sizes, range(asked.seeds), asked.contrasts)
+    # A learning curve shows whatever is there of earlier runs; over contrasts, other models have one point alone.
+    drawn = MODELS if axis == "n" else asked.models
+    shown = product(asked.tasks, drawn, sizes, range(asked.seeds), asked.contrasts)
     results = computed([Cell(*cell) for cell in shown], asked.folder)
     print("\n".join(table(results, axis)))
     if asked.figure:
