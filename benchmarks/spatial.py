@@ -45,6 +45,8 @@ from twobe3.store import ArrayStore
 from twobe3.volume import SUVCalibration
 
 MODELS = ("2be3-net", "cnn2d", "cnn3d", "pooled", "radiomics")
+FINER = "2be3-net-layer-2"
+"""On maps of stride 8 instead of 16; on request."""
 SIZES = (40, 80, 160, 320)
 TEST = 100
 SIDE = 48
@@ -204,6 +206,7 @@ def models(weights: str, store: tb.FeatureStore) -> dict[str, Callable[[], tb.Mo
     }
     return {
         "2be3-net": lambda: tb.TwoBe3Net(**network),
+        FINER: lambda: tb.TwoBe3Net(**network, layer=2),
         "cnn2d": lambda: tb.CNN2D(**network),
         "cnn3d": lambda: tb.CNN3D(store=store),
         "pooled": lambda: tb.PooledFeatures(**network, planes=("axial",)),
@@ -272,7 +275,7 @@ def table(results: dict[Cell, Found], axis: Axis) -> list[str]:
     head = " | ".join(f"{axis} = {place:g}" for place in places)
     last = f" | patients for {GOOD} | seconds a fit" if axis == "n" else ""
     lines = [f"| task | model | {head}{last} |", "|---" * (2 + len(places) + last.count("|")) + "|"]
-    for task, name in product(TASKS, MODELS):
+    for task, name in product(TASKS, (*MODELS, FINER)):
         there = {
             place: [
                 found
@@ -316,7 +319,7 @@ def draw(results: dict[Cell, Found], axis: Axis, path: Path) -> None:
     shown = sorted({getattr(cell, axis) for cell in results})
     figure, panels = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.6), sharey=True, squeeze=False)
     for panel, task in zip(panels[0], tasks, strict=True):
-        for number, name in enumerate(MODELS):
+        for number, name in enumerate((*MODELS, FINER)):
             dots = sorted(
                 (getattr(cell, axis), found["auc"])
                 for cell, found in results.items()
@@ -346,7 +349,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="*", choices=(*MODELS, FINER), default=list(MODELS))
     parser.add_argument("--sizes", nargs="*", type=int, choices=SIZES, default=list(SIZES))
     parser.add_argument("--contrasts", nargs="*", type=float, default=[1.0], help="several: of the first of the sizes")
     parser.add_argument("--seeds", type=int, default=3)
