@@ -15,7 +15,7 @@ Five tasks on volumes of 48³ voxels of 4 mm, each with the same lesions, noise 
 Training sets of 40, 80, 160 and 320, one inside the other, and 100 other patients for testing; each of several seeds is
 another such cohort. What was computed is kept in the cache folder, so that an interrupted run goes on.
 
-    python benchmarks/spatial.py CACHE_FOLDER --weights … --sizes 160 --contrasts 1 0.7 0.5 0.35
+    python benchmarks/spatial.py CACHE_FOLDER --weights … --sizes 160 --contrasts 1 0.7 0.5
 
 shows instead where every network ends: the same phantoms with fainter lesions and organs on the same background.
 """
@@ -288,7 +288,8 @@ def table(results: dict[Cell, Found], axis: Axis) -> list[str]:
             continue
         columns = [task, name, *(_shown(cells) for cells in there.values())]
         if axis == "n":
-            columns += [_needed(there), f"{np.median([cell['seconds'] for cell in there[places[-1]]]):.0f}"]
+            most = [cells for cells in there.values() if cells][-1]
+            columns += [_needed(there), f"{np.median([cell['seconds'] for cell in most]):.0f}"]
         lines.append(f"| {' | '.join(columns)} |")
     return lines
 
