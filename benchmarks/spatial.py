@@ -47,6 +47,7 @@ from twobe3.volume import SUVCalibration
 MODELS = ("2be3-net", "cnn2d", "cnn3d", "pooled", "radiomics")
 FINER = "2be3-net-layer-2"
 """On maps of stride 8 instead of 16; on request."""
+NAMES = (*MODELS, FINER)
 SIZES = (40, 80, 160, 320)
 TEST = 100
 SIDE = 48
@@ -275,7 +276,7 @@ def table(results: dict[Cell, Found], axis: Axis) -> list[str]:
     head = " | ".join(f"{axis} = {place:g}" for place in places)
     last = f" | patients for {GOOD} | seconds a fit" if axis == "n" else ""
     lines = [f"| task | model | {head}{last} |", "|---" * (2 + len(places) + last.count("|")) + "|"]
-    for task, name in product(TASKS, (*MODELS, FINER)):
+    for task, name in product(TASKS, NAMES):
         there = {
             place: [
                 found
@@ -320,7 +321,7 @@ def draw(results: dict[Cell, Found], axis: Axis, path: Path) -> None:
     shown = sorted({getattr(cell, axis) for cell in results})
     figure, panels = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.6), sharey=True, squeeze=False)
     for panel, task in zip(panels[0], tasks, strict=True):
-        for number, name in enumerate((*MODELS, FINER)):
+        for number, name in enumerate(NAMES):
             dots = sorted(
                 (getattr(cell, axis), found["auc"])
                 for cell, found in results.items()
@@ -350,7 +351,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--models", nargs="*", choices=(*MODELS, FINER), default=list(MODELS))
+    parser.add_argument("--models", nargs="*", choices=NAMES, default=list(MODELS))
     parser.add_argument("--sizes", nargs="*", type=int, choices=SIZES, default=list(SIZES))
     parser.add_argument("--contrasts", nargs="*", type=float, default=[1.0], help="several: of the first of the sizes")
     parser.add_argument("--seeds", type=int, default=3)
