@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import twobe3 as tb
-from twobe3.store import ArrayStore
+from twobe3.io.cache import Cache
 
 MOBILENET = {"backbone": "mobilenetv2_100.tf"}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -47,11 +47,16 @@ def main() -> None:
         asked.data / "sts" / "dicom",
         clinical=asked.data / "sts" / "clinical.csv",
         endpoints=[tb.Binary("lung metastasis", "lung_metastasis")],
-        spec=tb.VolumeSpec((4.0, 4.0, 4.0), (384.0, 320.0, 320.0)),
+        grid=tb.Grid((4.0, 4.0, 4.0), (384.0, 320.0, 320.0)),
         volumes=cache / "volumes",
     )
     weights = str(asked.data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors")
-    common = {**MOBILENET, "weights": weights, "members": asked.members, "store": tb.FeatureStore(cache / "features")}
+    common = {
+        **MOBILENET,
+        "weights": weights,
+        "ensemble_size": asked.ensemble_size,
+        "cache": tb.Cache(cache / "features"),
+    }
     models: list[tb.Model] = [tb.TwoBe3Net(name=name, **{**common, **VARIANTS[name]}) for name in asked.variants]
     models.append(tb.CNN2D(name="slices without order (cnn2d)", **common))
     result = tb.cross_validate(
@@ -60,7 +65,7 @@ def main() -> None:
         folds=5,
         repeats=asked.repeats,
         seed=0,
-        checkpoints=ArrayStore(asked.results / "folds"),
+        checkpoints=Cache(asked.results / "folds"),
         workers=asked.workers,
     )
     result.write(asked.results)

@@ -1,9 +1,9 @@
-"""Time and memory of indexing a directory tree of many studies, by their headers alone and by their pictures.
+"""Time and memory of indexing a directory tree of many subjects, by their headers alone and by their pictures.
 
-The studies are synthetic: one PET series each, of small slices, in one folder a patient; every size is indexed in a
+The subjects are synthetic: one PET series each, of small slices, in one folder a patient; every size is indexed in a
 process of its own. The landmarks compared are random, which costs what real ones cost. Run::
 
-    python benchmarks/catalogue.py [--slices 20] [--studies 700 1400 2800]
+    python benchmarks/catalogue.py [--slices 20] [--subjects 700 1400 2800]
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 import pydicom
 
 from twobe3.collections.catalogue import make_catalogue
-from twobe3.dicom.write import PETHeader, write_pet_series
-from twobe3.landmarks import MOST, Landmarks, no_landmarks, shared_landmarks
-from twobe3.volume import Geometry, SUVCalibration, SUVVolume
+from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
+from twobe3.phantom.dicom_writer import PETHeader, write_pet_series
+from twobe3.scans.fingerprint import MOST, Landmarks, no_landmarks, shared_landmarks
 
 COLUMNS = 16
 NUMBER = "90000"  # of the first patient, in every identifier
@@ -34,7 +34,7 @@ NUMBER = "90000"  # of the first patient, in every identifier
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, default=20)
-    parser.add_argument("--studies", type=int, nargs="+", default=[700, 1400, 2800])
+    parser.add_argument("--subjects", type=int, nargs="+", default=[700, 1400, 2800])
     parser.add_argument("--index", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--compare", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -44,10 +44,10 @@ def main() -> None:
         compare(asked.compare)
     else:
         print(f"{platform.machine()}, {os.cpu_count()} cores, {asked.slices} slices of {COLUMNS}² a study")
-        print("| studies | files | index s | peak MB | KB a study above the first size | compare s | peak MB |")
+        print("| subjects | files | index s | peak MB | KB a study above the first size | compare s | peak MB |")
         print("|---|---|---|---|---|---|---|")
         with tempfile.TemporaryDirectory() as folder:
-            report(Path(folder), sorted(asked.studies), asked.slices)
+            report(Path(folder), sorted(asked.subjects), asked.slices)
 
 
 def report(folder: Path, sizes: list[int], slices: int) -> None:

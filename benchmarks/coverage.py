@@ -23,13 +23,14 @@ from scipy.special import expit, roots_hermitenorm
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
-from twobe3.evaluation.aligned import Aligned
+from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.outcomes import Outcomes
+from twobe3.core.prediction import Prediction
+from twobe3.evaluation.alignment import AlignedPredictions
+from twobe3.evaluation.bootstrap import PatientBootstrap, Statistic
 from twobe3.evaluation.horizons import Horizons
-from twobe3.evaluation.intervals import PatientBootstrap, Statistic
-from twobe3.evaluation.metrics import MetricRow, find_metric
+from twobe3.evaluation.metrics import Metric, find_metric
 from twobe3.evaluation.survival import truncation_time
-from twobe3.outcome import Binary, Continuous, Outcomes, TimeToEvent
-from twobe3.prediction import Prediction
 
 FloatArray = npt.NDArray[np.float64]
 SIZES = (60, 100, 200)
@@ -247,7 +248,7 @@ Interval = tuple[str, float, float | None, float | None]
 def simulate(cohort: str, n: int, seed: int, resamples: int) -> list[Interval]:
     """Metric, truth and interval of one simulated cohort, as ``evaluate`` and ``compare`` make them, without curves."""
     predictions, outcomes, truths = COHORTS[cohort](n, np.random.default_rng([seed, n]))
-    aligned = [Aligned.of(prediction, outcomes) for prediction in predictions]
+    aligned = [AlignedPredictions.of(prediction, outcomes) for prediction in predictions]
     bootstraps = {
         stratified: PatientBootstrap.draw(outcomes.event, stratified=stratified, resamples=resamples, seed=seed)
         for stratified in (True, False)
@@ -266,7 +267,7 @@ def simulate(cohort: str, n: int, seed: int, resamples: int) -> list[Interval]:
     return intervals
 
 
-def statistic_of(model: Aligned, row: MetricRow) -> Statistic:
+def statistic_of(model: AlignedPredictions, row: Metric) -> Statistic:
     statistic = model.statistic(row)
     assert statistic is not None  # the models say everything that is judged
     return statistic

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from twobe3.dicom.read import read_suv
+from twobe3.core.volume import SUVVolume
 from twobe3.dicom.series import choose_series, find_series
-from twobe3.duplicates import Picture, similarity
-from twobe3.landmarks import Landmarks, agreement, find_landmarks
-from twobe3.volume import SUVVolume
+from twobe3.dicom.volume import read_suv
+from twobe3.scans.fingerprint import Landmarks, Picture, agreement, find_landmarks, similarity
 
 
 def main() -> None:

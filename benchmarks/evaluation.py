@@ -1,4 +1,4 @@
-"""How long it takes to judge and compare models, and the same C-indices and AUCs by scikit-survival and scikit-learn.
+"""How long evaluating and comparing models takes, and the same C-indices and AUCs by scikit-survival and scikit-learn.
 
 Simulated predictions of several models, each with repeats and survival curves, for a binary endpoint and for a time
 to an event: every metric with its interval, the curves, and every pair compared, on one thread. In the same run
@@ -21,11 +21,13 @@ from sklearn.metrics import roc_auc_score
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
 from threadpoolctl import threadpool_limits
 
+from twobe3.core.endpoints import Binary, TimeToEvent
+from twobe3.core.outcomes import Outcomes
+from twobe3.core.prediction import Prediction
 from twobe3.evaluation import binary, survival
-from twobe3.evaluation.evaluate import compare, evaluate
-from twobe3.evaluation.intervals import PatientBootstrap, Statistic
-from twobe3.outcome import Binary, Outcomes, TimeToEvent
-from twobe3.prediction import Prediction
+from twobe3.evaluation.bootstrap import PatientBootstrap, Statistic
+from twobe3.evaluation.compare import compare
+from twobe3.evaluation.evaluate import evaluate
 
 FOLDS = 5
 FloatArray = npt.NDArray[np.float64]
@@ -79,8 +81,8 @@ def oracle_seconds(metric: Callable[..., object], outcomes: Outcomes, risk: Floa
 
     def bootstrap() -> None:
         for row in counts:
-            drawn = np.repeat(np.arange(len(risk)), row)
-            metric(event[drawn], duration[drawn], risk[drawn])
+            augmented_batch = np.repeat(np.arange(len(risk)), row)
+            metric(event[augmented_batch], duration[augmented_batch], risk[augmented_batch])
 
     return seconds_of(bootstrap)
 

@@ -23,11 +23,11 @@ from torch import nn
 
 import spatial
 import twobe3 as tb
-from twobe3.compute import one_thread
-from twobe3.models.networks import Shape, StackBranch
-from twobe3.phantom import draw_subject, make_patient
-from twobe3.progress import track
-from twobe3.store import ArrayStore
+from twobe3.io.cache import Cache
+from twobe3.models.nn.networks import Shape, StackBranch
+from twobe3.phantom import draw_phantom_subject, make_patient
+from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.progress import track
 
 FIRST_SEED = 20_000_000
 TRAINING = tuple(range(first, first + 50) for first in (0, 50, 240, 290, 340, 390))
@@ -82,16 +82,16 @@ class PlainHead(tb.TwoBe3Net):
 SHORT: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-3, "shift_share": 0.0, "taps": 0, "blocks_start": "random"}
 VARIANTS: dict[str, tuple[type[tb.TwoBe3Net], dict[str, Any]]] = {
     "the default": (tb.TwoBe3Net, {}),
-    "400 steps, one member": (tb.TwoBe3Net, {"members": 1, "fewest_steps": 400}),
+    "400 steps, one member": (tb.TwoBe3Net, {"ensemble_size": 1, "fewest_steps": 400}),
     "400 steps, three members": (tb.TwoBe3Net, {"fewest_steps": 400}),
-    "before, one member": (tb.TwoBe3Net, {**SHORT, "members": 1}),
+    "before, one member": (tb.TwoBe3Net, {**SHORT, "ensemble_size": 1}),
     "before (random start, all taps, 30 epochs)": (tb.TwoBe3Net, SHORT),
-    "plain head, 30 epochs, one member": (PlainHead, {**SHORT, "members": 1}),
+    "plain head, 30 epochs, one member": (PlainHead, {**SHORT, "ensemble_size": 1}),
 }
 
 
 def cohort(numbers: range, folder: Path) -> tb.Cohort:
-    fates = {str(number): draw_subject(FIRST_SEED + number).fate for number in numbers}
+    fates = {str(number): draw_phantom_subject(FIRST_SEED + number).fate for number in numbers}
     table = {
         key: {"m": str(int(fate.metastasis)), "t": str(fate.recurrence_days), "e": str(int(fate.recurrence))}
         for key, fate in fates.items()
@@ -100,9 +100,9 @@ def cohort(numbers: range, folder: Path) -> tb.Cohort:
         tb.Binary("metastasis", "m").outcomes(table),
         tb.TimeToEvent("recurrence", "t", "e").outcomes(table),
     )
-    studies = tuple(tb.Study(str(number), PhantomScan(number)) for number in numbers)
-    spec = tb.VolumeSpec((8.0, 8.0, 8.0), (1024.0, 512.0, 512.0))
-    return tb.Cohort(studies, endpoints, spec, ArrayStore(folder / "volumes"))
+    subjects = tuple(tb.Subject(str(number), PhantomScan(number)) for number in numbers)
+    grid = tb.Grid((8.0, 8.0, 8.0), (1024.0, 512.0, 512.0))
+    return tb.Cohort(subjects, endpoints, grid, Cache(folder / "volumes"))
 
 
 def faint(make: Callable[[], tb.TwoBe3Net], sets: int, folder: Path) -> list[float]:
@@ -139,10 +139,10 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--sets", type=int, choices=range(1, len(TRAINING) + 1), default=2, help="training sets")
     asked = parser.parse_args()
-    store = tb.FeatureStore(asked.folder / "features")
+    cache = tb.Cache(asked.folder / "features")
     for name in track(asked.variants, "variants"):
         kind, parameters = VARIANTS[name]
-        common = {"backbone": "phantom-resnet10", "store": store, **parameters}
+        common = {"backbone": "phantom-resnet10", "cache": cache, **parameters}
         for what, values in (
             ("faint", faint(partial(kind, **common), asked.sets, asked.folder)),
             ("plain", plain(partial(kind, slice_size=spatial.PICTURE, **common), asked.folder)),

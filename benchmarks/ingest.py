@@ -30,9 +30,9 @@ import pydicom
 import SimpleITK
 
 from twobe3.dicom.instance import Instance, read_instance
-from twobe3.dicom.listing import THREADS
-from twobe3.dicom.read import read_suv
 from twobe3.dicom.series import find_series
+from twobe3.dicom.volume import read_suv
+from twobe3.dicom.walk import THREADS
 
 TARGET_OF_SIMPLEITK, TARGET_OF_DCM2NIIX = 0.7, 3.0
 WAIT_S = 2e-3

@@ -39,22 +39,23 @@ from typing import Any
 
 import numpy as np
 
-from twobe3.cohort import ArrayScan, Cohort, Study
-from twobe3.compute import one_thread
-from twobe3.dicom.read import read_suv
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.read import read_cohort
+from twobe3.core.endpoints import Binary
+from twobe3.core.grid import Grid
+from twobe3.core.volume import Mask, SUVVolume
 from twobe3.dicom.series import find_series
-from twobe3.dicom.voi import contour_mask
-from twobe3.features.maps import FeatureStore
+from twobe3.dicom.volume import read_suv
 from twobe3.features.radiomics import IBSI_FAMILIES, RadiomicsSettings, extract
-from twobe3.intake import read_cohort
-from twobe3.models import Model, PooledFeatures, TwoBe3Net, load_model
-from twobe3.outcome import Binary
-from twobe3.resample import VolumeSpec
-from twobe3.volume import Mask, SUVVolume
+from twobe3.io.cache import Cache
+from twobe3.models import Model, PooledModel, TwoBe3Net, load_model
+from twobe3.runtime.parallel import one_thread
+from twobe3.scans.masks import contour_mask
+from twobe3.scans.scan import ArrayScan
 
 TARGET_RATIO = 1.1
 TRAINING = 4  # patients of each class, for the mask-free models
-GRID = VolumeSpec((4.0, 4.0, 4.0), (384.0, 320.0, 320.0))
+GRID = Grid((4.0, 4.0, 4.0), (384.0, 320.0, 320.0))
 Way = Callable[[SUVVolume, Mask], object]
 
 
@@ -88,8 +89,8 @@ def directly(volume: SUVVolume, mask: Mask) -> object:
 
 
 def mask_free(model: Model, volume: SUVVolume, _: Mask) -> object:
-    model.store = FeatureStore()  # nothing is known of the scan
-    return model.predict(Cohort((Study("scan", ArrayScan(volume)),), spec=GRID))
+    model.cache = Cache()  # nothing is known of the scan
+    return model.predict(Cohort((Subject("scan", ArrayScan(volume)),), grid=GRID))
 
 
 RADIOMICS: dict[str, Way] = {"twobe3": wrapper, "MIRP directly": directly}
@@ -105,13 +106,13 @@ def trained(data: Path, folder: Path) -> dict[str, Path]:
     cohort = read_cohort(data / "sts" / "dicom", clinical=data / "sts" / "clinical.csv", endpoints=[endpoint])
     event = cohort.outcomes.event
     few = [*np.flatnonzero(event)[:TRAINING], *np.flatnonzero(~event)[:TRAINING]]
-    training = replace(cohort.take(few), spec=GRID)
+    training = replace(cohort.subset(few), grid=GRID)
     network: dict[str, Any] = {
         "backbone": "mobilenetv2_100.tf",
         "weights": str(data / "weights" / "mobilenetv2_100_imagenet_fp16.safetensors"),
-        "store": FeatureStore(),
+        "cache": Cache(),
     }
-    models: tuple[Model, ...] = (TwoBe3Net(**network, epochs=1), PooledFeatures(**network))
+    models: tuple[Model, ...] = (TwoBe3Net(**network, epochs=1), PooledModel(**network))
     return {model.name: model.fit(training).save(folder / f"{model.name}.safetensors") for model in models}
 
 

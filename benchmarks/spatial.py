@@ -38,11 +38,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 import twobe3 as tb
-from twobe3.artefact import write_atomic
-from twobe3.compute import one_thread
-from twobe3.progress import track
-from twobe3.store import ArrayStore
-from twobe3.volume import SUVCalibration
+from twobe3.core.volume import SUVCalibration
+from twobe3.io.cache import Cache
+from twobe3.io.files import write_atomic
+from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.progress import track
 
 MODELS = ("2be3-net", "cnn2d", "cnn3d", "pooled", "radiomics")
 FINER = "2be3-net-layer-2"
@@ -189,29 +189,29 @@ class PhantomScan:
 def cohort(task: str, seed: int, numbers: range, folder: Path, contrast: float = 1.0) -> tb.Cohort:
     scans = {f"{number:04d}": PhantomScan(task, seed, number, contrast) for number in numbers}
     table = {patient: {"y": str(int(scan.positive))} for patient, scan in scans.items()}
-    studies = tuple(tb.Study(patient, scan) for patient, scan in scans.items())
-    spec = tb.VolumeSpec((VOXEL_MM,) * 3, (SIDE * VOXEL_MM,) * 3)
-    return tb.Cohort(studies, (tb.Binary("label", "y").outcomes(table),), spec, ArrayStore(folder / "volumes"))
+    subjects = tuple(tb.Subject(patient, scan) for patient, scan in scans.items())
+    grid = tb.Grid((VOXEL_MM,) * 3, (SIDE * VOXEL_MM,) * 3)
+    return tb.Cohort(subjects, (tb.Binary("label", "y").outcomes(table),), grid, Cache(folder / "volumes"))
 
 
 # -- the experiment
 
 
-def models(weights: str, store: tb.FeatureStore) -> dict[str, Callable[[], tb.Model]]:
+def models(weights: str, cache: tb.Cache) -> dict[str, Callable[[], tb.Model]]:
     """The models at their defaults, on pictures of 64 pixels."""
     network: dict[str, Any] = {
         "backbone": "mobilenetv2_100.tf",
         "weights": weights,
-        "store": store,
+        "cache": cache,
         "slice_size": PICTURE,
     }
     return {
         "2be3-net": lambda: tb.TwoBe3Net(**network),
         FINER: lambda: tb.TwoBe3Net(**network, layer=2),
         "cnn2d": lambda: tb.CNN2D(**network),
-        "cnn3d": lambda: tb.CNN3D(store=store),
-        "pooled": lambda: tb.PooledFeatures(**network, planes=("axial",)),
-        "radiomics": lambda: tb.Radiomics(region="threshold", threshold_suv=2.5, store=store),
+        "cnn3d": lambda: tb.CNN3D(cache=cache),
+        "pooled": lambda: tb.PooledModel(**network, planes=("axial",)),
+        "radiomics": lambda: tb.RadiomicsModel(region="threshold", threshold_suv=2.5, cache=cache),
     }
 
 
@@ -230,15 +230,15 @@ class Cell:
         return folder / "cells" / f"{self.task}.{self.model}.{self.n}.{self.seed}{contrast}.json"
 
 
-Found = dict[str, float]
+SearchResult = dict[str, float]
 
 
 def compute(cell: Cell, folder: Path, weights: str) -> None:
     """AUC on the test patients with its interval, and the seconds of the fit; kept in a file."""
     if cell.path(folder).exists():
         return
-    store = tb.FeatureStore(folder / "features")
-    model = models(weights, store)[cell.model]()
+    cache = tb.Cache(folder / "features")
+    model = models(weights, cache)[cell.model]()
     training = cohort(cell.task, cell.seed, range(TEST, TEST + cell.n), folder, cell.contrast)
     test = cohort(cell.task, cell.seed, range(TEST), folder, cell.contrast)
     with one_thread():
@@ -257,12 +257,12 @@ def _compute(arguments: tuple[Cell, Path, str]) -> None:
     compute(*arguments)
 
 
-def computed(cells: Sequence[Cell], folder: Path) -> dict[Cell, Found]:
+def computed(cells: Sequence[Cell], folder: Path) -> dict[Cell, SearchResult]:
     """What is there of these cells, of this run or earlier ones."""
     return {cell: json.loads(cell.path(folder).read_text()) for cell in cells if cell.path(folder).exists()}
 
 
-def mean(cells: Sequence[Found], key: str) -> float:
+def mean(cells: Sequence[SearchResult], key: str) -> float:
     return float(np.mean([cell[key] for cell in cells]))
 
 
@@ -270,7 +270,7 @@ Axis = Literal["n", "contrast"]
 AXES: dict[Axis, str] = {"n": "patients for training", "contrast": "contrast"}
 
 
-def table(results: dict[Cell, Found], axis: Axis) -> list[str]:
+def table(results: dict[Cell, SearchResult], axis: Axis) -> list[str]:
     """For each task and model the mean AUC of the seeds, the mean ends of their 95 % intervals, how many seeds."""
     places = sorted({getattr(cell, axis) for cell in results}, reverse=axis == "contrast")
     head = " | ".join(f"{axis} = {place:g}" for place in places)
@@ -295,7 +295,7 @@ def table(results: dict[Cell, Found], axis: Axis) -> list[str]:
     return lines
 
 
-def _shown(cells: Sequence[Found]) -> str:
+def _shown(cells: Sequence[SearchResult]) -> str:
     if not cells:
         return ""
     if any(cell["low"] is None for cell in cells):  # of a model that says the same of everybody
@@ -303,13 +303,13 @@ def _shown(cells: Sequence[Found]) -> str:
     return f"{mean(cells, 'auc'):.2f} ({mean(cells, 'low'):.2f}–{mean(cells, 'high'):.2f}), {len(cells)}"
 
 
-def _needed(by_size: dict[int, list[Found]]) -> str:
+def _needed(by_size: dict[int, list[SearchResult]]) -> str:
     """The fewest patients with which the mean is good."""
     enough = [n for n, cells in by_size.items() if cells and mean(cells, "auc") >= GOOD]
     return str(enough[0]) if enough else f"> {max(n for n, cells in by_size.items() if cells)}"
 
 
-def draw(results: dict[Cell, Found], axis: Axis, path: Path) -> None:
+def draw(results: dict[Cell, SearchResult], axis: Axis, path: Path) -> None:
     """A panel for each task, a line for each model through the means, a dot for each seed."""
     import matplotlib as mpl
 
@@ -370,8 +370,8 @@ def main() -> None:
         ):
             pass
     # A learning curve shows whatever is there of earlier runs; over contrasts, other models have one point alone.
-    drawn = MODELS if axis == "n" else asked.models
-    shown = product(asked.tasks, drawn, sizes, range(asked.seeds), asked.contrasts)
+    augmented_batch = MODELS if axis == "n" else asked.models
+    shown = product(asked.tasks, augmented_batch, sizes, range(asked.seeds), asked.contrasts)
     results = computed([Cell(*cell) for cell in shown], asked.folder)
     print("\n".join(table(results, axis)))
     if asked.figure:

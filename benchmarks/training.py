@@ -20,13 +20,13 @@ from monai.networks.nets.resnet import resnet18
 from torch import nn
 
 import twobe3 as tb
-from twobe3.compute import one_thread
-from twobe3.models.batches import Stack
-from twobe3.models.engine import Engine
-from twobe3.models.networks import VolumeNetwork
-from twobe3.models.training import TrainingParameters, train_ensemble
-from twobe3.store import ArrayStore
-from twobe3.volume import SUVCalibration
+from twobe3.core.volume import SUVCalibration
+from twobe3.io.cache import Cache
+from twobe3.models.nn.batches import ModelInput
+from twobe3.models.nn.networks import VolumeNetwork
+from twobe3.models.nn.training import TrainingParameters, train_ensemble
+from twobe3.runtime.device import Device
+from twobe3.runtime.parallel import one_thread
 
 PATIENTS = 40
 SIDE = 64
@@ -56,9 +56,9 @@ class NoiseScan:
 def cohort(folder: Path) -> tb.Cohort:
     names = [f"{number:02d}" for number in range(PATIENTS)]
     outcomes = tb.Binary("label", "y").outcomes({name: {"y": str(int(name) % 2)} for name in names})
-    studies = tuple(tb.Study(name, NoiseScan(int(name))) for name in names)
-    spec = tb.VolumeSpec((VOXEL_MM,) * 3, (SIDE * VOXEL_MM,) * 3)
-    return tb.Cohort(studies, (outcomes,), spec, ArrayStore(folder / "volumes"))
+    subjects = tuple(tb.Subject(name, NoiseScan(int(name))) for name in names)
+    grid = tb.Grid((VOXEL_MM,) * 3, (SIDE * VOXEL_MM,) * 3)
+    return tb.Cohort(subjects, (outcomes,), grid, Cache(folder / "volumes"))
 
 
 def default_resnet18() -> nn.Module:
@@ -68,9 +68,9 @@ def default_resnet18() -> nn.Module:
 
 
 def epochs(
-    networks: dict[str, tuple[Callable[[], nn.Module], Sequence[Stack], TrainingParameters]],
+    networks: dict[str, tuple[Callable[[], nn.Module], Sequence[ModelInput], TrainingParameters]],
     outcomes: tb.Outcomes,
-    engine: Engine,
+    engine: Device,
     rounds: int,
 ) -> dict[str, list[float]]:
     """Seconds of an epoch of each network, in turn."""
@@ -85,7 +85,7 @@ def epochs(
     return seconds
 
 
-def waiting_share(inputs: Sequence[Stack], seconds: float, batch_size: int, engine: Engine) -> float:
+def waiting_share(inputs: Sequence[ModelInput], seconds: float, batch_size: int, engine: Device) -> float:
     """The share of an epoch that goes into cutting the batches and bringing them to the device."""
     device = engine.torch_device()
     start = time.perf_counter()
@@ -104,9 +104,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     asked = parser.parse_args()
-    engine, patients = Engine(asked.device), cohort(asked.folder)
-    store = tb.FeatureStore(asked.folder / "features")
-    mapped = tb.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, store=store)
+    engine, patients = Device(asked.device), cohort(asked.folder)
+    cache = tb.Cache(asked.folder / "features")
+    mapped = tb.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, cache=cache)
     compact = tb.CNN3D()
     with one_thread():
         start = time.perf_counter()
@@ -120,7 +120,7 @@ def main() -> None:
             model._learn_inputs(patients)
         inputs = {name: model._inputs(patients, 0) for name, model in (("maps", mapped), ("volumes", compact))}
         print(f"principal components and projected maps, once a fit: {time.perf_counter() - start:.1f} s")
-        many, one = (TrainingParameters(epochs=n, members=1, batch_size=size) for n, size in ((10, 16), (1, 8)))
+        many, one = (TrainingParameters(epochs=n, ensemble_size=1, batch_size=size) for n, size in ((10, 16), (1, 8)))
         networks = {
             "2be3-net on cached maps": (mapped._initialised, inputs["maps"], many),
             "cnn3d, compact (this project's default)": (compact._initialised, inputs["volumes"], one),

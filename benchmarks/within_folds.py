@@ -18,11 +18,12 @@ import numpy.typing as npt
 from scipy.stats import norm
 from sklearn.model_selection import StratifiedKFold
 
+from twobe3.core.endpoints import Binary
+from twobe3.core.outcomes import Outcomes
+from twobe3.core.prediction import Prediction
 from twobe3.evaluation.binary import delong
-from twobe3.evaluation.comparison import compare
+from twobe3.evaluation.compare import compare
 from twobe3.evaluation.results import Comparison
-from twobe3.outcome import Binary, Outcomes
-from twobe3.prediction import Prediction
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

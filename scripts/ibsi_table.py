@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.features.radiomics import IBSI_FAMILIES, FeatureVector, RadiomicsSettings, ibsi_features
-from twobe3.nifti import read_nifti
+from twobe3.io.nifti import read_nifti
 
 SUFFIXES = ("", "_3D_comb", "_3D")  # IBSI's, of the aggregations that the project uses
 LEVELS = RadiomicsSettings(spacing_mm=None, bin_width_suv=None)

@@ -31,13 +31,15 @@ from sksurv.nonparametric import cumulative_incidence_competing_risks
 from sksurv.util import Surv
 from statsmodels.duration.survfunc import SurvfuncRight
 
-from twobe3.evaluation import binary, calibration, continuous, groups, horizons, survival
-from twobe3.evaluation.competing import cumulative_incidence
-from twobe3.evaluation.dcalibration import BINS, d_calibration
-from twobe3.evaluation.followup import SharedFollowUp
-from twobe3.evaluation.intervals import Statistic
-from twobe3.evaluation.predicted import SurvivalCurves
-from twobe3.outcome import Binary, BoolArray, Continuous, FloatArray, Outcomes, TimeToEvent
+from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.outcomes import BoolArray, FloatArray, Outcomes
+from twobe3.evaluation import binary, calibration, horizons, survival
+from twobe3.evaluation import binary as continuous
+from twobe3.evaluation import kaplan_meier as groups
+from twobe3.evaluation.bootstrap import Statistic
+from twobe3.evaluation.calibration import BINS, d_calibration
+from twobe3.evaluation.horizons import SurvivalCurves
+from twobe3.evaluation.kaplan_meier import SharedFollowUp, cumulative_incidence
 
 FOLDS = 5
 SKSURV, SKLEARN = "scikit-survival", "scikit-learn"
@@ -106,7 +108,7 @@ def survival_cases() -> Iterator[Survival]:
 
 
 def _cox(name: str, table: pd.DataFrame, truth: np.ndarray, seen: np.ndarray | None = None) -> Survival:
-    """Train on every other patient, as far as ``seen``, and judge on the rest."""
+    """Train on every other patient, as far as ``seen``, and evaluate on the rest."""
     columns = table.select_dtypes("number").to_numpy(float)
     event, time = (truth[field] for field in truth.dtype.names)
     train = np.arange(len(time)) % 2 == 0

@@ -22,16 +22,16 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional
 
-from twobe3.artefact import write_atomic
+from twobe3.core.grid import Grid, resample
+from twobe3.core.volume import SUVVolume
 from twobe3.features.backbones import BACKBONES, SYMMETRIC
 from twobe3.features.slices import AXIS, SliceSpec, cut, windowed
+from twobe3.io.files import write_atomic
 from twobe3.phantom import NORTH, SOUTH, PhantomSpec, make_patient
-from twobe3.progress import track
-from twobe3.resample import VolumeSpec, resample
-from twobe3.volume import SUVVolume
+from twobe3.runtime.progress import track
 
 FIRST_SEED = 10_000_000
-GRID = VolumeSpec((8.0, 8.0, 8.0), (1024.0, 512.0, 512.0))
+GRID = Grid((8.0, 8.0, 8.0), (1024.0, 512.0, 512.0))
 SLICES = SliceSpec()
 SLICES_A_PLANE = 20
 CELLS = SLICES.size // 16
@@ -44,7 +44,7 @@ def samples(patients: range) -> Samples:
     pictures, heats, heights = [], [], []
     for number in track(patients, "phantoms"):
         rng = np.random.default_rng([FIRST_SEED, number])
-        patient = make_patient(rng, spec=PhantomSpec(scanner=(NORTH, SOUTH)[number % 2]))
+        patient = make_patient(rng, grid=PhantomSpec(scanner=(NORTH, SOUTH)[number % 2]))
         scan = patient.volume
         suv = resample(scan, GRID).array
         region = SUVVolume(patient.mask.array.astype(np.float32), scan.geometry, scan.calibration)
@@ -105,7 +105,7 @@ def train(model: Heads, data: Samples, epochs: int, batch: int = 64) -> None:
         print(f"epoch {epoch + 1}: mean loss {total / steps:.4f}")
 
 
-def judge(model: Heads, data: Samples) -> dict[str, float]:
+def evaluate_csv(model: Heads, data: Samples) -> dict[str, float]:
     """AUC of the heat map's cells, and correlation of the height on axial slices, of phantoms never trained on."""
     model.eval()
     with torch.inference_mode():
@@ -131,7 +131,7 @@ def main() -> None:
     model = Heads(network)
     train(model, samples(range(asked.patients)), asked.epochs)
     held_out = 40
-    reached = judge(model, samples(range(asked.patients, asked.patients + held_out)))
+    reached = evaluate_csv(model, samples(range(asked.patients, asked.patients + held_out)))
     print(reached)
     notes = {
         "mean": json.dumps(SYMMETRIC),

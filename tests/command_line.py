@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from twobe3.cli import main
+from twobe3.cli.main import main
 
 
 class Done(NamedTuple):

@@ -21,14 +21,17 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from tests.command_line import Call, call
+from tests.dicom_bench import Bench
 
-from twobe3 import pseudonym
-from twobe3.cohort import ArrayScan, Cohort, Study
-from twobe3.compute import available_cores
-from twobe3.dicom.write import PETHeader, write_pet_series
-from twobe3.outcome import Binary, Continuous, Endpoint, Kind, Outcomes, TimeToEvent
-from twobe3.resample import VolumeSpec
-from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.grid import Grid
+from twobe3.core.outcomes import Endpoint, Kind, Outcomes
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.io import pseudonym
+from twobe3.phantom.dicom_writer import PETHeader, write_pet_series
+from twobe3.runtime.parallel import available_cores
+from twobe3.scans.scan import ArrayScan
 
 MOST_PROCESSES = 8  # each makes the cohorts and studies of a module again when it takes over a part of its tests
 
@@ -122,21 +125,26 @@ class TinyCohort:
             spacing_mm = {self.SPACING_MM}
             field_of_view_mm = [192, 160, 160]
             [[model]]
-            kind = "control"
+            kind = "baseline"
             variable = "suvmax"
             region = "threshold"
             threshold_suv = 1.5
             [[model]]
-            kind = "control"
+            kind = "baseline"
             variable = "image_extent"
             [validation]
             folds = {folds}
             repeats = {repeats}
             resamples = 100
-            controls = false
+            baselines = false
             {extra}"""
         )
         return path
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 @pytest.fixture
@@ -190,8 +198,8 @@ def make_cohort() -> MakeCohort:
     def make(n: int = 16, kinds: tuple[Kind, ...] = ("binary",), *, seed: int = 0, signal: bool = True) -> Cohort:
         rng = np.random.default_rng(seed)
         uptake = rng.permutation(np.linspace(2.0, 20.0, n))
-        studies = tuple(
-            Study(
+        subjects = tuple(
+            Subject(
                 f"MRN-{1000 + i}",
                 _scan(rng, uptake[i] if signal else 0.0),
                 ("north", "south")[i % 2],
@@ -199,13 +207,13 @@ def make_cohort() -> MakeCohort:
             )
             for i in range(n)
         )
-        patients = tuple(study.patient_id for study in studies)
-        return Cohort(studies, tuple(_outcomes(kind, patients, uptake, rng) for kind in kinds), spec=GRID)
+        patients = tuple(subject.patient_id for subject in subjects)
+        return Cohort(subjects, tuple(_outcomes(kind, patients, uptake, rng) for kind in kinds), grid=GRID)
 
     return make
 
 
-GRID = VolumeSpec(spacing_mm=(8.0, 8.0, 8.0), field_of_view_mm=(128.0, 128.0, 128.0))
+GRID = Grid(spacing_mm=(8.0, 8.0, 8.0), field_of_view_mm=(128.0, 128.0, 128.0))
 
 
 def _scan(rng: np.random.Generator, uptake: float) -> ArrayScan:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from twobe3.config import read_study
-from twobe3.features.maps import FeatureStore
-from twobe3.models.engine import CPU
+from twobe3.io.cache import Cache
 from twobe3.phantom import write_cohort
-from twobe3.pretraining.recipe import read_recipe
+from twobe3.pretraining.config import read_recipe
+from twobe3.runtime.device import CPU
+from twobe3.study.config import read_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,9 +31,9 @@ def test_study_file_is_valid(text: str, tmp_path: Path) -> None:
     study = tmp_path / "study.toml"
     study.write_text(text)
     if "[pretrain]" in text:
-        assert read_recipe(study).model(tmp_path, FeatureStore(), CPU)
+        assert read_recipe(study).model(tmp_path, Cache(), CPU)
     else:
-        assert read_study(study).models(tmp_path, FeatureStore())
+        assert read_study(study).models(tmp_path, Cache())
 
 
 @pytest.mark.parametrize("code", snippets("python"))

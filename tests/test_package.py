@@ -68,9 +68,9 @@ def test_the_package_is_imported_without_heavy_packages() -> None:
     "arguments", [["--help"], ["run", "--help"], ["list", "codes", "--help"], ["collections", "plan", "--help"]]
 )
 def test_help_needs_no_heavy_package(arguments: list[str]) -> None:
-    assert heavy_after("from twobe3.cli import main; main()", *arguments) == []
+    assert heavy_after("from twobe3.cli.main import main; main()", *arguments) == []
 
 
 def test_inspecting_needs_no_heavy_package(tiny_cohort: Any) -> None:
     folder = tiny_cohort.scan("P1")
-    assert heavy_after("from twobe3.cli import main; main()", "inspect", str(folder), "--json") == []
+    assert heavy_after("from twobe3.cli.main import main; main()", "inspect", str(folder), "--json") == []

@@ -1,5 +1,5 @@
 """``python -m twobe3``."""
 
-from twobe3.cli import main
+from twobe3.cli.main import main
 
 main()

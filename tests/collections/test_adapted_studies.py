@@ -10,17 +10,17 @@ import pytest
 from tests.command_line import Call
 from tests.published import CLINICAL, CONTOURS, patient, write_clinical, write_contours
 
-from twobe3.cohort import ArrayScan, TumourScan
-from twobe3.config import read_study
-from twobe3.errors import UsageError
-from twobe3.features.maps import FeatureStore
-from twobe3.intake import read_cohort
-from twobe3.outcome import Binary
-from twobe3.resample import VolumeSpec
-from twobe3.table import read_table
-from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.cohort.read import read_cohort
+from twobe3.core.endpoints import Binary
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.grid import Grid
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.io.cache import Cache
+from twobe3.io.clinical_table import read_table
+from twobe3.scans.scan import ArrayScan, TumourScan
+from twobe3.study.config import read_study
 
-SPEC = VolumeSpec((16.0,) * 3, (192.0, 160.0, 160.0))
+SPEC = Grid((16.0,) * 3, (192.0, 160.0, 160.0))
 RECIPE = Path(__file__).parents[2] / "examples" / "head_neck_pet_ct.toml"
 ROWS = [patient("HN-HGJ-001", lr=400), patient("HN-CHUS-002", death=900), patient("HN-HMR-003"), patient("HN-CHUM-004")]
 
@@ -28,14 +28,14 @@ ROWS = [patient("HN-HGJ-001", lr=400), patient("HN-CHUS-002", death=900), patien
 def study(folder: Path, cohort: str, more: str = "") -> Path:
     (folder / "study.toml").write_text(
         f'[cohort]\nimages = "dicom"\n{cohort}\n[[endpoint]]\nname = "LR"\nkind = "binary"\ncolumn = "lr"\n'
-        f'[[model]]\nkind = "control"\nvariable = "age"\n{more}'
+        f'[[model]]\nkind = "baseline"\nvariable = "age"\n{more}'
     )
     return folder / "study.toml"
 
 
 def test_the_recipe_is_a_valid_study_of_named_models() -> None:
     recipe = read_study(RECIPE)
-    names = [model.name for model in recipe.models(RECIPE.parent, FeatureStore())]
+    names = [model.name for model in recipe.models(RECIPE.parent, Cache())]
     assert names[:5] == ["2be3-net", "radiomics, GTV", "radiomics, automatic", "fusion", "clinical"]
     assert (recipe.validation.train, recipe.validation.test) == (("HGJ", "CHUS"), ("HMR", "CHUM"))
 
@@ -71,7 +71,7 @@ def test_an_external_cohort_may_be_a_collection_too(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_study_file_cannot_mean_is_refused(cohort: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(ConfigurationError, match=says):
         read_study(study(tmp_path, cohort))
 
 
@@ -96,19 +96,19 @@ def test_a_column_of_any_table_may_name_the_tumour(tiny_cohort: Any) -> None:
     for name in ("A", "B", "C"):
         tiny_cohort.scan(name)
     tiny_cohort.table({"A": (1, "GTV 1; GTV 2"), "B": (0, "N/A"), "C": (0, "")}, "patient_id,outcome,tumour")
-    options = {"clinical": tiny_cohort.clinical, "endpoints": [Binary("y", "outcome")], "spec": SPEC}
+    options = {"clinical": tiny_cohort.clinical, "endpoints": [Binary("y", "outcome")], "grid": SPEC}
     cohort = read_cohort(tiny_cohort.images, **options, roi="tumour")
-    assert [scan.tumour for scan in (one.scan for one in cohort.studies) if isinstance(scan, TumourScan)] == [
+    assert [scan.tumour for scan in (one.scan for one in cohort.subjects) if isinstance(scan, TumourScan)] == [
         ("GTV 1", "GTV 2"), (), (),
     ]  # fmt: skip
-    with pytest.raises(UsageError, match=r"COLUMN_MISSING: .*'tumor'; .*the nearest is 'tumour'"):
+    with pytest.raises(ConfigurationError, match=r"COLUMN_MISSING: .*'tumor'; .*the nearest is 'tumour'"):
         read_cohort(tiny_cohort.images, **options, roi="tumor")
 
 
 def test_a_table_that_was_read_already_gives_the_same_cohort(tiny_cohort: Any) -> None:
     tiny_cohort.patients(4)
     of_file, of_rows = (
-        read_cohort(tiny_cohort.images, clinical=clinical, endpoints=[Binary("y", "outcome")], spec=SPEC)
+        read_cohort(tiny_cohort.images, clinical=clinical, endpoints=[Binary("y", "outcome")], grid=SPEC)
         for clinical in (tiny_cohort.clinical, read_table(tiny_cohort.clinical))
     )
     assert of_rows.patients == of_file.patients

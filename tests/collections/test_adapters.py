@@ -12,9 +12,10 @@ from openpyxl import load_workbook
 from tests.published import COLUMNS, patient, write_clinical, write_contours, write_workbook
 
 from twobe3.collections.adapters import ADAPTERS, Adapted, adapter_of, write_table
-from twobe3.errors import Code, ToolError, UsageError
-from twobe3.outcome import TimeToEvent
-from twobe3.table import read_table
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import TimeToEvent
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.io.clinical_table import read_table
 
 HEAD_NECK = [
     patient("HN-HGJ-001", lr=400, hpv="+"),
@@ -91,14 +92,14 @@ def test_without_the_table_of_contours_nothing_is_taken_for_the_tumour(tmp_path:
 
 def test_a_published_column_that_is_missing_is_named(tmp_path: Path) -> None:
     path = write_clinical(tmp_path, HEAD_NECK, without="Distant")
-    with pytest.raises(UsageError, match=r"COLUMN_MISSING: Head-Neck-PET-CT: .*lacks 'Distant'"):
+    with pytest.raises(ConfigurationError, match=r"COLUMN_MISSING: Head-Neck-PET-CT: .*lacks 'Distant'"):
         adapter_of("head-neck-pet-ct").read([path])
 
 
 def test_a_hospital_without_its_sheet_is_named(tmp_path: Path) -> None:
     rows = [COLUMNS, [HEAD_NECK[0].get(column) for column in COLUMNS]]
     path = write_workbook(tmp_path / "edited.xlsx", {"HGJ": rows, "CHUS": rows, "HMR": rows})
-    with pytest.raises(UsageError, match=r"TABLE_UNREADABLE: edited.xlsx has no sheet 'CHUM'"):
+    with pytest.raises(ConfigurationError, match=r"TABLE_UNREADABLE: edited.xlsx has no sheet 'CHUM'"):
         adapter_of("head-neck-pet-ct").read([path])
 
 
@@ -106,13 +107,13 @@ def test_a_row_with_outcomes_and_a_mistyped_id_is_no_note(tmp_path: Path) -> Non
     cells = [{**HEAD_NECK[0], "Patient #": "HN-HGJ-1x"}.get(column) for column in COLUMNS]
     sheets = {centre: [COLUMNS, cells] for centre in ("HGJ", "CHUS", "HMR", "CHUM")}
     path = write_workbook(tmp_path / "edited.xlsx", sheets)
-    with pytest.raises(UsageError, match="sheet 'HGJ': line 2 has outcomes, but 'HN-HGJ-1x' is no patient id"):
+    with pytest.raises(ConfigurationError, match="sheet 'HGJ': line 2 has outcomes, but 'HN-HGJ-1x' is no patient id"):
         adapter_of("head-neck-pet-ct").read([path])
 
 
 def test_a_patient_who_stands_twice_is_named(tmp_path: Path) -> None:
     path = write_clinical(tmp_path, [*HEAD_NECK, HEAD_NECK[3]])
-    with pytest.raises(UsageError, match=r"PATIENT_TWICE: .*sheet 'CHUM': patient 'HN-CHUM-004' stands twice"):
+    with pytest.raises(ConfigurationError, match=r"PATIENT_TWICE: .*sheet 'CHUM': patient 'HN-CHUM-004' stands twice"):
         adapter_of("head-neck-pet-ct").read([path])
 
 
@@ -278,7 +279,7 @@ def test_autopet_leaves_empty_what_differs_between_the_studies_of_a_patient(tmp_
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_refuses_a_table_of_something_else_with_a_code(name: str, tmp_path: Path) -> None:
     path = text(tmp_path, "other.csv", "a,b", "1,2")
-    with pytest.raises(UsageError, match=r"other.csv lacks '") as caught:
+    with pytest.raises(ConfigurationError, match=r"other.csv lacks '") as caught:
         adapter_of(name).read([path])
     assert caught.value.code is Code.COLUMN_MISSING
 
@@ -293,7 +294,7 @@ def test_an_adapter_says_where_its_layout_is_published_and_what_files_it_reads(n
 
 
 def test_a_name_nearly_right_is_answered_with_the_right_one() -> None:
-    with pytest.raises(UsageError, match=r"UNKNOWN_NAME: .*the nearest is 'head-neck-pet-ct'"):
+    with pytest.raises(ConfigurationError, match=r"UNKNOWN_NAME: .*the nearest is 'head-neck-pet-ct'"):
         adapter_of("Head-Neck PET-CT")
 
 
@@ -315,7 +316,7 @@ def test_no_cell_of_an_adapted_table_is_a_formula(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no zip file", b"PK\x03\x04 half"])
 def test_a_damaged_workbook_is_refused_with_a_code(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.xlsx").write_bytes(content)
-    with pytest.raises(UsageError, match=r"TABLE_UNREADABLE: x.xlsx"):
+    with pytest.raises(ConfigurationError, match=r"TABLE_UNREADABLE: x.xlsx"):
         adapter_of("head-neck-pet-ct").read([tmp_path / "x.xlsx"])
 
 
@@ -323,7 +324,7 @@ def test_a_workbook_that_is_another_archive_or_is_not_there_is_refused_with_a_co
     with zipfile.ZipFile(tmp_path / "x.xlsx", "w") as archive:
         archive.writestr("readme.txt", "no workbook")
     for name in ("x.xlsx", "absent.xlsx", "absent.csv"):
-        with pytest.raises(UsageError, match=f"TABLE_UNREADABLE: {name}"):
+        with pytest.raises(ConfigurationError, match=f"TABLE_UNREADABLE: {name}"):
             adapter_of("head-neck-pet-ct").read([tmp_path / name])
 
 
@@ -333,7 +334,7 @@ def test_a_workbook_whose_sheet_is_cut_off_is_refused_with_a_code(tmp_path: Path
         for name in archive.namelist():
             content = archive.read(name)
             half.writestr(name, content[: len(content) // 2] if name.endswith("sheet2.xml") else content)
-    with pytest.raises(UsageError, match=r"TABLE_UNREADABLE: cut.xlsx is no spreadsheet"):
+    with pytest.raises(ConfigurationError, match=r"TABLE_UNREADABLE: cut.xlsx is no spreadsheet"):
         adapter_of("head-neck-pet-ct").read([cut])
 
 
@@ -352,19 +353,19 @@ def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
     """Acceptance row 29."""
     path = write_clinical(tmp_path, HEAD_NECK)
     monkeypatch.setattr("twobe3.collections.adapters._sheets.MAX_UNPACKED_BYTES", 1000)
-    with pytest.raises(UsageError, match=r"TABLE_UNREADABLE: .*unpacks to \d+ bytes"):
+    with pytest.raises(ConfigurationError, match=r"TABLE_UNREADABLE: .*unpacks to \d+ bytes"):
         adapter_of("head-neck-pet-ct").read([path])
 
 
 def test_without_openpyxl_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clinical(tmp_path, HEAD_NECK)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(ToolError, match=r"EXTRA_MISSING: .*twobe3\[collections\]"):
+    with pytest.raises(EnvironmentFailure, match=r"EXTRA_MISSING: .*twobe3\[collections\]"):
         adapter_of("head-neck-pet-ct").read([path])
 
 
 @pytest.mark.parametrize("name", ["", "HN-HMR-003,x"])
 def test_an_id_that_is_none_of_the_collection_is_refused(name: str, tmp_path: Path) -> None:
     path = text(tmp_path, "end.csv", "PatientID,Relapse,RFS,Age", f'"{name}",1,20,50')
-    with pytest.raises(UsageError, match=r"line 2: .* is no patient id"):
+    with pytest.raises(ConfigurationError, match=r"line 2: .* is no patient id"):
         adapter_of("hecktor-2022").read([path])

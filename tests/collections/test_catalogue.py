@@ -15,8 +15,8 @@ from pydicom.uid import RLELossless, generate_uid
 from tests.command_line import Call
 
 from twobe3.collections.catalogue import Catalogue, make_catalogue
+from twobe3.core.errors import EnvironmentFailure
 from twobe3.dicom.series import find_series
-from twobe3.errors import ToolError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*The value length")  # as the data came
 
@@ -150,7 +150,7 @@ def test_without_duckdb_only_parquet_is_refused(
     tiny_cohort.scan("P1")
     made = make_catalogue([tiny_cohort.images], compare=False)
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ToolError, match=r"EXTRA_MISSING.*twobe3\[collections\]"):
+    with pytest.raises(EnvironmentFailure, match=r"EXTRA_MISSING.*twobe3\[collections\]"):
         made.write(tmp_path / "out")
     made.write(tmp_path / "out", parquet=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"catalogue.csv", "catalogue.json"}

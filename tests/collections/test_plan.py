@@ -12,7 +12,8 @@ from twobe3.collections import rules
 from twobe3.collections.index import open_index
 from twobe3.collections.manifest import read_manifest
 from twobe3.collections.plan import Selection, plan_collections
-from twobe3.errors import Code, ToolError, TwoBe3Error, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure, TwoBe3Error
 
 MakeIndex = Callable[..., Path]
 CT_IMAGE, SCREEN_CAPTURE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
@@ -198,7 +199,7 @@ def test_contours_of_the_selected_studies_come_along_when_asked_for(make_index: 
 def test_a_misspelt_collection_names_the_nearest(make_index: MakeIndex, tmp_path: Path) -> None:
     error = refused(Code.COLLECTION_UNKNOWN, tmp_path, collections=["lunge"], index=make_index({}))
     assert "'lung'" in error.remedy
-    assert isinstance(error, UsageError)
+    assert isinstance(error, ConfigurationError)
 
 
 def test_a_collection_is_found_as_its_page_spells_it(make_index: MakeIndex, tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_a_damaged_or_absent_index_is_refused(make_index: MakeIndex, tmp_path: P
     refused(Code.INDEX_INVALID, tmp_path, index=tmp_path / "nowhere")
     index = make_index({})
     (index / "idc_index.parquet").write_bytes(b"PAR1 no more")
-    assert isinstance(refused(Code.INDEX_INVALID, tmp_path, index=index), ToolError)
+    assert isinstance(refused(Code.INDEX_INVALID, tmp_path, index=index), EnvironmentFailure)
 
 
 def test_the_summary_tells_sizes_rules_and_citations(make_index: MakeIndex, tmp_path: Path) -> None:
@@ -337,7 +338,7 @@ def changed(source: Path, target: Path, query: str, *, header: bool = True) -> P
 def test_an_edited_manifest_is_noticed(query: str, make_index: MakeIndex, tmp_path: Path) -> None:
     manifest = plan_collections(tmp_path / "plan", index=make_index({}, {}, {})).manifest
     path = changed(manifest, tmp_path / "edited.parquet", query)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         read_manifest(path)
     assert caught.value.code is Code.MANIFEST_EDITED
     accepted = read_manifest(path, allow_edited=True)
@@ -352,7 +353,7 @@ def test_a_manifest_of_another_program_is_accepted_only_when_asked(make_index: M
         changed(manifest, tmp_path / "other.parquet", "SELECT * FROM {}", header=False),
         manifest.with_suffix(".csv"),
     ):
-        with pytest.raises(UsageError, match="MANIFEST_EDITED"):
+        with pytest.raises(ConfigurationError, match="MANIFEST_EDITED"):
             read_manifest(path)
         assert read_manifest(path, allow_edited=True).header is None
 
@@ -368,7 +369,7 @@ def test_what_is_no_manifest_is_refused_even_when_edits_are_allowed(
 ) -> None:
     manifest = plan_collections(tmp_path / "plan", index=make_index({}, {})).manifest
     path = changed(manifest, tmp_path / "bad.parquet", query.replace("{}", "{0}"))
-    with pytest.raises(UsageError, match="MANIFEST_INVALID"):
+    with pytest.raises(ConfigurationError, match="MANIFEST_INVALID"):
         read_manifest(path, allow_edited=True)
 
 
@@ -377,16 +378,16 @@ def test_a_damaged_manifest_is_refused(make_index: MakeIndex, tmp_path: Path) ->
     content = manifest.read_bytes()
     for damaged in (content[:-9], b"", b"collection,patient"):
         manifest.write_bytes(damaged)
-        with pytest.raises(UsageError, match="MANIFEST_INVALID"):
+        with pytest.raises(ConfigurationError, match="MANIFEST_INVALID"):
             read_manifest(manifest)
-    with pytest.raises(UsageError, match="MANIFEST_INVALID"):
+    with pytest.raises(ConfigurationError, match="MANIFEST_INVALID"):
         read_manifest(tmp_path / "absent.parquet")
 
 
 def test_the_command_prints_the_counts_as_one_document(
     make_index: MakeIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from twobe3.cli import app
+    from twobe3.cli.main import app
 
     index, out = make_index({}, {"SeriesDescription": "MIP"}), tmp_path / "plan"
     arguments = ["collections", "plan", "--min-scans", "1", "--out", str(out), "--index", str(index), "--json"]

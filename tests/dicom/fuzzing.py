@@ -25,14 +25,14 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import LegacyConvertedEnhancedPETImageStorage
-from tests.dicom.conftest import pet_slices
+from tests.dicom_bench import pet_slices
 
-from twobe3.dicom.files import quietly
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import SUVVolume
 from twobe3.dicom.frames import choose_frame
-from twobe3.dicom.read import read_suv
+from twobe3.dicom.reader import quietly
 from twobe3.dicom.series import find_series
-from twobe3.errors import Refusal
-from twobe3.volume import SUVVolume
+from twobe3.dicom.volume import read_suv
 
 MORE_BYTES = 2**30  # of address space; every source holds less than a megabyte
 SECONDS_PER_INPUT = 60.0  # a watchdog, not a measurement: an input takes some hundredths
@@ -131,7 +131,7 @@ def attempt(folder: Path) -> list[str]:
             if series.frames in ("dynamic", "gated"):
                 series = choose_frame(series, 1)
             volume = read_suv(series)
-        except Refusal as refusal:
+        except UnusableScanError as refusal:
             outcomes.append(refusal.code.name)
         else:
             assert isinstance(volume, SUVVolume)

@@ -18,12 +18,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from twobe3 import cli
-from twobe3.dicom.files import quietly
+from twobe3.cli import main as cli
+from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.frames import choose_frame
-from twobe3.dicom.read import read_suv
+from twobe3.dicom.reader import quietly
 from twobe3.dicom.series import PETSeries, find_series
-from twobe3.errors import Refusal
+from twobe3.dicom.volume import read_suv
 
 HALF_LIFE_S, RATE = 6586.2, math.log(2) / 6586.2
 STARTED = datetime(2024, 3, 1, 11)
@@ -83,7 +83,9 @@ def by_index(one: Dataset, k: int) -> None:
 def test_each_frame_is_the_series_of_its_own_slices(bench: Any, set_frame: Any, order: str) -> None:
     """Acceptance row 21."""
     series = series_of(bench.save(frames_of(bench, 3, set_frame)))
-    with pytest.raises(Refusal, match=r"NOT_STATIC: the series is (dynamic|gated): 3 frames of 4 slices .*1 to 3"):
+    with pytest.raises(
+        UnusableScanError, match=r"NOT_STATIC: the series is (dynamic|gated): 3 frames of 4 slices .*1 to 3"
+    ):
         read_suv(series)
     plain = bench.read(bench.slices()).array
     for frame in (1, 2, 3):
@@ -153,27 +155,33 @@ def test_the_reference_of_a_frame_is_that_of_its_series(bench: Any) -> None:
 def test_frames_that_nothing_tells_apart_are_refused(bench: Any) -> None:
     series = series_of(bench.save(frames_of(bench, 2, lambda one, k: None)))
     for attempt in (lambda: read_suv(series), lambda: choose_frame(series, 1)):
-        with pytest.raises(Refusal, match="NOT_STATIC: there are 2 slices at each of 4 positions, and nothing tells"):
+        with pytest.raises(
+            UnusableScanError, match="NOT_STATIC: there are 2 slices at each of 4 positions, and nothing tells"
+        ):
             attempt()
 
 
 def test_frames_of_different_extent_are_refused(bench: Any) -> None:
     series = series_of(bench.save(frames_of(bench, 2, by_time)[1:]))
-    with pytest.raises(Refusal, match="NOT_STATIC: the series is dynamic, and its positions have from 1 to 2 slices"):
+    with pytest.raises(
+        UnusableScanError, match="NOT_STATIC: the series is dynamic, and its positions have from 1 to 2 slices"
+    ):
         choose_frame(series, 1)
 
 
 @pytest.mark.parametrize("frame", [0, -1, 4])
 def test_a_frame_that_is_not_there_is_refused(bench: Any, frame: int) -> None:
     series = series_of(bench.save(frames_of(bench, 3, by_time)))
-    with pytest.raises(Refusal, match=rf"NOT_STATIC: frame {frame} of a dynamic .* 3 frames \(choose one from 1 to 3"):
+    with pytest.raises(
+        UnusableScanError, match=rf"NOT_STATIC: frame {frame} of a dynamic .* 3 frames \(choose one from 1 to 3"
+    ):
         choose_frame(series, frame)
 
 
 def test_a_frame_must_be_right_in_itself(bench: Any) -> None:
     """Every rule holds within the frame: here the second one lacks a slice's position between two others."""
     slices = [one for one in frames_of(bench, 2, by_time) if float(one.ImagePositionPatient[2]) != 103]
-    with pytest.raises(Refusal, match="SLICE_GAP"):
+    with pytest.raises(UnusableScanError, match="SLICE_GAP"):
         read_suv(choose_frame(series_of(bench.save(slices)), 2))
 
 

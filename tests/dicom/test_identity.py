@@ -15,10 +15,10 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from twobe3 import cli
-from twobe3.dicom import inspect as inspecting
-from twobe3.dicom.files import quietly
-from twobe3.pseudonym import key_file
+from twobe3.cli import main as cli
+from twobe3.dicom.reader import quietly
+from twobe3.io.pseudonym import key_file
+from twobe3.scans import inspect as inspecting
 
 NAME, BORN, ROOT = "XYZZY", "19010203", "1.2.826.0.1.424242"
 NEEDED = {

@@ -19,11 +19,11 @@ import pydicom
 import pytest
 from pydicom.valuerep import format_number_as_ds
 
-from twobe3.dicom.files import quietly
-from twobe3.dicom.read import read_suv
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import SUVVolume
+from twobe3.dicom.reader import quietly
 from twobe3.dicom.series import find_series
-from twobe3.errors import Refusal
-from twobe3.volume import SUVVolume
+from twobe3.dicom.volume import read_suv
 
 HALF_LIFE_S, DOSE_BQ, WEIGHT_KG = 6586.2, 388e6, 71.0
 RATE = math.log(2) / HALF_LIFE_S
@@ -203,7 +203,7 @@ def test_a_date_shifted_by_years_is_refused_and_repaired_on_request(
     shift(folder, **shifted)
     (series,) = find_series([folder]).series
     for asked in ({}, {"policy": "strict", "repair_dates": True}):
-        with pytest.raises(Refusal, match="TIMES_INCONSISTENT"):
+        with pytest.raises(UnusableScanError, match="TIMES_INCONSISTENT"):
             read_suv(series, **asked)
     volume = read_suv(series, repair_dates=True)
     np.testing.assert_allclose(volume.array, original.volume.array, rtol=1e-6)

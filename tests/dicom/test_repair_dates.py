@@ -11,13 +11,15 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from twobe3 import cli, experiment
-from twobe3.cohort import DicomScan
-from twobe3.config import read_study
+from twobe3.cli import main as cli
+from twobe3.cohort.read import cohort_document, read_cohort
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import Binary
+from twobe3.core.errors import EmptyInputError
 from twobe3.dicom.series import find_series
-from twobe3.errors import Code, NothingUsable
-from twobe3.intake import cohort_document, read_cohort
-from twobe3.outcome import Binary
+from twobe3.scans.scan import DicomScan
+from twobe3.study import run as experiment
+from twobe3.study.config import read_study
 
 
 def shifted(slices: list[Dataset]) -> list[Dataset]:
@@ -65,12 +67,12 @@ def test_a_study_file_repairs_dates_when_asked(tiny_cohort: Any) -> None:
     table = tiny_cohort.table({"P1": (0,), "P2": (1,)})
     study = tiny_cohort.study()
     arguments: dict[str, Any] = {"clinical": table, "endpoints": [Binary("outcome", "outcome")]}
-    with pytest.raises(NothingUsable, match="2 TIMES_INCONSISTENT"):
+    with pytest.raises(EmptyInputError, match="2 TIMES_INCONSISTENT"):
         read_cohort(tiny_cohort.images, **arguments, repair_dates=read_study(study).cohort.repair_dates)
     study.write_text(study.read_text().replace("[cohort]", "[cohort]\nrepair_dates = true"))
     cohort = read_cohort(tiny_cohort.images, **arguments, repair_dates=read_study(study).cohort.repair_dates)
     assert len(cohort) == 2
-    assert "repair_dates" in str(cohort_document(cohort)["studies"][0]["calibration"]["warnings"])
+    assert "repair_dates" in str(cohort_document(cohort)["subjects"][0]["calibration"]["warnings"])
 
 
 def test_a_run_passes_on_what_its_study_file_asks(tiny_cohort: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +80,7 @@ def test_a_run_passes_on_what_its_study_file_asks(tiny_cohort: Any, monkeypatch:
 
     def read(*_: Any, repair_dates: bool, **__: Any) -> None:
         asked.append(repair_dates)
-        raise NothingUsable(Code.NO_PET, "enough is known")
+        raise EmptyInputError(Code.NO_PET, "enough is known")
 
     monkeypatch.setattr(experiment, "read_cohort", read)
     tiny_cohort.scan("P1")
@@ -86,6 +88,6 @@ def test_a_run_passes_on_what_its_study_file_asks(tiny_cohort: Any, monkeypatch:
     study = tiny_cohort.study()
     for text in (study.read_text(), study.read_text().replace("[cohort]", "[cohort]\nrepair_dates = true")):
         study.write_text(text)
-        with pytest.raises(NothingUsable):
+        with pytest.raises(EmptyInputError):
             experiment.run(study, tiny_cohort.images.parent / "out")
     assert asked == [False, True]

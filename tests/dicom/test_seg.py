@@ -14,13 +14,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pack_bits
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
-from twobe3.cohort import DicomScan
-from twobe3.dicom.read import read_suv
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import Geometry, Mask
 from twobe3.dicom.seg import read_seg
 from twobe3.dicom.series import find_series
-from twobe3.dicom.voi import contour_mask, merge, read_nifti_mask, read_regions
-from twobe3.errors import Refusal
-from twobe3.volume import Geometry, Mask
+from twobe3.dicom.volume import read_suv
+from twobe3.scans.masks import contour_mask, merge, read_nifti_mask, read_regions
+from twobe3.scans.scan import DicomScan
 
 FRAME = "1.2.3.4"
 AXIAL = Geometry((6, 20, 30), np.array([[0.0, 0, 4, -10], [0, 4, 0, -5], [3, 0, 0, 40], [0, 0, 0, 1]]), FRAME)
@@ -128,7 +128,7 @@ def test_segments_are_merged_or_named(tmp_path: Path) -> None:
     chosen = read_regions(path, AXIAL, roi=["a", "c"])
     np.testing.assert_array_equal(chosen.array, a | c)
     assert chosen.name == "a + c"
-    with pytest.raises(Refusal, match=r"no segment 'd'; there are: a, b, c"):
+    with pytest.raises(UnusableScanError, match=r"no segment 'd'; there are: a, b, c"):
         read_regions(path, AXIAL, roi=["a", "d"])
 
 
@@ -200,20 +200,20 @@ def _spoilt(path: Path, change: str) -> Path:
 )
 def test_damaged_segmentations_are_refused(change: str, code: str, tmp_path: Path) -> None:
     path = write_seg(tmp_path / "seg.dcm", {"a": random_mask(AXIAL.shape)}, AXIAL)
-    with pytest.raises(Refusal, match=code):
+    with pytest.raises(UnusableScanError, match=code):
         read_seg(_spoilt(path, change), AXIAL)
 
 
 def test_another_frame_of_reference_or_nothing_inside_is_refused(tmp_path: Path) -> None:
     mask = random_mask(AXIAL.shape)
-    with pytest.raises(Refusal, match=r"CONTOUR_FRAME.*frame of reference"):
+    with pytest.raises(UnusableScanError, match=r"CONTOUR_FRAME.*frame of reference"):
         read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask}, AXIAL, frame="9.9"), AXIAL)
     far = AXIAL.affine.copy()
     far[2, 3] += 1000
     away = Geometry(AXIAL.shape, far, FRAME)
-    with pytest.raises(Refusal, match="CONTOUR_OUTSIDE"):
+    with pytest.raises(UnusableScanError, match="CONTOUR_OUTSIDE"):
         read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask}, away), AXIAL)
-    with pytest.raises(Refusal, match="CONTOUR_EMPTY"):
+    with pytest.raises(UnusableScanError, match="CONTOUR_EMPTY"):
         read_seg(write_seg(tmp_path / "seg.dcm", {"a": mask, "b": 0 * mask}, AXIAL), AXIAL, roi=["b"])
 
 
@@ -225,10 +225,10 @@ def test_a_nifti_mask_is_read_as_others_wrote_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_regions(path, geometry).array, labels > 0)
         np.testing.assert_array_equal(read_regions(path, geometry, roi="2").array, labels == 2)
         np.testing.assert_array_equal(read_regions(path, geometry, roi=["1", "3"]).array, labels % 2 == 1)
-        with pytest.raises(Refusal, match=r"no label '7'; there are: 1, 2, 3"):
+        with pytest.raises(UnusableScanError, match=r"no label '7'; there are: 1, 2, 3"):
             read_regions(path, geometry, roi="7")
         nibabel.save(_as_nifti(0 * labels, geometry), path)
-        with pytest.raises(Refusal, match="CONTOUR_EMPTY"):
+        with pytest.raises(UnusableScanError, match="CONTOUR_EMPTY"):
             read_regions(path, geometry)
 
 

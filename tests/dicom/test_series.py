@@ -23,9 +23,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from twobe3.core.errors import ConfigurationError, EmptyInputError
+from twobe3.dicom.fast_parser import BEFORE_PIXELS, skim
 from twobe3.dicom.series import PETSeries, choose_series, find_series, require_pet
-from twobe3.dicom.skim import BEFORE_PIXELS, skim
-from twobe3.errors import NothingUsable, UsageError
 
 
 def structure_set(slices: list[Dataset], *, series: bool) -> Dataset:
@@ -229,7 +229,7 @@ def test_whatever_a_parser_raises_becomes_a_refusal(bench: Any, monkeypatch: pyt
     def fail(*_: Any, **__: Any) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("twobe3.dicom.files.skim", fail)
+    monkeypatch.setattr("twobe3.dicom.reader.skim", fail)
     assert [one.code for one in find_series([folder]).exclusions] == ["CORRUPT_FILE"] * 4
 
 
@@ -277,12 +277,12 @@ def test_directory_of_media_is_no_image(bench: Any) -> None:
     dcmwrite(bench.folder / "DICOMDIR", slices[0])
     found = find_series([bench.folder])
     assert (found.n_series, found.n_other_files) == (0, 1)
-    with pytest.raises(NothingUsable, match="NO_PET"):
+    with pytest.raises(EmptyInputError, match="NO_PET"):
         require_pet(found)
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(ConfigurationError) as refused:
         find_series([tmp_path / "nowhere"])
     assert str(tmp_path) not in str(refused.value)
 
@@ -331,5 +331,5 @@ def test_ties_are_broken_by_content() -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys, twobe3.dicom.inspect, twobe3.dicom.voi; sys.exit('torch' in sys.modules)"
+    code = "import sys, twobe3.scans.inspect, twobe3.scans.masks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dicom.facts import FACTS, SLICE
+from tests.dicom.attributes import FACTS, SLICE
 
-from twobe3.dicom.facts import SeriesFacts, SliceFacts
+from twobe3.core.errors import UnusableScanError
+from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
 from twobe3.dicom.suv import calibrate
-from twobe3.errors import Refusal
 
 ONE_HOUR = 70e3 / 370e6 * 2 ** (3600 / 6586.2)
 
 
-def factor(facts: SeriesFacts = FACTS, **changes: object) -> float:
+def factor(facts: SeriesAttributes = FACTS, **changes: object) -> float:
     return float(calibrate(replace(facts, **changes)).per_slice[0])
 
 
-def of_slices(facts: SeriesFacts = FACTS, **changes: object) -> SeriesFacts:
+def of_slices(facts: SeriesAttributes = FACTS, **changes: object) -> SeriesAttributes:
     return replace(facts, slices=tuple(replace(one, **changes) for one in facts.slices))
 
 
@@ -30,12 +30,12 @@ def test_vendor_headers_give_the_published_factor(real_data: Path, name: str) ->
         expected = {row["file"]: float(row["suv_bw_factor"]) for row in csv.DictReader(stream)}
     headers = json.loads((folder / f"{name}-instances.json").read_text())
     first = headers[0]
-    facts = SeriesFacts(
+    facts = SeriesAttributes(
         units=first["Units"],
         decay_correction=first["DecayCorrection"],
         corrections=tuple(first["CorrectedImage"]),
         slices=tuple(
-            SliceFacts(
+            SliceAttributes(
                 slope=1.0,
                 acquisition_date=header["AcquisitionDate"],
                 acquisition_time=header["AcquisitionTime"],
@@ -146,7 +146,7 @@ def test_philips_factor_to_suv_goes_before_the_one_to_activity() -> None:
 )
 def test_refusals(changes: dict[str, object], code: str) -> None:
     """Acceptance row 13."""
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UnusableScanError) as refused:
         calibrate(replace(FACTS, **changes))
     assert refused.value.code.name == code
 
@@ -164,7 +164,7 @@ def test_repairs_are_recorded_and_strict_refuses_them(changes: dict[str, object]
     repaired = calibrate(replace(FACTS, **changes))
     assert repaired.per_slice[0] == pytest.approx(ONE_HOUR, rel=1e-4)
     assert [warning.split(":")[0] for warning in repaired.calibration.warnings] == [code]
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UnusableScanError) as refused:
         calibrate(replace(FACTS, **changes), policy="strict")
     assert refused.value.code.name == code
 
@@ -172,5 +172,5 @@ def test_repairs_are_recorded_and_strict_refuses_them(changes: dict[str, object]
 def test_height_in_centimetres_is_repaired() -> None:
     lean = replace(FACTS, units="GML", suv_type="LBM")
     assert factor(lean, height=175.0) == factor(lean)
-    with pytest.raises(Refusal, match="HEIGHT_IMPLAUSIBLE"):
+    with pytest.raises(UnusableScanError, match="HEIGHT_IMPLAUSIBLE"):
         calibrate(replace(lean, height=175.0), policy="strict")

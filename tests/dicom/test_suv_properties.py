@@ -15,18 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
-from tests.dicom.facts import FACTS
+from tests.dicom.attributes import FACTS
 
-from twobe3.dicom.facts import SeriesFacts, SliceFacts
+from twobe3.core.errors import UnusableScanError
+from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
 from twobe3.dicom.series import find_series
 from twobe3.dicom.suv import calibrate
-from twobe3.dicom.suvtype import SUV_TYPES, Person, norm_per_weight
-from twobe3.errors import Refusal
+from twobe3.dicom.suv_types import SUV_TYPES, BodyMeasurements, norm_per_weight
 
 DECAY = st.sampled_from(["START", "ADMIN", "NONE"])
 
 
-def factors(facts: SeriesFacts) -> np.ndarray:
+def factors(facts: SeriesAttributes) -> np.ndarray:
     return np.asarray(calibrate(facts, policy="strict").per_slice)
 
 
@@ -61,7 +61,7 @@ ZONES = st.one_of(TIMES, st.sampled_from(["", "+0100", "-1200", "+1400", "+9999"
 # Mostly headers that reach the arithmetic: what is refused before it is tested by itself.
 SLOPES = st.sampled_from([1.0, 1.0, 1.0, 1e-300, 1e300])
 SLICES = st.builds(
-    SliceFacts,
+    SliceAttributes,
     slope=SLOPES,
     intercept=st.just(0.0),
     acquisition_date=DATES,
@@ -74,7 +74,7 @@ SLICES = st.builds(
     philips_activity=NUMBERS,
 )
 HEADERS = st.builds(
-    SeriesFacts,
+    SeriesAttributes,
     units=st.sampled_from(["BQML", "BQML", "BQML", "CNTS", "CNTS", "GML", "CM2ML"]),
     decay_correction=st.sampled_from(["START", "START", "ADMIN", "NONE"]),
     corrections=st.just(("ATTN", "DECY")),
@@ -100,10 +100,10 @@ HEADERS = st.builds(
 
 @settings(max_examples=1000, deadline=None)
 @given(HEADERS)
-def test_any_header_gives_factors_or_a_refusal(facts: SeriesFacts) -> None:
+def test_any_header_gives_factors_or_a_refusal(facts: SeriesAttributes) -> None:
     try:
         found = calibrate(facts)
-    except Refusal:
+    except UnusableScanError:
         return
     assert np.isfinite(found.per_slice).all()
     assert (found.per_slice > 0).all()
@@ -113,8 +113,8 @@ def test_any_header_gives_factors_or_a_refusal(facts: SeriesFacts) -> None:
 @given(st.sampled_from(SUV_TYPES), NUMBERS, NUMBERS, st.sampled_from(["M", "F", "O", ""]))
 def test_any_person_gives_a_factor_or_a_refusal(suv_type: str, weight: float, height: float, sex: str) -> None:
     try:
-        factor = norm_per_weight(suv_type, Person(weight, height, sex)).value  # type: ignore[arg-type]
-    except Refusal:
+        factor = norm_per_weight(suv_type, BodyMeasurements(weight, height, sex)).value  # type: ignore[arg-type]
+    except UnusableScanError:
         return
     assert factor > 0
     assert np.isfinite(factor)

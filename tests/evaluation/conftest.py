@@ -1,4 +1,4 @@
-"""Outcomes and predictions to judge."""
+"""Outcomes and predictions to evaluate."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from twobe3.outcome import Binary, Continuous, Outcomes, TimeToEvent
-from twobe3.prediction import Prediction
+from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.outcomes import Outcomes
+from twobe3.core.prediction import Prediction
 
 MakeOutcomes = Callable[..., Outcomes]
 

@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics as oracle
 
 from twobe3.evaluation import binary as metrics
-from twobe3.evaluation.intervals import PatientBootstrap
+from twobe3.evaluation.bootstrap import PatientBootstrap
 
 RISK_METRICS = {metrics.auc: oracle.roc_auc_score, metrics.average_precision: oracle.average_precision_score}
 PROBABILITY_METRICS = {

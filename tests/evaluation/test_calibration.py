@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from twobe3.evaluation import calibration as metrics
-from twobe3.evaluation.intervals import PatientBootstrap
+from twobe3.evaluation.bootstrap import PatientBootstrap
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from sksurv.metrics import concordance_index_censored
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from twobe3.evaluation import survival as metrics
-from twobe3.evaluation.competing import cumulative_incidence
+from twobe3.evaluation.bootstrap import PatientBootstrap
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.followup import FollowUp
-from twobe3.evaluation.intervals import PatientBootstrap
+from twobe3.evaluation.kaplan_meier import FollowUp, cumulative_incidence
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import sklearn.metrics as oracle
 from scipy.stats import spearmanr
 
-from twobe3.evaluation import continuous as metrics
-from twobe3.evaluation.intervals import PatientBootstrap
+from twobe3.evaluation import binary as metrics
+from twobe3.evaluation.bootstrap import PatientBootstrap
 
 ORACLES = {
     metrics.spearman: lambda y, x: spearmanr(x, y).statistic,

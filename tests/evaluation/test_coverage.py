@@ -10,8 +10,9 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, br
 from sksurv.metrics import brier_score, concordance_index_censored
 from statsmodels.api import Logit, add_constant
 
-from twobe3.evaluation.evaluate import compare, evaluate
-from twobe3.evaluation.intervals import Replicates
+from twobe3.evaluation.bootstrap import Replicates
+from twobe3.evaluation.compare import compare
+from twobe3.evaluation.evaluate import evaluate
 
 
 @pytest.fixture(autouse=True, scope="module")

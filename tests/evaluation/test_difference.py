@@ -9,16 +9,15 @@ import pytest
 from scipy.stats import norm, ttest_1samp
 from statsmodels.stats.power import NormalIndPower
 
-from twobe3.evaluation.aligned import Aligned
+from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.binary import delong
-from twobe3.evaluation.comparison import compare
-from twobe3.evaluation.difference import FoldValue, corrected_t, delong_p, needed_text, patients_needed
+from twobe3.evaluation.compare import FoldValue, compare, corrected_t, delong_p, needed_text, patients_needed
 from twobe3.evaluation.results import Comparison
 
 
 @pytest.fixture
 def aligned(predict):
-    return lambda risk, outcomes: Aligned.of(predict(risk), outcomes)
+    return lambda risk, outcomes: AlignedPredictions.of(predict(risk), outcomes)
 
 
 def by_pairs(first, second, event):
@@ -115,7 +114,7 @@ def test_a_line_tells_the_median_of_the_pairs():
 
 
 def test_with_the_patients_needed_four_of_five_studies_see_the_difference():
-    """400 studies of that size, drawn from a truth with AUCs of 0.75 and 0.70 (binormal: Φ(shift/√2))."""
+    """400 subjects of that size, drawn from a truth with AUCs of 0.75 and 0.70 (binormal: Φ(shift/√2))."""
     rng = np.random.default_rng(5)
     shifts = math.sqrt(2) * norm.ppf([0.75, 0.70])
 

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from twobe3.errors import Code, UsageError
-from twobe3.evaluation.evaluate import METRICS, compare, evaluate, to_json
-from twobe3.evaluation.metrics import find_metric, metrics_of
-from twobe3.prediction import Prediction
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.prediction import Prediction
+from twobe3.evaluation.compare import compare
+from twobe3.evaluation.evaluate import evaluate
+from twobe3.evaluation.metrics import METRICS, find_metric, metrics_of
+from twobe3.evaluation.results import to_json
 
 PRIMARY = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
 
@@ -153,7 +156,7 @@ def test_the_threshold_of_the_fold_is_the_one_that_counts(binary, predict):
     own = evaluate(replace(prediction, threshold=np.array([0.2, 0.2, 0.5, 0.5])), outcomes, resamples=20)
     assert (at_half.metric("sensitivity").value, own.metric("sensitivity").value) == (0.5, 1)
     assert "training patients" in own.metric("balanced_accuracy").estimator
-    with pytest.raises(UsageError, match="a threshold that is not a number for patients 'p001'"):
+    with pytest.raises(ConfigurationError, match="a threshold that is not a number for patients 'p001'"):
         evaluate(replace(prediction, threshold=np.array([0.2, np.nan, 0.5, 0.5])), outcomes)
 
 
@@ -202,14 +205,14 @@ def test_an_unknown_metric_of_an_evaluation(binary, predict):
 )
 def test_refusals(binary, fields, says):
     fields = {"patients": ("p000", "p001", "p002"), "risk": np.arange(3.0), **fields}
-    with pytest.raises(UsageError, match=says) as caught:
+    with pytest.raises(ConfigurationError, match=says) as caught:
         evaluate(Prediction("m", "e", **fields), binary([0, 1, 0]))
     assert caught.value.code is Code.PREDICTION_INVALID
 
 
 def test_many_patients_are_named_by_five_and_a_count(binary):
     prediction = Prediction("m", "e", tuple(f"x{i}" for i in range(9)), np.arange(9.0))
-    with pytest.raises(UsageError, match="'x4' and 4 more"):
+    with pytest.raises(ConfigurationError, match="'x4' and 4 more"):
         evaluate(prediction, binary([0, 1]))
 
 
@@ -249,7 +252,7 @@ def test_undefined_limits_become_null(survival, predict):
 
 def test_neither_torch_nor_monai_is_imported():
     program = (
-        "import sys, twobe3.evaluation.evaluate, twobe3.evaluation.table;"
+        "import sys, twobe3.evaluation.evaluate, twobe3.evaluation.csv;"
         "print(sorted({'torch', 'monai', 'pydicom'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

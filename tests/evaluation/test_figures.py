@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twobe3.evaluation.aligned import Aligned
-from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.figures import curve_horizon
+from twobe3.evaluation.alignment import AlignedPredictions
+from twobe3.evaluation.evaluate import curve_horizon, evaluate
 
 
 def names(evaluation):
@@ -58,16 +57,16 @@ def test_without_survival_the_groups_alone_are_drawn(foreseen):
 )
 def test_the_horizon_is_one_that_the_cohort_can_judge(foreseen, horizons, expected):
     """The first event came after 1 month, and the last patients left after 50."""
-    assert curve_horizon(Aligned.of(*foreseen, horizons=horizons)) == expected
+    assert curve_horizon(AlignedPredictions.of(*foreseen, horizons=horizons)) == expected
 
 
 def test_a_horizon_beyond_what_was_predicted_is_not_drawn(foreseen):
     prediction, outcomes = foreseen
     short = replace(prediction, survival=prediction.survival[:, :2], times=prediction.times[:2])
-    assert curve_horizon(Aligned.of(short, outcomes, horizons=[24])) is None
+    assert curve_horizon(AlignedPredictions.of(short, outcomes, horizons=[24])) is None
 
 
 def test_without_an_event_there_is_no_horizon(foreseen):
     prediction, outcomes = foreseen
     nothing = replace(outcomes, event=np.zeros(60, bool))
-    assert curve_horizon(Aligned.of(prediction, nothing, horizons=[12])) is None
+    assert curve_horizon(AlignedPredictions.of(prediction, nothing, horizons=[12])) is None

@@ -10,12 +10,14 @@ from sksurv.metrics import brier_score, cumulative_dynamic_auc, integrated_brier
 from sksurv.util import Surv
 from statsmodels.duration.survfunc import SurvfuncRight
 
-from twobe3.errors import Code, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
 from twobe3.evaluation import horizons as metrics
-from twobe3.evaluation.evaluate import compare, evaluate
-from twobe3.evaluation.followup import SharedFollowUp
-from twobe3.evaluation.intervals import PatientBootstrap
-from twobe3.evaluation.predicted import SurvivalCurves
+from twobe3.evaluation.bootstrap import PatientBootstrap
+from twobe3.evaluation.compare import compare
+from twobe3.evaluation.evaluate import evaluate
+from twobe3.evaluation.horizons import SurvivalCurves
+from twobe3.evaluation.kaplan_meier import SharedFollowUp
 
 TIMES = np.array([5.0, 10.0, 20.0, 40.0])
 HORIZONS = np.array([6.0, 11.0, 18.0])
@@ -100,7 +102,7 @@ def test_a_competing_event_is_no_event_and_no_censoring(rivalled, horizon):
 
 def test_without_censoring_a_competing_event_lowers_the_observed_probability_to_its_share(rivalled):
     outcomes, _, predicted = rivalled
-    complete = outcomes.take(np.flatnonzero(outcomes.event | outcomes.competing))
+    complete = outcomes.subset(np.flatnonzero(outcomes.event | outcomes.competing))
     follow_up = SharedFollowUp(complete)
     curves = SurvivalCurves(predicted[: len(complete)], TIMES)
     share = (complete.event & (complete.value <= 11)).mean() / (1 - curves.at(HORIZONS)[:, 1]).mean()
@@ -180,13 +182,13 @@ def test_the_integration_ends_where_a_tenth_is_still_observed(survival):
 @pytest.mark.parametrize("horizons", [[0.0], [-3], [float("nan")], [float("inf")]])
 def test_a_horizon_must_be_a_time(judged, predict, horizons):
     outcomes, risk, _ = judged
-    with pytest.raises(UsageError, match="times above 0") as caught:
+    with pytest.raises(ConfigurationError, match="times above 0") as caught:
         evaluate(predict(risk), outcomes, horizons=horizons)
     assert caught.value.code is Code.HORIZON_INVALID
 
 
 def test_only_a_time_to_an_event_has_horizons(binary, predict):
-    with pytest.raises(UsageError, match="not a time to an event"):
+    with pytest.raises(ConfigurationError, match="not a time to an event"):
         evaluate(predict(np.arange(4)), binary([0, 1, 0, 1]), horizons=[3])
 
 
@@ -203,7 +205,7 @@ def test_only_a_time_to_an_event_has_horizons(binary, predict):
 def test_impossible_survival_is_refused(survival, predict, survival_at, times, says):
     outcomes = survival([1, 2, 3], [1, 0, 1])
     values, at = np.tile(np.array(survival_at), (3, 1)), np.array(times, dtype=float)
-    with pytest.raises(UsageError, match=says) as caught:
+    with pytest.raises(ConfigurationError, match=says) as caught:
         evaluate(replace(predict(np.arange(3)), survival=values, times=at), outcomes)
     assert caught.value.code is Code.PREDICTION_INVALID
 
@@ -244,7 +246,7 @@ def test_a_horizon_without_events_has_no_weight_in_the_mean(survival):
 )
 def test_a_metric_that_cannot_be_compared_is_refused(judged, predict, metric, code):
     outcomes, risk, _ = judged
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         compare([predict(risk, model="a"), predict(-risk, model="b")], outcomes, metric=metric)
     assert caught.value.code is code
 
@@ -252,7 +254,7 @@ def test_a_metric_that_cannot_be_compared_is_refused(judged, predict, metric, co
 def test_a_p_value_is_no_measure_to_compare_models_by(judged, predict):
     outcomes, risk, predicted = judged
     pair = [replace(predict(risk, model=m), survival=predicted, times=TIMES) for m in "ab"]
-    with pytest.raises(UsageError, match="can't be compared by 'd_calibration'"):
+    with pytest.raises(ConfigurationError, match="can't be compared by 'd_calibration'"):
         compare(pair, outcomes, metric="d_calibration")
 
 
@@ -268,6 +270,6 @@ def test_horizons_beyond_all_observation_and_of_other_endpoints_are_refused_befo
         (binary([0, 1]), [5.0], "not a time to an event"),
     ]
     for what, horizons, says in refused:
-        with pytest.raises(UsageError, match=says) as caught:
+        with pytest.raises(ConfigurationError, match=says) as caught:
             metrics.check_horizons(what, horizons)
         assert caught.value.code is Code.HORIZON_INVALID

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twobe3.evaluation.sample_size import EXPLAINED, largest_r2, patients_for, sample_size
+from twobe3.evaluation.cohort_summary import EXPLAINED, largest_r2, patients_for, sample_size
 
 
 def test_a_binary_outcome_needs_what_pmsampsize_says():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from twobe3.evaluation.cohort_summary import count_missing
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.missing import count_missing
 from twobe3.evaluation.subgroups import evaluate_subgroups, levels
 
 

@@ -11,7 +11,7 @@ from sksurv.nonparametric import CensoringDistributionEstimator
 from sksurv.util import Surv
 
 from twobe3.evaluation import survival as metrics
-from twobe3.evaluation.intervals import PatientBootstrap
+from twobe3.evaluation.bootstrap import PatientBootstrap
 
 
 def simulate(n, *, seed, ties, last_censored=False):

@@ -50,4 +50,4 @@ def test_number_and_seed_are_all_that_a_version_depends_on() -> None:
     np.testing.assert_array_equal(*same)
     others = [Augmentation(2, 4), Augmentation(4, 3)]
     assert all(np.abs(one(volume, SPACING) - same[0]).max() > 0.1 for one in others)
-    assert len({Augmentation(2, 3).identity(), *(one.identity() for one in others)}) == 3
+    assert len({Augmentation(2, 3).cache_key(), *(one.cache_key() for one in others)}) == 3

@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from twobe3.errors import Code, ToolError, TwoBe3Error, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure, TwoBe3Error
 from twobe3.features import backbones
 from twobe3.features._torchvision import import_timm
 from twobe3.features.backbones import BACKBONES, Backbone, backbone_from_state, load_backbone
@@ -114,7 +115,7 @@ def test_a_timm_network_without_a_row_gives_its_own_maps(timm: ModuleType, tmp_p
 @pytest.mark.parametrize("layer", [-1, 5])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100.tf"])
 def test_a_layer_out_of_range_is_refused(name: str, layer: int, timm: ModuleType) -> None:
-    with pytest.raises(UsageError, match="layers 0 to 4") as caught:
+    with pytest.raises(ConfigurationError, match="layers 0 to 4") as caught:
         load_backbone(name, "random").maps(torch.rand(1, 3, 32, 32), layer)
     assert caught.value.code is Code.LAYER_OUT_OF_RANGE
 
@@ -168,7 +169,7 @@ def test_weights_without_a_classifier_load_into_a_network_without_one(resnet18: 
 
 def test_a_file_that_is_not_there_is_an_error_by_its_name_alone(tmp_path: Path) -> None:
     error = refusal("resnet18", str(tmp_path / "absent.safetensors"))
-    assert isinstance(error, UsageError)
+    assert isinstance(error, ConfigurationError)
     assert error.code is Code.WEIGHTS_MISSING
     assert "absent.safetensors" in error.reason
     assert str(tmp_path) not in str(error)
@@ -215,7 +216,7 @@ def test_without_timm_the_nearest_of_our_own_names_and_the_extra_are_told(monkey
 
     monkeypatch.setattr(backbones, "import_timm", absent)
     error = refusal("resnet81", "random")
-    assert isinstance(error, ToolError)
+    assert isinstance(error, EnvironmentFailure)
     assert error.code is Code.EXTRA_MISSING
     assert "did you mean 'resnet18'" in error.reason
     assert "twobe3[timm]" in error.remedy
@@ -239,7 +240,7 @@ def test_weights_in_the_package_load_and_say_where_they_come_from(name: str) -> 
 @pytest.mark.parametrize("weights", ["hf:", "hf:a/b/c", "hf:../../etc/passwd"])
 def test_what_names_no_repository_is_refused_without_asking_the_hub(weights: str) -> None:
     error = refusal("resnet18", weights)
-    assert isinstance(error, UsageError)
+    assert isinstance(error, ConfigurationError)
     assert error.code is Code.WEIGHTS_MISSING
 
 
@@ -288,7 +289,7 @@ def hub(weights: Path) -> Iterator[Hub]:
 
 LOAD = """
 import sys
-from twobe3.errors import TwoBe3Error
+from twobe3.core.errors import TwoBe3Error
 from twobe3.features.backbones import load_backbone
 for weights in sys.argv[1:]:
     try:
@@ -319,12 +320,14 @@ def test_weights_are_fetched_from_the_hub_once_and_serve_without_a_network_ever_
 ) -> None:
     digest, missing = load_elsewhere(hub.address, tmp_path / "home", "hf:somebody/weights", "hf:nobody/nothing")
     assert digest == resnet18.weights_digest
-    assert missing.startswith("ToolError WEIGHTS_MISSING: the weights 'nobody/nothing' could not be fetched")
+    assert missing.startswith("EnvironmentFailure WEIGHTS_MISSING: the weights 'nobody/nothing' could not be fetched")
     asked = [request for request in hub.requests if "somebody" in request]
     assert sum(request.startswith("GET") for request in asked) == 1
     hub.server.shutdown()
     hub.server.server_close()
     kept, missing = load_elsewhere(hub.address, tmp_path / "home", "hf:somebody/weights", "pretrained")
     assert kept == resnet18.weights_digest
-    assert missing.startswith("ToolError WEIGHTS_MISSING: the weights 'timm/resnet18.a1_in1k' could not be fetched")
+    assert missing.startswith(
+        "EnvironmentFailure WEIGHTS_MISSING: the weights 'timm/resnet18.a1_in1k' could not be fetched"
+    )
     assert "local .safetensors file" in missing

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.features.lesions import PEAK_RADIUS_MM, SMALLEST_LESION_ML, lesion_centroids_mm, measure_lesions, suv_peak
-from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
 
 
 def scan(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], value: float = 1.0) -> SUVVolume:

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from twobe3.cohort import ArrayScan, Cohort
+from twobe3.cohort.cohort import Cohort
+from twobe3.core.grid import Grid
 from twobe3.features import maps
 from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
-from twobe3.features.maps import FeatureStore, MapExtractor
+from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import Plane, SliceSpec, cut, windowed
-from twobe3.resample import VolumeSpec
+from twobe3.io.cache import Cache
+from twobe3.scans.scan import ArrayScan
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
@@ -31,13 +33,13 @@ def backbone() -> Backbone:
 def cohort(make_cohort: Callable[..., Cohort]) -> Cohort:
     """Two patients, a third of whose slices are padding."""
     made = make_cohort(2)
-    studies = []
-    for study in made.studies:
-        volume = study.scan.suv()
+    subjects = []
+    for subject in made.subjects:
+        volume = subject.scan.suv()
         array = volume.array.copy()
         array[:5] = array[:, 12:] = 0.0
-        studies.append(replace(study, scan=ArrayScan(replace(volume, array=array))))
-    return replace(made, studies=tuple(studies))
+        subjects.append(replace(subject, scan=ArrayScan(replace(volume, array=array))))
+    return replace(made, subjects=tuple(subjects))
 
 
 def extractor(backbone: Backbone, **changed: Any) -> MapExtractor:
@@ -48,9 +50,9 @@ def extractor(backbone: Backbone, **changed: Any) -> MapExtractor:
 def test_maps_are_those_of_each_slice_by_itself_padding_included(
     backbone: Backbone, cohort: Cohort, plane: Plane
 ) -> None:
-    study = cohort.studies[0]
-    got = extractor(backbone, planes=(plane,)).of_study(cohort, study)[plane]
-    slices = cut(cohort.volume(study), plane)
+    subject = cohort.subjects[0]
+    got = extractor(backbone, planes=(plane,)).of_study(cohort, subject)[plane]
+    slices = cut(cohort.volume(subject), plane)
     assert got.shape == (64, 16, 8, 8)
     assert got.dtype == np.float16
     for number, picture in enumerate(slices):
@@ -62,7 +64,7 @@ def test_maps_are_those_of_each_slice_by_itself_padding_included(
 
 def test_one_window_is_shown_as_grey(backbone: Backbone, cohort: Cohort) -> None:
     grey, equal = (
-        extractor(backbone, slices=SliceSpec(windows, 32)).of_study(cohort, cohort.studies[0])["axial"]
+        extractor(backbone, slices=SliceSpec(windows, 32)).of_study(cohort, cohort.subjects[0])["axial"]
         for windows in ((5.0,), (5.0, 5.0, 5.0))
     )
     np.testing.assert_array_equal(grey, equal)
@@ -70,29 +72,29 @@ def test_one_window_is_shown_as_grey(backbone: Backbone, cohort: Cohort) -> None
 
 def test_planes_come_in_the_order_asked_for(backbone: Backbone, cohort: Cohort) -> None:
     order: tuple[Plane, ...] = ("sagittal", "axial")
-    assert tuple(extractor(backbone, planes=order).of_study(cohort, cohort.studies[0])) == order
+    assert tuple(extractor(backbone, planes=order).of_study(cohort, cohort.subjects[0])) == order
 
 
 def test_the_key_changes_with_everything_that_the_maps_depend_on(
     backbone: Backbone, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, other = cohort.studies
+    subject, other = cohort.subjects
 
     def key(
-        network: Backbone = backbone, cohort: Cohort = cohort, study: Any = study, plane: Plane = "axial", **of: Any
+        network: Backbone = backbone, cohort: Cohort = cohort, subject: Any = subject, plane: Plane = "axial", **of: Any
     ) -> str:
-        return extractor(network, **of).key(cohort, study, plane)
+        return extractor(network, **of).key(cohort, subject, plane)
 
     state = backbone.network.state_dict()
     touched = {**state, "conv1.weight": state["conv1.weight"] + 1e-6}
     moments = {"mean": backbone.mean, "std": backbone.std, "weights": "file"}
-    volume = study.scan.suv()
-    moved = replace(study, scan=ArrayScan(replace(volume, array=volume.array + np.float32(1e-3))))
+    volume = subject.scan.suv()
+    moved = replace(subject, scan=ArrayScan(replace(volume, array=volume.array + np.float32(1e-3))))
     keys = [
         key(),
-        key(study=other),
-        key(study=moved),
-        key(cohort=replace(cohort, spec=VolumeSpec((8.0,) * 3, (128.0, 128.0, 120.0)))),
+        key(subject=other),
+        key(subject=moved),
+        key(cohort=replace(cohort, grid=Grid((8.0,) * 3, (128.0, 128.0, 120.0)))),
         key(plane="coronal"),
         key(layer=2),
         key(slices=SliceSpec((5.0, 10.0, 20.0), 32)),
@@ -113,27 +115,29 @@ def test_the_key_does_not_change_with_the_name_of_the_weights_file_or_the_other_
     same = backbone_from_state(
         "resnet18", backbone.network.state_dict(), mean=backbone.mean, std=backbone.std, weights="elsewhere"
     )
-    study = cohort.studies[0]
-    assert extractor(same, planes=PLANES).key(cohort, study, "axial") == extractor(backbone).key(cohort, study, "axial")
+    subject = cohort.subjects[0]
+    assert extractor(same, planes=PLANES).key(cohort, subject, "axial") == extractor(backbone).key(
+        cohort, subject, "axial"
+    )
 
 
 def test_nothing_is_computed_twice(
     backbone: Backbone, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = FeatureStore(tmp_path)
-    for study in cohort.studies:
-        extractor(backbone, planes=PLANES, store=first).of_study(cohort, study)
-        extractor(backbone, planes=PLANES, store=first).pooled(cohort, study)
+    first = Cache(tmp_path)
+    for subject in cohort.subjects:
+        extractor(backbone, planes=PLANES, cache=first).of_study(cohort, subject)
+        extractor(backbone, planes=PLANES, cache=first).pooled(cohort, subject)
     assert (first.computed, first.reused) == (12, 0)
 
     def computes(*_: Any) -> None:
         raise AssertionError("the 2D network ran again")
 
     monkeypatch.setattr(Backbone, "maps", computes)
-    second = FeatureStore(tmp_path)
-    for study in cohort.studies:
-        extractor(backbone, planes=PLANES, store=second).of_study(cohort, study)
-        extractor(backbone, planes=PLANES, store=second).pooled(cohort, study)
+    second = Cache(tmp_path)
+    for subject in cohort.subjects:
+        extractor(backbone, planes=PLANES, cache=second).of_study(cohort, subject)
+        extractor(backbone, planes=PLANES, cache=second).pooled(cohort, subject)
     assert (second.computed, second.reused) == (0, 12)
 
 
@@ -141,21 +145,21 @@ def test_pooled_maps_are_mean_maximum_and_deviation_of_each_channel_of_each_plan
     backbone: Backbone, cohort: Cohort
 ) -> None:
     made = extractor(backbone, planes=("sagittal", "axial"))
-    study = cohort.studies[0]
-    without_maps = made.pooled(cohort, study)
-    assert len(made.store._memory) == 2  # the maps themselves were not kept
-    maps = made.of_study(cohort, study)["axial"].astype(float).reshape(64, -1)
+    subject = cohort.subjects[0]
+    without_maps = made.pooled(cohort, subject)
+    assert len(made.cache._memory) == 2  # the maps themselves were not kept
+    maps = made.of_study(cohort, subject)["axial"].astype(float).reshape(64, -1)
     np.testing.assert_allclose(without_maps[192:256], maps.mean(axis=1), rtol=1e-9)
     np.testing.assert_allclose(without_maps[256:320], maps.max(axis=1))
     np.testing.assert_allclose(without_maps[320:], maps.std(axis=1), rtol=1e-9)
     with_maps = extractor(backbone, planes=("axial",))
-    with_maps.of_study(cohort, study)
-    np.testing.assert_array_equal(with_maps.pooled(cohort, study), without_maps[192:])
+    with_maps.of_study(cohort, subject)
+    np.testing.assert_array_equal(with_maps.pooled(cohort, subject), without_maps[192:])
 
 
 def test_stored_maps_are_the_computed_ones(backbone: Backbone, cohort: Cohort, tmp_path: Path) -> None:
-    study = cohort.studies[1]
-    made = extractor(backbone, store=FeatureStore(tmp_path)).of_study(cohort, study)["axial"]
-    found = extractor(backbone, store=FeatureStore(tmp_path)).of_study(cohort, study)["axial"]
+    subject = cohort.subjects[1]
+    made = extractor(backbone, cache=Cache(tmp_path)).of_study(cohort, subject)["axial"]
+    found = extractor(backbone, cache=Cache(tmp_path)).of_study(cohort, subject)["axial"]
     np.testing.assert_array_equal(made, found)
-    assert not any(study.patient_id in path.name for path in tmp_path.iterdir())
+    assert not any(subject.patient_id in path.name for path in tmp_path.iterdir())

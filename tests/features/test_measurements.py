@@ -13,13 +13,14 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from twobe3.cohort import ArrayScan, DicomScan
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.series import find_series
-from twobe3.errors import Code, Refusal
 from twobe3.features.measurements import Measurements, measure
-from twobe3.regions import Region
-from twobe3.store import ArrayStore
-from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.io.cache import Cache
+from twobe3.scans.regions import Region
+from twobe3.scans.scan import ArrayScan, DicomScan
 
 CONTOUR = Region()
 RADIUS_MM = 30.0
@@ -42,7 +43,7 @@ def scan() -> ArrayScan:
 
 @pytest.mark.parametrize("region", [CONTOUR, Region("threshold"), Region("relative"), Region("contour", ("ball",))])
 def test_a_ball_has_its_volume_its_uptake_and_their_product(scan: ArrayScan, region: Region) -> None:
-    found = measure(scan, region, store=ArrayStore())
+    found = measure(scan, region, cache=Cache())
     assert found.suv_max == 9.0
     assert found.volume_ml == pytest.approx(BALL_ML, rel=0.01)
     assert found.tlg_ml == pytest.approx(6.0 * found.volume_ml + 3.0 * 0.024)
@@ -50,17 +51,17 @@ def test_a_ball_has_its_volume_its_uptake_and_their_product(scan: ArrayScan, reg
 
 
 def test_a_higher_threshold_measures_less(scan: ArrayScan) -> None:
-    found = measure(scan, Region("threshold", threshold_suv=8.0), store=ArrayStore())
+    found = measure(scan, Region("threshold", threshold_suv=8.0), cache=Cache())
     assert found == Measurements(9.0, pytest.approx(0.024), pytest.approx(0.216), pytest.approx(4.8 * 2 * 9.6 * 9.6))
 
 
 def test_nothing_above_the_threshold_is_a_volume_of_0_under_the_scans_own_maximum(scan: ArrayScan) -> None:
-    found = measure(scan, Region("threshold", threshold_suv=100.0), store=ArrayStore())
+    found = measure(scan, Region("threshold", threshold_suv=100.0), cache=Cache())
     assert (found.suv_max, found.volume_ml, found.tlg_ml) == (9.0, 0.0, 0.0)
 
 
 def test_without_a_contour_nothing_but_the_extent_is_known(scan: ArrayScan) -> None:
-    found = measure(replace(scan, region=None), CONTOUR, store=ArrayStore())
+    found = measure(replace(scan, region=None), CONTOUR, cache=Cache())
     assert np.isnan([found.suv_max, found.volume_ml, found.tlg_ml]).all()
     assert found.extent_ml == pytest.approx(4.8 * 2 * 9.6 * 9.6)
     assert found.lacking is not None
@@ -72,10 +73,10 @@ def test_a_contour_that_cannot_be_used_counts_as_none_and_is_told(
 ) -> None:
     class Broken(ArrayScan):
         def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
-            raise Refusal(Code.CONTOUR_OUTSIDE, "no voxel lies inside")
+            raise UnusableScanError(Code.CONTOUR_OUTSIDE, "no voxel lies inside")
 
     caplog.set_level(logging.WARNING, logger="twobe3")
-    found = measure(Broken(scan.volume), CONTOUR, store=ArrayStore())
+    found = measure(Broken(scan.volume), CONTOUR, cache=Cache())
     assert np.isnan(found.suv_max)
     assert found.lacking is not None
     assert (found.lacking.code, found.lacking.reason) == (Code.CONTOUR_OUTSIDE, "no voxel lies inside")
@@ -83,15 +84,15 @@ def test_a_contour_that_cannot_be_used_counts_as_none_and_is_told(
 
 
 def test_a_scan_is_measured_once_for_each_region_and_threshold(scan: ArrayScan, tmp_path: Path) -> None:
-    for computed, reused, store in ((3, 1, ArrayStore(tmp_path)), (0, 4, ArrayStore(tmp_path))):
+    for computed, reused, cache in ((3, 1, Cache(tmp_path)), (0, 4, Cache(tmp_path))):
         for threshold_suv in (4.0, 8.0):
-            measure(scan, Region("threshold", threshold_suv=threshold_suv), store=store)
-            measure(scan, Region(threshold_suv=threshold_suv), store=store)
-        assert (store.computed, store.reused) == (computed, reused)
+            measure(scan, Region("threshold", threshold_suv=threshold_suv), cache=cache)
+            measure(scan, Region(threshold_suv=threshold_suv), cache=cache)
+        assert (cache.computed, cache.reused) == (computed, reused)
 
 
 def test_a_limb_has_no_liver_and_only_what_needs_one_is_lacking(scan: ArrayScan) -> None:
-    found = measure(scan, Region("percist"), store=ArrayStore())
+    found = measure(scan, Region("percist"), cache=Cache())
     assert found.lacking is not None
     assert found.lacking.code is Code.LIVER_NOT_FOUND
     assert np.isnan([found.suv_max, found.volume_ml, found.tlg_ml]).all()
@@ -103,9 +104,9 @@ def sarcoma(real_data: Path) -> tuple[list[Measurements], npt.NDArray[np.bool_]]
     """The 51 patients with soft-tissue sarcoma, measured in their contours, and who got lung metastases."""
     with (real_data / "sts/clinical.csv").open() as stream:
         outcome = {row["patient_id"]: row["lung_metastasis"] == "1" for row in csv.DictReader(stream)}
-    store = ArrayStore()
+    cache = Cache()
     series = find_series([real_data / "sts/dicom"]).series
-    found = [measure(DicomScan(one), CONTOUR, store=store) for one in series]
+    found = [measure(DicomScan(one), CONTOUR, cache=cache) for one in series]
     return found, np.array([outcome[one.patient_id] for one in series])
 
 

@@ -15,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from twobe3.cohort import ArrayScan, Study
-from twobe3.errors import Code, Refusal, ToolError
+from twobe3.cohort.cohort import Subject
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure, UnusableScanError
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.features import radiomics
 from twobe3.features.radiomics import Change, RadiomicsSettings, extract, pack, radiomic_features, unpack
-from twobe3.nifti import read_nifti
-from twobe3.regions import Region
-from twobe3.store import ArrayStore
-from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.io.cache import Cache
+from twobe3.io.nifti import read_nifti
+from twobe3.scans.regions import Region
+from twobe3.scans.scan import ArrayScan
 
 # IBSI's suffixes of the aggregations that this project uses; the others are of slices.
 SUFFIXES = ("", "_3D_comb", "_3D")
@@ -169,7 +171,7 @@ def test_nothing_is_written_to_standard_output_and_the_root_logger_stays_as_it_w
 
 
 def refused(volume: SUVVolume, mask: Mask) -> str:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UnusableScanError) as caught:
         extract(volume, mask, DEFAULT)
     assert caught.value.remedy
     return f"{caught.value.code.name}: {caught.value.reason}"
@@ -194,8 +196,8 @@ def test_a_region_that_vanishes_on_the_new_voxels_is_refused(mirp: Any) -> None:
     assert "REGION_TOO_SMALL" in refused(volume, Mask(thin, volume.geometry))
 
 
-def study_of(lesion: tuple[SUVVolume, Mask], **covariates: float) -> Study:
-    return Study("MRN-1", ArrayScan(*lesion), covariates=covariates)
+def study_of(lesion: tuple[SUVVolume, Mask], **covariates: float) -> Subject:
+    return Subject("MRN-1", ArrayScan(*lesion), covariates=covariates)
 
 
 def small(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> radiomics.FeatureVector:
@@ -207,50 +209,50 @@ def test_distances_are_normalised_by_the_body_surface(
     lesion: tuple[SUVVolume, Mask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(radiomics, "extract", small)
-    store = ArrayStore()
-    known = radiomic_features(study_of(lesion, weight_kg=70.0, height_m=1.75), Region(), DEFAULT, store)
+    cache = Cache()
+    known = radiomic_features(study_of(lesion, weight_kg=70.0, height_m=1.75), Region(), DEFAULT, cache)
     assert known["pet_dmax_per_bsa"] == pytest.approx(0.58 / 1.85, rel=5e-3)  # Du Bois: 1.85 m² for 70 kg and 175 cm
-    unknown = radiomic_features(study_of(lesion, weight_kg=70.0), Region(), DEFAULT, store)
+    unknown = radiomic_features(study_of(lesion, weight_kg=70.0), Region(), DEFAULT, cache)
     assert math.isnan(unknown["pet_dmax_per_bsa"])
-    assert (store.computed, store.reused) == (1, 1)  # the patient's size is not part of what is stored
+    assert (cache.computed, cache.reused) == (1, 1)  # the patient's size is not part of what is stored
 
 
 def test_features_are_kept_by_region_and_settings_and_refusals_with_them(
     lesion: tuple[SUVVolume, Mask], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(radiomics, "extract", small)
-    store = ArrayStore(tmp_path)
+    cache = Cache(tmp_path)
     volume, mask = lesion
-    drawn, undrawn = study_of(lesion), Study("MRN-2", ArrayScan(volume))
+    drawn, undrawn = study_of(lesion), Subject("MRN-2", ArrayScan(volume))
     regions = [Region(), Region("threshold"), Region("relative")]
-    volumes = [radiomic_features(drawn, region, DEFAULT, store)["pet_spread_mm"] for region in regions]
+    volumes = [radiomic_features(drawn, region, DEFAULT, cache)["pet_spread_mm"] for region in regions]
     voxel_ml, hottest = volume.geometry.voxel_volume_ml, volume.array[mask.array].max()
     above = [mask.array, volume.array > 4.0, mask.array & (volume.array >= 0.41 * hottest)]
     assert volumes == pytest.approx([one.sum() * voxel_ml for one in above])
-    layers = [radiomic_features(drawn, Region(), DEFAULT, store, change=c)["pet_spread_mm"] for c in CHANGES]
+    layers = [radiomic_features(drawn, Region(), DEFAULT, cache, change=c)["pet_spread_mm"] for c in CHANGES]
     assert layers[0] < volumes[0] < layers[1]
-    radiomic_features(drawn, Region(), replace(DEFAULT, bin_width_suv=0.25), store)
-    assert store.computed == 6
+    radiomic_features(drawn, Region(), replace(DEFAULT, bin_width_suv=0.25), cache)
+    assert cache.computed == 6
     for _ in range(2):
-        with pytest.raises(Refusal, match="has no contour") as caught:
-            radiomic_features(undrawn, Region(), DEFAULT, store)
+        with pytest.raises(UnusableScanError, match="has no contour") as caught:
+            radiomic_features(undrawn, Region(), DEFAULT, cache)
         assert caught.value.code is Code.CONTOUR_MISSING
-    assert (store.computed, store.reused) == (7, 1)
+    assert (cache.computed, cache.reused) == (7, 1)
 
 
 def test_a_missing_codec_is_not_kept_as_if_it_were_the_scans_fault(
     lesion: tuple[SUVVolume, Mask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without_codec(scan: ArrayScan) -> SUVVolume:
-        raise Refusal(Code.CODEC_MISSING, "JPEG 2000 needs a decoder")
+        raise UnusableScanError(Code.CODEC_MISSING, "JPEG 2000 needs a decoder")
 
-    store = ArrayStore()
+    cache = Cache()
     with monkeypatch.context() as before:
         before.setattr(ArrayScan, "suv", without_codec)
-        with pytest.raises(Refusal, match="JPEG 2000"):
-            radiomic_features(study_of(lesion), Region(), DEFAULT, store)
+        with pytest.raises(UnusableScanError, match="JPEG 2000"):
+            radiomic_features(study_of(lesion), Region(), DEFAULT, cache)
     monkeypatch.setattr(radiomics, "extract", small)
-    assert radiomic_features(study_of(lesion), Region(), DEFAULT, store)["pet_dmax_mm"] == 580.0
+    assert radiomic_features(study_of(lesion), Region(), DEFAULT, cache)["pet_dmax_mm"] == 580.0
 
 
 def test_packed_features_come_back() -> None:
@@ -262,7 +264,7 @@ def test_packed_features_come_back() -> None:
 
 def test_without_mirp_the_extra_is_named(lesion: tuple[SUVVolume, Mask], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mirp", None)
-    with pytest.raises(ToolError, match=r"twobe3\[radiomics\]") as caught:
+    with pytest.raises(EnvironmentFailure, match=r"twobe3\[radiomics\]") as caught:
         extract(*lesion, DEFAULT)
     assert caught.value.code is Code.EXTRA_MISSING
 

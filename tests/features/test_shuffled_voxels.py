@@ -8,27 +8,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from twobe3.cohort import ArrayScan, Cohort, Study
-from twobe3.experiment import cross_validate
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.splits import PredefinedSplit
+from twobe3.core.endpoints import Binary
+from twobe3.core.grid import Grid
+from twobe3.core.outcomes import Outcomes
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.features import radiomics
-from twobe3.features.maps import FeatureStore
-from twobe3.features.radiomics import (
-    RadiomicsSettings,
-    extract,
-    radiomic_features,
-    radiomics_key,
-    with_shuffled_voxels,
-)
-from twobe3.models import Radiomics
-from twobe3.outcome import Binary, Outcomes
-from twobe3.regions import Region
-from twobe3.resample import VolumeSpec
-from twobe3.splits import NamedSplit
-from twobe3.store import ArrayStore
-from twobe3.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.features.radiomics import RadiomicsSettings, extract, radiomic_features, radiomics_key, with_shuffled_voxels
+from twobe3.io.cache import Cache
+from twobe3.models import RadiomicsModel
+from twobe3.scans.regions import Region
+from twobe3.scans.scan import ArrayScan
+from twobe3.validation.cross_validate import cross_validate
 
 SHAPE = (15, 15, 15)
-SPEC = VolumeSpec((4.0,) * 3, (60.0,) * 3)
+SPEC = Grid((4.0,) * 3, (60.0,) * 3)
 BALL = np.linalg.norm(np.indices(SHAPE) - 7.0, axis=0) < 3.5
 # What depends on which value lies where: centre of mass, autocorrelation, and the peak, a mean over a sphere.
 OF_PLACES = ("morph_com", "morph_moran_i", "morph_geary_c", "pet_suv_peak")
@@ -88,12 +83,12 @@ def test_shape_and_histogram_have_their_features_and_texture_has_others(mirp: An
 
 
 def test_a_scan_is_shuffled_the_same_way_in_any_company(mirp: Any) -> None:
-    first, second = (Study(f"P{i}", scan_of(gradient(np.random.default_rng(i)))) for i in range(2))
+    first, second = (Subject(f"P{i}", scan_of(gradient(np.random.default_rng(i)))) for i in range(2))
     where, how = Region("contour"), RadiomicsSettings()
 
-    def features(*studies: Study) -> list[list[float]]:
-        store = ArrayStore()
-        found = [radiomic_features(study, where, how, store, voxels="shuffled") for study in studies]
+    def features(*subjects: Subject) -> list[list[float]]:
+        cache = Cache()
+        found = [radiomic_features(subject, where, how, cache, voxels="shuffled") for subject in subjects]
         return [list(one.values) for one in found]
 
     np.testing.assert_array_equal(features(first, second), features(second, first)[::-1])
@@ -111,15 +106,15 @@ def test_a_label_that_rests_on_texture_alone_is_found_in_measured_voxels_and_not
     monkeypatch.setattr(radiomics, "IBSI_FAMILIES", ("stat", "cm"))  # the others take most of the time
     rng = np.random.default_rng(5)
     rough = rng.permutation(np.arange(28) % 2).astype(np.bool_)
-    studies = []
+    subjects = []
     for i, one in enumerate(rough):
         values = gradient(rng)
-        studies.append(Study(f"P{i:02d}", scan_of(rng.permutation(values) if one else values)))
-    outcomes = Outcomes(Binary("rough", "rough"), tuple(s.patient_id for s in studies), rough.astype(float), rough)
-    cohort, store = Cohort(tuple(studies), (outcomes,), SPEC), FeatureStore()
-    models = [Radiomics(voxels=voxels, max_features=3, store=store) for voxels in ("measured", "shuffled")]
+        subjects.append(Subject(f"P{i:02d}", scan_of(rng.permutation(values) if one else values)))
+    outcomes = Outcomes(Binary("rough", "rough"), tuple(s.patient_id for s in subjects), rough.astype(float), rough)
+    cohort, cache = Cohort(tuple(subjects), (outcomes,), SPEC), Cache()
+    models = [RadiomicsModel(voxels=voxels, max_features=3, cache=cache) for voxels in ("measured", "shuffled")]
     # Other patients are tested: in a cross-validation of noise the tested part leans against the training part.
-    scheme = NamedSplit(cohort.patients[:14], cohort.patients[14:], by="patient")
+    scheme = PredefinedSplit(cohort.patients[:14], cohort.patients[14:], by="patient")
     result = cross_validate(models, cohort, scheme=scheme, resamples=200)
     measured, shuffled = (evaluation.metrics[0] for evaluation in result.evaluations)
     assert (measured.name, measured.value) == ("auc", 1.0)

@@ -17,15 +17,15 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_weights
 
-from twobe3.artefact import digest
-from twobe3.cohort import Cohort
-from twobe3.errors import Code, UsageError
+from twobe3.cohort.cohort import Cohort
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.grid import Grid
+from twobe3.core.outcomes import Kind
 from twobe3.features.backbones import load_backbone
-from twobe3.features.maps import FeatureStore
+from twobe3.io.cache import Cache, checksum
+from twobe3.io.files import digest
 from twobe3.models import MODELS, Model, load_model
-from twobe3.outcome import Kind
-from twobe3.resample import VolumeSpec
-from twobe3.store import checksum
 
 KINDS: tuple[Kind, ...] = ("binary", "time-to-event", "continuous")
 SMALL: dict[str, Any] = {
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
     "reduced_channels": 4,
     "width": 4,
     "epochs": 2,
-    "members": 2,
+    "ensemble_size": 2,
     "inner_folds": 2,
     "penalties": (10.0, 1e4),
     "spacing_mm": 8.0,
@@ -45,7 +45,7 @@ SMALL: dict[str, Any] = {
 SMALL_OF: dict[str, dict[str, Any]] = {
     "cnn3d": {"weights": ""},  # of a 3D network, a file
     "fusion": {
-        "of": ({"kind": "control", "variable": "suvmax"}, {"kind": "control", "variable": "image_extent"}),
+        "of": ({"kind": "baseline", "variable": "suvmax"}, {"kind": "baseline", "variable": "image_extent"}),
         "weights": "learnt",
     },
 }
@@ -58,7 +58,7 @@ class FineTuned(str):
 
 
 KINDS_OF_MODELS = [*MODELS, FineTuned("2be3-net")]
-STORE = FeatureStore()  # the maps of the cohort below, computed once for all tests
+STORE = Cache()  # the maps of the cohort below, computed once for all tests
 
 
 def small(kind: str, **parameters: Any) -> Model:
@@ -67,7 +67,7 @@ def small(kind: str, **parameters: Any) -> Model:
     quick = {key: value for key, value in SMALL.items() if key in known} | SMALL_OF.get(kind, {})
     if isinstance(kind, FineTuned):
         quick |= {"finetune": "low-rank", "finetune_epochs": 1, "rank": 2}
-    return MODELS[kind](**quick | parameters, store=STORE)
+    return MODELS[kind](**quick | parameters, cache=STORE)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_the_registry_knows_each_model_by_its_kind_and_says_what_it_is(kind: str
 def test_every_kind_of_endpoint_is_fitted_and_predicted(kind: str, endpoint: str, cohort: Cohort) -> None:
     subset, model = cohort.for_endpoint(endpoint), small(kind)
     assert model.fit(subset) is model
-    prediction = model.predict(subset.take([7, 2, 5]))
+    prediction = model.predict(subset.subset([7, 2, 5]))
     assert prediction.patients == tuple(cohort.patients[i] for i in (7, 2, 5))
     assert (prediction.model, prediction.endpoint) == (model.name, endpoint)
     assert np.isfinite(prediction.risk).all()
@@ -110,7 +110,7 @@ def test_every_kind_of_endpoint_is_fitted_and_predicted(kind: str, endpoint: str
 
 def test_a_patient_is_predicted_alike_alone_and_among_others(fitted: Model, cohort: Cohort) -> None:
     together = fitted.predict(cohort).risk
-    alone = [fitted.predict(cohort.take([i])).risk[0] for i in range(len(cohort))]
+    alone = [fitted.predict(cohort.subset([i])).risk[0] for i in range(len(cohort))]
     np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
 
 
@@ -132,9 +132,9 @@ def test_the_same_seed_gives_the_same_model_whatever_was_fitted_before(
 
 def test_fitting_and_predicting_leave_the_cohort_as_it_was(kind: str, cohort: Cohort) -> None:
     def content() -> tuple[Any, ...]:
-        volumes = [cohort.volume(study).tobytes() for study in cohort.studies]
+        volumes = [cohort.volume(subject).tobytes() for subject in cohort.subjects]
         outcomes = [(item.patients, item.value.tobytes(), item.event.tobytes()) for item in cohort.endpoints]
-        return volumes, outcomes, [study.scan.digest for study in cohort.studies], cohort.patients
+        return volumes, outcomes, [subject.scan.digest for subject in cohort.subjects], cohort.patients
 
     before = content()
     small(kind).fit(cohort.for_endpoint("relapse")).predict(cohort)
@@ -142,7 +142,7 @@ def test_fitting_and_predicting_leave_the_cohort_as_it_was(kind: str, cohort: Co
 
 
 def test_the_order_of_patients_to_predict_is_kept(fitted: Model, cohort: Cohort) -> None:
-    backwards = fitted.predict(cohort.take(range(len(cohort))[::-1]))
+    backwards = fitted.predict(cohort.subset(range(len(cohort))[::-1]))
     assert backwards.patients == cohort.patients[::-1]
     np.testing.assert_allclose(backwards.risk[::-1], fitted.predict(cohort).risk, rtol=1e-5, atol=1e-5)
 
@@ -167,7 +167,7 @@ def test_a_saved_model_predicts_the_same_from_its_file_alone(
     assert (got.risk == expected.risk).all()
     assert (got.probability is None) == (expected.probability is None)
     assert loaded.endpoint_ == model.endpoint_
-    assert loaded.spec_ == cohort.spec
+    assert loaded.grid_ == cohort.grid
     loaded.fit(cohort.for_endpoint(endpoint))
     assert (loaded.predict(cohort).risk == expected.risk).all()
 
@@ -179,11 +179,11 @@ def test_a_saved_model_predicts_the_same_from_its_file_alone(
 def test_a_model_that_learns_all_endpoints_predicts_its_own_alike_twice_and_from_its_file(
     kind: str, endpoint: str, cohort: Cohort, tmp_path: Path
 ) -> None:
-    few = tuple(outcomes.take(range(i, 12)) for i, outcomes in enumerate(cohort.endpoints))  # of some it is not known
+    few = tuple(outcomes.subset(range(i, 12)) for i, outcomes in enumerate(cohort.endpoints))  # of some it is not known
     subset = replace(cohort, endpoints=few).for_endpoint(endpoint)
     how = {"endpoints": "all", "head": "hazard", "intervals": 3, "covariates": ("age_years",)}
     model = small(kind, **how).fit(subset)
-    assert model.learns_beside
+    assert model.multitask
     predictions = [
         one.predict(cohort) for one in (model, small(kind, **how).fit(subset), load_model(model.save(tmp_path)))
     ]
@@ -204,23 +204,23 @@ def test_a_model_is_saved_where_it_is_asked_to_be_and_found_by_its_folder(
 ) -> None:
     assert fitted.save(tmp_path / "a.safetensors") == tmp_path / "a.safetensors"
     assert fitted.save(str(tmp_path / "folder")) == tmp_path / "folder" / "model.safetensors"
-    store = FeatureStore()
-    assert load_model(tmp_path / "folder", store=store).store is store
+    cache = Cache()
+    assert load_model(tmp_path / "folder", cache=cache).cache is cache
 
 
 def test_parameters_survive_json_and_make_the_same_model(kind: str) -> None:
     model = small(kind, seed=3, name="mine")
     again = MODELS[kind](**json.loads(json.dumps(model.parameters())))
     assert again.parameters() == model.parameters()
-    assert again.identity() == model.identity()
+    assert again.cache_key() == model.cache_key()
 
 
 def test_another_parameter_is_another_identity(kind: str) -> None:
-    assert small(kind, seed=3).identity() != small(kind, seed=4).identity()
+    assert small(kind, seed=3).cache_key() != small(kind, seed=4).cache_key()
 
 
 def test_models_share_the_store_that_they_are_given(kind: str) -> None:
-    assert small(kind).store is STORE
+    assert small(kind).cache is STORE
 
 
 def test_an_unknown_parameter_and_a_wrong_value_are_errors(kind: str) -> None:
@@ -231,7 +231,7 @@ def test_an_unknown_parameter_and_a_wrong_value_are_errors(kind: str) -> None:
 
 
 def test_another_grid_is_refused(fitted: Model, cohort: Cohort) -> None:
-    coarse = replace(cohort, spec=VolumeSpec((16.0,) * 3, (128.0,) * 3))
+    coarse = replace(cohort, grid=Grid((16.0,) * 3, (128.0,) * 3))
     with pytest.raises(ValueError, match="was fitted on"):
         fitted.predict(coarse)
 
@@ -243,8 +243,8 @@ def test_an_unfitted_model_neither_predicts_nor_saves(kind: str, cohort: Cohort,
         small(kind).save(tmp_path)
 
 
-def refusal(path: Path) -> UsageError:
-    with pytest.raises(UsageError) as caught:
+def refusal(path: Path) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
         load_model(path)
     assert caught.value.code is Code.MODEL_INVALID
     assert path.name in caught.value.reason
@@ -294,7 +294,7 @@ def test_other_files_and_no_file_are_refused(tmp_path: Path) -> None:
     "change", [{"kind": "4be3-net"}, {"parameters": {"epoch_count": 3}}, {"endpoint": {"kind": "ordinal"}}]
 )
 def test_a_whole_file_of_an_unknown_model_is_refused(change: dict[str, Any], cohort: Cohort, tmp_path: Path) -> None:
-    path = small("control").fit(cohort.for_endpoint("relapse")).save(tmp_path / "model.safetensors")
+    path = small("baseline").fit(cohort.for_endpoint("relapse")).save(tmp_path / "model.safetensors")
     with safe_open(path, framework="numpy") as stored:
         header: str = json.dumps({**json.loads(stored.metadata()["twobe3"]), **change})
         arrays: dict[str, npt.NDArray[Any]] = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
@@ -307,5 +307,5 @@ def test_what_a_model_file_says_of_itself(fitted: Model, kind: str, cohort: Coho
         header = json.loads(stored.metadata()["twobe3"])
     assert header["kind"] == kind
     assert header["endpoint"] == {"kind": "binary", "name": "relapse", "column": "relapse", "positive": "1"}
-    assert header["volume_spec"] == json.loads(json.dumps(asdict(cohort.spec)))
+    assert header["grid"] == json.loads(json.dumps(asdict(cohort.grid)))
     assert not any(patient in json.dumps(header) for patient in cohort.patients)

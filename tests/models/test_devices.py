@@ -16,19 +16,24 @@ import pytest
 import torch
 from torch import nn
 
+from twobe3.core.endpoints import Binary, TimeToEvent
+from twobe3.core.outcomes import Outcomes
 from twobe3.features.backbones import load_backbone
-from twobe3.features.maps import BATCH, FeatureStore, MapExtractor
-from twobe3.models import CNN3D, Control, PooledFeatures, TwoBe3Net, training
-from twobe3.models.batches import Stack, dealt, drawn, placed
-from twobe3.models.engine import CPU, Engine
-from twobe3.models.heads import RiskHead
-from twobe3.models.networks import PlanesNetwork, SliceBranch, StackBranch
-from twobe3.models.training import TrainingParameters, ensemble_outputs, train_ensemble
-from twobe3.outcome import Binary, Outcomes, TimeToEvent
+from twobe3.features.maps import BATCH, MapExtractor
+from twobe3.io.cache import Cache
+from twobe3.models import CNN3D, Baseline, PooledModel, TwoBe3Net
+from twobe3.models.nn import training
+from twobe3.models.nn.batches import ModelInput, augmented_batch, epoch_batches, preload
+from twobe3.models.nn.heads import RiskHead
+from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
+from twobe3.models.nn.training import TrainingParameters, ensemble_outputs, train_ensemble
+from twobe3.runtime.device import CPU, Device
 
 META = torch.device("meta")
 SHAPE = (2, 4, 5, 6)
-HOW = TrainingParameters(epochs=2, batch_size=4, members=1, augmentations=1, test_time="average", stopping_share=0.2)
+HOW = TrainingParameters(
+    epochs=2, batch_size=4, ensemble_size=1, augmentations=1, test_time="average", stopping_share=0.2
+)
 
 
 def network() -> PlanesNetwork:
@@ -40,13 +45,16 @@ def network() -> PlanesNetwork:
 
 
 @pytest.fixture
-def inputs() -> list[Stack]:
+def inputs() -> list[ModelInput]:
     draw = torch.Generator().manual_seed(2)
 
     def picture() -> torch.Tensor:
         return torch.randn(10, *SHAPE, generator=draw)
 
-    return [*(Stack(picture(), -1, (picture(),)) for _ in range(2)), Stack(torch.randn(10, 1, generator=draw), None)]
+    return [
+        *(ModelInput(picture(), -1, (picture(),)) for _ in range(2)),
+        ModelInput(torch.randn(10, 1, generator=draw), None),
+    ]
 
 
 @pytest.fixture
@@ -73,14 +81,14 @@ class Back(torch.autograd.Function):
         return gradient.to(META)
 
 
-class Elsewhere(Engine):
+class Elsewhere(Device):
     """An engine whose device is ``meta``."""
 
     def torch_device(self, number: int | None = None) -> torch.device:
         return META
 
     def fabric(self, devices: int = 1) -> Any:
-        made = Engine("cpu", self.precision).fabric()
+        made = Device("cpu", self.precision).fabric()
         made.strategy._root_device = META  # type: ignore[attr-defined]
         made._accelerator.setup_device = lambda device: None  # type: ignore[method-assign]
         return made
@@ -101,7 +109,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("free", [2**40, 0], ids=["inputs on the device", "batch by batch"])
 def test_a_network_is_trained_and_asked_where_its_engine_says(
-    inputs: list[Stack], survival: Outcomes, precision: Any, free: int, monkeypatch: pytest.MonkeyPatch
+    inputs: list[ModelInput], survival: Outcomes, precision: Any, free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
     seen: list[tuple[torch.device, torch.device]] = []
@@ -127,13 +135,13 @@ def test_a_network_is_trained_and_asked_where_its_engine_says(
 
 
 def test_inputs_stay_on_the_cpu_unless_they_take_less_than_a_quarter_of_the_free_memory(
-    inputs: list[Stack], monkeypatch: pytest.MonkeyPatch
+    inputs: list[ModelInput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = sum(version.nbytes for stack in inputs for version in stack.versions)
     for free, device in ((4 * size, "meta"), (4 * size - 1, "cpu")):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2**40))
-        assert {v.device.type for stack in placed(inputs, META) for v in stack.versions} == {device}
-    assert placed(inputs, torch.device("cpu")) is inputs
+        assert {v.device.type for stack in preload(inputs, META) for v in stack.versions} == {device}
+    assert preload(inputs, torch.device("cpu")) is inputs
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -144,25 +152,25 @@ def test_feature_maps_are_computed_on_their_device_and_told_apart(monkeypatch: p
     expected, got = here._maps_of(slices), there._maps_of(slices)
     assert (got.device, got.shape, got.dtype) == (expected.device, expected.shape, expected.dtype)
     assert {value.device.type for value in backbone.network.state_dict().values()} == {"cpu"}
-    assert here.identity() == MapExtractor(backbone, 2).identity()
-    assert here.identity() != there.identity()
+    assert here.cache_key() == MapExtractor(backbone, 2).cache_key()
+    assert here.cache_key() != there.cache_key()
     assert BATCH["cpu"] < BATCH["cuda"]
 
 
 def test_results_of_a_gpu_or_of_bfloat16_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    engines = [CPU, Engine("cpu"), Engine("cuda", "32"), Engine("cuda", "bf16"), Engine("cpu", "bf16")]
-    store = FeatureStore()
-    for kind in (TwoBe3Net, PooledFeatures, CNN3D):
+    engines = [CPU, Device("cpu"), Device("cuda", "32"), Device("cuda", "bf16"), Device("cpu", "bf16")]
+    cache = Cache()
+    for kind in (TwoBe3Net, PooledModel, CNN3D):
         weights = {} if kind is CNN3D else {"backbone": "phantom-resnet10"}
-        names = [kind(store=store, engine=engine, **weights).identity() for engine in engines]  # type: ignore[arg-type]
+        names = [kind(cache=cache, engine=engine, **weights).cache_key() for engine in engines]  # type: ignore[arg-type]
         assert names[0] == names[1]
         assert len(set(names)) == 4
-    assert len({Control("suvmax", store=store, engine=engine).identity() for engine in engines}) == 1  # type: ignore[call-arg]
+    assert len({Baseline("suvmax", cache=cache, engine=engine).cache_key() for engine in engines}) == 1  # type: ignore[call-arg]
 
 
-def plainly_trained(inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingParameters, seed: int) -> nn.Module:
+def plainly_trained(inputs: Sequence[ModelInput], outcomes: Outcomes, how: TrainingParameters, seed: int) -> nn.Module:
     """The loop without Fabric, as torch's documentation writes it."""
     torch.manual_seed(seed)
     net, head, shuffle = network(), RiskHead(outcomes), np.random.default_rng(seed)
@@ -171,9 +179,9 @@ def plainly_trained(inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingPa
     batches = math.ceil(len(outcomes) / how.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training.warm_cosine(how.epochs_of(batches) * batches))
     for _ in range(how.epochs_of(batches)):
-        for batch in dealt(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
+        for batch in epoch_batches(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
             index = torch.from_numpy(batch)
-            loss = head.loss(net(drawn(inputs, index, shuffle, how.shift_share)), index)
+            loss = head.loss(net(augmented_batch(inputs, index, shuffle, how.shift_share)), index)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -183,7 +191,9 @@ def plainly_trained(inputs: Sequence[Stack], outcomes: Outcomes, how: TrainingPa
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_on_the_cpu_the_loop_is_the_plain_one_to_the_bit(inputs: list[Stack], survival: Outcomes, seed: int) -> None:
+def test_on_the_cpu_the_loop_is_the_plain_one_to_the_bit(
+    inputs: list[ModelInput], survival: Outcomes, seed: int
+) -> None:
     how = replace(HOW, stopping_share=0.0, epochs=5)
     (ours,) = train_ensemble(network, inputs, survival, how, seed)
     with torch.random.fork_rng(devices=[]):
@@ -193,7 +203,7 @@ def test_on_the_cpu_the_loop_is_the_plain_one_to_the_bit(inputs: list[Stack], su
 
 
 def test_with_bfloat16_products_losses_stay_double_and_finite_and_training_gets_somewhere(
-    inputs: list[Stack], binary: Outcomes
+    inputs: list[ModelInput], binary: Outcomes
 ) -> None:
     losses: list[torch.Tensor] = []
     products: set[torch.dtype] = set()
@@ -209,12 +219,12 @@ def test_with_bfloat16_products_losses_stay_double_and_finite_and_training_gets_
         return made
 
     how = replace(HOW, epochs=40, learning_rate=1e-2, stopping_share=0.0, test_time="single")
-    (trained,) = train_ensemble(make, inputs, binary, how, 0, Watched(binary), Engine("cpu", "bf16"))
+    (trained,) = train_ensemble(make, inputs, binary, how, 0, Watched(binary), Device("cpu", "bf16"))
     assert products == {torch.bfloat16}
     assert {loss.dtype for loss in losses} == {torch.float64}
     assert torch.isfinite(torch.stack(losses)).all()
     assert torch.stack(losses[-6:]).mean() < 0.75 * torch.stack(losses[:6]).mean()
     assert {value.dtype for value in trained.parameters()} == {torch.float32}
     products.clear()
-    ensemble_outputs([trained], inputs, how, Engine("cpu", "bf16"))
+    ensemble_outputs([trained], inputs, how, Device("cpu", "bf16"))
     assert products == {torch.float32}  # bfloat16 would tie risks

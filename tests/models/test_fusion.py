@@ -17,27 +17,28 @@ from pydantic.dataclasses import dataclass
 from sklearn.linear_model import LogisticRegression, Ridge
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
-from twobe3.audit import audit
-from twobe3.cohort import Cohort
-from twobe3.config import read_study
-from twobe3.decisions import Deciding
-from twobe3.default_controls import with_default_controls
-from twobe3.errors import Code, Exclusion, UsageError
-from twobe3.experiment import run
-from twobe3.features.maps import FeatureStore
-from twobe3.fitting import Fits, fit_final, out_of_fold
-from twobe3.inference import predict
-from twobe3.models import Control, Fusion, Model, TwoBe3Net, load_model
-from twobe3.models.base import CONFIG
-from twobe3.models.elastic import fit_nonnegative
+from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.splits import CrossValidation
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.errors import ConfigurationError, Exclusion
+from twobe3.core.outcomes import Kind, Outcomes
+from twobe3.io.cache import Arrays, Cache
+from twobe3.io.model_file import read_sealed, write_sealed
+from twobe3.models import Baseline, Fusion, Model, TwoBe3Net, load_model
+from twobe3.models.fit_cache import recall, remember, shared_fits
 from twobe3.models.fusion import PENALTY, Weights
-from twobe3.models.sealed import read_sealed, write_sealed
-from twobe3.models.shared import recall, remember, shared_fits
-from twobe3.outcome import Binary, Continuous, Kind, Outcomes, TimeToEvent
-from twobe3.record import told_cautions
-from twobe3.regions import Region
-from twobe3.splits import CrossValidation
-from twobe3.store import Arrays, ArrayStore
+from twobe3.models.learners.elastic_net import fit_nonnegative
+from twobe3.models.model import CONFIG
+from twobe3.scans.regions import Region
+from twobe3.study.config import read_study
+from twobe3.study.predict import predict
+from twobe3.study.run import run
+from twobe3.validation.baselines import with_default_baselines
+from twobe3.validation.cross_validate import CVPlan, fit_final, out_of_fold
+from twobe3.validation.leakage import audit
+from twobe3.validation.provenance import told_cautions
+from twobe3.validation.thresholds import ThresholdPolicy
 
 FloatArray = npt.NDArray[np.float64]
 KINDS: tuple[Kind, ...] = ("binary", "time-to-event", "continuous")
@@ -62,9 +63,9 @@ class Known(Model):
 
     def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         return tuple(
-            Exclusion(study.patient, "", "CONTOUR_MISSING", self.name, "")
-            for study in cohort.studies
-            if study.patient_id in self.without
+            Exclusion(subject.patient, "", "CONTOUR_MISSING", self.name, "")
+            for subject in cohort.subjects
+            if subject.patient_id in self.without
         )
 
     def _fit(self, cohort: Cohort) -> None:
@@ -89,11 +90,11 @@ def cohort(make_cohort: Any) -> Cohort:
     return made
 
 
-STORE = FeatureStore()
+STORE = Cache()
 
 
-def controls() -> list[Model]:
-    return [Control("suvmax", store=STORE), Control("age", store=STORE), Control("weight", store=STORE)]
+def baselines() -> list[Model]:
+    return [Baseline("suvmax", cache=STORE), Baseline("age", cache=STORE), Baseline("weight", cache=STORE)]
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -101,14 +102,14 @@ def test_equal_weights_give_the_mean_of_standardised_risks_on_the_members_own_sc
     endpoint: str, cohort: Cohort
 ) -> None:
     subset = cohort.for_endpoint(endpoint)
-    training, tested = subset.take(range(16)), subset.take(range(16, 24))
-    alone = [model.fit(training) for model in controls()]
+    training, tested = subset.subset(range(16)), subset.subset(range(16, 24))
+    alone = [model.fit(training) for model in baselines()]
     own = np.stack([model.predict(training).risk for model in alone])
     new = np.stack([model.predict(tested).risk for model in alone])
     mean, deviation = own.mean(axis=1), own.std(axis=1)
     standardised = (new - mean[:, None]) / deviation[:, None]
     by_hand = deviation.mean() * standardised.mean(axis=0) + (0.0 if endpoint == "survival" else mean.mean())
-    np.testing.assert_allclose(Fusion(controls()).fit(training).predict(tested).risk, by_hand, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(Fusion(baselines()).fit(training).predict(tested).risk, by_hand, rtol=1e-9, atol=1e-12)
 
 
 def said(cohort: Cohort, seed: int, *, size: float = 1.0, informed: float = 0.0) -> dict[str, float]:
@@ -137,20 +138,20 @@ def test_a_member_that_says_the_same_of_everybody_changes_no_order(
 ) -> None:
     subset = cohort.for_endpoint(endpoint)
     silent = Known(dict.fromkeys(subset.patients, 0.1 + 0.2), name="silent")
-    fused = Fusion([Control("suvmax"), silent], weights=weights, store=STORE).fit(subset).predict(subset).risk
-    alone = Control("suvmax", store=STORE).fit(subset).predict(subset).risk
+    fused = Fusion([Baseline("suvmax"), silent], weights=weights, cache=STORE).fit(subset).predict(subset).risk
+    alone = Baseline("suvmax", cache=STORE).fit(subset).predict(subset).risk
     assert (np.argsort(fused) == np.argsort(alone)).all()
 
 
 def held_out(cohort: Cohort, folds: int = 4, seed: int = 0) -> FloatArray:
-    """Inner out-of-fold risks of the controls, made here by hand."""
+    """Inner out-of-fold risks of the baselines, made here by hand."""
     risks = np.zeros((len(cohort), 3))
     for fold in CrossValidation(folds, 1, seed).split(cohort.sample):
-        part = cohort.take(fold.train)
-        for column, model in enumerate(controls()):
+        part = cohort.subset(fold.train)
+        for column, model in enumerate(baselines()):
             model.fit(part)
             origin = model.predict(part).risk.mean() if cohort.endpoint.kind == "time-to-event" else 0.0
-            risks[fold.test, column] = model.predict(cohort.take(fold.test)).risk - origin
+            risks[fold.test, column] = model.predict(cohort.subset(fold.test)).risk - origin
     return risks
 
 
@@ -219,7 +220,7 @@ def test_learnt_weights_are_an_oracles_on_inner_risks_and_go_to_the_member_that_
     endpoint: str, cohort: Cohort
 ) -> None:
     subset = cohort.for_endpoint(endpoint)
-    fusion = Fusion(controls(), weights="learnt").fit(subset)
+    fusion = Fusion(baselines(), weights="learnt").fit(subset)
     inner = held_out(subset)
     x = (inner - inner.mean(axis=0)) / inner.std(axis=0)
     weights = np.array(list(fusion.weight_of.values()))
@@ -230,7 +231,7 @@ def test_learnt_weights_are_an_oracles_on_inner_risks_and_go_to_the_member_that_
 
 def test_a_member_that_knows_its_training_patients_by_heart_gets_no_weight(cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
-    knows, learns = Known(by_heart=True, name="by heart"), Control("suvmax", store=STORE)
+    knows, learns = Known(by_heart=True, name="by heart"), Baseline("suvmax", cache=STORE)
     fusion = Fusion([knows, learns], weights="learnt").fit(subset)
     assert (Known(by_heart=True).fit(subset).predict(subset).risk == subset.outcomes.event).all()
     assert fusion.weight_of["by heart"] == 0.0
@@ -242,9 +243,9 @@ def test_members_see_the_training_patients_of_their_inner_fold_only(weights: Wei
     """Acceptance row 39."""
     subset = cohort.for_endpoint("relapse")
     fusion = Fusion([Known(said(subset, i), name=str(i)) for i in range(2)], weights=weights)
-    training = subset.take(range(4, 24))
-    fusion.fit(training).predict(subset.take(range(4)))
-    inner = [training.take(fold.train).patients for fold in CrossValidation(4, 1, 0).split(training.sample)]
+    training = subset.subset(range(4, 24))
+    fusion.fit(training).predict(subset.subset(range(4)))
+    inner = [training.subset(fold.train).patients for fold in CrossValidation(4, 1, 0).split(training.sample)]
     for member in fusion.of:
         assert isinstance(member, Known)
         assert member.saw == ([*inner, training.patients] if weights == "learnt" else [training.patients])
@@ -255,15 +256,15 @@ def test_the_leakage_audit_passes(cohort: Cohort) -> None:
     members = [Known(said(subset, 0, informed=1.0), name="says"), Known(by_heart=True, name="by heart")]
     models = [Fusion(members), Fusion(members, weights="learnt", inner_folds=2)]
     scheme = CrossValidation(2)
-    fits = Fits.of(models, subset, scheme, Deciding(recalibrate=True, inner_folds=2))
-    found = audit(fits, out_of_fold(fits, ArrayStore(), 1), scheme, permutations=2)
+    fits = CVPlan.of(models, subset, scheme, ThresholdPolicy(recalibrate=True, inner_folds=2))
+    found = audit(fits, out_of_fold(fits, Cache(), 1), scheme, permutations=2)
     assert found.passed
     assert not found.seeing
     assert {row.model for row in found.permuted} >= {"fusion of 2, equal weights", "fusion of 2, learnt weights"}
 
 
-class Counted(Control):
-    """A control that counts its fits."""
+class Counted(Baseline):
+    """A baseline that counts its fits."""
 
     fits: ClassVar[int] = 0
 
@@ -276,12 +277,12 @@ def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_i
     cohort: Cohort, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     subset, scheme = cohort.for_endpoint("relapse"), CrossValidation(3)
-    models: list[Model] = [Counted("suvmax", store=STORE), Counted("age", store=STORE)]
+    models: list[Model] = [Counted("suvmax", cache=STORE), Counted("age", cache=STORE)]
     pair = Fusion(models, name="pair")
-    fusions = [Fusion([pair, Control("weight")], name="three"), pair, Fusion(models, weights="learnt", inner_folds=2)]
-    alone = {model.name: out_of_fold(Fits.of([model], subset, scheme), ArrayStore(), 1) for model in fusions}
+    fusions = [Fusion([pair, Baseline("weight")], name="three"), pair, Fusion(models, weights="learnt", inner_folds=2)]
+    alone = {model.name: out_of_fold(CVPlan.of([model], subset, scheme), Cache(), 1) for model in fusions}
     monkeypatch.setattr(Counted, "fits", 0)
-    together = out_of_fold(Fits.of([fusions[0], *models, *fusions[1:]], subset, scheme), ArrayStore(), 1)
+    together = out_of_fold(CVPlan.of([fusions[0], *models, *fusions[1:]], subset, scheme), Cache(), 1)
     assert Counted.fits == 3 * 2 * (1 + 2)  # folds, models; for all patients of the fold and for the inner folds
     for number, fusion in ((0, fusions[0]), (3, fusions[1]), (4, fusions[2])):
         for position in range(3):
@@ -289,28 +290,28 @@ def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_i
             assert (got["risk"] == expected["risk"]).all()
             assert (got["threshold"] == expected["threshold"]).all()
     monkeypatch.setattr(Counted, "fits", 0)
-    # A file must say what its members are; the class that counts is a control in every other respect.
-    saved = fit_final(Fits.of([fusions[0], *models, *fusions[1:]], subset, scheme), tmp_path, 1)
+    # A file must say what its members are; the class that counts is a baseline in every other respect.
+    saved = fit_final(CVPlan.of([fusions[0], *models, *fusions[1:]], subset, scheme), tmp_path, 1)
     assert Counted.fits == 2 * (1 + 2)
     for number, fusion in ((0, fusions[0]), (3, fusions[1]), (4, fusions[2])):
         expected_risk = copy.copy(fusion).fit(subset).predict(subset).risk
-        assert (load_model(saved["relapse", number], store=STORE).predict(subset).risk == expected_risk).all()
+        assert (load_model(saved["relapse", number], cache=STORE).predict(subset).risk == expected_risk).all()
 
 
 def test_what_was_fitted_on_other_patients_or_other_outcomes_is_not_taken_over(cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
-    model = Control("age").fit(subset)
+    model = Baseline("age").fit(subset)
     with shared_fits():
         remember(model, subset)
-        known = recall(Control("age"), subset)
+        known = recall(Baseline("age"), subset)
         assert known is not None
         assert (known.predict(subset).risk == model.predict(subset).risk).all()
-        assert recall(Control("age"), subset.take(range(23))) is None
-        assert recall(Control("age"), cohort.for_endpoint("uptake")) is None
-        assert recall(Control("age", seed=1), subset) is None
-        model.fit(subset.take(range(12)))
+        assert recall(Baseline("age"), subset.subset(range(23))) is None
+        assert recall(Baseline("age"), cohort.for_endpoint("uptake")) is None
+        assert recall(Baseline("age", seed=1), subset) is None
+        model.fit(subset.subset(range(12)))
         assert (known.predict(subset).risk != model.predict(subset).risk).any()
-    assert recall(Control("age"), subset) is None
+    assert recall(Baseline("age"), subset) is None
 
 
 def test_too_few_patients_to_split_get_equal_weights_and_that_is_told(
@@ -318,27 +319,27 @@ def test_too_few_patients_to_split_get_equal_weights_and_that_is_told(
 ) -> None:
     subset = cohort.for_endpoint("relapse")
     event = subset.outcomes.event
-    few = subset.take([*np.flatnonzero(event)[:1], *np.flatnonzero(~event)[:5]])
+    few = subset.subset([*np.flatnonzero(event)[:1], *np.flatnonzero(~event)[:5]])
     with caplog.at_level(logging.INFO, logger="twobe3"):
-        learnt = Fusion(controls(), weights="learnt").fit(few)
+        learnt = Fusion(baselines(), weights="learnt").fit(few)
     assert "too few patients to learn weights" in caplog.text
-    assert (learnt.predict(subset).risk == Fusion(controls()).fit(few).predict(subset).risk).all()
+    assert (learnt.predict(subset).risk == Fusion(baselines()).fit(few).predict(subset).risk).all()
 
 
 def test_the_models_that_are_fused_stay_as_they_were(cohort: Cohort) -> None:
-    member = Control("suvmax", store=STORE)
-    Fusion([member, Control("age")]).fit(cohort.for_endpoint("relapse"))
+    member = Baseline("suvmax", cache=STORE)
+    Fusion([member, Baseline("age")]).fit(cohort.for_endpoint("relapse"))
     assert member.endpoint_ is None
-    pair = Fusion([member, Control("age")])
-    Fusion([pair, Control("sex")]).fit(cohort.for_endpoint("relapse"))
+    pair = Fusion([member, Baseline("age")])
+    Fusion([pair, Baseline("sex")]).fit(cohort.for_endpoint("relapse"))
     assert [one.endpoint_ for one in (pair, *pair.of)] == [None] * 3
 
 
 def test_members_keep_their_stores_unless_the_fusion_is_given_one() -> None:
-    fusion, own = Fusion(controls()), FeatureStore()
-    assert [fusion.store, *(member.store for member in fusion.of)] == [STORE] * 4
-    assert all(store is STORE for store in (fusion.store, *(member.store for member in fusion.of)))
-    assert all(member.store is own for member in Fusion(controls(), store=own).of)
+    fusion, own = Fusion(baselines()), Cache()
+    assert [fusion.cache, *(member.cache for member in fusion.of)] == [STORE] * 4
+    assert all(cache is STORE for cache in (fusion.cache, *(member.cache for member in fusion.of)))
+    assert all(member.cache is own for member in Fusion(baselines(), cache=own).of)
 
 
 def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) -> None:
@@ -346,7 +347,7 @@ def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) 
     patients = subset.patients
     fusion = Fusion([Known(said(subset, i), name=str(i), without=(patients[3 * i + 1], patients[7])) for i in range(2)])
     left_out = fusion.unusable(subset)
-    assert [one.patient for one in left_out] == [subset.studies[i].patient for i in (1, 4, 7)]
+    assert [one.patient for one in left_out] == [subset.subjects[i].patient for i in (1, 4, 7)]
     assert [one.reason for one in left_out] == ["0", "1", "0"]
     prediction = fusion.fit(subset).predict(subset)
     assert prediction.patients == tuple(patients[i] for i in range(24) if i not in (1, 4, 7))
@@ -354,36 +355,36 @@ def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) 
 
 
 def test_the_identity_is_that_of_the_members_too() -> None:
-    plain = Fusion([Control("age"), Control("sex")])
-    assert plain.identity() == Fusion([Control("age"), Control("sex")]).identity()
+    plain = Fusion([Baseline("age"), Baseline("sex")])
+    assert plain.cache_key() == Fusion([Baseline("age"), Baseline("sex")]).cache_key()
     others = [
-        Fusion([Control("age"), Control("weight", name="sex")]),
-        Fusion([Control("age"), Control("sex", seed=1)]),
-        Fusion([Control("sex"), Control("age")]),
-        Fusion([Control("age"), Control("sex")], weights="learnt", name=plain.name),
+        Fusion([Baseline("age"), Baseline("weight", name="sex")]),
+        Fusion([Baseline("age"), Baseline("sex", seed=1)]),
+        Fusion([Baseline("sex"), Baseline("age")]),
+        Fusion([Baseline("age"), Baseline("sex")], weights="learnt", name=plain.name),
     ]
-    assert len({one.identity() for one in (plain, *others)}) == 5
+    assert len({one.cache_key() for one in (plain, *others)}) == 5
 
 
 def test_candidate_parameters_are_those_of_the_members_and_the_learnt_weights(cohort: Cohort) -> None:
-    assert Fusion(controls()).candidate_parameters(cohort) == 3
-    assert Fusion(controls(), weights="learnt").candidate_parameters(cohort) == 6
-    assert Fusion([*controls(), Known(name="network")]).candidate_parameters(cohort) is None
+    assert Fusion(baselines()).candidate_parameters(cohort) == 3
+    assert Fusion(baselines(), weights="learnt").candidate_parameters(cohort) == 6
+    assert Fusion([*baselines(), Known(name="network")]).candidate_parameters(cohort) is None
 
 
 def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path: Path) -> None:
     subset = cohort.for_endpoint("survival")
-    inner = Fusion([Control("suvmax"), Control("age")], weights="learnt", name="pair")
-    model = Fusion([inner, Control("sex")], store=STORE).fit(subset)
+    inner = Fusion([Baseline("suvmax"), Baseline("age")], weights="learnt", name="pair")
+    model = Fusion([inner, Baseline("sex")], cache=STORE).fit(subset)
     model.save(tmp_path)
-    store = FeatureStore()
-    loaded = load_model(tmp_path, store=store)
+    cache = Cache()
+    loaded = load_model(tmp_path, cache=cache)
     assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
     assert isinstance(loaded, Fusion)
     assert loaded.weight_of == model.weight_of
     (pair, _) = loaded.of
     assert isinstance(pair, Fusion)
-    assert all(member.store is store for member in (loaded, *loaded.of, *pair.of))
+    assert all(member.cache is cache for member in (loaded, *loaded.of, *pair.of))
 
 
 def test_a_file_from_before_a_parameter_joined_has_members_as_they_were_then(
@@ -392,33 +393,33 @@ def test_a_file_from_before_a_parameter_joined_has_members_as_they_were_then(
     subset = cohort.for_endpoint("relapse")
     small = {"backbone": "phantom-resnet10", "layer": 2, "slice_size": 32, "components": 4, "epochs": 1}
     then = {key: value for key, value in TwoBe3Net.joined_later.items() if key not in ("covariates", "init")}
-    network = TwoBe3Net(**small, **then, store=STORE)
-    model = Fusion([Fusion([network, Control("sex")], name="pair"), Control("age")], store=STORE).fit(subset)
+    network = TwoBe3Net(**small, **then, cache=STORE)
+    model = Fusion([Fusion([network, Baseline("sex")], name="pair"), Baseline("age")], cache=STORE).fit(subset)
     path = model.save(tmp_path)
     header, arrays, _ = read_sealed(path)
     (pair, _) = header["parameters"]["of"]
     for key in then:
         del pair["of"][0][key]
     write_sealed(path, header, arrays)
-    loaded = load_model(path, store=STORE)
+    loaded = load_model(path, cache=STORE)
     assert loaded.parameters() == model.parameters()
     assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
 
 
 def test_what_members_caution_of_is_said_by_the_fusion_and_told_once(cohort: Cohort) -> None:
-    class Warned(Control):
-        def cautions(self, cohort: Cohort) -> tuple[str, ...]:
+    class Warned(Baseline):
+        def warnings(self, cohort: Cohort) -> tuple[str, ...]:
             return (f"{self.name}: {len(cohort)} scans",)
 
     first, second = Warned("age"), Warned("sex")
-    fusion = Fusion([Fusion([first, second], name="pair"), Control("suvmax")])
+    fusion = Fusion([Fusion([first, second], name="pair"), Baseline("suvmax")])
     expected = [f"{one.name}: {len(cohort)} scans" for one in (first, second)]
-    assert list(fusion.cautions(cohort)) == expected
+    assert list(fusion.warnings(cohort)) == expected
     assert told_cautions([second, fusion, first], cohort) == expected[::-1]
 
 
-@pytest.mark.parametrize("of", [[], [Control("age")], [Control("age"), Control("age")], [{"kind": "oracle"}] * 2,
-                                [{"kind": ["age"]}] * 2, ["age", "sex"], [1, 2], Control("age"), None])  # fmt: skip
+@pytest.mark.parametrize("of", [[], [Baseline("age")], [Baseline("age"), Baseline("age")], [{"kind": "oracle"}] * 2,
+                                [{"kind": ["age"]}] * 2, ["age", "sex"], [1, 2], Baseline("age"), None])  # fmt: skip
 def test_what_cannot_be_fused_is_refused(of: list[Any]) -> None:
     with pytest.raises(ValidationError, match=r"a fusion (needs|is of)|a member of a fusion"):
         Fusion(of)
@@ -438,10 +439,10 @@ column = "outcome"
 kind = "fusion"
 of = ["age", "body weight"]
 [[model]]
-kind = "control"
+kind = "baseline"
 variable = "age"
 [[model]]
-kind = "control"
+kind = "baseline"
 variable = "weight"
 name = "body weight"
 [[model]]
@@ -450,7 +451,7 @@ name = "all"
 of = ["tlg (contour)", "fusion of 2, equal weights"]
 weights = "learnt"
 [[model]]
-kind = "control"
+kind = "baseline"
 variable = "tlg"
 [validation]
 inner_folds = 3
@@ -460,7 +461,7 @@ seed = 5
 
 def study_models(tmp_path: Path, text: str) -> list[Model]:
     (tmp_path / "study.toml").write_text(text)
-    return read_study(tmp_path / "study.toml").models(tmp_path, FeatureStore())
+    return read_study(tmp_path / "study.toml").models(tmp_path, Cache())
 
 
 def test_a_fusion_names_other_models_of_the_study_wherever_they_stand(tmp_path: Path) -> None:
@@ -472,9 +473,9 @@ def test_a_fusion_names_other_models_of_the_study_wherever_they_stand(tmp_path: 
     assert isinstance(pair, Fusion)
     assert isinstance(everything, Fusion)
     assert (everything.weights, everything.inner_folds, everything.seed) == ("learnt", 3, 5)
-    assert [member.identity() for member in pair.of] == [models[1].identity(), models[2].identity()]
-    assert [member.identity() for member in everything.of] == [models[4].identity(), pair.identity()]
-    assert len({id(model.store) for model in (*models, *pair.of, *everything.of)}) == 1
+    assert [member.cache_key() for member in pair.of] == [models[1].cache_key(), models[2].cache_key()]
+    assert [member.cache_key() for member in everything.of] == [models[4].cache_key(), pair.cache_key()]
+    assert len({id(model.cache) for model in (*models, *pair.of, *everything.of)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -485,7 +486,7 @@ def test_a_fusion_names_other_models_of_the_study_wherever_they_stand(tmp_path: 
         ('[region]\nkind = "threshold"\nthreshold_suv = 2.5\n', Region("threshold", threshold_suv=2.5)),
     ],
 )
-def test_a_fusion_names_controls_that_are_added_to_the_table_later(
+def test_a_fusion_names_baselines_that_are_added_to_the_table_later(
     tmp_path: Path, cohort: Cohort, region: str, where: Region
 ) -> None:
     names = [f"tlg ({where.label})", f"suvmax ({where.label})", "image_extent", "clinical", "centre"]
@@ -494,13 +495,13 @@ def test_a_fusion_names_controls_that_are_added_to_the_table_later(
     net, fusion = study_models(tmp_path, text)
     assert isinstance(fusion, Fusion)
     assert [member.name for member in fusion.of] == ["cnn3d", *names]
-    later = {model.name: model for model in with_default_controls([net], cohort, region=where)}
+    later = {model.name: model for model in with_default_baselines([net], cohort, region=where)}
     for member in fusion.of[1:3]:
-        assert member.identity() == later[member.name].identity()
+        assert member.cache_key() == later[member.name].cache_key()
     assert all(member.seed == 3 == later[member.name].seed for member in fusion.of[1:])
 
 
-def test_a_model_of_the_file_goes_before_a_control_of_its_name(tmp_path: Path) -> None:
+def test_a_model_of_the_file_goes_before_a_baseline_of_its_name(tmp_path: Path) -> None:
     text = STUDY.replace('"tlg (contour)", "fusion', '"clinical", "fusion')
     text = text.replace('variable = "weight"', 'variable = "weight"\n[[model]]\nkind = "cnn3d"\nname = "clinical"')
     text = text.replace('name = "body weight"\n', "").replace('"body weight"', '"clinical"')
@@ -530,7 +531,7 @@ def test_a_model_of_the_file_goes_before_a_control_of_its_name(tmp_path: Path) -
 )  # fmt: skip
 def test_a_fusion_that_is_none_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert STUDY.count(old) == 1
-    with pytest.raises(UsageError, match=says) as refused:
+    with pytest.raises(ConfigurationError, match=says) as refused:
         study_models(tmp_path, STUDY.replace(old, new))
     assert refused.value.remedy
     assert refused.value.code in (Code.UNKNOWN_NAME, Code.UNKNOWN_KEY, Code.STUDY_FILE_INVALID)

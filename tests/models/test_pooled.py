@@ -11,15 +11,16 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from twobe3.cohort import Cohort
-from twobe3.features.maps import FeatureStore
+from twobe3.cohort.cohort import Cohort
 from twobe3.features.slices import Plane
-from twobe3.models import PooledFeatures
-from twobe3.models.linear import fit_ridge, inner_splits
+from twobe3.io.cache import Cache
+from twobe3.models import PooledModel
+from twobe3.models.inner_cv import inner_splits
+from twobe3.models.learners.linear import fit_ridge
 from twobe3.models.pooled import out_of_fold, random_directions
 
-STORE = FeatureStore()
-SMALL: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "store": STORE}
+STORE = Cache()
+SMALL: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
 PLANES: tuple[Plane, ...] = ("axial", "sagittal")
 CHANNELS = 128
 
@@ -31,18 +32,18 @@ def cohort(make_cohort: Callable[..., Cohort]) -> Cohort:
 
 
 def test_the_statistics_asked_for_are_taken_in_their_order(cohort: Cohort) -> None:
-    few = cohort.take(range(3))
-    whole = PooledFeatures(**SMALL, planes=PLANES)._pooled(few).reshape(3, 2, 3, CHANNELS)
-    some = PooledFeatures(**SMALL, planes=PLANES, statistics=("std", "mean"))._pooled(few)
+    few = cohort.subset(range(3))
+    whole = PooledModel(**SMALL, planes=PLANES)._pooled(few).reshape(3, 2, 3, CHANNELS)
+    some = PooledModel(**SMALL, planes=PLANES, statistics=("std", "mean"))._pooled(few)
     np.testing.assert_array_equal(some.reshape(3, 2, 2, CHANNELS), whole[:, :, [2, 0]])
 
 
 def test_pooled_over_planes_they_are_those_of_all_positions_each_plane_counting_alike(cohort: Cohort) -> None:
-    few = cohort.take(range(2))
-    model = PooledFeatures(**SMALL, planes=PLANES, pool_planes=True)
+    few = cohort.subset(range(2))
+    model = PooledModel(**SMALL, planes=PLANES, pool_planes=True)
     (extractor,) = model.extractors()
-    for row, study in zip(model._pooled(few), few.studies, strict=True):
-        maps = extractor.of_study(few, study)
+    for row, subject in zip(model._pooled(few), few.subjects, strict=True):
+        maps = extractor.of_study(few, subject)
         # 16 slices of 4 × 4 positions in either plane: as many, so each plane counts alike.
         positions = np.concatenate([maps[plane].reshape(CHANNELS, -1).astype(float) for plane in PLANES], axis=1)
         expected = np.concatenate([positions.mean(1), positions.max(1), positions.std(1)])
@@ -50,10 +51,8 @@ def test_pooled_over_planes_they_are_those_of_all_positions_each_plane_counting_
 
 
 def test_several_layers_follow_each_other(cohort: Cohort) -> None:
-    few = cohort.take(range(2))
-    both, *single = (
-        PooledFeatures(**{**SMALL, "layer": layer}, planes=PLANES)._pooled(few) for layer in ((2, 3), 2, 3)
-    )
+    few = cohort.subset(range(2))
+    both, *single = (PooledModel(**{**SMALL, "layer": layer}, planes=PLANES)._pooled(few) for layer in ((2, 3), 2, 3))
     np.testing.assert_array_equal(both, np.concatenate(single, axis=1))
 
 
@@ -70,7 +69,7 @@ def test_a_random_projection_keeps_distances_and_is_the_same_for_ever() -> None:
 
 
 def test_the_model_of_a_projection_is_the_ridge_regression_of_its_columns(cohort: Cohort) -> None:
-    model = PooledFeatures(**SMALL, planes=("axial",), projection=16, penalties=(10.0,)).fit(cohort)
+    model = PooledModel(**SMALL, planes=("axial",), projection=16, penalties=(10.0,)).fit(cohort)
     x = model._pooled(cohort)
     spread = x.std(axis=0)
     z = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0) @ random_directions(x.shape[1], 16, 0)
@@ -83,30 +82,30 @@ def test_the_model_of_a_projection_is_the_ridge_regression_of_its_columns(cohort
 def test_a_projection_still_finds_the_lesion_in_patients_that_were_not_seen(make_cohort: Callable[..., Cohort]) -> None:
     cohort = make_cohort(40)
     order = np.random.default_rng(0).permutation(40)
-    train, test = cohort.take(order[:24]), cohort.take(order[24:])
-    risk = PooledFeatures(**SMALL, planes=("axial",), projection=64).fit(train).predict(test).risk
+    train, test = cohort.subset(order[:24]), cohort.subset(order[24:])
+    risk = PooledModel(**SMALL, planes=("axial",), projection=64).fit(train).predict(test).risk
     assert roc_auc_score(test.outcomes.event, risk) > 0.8
 
 
 def test_inner_risks_are_those_of_models_that_have_not_seen_the_patient(cohort: Cohort) -> None:
-    x, outcomes = PooledFeatures(**SMALL, planes=("axial",))._pooled(cohort), cohort.outcomes
+    x, outcomes = PooledModel(**SMALL, planes=("axial",))._pooled(cohort), cohort.outcomes
     fitted = fit_ridge(x, outcomes, 100.0)
     risk = out_of_fold(x, outcomes, fitted, 3, 0)
     for train, test in inner_splits(outcomes, 3, 0):
-        np.testing.assert_array_equal(risk[test], fit_ridge(x[train], outcomes.take(train), 100.0).risk(x[test]))
+        np.testing.assert_array_equal(risk[test], fit_ridge(x[train], outcomes.subset(train), 100.0).risk(x[test]))
 
 
 def test_covariates_of_noise_leave_what_the_images_tell(make_cohort: Callable[..., Cohort]) -> None:
     cohort = make_cohort(40)
     order = np.random.default_rng(0).permutation(40)
-    train, test = cohort.take(order[:24]), cohort.take(order[24:])
-    model = PooledFeatures(**SMALL, planes=("axial",), covariates=("age_years", "sex"))
+    train, test = cohort.subset(order[:24]), cohort.subset(order[24:])
+    model = PooledModel(**SMALL, planes=("axial",), covariates=("age_years", "sex"))
     assert roc_auc_score(test.outcomes.event, model.fit(train).predict(test).risk) > 0.75
     assert model.candidate_parameters(train) == 3 * CHANNELS + 2
 
 
 def test_a_statistic_may_stand_once_and_must_be_known() -> None:
     with pytest.raises(ValueError, match="once"):
-        PooledFeatures(statistics=("mean", "mean"))
+        PooledModel(statistics=("mean", "mean"))
     with pytest.raises(ValueError, match="statistics"):
-        replace(PooledFeatures(), statistics=("median",))  # type: ignore[arg-type]
+        replace(PooledModel(), statistics=("median",))  # type: ignore[arg-type]

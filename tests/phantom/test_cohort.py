@@ -9,12 +9,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from twobe3.dicom.read import read_suv
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure
 from twobe3.dicom.series import find_series
-from twobe3.dicom.voi import contour_mask
-from twobe3.errors import Code, ToolError
+from twobe3.dicom.volume import read_suv
 from twobe3.phantom import write_cohort
 from twobe3.phantom.cohort import COLUMNS, draw_case
+from twobe3.scans.masks import contour_mask
 
 PATIENTS, SEED = 3, 5
 
@@ -86,7 +87,7 @@ def test_patients_without_lesions_have_no_contours(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "dicom").write_text("in the way")
-    with pytest.raises(ToolError) as caught:
+    with pytest.raises(EnvironmentFailure) as caught:
         write_cohort(tmp_path, patients=1)
     assert caught.value.code is Code.WRITE_FAILED
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from twobe3.phantom import SOUTH, PhantomPatient, PhantomSpec, draw_subject, make_array, make_patient
+from twobe3.phantom import SOUTH, PhantomPatient, PhantomSpec, draw_phantom_subject, make_array, make_patient
 from twobe3.phantom.lesions import DIAMETER_MM, MOST_LESIONS, SUV, Lesion, largest_distance_mm, total_lesion_glycolysis
 from twobe3.phantom.shapes import Ellipsoid, Solid
 
@@ -71,7 +71,7 @@ def test_equal_seeds_give_equal_patients_and_others_differ() -> None:
     first, second, other = make_patient(7), make_patient(7), make_patient(8)
     assert np.array_equal(first.volume.array, second.volume.array)
     assert first.volume.geometry.same_as(second.volume.geometry)
-    assert first.lesions == second.lesions == draw_subject(7).lesions
+    assert first.lesions == second.lesions == draw_phantom_subject(7).lesions
     assert first.lesions != other.lesions
 
 
@@ -87,7 +87,7 @@ def test_the_specification_is_kept() -> None:
 
 def test_lesions_are_in_range_apart_and_clear_of_hot_organs() -> None:
     for seed in range(60):
-        subject = draw_subject(seed)
+        subject = draw_phantom_subject(seed)
         assert len(subject.lesions) <= MOST_LESIONS
         for i, lesion in enumerate(subject.lesions):
             assert DIAMETER_MM[0] <= 2 * lesion.radius_mm <= DIAMETER_MM[1]
@@ -116,7 +116,7 @@ def test_burden_and_dissemination() -> None:
 
 
 def test_people_are_consistent() -> None:
-    subjects = [draw_subject(seed) for seed in range(200)]
+    subjects = [draw_phantom_subject(seed) for seed in range(200)]
     men, women = ([s.height_m for s in subjects if s.sex == sex] for sex in "MF")
     assert np.mean(men) - np.mean(women) == pytest.approx(0.12, abs=0.03)
     bmi = np.array([s.weight_kg / s.height_m**2 for s in subjects])

@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twobe3.cohort import ArrayScan, Cohort, Study
-from twobe3.pretraining.recipe import Recipe
-from twobe3.resample import VolumeSpec
-from twobe3.volume import Geometry, SUVCalibration, SUVVolume
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.core.grid import Grid
+from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
+from twobe3.pretraining.config import Recipe
+from twobe3.scans.scan import ArrayScan
 
-GRID = VolumeSpec(spacing_mm=(8.0, 8.0, 8.0), field_of_view_mm=(128.0, 128.0, 128.0))
+GRID = Grid(spacing_mm=(8.0, 8.0, 8.0), field_of_view_mm=(128.0, 128.0, 128.0))
 
 
 @pytest.fixture(scope="session")
 def bodies() -> Cohort:
     """Twelve scans in memory: a cylinder whose uptake rises from feet to head; two empty slices at the feet."""
     rng = np.random.default_rng(0)
-    return Cohort(tuple(_study(i, rng) for i in range(12)), spec=GRID)
+    return Cohort(tuple(_study(i, rng) for i in range(12)), grid=GRID)
 
 
-def _study(number: int, rng: np.random.Generator) -> Study:
+def _study(number: int, rng: np.random.Generator) -> Subject:
     affine = np.eye(4)
     affine[:3, :3] = 8.0 * np.fliplr(np.eye(3))
     geometry = Geometry(GRID.shape, affine)
@@ -35,7 +36,7 @@ def _study(number: int, rng: np.random.Generator) -> Study:
     for missing in {3: ("sex",), 5: ("age_years",), 7: ("sex", "age_years", "weight_kg")}.get(number, ()):
         del told[missing]
     volume = SUVVolume(suv.astype(np.float32), geometry, SUVCalibration("bw", "TEST", 1.0, 1.0))
-    return Study(f"MRN-{number}", ArrayScan(volume), covariates=told)
+    return Subject(f"MRN-{number}", ArrayScan(volume), covariates=told)
 
 
 @pytest.fixture(scope="session")

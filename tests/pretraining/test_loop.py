@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from twobe3.errors import Code, UsageError
-from twobe3.models.engine import CPU
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.io.cache import Cache
 from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, train
-from twobe3.store import ArrayStore
+from twobe3.runtime.device import CPU
 
 INPUTS = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
 WANTED = INPUTS[:, :1] - INPUTS[:, 1:2]
@@ -49,7 +50,7 @@ def trained(
         return ((wrapped(INPUTS[batch.index]) - WANTED[batch.index]) ** 2).mean()
 
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate)
-    checkpoint = Checkpoint(ArrayStore(folder), key)
+    checkpoint = Checkpoint(Cache(folder), key)
     state = train(CPU.fabric(), network, optimiser, batches, loss, SCHEDULE, checkpoint)
     return {name: value.flatten().tolist() for name, value in state.items()}
 
@@ -80,13 +81,13 @@ def test_a_damaged_state_counts_as_absent(tmp_path: Path) -> None:
 
 
 def test_the_state_of_another_network_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ArrayStore(tmp_path).put("a", {"epochs": np.array([3]), "network.0.weight": np.zeros((2, 2), np.float32)})
+    Cache(tmp_path).put("a", {"epochs": np.array([3]), "network.0.weight": np.zeros((2, 2), np.float32)})
     assert trained(tmp_path) == trained(None)
     assert "that of another network" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_is_an_error_that_names_the_rate() -> None:
-    with pytest.raises(UsageError, match="the loss is not finite in epoch") as caught:
+    with pytest.raises(ConfigurationError, match="the loss is not finite in epoch") as caught:
         trained(None, rate=1e30)
     assert (caught.value.code, caught.value.remedy) == (Code.STUDY_FILE_INVALID, "lower its `learning_rate`")
 

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twobe3.errors import Code, NothingUsable, UsageError
-from twobe3.experiment import run
-from twobe3.features.maps import FeatureStore
-from twobe3.inference import predict
-from twobe3.models.engine import CPU
-from twobe3.models.start import Start
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EmptyInputError
+from twobe3.io.cache import Cache
+from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.pretraining import run as module
 from twobe3.pretraining.card import Card
-from twobe3.pretraining.recipe import read_recipe
+from twobe3.pretraining.config import read_recipe
 from twobe3.pretraining.run import Parts, pretrain
+from twobe3.runtime.device import CPU
+from twobe3.study.predict import predict
+from twobe3.study.run import run
 
 MARKER = "ZQXMARKER"
 RECIPE = """
@@ -73,7 +74,7 @@ def learnt(recipe: Path, out: Path, **how: Any) -> Card:
 def results(out: Path) -> dict[str, bytes]:
     """The card, which has the digest of the file beside it."""
     digest = json.loads((out / "card.json").read_text())["file_digest"]
-    assert Start.read(out / "pretrained.safetensors").digest == digest
+    assert PretrainedCheckpoint.read(out / "pretrained.safetensors").digest == digest
     return {name: (out / name).read_bytes() for name in ("card.json", "card.md")}
 
 
@@ -106,7 +107,7 @@ def test_the_card_says_what_it_was_trained_on_and_how_well(done: Path) -> None:
     assert {("slices", "slice_position"), ("stacks", "masked_features"), ("slices", "weight_kg")} <= told
     assert all(figure["n"] <= 2 for figure in card["figures"])
     assert card["starting_weights"]["digest"] != card["weights_digest"]
-    assert Start.read(done / "pretrained.safetensors").digest == card["file_digest"]
+    assert PretrainedCheckpoint.read(done / "pretrained.safetensors").digest == card["file_digest"]
     text = (done / "card.md").read_text()
     for said in ("on 6 PET scans of 6 patients", "| sex |", "slice_position", "Licence: Not stated", "> Nothing that"):
         assert said in text
@@ -116,7 +117,7 @@ def test_who_is_held_out_is_none_of_the_scans_trained_on(done: Path) -> None:
     card = json.loads((done / "card.json").read_text())
     trained, held = ({mark for pair in card["scans"][part] for mark in pair} for part in ("trained_on", "held_out"))
     assert not trained & held
-    assert Start.read(done / "pretrained.safetensors").marks == trained
+    assert PretrainedCheckpoint.read(done / "pretrained.safetensors").marks == trained
 
 
 def test_no_identity_is_in_anything_that_is_written(
@@ -137,16 +138,16 @@ def test_no_identity_is_in_anything_that_is_written(
 def test_an_interrupted_pre_training_goes_on_where_it_stopped(
     people: Any, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
-    recipe, put, seen = people.images.parent / "pretrain.toml", module.ArrayStore.put, []
+    recipe, put, seen = people.images.parent / "pretrain.toml", module.Cache.put, []
 
-    def interrupted(store: Any, key: str, arrays: Any, **how: Any) -> None:
-        put(store, key, arrays, **how)
-        if store.folder.name == "checkpoints":
+    def interrupted(cache: Any, key: str, arrays: Any, **how: Any) -> None:
+        put(cache, key, arrays, **how)
+        if cache.folder.name == "checkpoints":
             seen.append(key)
             if len(seen) == calls:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.ArrayStore, "put", interrupted)
+    monkeypatch.setattr(module.Cache, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
         learnt(recipe, tmp_path)
     assert not (tmp_path / "card.json").exists()
@@ -167,7 +168,7 @@ def test_a_folder_with_another_result_is_refused_unless_told(people: Any, done: 
     recipe = people.images.parent / "other.toml"
     recipe.write_text((people.images.parent / "pretrain.toml").read_text().replace("epochs = 3", "epochs = 1"))
     (tmp_path / "card.json").write_bytes((done / "card.json").read_bytes())
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         learnt(recipe, tmp_path)
     assert caught.value.code is Code.OUTPUT_EXISTS
     assert learnt(recipe, tmp_path, update=True).document["parameters"]["stacks"]["epochs"] == 1
@@ -189,27 +190,27 @@ def test_a_folder_with_another_result_is_refused_unless_told(people: Any, done: 
     ],
 )
 def test_what_is_wrong_with_a_recipe_is_told(tmp_path: Path, change: tuple[str, str], code: Code, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
+    with pytest.raises(ConfigurationError, match=said) as caught:
         learnt(written(tmp_path, change), tmp_path / "out")
     assert caught.value.code is code
 
 
 def test_a_recipe_that_learns_nothing_is_refused(tmp_path: Path) -> None:
     recipe = written(tmp_path, ("epochs = 2", "epochs = 0"), ("epochs = 3", "epochs = 0"))
-    with pytest.raises(UsageError, match="nothing is learnt"):
+    with pytest.raises(ConfigurationError, match="nothing is learnt"):
         learnt(recipe, tmp_path / "out")
 
 
 def test_the_example_is_valid(pytestconfig: pytest.Config) -> None:
     example = pytestconfig.rootpath / "examples" / "pretrain.toml"
-    model = read_recipe(example).model(example.parent, FeatureStore(), CPU)
+    model = read_recipe(example).model(example.parent, Cache(), CPU)
     assert model.weights == str(example.parent / "weights/mobilenetv2_100_imagenet_fp16.safetensors")
 
 
 def test_too_few_patients_are_told(tmp_path: Path, new_tiny_cohort: Callable[[Path], Any]) -> None:
     for name in "ABC":
         new_tiny_cohort(tmp_path).scan(name, suv=float(ord(name)))
-    with pytest.raises(NothingUsable, match="patients with a scan that can be used: 3; at least 4 are needed"):
+    with pytest.raises(EmptyInputError, match="patients with a scan that can be used: 3; at least 4 are needed"):
         learnt(written(tmp_path), tmp_path / "out")
 
 
@@ -231,7 +232,7 @@ def test_one_stage_alone_leaves_the_other_as_it_was(people: Any, tmp_path: Path)
         recipe = folder / f"{name}.toml"
         recipe.write_text(RECIPE.format(network=NETWORK).replace(*change))
         only[name] = learnt(recipe, tmp_path / name).document
-        only[name]["branches"] = Start.read(tmp_path / name / "pretrained.safetensors").branches
+        only[name]["branches"] = PretrainedCheckpoint.read(tmp_path / name / "pretrained.safetensors").branches
     assert {figure["stage"] for figure in only["slices"]["figures"]} == {"slices"}
     assert not only["slices"]["branches"]  # a study's own start at random, each member's by itself
     assert {figure["stage"] for figure in only["stacks"]["figures"]} == {"stacks"}
@@ -253,12 +254,12 @@ field_of_view_mm = [192, 160, 160]
 kind = "2be3-net"
 init = "pretrained/pretrained.safetensors"
 epochs = 1
-members = 1
+ensemble_size = 1
 {network}
 [validation]
 folds = 2
 resamples = 100
-controls = false
+baselines = false
 """
 
 
@@ -266,10 +267,10 @@ def test_a_study_starts_from_it_and_says_which_scans_it_has_seen(
     people: Any, done: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = people.images.parent
-    study = folder / "study.toml"
-    study.write_text(STUDY.format(network=NETWORK))
+    subject = folder / "study.toml"
+    subject.write_text(STUDY.format(network=NETWORK))
     with caplog.at_level(logging.WARNING, "twobe3"):
-        run(study, tmp_path / "out", workers=1)
+        run(subject, tmp_path / "out", workers=1)
     said = "2be3-net: 6 of 8 scans were among those of its pre-training"
     assert said in caplog.text
     record = json.loads((tmp_path / "out/run.json").read_text())
@@ -287,10 +288,10 @@ def test_a_study_starts_from_it_and_says_which_scans_it_has_seen(
 
 
 def test_a_study_that_the_file_does_not_fit_is_refused_before_scans_are_read(people: Any, done: Path) -> None:
-    study = people.images.parent / "wrong.toml"
-    study.write_text(STUDY.format(network=NETWORK).replace("layer = 2", "layer = 3").replace('"dicom"', '"nowhere"'))
-    with pytest.raises(UsageError, match="`layer` is 3, there 2") as caught:
-        run(study, people.images.parent / "never", workers=1)
+    subject = people.images.parent / "wrong.toml"
+    subject.write_text(STUDY.format(network=NETWORK).replace("layer = 2", "layer = 3").replace('"dicom"', '"nowhere"'))
+    with pytest.raises(ConfigurationError, match="`layer` is 3, there 2") as caught:
+        run(subject, people.images.parent / "never", workers=1)
     assert caught.value.code is Code.WEIGHTS_MISMATCH
 
 

@@ -121,12 +121,12 @@ COHORT: dict[str, Any] = {
     "found": 12,
     "used": 10,
     "excluded": 2,
-    "volume_spec": {"spacing_mm": [4, 4, 4], "field_of_view_mm": [384, 320, 320]},
+    "grid": {"spacing_mm": [4, 4, 4], "field_of_view_mm": [384, 320, 320]},
     "endpoints": [
         {"name": "metastasis", "kind": "binary", "unit": None, "n": 10, "events": 4},
         {"name": "survival", "kind": "time-to-event", "unit": "day", "n": 10, "events": 4},
     ],
-    "studies": [_study(i) for i in range(10)],
+    "subjects": [_study(i) for i in range(10)],
     "exclusions": [
         {"patient": "pa-x", "series": "se-x", "code": "NOT_ATTN", "reason": HOSTILE, "remedy": "use the corrected one"},
         {"patient": "pa-y", "series": "", "code": "WEIGHT_MISSING", "reason": "it is 0", "remedy": "complete it"},
@@ -186,7 +186,7 @@ RUN: dict[str, Any] = {
     "models": [
         {
             "name": model,
-            "kind": "control" if model == "tumour volume" else model,
+            "kind": "baseline" if model == "tumour volume" else model,
             "description": f"what {model} is",
             "parameters": {"weights": "/home/someone/weights.safetensors", "planes": ["axial", "coronal"]},
             "seconds": 20.0,

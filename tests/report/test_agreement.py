@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from twobe3.prediction import Prediction
+from twobe3.core.prediction import Prediction
 from twobe3.report.agreement import agreement
 
 

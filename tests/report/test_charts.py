@@ -4,7 +4,7 @@ import pytest
 
 from twobe3.report.charts import BOTTOM, FOREST_MARGIN, FOREST_WIDTH, HEIGHT, LEFT, RIGHT, TOP, Axis, forest
 from twobe3.report.figures import figures
-from twobe3.report.records import Curve, Metric, ModelResult, RiskGroups
+from twobe3.report.records import Curve, MetricValue, ModelResult, RiskGroups
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_forest_keeps_order_and_leaves_out_what_is_not_estimable() -> None:
 
 
 def result(*curves: Curve, kind: str = "binary") -> ModelResult:
-    metric = Metric(name="auc" if kind == "binary" else "harrell_c", value=0.75, low=0.6, high=0.9)
+    metric = MetricValue(name="auc" if kind == "binary" else "harrell_c", value=0.75, low=0.6, high=0.9)
     return ModelResult.model_validate(
         {"endpoint": "e", "kind": kind, "model": "m", "n": 9, "repeats": 1, "metrics": [metric], "curves": curves}
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from twobe3.errors import Code, ToolError, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.report import write_report
 
 VOID = {"meta", "br", "img"}
@@ -152,8 +153,8 @@ def test_report_says(page: Page) -> None:
 
 def test_what_cannot_be_estimated_is_not_a_number(study: Path) -> None:
     text = text_of(study)
-    assert "tumour volume control not estimable 10 4" in text
-    assert text.index("radiomics 0.80") < text.index("tumour volume control not estimable")
+    assert "tumour volume baseline not estimable 10 4" in text
+    assert text.index("radiomics 0.80") < text.index("tumour volume baseline not estimable")
 
 
 def test_answer_names_the_highest_and_what_can_be_resolved(study: Path) -> None:
@@ -166,7 +167,7 @@ def test_answer_names_the_highest_and_what_can_be_resolved(study: Path) -> None:
         "tumour volume had the highest Harrell’s C for survival, 0.65 (95 % interval 0.55–0.75); "
         "after Holm’s correction it lies above 2be3-net (1 of 2 paired differences excludes 0)." in text
     )
-    assert "It is a control: no other model had a higher value." in text
+    assert "It is a baseline: no other model had a higher value." in text
 
 
 def test_every_picture_says_what_it_shows(page: Page) -> None:
@@ -278,7 +279,7 @@ def test_continuous_endpoint_has_no_events(study: Path) -> None:
 @pytest.mark.parametrize("name", ["cohort.json", "evaluation.json", "run.json", "predictions.csv"])
 def test_missing_artefact_is_named(study: Path, name: str) -> None:
     (study / name).unlink()
-    with pytest.raises(UsageError, match=name) as caught:
+    with pytest.raises(ConfigurationError, match=name) as caught:
         write_report(study)
     assert caught.value.code is Code.ARTEFACT_MISSING
     assert not (study / "report.html").exists()
@@ -286,7 +287,7 @@ def test_missing_artefact_is_named(study: Path, name: str) -> None:
 
 def test_missing_volume_is_named(study: Path) -> None:
     (study / "volumes" / "volume-4.safetensors").unlink()
-    with pytest.raises(UsageError, match="volume-4") as caught:
+    with pytest.raises(ConfigurationError, match="volume-4") as caught:
         write_report(study)
     assert caught.value.code is Code.ARTEFACT_MISSING
 
@@ -301,7 +302,7 @@ def test_missing_volume_is_named(study: Path) -> None:
 )
 def test_damaged_artefact_is_named(study: Path, name: str, content: bytes, said: str) -> None:
     (study / name).write_bytes(content)
-    with pytest.raises(ToolError, match=said) as caught:
+    with pytest.raises(EnvironmentFailure, match=said) as caught:
         write_report(study)
     assert caught.value.code is Code.ARTEFACT_DAMAGED
     assert str(study) not in str(caught.value)
@@ -309,7 +310,7 @@ def test_damaged_artefact_is_named(study: Path, name: str, content: bytes, said:
 
 def test_unusable_predictions_are_refused(study: Path) -> None:
     (study / "predictions.csv").write_text("patient_id,model\na,b\n")
-    with pytest.raises(UsageError, match="risk") as caught:
+    with pytest.raises(ConfigurationError, match="risk") as caught:
         write_report(study)
     assert caught.value.code is Code.PREDICTION_INVALID
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twobe3.report.records import Basis, Comparison, Metric, ModelResult
+from twobe3.report.records import Comparison, MetricValue, ModelResult, PrimaryMetric
 from twobe3.report.wording import answer, basis_sentence, duration, extent, interval, number, p_value, parameter, signed
 
 
@@ -37,7 +37,7 @@ def test_numbers_are_set_as_in_print() -> None:
         (None, "none"),
         (0.5, "0.5"),
         (
-            [{"kind": "pooled", "name": "pooled", "weights": "/home/me/w"}, {"kind": "control", "name": "age"}],
+            [{"kind": "pooled", "name": "pooled", "weights": "/home/me/w"}, {"kind": "baseline", "name": "age"}],
             "pooled, age",
         ),
     ],
@@ -47,7 +47,9 @@ def test_parameter_never_tells_a_path(value: object, text: str) -> None:
 
 
 def result(model: str, value: float | None, low: float = 0.6) -> ModelResult:
-    metric = Metric(name="auc", value=value, low=None if value is None else low, high=None if value is None else 0.9)
+    metric = MetricValue(
+        name="auc", value=value, low=None if value is None else low, high=None if value is None else 0.9
+    )
     return ModelResult(endpoint="e", kind="binary", model=model, n=51, events=19, repeats=1, metrics=(metric,))
 
 
@@ -81,10 +83,10 @@ def test_best_is_told_from_others() -> None:
 
 def test_the_best_is_that_by_the_metric_compared() -> None:
     """By the AUC of all pairs b is ahead, within the folds a."""
-    basis = Basis(metric="auc_within_folds", reason="why")
+    basis = PrimaryMetric(metric="auc_within_folds", reason="why")
     models = []
     for one, within in ((result("a", 0.6), 0.9), (result("b", 0.8), 0.7)):
-        metrics = (*one.metrics, Metric(name="auc_within_folds", value=within, low=0.6, high=0.95))
+        metrics = (*one.metrics, MetricValue(name="auc_within_folds", value=within, low=0.6, high=0.95))
         models.append(one.model_copy(update={"basis": basis, "metrics": metrics}))
     said = answer("e", models, [], {})
     assert (said.lead, said.sentence[:50]) == ("a", "had the highest AUC within folds for e, 0.90 (95 %")
@@ -92,11 +94,11 @@ def test_the_best_is_that_by_the_metric_compared() -> None:
     assert basis_sentence(result("a", 0.6)) == ""
 
 
-def test_chance_and_controls_are_pointed_out() -> None:
-    said = answer("e", [result("volume", 0.62, low=0.5), result("b", 0.55)], [], {"volume": "control"})
+def test_chance_and_baselines_are_pointed_out() -> None:
+    said = answer("e", [result("volume", 0.62, low=0.5), result("b", 0.55)], [], {"volume": "baseline"})
     assert said.remarks == (
         "Its interval includes 0.5, the value of chance.",
-        "It is a control: no other model had a higher value.",
+        "It is a baseline: no other model had a higher value.",
     )
 
 

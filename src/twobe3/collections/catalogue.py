@@ -9,18 +9,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from twobe3.artefact import write_artefact, write_atomic
-from twobe3.collections.ledger import NAME as LEDGER
-from twobe3.collections.tables import as_csv, as_parquet
-from twobe3.delimited import neutralised
-from twobe3.dicom.facts import Policy
-from twobe3.dicom.read import read_suv
+from twobe3.cohort.duplicates import connected, same_pictures
+from twobe3.cohort.header_endpoints import header_row
+from twobe3.collections.download_log import NAME as LEDGER
+from twobe3.collections.parquet import as_csv, as_parquet
+from twobe3.core.codes import Code
+from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
+from twobe3.dicom.attributes import Policy
 from twobe3.dicom.series import PETSeries, choose_series, find_series
-from twobe3.duplicates import Fingerprint, Picture, connected, same_pictures, stored_fingerprint
-from twobe3.errors import Code, Exclusion, NothingUsable, Refusal
-from twobe3.header_labels import header_row
-from twobe3.progress import track
-from twobe3.store import ArrayStore
+from twobe3.dicom.volume import read_suv
+from twobe3.io.cache import Cache
+from twobe3.io.csv import neutralised
+from twobe3.io.files import write_artefact, write_atomic
+from twobe3.runtime.progress import track
+from twobe3.scans.fingerprint import Fingerprint, Picture, stored_fingerprint
 
 _NUMBERS = {"slices": "BIGINT", "files": "BIGINT", "coverage_mm": "DOUBLE", "contour": "BOOLEAN"}
 _PERHAPS = ("age_years", "weight_kg")  # numbers too, where the header has them
@@ -41,7 +43,7 @@ class CatalogueRow:
     manufacturer, model, tracer, units : str
         As the header says.
     sex, age_years, weight_kg, body_region : str
-        What the header says of the patient, see :mod:`twobe3.header_labels`; empty where it says nothing.
+        What the header says of the patient, see :mod:`twobe3.cohort.header_endpoints`; empty where it says nothing.
     slices, files : int
         Of the series.
     coverage_mm : float
@@ -136,7 +138,7 @@ class Catalogue:
 
         Raises
         ------
-        ToolError
+        EnvironmentFailure
             ``EXTRA_MISSING``: Parquet was asked for and duckdb is not installed; ``WRITE_FAILED``.
         """
         files = {out / "catalogue.csv": _as_csv(self.rows, neutralised)}
@@ -167,9 +169,9 @@ def make_catalogue(
 
     Raises
     ------
-    NothingUsable
+    EmptyInputError
         ``NO_PET``.
-    UsageError
+    ConfigurationError
         A path does not exist.
     """
     rows: list[CatalogueRow] = []
@@ -185,14 +187,14 @@ def make_catalogue(
             if not rows[-1].code:
                 scans.append(_Scan(len(rows) - 1, one.unit, one.series.series))
     if not rows:
-        raise NothingUsable(Code.NO_PET, f"none of {len(paths)} folders holds a PET series")
+        raise EmptyInputError(Code.NO_PET, f"none of {len(paths)} folders holds a PET series")
     if not compare:
         return Catalogue(tuple(rows), (), tuple(exclusions), 0)
-    return _compared(rows, scans, exclusions, ArrayStore(fingerprints), policy)
+    return _compared(rows, scans, exclusions, Cache(fingerprints), policy)
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Listed:
     """A series without the list of its files, of which a large collection has a million."""
 
     unit: Path
@@ -210,7 +212,7 @@ class _Scan:
     series: str
 
 
-def _found(folder: Path) -> tuple[list[_Found], list[Exclusion]]:
+def _found(folder: Path) -> tuple[list[_Listed], list[Exclusion]]:
     """The series of a collection, read one subfolder at a time so that memory does not grow with their number."""
     inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."] if folder.is_dir() else []
     units = inside if inside and all(path.is_dir() for path in inside) else [folder]
@@ -220,15 +222,15 @@ def _found(folder: Path) -> tuple[list[_Found], list[Exclusion]]:
     return found, unused
 
 
-def _read(units: Sequence[Path]) -> tuple[list[_Found], list[Exclusion]]:
-    found: list[_Found] = []
+def _read(units: Sequence[Path]) -> tuple[list[_Listed], list[Exclusion]]:
+    found: list[_Listed] = []
     unused: list[Exclusion] = []
     for unit in track(units, "folders"):
         here = find_series([unit])
         unused += here.exclusions
         for series in here.series:
             light = replace(series, files=(), contours=())
-            found.append(_Found(unit, light, len(series.files), bool(series.contours)))
+            found.append(_Listed(unit, light, len(series.files), bool(series.contours)))
     return found, unused
 
 
@@ -241,7 +243,7 @@ def _collections(paths: Iterable[Path]) -> list[Path]:
     return folders
 
 
-def _row(collection: str, found: _Found, code: str) -> CatalogueRow:
+def _row(collection: str, found: _Listed, code: str) -> CatalogueRow:
     series = found.series
     return CatalogueRow(
         collection=collection,
@@ -266,7 +268,7 @@ def _compared(
     rows: list[CatalogueRow],
     scans: Sequence[_Scan],
     exclusions: list[Exclusion],
-    store: ArrayStore,
+    cache: Cache,
     policy: Policy,
 ) -> Catalogue:
     """Read every scan once, and those of candidate pairs once more."""
@@ -281,8 +283,8 @@ def _compared(
         series = series_in(scan.unit)[scan.series]
         key = f"{series.header_digest} {series.content_digest} {policy}"
         try:
-            prints.append(stored_fingerprint(store, key, lambda series=series: _picture(series, policy)))  # type: ignore[misc]
-        except Refusal as refusal:
+            prints.append(stored_fingerprint(cache, key, lambda series=series: _picture(series, policy)))  # type: ignore[misc]
+        except UnusableScanError as refusal:
             exclusions.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
             rows[scan.place] = replace(rows[scan.place], code=refusal.code.name)
             continue

@@ -7,14 +7,16 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twobe3.artefact import digest, digest_file
 from twobe3.collections.known import IDC, TRACER_WORDS, UNKNOWN
+from twobe3.collections.parquet import EXTRA, duckdb_for
 from twobe3.collections.rules import WORDS
-from twobe3.collections.tables import EXTRA, duckdb_for
-from twobe3.errors import Code, ToolError
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure
+from twobe3.io.files import digest, digest_file
 
 if TYPE_CHECKING:
     import duckdb
+
 
 SERIES, COLLECTIONS, RELEASES = "idc_index.parquet", "collections_index.parquet", "version_metadata_index.parquet"
 
@@ -53,7 +55,7 @@ def open_index(folder: Path | str | None = None) -> SeriesIndex:
 
     Raises
     ------
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``; ``INDEX_INVALID``: no index, or another layout.
     """
     duckdb = duckdb_for("the index of public collections")
@@ -68,7 +70,7 @@ def open_index(folder: Path | str | None = None) -> SeriesIndex:
         return SeriesIndex(database, _version(database, place), digest(map(digest_file, files)))
     except (duckdb.Error, OSError) as error:
         kind = type(error).__name__
-        raise ToolError(Code.INDEX_INVALID, f"{place.name}: the index can't be read ({kind})") from error
+        raise EnvironmentFailure(Code.INDEX_INVALID, f"{place.name}: the index can't be read ({kind})") from error
 
 
 _COMMON = """collection_id AS collection, PatientID AS patient, StudyInstanceUID AS study_uid,
@@ -117,16 +119,18 @@ def installed_folder() -> Path:
 
     Raises
     ------
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``, ``INDEX_INVALID``.
     """
     try:
         files = distribution("idc-index-data").files or []
     except PackageNotFoundError as error:
-        raise ToolError(Code.EXTRA_MISSING, "the index of public collections is missing", remedy=EXTRA) from error
+        raise EnvironmentFailure(
+            Code.EXTRA_MISSING, "the index of public collections is missing", remedy=EXTRA
+        ) from error
     found = next((file for file in files if file.name == SERIES), None)
     if found is None:
-        raise ToolError(Code.INDEX_INVALID, f"the package idc-index-data holds no {SERIES}")
+        raise EnvironmentFailure(Code.INDEX_INVALID, f"the package idc-index-data holds no {SERIES}")
     return Path(str(found.locate())).resolve().parent
 
 

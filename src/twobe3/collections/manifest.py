@@ -9,10 +9,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from twobe3.artefact import digest, write_atomic
-from twobe3.collections.tables import as_csv, as_parquet, duckdb_for
-from twobe3.delimited import neutralised, restored
-from twobe3.errors import Code, UsageError
+from twobe3.collections.parquet import as_csv, as_parquet, duckdb_for
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.io.csv import neutralised, restored
+from twobe3.io.files import digest, write_atomic
 
 HEADER_KEY = "twobe3_manifest"
 SCHEMA = 1
@@ -114,7 +115,7 @@ def write_manifest(folder: Path, rows: Sequence[ManifestRow], header: Header) ->
 
     Raises
     ------
-    ToolError
+    EnvironmentFailure
         ``WRITE_FAILED``.
     """
     document = {"schema": SCHEMA, **asdict(header), "digest": _digest(rows, header)}
@@ -136,10 +137,10 @@ def read_manifest(path: Path | str, *, allow_edited: bool = False) -> Manifest:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``MANIFEST_INVALID``: no such file, no manifest, a column or a value is missing, or a series stands twice;
         ``MANIFEST_EDITED``.
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``: duckdb is not installed.
     """
     path = Path(path)
@@ -149,7 +150,7 @@ def read_manifest(path: Path | str, *, allow_edited: bool = False) -> Manifest:
     edited = header is None or expected != _digest(rows, header)
     if edited and not allow_edited:
         reason = "its rows are not those of its header" if header else "it has no header: another program wrote it"
-        raise UsageError(Code.MANIFEST_EDITED, f"{path.name}: {reason}")
+        raise ConfigurationError(Code.MANIFEST_EDITED, f"{path.name}: {reason}")
     return Manifest(rows, header, edited)
 
 
@@ -172,7 +173,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     """The rows of a file as they stand in it, and its header."""
     duckdb = duckdb_for("a manifest")
     if not path.is_file():
-        raise UsageError(Code.MANIFEST_INVALID, f"{path.name} is no file", remedy="give the path of a manifest")
+        raise ConfigurationError(Code.MANIFEST_INVALID, f"{path.name} is no file", remedy="give the path of a manifest")
     parquet = path.suffix.lower() == ".parquet"
     source = "read_parquet(?)" if parquet else "read_csv(?, header=true, all_varchar=true)"
     try:
@@ -184,7 +185,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], str | None]:
             found = database.execute(query, [str(path), HEADER_KEY]).fetchone() if parquet else None
     except duckdb.Error as error:
         reason = f"{path.name} can't be read as a table ({type(error).__name__})"
-        raise UsageError(Code.MANIFEST_INVALID, reason) from None
+        raise ConfigurationError(Code.MANIFEST_INVALID, reason) from None
     return rows, None if found is None else str(found[0])
 
 
@@ -192,12 +193,12 @@ def _rows(path: Path, cells: list[dict[str, Any]]) -> tuple[ManifestRow, ...]:
     missing = [name for name in COLUMNS if cells and name not in cells[0]]
     if missing or not cells:
         reason = f"lacks the column {missing[0]!r}" if missing else "has no row"
-        raise UsageError(Code.MANIFEST_INVALID, f"{path.name} {reason}")
+        raise ConfigurationError(Code.MANIFEST_INVALID, f"{path.name} {reason}")
     rows = [_row(path, number, row) for number, row in enumerate(cells, 1)]
     first = {row.series_uid: number for number, row in reversed(list(enumerate(rows, 1)))}
     twice = [number for number, row in enumerate(rows, 1) if first[row.series_uid] != number]
     if twice:
-        raise UsageError(Code.MANIFEST_INVALID, f"{path.name}: the series of row {twice[0]} stands twice")
+        raise ConfigurationError(Code.MANIFEST_INVALID, f"{path.name}: the series of row {twice[0]} stands twice")
     return tuple(rows)
 
 
@@ -208,7 +209,7 @@ def _row(path: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
     except (TypeError, ValueError):
         row = None
     if row is None or min(row.instances, row.size_bytes) < 1 or not row.series_uid or not row.url:
-        raise UsageError(Code.MANIFEST_INVALID, f"{path.name}: row {number} lacks a UID, an address or a size")
+        raise ConfigurationError(Code.MANIFEST_INVALID, f"{path.name}: row {number} lacks a UID, an address or a size")
     return row
 
 
@@ -222,4 +223,4 @@ def _header(path: Path, document: str | None) -> tuple[Header | None, str]:
             return Header(**content), expected
     except (ValueError, KeyError, TypeError, AttributeError):
         schema = None
-    raise UsageError(Code.MANIFEST_INVALID, f"{path.name}: the header is of another version ({schema})")
+    raise ConfigurationError(Code.MANIFEST_INVALID, f"{path.name}: the header is of another version ({schema})")

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twobe3 import __version__
-from twobe3.artefact import write_atomic
 from twobe3.collections import rules
 from twobe3.collections.index import SeriesIndex, open_index
 from twobe3.collections.known import ELSEWHERE, TRACERS
-from twobe3.collections.listing import cited
+from twobe3.collections.list import cited
 from twobe3.collections.manifest import COLUMNS, Header, ManifestRow, write_manifest
 from twobe3.collections.rules import Rule
-from twobe3.collections.summary import summary
-from twobe3.errors import Code, UsageError
+from twobe3.collections.text import summary
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.io.files import write_atomic
 
 License = Literal["permissive", "any"]
 ScansPerPatient = Literal["one", "all"]
@@ -102,10 +103,10 @@ def plan_collections(
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``COLLECTION_UNKNOWN``, ``COLLECTION_ELSEWHERE``, ``LICENCE_FORBIDS``, ``UNKNOWN_NAME`` (of a tracer),
         ``TOO_FEW_SCANS`` with the counts by rule.
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``, ``INDEX_INVALID``, ``WRITE_FAILED``.
     """
     opened = open_index(index)
@@ -126,7 +127,7 @@ def plan_collections(
         counts = ", ".join(f"{name} {count}" for name, count in excluded.items() if count)
         found = scans + sum(excluded.values())
         reason = f"{min_scans} scans were asked for; {scans} of {found} PET series are left (left out: {counts})"
-        raise UsageError(Code.TOO_FEW_SCANS, reason)
+        raise ConfigurationError(Code.TOO_FEW_SCANS, reason)
     options = {
         "min_scans": min_scans,
         "collections": sorted(chosen) if collections else [],
@@ -150,11 +151,13 @@ def _chosen(index: SeriesIndex, names: Iterable[str]) -> list[str]:
         key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         if key in ELSEWHERE and key not in held:
             steps = "; ".join(ELSEWHERE[key].steps)
-            raise UsageError(Code.COLLECTION_ELSEWHERE, f"{name!r} is not in this index", remedy=steps)
+            raise ConfigurationError(Code.COLLECTION_ELSEWHERE, f"{name!r} is not in this index", remedy=steps)
         if key not in held:
             near = difflib.get_close_matches(key, [*held, *ELSEWHERE], n=1)
             remedy = f"did you mean {near[0]!r}?" if near else None
-            raise UsageError(Code.COLLECTION_UNKNOWN, f"no collection with PET is called {name!r}", remedy=remedy)
+            raise ConfigurationError(
+                Code.COLLECTION_UNKNOWN, f"no collection with PET is called {name!r}", remedy=remedy
+            )
         chosen.append(key)
     return list(dict.fromkeys(chosen)) or held
 
@@ -163,7 +166,7 @@ def _known_tracer(name: str) -> str:
     found = {tracer.lower(): tracer for tracer in TRACERS}
     if name.lower() not in found:
         known = ", ".join(TRACERS)
-        raise UsageError(Code.UNKNOWN_NAME, f"no tracer is called {name!r}", remedy=f"known are {known}")
+        raise ConfigurationError(Code.UNKNOWN_NAME, f"no tracer is called {name!r}", remedy=f"known are {known}")
     return found[name.lower()]
 
 
@@ -180,7 +183,7 @@ def _refuse_licences(index: SeriesIndex, chosen: Sequence[str]) -> None:
     query = """SELECT collection, any_value(license) FROM judged GROUP BY collection
                HAVING bool_and(coalesce(rule, '') = ?) ORDER BY collection"""
     for name, licence in index.rows(query, rules.LICENCE.name):
-        raise UsageError(Code.LICENCE_FORBIDS, f"{name} is under {licence or 'no licence'!r}")
+        raise ConfigurationError(Code.LICENCE_FORBIDS, f"{name} is under {licence or 'no licence'!r}")
 
 
 def _choose(index: SeriesIndex, *, one: bool) -> list[Rule]:

@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from twobe3.dicom.files import items, quietly, read_dataset, texts
-from twobe3.dicom.listing import Listing, list_files
-from twobe3.errors import Code, Refusal, ToolError
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure, UnusableScanError
+from twobe3.dicom.reader import items, quietly, read_dataset, texts
+from twobe3.dicom.walk import Listing, list_files
 
 MAX_BYTES = 64 * 2**30
 """Of a zip file, unpacked: more than a hundred whole-body studies."""
@@ -38,12 +39,12 @@ class Inputs:
     ----------
     listing : Listing
         Files, those of zip files unpacked among them.
-    refused : tuple of (Path, Refusal)
+    refused : tuple of (Path, UnusableScanError)
         Zip files and directories of media that are not followed, and why.
     """
 
     listing: Listing
-    refused: tuple[tuple[Path, Refusal], ...]
+    refused: tuple[tuple[Path, UnusableScanError], ...]
 
 
 def list_inputs(paths: Sequence[Path]) -> Inputs:
@@ -54,15 +55,15 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``NO_PET``: a path does not exist.
-    ToolError
+    EnvironmentFailure
         ``WRITE_FAILED``: there is no space to unpack to.
     """
     directories = [path for path in paths if path.is_file() and is_directory_of_media(path)]
     listed = list_files([path for path in paths if path not in directories])
     files: dict[Path, None] = {}
-    refused: list[tuple[Path, Refusal]] = []
+    refused: list[tuple[Path, UnusableScanError]] = []
     n_links = listed.n_links
     for path in listed.files:
         if not is_zip(path):
@@ -70,7 +71,7 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
             continue
         try:
             inner = list_files([unpack(path)])
-        except Refusal as refusal:
+        except UnusableScanError as refusal:
             refused.append((path, refusal))
             continue
         files.update(dict.fromkeys(inner.files))
@@ -78,13 +79,15 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
     for path in directories:
         try:
             named, n_missing = files_of_directory(path)
-        except Refusal as refusal:
+        except UnusableScanError as refusal:
             refused.append((path.resolve(), refusal))
             continue
         files.update(dict.fromkeys(named))
         if n_missing:
             reason = f"a DICOMDIR names {n_missing} files that are not there, and {len(named)} that are"
-            refused.append((path.resolve(), Refusal(Code.CORRUPT_FILE, reason, remedy="copy the whole medium")))
+            refused.append(
+                (path.resolve(), UnusableScanError(Code.CORRUPT_FILE, reason, remedy="copy the whole medium"))
+            )
     return Inputs(Listing(tuple(files), n_links), tuple(refused))
 
 
@@ -98,10 +101,10 @@ def unpack(path: Path) -> Path:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CORRUPT_FILE``: no zip file, damaged, encrypted, or with a member that is a link or leads out of it.
         ``TOO_LARGE``: more members or bytes than any archive of scans; nothing is left behind.
-    ToolError
+    EnvironmentFailure
         ``WRITE_FAILED``.
     """
     status = path.stat()
@@ -133,7 +136,7 @@ def files_of_directory(path: Path) -> tuple[tuple[Path, ...], int]:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
     """
     root = path.resolve().parent
@@ -141,7 +144,9 @@ def files_of_directory(path: Path) -> tuple[tuple[Path, ...], int]:
         names = _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
     targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(names)]
     if not all(target.is_relative_to(root) for target in targets):
-        raise Refusal(Code.CORRUPT_FILE, "a DICOMDIR names a link that leads out of its folder", remedy=_DISTRUST)
+        raise UnusableScanError(
+            Code.CORRUPT_FILE, "a DICOMDIR names a link that leads out of its folder", remedy=_DISTRUST
+        )
     there = tuple(target for target in targets if target.is_file())
     return there, len(targets) - len(there)
 
@@ -151,7 +156,7 @@ def check_directory(path: Path) -> None:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CORRUPT_FILE``.
     """
     _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
@@ -169,13 +174,13 @@ def require_inside(what: str, name: str) -> None:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CORRUPT_FILE``.
     """
     windows = PureWindowsPath(name)
     outside = windows.drive or windows.root or PurePosixPath(name).is_absolute() or ".." in windows.parts
     if outside or "\0" in name:
-        raise Refusal(Code.CORRUPT_FILE, f"a {what} names a file outside its folder", remedy=_DISTRUST)
+        raise UnusableScanError(Code.CORRUPT_FILE, f"a {what} names a file outside its folder", remedy=_DISTRUST)
 
 
 _DISTRUST = "do not trust this file; ask where it comes from"
@@ -194,16 +199,16 @@ def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
         with zipfile.ZipFile(path) as archive:
             for i, member in enumerate(_checked(archive, size)):
                 _extract(archive, member, folder, i)
-    except Refusal:
+    except UnusableScanError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         reason = f"a zip file cannot be unpacked ({error.strerror or type(error).__name__})"
-        raise ToolError(Code.WRITE_FAILED, reason) from None
+        raise EnvironmentFailure(Code.WRITE_FAILED, reason) from None
     except Exception as error:  # a damaged zip file raises what its decompressors raise
         shutil.rmtree(folder, ignore_errors=True)
-        raise Refusal(Code.CORRUPT_FILE, f"a zip file cannot be read ({type(error).__name__})") from None
+        raise UnusableScanError(Code.CORRUPT_FILE, f"a zip file cannot be read ({type(error).__name__})") from None
     _ZIP_FILES[folder] = path
     return folder
 
@@ -213,7 +218,7 @@ def _checked(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInf
     members = archive.infolist()
     announced = sum(member.file_size for member in members)
     if len(members) > MAX_MEMBERS or announced > min(MAX_BYTES, max(SMALL_BYTES, MAX_RATIO * packed_bytes)):
-        raise Refusal(
+        raise UnusableScanError(
             Code.TOO_LARGE,
             f"a zip file of {packed_bytes} bytes announces {len(members)} members of {announced} bytes",
             remedy="unpack it yourself if you trust it",
@@ -221,9 +226,9 @@ def _checked(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInf
     for member in members:
         require_inside("zip file", member.filename)
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise Refusal(Code.CORRUPT_FILE, "a zip file holds a symbolic link", remedy="unpack it yourself")
+            raise UnusableScanError(Code.CORRUPT_FILE, "a zip file holds a symbolic link", remedy="unpack it yourself")
         if member.flag_bits & 1:
-            raise Refusal(Code.CORRUPT_FILE, "a zip file is encrypted", remedy="unpack it yourself")
+            raise UnusableScanError(Code.CORRUPT_FILE, "a zip file is encrypted", remedy="unpack it yourself")
     return [member for member in members if not member.is_dir()]
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy.typing as npt
 import pydicom
 
-from twobe3.dicom.clock import parse_datetime, parse_zone
-from twobe3.dicom.files import items, number, text, texts
-from twobe3.errors import Code, Refusal
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.dicom.reader import items, number, text, texts
+from twobe3.dicom.timing import parse_datetime, parse_zone
 
 MAX_FRAMES = 20_000
 """Of one object; a dynamic brain scan has some thousands."""
@@ -58,7 +59,7 @@ def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``MULTI_FRAME``: the object lacks its functional groups. ``CORRUPT_FILE``: their number is not
         NumberOfFrames, or they cannot be read. ``TOO_LARGE``; ``UNITS_UNSUPPORTED``; ``TIMES_INCONSISTENT``: of
         the injection and the decay correction, one has a time zone.
@@ -66,21 +67,23 @@ def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
     frames = int(number(dataset, "NumberOfFrames") or 1)
     own = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not own:
-        raise Refusal(Code.MULTI_FRAME, f"a file holds {frames} frames without functional groups of each")
+        raise UnusableScanError(Code.MULTI_FRAME, f"a file holds {frames} frames without functional groups of each")
     if len(own) != frames:
-        raise Refusal(Code.CORRUPT_FILE, f"NumberOfFrames (0028,0008) is {frames}, functional groups are {len(own)}")
+        raise UnusableScanError(
+            Code.CORRUPT_FILE, f"NumberOfFrames (0028,0008) is {frames}, functional groups are {len(own)}"
+        )
     if frames > MAX_FRAMES:
-        raise Refusal(Code.TOO_LARGE, f"one file holds {frames} frames")
+        raise UnusableScanError(Code.TOO_LARGE, f"one file holds {frames} frames")
     shared = (*items(dataset, "SharedFunctionalGroupsSequence"), pydicom.Dataset())[0]
     groups = [_Groups(shared, one) for one in own]
     try:
         series_type = _series_type(dataset, groups)
         return tuple(_single(dataset, one, series_type) for one in groups)
-    except Refusal:
+    except UnusableScanError:
         raise
     except Exception as error:  # conversion of foreign bytes has no closed set of errors
         reason = f"the functional groups of a file cannot be read ({type(error).__name__})"
-        raise Refusal(Code.CORRUPT_FILE, reason) from None
+        raise UnusableScanError(Code.CORRUPT_FILE, reason) from None
 
 
 def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
@@ -88,7 +91,7 @@ def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``RESCALE_INVALID``.
     """
     first = number(frame, "RealWorldValueFirstValueMapped")
@@ -97,7 +100,7 @@ def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
         return
     smallest, largest = float(stored.min()), float(stored.max())
     if (first is not None and smallest < first) or (last is not None and largest > last):
-        raise Refusal(
+        raise UnusableScanError(
             Code.RESCALE_INVALID,
             f"stored values run from {smallest:g} to {largest:g}; the mapping holds from {first} to {last}",
         )
@@ -188,7 +191,7 @@ def _set_scale(frame: pydicom.Dataset, groups: _Groups) -> None:
             return
     if not text(frame, "Units"):
         there = "no real-world value mapping" if not mappings else "no real-world value mapping in Bq/ml or SUV"
-        raise Refusal(Code.UNITS_UNSUPPORTED, f"the multi-frame object has {there} (0040,9096), and no Units")
+        raise UnusableScanError(Code.UNITS_UNSUPPORTED, f"the multi-frame object has {there} (0040,9096), and no Units")
     transformation = groups["PixelValueTransformationSequence"]
     for keyword in ("RescaleSlope", "RescaleIntercept"):
         if keyword in transformation:
@@ -235,7 +238,7 @@ def _start_at(frame: pydicom.Dataset, stated: str) -> None:
         injected = parse_datetime(text(tracer, "RadiopharmaceuticalStartDateTime"))
         if injected is not None and injected.tzinfo is None:
             reason = "DecayCorrectionDateTime (0018,9701) has a time zone, the injection (0018,1078) has none"
-            raise Refusal(Code.TIMES_INCONSISTENT, reason)
+            raise UnusableScanError(Code.TIMES_INCONSISTENT, reason)
         frame.TimezoneOffsetFromUTC = f"{start:%z}"
     frame.SeriesDate = frame.AcquisitionDate = f"{start:%Y%m%d}"
     frame.SeriesTime = frame.AcquisitionTime = f"{start:%H%M%S.%f}"

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from twobe3.artefact import digest
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced, geometry, header
-from twobe3.dicom.clock import acquisition_times
-from twobe3.dicom.facts import SeriesFacts, SliceFacts
-from twobe3.dicom.files import number, numbers, quietly, read_dataset
+from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
+from twobe3.dicom.reader import number, numbers, quietly, read_dataset
 from twobe3.dicom.series import ChosenFrame, PETSeries
-from twobe3.errors import Code, Refusal
+from twobe3.dicom.timing import acquisition_times
+from twobe3.io.files import digest
 
 _TAGS = (
     *("SOPClassUID", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "SeriesDate", "SeriesTime"),
@@ -32,7 +33,7 @@ class _Slice:
     path: Path
     index: int
     place_mm: float
-    facts: SliceFacts
+    facts: SliceAttributes
     keys: tuple[_Key, ...] = ()
 
 
@@ -40,7 +41,7 @@ class _Slice:
 class _Frames:
     frames: tuple[tuple[_Slice, ...], ...]
     order: str
-    first: SliceFacts | None
+    first: SliceAttributes | None
 
 
 _ORDERS = (
@@ -75,7 +76,7 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``NOT_STATIC``: there is no such frame, the positions have different numbers of slices, or nothing tells which
         slices belong together. ``CORRUPT_FILE``: a slice has no position, or a file cannot be read.
     """
@@ -83,7 +84,7 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
     count = len(found.frames)
     if not 1 <= frame <= count:
         reason = f"frame {frame} of a {series.frames} series was asked for, which has {_plural(count, 'frame')}"
-        raise Refusal(Code.NOT_STATIC, reason, remedy=f"choose one from 1 to {count}")
+        raise UnusableScanError(Code.NOT_STATIC, reason, remedy=f"choose one from 1 to {count}")
     slices = found.frames[frame - 1]
     order = f", in the order of {found.order}" if found.order else ""
     return replace(
@@ -106,14 +107,16 @@ def require_choice(series: PETSeries) -> None:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``NOT_STATIC``; ``CORRUPT_FILE``.
     """
     if series.frames not in ("dynamic", "gated"):
         return
     frames = _frames_of(series).frames
     reason = f"the series is {series.frames}: {_plural(len(frames), 'frame')} of {_plural(len(frames[0]), 'slice')}"
-    raise Refusal(Code.NOT_STATIC, reason, remedy=f"choose one: twobe3 convert --frame N, from 1 to {len(frames)}")
+    raise UnusableScanError(
+        Code.NOT_STATIC, reason, remedy=f"choose one: twobe3 convert --frame N, from 1 to {len(frames)}"
+    )
 
 
 def _plural(n: int, what: str) -> str:
@@ -128,7 +131,7 @@ def _frames_of(series: PETSeries) -> _Frames:
     counts = sorted({len(position) for position in positions})
     if len(counts) > 1:
         reason = f"the series is {series.frames}, and its positions have from {counts[0]} to {counts[-1]} slices"
-        raise Refusal(Code.NOT_STATIC, reason)
+        raise UnusableScanError(Code.NOT_STATIC, reason)
     which = _order(positions) if counts[0] > 1 else None
     if which is not None:
         positions = [sorted(position, key=lambda one: one.keys[which] or 0.0) for position in positions]
@@ -144,7 +147,7 @@ def _order(positions: Sequence[Sequence[_Slice]]) -> int:
             return which
     n = len(positions[0])
     reason = f"there are {n} slices at each of {len(positions)} positions, and nothing tells which belong together"
-    raise Refusal(Code.NOT_STATIC, reason)
+    raise UnusableScanError(Code.NOT_STATIC, reason)
 
 
 def _by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
@@ -157,20 +160,20 @@ def _by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
     return groups
 
 
-def _slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceFacts | None]:
+def _slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes | None]:
     """Every slice of the files, and the one acquired first."""
     headers = [(path, i, one) for path in files for i, one in enumerate(_singles(path))]
-    facts = header.series_facts([one for *_, one in headers])
+    facts = header.series_attributes([one for *_, one in headers])
     orientation = numbers(headers[0][2], "ImageOrientationPatient")
     if len(orientation) != 6 or not np.cross(orientation[:3], orientation[3:]).any():
-        raise Refusal(Code.CORRUPT_FILE, "a slice lacks ImageOrientationPatient (0020,0037)")
+        raise UnusableScanError(Code.CORRUPT_FILE, "a slice lacks ImageOrientationPatient (0020,0037)")
     normal = geometry.normal_of(orientation)
     acquired = _seconds(facts)
     slices = []
     for (path, i, one), seconds, slice_ in zip(headers, acquired, facts.slices, strict=True):
         position_mm = numbers(one, "ImagePositionPatient")
         if len(position_mm) != 3:
-            raise Refusal(Code.CORRUPT_FILE, "a slice lacks ImagePositionPatient (0020,0032)")
+            raise UnusableScanError(Code.CORRUPT_FILE, "a slice lacks ImagePositionPatient (0020,0032)")
         place_mm = float(sum(p * n for p, n in zip(position_mm, normal, strict=True)))
         others = (number(one, name) for name in ("TriggerTime", "TemporalPositionIdentifier", "ImageIndex"))
         slices.append(_Slice(path, i, place_mm, slice_, (seconds, slice_.frame_reference_time_ms, *others)))
@@ -183,7 +186,7 @@ def _singles(path: Path) -> Sequence[pydicom.Dataset]:
     return enhanced.single_frames(read_dataset(path)) if header.is_multi_frame(dataset) else (dataset,)
 
 
-def _seconds(facts: SeriesFacts) -> list[_Key]:
+def _seconds(facts: SeriesAttributes) -> list[_Key]:
     """Acquisition times on one scale; none where some have a time zone and others have not."""
     acquired = acquisition_times(facts)
     if len({instant.tzinfo is None for instant in acquired if instant}) > 1:

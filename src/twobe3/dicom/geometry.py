@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twobe3.errors import Code, Refusal
-from twobe3.volume import FloatArray, Geometry
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import FloatArray, Geometry
 
 MAX_VOXELS = 2**30
 """Four gigabytes of SUV; the largest PET scanners of today make a quarter of it."""
@@ -49,14 +50,16 @@ class Plane:
     def __post_init__(self) -> None:
         lengths = (len(self.spacing_mm), len(self.orientation), len(self.position_mm))
         if lengths != (2, 6, 3) or min(self.spacing_mm) <= 0 or self.rows < 1 or self.columns < 1:
-            raise Refusal(
+            raise UnusableScanError(
                 Code.CORRUPT_FILE,
                 "a slice lacks Rows, Columns, PixelSpacing (0028,0030), ImageOrientationPatient (0020,0037) or "
                 "ImagePositionPatient (0020,0032)",
             )
         x, y = np.array(self.orientation[:3]), np.array(self.orientation[3:])
         if abs(x @ x - 1) > 1e-2 or abs(y @ y - 1) > 1e-2 or abs(x @ y) > 1e-3:
-            raise Refusal(Code.CORRUPT_FILE, f"ImageOrientationPatient (0020,0037) {self.orientation} is no rotation")
+            raise UnusableScanError(
+                Code.CORRUPT_FILE, f"ImageOrientationPatient (0020,0037) {self.orientation} is no rotation"
+            )
 
 
 def normal_of(orientation: Sequence[float]) -> FloatArray:
@@ -71,21 +74,23 @@ def require_one_grid(planes: Sequence[Plane]) -> None:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``GEOMETRY_MIXED``, naming what differs; ``TOO_LARGE``.
     """
     first = planes[0]
     for name in ("rows", "columns", "frame_of_reference"):
         values = {getattr(plane, name) for plane in planes}
         if len(values) > 1:
-            raise Refusal(Code.GEOMETRY_MIXED, f"{len(values)} different values of {name.replace('_', ' ')}")
+            raise UnusableScanError(Code.GEOMETRY_MIXED, f"{len(values)} different values of {name.replace('_', ' ')}")
     for name in ("spacing_mm", "orientation"):
         table = np.array([getattr(plane, name) for plane in planes])
         if np.abs(table - table[0]).max() > _SAME_SPACING:
-            raise Refusal(Code.GEOMETRY_MIXED, f"{name.removesuffix('_mm')} differs between the slices")
+            raise UnusableScanError(Code.GEOMETRY_MIXED, f"{name.removesuffix('_mm')} differs between the slices")
     voxels = first.rows * first.columns * len(planes)
     if voxels > MAX_VOXELS:
-        raise Refusal(Code.TOO_LARGE, f"{len(planes)} slices of {first.rows} × {first.columns}: {voxels:.2g} voxels")
+        raise UnusableScanError(
+            Code.TOO_LARGE, f"{len(planes)} slices of {first.rows} × {first.columns}: {voxels:.2g} voxels"
+        )
 
 
 def positions_mm(planes: Sequence[Plane]) -> FloatArray:
@@ -109,7 +114,7 @@ def stack(planes: Sequence[Plane]) -> Geometry:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``SLICE_GAP`` with the position of the first gap; ``SHEARED``; ``GEOMETRY_MIXED`` for uneven steps or
         slices that are shifted against each other.
     """
@@ -129,7 +134,7 @@ def _step_mm(planes: Sequence[Plane]) -> float:
     if len(planes) == 1:
         thickness_mm = planes[0].thickness_mm
         if thickness_mm is None or thickness_mm <= 0:
-            raise Refusal(Code.SLICE_GAP, "the series has one slice, and no SliceThickness (0018,0050)")
+            raise UnusableScanError(Code.SLICE_GAP, "the series has one slice, and no SliceThickness (0018,0050)")
         return thickness_mm
     along = positions_mm(planes)
     steps = np.diff(along)
@@ -138,13 +143,15 @@ def _step_mm(planes: Sequence[Plane]) -> float:
     if wide.size:
         i = int(wide[0])
         missing = round(float(steps[wide].sum()) / step_mm) - wide.size
-        raise Refusal(
+        raise UnusableScanError(
             Code.SLICE_GAP,
             f"{missing} slices are missing; the first gap lies between {along[i]:.2f} and {along[i + 1]:.2f} mm "
             f"along the normal, where the step is {step_mm:.2f} mm",
         )
     if np.abs(steps - step_mm).max() > _EVEN * step_mm:
-        raise Refusal(Code.GEOMETRY_MIXED, f"steps between slices run from {steps.min():.3f} to {steps.max():.3f} mm")
+        raise UnusableScanError(
+            Code.GEOMETRY_MIXED, f"steps between slices run from {steps.min():.3f} to {steps.max():.3f} mm"
+        )
     return float(along[-1] - along[0]) / (len(planes) - 1)
 
 
@@ -154,7 +161,9 @@ def _require_perpendicular(planes: Sequence[Plane], normal: FloatArray) -> None:
     drift_mm = float(np.linalg.norm(lateral[-1] - lateral[0]))
     length_mm = float((corners[-1] - corners[0]) @ normal)
     if len(planes) > 1 and drift_mm > 1e-3 * length_mm:
-        raise Refusal(Code.SHEARED, f"over {length_mm:.1f} mm the slices drift sideways by {drift_mm:.1f} mm")
+        raise UnusableScanError(Code.SHEARED, f"over {length_mm:.1f} mm the slices drift sideways by {drift_mm:.1f} mm")
     shift_mm = float(np.linalg.norm(lateral - lateral[0], axis=1).max())
     if shift_mm > 0.1 * min(planes[0].spacing_mm) + drift_mm:
-        raise Refusal(Code.GEOMETRY_MIXED, f"slices are shifted sideways against each other by up to {shift_mm:.1f} mm")
+        raise UnusableScanError(
+            Code.GEOMETRY_MIXED, f"slices are shifted sideways against each other by up to {shift_mm:.1f} mm"
+        )

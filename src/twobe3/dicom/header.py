@@ -1,4 +1,4 @@
-"""From a pydicom header to the plain facts of :mod:`twobe3.dicom.facts`. Use within ``files.quietly()``."""
+"""Headers of PET series read as attributes, whatever the vendor."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pydicom
 from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage
 
-from twobe3.dicom.clock import parse_date
-from twobe3.dicom.facts import SeriesFacts, SliceFacts
-from twobe3.dicom.files import items, number, plain_number, plain_text, private, text, texts, value_of
+from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
+from twobe3.dicom.reader import items, number, plain_number, plain_text, private, text, texts, value_of
+from twobe3.dicom.timing import parse_date
 
 _PHILIPS = "Philips PET Private Group"
 _GE = "GEMS_PETD_01"
@@ -17,16 +17,16 @@ _SIEMENS = "SIEMENS MED PT"
 _ENHANCED = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
 
 
-def series_facts(datasets: Sequence[pydicom.Dataset]) -> SeriesFacts:
+def series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
     """Facts of a series from the headers of its slices, in the order of the volume."""
     first = datasets[0]
     tracer = radiopharmaceutical(first)
     nuclides = items(tracer, "RadionuclideCodeSequence")
-    return SeriesFacts(
+    return SeriesAttributes(
         units=text(first, "Units"),
         decay_correction=text(first, "DecayCorrection"),
         corrections=texts(first, "CorrectedImage"),
-        slices=tuple(slice_facts(dataset) for dataset in datasets),
+        slices=tuple(slice_attributes(dataset) for dataset in datasets),
         suv_type=text(first, "SUVType"),
         series_type=texts(first, "SeriesType"),
         weight=number(first, "PatientWeight"),
@@ -47,10 +47,10 @@ def series_facts(datasets: Sequence[pydicom.Dataset]) -> SeriesFacts:
     )
 
 
-def slice_facts(dataset: pydicom.Dataset) -> SliceFacts:
+def slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
     """Facts of one slice."""
     intercept = number(dataset, "RescaleIntercept")
-    return SliceFacts(
+    return SliceAttributes(
         slope=number(dataset, "RescaleSlope"),
         intercept=0.0 if "RescaleIntercept" not in dataset else intercept,
         acquisition_date=text(dataset, "AcquisitionDate"),

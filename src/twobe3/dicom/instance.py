@@ -17,11 +17,12 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced, header
 from twobe3.dicom.archive import check_directory
-from twobe3.dicom.files import items, numbers, quietly, read_dataset, read_header, text, texts
 from twobe3.dicom.geometry import normal_of
-from twobe3.errors import Code, Refusal
+from twobe3.dicom.reader import items, numbers, quietly, read_dataset, read_header, text, texts
 
 Frames = Literal["static", "dynamic", "gated", "multi-frame"]
 
@@ -92,7 +93,7 @@ def read_instance(path: Path) -> Instance | None:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read, or it is a directory of media that names
         files outside its folder.
     """
@@ -107,7 +108,7 @@ def read_instance(path: Path) -> Instance | None:
             return None
         study, series = text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID")
         if not (modality and series):
-            raise Refusal(Code.CORRUPT_FILE, "a file ends before its Modality or SeriesInstanceUID")
+            raise UnusableScanError(Code.CORRUPT_FILE, "a file ends before its Modality or SeriesInstanceUID")
         is_pet = modality == "PT" and sop_class in _PET_CLASSES
         frames, places_mm = _frames(path, dataset) if is_pet else ("static", ())
         return Instance(
@@ -131,7 +132,7 @@ def _frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float |
     if header.is_multi_frame(dataset):
         try:
             singles = enhanced.single_frames(read_dataset(path))
-        except Refusal:
+        except UnusableScanError:
             return "multi-frame", (None,)
     kind: Frames = "static"
     match texts(singles[0], "SeriesType")[:1]:

@@ -12,8 +12,9 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from twobe3.dicom.files import number, text
-from twobe3.errors import Code, Refusal
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.dicom.reader import number, text
 
 PIXEL_DATA = BaseTag(0x7FE00010)
 _LITTLE_ENDIAN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
@@ -36,7 +37,7 @@ def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CODEC_MISSING``; ``CORRUPT_FILE``: too short, undecodable, or of another shape.
     """
     plain = _uncompressed(dataset, shape)
@@ -47,17 +48,19 @@ def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.
         decoder = get_decoder(syntax)
     except Exception:  # refused, not swallowed: of a damaged file the syntax may be a list, or any text
         remedy = "export the series uncompressed"
-        raise Refusal(Code.CODEC_MISSING, f"transfer syntax {syntax} has no decoder", remedy=remedy) from None
+        raise UnusableScanError(Code.CODEC_MISSING, f"transfer syntax {syntax} has no decoder", remedy=remedy) from None
     if not decoder.is_available:
-        raise Refusal(Code.CODEC_MISSING, f"{syntax.name} needs one of {'; '.join(decoder.missing_dependencies)}")
+        raise UnusableScanError(
+            Code.CODEC_MISSING, f"{syntax.name} needs one of {'; '.join(decoder.missing_dependencies)}"
+        )
     try:
         values: npt.NDArray[Any] = pixel_array(dataset)
     except Exception as error:  # decoders of foreign bytes have no closed set of errors
-        raise Refusal(
+        raise UnusableScanError(
             Code.CORRUPT_FILE, f"the pixel data of a file cannot be decoded ({type(error).__name__})"
         ) from None
     if values.shape != (shape if shape[0] > 1 else shape[1:]):
-        raise Refusal(Code.CORRUPT_FILE, f"a file decodes to shape {values.shape}, not {shape}")
+        raise UnusableScanError(Code.CORRUPT_FILE, f"a file decodes to shape {values.shape}, not {shape}")
     return values.reshape(shape)
 
 

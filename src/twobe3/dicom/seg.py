@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pydicom
 from pydicom.pixels.utils import pixel_array
 
-from twobe3.dicom.files import items, number, numbers, quietly, read_dataset, text
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import FloatArray, Geometry, Mask
 from twobe3.dicom.geometry import MAX_VOXELS, Plane, normal_of
-from twobe3.errors import Code, Refusal
-from twobe3.volume import FloatArray, Geometry, Mask
+from twobe3.dicom.reader import items, number, numbers, quietly, read_dataset, text
 
 INSIDE_FROM = 0.5
 """A voxel of a fractional segment is inside from this probability or occupancy on."""
@@ -46,7 +47,7 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CORRUPT_FILE``, ``TOO_LARGE``. ``CONTOUR_UNUSABLE``: no such segment. ``CONTOUR_FRAME``: another frame of
         reference. ``CONTOUR_EMPTY``: no segment. ``CONTOUR_OUTSIDE``: nothing inside the scan.
     """
@@ -54,21 +55,21 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
         dataset = read_dataset(path, pixels=True)
         frame = text(dataset, "FrameOfReferenceUID")
         if geometry.frame_of_reference and frame != geometry.frame_of_reference:
-            raise Refusal(Code.CONTOUR_FRAME, "the segments lie in another frame of reference than the scan")
+            raise UnusableScanError(Code.CONTOUR_FRAME, "the segments lie in another frame of reference than the scan")
         labels = {text(one, "SegmentNumber"): text(one, "SegmentLabel") for one in items(dataset, "SegmentSequence")}
         labels.pop("0", None)  # the background of a label map, where it is described at all
         wanted = {key: label for key, label in labels.items() if roi is None or label in roi}
         if roi is not None and (missing := sorted(set(roi) - set(wanted.values()))):
             there = ", ".join(labels.values()) or "none"
-            raise Refusal(Code.CONTOUR_UNUSABLE, f"there is no segment {missing[0]!r}; there are: {there}")
+            raise UnusableScanError(Code.CONTOUR_UNUSABLE, f"there is no segment {missing[0]!r}; there are: {there}")
         mask = np.zeros(geometry.shape, dtype=np.bool_)
         frames = list(_frames(dataset, wanted))
         for one in frames:
             _paint(mask, one, geometry)
     if not frames:
-        raise Refusal(Code.CONTOUR_EMPTY, "every voxel of the segmentation is 0")
+        raise UnusableScanError(Code.CONTOUR_EMPTY, "every voxel of the segmentation is 0")
     if not mask.any():
-        raise Refusal(Code.CONTOUR_OUTSIDE, "no voxel of the scan lies inside the segments")
+        raise UnusableScanError(Code.CONTOUR_OUTSIDE, "no voxel of the scan lies inside the segments")
     return Mask(mask, geometry, " + ".join(wanted.values()))
 
 
@@ -78,7 +79,9 @@ def _frames(dataset: pydicom.Dataset, wanted: Collection[str]) -> Iterator[_Fram
     groups = items(dataset, "PerFrameFunctionalGroupsSequence")
     stored = _stored(dataset)
     if len(stored) != len(groups):
-        raise Refusal(Code.CORRUPT_FILE, f"the segmentation holds {len(stored)} frames and describes {len(groups)}")
+        raise UnusableScanError(
+            Code.CORRUPT_FILE, f"the segmentation holds {len(stored)} frames and describes {len(groups)}"
+        )
     kind = text(dataset, "SegmentationType")
     largest = number(dataset, "MaximumFractionalValue") or 255.0
     for image, group in zip(stored, groups, strict=True):
@@ -96,11 +99,15 @@ def _stored(dataset: pydicom.Dataset) -> npt.NDArray[np.generic]:
     rows, columns = number(dataset, "Rows") or 0, number(dataset, "Columns") or 0
     frames = number(dataset, "NumberOfFrames") or 1
     if rows * columns * frames > MAX_VOXELS:
-        raise Refusal(Code.TOO_LARGE, f"the segmentation announces {rows:.0f} × {columns:.0f} × {frames:.0f} voxels")
+        raise UnusableScanError(
+            Code.TOO_LARGE, f"the segmentation announces {rows:.0f} × {columns:.0f} × {frames:.0f} voxels"
+        )
     try:
         values = pixel_array(dataset)
     except Exception as error:  # decoders of foreign bytes have no closed set of errors
-        raise Refusal(Code.CORRUPT_FILE, f"the segmentation cannot be decoded ({type(error).__name__})") from None
+        raise UnusableScanError(
+            Code.CORRUPT_FILE, f"the segmentation cannot be decoded ({type(error).__name__})"
+        ) from None
     return values[None] if values.ndim == 2 else values
 
 
@@ -116,7 +123,9 @@ def _placed(inside: npt.NDArray[np.bool_], group: pydicom.Dataset, shared: pydic
     thickness = _numbers_of_frame(group, shared, "PixelMeasuresSequence", "SpacingBetweenSlices")
     thickness = thickness or _numbers_of_frame(group, shared, "PixelMeasuresSequence", "SliceThickness")
     if len(thickness) != 1 or thickness[0] <= 0:
-        raise Refusal(Code.CORRUPT_FILE, "a frame of the segmentation lacks SpacingBetweenSlices and SliceThickness")
+        raise UnusableScanError(
+            Code.CORRUPT_FILE, "a frame of the segmentation lacks SpacingBetweenSlices and SliceThickness"
+        )
     affine = np.eye(4)
     affine[:3, 0] = normal_of(plane.orientation)
     affine[:3, 1] = np.array(plane.orientation[3:]) * plane.spacing_mm[0]

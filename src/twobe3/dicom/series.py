@@ -13,15 +13,17 @@ import pydicom
 from rich.console import Console
 from rich.progress import track
 
-from twobe3.artefact import digest, digest_file
-from twobe3.dicom import body, enhanced, header
+from twobe3.core.codes import Code
+from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
+from twobe3.dicom import body_size as body
+from twobe3.dicom import enhanced, header
 from twobe3.dicom.archive import list_inputs
-from twobe3.dicom.facts import SliceFacts
-from twobe3.dicom.files import number, quietly, read_dataset, text, texts
+from twobe3.dicom.attributes import SliceAttributes
 from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance
-from twobe3.dicom.listing import map_files
-from twobe3.errors import Code, Exclusion, NothingUsable, Refusal
-from twobe3.pseudonym import pseudonym
+from twobe3.dicom.reader import number, quietly, read_dataset, text, texts
+from twobe3.dicom.walk import map_files
+from twobe3.io.files import digest, digest_file
+from twobe3.io.pseudonym import pseudonym
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,13 @@ class ChosenFrame:
         Its number, of how many, in which order.
     slices : frozenset of (Path, int)
         File, and number of the slice in the file, from 0.
-    first : SliceFacts or None
+    first : SliceAttributes or None
         The slice of the whole series that was acquired first.
     """
 
     text: str
     slices: frozenset[tuple[Path, int]] = field(repr=False)
-    first: SliceFacts | None
+    first: SliceAttributes | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Unused:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What :func:`find_series` found.
 
     Attributes
@@ -152,7 +154,7 @@ class Found:
         return tuple(unused.exclusion for unused in self.unused)
 
 
-def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int | None = None) -> Found:
+def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int | None = None) -> SearchResult:
     """Find the PET series at or below some paths.
 
     Files are grouped by patient, study, SeriesInstanceUID and frame of reference; the order of what is returned
@@ -166,13 +168,13 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
         Whether a progress bar is shown on standard error.
     threads : int, optional
         How many headers are read at once, which changes nothing else; by default one, or
-        :data:`~twobe3.dicom.listing.THREADS` where the storage makes each file wait, as network drives do.
+        :data:`~twobe3.dicom.walk.THREADS` where the storage makes each file wait, as network drives do.
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         A path does not exist.
-    ToolError
+    EnvironmentFailure
         ``WRITE_FAILED``: there is no space to unpack a zip file.
     """
     inputs = list_inputs(paths)
@@ -194,7 +196,7 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
         for path, instance in bar:
             if instance is None:
                 n_other += 1
-            elif isinstance(instance, Refusal):
+            elif isinstance(instance, UnusableScanError):
                 corrupt.append(Unused(Exclusion.of(instance), "", (path,)))
             else:
                 instances.append(instance)
@@ -209,11 +211,11 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
     for key, group in pet.items():
         try:
             series.append(_describe(group, contours[key], times[key[2]] > 1))
-        except Refusal as refusal:
+        except UnusableScanError as refusal:
             exclusion = Exclusion.of(refusal, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
     unused = tuple(_not_pet(group) for group in others.values())
-    return Found(
+    return SearchResult(
         tuple(series),
         unused + tuple(sorted(corrupt, key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))),
         len(series) + len(unused),
@@ -222,25 +224,25 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
     )
 
 
-def _read_instance(path: Path) -> Instance | Refusal | None:
+def _read_instance(path: Path) -> Instance | UnusableScanError | None:
     try:
         return read_instance(path)
-    except Refusal as refusal:
+    except UnusableScanError as refusal:
         return refusal
 
 
-def require_pet(found: Found) -> None:
+def require_pet(found: SearchResult) -> None:
     """Refuse a folder without any PET series.
 
     Raises
     ------
-    NothingUsable
+    EmptyInputError
         ``NO_PET``, saying what was there instead.
     """
     if not found.series:
         modalities = sorted({unused.modality or "corrupt" for unused in found.unused})
         there = f"; there is {', '.join(modalities)}" if modalities else ""
-        raise NothingUsable(Code.NO_PET, f"none of {found.n_files} files belongs to a PET series{there}")
+        raise EmptyInputError(Code.NO_PET, f"none of {found.n_files} files belongs to a PET series{there}")
 
 
 def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], tuple[Exclusion, ...]]:
@@ -266,19 +268,19 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
     for one in series:
         refusal = obstacles[one.series]
         if refusal is None and best[one.patient].series != one.series:
-            refusal = Refusal(Code.NOT_CHOSEN, f"{best[one.patient].series} of the same patient was chosen")
+            refusal = UnusableScanError(Code.NOT_CHOSEN, f"{best[one.patient].series} of the same patient was chosen")
         if refusal is not None:
             exclusions.append(Exclusion.of(refusal, patient=one.patient, series=one.series))
     return tuple(one for one in series if best.get(one.patient) is one), tuple(exclusions)
 
 
-def _obstacle(series: PETSeries) -> Refusal | None:
+def _obstacle(series: PETSeries) -> UnusableScanError | None:
     if series.frames == "multi-frame":
-        return Refusal(Code.MULTI_FRAME, "its frames are not described one by one")
+        return UnusableScanError(Code.MULTI_FRAME, "its frames are not described one by one")
     if series.frames != "static":
-        return Refusal(Code.NOT_STATIC, f"the series is {series.frames}")
+        return UnusableScanError(Code.NOT_STATIC, f"the series is {series.frames}")
     if "ATTN" not in series.corrections:
-        return Refusal(Code.NOT_ATTN, "CorrectedImage (0028,0051) lacks ATTN")
+        return UnusableScanError(Code.NOT_ATTN, "CorrectedImage (0028,0051) lacks ATTN")
     return None
 
 
@@ -337,7 +339,7 @@ def _header(group: Sequence[Instance]) -> pydicom.Dataset:
     for instance in group:
         try:
             dataset = read_dataset(instance.path)
-        except Refusal as refusal:
+        except UnusableScanError as refusal:
             failed = refusal
             continue
         several = header.is_multi_frame(dataset) and instance.frames != "multi-frame"
@@ -365,7 +367,7 @@ def _not_pet(group: Sequence[Instance]) -> Unused:
     if first.modality == "PT":
         reason += ", but not of a PET image class"
     exclusion = Exclusion.of(
-        Refusal(Code.NOT_PET, reason),
+        UnusableScanError(Code.NOT_PET, reason),
         patient=pseudonym("patient", first.patient),
         series=pseudonym("series", first.series),
     )

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twobe3.dicom import body, clock
-from twobe3.dicom.facts import Note, Noted, Policy, SeriesFacts, SliceFacts, apply_policy
-from twobe3.errors import Code, Refusal
-from twobe3.volume import FloatArray, SUVCalibration
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import FloatArray, SUVCalibration
+from twobe3.dicom import body_size as body
+from twobe3.dicom import timing as clock
+from twobe3.dicom.attributes import Policy, Repair, SeriesAttributes, SliceAttributes, WithRepairs, apply_policy
 
 HALF_LIVES_S = {
     **dict.fromkeys(("C-111A1", "77004003"), 6586.0),  # F-18
@@ -34,7 +36,7 @@ SMALLEST_DOSE_BQ = 1e4
 
 
 @dataclass(frozen=True)
-class Factors:
+class SUVFactors:
     """What stored value × slope is multiplied by, slice by slice, and how that came about."""
 
     per_slice: FloatArray
@@ -55,12 +57,12 @@ class _Dose:
 
 
 @np.errstate(all="ignore")  # absurd numbers overflow to what is refused at the end
-def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient", repair_dates: bool = False) -> Factors:
+def calibrate(facts: SeriesAttributes, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVFactors:
     """Factors from stored value × slope to SUV by body weight.
 
     Parameters
     ----------
-    facts : SeriesFacts
+    facts : SeriesAttributes
         What the headers say.
     policy : {"lenient", "strict"}
         Whether plausible repairs are made and recorded, or refused.
@@ -69,12 +71,12 @@ def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient", repair_dates: b
 
     Returns
     -------
-    Factors
+    SUVFactors
         ``per_slice`` has shape (slices,), in the order of ``facts.slices``.
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         Under the code of the rule that fails.
     """
     require_attenuation_corrected(facts)
@@ -85,116 +87,122 @@ def calibrate(facts: SeriesFacts, *, policy: Policy = "lenient", repair_dates: b
     match facts.units:
         case "GML":
             factor = from_grams_per_ml(facts)
-            found = Noted(_plain(f"GML_{facts.suv_type or 'BW'}", np.full(n, factor.value)), factor.notes)
+            found = WithRepairs(_plain(f"GML_{facts.suv_type or 'BW'}", np.full(n, factor.value)), factor.notes)
         case "CM2ML":
             factor = from_square_centimetres_per_ml(facts)
-            found = Noted(_plain("CM2ML", np.full(n, factor.value)), factor.notes)
+            found = WithRepairs(_plain("CM2ML", np.full(n, factor.value)), factor.notes)
         case "CNTS":
             found = from_philips_counts(facts)
         case "BQML":
             activity = from_activity(facts, np.ones(n))
-            found = Noted(_calibration(activity.value), activity.notes)
+            found = WithRepairs(_calibration(activity.value), activity.notes)
         case other:
-            raise Refusal(Code.UNITS_UNSUPPORTED, f"Units (0054,1001) is {other!r}")
+            raise UnusableScanError(Code.UNITS_UNSUPPORTED, f"Units (0054,1001) is {other!r}")
     if not (np.isfinite(found.value.per_slice).all() and (found.value.per_slice > 0).all()):
-        raise Refusal(Code.RESCALE_INVALID, f"rule {found.value.calibration.rule} gives a factor that is not positive")
+        raise UnusableScanError(
+            Code.RESCALE_INVALID, f"rule {found.value.calibration.rule} gives a factor that is not positive"
+        )
     requested = (clock.REPAIR_DATES,) if repair_dates else ()
     warnings = apply_policy((*notes, *found.notes), policy, requested=requested)
-    return Factors(found.value.per_slice, replace(found.value.calibration, warnings=warnings))
+    return SUVFactors(found.value.per_slice, replace(found.value.calibration, warnings=warnings))
 
 
-def require_attenuation_corrected(facts: SeriesFacts) -> None:
+def require_attenuation_corrected(facts: SeriesAttributes) -> None:
     """Rule 1: CorrectedImage (0028,0051) must hold ATTN (DICOM PS3.3 C.8.9.1)."""
     if "ATTN" not in facts.corrections:
         held = "\\".join(facts.corrections) or "empty"
-        raise Refusal(Code.NOT_ATTN, f"CorrectedImage (0028,0051) is {held}, without ATTN")
+        raise UnusableScanError(Code.NOT_ATTN, f"CorrectedImage (0028,0051) is {held}, without ATTN")
 
 
-def require_decay_as_announced(facts: SeriesFacts) -> tuple[Note, ...]:
+def require_decay_as_announced(facts: SeriesAttributes) -> tuple[Repair, ...]:
     """Rule 2: DECY must be there when DecayCorrection (0054,1102) is START or ADMIN (DICOM PS3.3 C.8.9.1.1.5)."""
     applied, announced = "DECY" in facts.corrections, facts.decay_correction
     if announced in ("START", "ADMIN") and not applied:
-        raise Refusal(
+        raise UnusableScanError(
             Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {announced}, CorrectedImage lacks DECY"
         )
     if announced == "NONE" and applied:
         return (
-            Note(Code.NOT_DECAY_CORRECTED, "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"),
+            Repair(Code.NOT_DECAY_CORRECTED, "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"),
         )
     return ()
 
 
-def require_valid_rescale(facts: SeriesFacts) -> None:
+def require_valid_rescale(facts: SeriesAttributes) -> None:
     """Rule 3: intercept 0 and a positive, finite slope in every slice (DICOM PS3.3 C.8.9.4)."""
     for slice_ in facts.slices:
         if slice_.intercept:
-            raise Refusal(Code.RESCALE_INVALID, f"RescaleIntercept (0028,1052) is {slice_.intercept:g}, not 0")
+            raise UnusableScanError(
+                Code.RESCALE_INVALID, f"RescaleIntercept (0028,1052) is {slice_.intercept:g}, not 0"
+            )
         if slice_.slope is None or not (math.isfinite(slice_.slope) and slice_.slope > 0):
             shown = "absent" if slice_.slope is None else f"{slice_.slope:g}"
-            raise Refusal(Code.RESCALE_INVALID, f"RescaleSlope (0028,1053) is {shown}")
+            raise UnusableScanError(Code.RESCALE_INVALID, f"RescaleSlope (0028,1053) is {shown}")
 
 
-def require_static(facts: SeriesFacts) -> None:
+def require_static(facts: SeriesAttributes) -> None:
     """Rule 20: SeriesType (0054,1000) must not be DYNAMIC or GATED (DICOM PS3.3 C.8.9.1)."""
     if facts.series_type and facts.series_type[0] in ("DYNAMIC", "GATED"):
-        raise Refusal(Code.NOT_STATIC, f"SeriesType (0054,1000) is {facts.series_type[0]}")
+        raise UnusableScanError(Code.NOT_STATIC, f"SeriesType (0054,1000) is {facts.series_type[0]}")
 
 
-def from_grams_per_ml(facts: SeriesFacts) -> Noted[float]:
+def from_grams_per_ml(facts: SeriesAttributes) -> WithRepairs[float]:
     """Rule 4: GML is SUV already; one normalised by another mass than the weight gets × weight / norm.
 
     Units: DICOM PS3.3 C.8.9.1.1.3. SUVType (0054,1006): C.8.9.1; empty means body weight.
     """
     if facts.suv_type in ("", "BW"):
-        return Noted(1.0)
+        return WithRepairs(1.0)
     if facts.suv_type not in body.NORMS:
-        raise Refusal(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units GML")
+        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units GML")
     weight, height = body.weight_kg(facts.weight), body.height_m(facts.height)
     body.require_person(weight.value, height.value)
     norm_kg = body.NORMS[facts.suv_type](facts.sex, weight.value, height.value * 100)
     body.require_positive_norm(facts.suv_type, norm_kg)
-    return Noted(weight.value / norm_kg, weight.notes + height.notes)
+    return WithRepairs(weight.value / norm_kg, weight.notes + height.notes)
 
 
-def from_square_centimetres_per_ml(facts: SeriesFacts) -> Noted[float]:
+def from_square_centimetres_per_ml(facts: SeriesAttributes) -> WithRepairs[float]:
     """Rule 5: CM2ML is SUV by body surface; × weight in g / surface in cm² = weight_kg / (10 · BSA_m²).
 
     DICOM PS3.3 C.8.9.1.1.3.
     """
     if facts.suv_type not in ("", "BSA"):
-        raise Refusal(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units CM2ML")
+        raise UnusableScanError(
+            Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units CM2ML"
+        )
     weight, height = body.weight_kg(facts.weight), body.height_m(facts.height)
     body.require_person(weight.value, height.value)
     surface_m2 = body.surface_m2(weight.value, height.value * 100)
-    return Noted(weight.value / (10 * surface_m2), weight.notes + height.notes)
+    return WithRepairs(weight.value / (10 * surface_m2), weight.notes + height.notes)
 
 
-def from_philips_counts(facts: SeriesFacts) -> Noted[Factors]:
+def from_philips_counts(facts: SeriesAttributes) -> WithRepairs[SUVFactors]:
     """Rule 6: CNTS of Philips. × (7053,xx00) is SUV; else × (7053,xx09) is Bq/ml. Zero means absent.
 
     Philips DICOM conformance statement, private group 7053; QIBA vendor-neutral pseudo-code.
     """
     suv = _positive(facts, lambda slice_: slice_.philips_suv)
     activity = _positive(facts, lambda slice_: slice_.philips_activity)
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Repair, ...] = ()
     if not facts.philips_creator:
         text = "the Philips factor is taken although its private creator was removed"
-        notes = (Note(Code.NO_SCALE_FACTOR, text),)
+        notes = (Repair(Code.NO_SCALE_FACTOR, text),)
     if suv is not None:
         if activity is not None:
             notes += compare_philips_factors(facts, suv, activity)
-        return Noted(_plain("PHILIPS_SUV", suv), notes)
+        return WithRepairs(_plain("PHILIPS_SUV", suv), notes)
     if activity is not None:
         found = from_activity(facts, activity)
-        return Noted(_calibration(found.value, prefix="PHILIPS_"), notes + found.notes)
-    raise Refusal(Code.NO_SCALE_FACTOR, "Units CNTS; neither Philips (7053,xx00) nor (7053,xx09) is above 0")
+        return WithRepairs(_calibration(found.value, prefix="PHILIPS_"), notes + found.notes)
+    raise UnusableScanError(Code.NO_SCALE_FACTOR, "Units CNTS; neither Philips (7053,xx00) nor (7053,xx09) is above 0")
 
 
-def compare_philips_factors(facts: SeriesFacts, suv: FloatArray, activity: FloatArray) -> tuple[Note, ...]:
+def compare_philips_factors(facts: SeriesAttributes, suv: FloatArray, activity: FloatArray) -> tuple[Repair, ...]:
     """Rule 6: a note when the two Philips factors differ by more than 2 %, a bound of ours; none without both."""
     try:
         found = from_activity(facts, activity)
-    except Refusal:
+    except UnusableScanError:
         return ()
     if any(note.on_request for note in found.notes):
         return ()
@@ -202,10 +210,10 @@ def compare_philips_factors(facts: SeriesFacts, suv: FloatArray, activity: Float
     if apart <= 0.02:
         return ()
     text = f"Philips (7053,xx00) is taken; by (7053,xx09) the SUV would differ by {apart:.0%}"
-    return (Note(Code.NO_SCALE_FACTOR, text, repair=False),)
+    return (Repair(Code.NO_SCALE_FACTOR, text, repair=False),)
 
 
-def from_activity(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Dose]:
+def from_activity(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
     """Rules 8 to 10: SUV = activity × weight in g / dose, both decay-corrected to one time.
 
     DICOM PS3.3 C.8.9.1.1.5 on what DecayCorrection (0054,1102) refers to.
@@ -218,19 +226,19 @@ def from_activity(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Do
         case "NONE":
             return not_decay_corrected(facts, becquerel_per_ml)
         case other:
-            raise Refusal(
+            raise UnusableScanError(
                 Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {other!r}, not START, ADMIN or NONE"
             )
 
 
-def corrected_to_injection(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Dose]:
+def corrected_to_injection(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
     """Rule 8, ADMIN: SUV = A·w / D, no times needed (DICOM PS3.3 C.8.9.1.1.5; QIBA)."""
     dose, weight = injected_dose_bq(facts.dose), body.weight_kg(facts.weight)
     factors = becquerel_per_ml * weight.value * 1000 / dose.value
-    return Noted(_Dose("BQML_ADMIN", factors, dose.value, weight.value), dose.notes + weight.notes)
+    return WithRepairs(_Dose("BQML_ADMIN", factors, dose.value, weight.value), dose.notes + weight.notes)
 
 
-def not_decay_corrected(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Dose]:
+def not_decay_corrected(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
     """Rule 9, NONE: SUV = A·w/D · λT/(1−e^(−λT)) · e^(λ(t_acq − t_adm)), T the frame's duration, per slice.
 
     What was measured is the mean over the frame: DICOM PS3.3 C.8.9.4.1.5.
@@ -238,40 +246,46 @@ def not_decay_corrected(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Not
     half_life = physical_half_life_s(facts)
     durations_ms = [slice_.frame_duration_ms for slice_ in facts.slices]
     if any(duration is None for duration in durations_ms):
-        raise Refusal(Code.TIMES_MISSING, "ActualFrameDuration (0018,1242) is absent and decay is not corrected")
+        raise UnusableScanError(
+            Code.TIMES_MISSING, "ActualFrameDuration (0018,1242) is absent and decay is not corrected"
+        )
     within = [clock.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms]
     found = _decayed("BQML_NONE", facts, becquerel_per_ml, half_life)
-    return Noted(replace(found.value, factors=found.value.factors * within), found.notes)
+    return WithRepairs(replace(found.value, factors=found.value.factors * within), found.notes)
 
 
-def corrected_to_start(facts: SeriesFacts, becquerel_per_ml: FloatArray) -> Noted[_Dose]:
+def corrected_to_start(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
     """Rule 10, START: SUV = A·w / (D·e^(−λ(t_ref − t_adm))) (QIBA vendor-neutral pseudo-code)."""
     return _decayed("BQML_START", facts, becquerel_per_ml, physical_half_life_s(facts))
 
 
-def physical_half_life_s(facts: SeriesFacts) -> Noted[float]:
+def physical_half_life_s(facts: SeriesAttributes) -> WithRepairs[float]:
     """Rule 15: RadionuclideHalfLife (0018,1075), else by the nuclide's code (DICOM PS3.16 CID 4020)."""
     if facts.half_life_s is not None and 0 < facts.half_life_s <= LONGEST_HALF_LIFE_S:
-        return Noted(facts.half_life_s)
+        return WithRepairs(facts.half_life_s)
     known = HALF_LIVES_S.get(facts.nuclide)
     if known is None:
         shown = "absent" if facts.half_life_s is None else f"{facts.half_life_s:g}"
-        raise Refusal(Code.HALF_LIFE_MISSING, f"(0018,1075) is {shown}, the nuclide's code is {facts.nuclide!r}")
-    return Noted(known, (Note(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {facts.nuclide}"),))
+        raise UnusableScanError(
+            Code.HALF_LIFE_MISSING, f"(0018,1075) is {shown}, the nuclide's code is {facts.nuclide!r}"
+        )
+    return WithRepairs(known, (Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {facts.nuclide}"),))
 
 
-def injected_dose_bq(stated: float | None) -> Noted[float]:
+def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
     """Rule 16: RadionuclideTotalDose (0018,1074) is in Bq; below 10⁴ it can only be MBq (DICOM PS3.3 C.8.9.2)."""
     if stated is None or not (math.isfinite(stated) and stated > 0):
         shown = "absent" if stated is None else f"{stated:g}"
-        raise Refusal(Code.DOSE_MISSING, f"RadionuclideTotalDose (0018,1074) is {shown}")
+        raise UnusableScanError(Code.DOSE_MISSING, f"RadionuclideTotalDose (0018,1074) is {shown}")
     if stated < SMALLEST_DOSE_BQ:
-        note = Note(Code.DOSE_IMPLAUSIBLE, f"RadionuclideTotalDose {stated:g} taken as MBq")
-        return Noted(stated * 1e6, (note,))
-    return Noted(stated)
+        note = Repair(Code.DOSE_IMPLAUSIBLE, f"RadionuclideTotalDose {stated:g} taken as MBq")
+        return WithRepairs(stated * 1e6, (note,))
+    return WithRepairs(stated)
 
 
-def _decayed(rule: str, facts: SeriesFacts, becquerel_per_ml: FloatArray, half_life: Noted[float]) -> Noted[_Dose]:
+def _decayed(
+    rule: str, facts: SeriesAttributes, becquerel_per_ml: FloatArray, half_life: WithRepairs[float]
+) -> WithRepairs[_Dose]:
     dose, weight = injected_dose_bq(facts.dose), body.weight_kg(facts.weight)
     times = clock.times_of(facts, half_life.value)
     remains = np.exp2(-np.array(times.value.elapsed_s) / half_life.value)
@@ -287,12 +301,12 @@ def _decayed(rule: str, facts: SeriesFacts, becquerel_per_ml: FloatArray, half_l
         float(remains.min()),
         times.value.reference_text,
     )
-    return Noted(found, notes)
+    return WithRepairs(found, notes)
 
 
-def _calibration(found: _Dose, prefix: str = "") -> Factors:
+def _calibration(found: _Dose, prefix: str = "") -> SUVFactors:
     factors = found.factors
-    return Factors(
+    return SUVFactors(
         factors,
         SUVCalibration(
             "bw",
@@ -308,11 +322,11 @@ def _calibration(found: _Dose, prefix: str = "") -> Factors:
     )
 
 
-def _plain(rule: str, factors: FloatArray) -> Factors:
-    return Factors(factors, SUVCalibration("bw", rule, float(factors.min()), float(factors.max())))
+def _plain(rule: str, factors: FloatArray) -> SUVFactors:
+    return SUVFactors(factors, SUVCalibration("bw", rule, float(factors.min()), float(factors.max())))
 
 
-def _positive(facts: SeriesFacts, factor: Callable[[SliceFacts], float | None]) -> FloatArray | None:
+def _positive(facts: SeriesAttributes, factor: Callable[[SliceAttributes], float | None]) -> FloatArray | None:
     """The factor of every slice, or None unless all are above 0."""
     values = np.array([factor(slice_) or 0.0 for slice_ in facts.slices])
     return values if (values > 0).all() else None

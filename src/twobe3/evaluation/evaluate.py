@@ -1,35 +1,22 @@
-"""The face of the evaluation: judge a prediction, compare predictions, write both down."""
+"""Evaluate one model: every metric with its interval, and the curves of the report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from twobe3.evaluation.aligned import Aligned
-from twobe3.evaluation.basis import asked_for, choose_basis
-from twobe3.evaluation.comparison import compare
-from twobe3.evaluation.competing import cumulative_incidence
-from twobe3.evaluation.figures import binary_curves, survival_curves
-from twobe3.evaluation.groups import risk_groups, split_by_risk
-from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap
-from twobe3.evaluation.metrics import METRICS, MetricRow, metrics_of
-from twobe3.evaluation.results import Basis, Comparison, Curve, Evaluation, Metric, none_if_nan, to_json
-from twobe3.outcome import Outcomes
-from twobe3.prediction import Prediction
+import numpy as np
 
-__all__ = [
-    "METRICS",
-    "Basis",
-    "Comparison",
-    "Curve",
-    "Evaluation",
-    "Metric",
-    "MetricRow",
-    "asked_for",
-    "choose_basis",
-    "compare",
-    "evaluate",
-    "to_json",
-]
+from twobe3.core.outcomes import FloatArray, Outcomes
+from twobe3.core.prediction import Prediction
+from twobe3.evaluation.alignment import AlignedPredictions
+from twobe3.evaluation.binary import roc_curve
+from twobe3.evaluation.bootstrap import RESAMPLES, PatientBootstrap
+from twobe3.evaluation.calibration import calibration_at, calibration_curve, smooth_calibration
+from twobe3.evaluation.decision_curve import decision_curves
+from twobe3.evaluation.kaplan_meier import Split, cumulative_incidence, kaplan_meier, risk_groups, split_by_risk
+from twobe3.evaluation.metrics import Metric, metrics_of
+from twobe3.evaluation.primary_metric import choose_basis
+from twobe3.evaluation.results import Curve, Evaluation, MetricValue, PrimaryMetric, none_if_nan
 
 
 def evaluate(
@@ -38,7 +25,7 @@ def evaluate(
     *,
     risk_cutoff: float | None = None,
     horizons: Sequence[float] | None = None,
-    basis: Basis | None = None,
+    basis: PrimaryMetric | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -57,9 +44,9 @@ def evaluate(
     horizons : sequence of float, optional
         For a time to an event, the times at which it is judged, in the endpoint's unit; the quartiles of the observed
         event times by default.
-    basis : Basis, optional
+    basis : PrimaryMetric, optional
         The metric by which this model and others are compared; by default the one that suits this prediction alone,
-        see :func:`~twobe3.evaluation.basis.choose_basis`.
+        see :func:`~twobe3.evaluation.primary_metric.choose_basis`.
     resamples : int
         Number of bootstrap samples of patients.
     seed : int
@@ -73,11 +60,11 @@ def evaluate(
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``PREDICTION_INVALID``: there is no prediction, a predicted patient has no outcome or stands twice in a
         repeat, a probability is not between 0 and 1, or predicted survival rises with time; ``HORIZON_INVALID``.
     """
-    aligned = Aligned.of(prediction, outcomes, horizons=horizons)
+    aligned = AlignedPredictions.of(prediction, outcomes, horizons=horizons)
     kind = outcomes.endpoint.kind
     bootstraps = {
         stratified: PatientBootstrap.draw(aligned.outcomes.event, stratified=stratified, resamples=resamples, seed=seed)
@@ -109,7 +96,7 @@ def evaluate(
     )
 
 
-def _rows(aligned: Aligned) -> Iterator[MetricRow]:
+def _rows(aligned: AlignedPredictions) -> Iterator[Metric]:
     """The metrics that can be asked of it, at each horizon where the name has one."""
     there = {"folds": aligned.has_folds, "competing events": bool(aligned.outcomes.competing.any())}
     for row in metrics_of(aligned.outcomes.endpoint.kind):
@@ -119,7 +106,7 @@ def _rows(aligned: Aligned) -> Iterator[MetricRow]:
             yield row
 
 
-def _metric(row: MetricRow, aligned: Aligned, bootstrap: PatientBootstrap) -> Metric | None:
+def _metric(row: Metric, aligned: AlignedPredictions, bootstrap: PatientBootstrap) -> MetricValue | None:
     statistic = aligned.statistic(row)
     if statistic is None:
         return None
@@ -136,4 +123,63 @@ def _metric(row: MetricRow, aligned: Aligned, bootstrap: PatientBootstrap) -> Me
     else:
         value = statistic.value(n)
     events, estimator = aligned.outcomes.n_events, f"{statistic.estimator}; {how}"
-    return Metric(row.name, none_if_nan(value), low, high, n, events, estimator, failed)
+    return MetricValue(row.name, none_if_nan(value), low, high, n, events, estimator, failed)
+
+
+def binary_curves(aligned: AlignedPredictions, counts: FloatArray) -> tuple[Curve, ...]:
+    """ROC curve and, of a model that gives probabilities, calibration and decision curves.
+
+    Parameters
+    ----------
+    aligned : AlignedPredictions
+        For a binary endpoint.
+    counts : ndarray, shape (samples, n)
+        Bootstrap samples of its patients, not stratified by event.
+    """
+    roc = roc_curve(aligned.risk, aligned.present, aligned.outcomes.event)
+    curves = [] if roc is None else [roc]
+    if aligned.probability is not None:
+        mean = aligned.mean_over_repeats(aligned.probability)
+        curves.append(calibration_curve(mean, aligned.outcomes))
+        smooth = smooth_calibration(mean, aligned.outcomes, counts)
+        curves += [] if smooth is None else [smooth]
+        curves += decision_curves(aligned.probability, aligned.present, aligned.outcomes, counts)
+    return tuple(curves)
+
+
+def survival_curves(aligned: AlignedPredictions, split: Split, counts: FloatArray) -> tuple[Curve, ...]:
+    """Kaplan–Meier curves and, of a model that gives survival, calibration and decision curves at one horizon.
+
+    Parameters
+    ----------
+    aligned : AlignedPredictions
+        For a time to an event.
+    split : Split
+        Of its patients.
+    counts : ndarray, shape (samples, n)
+        Bootstrap samples of the same patients, not stratified by event.
+    """
+    curves = kaplan_meier(split, aligned.outcomes)
+    horizon = curve_horizon(aligned)
+    if horizon is None:
+        return curves
+    at_horizon = [scores.curves.at(np.array([horizon]))[:, 0] for scores in aligned.scores if scores.curves is not None]
+    probability = np.where(aligned.present, np.clip(1 - np.stack(at_horizon), 0.0, 1.0), 0.0)
+    return (
+        *curves,
+        calibration_at(aligned.mean_over_repeats(probability), aligned.outcomes, horizon, counts),
+        *decision_curves(probability, aligned.present, aligned.outcomes, counts, horizon),
+    )
+
+
+def curve_horizon(aligned: AlignedPredictions) -> float | None:
+    """The horizon that is drawn: the middle one of those that were predicted and that the cohort can evaluate.
+
+    The cohort can evaluate a time by which somebody had the event, and after which somebody is still observed.
+    """
+    outcomes, curves = aligned.outcomes, aligned.scores[0].curves
+    if curves is None or not outcomes.n_events:
+        return None
+    first, last = outcomes.value[outcomes.event].min(), outcomes.value.max()
+    judged = [h for h in aligned.scores[0].horizons.at.tolist() if first <= h < last and h <= curves.last]
+    return judged[(len(judged) - 1) // 2] if judged else None

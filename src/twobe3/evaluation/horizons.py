@@ -13,18 +13,61 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twobe3.errors import Code, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import TimeToEvent
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 from twobe3.evaluation.binary import ratio
-from twobe3.evaluation.followup import FollowUp, SharedFollowUp
-from twobe3.evaluation.intervals import Statistic
+from twobe3.evaluation.bootstrap import Statistic
+from twobe3.evaluation.kaplan_meier import FollowUp, SharedFollowUp
 from twobe3.evaluation.pairs import RiskOrder
-from twobe3.evaluation.predicted import SurvivalCurves
 from twobe3.evaluation.survival import MINIMUM_UNCENSORED
-from twobe3.outcome import FloatArray, Outcomes, TimeToEvent
 
 QUARTILES = (0.25, 0.5, 0.75)
 GRID_POINTS = 100
 MINIMUM_FOLLOWED = 0.1
+
+
+class SurvivalCurves:
+    """Predicted survival, linear between the times given; from 1 at time zero.
+
+    Parameters
+    ----------
+    survival : ndarray, shape (n, k)
+        Probability of each patient of being free of the event at each of ``times``.
+    times : ndarray, shape (k,)
+        Ascending, in the endpoint's unit; the last one above 0.
+
+    Attributes
+    ----------
+    last : float
+        The last of the times; later nothing was predicted.
+    """
+
+    def __init__(self, survival: FloatArray, times: FloatArray) -> None:
+        if times[0] > 0:
+            times, survival = np.append(0.0, times), np.column_stack([np.ones(len(survival)), survival])
+        self._times, self._survival = times, survival
+        self.last = float(times[-1])
+
+    def at(self, times: FloatArray) -> FloatArray:
+        """Every patient's survival at each of some times; shape (n, len(times)), NaN beyond the last prediction."""
+        after, share = self._between(times)
+        values = self._survival[:, after - 1] * (1 - share) + self._survival[:, after] * share
+        return np.where(times > self.last, np.nan, values)
+
+    def at_own(self, times: FloatArray) -> FloatArray:
+        """Each patient's survival at a time of its own; shape (n,), NaN beyond the last prediction."""
+        after, share = self._between(times)
+        rows = np.arange(len(times))
+        values = self._survival[rows, after - 1] * (1 - share) + self._survival[rows, after] * share
+        return np.where(times > self.last, np.nan, values)
+
+    def _between(self, times: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Which predicted time follows each time, and how much of the way to it from the one before has passed."""
+        after = np.clip(np.searchsorted(self._times, times), 1, len(self._times) - 1)
+        start, end = self._times[after - 1], self._times[after]
+        return after, np.clip((times - start) / (end - start), 0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +100,21 @@ class Horizons:
 
         Raises
         ------
-        UsageError
+        ConfigurationError
             ``HORIZON_INVALID``: the endpoint isn't a time to an event, or a horizon isn't above 0.
         """
         if not isinstance(outcomes.endpoint, TimeToEvent):
             if horizons:
-                raise UsageError(Code.HORIZON_INVALID, f"endpoint {outcomes.endpoint.name!r} is not a time to an event")
+                raise ConfigurationError(
+                    Code.HORIZON_INVALID, f"endpoint {outcomes.endpoint.name!r} is not a time to an event"
+                )
             return cls(np.zeros(0), np.zeros(0))
         if horizons is None:
             event_times = outcomes.value[outcomes.event]
             horizons = np.quantile(event_times, QUARTILES, method="inverted_cdf").tolist() if len(event_times) else []
         bad = [horizon for horizon in horizons if not (np.isfinite(horizon) and horizon > 0)]
         if bad:
-            raise UsageError(Code.HORIZON_INVALID, f"horizons must be times above 0, got {bad}")
+            raise ConfigurationError(Code.HORIZON_INVALID, f"horizons must be times above 0, got {bad}")
         return cls(np.unique([float(horizon_name(horizon)) for horizon in horizons]), _grid(outcomes))
 
 
@@ -78,7 +123,7 @@ def check_horizons(outcomes: Outcomes, horizons: Sequence[float]) -> None:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``HORIZON_INVALID``: as :meth:`Horizons.of`, or a horizon isn't before the last observed time.
     """
     if not horizons:
@@ -88,7 +133,7 @@ def check_horizons(outcomes: Outcomes, horizons: Sequence[float]) -> None:
     late = [horizon for horizon in horizons if horizon >= last]
     if late:
         unit = outcomes.endpoint.unit if isinstance(outcomes.endpoint, TimeToEvent) else ""
-        raise UsageError(
+        raise ConfigurationError(
             Code.HORIZON_INVALID,
             f"endpoint {outcomes.endpoint.name!r}: nobody is observed beyond {last:g} {unit}s, so it can't be judged"
             f" at {', '.join(map(horizon_name, late))}",

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from twobe3.errors import Code, UsageError
-from twobe3.evaluation import binary, bounds, calibration, continuous, dcalibration, horizons, survival
-from twobe3.evaluation.intervals import Statistic
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import FloatArray, Kind, Outcomes
+from twobe3.evaluation import binary, bootstrap, calibration, horizons, survival
+from twobe3.evaluation.bootstrap import Statistic
 from twobe3.evaluation.scores import Scores
-from twobe3.outcome import FloatArray, Kind, Outcomes
 
 HORIZON = "@horizon"
 
 
 @dataclass(frozen=True)
-class MetricRow:
+class Metric:
     """A metric that can be named.
 
     Attributes
@@ -59,14 +60,14 @@ class MetricRow:
     resampled: bool = True
     repeats: Literal["mean", "twice the median"] = "mean"
     needs: Literal["folds", "competing events"] | None = None
-    bound: Callable[[float, Outcomes], bounds.Bound] | None = None
+    bound: Callable[[float, Outcomes], bootstrap.Bound] | None = None
 
     @property
     def per_horizon(self) -> bool:
         """Whether it stands for a metric at each horizon."""
         return self.name.endswith(HORIZON)
 
-    def at(self, horizon: float) -> MetricRow:
+    def at(self, horizon: float) -> Metric:
         """The metric at one horizon, of a row that stands for one at each."""
         name = self.name.removesuffix(HORIZON) + f"@{horizons.horizon_name(horizon)}"
         return replace(self, name=name, statistic=partial(self.statistic, horizon=horizon))
@@ -117,114 +118,114 @@ def _observed_expected(scores: Scores, outcomes: Outcomes, horizon: float) -> St
 
 def _d_calibration(scores: Scores, outcomes: Outcomes) -> Statistic:
     assert scores.curves is not None
-    return dcalibration.d_calibration(scores.curves, outcomes)
+    return calibration.d_calibration(scores.curves, outcomes)
 
 
 # The first row of a kind is its primary metric.
 _ROWS = (
-    MetricRow(
-        "auc", "binary", "area under the ROC curve", True, "risk", _risk(binary.auc), bound=bounds.auc_bound
+    Metric(
+        "auc", "binary", "area under the ROC curve", True, "risk", _risk(binary.auc), bound=bootstrap.auc_bound
     ),
-    MetricRow(
+    Metric(
         "average_precision", "binary", "mean precision over recall", True, "risk", _risk(binary.average_precision),
         stratified=False,
     ),
-    MetricRow(
+    Metric(
         "auc_within_folds", "binary", "area under the ROC curve, pairs tested in one fold only", True, "risk",
         _auc_within_folds, needs="folds",
     ),
-    MetricRow(
+    Metric(
         "balanced_accuracy", "binary", "mean of sensitivity and specificity", True, "probability",
-        _called(binary.balanced_accuracy), bound=bounds.balanced_accuracy_bound,
+        _called(binary.balanced_accuracy), bound=bootstrap.balanced_accuracy_bound,
     ),
-    MetricRow(
+    Metric(
         "sensitivity", "binary", "positives found at the threshold of their fold, else at probability 0.5", True,
-        "probability", _called(binary.sensitivity), bound=bounds.sensitivity_bound,
+        "probability", _called(binary.sensitivity), bound=bootstrap.sensitivity_bound,
     ),
-    MetricRow(
+    Metric(
         "specificity", "binary", "negatives spared at the threshold of their fold, else at probability 0.5", True,
-        "probability", _called(binary.specificity), bound=bounds.specificity_bound,
+        "probability", _called(binary.specificity), bound=bootstrap.specificity_bound,
     ),
-    MetricRow(
+    Metric(
         "brier", "binary", "mean squared error of the probability", False, "probability", _probability(binary.brier),
         stratified=False,
     ),
-    MetricRow(
+    Metric(
         "log_loss", "binary", "mean negative log-likelihood", False, "probability", _probability(binary.log_loss),
         stratified=False,
     ),
-    MetricRow(
+    Metric(
         "calibration_slope", "binary", "slope of the logistic recalibration, best 1", None, "probability",
         _probability(calibration.calibration_slope),
     ),
-    MetricRow(
+    Metric(
         "calibration_intercept", "binary", "calibration in the large, best 0", None, "probability",
         _probability(calibration.calibration_intercept), stratified=False,
     ),
     # The influence of a patient on a censored concordance has another mean with the event than without it, so keeping
     # the number of events would make the interval about 5 % too short (benchmarks/coverage.py); not so for the AUC.
-    MetricRow(
+    Metric(
         "harrell_c", "time-to-event", "Harrell's concordance", True, "risk", _risk(survival.harrell_c),
         stratified=False,
     ),
-    MetricRow(
+    Metric(
         "uno_c", "time-to-event", "Uno's concordance, weighted for censoring, truncated", True, "risk",
         _risk(survival.uno_c), stratified=False,
     ),
-    MetricRow(
+    Metric(
         "harrell_c_within_folds", "time-to-event", "Harrell's concordance, pairs tested in one fold only", True, "risk",
         _harrell_c_within_folds, stratified=False, needs="folds",
     ),
-    MetricRow(
+    Metric(
         "cause_specific_c", "time-to-event", "concordance with competing events (Wolbers)", True, "risk",
         _risk(survival.cause_specific_c), stratified=False, needs="competing events",
     ),
-    MetricRow(
+    Metric(
         "cumulative_auc", "time-to-event", "cumulative/dynamic AUC, mean over the horizons", True, "risk",
         _mean_cumulative_auc,
     ),
-    MetricRow(
+    Metric(
         "cumulative_auc@horizon", "time-to-event", "cumulative/dynamic AUC at a horizon, weighted for censoring", True,
         "risk", _cumulative_auc,
     ),
-    MetricRow(
+    Metric(
         "integrated_brier", "time-to-event", "mean over time of the Brier score of predicted survival", False,
         "survival", _integrated_brier, stratified=False,
     ),
-    MetricRow(
+    Metric(
         "brier@horizon", "time-to-event", "Brier score of predicted survival at a horizon", False, "survival", _brier,
         stratified=False,
     ),
-    MetricRow(
+    Metric(
         "observed_expected@horizon", "time-to-event",
         "observed over predicted probability of the event by a horizon, best 1", None, "survival", _observed_expected,
         stratified=False,
     ),
-    MetricRow(
+    Metric(
         "d_calibration", "time-to-event", "p-value of D-calibration; small: the predicted survival is wrong", None,
         "survival", _d_calibration, resampled=False, repeats="twice the median",
     ),
-    MetricRow(
-        "spearman", "continuous", "Spearman's rank correlation", True, "risk", _risk(continuous.spearman)
+    Metric(
+        "spearman", "continuous", "Spearman's rank correlation", True, "risk", _risk(binary.spearman)
     ),
-    MetricRow(
-        "mae", "continuous", "mean absolute error", False, "risk", _risk(continuous.mean_absolute_error)
+    Metric(
+        "mae", "continuous", "mean absolute error", False, "risk", _risk(binary.mean_absolute_error)
     ),
-    MetricRow(
-        "r2", "continuous", "coefficient of determination", True, "risk", _risk(continuous.r2)
+    Metric(
+        "r2", "continuous", "coefficient of determination", True, "risk", _risk(binary.r2)
     ),
 )  # fmt: skip
 METRICS = {row.name: row for row in _ROWS}
-# The same concordance of the pairs tested in one fold, see twobe3.evaluation.basis.
+# The same concordance of the pairs tested in one fold, see twobe3.evaluation.primary_metric.
 WITHIN_FOLDS = {"auc": "auc_within_folds", "harrell_c": "harrell_c_within_folds"}
 
 
-def metrics_of(kind: Kind) -> tuple[MetricRow, ...]:
+def metrics_of(kind: Kind) -> tuple[Metric, ...]:
     """The metrics of a kind of endpoint, the primary one first."""
     return tuple(row for row in _ROWS if row.kind == kind)
 
 
-def find_metric(name: str | None, kind: Kind) -> MetricRow:
+def find_metric(name: str | None, kind: Kind) -> Metric:
     """The metric of this name, or the primary metric of the kind of endpoint.
 
     Parameters
@@ -235,7 +236,7 @@ def find_metric(name: str | None, kind: Kind) -> MetricRow:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``UNKNOWN_NAME``: the kind of endpoint has no such metric.
     """
     rows = {row.name: row for row in metrics_of(kind)}
@@ -246,7 +247,7 @@ def find_metric(name: str | None, kind: Kind) -> MetricRow:
     family, _, horizon = name.partition("@")
     if family + HORIZON in rows and _is_time(horizon):
         return rows[family + HORIZON].at(float(horizon))
-    raise UsageError(
+    raise ConfigurationError(
         Code.UNKNOWN_NAME, f"no metric {name!r} for a {kind} endpoint", remedy=f"choose one of {', '.join(rows)}"
     )
 

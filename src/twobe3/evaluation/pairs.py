@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from twobe3.outcome import FloatArray, IntArray
+from twobe3.core.outcomes import FloatArray, IntArray
 
 
 class RiskOrder:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from twobe3.outcome import FloatArray, Kind
+from twobe3.core.outcomes import FloatArray, Kind
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricValue:
     """One figure about one model.
 
     Attributes
@@ -107,7 +107,7 @@ class RiskGroups:
 
 
 @dataclass(frozen=True)
-class Basis:
+class PrimaryMetric:
     """The metric by which all models of an endpoint are ranked and compared.
 
     Attributes
@@ -140,13 +140,13 @@ class Evaluation:
         Patients with an outcome and no prediction; they are in no figure.
     repeats : int
         Repeats of the cross-validation; a metric is the mean over them.
-    metrics : tuple of Metric
+    metrics : tuple of MetricValue
         That of all pairs of patients first; none where no patient was predicted.
     curves : tuple of Curve
         Curves of the kind of endpoint.
     risk_groups : RiskGroups or None
         For a time to an event.
-    basis : Basis or None
+    basis : PrimaryMetric or None
         By which of the metrics the model is ranked and compared.
     """
 
@@ -157,12 +157,12 @@ class Evaluation:
     events: int
     missing: int
     repeats: int
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricValue, ...]
     curves: tuple[Curve, ...]
     risk_groups: RiskGroups | None = None
-    basis: Basis | None = None
+    basis: PrimaryMetric | None = None
 
-    def metric(self, name: str) -> Metric:
+    def metric(self, name: str) -> MetricValue:
         """The metric of this name.
 
         Raises
@@ -176,7 +176,7 @@ class Evaluation:
         raise KeyError(name)
 
     @property
-    def headline(self) -> Metric | None:
+    def headline(self) -> MetricValue | None:
         """The metric by which the model is ranked and compared; None where it is not there."""
         name = "" if self.basis is None else self.basis.metric
         return next((metric for metric in self.metrics if metric.name == name), None)
@@ -224,7 +224,7 @@ class Comparison:
         Further tests of the same difference.
     patients_needed : int or None
         Patients with whom a difference of 0.05 would be seen with a power of 0.8, see
-        :func:`~twobe3.evaluation.difference.patients_needed`.
+        :func:`~twobe3.evaluation.compare.patients_needed`.
     reason : str
         Why this metric was compared.
     """
@@ -252,7 +252,7 @@ def to_json(evaluations: Iterable[Evaluation], comparisons: Iterable[Comparison]
     -------
     dict
         ``{"models": [{"endpoint", "kind", "model", "n", "events", "missing", "repeats", "basis", "metrics": [...],
-        "curves": [...]}], "comparisons": [...]}``, with the fields of :class:`Basis`, :class:`Metric`,
+        "curves": [...]}], "comparisons": [...]}``, with the fields of :class:`PrimaryMetric`, :class:`MetricValue`,
         :class:`Curve` and :class:`Comparison`.
     """
     return {

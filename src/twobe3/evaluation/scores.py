@@ -1,13 +1,12 @@
-"""What a model said of patients in one repeat: the material of every metric."""
+"""Predictions of one repeat: the material of every metric."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twobe3.evaluation.followup import SharedFollowUp
-from twobe3.evaluation.horizons import Horizons
-from twobe3.evaluation.predicted import SurvivalCurves
-from twobe3.outcome import FloatArray, IntArray
+from twobe3.core.outcomes import FloatArray, IntArray
+from twobe3.evaluation.horizons import Horizons, SurvivalCurves
+from twobe3.evaluation.kaplan_meier import SharedFollowUp
 
 
 @dataclass(frozen=True, eq=False)

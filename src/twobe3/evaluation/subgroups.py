@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from twobe3.evaluation.aligned import Aligned
-from twobe3.evaluation.basis import choose_basis, enough_pairs
-from twobe3.evaluation.intervals import RESAMPLES, PatientBootstrap
-from twobe3.evaluation.metrics import MetricRow, find_metric
+from twobe3.core.outcomes import Outcomes
+from twobe3.core.prediction import Prediction
+from twobe3.evaluation.alignment import AlignedPredictions
+from twobe3.evaluation.bootstrap import RESAMPLES, PatientBootstrap
+from twobe3.evaluation.metrics import Metric, find_metric
+from twobe3.evaluation.primary_metric import choose_basis, enough_pairs
 from twobe3.evaluation.results import none_if_nan
-from twobe3.outcome import Outcomes
-from twobe3.prediction import Prediction
 
 FEW = 10
 MAX_LEVELS = 8
@@ -65,8 +65,8 @@ def evaluate_subgroups(
 ) -> tuple[Subgroup, ...]:
     """The metric of each model in each level of each factor, with its interval.
 
-    It is the metric by which the models are compared, see :func:`~twobe3.evaluation.basis.choose_basis`. The models
-    are the same as for the cohort as a whole; only whom they are judged by differs. Levels of one factor
+    It is the metric by which the models are compared, see :func:`~twobe3.evaluation.primary_metric.choose_basis`. The
+    models are the same as for the cohort as a whole; only whom they are judged by differs. Levels of one factor
     are not compared: with the few patients that a level has, intervals that overlap are no evidence of equality.
 
     Parameters
@@ -96,7 +96,9 @@ def evaluate_subgroups(
                 members.setdefault(level_of.get(patient, UNKNOWN), set()).add(patient)
             if len(members) > 1:
                 found += [
-                    _subgroup(Aligned.of(prediction, outcomes, members[level]), row, factor, level, resamples, seed)
+                    _subgroup(
+                        AlignedPredictions.of(prediction, outcomes, members[level]), row, factor, level, resamples, seed
+                    )
                     for level in sorted(members, key=lambda level: _place(level, level_of))
                 ]
     return tuple(found)
@@ -141,7 +143,7 @@ def _place(level: str, level_of: Mapping[str, str]) -> int:
     return next((i for i, one in enumerate(level_of.values()) if one == level), len(level_of))
 
 
-def _subgroup(aligned: Aligned, row: MetricRow, factor: str, level: str, resamples: int, seed: int) -> Subgroup:
+def _subgroup(aligned: AlignedPredictions, row: Metric, factor: str, level: str, resamples: int, seed: int) -> Subgroup:
     outcomes = aligned.outcomes
     statistic = aligned.statistic(row)
     assert statistic is not None  # it needs the risk alone, which every model gives
@@ -173,7 +175,7 @@ def _too_few(outcomes: Outcomes) -> str:
     return f"only {n - events} without the event" if kind == "binary" and n - events < FEW else ""
 
 
-def _too_few_pairs(aligned: Aligned, row: MetricRow) -> str:
+def _too_few_pairs(aligned: AlignedPredictions, row: Metric) -> str:
     if row.needs != "folds" or enough_pairs(aligned):
         return ""
     return "few pairs within the folds"

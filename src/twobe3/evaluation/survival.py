@@ -1,13 +1,14 @@
-"""Metrics of a right-censored time to an event."""
+"""Concordance of risks with right-censored times; pairs are counted without listing them."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from twobe3.core.endpoints import TimeToEvent
+from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
 from twobe3.evaluation.binary import greater, ratio
-from twobe3.evaluation.followup import FollowUp
-from twobe3.evaluation.intervals import Statistic
-from twobe3.outcome import BoolArray, FloatArray, IntArray, Outcomes, TimeToEvent
+from twobe3.evaluation.bootstrap import Statistic
+from twobe3.evaluation.kaplan_meier import FollowUp
 
 MINIMUM_UNCENSORED = 0.1
 TIES = "ties in risk count ½, an event and a censoring at one time are comparable, two events are not"

@@ -32,7 +32,7 @@ class Augmentation:
     number: int
     seed: int = 0
 
-    def identity(self) -> str:
+    def cache_key(self) -> str:
         """Text that differs whenever the version may differ; part of cache keys."""
         return f"augmentation-{AUGMENTATION_VERSION} {self.number} {self.seed}"
 

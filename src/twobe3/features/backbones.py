@@ -17,10 +17,11 @@ import torch
 from monai.networks.nets.resnet import ResNet
 from torch import nn
 
-from twobe3.artefact import digest
-from twobe3.errors import Code, ToolError, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.features._torchvision import import_timm
 from twobe3.features.weights import HUB_PREFIX, PACKAGE_PREFIX, State, load_strictly, read_weights
+from twobe3.io.files import digest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SYMMETRIC = (0.5, 0.5, 0.5)  # mean and standard deviation that take [0, 1] to [-1, 1]
@@ -87,7 +88,9 @@ class Backbone:
     def require_layer(self, layer: int) -> None:
         """Raise ``LAYER_OUT_OF_RANGE`` where there is no such layer."""
         if not 0 <= layer < self.layers:
-            raise UsageError(Code.LAYER_OUT_OF_RANGE, f"{self.name} has the layers 0 to {self.layers - 1}, not {layer}")
+            raise ConfigurationError(
+                Code.LAYER_OUT_OF_RANGE, f"{self.name} has the layers 0 to {self.layers - 1}, not {layer}"
+            )
 
     def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
         """Feature maps of a layer.
@@ -105,7 +108,7 @@ class Backbone:
 
         Raises
         ------
-        UsageError
+        ConfigurationError
             ``LAYER_OUT_OF_RANGE``.
         """
         self.require_layer(layer)
@@ -135,10 +138,10 @@ def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``UNKNOWN_NAME`` with the nearest names; ``WEIGHTS_MISMATCH`` with the keys that do not fit;
         ``WEIGHTS_MISSING`` when the file is not there.
-    ToolError
+    EnvironmentFailure
         ``WEIGHTS_MISSING`` when the hub cannot be reached; ``EXTRA_MISSING`` without timm.
     """
     row = BACKBONES.get(name) or _timm_row(name)
@@ -159,7 +162,7 @@ def backbone_from_state(
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``WEIGHTS_MISMATCH`` with the keys that do not fit; ``UNKNOWN_NAME``.
     """
     row = BACKBONES.get(name) or _timm_row(name)
@@ -257,7 +260,7 @@ def _timm_row(name: str) -> Row:
     known = timm.list_models()
     if name not in known:
         near = difflib.get_close_matches(name, dict.fromkeys([*BACKBONES, *known]), n=3, cutoff=0.5)
-        raise UsageError(
+        raise ConfigurationError(
             Code.UNKNOWN_NAME,
             f"there is no backbone {name!r}; the nearest are {', '.join(near) or ', '.join(BACKBONES)}",
         )
@@ -278,7 +281,7 @@ def _require_timm(name: str = "") -> Any:
     except ImportError:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ToolError(
+        raise EnvironmentFailure(
             Code.EXTRA_MISSING,
             f"backbone {name!r} is not one of {', '.join(BACKBONES)}{hint}; others need timm, which is not installed",
             remedy="pip install 'twobe3[timm]'",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
-from twobe3.volume import FloatArray, Mask, SUVVolume
+from twobe3.core.volume import FloatArray, Mask, SUVVolume
 
 PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
 """Of a sphere of 1 ml: 6.2 mm."""

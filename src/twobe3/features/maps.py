@@ -9,27 +9,17 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from twobe3.artefact import digest
-from twobe3.cohort import Cohort, Study
+from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone
 from twobe3.features.slices import Plane, SliceSpec, cut, windowed
-from twobe3.store import ArrayStore
+from twobe3.io.cache import Cache
+from twobe3.io.files import digest
 
 # Bump when the maps change for the same volume, slices and weights: it is part of every cache key.
 EXTRACTOR_VERSION = "1"
 BATCH = {"cpu": 32, "cuda": 256}  # pictures at once
 CPU = torch.device("cpu")
-
-
-class FeatureStore(ArrayStore):
-    """Feature maps that were computed once; give every model the same one.
-
-    Parameters
-    ----------
-    folder : path, optional
-        Where they are kept; in memory without one.
-    """
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class MapExtractor:
         Cutting planes; each gives maps of its own.
     slices : SliceSpec
         SUV windows and picture size.
-    store : FeatureStore
+    cache : Cache
         Where maps are kept.
     augmentation : Augmentation, optional
         Of the scans before they are cut.
@@ -58,35 +48,35 @@ class MapExtractor:
     layer: int
     planes: tuple[Plane, ...] = ("axial",)
     slices: SliceSpec = field(default_factory=SliceSpec)
-    store: FeatureStore = field(default_factory=FeatureStore)
+    cache: Cache = field(default_factory=Cache)
     augmentation: Augmentation | None = None
     device: torch.device = CPU
 
-    def key(self, cohort: Cohort, study: Study, plane: Plane) -> str:
+    def key(self, cohort: Cohort, subject: Subject, plane: Plane) -> str:
         """Digest of everything that the maps depend on."""
-        return digest([self.identity(), cohort.volume_key(study), plane])
+        return digest([self.cache_key(), cohort.volume_key(subject), plane])
 
-    def identity(self) -> str:
+    def cache_key(self) -> str:
         """Text that differs whenever the maps of the same scan and plane may differ; part of cache keys."""
         network = self.backbone
         made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
-        changed = f" {self.augmentation.identity()}" if self.augmentation else ""
+        changed = f" {self.augmentation.cache_key()}" if self.augmentation else ""
         where = "" if self.device.type == "cpu" else f" on {self.device.type}"
         return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}{changed}{where}"
 
-    def of_study(self, cohort: Cohort, study: Study) -> dict[Plane, npt.NDArray[np.float16]]:
+    def of_study(self, cohort: Cohort, subject: Subject) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
         maps: dict[Plane, npt.NDArray[np.float16]] = {}
         for plane in self.planes:
-            arrays = self.store.get_or_compute(
-                self.key(cohort, study, plane),
-                lambda plane=plane: {"maps": self._compute(cohort, study, plane)},  # type: ignore[misc]
+            arrays = self.cache.get_or_compute(
+                self.key(cohort, subject, plane),
+                lambda plane=plane: {"maps": self._compute(cohort, subject, plane)},  # type: ignore[misc]
                 metadata=self._notes(plane),
             )
             maps[plane] = np.asarray(arrays["maps"], dtype=np.float16)
         return maps
 
-    def pooled(self, cohort: Cohort, study: Study) -> npt.NDArray[np.float64]:
+    def pooled(self, cohort: Cohort, subject: Subject) -> npt.NDArray[np.float64]:
         """Mean, maximum and standard deviation of every channel over all positions of each plane, one after another.
 
         The maps themselves are used where the store has them, and not kept where it has not: they are a thousand
@@ -98,28 +88,28 @@ class MapExtractor:
         """
         parts = []
         for plane in self.planes:
-            key = self.key(cohort, study, plane)
-            arrays = self.store.get_or_compute(
+            key = self.key(cohort, subject, plane)
+            arrays = self.cache.get_or_compute(
                 digest(["pooled", key]),
-                lambda plane=plane, key=key: {"pooled": self._pool(cohort, study, plane, key)},  # type: ignore[misc]
+                lambda plane=plane, key=key: {"pooled": self._pool(cohort, subject, plane, key)},  # type: ignore[misc]
                 metadata=self._notes(plane),
             )
             parts.append(np.asarray(arrays["pooled"], dtype=np.float64))
         return np.concatenate(parts)
 
-    def _pool(self, cohort: Cohort, study: Study, plane: Plane, key: str) -> npt.NDArray[np.float64]:
-        stored = self.store.get(key)
-        maps = self._compute(cohort, study, plane) if stored is None else stored["maps"]
+    def _pool(self, cohort: Cohort, subject: Subject, plane: Plane, key: str) -> npt.NDArray[np.float64]:
+        stored = self.cache.get(key)
+        maps = self._compute(cohort, subject, plane) if stored is None else stored["maps"]
         positions = maps.reshape(len(maps), -1).astype(np.float64)
         return np.concatenate([positions.mean(axis=1), positions.max(axis=1), positions.std(axis=1)])
 
     def _notes(self, plane: Plane) -> dict[str, str]:
         return {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
 
-    def _compute(self, cohort: Cohort, study: Study, plane: Plane) -> npt.NDArray[np.float16]:
-        volume = cohort.volume(study)
+    def _compute(self, cohort: Cohort, subject: Subject, plane: Plane) -> npt.NDArray[np.float16]:
+        volume = cohort.volume(subject)
         if self.augmentation is not None:
-            volume = self.augmentation(volume, cohort.spec.spacing_mm)
+            volume = self.augmentation(volume, cohort.grid.spacing_mm)
         slices = cut(volume, plane)
         filled = slices.any(axis=(1, 2))
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.

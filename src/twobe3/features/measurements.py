@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twobe3.artefact import digest
-from twobe3.cohort import Scan
-from twobe3.errors import Code, Refusal
-from twobe3.regions import REGION_VERSION, Region
-from twobe3.store import Arrays, ArrayStore
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.io.cache import Arrays, Cache
+from twobe3.io.files import digest
+from twobe3.scans.regions import REGION_VERSION, Region
+from twobe3.scans.scan import Scan
 
 # Bump when the stored values change: it is part of every cache key.
 MEASUREMENT_VERSION = "3"
@@ -32,7 +33,7 @@ class Measurements:
         Total lesion glycolysis: MTV times the mean SUV in the region (SUV · ml).
     extent_ml : float
         Volume of the whole image, whatever it shows.
-    lacking : Refusal or None
+    lacking : UnusableScanError or None
         Why there is no region; None where there is one.
     """
 
@@ -40,10 +41,10 @@ class Measurements:
     volume_ml: float
     tlg_ml: float
     extent_ml: float
-    lacking: Refusal | None = None
+    lacking: UnusableScanError | None = None
 
 
-def measure(scan: Scan, region: Region, *, store: ArrayStore) -> Measurements:
+def measure(scan: Scan, region: Region, *, cache: Cache) -> Measurements:
     """Measure a scan on its own grid, once.
 
     Parameters
@@ -52,14 +53,14 @@ def measure(scan: Scan, region: Region, *, store: ArrayStore) -> Measurements:
         The scan.
     region : Region
         Where.
-    store : ArrayStore
+    cache : Cache
         Where measurements are kept.
     """
     key = digest([f"measurements-{MEASUREMENT_VERSION}-{REGION_VERSION}", scan.digest, region.label])
-    arrays = store.get_or_compute(key, lambda: _measured(scan, region))
+    arrays = cache.get_or_compute(key, lambda: _measured(scan, region))
     suv_max, volume_ml, tlg_ml, extent_ml = map(float, arrays["values"])
     code, *said = arrays["lacking"].tobytes().decode().split("\n")
-    lacking = Refusal(Code[code], said[0], remedy=said[1]) if code else None
+    lacking = UnusableScanError(Code[code], said[0], remedy=said[1]) if code else None
     return Measurements(suv_max, volume_ml, tlg_ml, extent_ml, lacking)
 
 
@@ -68,7 +69,7 @@ def _measured(scan: Scan, region: Region) -> Arrays:
     extent_ml = float(np.prod(volume.geometry.extent_mm)) / 1000.0
     try:
         mask = region.find(scan, volume)
-    except Refusal as refusal:
+    except UnusableScanError as refusal:
         if refusal.code is not Code.CONTOUR_MISSING:
             log.warning("%s: %s; the scan counts as one without a region", refusal.code.name, refusal.reason)
         lacking = "\n".join([refusal.code.name, refusal.reason, refusal.remedy])

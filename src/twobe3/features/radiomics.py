@@ -8,14 +8,10 @@ the suffix of the aggregation, which is always that of the whole volume in 3D, m
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import re
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -24,15 +20,17 @@ import numpy.typing as npt
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from twobe3.artefact import digest
-from twobe3.cohort import Scan, Study
-from twobe3.dicom.body import surface_m2
-from twobe3.errors import Code, Refusal, ToolError
-from twobe3.features.autocorrelation import spatial_autocorrelation
+from twobe3.cohort.cohort import Subject
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import FloatArray, Mask, SUVVolume
+from twobe3.dicom.body_size import surface_m2
 from twobe3.features.lesions import bounding_box, measure_lesions
-from twobe3.regions import REGION_VERSION, Region
-from twobe3.store import Arrays, ArrayStore
-from twobe3.volume import FloatArray, Mask, SUVVolume
+from twobe3.features.mirp import _exact_autocorrelation, _import_mirp, _muted
+from twobe3.io.cache import Arrays, Cache
+from twobe3.io.files import digest
+from twobe3.scans.regions import REGION_VERSION, Region
+from twobe3.scans.scan import Scan
 
 Change = Literal["none", "eroded", "dilated"]
 """Of a region, by a layer of voxels, as another reader might have drawn it."""
@@ -118,10 +116,10 @@ class FeatureVector:
 
 
 def radiomic_features(
-    study: Study,
+    subject: Subject,
     region: Region,
     settings: RadiomicsSettings,
-    store: ArrayStore,
+    cache: Cache,
     *,
     change: Change = "none",
     voxels: Voxels = "measured",
@@ -134,13 +132,13 @@ def radiomic_features(
 
     Parameters
     ----------
-    study : Study
+    subject : Subject
         The patient.
     region : Region
         Where.
     settings : RadiomicsSettings
         How.
-    store : ArrayStore
+    cache : Cache
         Where features are kept, and refusals with them.
     change : {"none", "eroded", "dilated"}
         Of the region, for the stability of features.
@@ -149,17 +147,17 @@ def radiomic_features(
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         The scan has no region, ``CONTOUR_MISSING`` among other codes, or none that is usable: see :func:`extract`.
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``: MIRP is not installed, and the store lacks the features.
     """
-    arrays = store.get_or_compute(
-        radiomics_key(study.scan, region, settings, change, voxels),
-        lambda: _extracted(study.scan, region, settings, change, voxels),
+    arrays = cache.get_or_compute(
+        radiomics_key(subject.scan, region, settings, change, voxels),
+        lambda: _extracted(subject.scan, region, settings, change, voxels),
     )
     found = unpack(arrays)
-    surface = _surface_m2(study)
+    surface = _surface_m2(subject)
     names = ("dmax", "spread")
     return found.and_({f"pet_{name}_per_bsa": found[f"pet_{name}_mm"] / 1000.0 / surface for name in names})
 
@@ -173,9 +171,9 @@ def radiomics_key(
     return digest([versions, scan.digest, region.label, change, str(asdict(settings)), *shuffled])
 
 
-def pack(features: FeatureVector | Refusal) -> Arrays:
+def pack(features: FeatureVector | UnusableScanError) -> Arrays:
     """Features, or why there are none, as arrays for a store."""
-    if isinstance(features, Refusal):
+    if isinstance(features, UnusableScanError):
         return {"refusal": _bytes("\n".join([features.code.name, features.reason, features.remedy]))}
     return {"names": _bytes("\n".join(features.names)), "values": features.values}
 
@@ -185,12 +183,12 @@ def unpack(arrays: Arrays) -> FeatureVector:
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         The one that it packed.
     """
     if "refusal" in arrays:
         code, reason, remedy = arrays["refusal"].tobytes().decode().split("\n")
-        raise Refusal(Code[code], reason, remedy=remedy)
+        raise UnusableScanError(Code[code], reason, remedy=remedy)
     return FeatureVector(tuple(arrays["names"].tobytes().decode().split("\n")), np.asarray(arrays["values"]))
 
 
@@ -212,10 +210,10 @@ def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> Featu
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``CONTOUR_UNUSABLE``: the region lies on other voxels than the scan. ``REGION_EMPTY``. ``REGION_TOO_SMALL``: it
         has one voxel, or vanishes on the new voxels. ``REGION_CONSTANT``: it has one SUV throughout.
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``: MIRP is not installed.
     """
     _require_usable(volume, mask)
@@ -255,8 +253,8 @@ def _extracted(
         mask = _changed(region.find(scan, volume), change)
         if voxels == "shuffled" and mask.geometry.same_as(volume.geometry):
             volume = with_shuffled_voxels(volume, mask, scan.digest)
-        features: FeatureVector | Refusal = extract(volume, mask, settings)
-    except Refusal as refusal:
+        features: FeatureVector | UnusableScanError = extract(volume, mask, settings)
+    except UnusableScanError as refusal:
         if refusal.code is Code.CODEC_MISSING:
             raise  # not the scan's fault, and gone when the codec is installed: nothing to keep
         if refusal.code is not Code.CONTOUR_MISSING:
@@ -274,8 +272,8 @@ def _changed(mask: Mask, change: Change) -> Mask:
 
 
 def _require_usable(volume: SUVVolume, mask: Mask) -> None:
-    def unusable(code: Code, reason: str) -> Refusal:
-        return Refusal(code, f"the region {mask.name!r} {reason}")
+    def unusable(code: Code, reason: str) -> UnusableScanError:
+        return UnusableScanError(code, f"the region {mask.name!r} {reason}")
 
     if not mask.geometry.same_as(volume.geometry):
         raise unusable(Code.CONTOUR_UNUSABLE, "lies on other voxels than the scan")
@@ -307,9 +305,9 @@ def ibsi_features(
 
     Raises
     ------
-    Refusal
+    UnusableScanError
         ``REGION_TOO_SMALL``: the region vanishes on the new voxels.
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``: MIRP is not installed.
     """
     mirp, import_image, import_mask = _import_mirp()
@@ -326,7 +324,7 @@ def ibsi_features(
             tables = [None]
     if tables[0] is None:
         reason = f"the region vanishes on voxels of {settings.spacing_mm} mm"
-        raise Refusal(Code.REGION_TOO_SMALL, reason, remedy="check the contour, or choose smaller voxels")
+        raise UnusableScanError(Code.REGION_TOO_SMALL, reason, remedy="check the contour, or choose smaller voxels")
     table = tables[0].filter(regex=r"^(morph|loc|stat|ih|ivh|cm|rlm|szm|dzm|ngt|ngl|log)_")
     values = table.iloc[0].to_numpy(dtype=np.float64)
     return FeatureVector(tuple(map(_tag, table.columns)), np.where(np.isfinite(values), values, np.nan))
@@ -337,56 +335,8 @@ def _tag(column: str) -> str:
     return re.sub(r"(_d1)?(_a0\.0)?(_3d(_v_mrg)?)?(_fbs_w[0-9.]+)?$", "", column)
 
 
-@contextmanager
-def _muted() -> Iterator[None]:
-    """Keep MIRP from configuring the root logger, which it would let write to standard output, and from warning."""
-    root, handler, before = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
-    root.addHandler(handler)
-    logging.disable(logging.INFO)  # it tells the root logger what it does
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-        root.removeHandler(handler)
-
-
-@contextmanager
-def _exact_autocorrelation() -> Iterator[None]:
-    """Give MIRP our Moran's I and Geary's C in place of its own."""
-    theirs = importlib.import_module("mirp._features.morph_3d_data").Data3DSpatial
-
-    def compute(data: Any, *_: Any, **__: Any) -> None:
-        voxels = data.data_int
-        if len(voxels) > 1:
-            index, value = voxels[["z", "y", "x"]].to_numpy(np.int64), voxels["g"].to_numpy(np.float64)
-            data.moran_i, data.geary_c = spatial_autocorrelation(value, index, tuple(data.spacing))
-
-    original = theirs.compute_spatial_information
-    theirs.compute_spatial_information = compute
-    try:
-        yield
-    finally:
-        theirs.compute_spatial_information = original
-
-
-def _import_mirp() -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mirp = importlib.import_module("mirp")
-            images = importlib.import_module("mirp.data_import.import_image")
-            masks = importlib.import_module("mirp.data_import.import_mask")
-    except ImportError:
-        raise ToolError(
-            Code.EXTRA_MISSING, "radiomic features need MIRP", remedy="pip install 'twobe3[radiomics]'"
-        ) from None
-    return mirp, images.import_image, masks.import_mask
-
-
-def _surface_m2(study: Study) -> float:
-    weight_kg, height_m = (float(study.covariates.get(name, math.nan)) for name in ("weight_kg", "height_m"))
+def _surface_m2(subject: Subject) -> float:
+    weight_kg, height_m = (float(subject.covariates.get(name, math.nan)) for name in ("weight_kg", "height_m"))
     return surface_m2(weight_kg, 100.0 * height_m) if weight_kg > 0 and height_m > 0 else math.nan
 
 

@@ -48,7 +48,7 @@ def cut(volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float32
     Parameters
     ----------
     volume : ndarray, shape (slices, rows, columns)
-        SUV, head last, as :func:`twobe3.resample.resample` gives it.
+        SUV, head last, as :func:`twobe3.core.grid.resample` gives it.
     plane : {"axial", "coronal", "sagittal"}
         The cutting plane.
 

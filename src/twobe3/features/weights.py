@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from twobe3.errors import Code, ToolError, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 
 State = dict[str, torch.Tensor]
 HUB_PREFIX = "hf:"
@@ -40,13 +41,13 @@ def read_weights(name: str, source: str) -> tuple[State, Mapping[str, str]]:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``WEIGHTS_MISSING``, ``WEIGHTS_MISMATCH``: the file is not there, or not a safetensors file.
-    ToolError
+    EnvironmentFailure
         ``WEIGHTS_MISSING`` when the hub cannot be reached.
     """
     if not source:
-        raise UsageError(Code.WEIGHTS_MISSING, f"backbone {name!r} has no pre-trained weights of its own")
+        raise ConfigurationError(Code.WEIGHTS_MISSING, f"backbone {name!r} has no pre-trained weights of its own")
     if source.startswith(HUB_PREFIX):
         return _read_file(_from_hub(source.removeprefix(HUB_PREFIX)), name)
     if source.startswith(PACKAGE_PREFIX):
@@ -60,7 +61,7 @@ def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "b
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``WEIGHTS_MISMATCH`` with the keys that do not fit.
     """
     wanted = network.state_dict()
@@ -75,19 +76,21 @@ def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "b
             for kind, keys in kinds.items()
             if keys
         )
-        raise UsageError(Code.WEIGHTS_MISMATCH, f"the weights do not fit {what} {name!r}: {told}")
+        raise ConfigurationError(Code.WEIGHTS_MISMATCH, f"the weights do not fit {what} {name!r}: {told}")
     network.load_state_dict({**{key: wanted[key] for key in counters}, **state})
 
 
 def _read_file(path: Path, name: str) -> tuple[State, Mapping[str, str]]:
     if not path.is_file():
-        raise UsageError(Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of backbone {name!r} does not exist")
+        raise ConfigurationError(
+            Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of backbone {name!r} does not exist"
+        )
     try:
         with safe_open(path, framework="pt") as opened:
             notes: Mapping[str, str] = opened.metadata() or {}
         state = load_file(path)
     except SafetensorError as error:
-        raise UsageError(Code.WEIGHTS_MISMATCH, f"{path.name!r} is not a safetensors file: {error}") from None
+        raise ConfigurationError(Code.WEIGHTS_MISMATCH, f"{path.name!r} is not a safetensors file: {error}") from None
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, notes
 
 
@@ -96,7 +99,7 @@ def _from_hub(repository: str) -> Path:
     try:
         return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
     except HFValidationError:
-        raise UsageError(
+        raise ConfigurationError(
             Code.WEIGHTS_MISSING, f"{HUB_PREFIX}{repository} does not name a repository of the Hugging Face hub"
         ) from None
     except LocalEntryNotFoundError:
@@ -106,7 +109,7 @@ def _from_hub(repository: str) -> Path:
         get_hf_file_metadata(hf_hub_url(repository, HUB_FILE), timeout=HUB_TIMEOUT_S)
         return Path(hf_hub_download(repository, HUB_FILE))
     except Exception as error:  # the hub's client passes on the errors of its HTTP library, which changes
-        raise ToolError(
+        raise EnvironmentFailure(
             Code.WEIGHTS_MISSING,
             f"the weights {repository!r} could not be fetched from the Hugging Face hub ({type(error).__name__})",
             remedy="connect once, or give `weights` a local .safetensors file",

@@ -10,21 +10,23 @@ from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from twobe3.artefact import digest
-from twobe3.cohort import Cohort
-from twobe3.errors import Code, UsageError
+from twobe3.cohort.cohort import Cohort
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
 from twobe3.features.weights import State
-from twobe3.models.base import CONFIG, register
-from twobe3.models.batches import Stack
-from twobe3.models.capacity import Capacity
-from twobe3.models.networks import VolumeNetwork
-from twobe3.models.trained import NetworkModel
-from twobe3.models.volumes import NETWORKS, RESNET_LAYERS, compact_resnet, read_weights
+from twobe3.io.files import digest
+from twobe3.models.model import CONFIG
+from twobe3.models.nn.batches import ModelInput
+from twobe3.models.nn.networks import VolumeNetwork
+from twobe3.models.nn.neural_model import NeuralModel
+from twobe3.models.nn.resnet3d import NETWORKS, RESNET_LAYERS, compact_resnet, read_weights
+from twobe3.models.nn.size import NetworkSize
+from twobe3.models.registry import register
 
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class CNN3D(NetworkModel):
+class CNN3D(NeuralModel):
     """A 3D network on the SUV volume.
 
     Parameters
@@ -33,8 +35,8 @@ class CNN3D(NetworkModel):
         A ResNet of few channels with a small stem, or one of MONAI's networks at their full width.
     weights : str
         A file from which one of MONAI's networks starts, for instance of MedicalNet, see
-        :func:`~twobe3.models.volumes.read_weights`; empty: from scratch. Such weights have seen one channel: give one
-        window.
+        :func:`~twobe3.models.nn.resnet3d.read_weights`; empty: from scratch. Such weights have seen one channel: give
+        one window.
     depth : {10, 18}
         Of the compact ResNet.
     width : int
@@ -45,7 +47,7 @@ class CNN3D(NetworkModel):
 
     kind: ClassVar[str] = "cnn3d"
     summary: ClassVar[str] = "3D CNN on the SUV volume: a compact ResNet, or MONAI's ResNet or DenseNet"
-    joined_later: ClassVar[Mapping[str, Any]] = {**NetworkModel.joined_later, "network": "compact", "weights": ""}
+    joined_later: ClassVar[Mapping[str, Any]] = {**NeuralModel.joined_later, "network": "compact", "weights": ""}
 
     network: Literal["compact", "resnet10", "resnet18", "densenet121"] = Field(default="compact")
     weights: str = ""
@@ -55,7 +57,7 @@ class CNN3D(NetworkModel):
     fewest_steps: int = Field(default=100, ge=1)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     batch_size: int = Field(default=8, ge=2)
-    members: int = Field(default=1, ge=1)
+    ensemble_size: int = Field(default=1, ge=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,19 +80,19 @@ class CNN3D(NetworkModel):
         """The parameters, a weights file told by its name alone."""
         return {**self.parameters(), "weights": Path(self.weights).name}
 
-    def _own_capacity(self) -> Capacity:
-        return Capacity(components=0, reduced_channels=0, width=self.width, dropout=self.dropout)
+    def _own_capacity(self) -> NetworkSize:
+        return NetworkSize(components=0, reduced_channels=0, width=self.width, dropout=self.dropout)
 
     def _learn_inputs(self, cohort: Cohort) -> None:
         smallest = NETWORKS[self.network].smallest if self.network in NETWORKS else 8
-        if min(cohort.spec.shape) < smallest:
-            raise UsageError(
+        if min(cohort.grid.shape) < smallest:
+            raise ConfigurationError(
                 Code.STUDY_FILE_INVALID,
-                f"{self.network} needs {smallest} voxels along each axis, the grid has {cohort.spec.shape}",
+                f"{self.network} needs {smallest} voxels along each axis, the grid has {cohort.grid.shape}",
                 remedy="lower `volume.spacing_mm`, or choose a ResNet",
             )
 
-    def _inputs(self, cohort: Cohort, augmentations: int) -> list[Stack]:
+    def _inputs(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
         return [self._volumes(cohort, augmentations)]
 
     def _network(self, *, covariates: int, outputs: int) -> VolumeNetwork:

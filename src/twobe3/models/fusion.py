@@ -16,17 +16,18 @@ import numpy.typing as npt
 from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
-from twobe3.cohort import Cohort
-from twobe3.errors import Code, Exclusion, UsageError
-from twobe3.features.maps import FeatureStore
-from twobe3.models.base import CONFIG, MODELS, Model, register
-from twobe3.models.elastic import fit_nonnegative
-from twobe3.models.engine import Engine
-from twobe3.models.inner import held_out_risks, inner_split
-from twobe3.models.linear import FloatArray, RidgeModel
-from twobe3.models.shared import recall, remember
-from twobe3.outcome import Kind, Outcomes
-from twobe3.store import Arrays
+from twobe3.cohort.cohort import Cohort
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, Exclusion
+from twobe3.core.outcomes import Kind, Outcomes
+from twobe3.io.cache import Arrays, Cache
+from twobe3.models.fit_cache import recall, remember
+from twobe3.models.inner_cv import inner_split
+from twobe3.models.learners.elastic_net import fit_nonnegative
+from twobe3.models.learners.linear import FloatArray, RidgeModel
+from twobe3.models.model import CONFIG, Model, held_out_risks
+from twobe3.models.registry import MODELS, register
+from twobe3.runtime.device import Device
 
 FEWEST = 2
 """Members."""
@@ -39,7 +40,7 @@ NEGLIGIBLE = 1e-9
 
 Weights = Literal["equal", "learnt"]
 log = logging.getLogger("twobe3")
-_NO_STORE, _NO_ENGINE = FeatureStore(), Engine()  # where none is given
+_NO_STORE, _NO_ENGINE = Cache(), Device()  # where none is given
 
 
 def _members(value: Any) -> tuple[Model, ...]:
@@ -94,9 +95,9 @@ class Fusion(Model):
         How they are weighed.
     inner_folds : int
         Of the cross-validation that learns them; fewer where the rarer class has fewer patients.
-    store : FeatureStore, optional
+    cache : Cache, optional
         For all members; by default each keeps its own.
-    engine : Engine, optional
+    engine : Device, optional
         Likewise.
     """
 
@@ -106,13 +107,13 @@ class Fusion(Model):
     of: Annotated[Sequence[Model], PlainValidator(_members)]
     weights: Weights = Field(default="equal", kw_only=True)
     inner_folds: int = Field(default=4, ge=2, kw_only=True)
-    store: FeatureStore = field(default_factory=lambda: _NO_STORE, repr=False, kw_only=True)
-    engine: Engine = field(default_factory=lambda: _NO_ENGINE, repr=False, kw_only=True)
+    cache: Cache = field(default_factory=lambda: _NO_STORE, repr=False, kw_only=True)
+    engine: Device = field(default_factory=lambda: _NO_ENGINE, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.of = tuple(copy.copy(member) for member in self.of)
-        for name, unsaid in (("store", _NO_STORE), ("engine", _NO_ENGINE)):
+        for name, unsaid in (("cache", _NO_STORE), ("engine", _NO_ENGINE)):
             if getattr(self, name) is unsaid:
                 setattr(self, name, getattr(self.of[0], name))
             else:
@@ -126,13 +127,13 @@ class Fusion(Model):
         made.of = tuple(copy.copy(member) for member in self.of)
         return made
 
-    def on(self, engine: Engine) -> Fusion:
+    def on(self, engine: Device) -> Fusion:
         """A copy whose members' networks compute elsewhere."""
         made = copy.copy(self)
         made._give("engine", engine)
         return made
 
-    def _give(self, name: str, value: FeatureStore | Engine) -> None:
+    def _give(self, name: str, value: Cache | Device) -> None:
         setattr(self, name, value)
         for member in self.of:
             setattr(member, name, value)
@@ -157,21 +158,21 @@ class Fusion(Model):
         """The same, with what members say of themselves in public."""
         return {**super().parameters(), "of": [{"kind": one.kind, **one.public_parameters()} for one in self.of]}
 
-    def identity(self) -> str:
+    def cache_key(self) -> str:
         """As for every model, and what its members are."""
         own = {key: value for key, value in self.identifying_parameters().items() if key != "of"}
-        members = [member.identity() for member in self.of]
+        members = [member.cache_key() for member in self.of]
         return f"{self.kind} {self.version} {json.dumps(own, sort_keys=True)} {json.dumps(members)}"
 
     @property
-    def fewest(self) -> int:  # type: ignore[override]  # that of a class for every other model
+    def min_patients(self) -> int:  # type: ignore[override]  # that of a class for every other model
         """Training patients below which a member learns nothing."""
-        return max(member.fewest for member in self.of)
+        return max(member.min_patients for member in self.of)
 
     @property
-    def learns_beside(self) -> bool:
+    def multitask(self) -> bool:
         """Whether a member does."""
-        return any(member.learns_beside for member in self.of)
+        return any(member.multitask for member in self.of)
 
     def prepare(self, cohort: Cohort) -> None:
         """Compute what members lack."""
@@ -181,11 +182,11 @@ class Fusion(Model):
     def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans that any member cannot use, each with the first such member's reason."""
         why = {scan.patient: scan for member in reversed(self.of) for scan in member.unusable(cohort)}
-        return tuple(why[study.patient] for study in cohort.studies if study.patient in why)
+        return tuple(why[subject.patient] for subject in cohort.subjects if subject.patient in why)
 
-    def cautions(self, cohort: Cohort) -> tuple[str, ...]:
+    def warnings(self, cohort: Cohort) -> tuple[str, ...]:
         """Those of the members."""
-        return tuple(line for member in self.of for line in member.cautions(cohort))
+        return tuple(line for member in self.of for line in member.warnings(cohort))
 
     def candidate_parameters(self, cohort: Cohort) -> int | None:
         """Those of all members, and a learnt weight for each; None where a member is a network."""
@@ -215,7 +216,7 @@ class Fusion(Model):
 
     def _held_out(self, cohort: Cohort) -> FloatArray | None:
         """Shape (patients, members); None where there are too few patients to split."""
-        split = inner_split(cohort, self.inner_folds, self.seed, fewest=self.fewest)
+        split = inner_split(cohort, self.inner_folds, self.seed, min_patients=self.min_patients)
         if not split:
             log.info("%s: too few patients to learn weights, which are equal", self.name)
             return None
@@ -244,7 +245,7 @@ class Fusion(Model):
         for number, (member, its_notes) in enumerate(zip(self.of, notes["of"], strict=True)):
             prefix = _prefix(number)
             own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-            member.endpoint_, member.spec_ = self.endpoint_, self.spec_
+            member.endpoint_, member.grid_ = self.endpoint_, self.grid_
             member._restore(own, its_notes)
 
 
@@ -255,7 +256,7 @@ def _fitted(member: Model, training: Cohort) -> Model:
         member.fit(training)
         remember(member, training)
         return member
-    known.store = member.store
+    known.cache = member.cache
     return known
 
 
@@ -288,7 +289,7 @@ def members_first(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``UNKNOWN_NAME``: a member is no model of the study. ``STUDY_FILE_INVALID``: fewer than two members, or a
         fusion that is a part of itself.
     """
@@ -300,10 +301,10 @@ def members_first(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -
             if member not in (*known, name):
                 near = difflib.get_close_matches(member, known, n=1, cutoff=0.4)
                 hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(map(repr, known))}"
-                raise UsageError(
+                raise ConfigurationError(
                     Code.UNKNOWN_NAME,
                     f"[[model]] fusion {name!r}: `of` names {member!r}; no model has that name; {hint}",
-                    remedy="name models, or the controls of every study, as the table of results does",
+                    remedy="name models, or the baselines of every study, as the table of results does",
                 )
     try:
         order = list(TopologicalSorter(fusions).static_order())
@@ -313,8 +314,8 @@ def members_first(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -
     return [name for name in order if name in fusions]
 
 
-def _invalid(name: str, problem: str) -> UsageError:
-    return UsageError(
+def _invalid(name: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(
         Code.STUDY_FILE_INVALID,
         f"[[model]] fusion {name!r}: {problem}",
         remedy="let `of` name two or more other models",

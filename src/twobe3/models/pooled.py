@@ -9,15 +9,17 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
-from twobe3.cohort import Cohort
+from twobe3.cohort.cohort import Cohort
+from twobe3.core.outcomes import Outcomes
 from twobe3.features.slices import Plane
-from twobe3.models import late
-from twobe3.models.base import CONFIG, register
-from twobe3.models.covariates import CovariateEncoder
-from twobe3.models.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge, inner_splits
-from twobe3.models.mapped import MapModel
-from twobe3.outcome import Outcomes
-from twobe3.store import Arrays
+from twobe3.io.cache import Arrays
+from twobe3.models import encoder as late
+from twobe3.models.encoder import CovariateEncoder
+from twobe3.models.inner_cv import inner_splits
+from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.model import CONFIG
+from twobe3.models.nn.inputs import MapModel
+from twobe3.models.registry import register
 
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(0, 5, 11))
 Statistic = Literal["mean", "max", "std"]
@@ -26,7 +28,7 @@ STATISTICS: tuple[Statistic, ...] = ("mean", "max", "std")
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class PooledFeatures(MapModel):
+class PooledModel(MapModel):
     """Mean, maximum and standard deviation of each frozen map, and ridge regression on them.
 
     Parameters
@@ -76,12 +78,12 @@ class PooledFeatures(MapModel):
 
     def imputed(self, cohort: Cohort) -> dict[str, int]:
         """How many patients lack each covariate."""
-        return late.imputed(cohort.studies, self.covariates)
+        return late.imputed(cohort.subjects, self.covariates)
 
     def candidate_parameters(self, cohort: Cohort) -> int:
         """One for each pooled map, or each column of their projection, and one for each covariate's column."""
-        pooled = int(self._pooled(cohort.take([0])).shape[1])
-        columns = len(late.learnt_encoder(cohort.studies, self.covariates).columns) if self.covariates else 0
+        pooled = int(self._pooled(cohort.subset([0])).shape[1])
+        columns = len(late.learnt_encoder(cohort.subjects, self.covariates).columns) if self.covariates else 0
         return (self.projection or pooled) + columns
 
     def _fit(self, cohort: Cohort) -> None:
@@ -89,9 +91,9 @@ class PooledFeatures(MapModel):
         self.ridge_ = self._ridge(x, outcomes)
         self.encoder_ = self.joined_ = None
         if self.covariates:
-            self.encoder_ = late.learnt_encoder(cohort.studies, self.covariates)
+            self.encoder_ = late.learnt_encoder(cohort.subjects, self.covariates)
             risk = out_of_fold(x, outcomes, self.ridge_, self.inner_folds, self.seed)
-            joined = np.column_stack([risk, self.encoder_.encode(cohort.studies)])
+            joined = np.column_stack([risk, self.encoder_.encode(cohort.subjects)])
             penalty = choose_penalty(joined, outcomes, late.PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
             self.joined_ = fit_ridge(joined, outcomes, penalty)
 
@@ -114,13 +116,13 @@ class PooledFeatures(MapModel):
         risk = self.ridge_.risk(self._pooled(cohort))
         if self.encoder_ is None or self.joined_ is None:
             return risk
-        return self.joined_.risk(np.column_stack([risk, late.encoded(self.encoder_, cohort.studies)]))
+        return self.joined_.risk(np.column_stack([risk, late.encoded(self.encoder_, cohort.subjects)]))
 
     def _pooled(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, statistics · channels · planes), of several layers one after another."""
         layers = []
         for extractor in self.extractors():
-            rows = np.stack([extractor.pooled(cohort, study) for study in cohort.studies])
+            rows = np.stack([extractor.pooled(cohort, subject) for subject in cohort.subjects])
             by_plane = rows.reshape(len(rows), len(self.planes), len(STATISTICS), -1)
             if self.pool_planes:
                 by_plane = _over_planes(by_plane)
@@ -156,6 +158,15 @@ def random_directions(p: int, k: int, seed: int) -> FloatArray:
     return np.asarray(np.random.RandomState(seed).standard_normal((p, k)) / np.sqrt(k))
 
 
+def _over_planes(by_plane: FloatArray) -> FloatArray:
+    """Statistics of the positions of all planes together, shape (n, planes, 3, channels) to (n, 1, 3, channels)."""
+    mean, largest, deviation = np.moveaxis(by_plane, 2, 0)
+    together = mean.mean(axis=1)
+    # Law of total variance: the mean of the variances, and the variance of the means.
+    variance = (deviation**2).mean(axis=1) + mean.var(axis=1)
+    return np.stack([together, largest.max(axis=1), np.sqrt(variance)], axis=1)[:, None]
+
+
 def out_of_fold(x: FloatArray, outcomes: Outcomes, fitted: RidgeModel, inner_folds: int, seed: int) -> FloatArray:
     """Each training patient's risk by a model of the same penalty fitted without the patient, shape (n,).
 
@@ -167,16 +178,7 @@ def out_of_fold(x: FloatArray, outcomes: Outcomes, fitted: RidgeModel, inner_fol
         return fitted.risk(x)
     risk = np.zeros(len(x))
     for train, test in splits:
-        model = fit_ridge(x[train], outcomes.take(train), fitted.penalty)
+        model = fit_ridge(x[train], outcomes.subset(train), fitted.penalty)
         origin = float(model.risk(x[train]).mean()) if outcomes.endpoint.kind == "time-to-event" else 0.0
         risk[test] = model.risk(x[test]) - origin
     return risk
-
-
-def _over_planes(by_plane: FloatArray) -> FloatArray:
-    """Statistics of the positions of all planes together, shape (n, planes, 3, channels) to (n, 1, 3, channels)."""
-    mean, largest, deviation = np.moveaxis(by_plane, 2, 0)
-    together = mean.mean(axis=1)
-    # Law of total variance: the mean of the variances, and the variance of the means.
-    variance = (deviation**2).mean(axis=1) + mean.var(axis=1)
-    return np.stack([together, largest.max(axis=1), np.sqrt(variance)], axis=1)[:, None]

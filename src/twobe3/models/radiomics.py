@@ -12,20 +12,16 @@ import numpy.typing as npt
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
-from twobe3.cohort import Cohort, Study
-from twobe3.errors import Code, Exclusion, Refusal, UsageError
-from twobe3.features.radiomics import (
-    Change,
-    FeatureVector,
-    RadiomicsSettings,
-    Voxels,
-    radiomic_features,
-)
-from twobe3.models.base import CONFIG, Model, UndefinedFeature, register
-from twobe3.models.harmonise import Combat, fit_combat
-from twobe3.models.learners import FITTED, Learner, LearnerName, LearnerSpec
-from twobe3.models.linear import FloatArray
-from twobe3.models.selection import (
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
+from twobe3.core.outcomes import Outcomes
+from twobe3.features.radiomics import Change, FeatureVector, RadiomicsSettings, Voxels, radiomic_features
+from twobe3.io.cache import Arrays
+from twobe3.models.learners.combat import Combat, fit_combat
+from twobe3.models.learners.learner import FITTED, Learner, LearnerName, LearnerSpec
+from twobe3.models.learners.linear import FloatArray
+from twobe3.models.learners.selection import (
     IntArray,
     agreement,
     concordance,
@@ -34,9 +30,9 @@ from twobe3.models.selection import (
     spearman,
     without_redundancy,
 )
-from twobe3.outcome import Outcomes
-from twobe3.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
-from twobe3.store import Arrays
+from twobe3.models.model import CONFIG, Model, UndefinedFeature
+from twobe3.models.registry import register
+from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 
 Selection = Literal["mrmr", "univariate", "none"]
 SHARE_MISSING = 0.5
@@ -50,7 +46,7 @@ log = logging.getLogger("twobe3")
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class Radiomics(Model):
+class RadiomicsModel(Model):
     """IBSI and PET features of a region, chosen and weighed inside the training patients.
 
     In this order, each step fitted on the training patients: features that most of them lack and constant ones are
@@ -62,13 +58,13 @@ class Radiomics(Model):
     Parameters
     ----------
     region, roi, threshold_suv, fraction
-        Where features are taken: see :class:`~twobe3.regions.Region`.
+        Where features are taken: see :class:`~twobe3.scans.regions.Region`.
     otherwise : {"none", "threshold", "percist"}
         The region of a scan without the contour that ``region`` needs: an automatic one, or none.
     spacing_mm, bin_width_suv, log_sigma_mm
         How: see :class:`~twobe3.features.radiomics.RadiomicsSettings`.
     voxels : {"measured", "shuffled"}
-        Whether the voxels of the region are permuted first, as a control that has its volume, shape and histogram, and
+        Whether the voxels of the region are permuted first, as a baseline that has its volume, shape and histogram, and
         no texture: see :func:`~twobe3.features.radiomics.with_shuffled_voxels`.
     learner : str
         ``elastic-net``, ``ridge``, ``random-forest``, ``random-survival-forest`` (needs ``twobe3[survival-forest]``),
@@ -85,7 +81,7 @@ class Radiomics(Model):
     harmonise : {"none", "combat"}
         Whether centres are brought to one location and scale.
     l1_share, trees
-        Of the learners that have them: see :class:`~twobe3.models.learners.LearnerSpec`.
+        Of the learners that have them: see :class:`~twobe3.models.learners.learner.LearnerSpec`.
     inner_folds : int
         Of the cross-validation that chooses a penalty.
     """
@@ -94,7 +90,7 @@ class Radiomics(Model):
     summary: ClassVar[str] = "IBSI and PET features of the tumour, selected, and one of six learners"
     version: ClassVar[int] = 2
     joined_later: ClassVar[Mapping[str, Any]] = {"voxels": "measured"}
-    fewest: ClassVar[int] = FEWEST
+    min_patients: ClassVar[int] = FEWEST
 
     region: RegionKind = "contour"
     roi: ROINames = ()
@@ -125,7 +121,7 @@ class Radiomics(Model):
         self.learner_: Learner | None = None
 
     @property
-    def is_control(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether its voxels are shuffled."""
         return self.voxels == "shuffled"
 
@@ -144,18 +140,20 @@ class Radiomics(Model):
 
     def prepare(self, cohort: Cohort) -> None:
         """Extract the features that the store lacks."""
-        for study in cohort.studies:
+        for subject in cohort.subjects:
             for change in self._changes():
-                self._features(study, change)
+                self._features(subject, change)
 
     def _changes(self) -> tuple[Change, ...]:
         return ("none",) if self.stability is None else ("none", "eroded", "dilated")
 
     def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans that have no features, and why; models without a region may use them."""
-        found = ((study, self._features(study)) for study in cohort.studies)
+        found = ((subject, self._features(subject)) for subject in cohort.subjects)
         return tuple(
-            Exclusion.of(features, patient=study.patient) for study, features in found if isinstance(features, Refusal)
+            Exclusion.of(features, patient=subject.patient)
+            for subject, features in found
+            if isinstance(features, UnusableScanError)
         )
 
     def undefined(self, cohort: Cohort) -> tuple[UndefinedFeature, ...]:
@@ -165,7 +163,7 @@ class Radiomics(Model):
 
     def candidate_parameters(self, cohort: Cohort) -> int | None:
         """One for each feature; None where no scan has them."""
-        found = (self._features(study) for study in cohort.studies)
+        found = (self._features(subject) for subject in cohort.subjects)
         return next((len(one.names) for one in found if isinstance(one, FeatureVector)), None)
 
     @property
@@ -173,12 +171,12 @@ class Radiomics(Model):
         """The features that the fitted learner sees."""
         return tuple(self.names_[i] for i in self.chosen_)
 
-    def _features(self, study: Study, change: Change = "none") -> FeatureVector | Refusal:
+    def _features(self, subject: Subject, change: Change = "none") -> FeatureVector | UnusableScanError:
         settings = RadiomicsSettings(self.spacing_mm, self.bin_width_suv, self.log_sigma_mm)
         for region in self.regions:
             try:
-                return radiomic_features(study, region, settings, self.store, change=change, voxels=self.voxels)
-            except Refusal as refusal:
+                return radiomic_features(subject, region, settings, self.cache, change=change, voxels=self.voxels)
+            except UnusableScanError as refusal:
                 refused = refusal
             if refused.code is not Code.CONTOUR_MISSING:
                 break
@@ -189,7 +187,7 @@ class Radiomics(Model):
         raw = _stacked(vectors)
         kept = _informative(raw) & self._stable(cohort, raw.shape[1])
         if not kept.any():
-            raise UsageError(
+            raise ConfigurationError(
                 Code.NOTHING_USABLE, f"model {self.name!r}: no stable feature differs between training patients"
             )
         self.names_ = tuple(name for name, keep in zip(vectors[0].names, kept, strict=True) if keep)
@@ -200,28 +198,28 @@ class Radiomics(Model):
         x = self._filled(vectors)
         self.combat_ = None
         if self.harmonise == "combat":
-            self.combat_ = fit_combat(x, [study.centre for study in cohort.studies])
-            x = self.combat_.apply(x, [study.centre for study in cohort.studies])
+            self.combat_ = fit_combat(x, [subject.centre for subject in cohort.subjects])
+            x = self.combat_.apply(x, [subject.centre for subject in cohort.subjects])
         self.chosen_ = self._choose(x, cohort.outcomes)
-        spec = LearnerSpec(
+        grid = LearnerSpec(
             self.learner, l1_share=self.l1_share, trees=self.trees, inner_folds=self.inner_folds, seed=self.seed
         )
-        self.learner_ = spec.fit(x[:, self.chosen_], cohort.outcomes)
+        self.learner_ = grid.fit(x[:, self.chosen_], cohort.outcomes)
 
     def _vectors(self, cohort: Cohort) -> list[FeatureVector]:
         """The features of the scans that have some."""
-        found = [self._features(study) for study in cohort.studies]
+        found = [self._features(subject) for subject in cohort.subjects]
         return [one for one in found if isinstance(one, FeatureVector)]
 
     def _stable(self, cohort: Cohort, p: int) -> npt.NDArray[np.bool_]:
         """Which features agree between contours, over the patients in whom every contour gives them."""
         if self.stability is None:
             return np.ones(p, dtype=np.bool_)
-        found = [[self._features(study, change) for change in self._changes()] for study in cohort.studies]
+        found = [[self._features(subject, change) for change in self._changes()] for subject in cohort.subjects]
         values = [[one.values for one in row if isinstance(one, FeatureVector)] for row in found]
         ratings = np.array([row for row in values if len(row) == len(self._changes())])
         if len(ratings) < FEWEST:
-            raise UsageError(
+            raise ConfigurationError(
                 Code.NOTHING_USABLE,
                 f"model {self.name!r}: {len(ratings)} training patients have features of the changed contours too",
                 remedy="leave `stability` out",
@@ -249,7 +247,7 @@ class Radiomics(Model):
         assert self.learner_ is not None
         x = self._filled(self._vectors(cohort))
         if self.combat_ is not None:
-            x = self.combat_.apply(x, [study.centre for study in cohort.studies])
+            x = self.combat_.apply(x, [subject.centre for subject in cohort.subjects])
         return self.learner_.risk(x[:, self.chosen_])
 
     def _filled(self, found: list[FeatureVector]) -> FloatArray:

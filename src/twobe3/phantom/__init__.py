@@ -2,7 +2,14 @@
 
 from twobe3.phantom.cohort import write_cohort
 from twobe3.phantom.lesions import Lesion
-from twobe3.phantom.patient import PhantomPatient, PhantomSpec, Subject, draw_subject, make_array, make_patient
+from twobe3.phantom.patient import (
+    PhantomPatient,
+    PhantomSpec,
+    PhantomSubject,
+    draw_phantom_subject,
+    make_array,
+    make_patient,
+)
 from twobe3.phantom.scanner import NORTH, SOUTH, Scanner
 
 __all__ = [
@@ -11,9 +18,9 @@ __all__ = [
     "Lesion",
     "PhantomPatient",
     "PhantomSpec",
+    "PhantomSubject",
     "Scanner",
-    "Subject",
-    "draw_subject",
+    "draw_phantom_subject",
     "make_array",
     "make_patient",
     "write_cohort",

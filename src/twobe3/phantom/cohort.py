@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from twobe3.artefact import write_atomic
-from twobe3.dicom.write import PETHeader, Vendor, derived_uid, write_pet_series
-from twobe3.dicom.write_rtstruct import write_rtstruct
-from twobe3.phantom.patient import PhantomPatient, PhantomSpec, Subject, make_patient
+from twobe3.io.files import write_atomic
+from twobe3.phantom.dicom_writer import PETHeader, Vendor, derived_uid, write_pet_series
+from twobe3.phantom.patient import PhantomPatient, PhantomSpec, PhantomSubject, make_patient
+from twobe3.phantom.rtstruct_writer import write_rtstruct
 from twobe3.phantom.scanner import SCANNERS
 
 COLUMNS = ("patient_id", "centre", "age", "sex", "recurrence_days", "recurrence", "metastasis")
@@ -105,7 +105,7 @@ def write_cohort(
 
     Raises
     ------
-    ToolError
+    EnvironmentFailure
         ``WRITE_FAILED``.
     """
     table = io.StringIO(newline="")
@@ -124,7 +124,9 @@ def write_cohort(
     return folder
 
 
-def _draw_header(subject: Subject, patient_id: str, centre: str, seed: int, rng: np.random.Generator) -> PETHeader:
+def _draw_header(
+    subject: PhantomSubject, patient_id: str, centre: str, seed: int, rng: np.random.Generator
+) -> PETHeader:
     """Injection, times and scanner as they are usual in a centre."""
     styles = STYLES[centre]
     style = styles[rng.choice(len(styles), p=[style.share for style in styles])]

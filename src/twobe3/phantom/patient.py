@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
 from twobe3.phantom.anatomy import Body, Sex, build_body
 from twobe3.phantom.atlas import Arms
 from twobe3.phantom.lesions import Lesion, draw_lesions
 from twobe3.phantom.outcome import Fate, draw_fate
 from twobe3.phantom.scanner import NORTH, Scanner, acquire, lesion_mask, uptake
-from twobe3.volume import Mask, SUVCalibration, SUVVolume
 
 SCANNED_SHARE = 0.575  # of the height: vertex to mid-thigh
 _TOP_MM = 12.0
@@ -38,7 +38,7 @@ class PhantomSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class PhantomSubject:
     """A patient before the scan: the ground truth.
 
     Attributes
@@ -68,7 +68,7 @@ class PhantomPatient:
 
     Attributes
     ----------
-    subject : Subject
+    subject : PhantomSubject
         The ground truth.
     volume : SUVVolume
         The scan.
@@ -76,7 +76,7 @@ class PhantomPatient:
         The true lesions on the scan's voxels; empty where there are none.
     """
 
-    subject: Subject
+    subject: PhantomSubject
     volume: SUVVolume
     mask: Mask
 
@@ -86,7 +86,7 @@ class PhantomPatient:
         return self.subject.lesions
 
 
-def draw_subject(seed: int | np.random.Generator, *, spec: PhantomSpec | None = None) -> Subject:
+def draw_phantom_subject(seed: int | np.random.Generator, *, spec: PhantomSpec | None = None) -> PhantomSubject:
     """Draw a patient without scanning, in a few milliseconds.
 
     Parameters
@@ -105,7 +105,7 @@ def draw_subject(seed: int | np.random.Generator, *, spec: PhantomSpec | None = 
     arms: Arms = spec.arms or ("down" if rng.random() < 0.6 else "up")
     body = build_body(height_m=height, weight_kg=weight, sex=sex, arms=arms, rng=rng)
     lesions = draw_lesions(body, rng, count=spec.lesions)
-    return Subject(age, sex, height, weight, body, lesions, draw_fate(lesions, age, rng))
+    return PhantomSubject(age, sex, height, weight, body, lesions, draw_fate(lesions, age, rng))
 
 
 def make_patient(
@@ -116,7 +116,7 @@ def make_patient(
     Parameters
     ----------
     seed : int or numpy.random.Generator
-        Source of all chance; an int gives the subject that :func:`draw_subject` gives.
+        Source of all chance; an int gives the subject that :func:`draw_phantom_subject` gives.
     spec : PhantomSpec, optional
         What is fixed.
     frame_of_reference : str, optional
@@ -128,7 +128,7 @@ def make_patient(
         Volume and mask of about (165, 96, 96) voxels, vertex to mid-thigh, slices from the feet upwards.
     """
     spec, rng = spec or PhantomSpec(), np.random.default_rng(seed)
-    subject = draw_subject(rng, spec=spec)
+    subject = draw_phantom_subject(rng, spec=spec)
     length_mm = SCANNED_SHARE * subject.height_m * 1000.0 + _TOP_MM
     geometry = spec.scanner.geometry(length_mm, frame_of_reference)
     image = acquire(uptake(subject.body, subject.lesions, geometry, rng), spec.scanner, geometry, rng)
@@ -154,6 +154,6 @@ def make_array(seed: int | np.random.Generator, *, spacing_mm: float = 12.0) -> 
     """
     rng = np.random.default_rng(seed)
     scanner = Scanner("coarse", spacing_mm, NORTH.noise, (spacing_mm,) * 3, round(528.0 / spacing_mm))
-    subject = draw_subject(rng)
+    subject = draw_phantom_subject(rng)
     geometry = scanner.geometry(1008.0)
     return acquire(uptake(subject.body, subject.lesions, geometry, rng), scanner, geometry, rng)

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from twobe3.core.volume import Geometry
 from twobe3.phantom.anatomy import Body
 from twobe3.phantom.lesions import Lesion
-from twobe3.phantom.shapes import Grid, paint, paint_exactly
-from twobe3.volume import Geometry
+from twobe3.phantom.shapes import VoxelGrid, paint, paint_exactly
 
 FWHM_PER_SIGMA = 2.0 * float(np.sqrt(2.0 * np.log(2.0)))
 _NOISE_GRAIN = 0.7  # smoothness of the noise: standard deviation of a Gaussian, in voxels
@@ -61,7 +61,7 @@ def uptake(
     body: Body, lesions: tuple[Lesion, ...], geometry: Geometry, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """The true uptake in SUV, before any scanner, shape (slices, rows, columns): uneven in organs, even in lesions."""
-    grid = Grid.of(geometry)
+    grid = VoxelGrid.of(geometry)
     image = np.zeros(geometry.shape, dtype=np.float32)
     edge_mm = max(geometry.spacing_mm)
     for organ in body.organs:
@@ -84,7 +84,7 @@ def acquire(
 
 def lesion_mask(lesions: tuple[Lesion, ...], geometry: Geometry) -> npt.NDArray[np.bool_]:
     """Voxels whose centre lies in a lesion; of a lesion between the centres, the nearest one."""
-    grid = Grid.of(geometry)
+    grid = VoxelGrid.of(geometry)
     mask = np.zeros(geometry.shape, dtype=np.bool_)
     for lesion in lesions:
         box = grid.box(*lesion.solid.bounds_mm(), 0.0)

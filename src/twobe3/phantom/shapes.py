@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-from twobe3.volume import Geometry
+from twobe3.core.volume import Geometry
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating[Any]]
@@ -18,7 +18,7 @@ Node = tuple[float, float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class VoxelGrid:
     """Voxel centres of an axial volume: x grows with the column, y with the row, z with the slice, in LPS mm."""
 
     x: Array
@@ -26,8 +26,8 @@ class Grid:
     z: Array
 
     @classmethod
-    def of(cls, geometry: Geometry) -> Grid:
-        """Grid of a geometry whose axes are the patient's."""
+    def of(cls, geometry: Geometry) -> VoxelGrid:
+        """VoxelGrid of a geometry whose axes are the patient's."""
         (dz, dy, dx), (x, y, z) = geometry.spacing_mm, geometry.origin_mm
         slices, rows, columns = geometry.shape
         axes = (x + dx * np.arange(columns), y + dy * np.arange(rows), z + dz * np.arange(slices))
@@ -152,7 +152,7 @@ class Tube:
         return np.asarray(np.maximum((np.sqrt(k) - 1.0) * np.minimum(a, b), beyond), dtype=np.float32)
 
 
-def paint(image: Array, grid: Grid, solid: Solid, suv: float, *, edge_mm: float) -> None:
+def paint(image: Array, grid: VoxelGrid, solid: Solid, suv: float, *, edge_mm: float) -> None:
     """Replace what is inside the solid by its uptake, with a linear transition of ``edge_mm`` at its surface."""
     box = grid.box(*solid.bounds_mm(), edge_mm)
     region = image[box]
@@ -162,7 +162,7 @@ def paint(image: Array, grid: Grid, solid: Solid, suv: float, *, edge_mm: float)
     region += cover * (np.float32(suv) - region)
 
 
-def paint_exactly(image: Array, grid: Grid, solid: Ellipsoid, suv: float, *, samples: int = 4) -> None:
+def paint_exactly(image: Array, grid: VoxelGrid, solid: Ellipsoid, suv: float, *, samples: int = 4) -> None:
     """Like :func:`paint`, each voxel mixed by the share of ``samples``³ points of it that lie inside."""
     steps = [float(np.diff(axis[:2])[0]) for axis in (grid.x, grid.y, grid.z)]
     box = grid.box(*solid.bounds_mm(), max(steps))

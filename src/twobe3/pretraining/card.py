@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from twobe3 import __version__
-from twobe3.artefact import write_artefact, write_atomic
-from twobe3.cohort import Cohort, DicomScan, NiftiScan, Study
-from twobe3.outcome import IntArray
-from twobe3.pretraining.figures import Figure
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.core.outcomes import IntArray
+from twobe3.io.files import write_artefact, write_atomic
+from twobe3.pretraining.config import OF_PATIENTS
 from twobe3.pretraining.labels import SEX, values_of
-from twobe3.pretraining.recipe import OF_PATIENTS
+from twobe3.pretraining.scores import Figure
+from twobe3.scans.scan import DicomScan, NiftiScan
 
 USE = (
     "To start a 2be3-net of a study with `init`, or to look at what the maps hold. It predicts no outcome and is no "
@@ -72,8 +73,8 @@ class Card:
             f"# {said['name']}: a pre-trained 2be3-net",
             "",
             *(f"> {note}" for note in said["notes"]),
-            f"Trained without any outcome on {scans['scans']} PET scans of {scans['patients']} patients; to judge it, "
-            f"{scans['held_out_scans']} scans of {scans['held_out_patients']} other patients were held out. "
+            f"Trained without any outcome on {scans['scans']} PET scans of {scans['patients']} patients. For the "
+            f"evaluation {scans['held_out_scans']} scans of {scans['held_out_patients']} other patients were held out. "
             f"twobe3 {__version__}.",
             "",
             "## What it was trained on",
@@ -120,20 +121,20 @@ class Card:
 
 def trained_on(cohort: Cohort, training: IntArray, held_out: IntArray, roots: Sequence[Path]) -> dict[str, Any]:
     """Counts of patients, scans, folders, scanners and tracers."""
-    studies = [cohort.studies[i] for i in training]
-    aside = [cohort.studies[i] for i in held_out]
+    subjects = [cohort.subjects[i] for i in training]
+    aside = [cohort.subjects[i] for i in held_out]
     excluded = Counter(exclusion.code for exclusion in cohort.exclusions)
     return {
-        "patients": len({study.person for study in studies}),
-        "scans": len(studies),
-        "held_out_patients": len({study.person for study in aside}),
+        "patients": len({study.group for study in subjects}),
+        "scans": len(subjects),
+        "held_out_patients": len({study.group for study in aside}),
         "held_out_scans": len(aside),
         "found": cohort.found,
         "excluded": dict(sorted(excluded.items())),
-        "folders": _counted(_folder(study, roots) for study in studies),
-        "manufacturers": _counted(study.description.get("manufacturer") for study in studies),
-        "models": _counted(study.description.get("model") for study in studies),
-        "tracers": _counted(study.description.get("tracer") for study in studies),
+        "folders": _counted(_folder(study, roots) for study in subjects),
+        "manufacturers": _counted(study.description.get("manufacturer") for study in subjects),
+        "models": _counted(study.description.get("model") for study in subjects),
+        "tracers": _counted(study.description.get("tracer") for study in subjects),
     }
 
 
@@ -142,10 +143,10 @@ def labels_of(cohort: Cohort, training: IntArray) -> dict[str, Any]:
 
     Not the smallest and the largest value, which are those of single patients.
     """
-    studies = [cohort.studies[i] for i in training]
+    subjects = [cohort.subjects[i] for i in training]
     told: dict[str, Any] = {}
     for name in OF_PATIENTS:
-        values = values_of(studies, name)
+        values = values_of(subjects, name)
         known = values[np.isfinite(values)]
         facts: dict[str, Any] = {"known": len(known), "missing": len(values) - len(known)}
         if name == SEX:
@@ -166,7 +167,7 @@ def _counted(values: Any) -> dict[str, int]:
     return dict(sorted(counted.items()))
 
 
-def _folder(study: Study, roots: Sequence[Path]) -> str:
+def _folder(study: Subject, roots: Sequence[Path]) -> str:
     """The name of the folder of images, as the recipe names it, that holds a scan: that of its collection, say."""
     scan = study.scan
     path = scan.series.files[0] if isinstance(scan, DicomScan) else None

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from twobe3.cohort import Study
-from twobe3.outcome import BoolArray, FloatArray, IntArray
+from twobe3.cohort.cohort import Subject
+from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
 
 SEX = "sex"
 POSITIVE = "M"  # as a number: 1, and F: 0; other codes are not known
@@ -59,12 +59,12 @@ class Labels:
     left_out: tuple[str, ...]
 
     @classmethod
-    def of(cls, studies: Sequence[Study], names: Sequence[str], training: IntArray) -> Labels:
+    def of(cls, subjects: Sequence[Subject], names: Sequence[str], training: IntArray) -> Labels:
         """The labels of these names; their units are learnt from the training patients.
 
         Parameters
         ----------
-        studies : sequence of Study
+        subjects : sequence of Subject
             All of them.
         names : sequence of str
             ``"sex"``, and numbers among the covariates of the headers.
@@ -73,7 +73,7 @@ class Labels:
         """
         scales, columns, left_out = [], [], []
         for name in names:
-            told = values_of(studies, name)
+            told = values_of(subjects, name)
             learnt = told[training][np.isfinite(told[training])]
             if len(np.unique(learnt)) < 2:
                 left_out.append(name)
@@ -81,7 +81,7 @@ class Labels:
             moments = (0.0, 1.0) if name == SEX else (float(learnt.mean()), float(learnt.std()))
             scales.append(Scale(name, name == SEX, *moments))
             columns.append((told - moments[0]) / moments[1])
-        values = np.stack(columns, axis=1) if columns else np.zeros((len(studies), 0))
+        values = np.stack(columns, axis=1) if columns else np.zeros((len(subjects), 0))
         known = np.isfinite(values)
         return cls(tuple(scales), np.where(known, values, 0.0).astype(np.float32), known, tuple(left_out))
 
@@ -93,9 +93,9 @@ class Labels:
         return Labels((*self.scales, scale), values, known, self.left_out)
 
 
-def values_of(studies: Sequence[Study], name: str) -> FloatArray:
+def values_of(subjects: Sequence[Subject], name: str) -> FloatArray:
     """A label of each scan in its own unit, NaN where the header does not tell it."""
-    told = [study.covariates.get(name) for study in studies]
+    told = [subject.covariates.get(name) for subject in subjects]
     if name == SEX:
         told = [None if value not in ("M", "F") else float(value == POSITIVE) for value in told]
     return np.array([np.nan if value is None else float(value) for value in told])

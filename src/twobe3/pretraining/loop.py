@@ -17,15 +17,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from twobe3.compute import one_thread
-from twobe3.errors import Code, UsageError
-from twobe3.models.engine import enough_memory
-from twobe3.models.training import warm_cosine
-from twobe3.progress import track
-from twobe3.store import Arrays, ArrayStore
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.io.cache import Arrays, Cache
+from twobe3.models.nn.training import warm_cosine
+from twobe3.runtime.device import enough_memory
+from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.progress import track
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
 
 log = logging.getLogger("twobe3")
 
@@ -64,7 +66,7 @@ class Schedule:
 class Checkpoint:
     """Where the state of a stage is kept: a store, and the digest of everything that the stage depends on."""
 
-    store: ArrayStore
+    cache: Cache
     key: str
 
 
@@ -101,9 +103,9 @@ def train(
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``STUDY_FILE_INVALID``: the loss is not finite any more.
-    ToolError
+    EnvironmentFailure
         ``GPU_MEMORY``.
     """
     device, first = fabric.device, fabric.global_rank == 0
@@ -131,14 +133,14 @@ def train(
             share = torch.tensor(sum(losses) / len(losses), device=device)
             mean = float(torch.as_tensor(fabric.all_reduce(share, reduce_op="sum")))
             if not math.isfinite(mean):
-                raise UsageError(
+                raise ConfigurationError(
                     Code.STUDY_FILE_INVALID,
                     f"[{schedule.stage}]: the loss is not finite in epoch {epoch + 1}",
                     remedy="lower its `learning_rate`",
                 )
             if first:
                 log.info("%s: epoch %d of %d, loss %.4f", schedule.stage, epoch + 1, schedule.epochs, mean)
-                checkpoint.store.put(checkpoint.key, _state(network, optimiser, epoch + 1))
+                checkpoint.cache.put(checkpoint.key, _state(network, optimiser, epoch + 1))
         return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
@@ -160,7 +162,7 @@ def _state(network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int) ->
 
 def _restored(network: nn.Module, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
     """Take back the state that was kept, if any; gives the number of epochs done."""
-    arrays = checkpoint.store.get(checkpoint.key)
+    arrays = checkpoint.cache.get(checkpoint.key)
     if arrays is None:
         return 0
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}

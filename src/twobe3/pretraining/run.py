@@ -12,27 +12,27 @@ from pathlib import Path
 import numpy as np
 
 from twobe3 import __version__
-from twobe3.artefact import digest
-from twobe3.cohort import Cohort
-from twobe3.compute import available_cores, one_thread, run_tasks
-from twobe3.duplicates import with_duplicates_joined
-from twobe3.errors import Code, NothingUsable, UsageError
+from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.duplicates import with_duplicates_joined
+from twobe3.cohort.read import read_cohort
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EmptyInputError
+from twobe3.core.outcomes import IntArray
 from twobe3.features.backbones import Backbone
-from twobe3.features.maps import FeatureStore
-from twobe3.intake import read_cohort
+from twobe3.io.cache import Cache
+from twobe3.io.files import digest
 from twobe3.models import TwoBe3Net
-from twobe3.models.engine import Device, Engine, Precision
-from twobe3.models.start import SHARED, Start, marks_of
-from twobe3.outcome import IntArray
+from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
 from twobe3.pretraining import card as words
 from twobe3.pretraining.card import Card, figures_document, labels_of, trained_on
-from twobe3.pretraining.figures import Figure, Judge, of_labels
+from twobe3.pretraining.config import MASKED, OF_PATIENTS, POSITION, Recipe, read_recipe
 from twobe3.pretraining.labels import Labels
 from twobe3.pretraining.loop import Checkpoint
-from twobe3.pretraining.recipe import MASKED, OF_PATIENTS, POSITION, Recipe, read_recipe
-from twobe3.pretraining.slices import HEIGHT, SliceStage, learn_from_slices, said_of_slices
-from twobe3.pretraining.stacks import StackStage, learn_from_stacks, said_of_stacks
-from twobe3.store import ArrayStore
+from twobe3.pretraining.scores import Figure, Judge, of_labels
+from twobe3.pretraining.stage2d import HEIGHT, SliceStage, learn_from_slices, said_of_slices
+from twobe3.pretraining.stage3d import StackStage, learn_from_stacks, said_of_stacks
+from twobe3.runtime.device import Device, DeviceName, Precision
+from twobe3.runtime.parallel import available_cores, one_thread, run_tasks
 
 FILE = "pretrained.safetensors"
 FEWEST_PATIENTS = 4
@@ -46,7 +46,7 @@ def pretrain(
     *,
     update: bool = False,
     workers: int | None = None,
-    device: Device | None = None,
+    device: DeviceName | None = None,
     precision: Precision | None = None,
     devices: int | None = None,
 ) -> Card:
@@ -68,7 +68,7 @@ def pretrain(
     workers : int, optional
         Processes that compute feature maps; by default as many as the engine says.
     device, precision : str, optional
-        Instead of what ``[compute]`` says, see :class:`~twobe3.models.engine.Engine`. On the CPU results are the same
+        Instead of what ``[compute]`` says, see :class:`~twobe3.runtime.device.Device`. On the CPU results are the same
         bits everywhere.
     devices : int, optional
         GPUs that share the batches, all by default; on the CPU processes, 1 by default.
@@ -85,22 +85,22 @@ def pretrain(
     """
     recipe_file, out = Path(recipe_file), Path(out)
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
-    store = FeatureStore(out / "features")
+    cache = Cache(out / "features")
     compute = recipe.compute
-    engine = Engine(device or compute.device, precision or compute.precision, devices or "auto")
-    model = recipe.model(folder, store, engine)
+    engine = Device(device or compute.device, precision or compute.precision, devices or "auto")
+    model = recipe.model(folder, cache, engine)
     backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
     _require_own(out, _identity(recipe, backbone, engine), update)
     roots = recipe.cohort.folders(folder)
     cohort = with_duplicates_joined(
         read_cohort(
-            roots, spec=recipe.volume.spec(), volumes=out / "volumes",
+            roots, grid=recipe.volume.grid(), volumes=out / "volumes",
             policy=recipe.cohort.policy, repair_dates=recipe.cohort.repair_dates,
         )
     )  # fmt: skip
     parts = Parts.of(cohort, recipe)
     if not (parts.labels.scales or {POSITION, MASKED} & set(recipe.pretrain.tasks)):
-        raise NothingUsable(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
+        raise EmptyInputError(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
     with one_thread():
         tuned, figures = _first_stage(recipe, parts, backbone, out, engine)
     model = replace_backbone(model, tuned)
@@ -145,40 +145,40 @@ class Parts:
 
         Raises
         ------
-        NothingUsable
+        EmptyInputError
             ``NOTHING_USABLE``: fewer than four patients.
         """
         asked = recipe.pretrain
-        persons = sorted({study.person for study in cohort.studies})
-        if len(persons) < FEWEST_PATIENTS:
-            raise NothingUsable(
+        groups = sorted({study.group for study in cohort.subjects})
+        if len(groups) < FEWEST_PATIENTS:
+            raise EmptyInputError(
                 Code.NOTHING_USABLE,
-                f"patients with a scan that can be used: {len(persons)}; at least {FEWEST_PATIENTS} are needed",
+                f"patients with a scan that can be used: {len(groups)}; at least {FEWEST_PATIENTS} are needed",
             )
-        count = min(max(1, round(asked.held_out * len(persons))), len(persons) - 2)
-        drawn = np.random.default_rng([asked.seed, len(persons)]).permutation(len(persons))[:count]
-        aside = {persons[i] for i in drawn}
-        held = np.array([study.person in aside for study in cohort.studies])
+        count = min(max(1, round(asked.held_out * len(groups))), len(groups) - 2)
+        augmented_batch = np.random.default_rng([asked.seed, len(groups)]).permutation(len(groups))[:count]
+        aside = {groups[i] for i in augmented_batch}
+        held = np.array([study.group in aside for study in cohort.subjects])
         training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
-        labels = Labels.of(cohort.studies, [task for task in OF_PATIENTS if task in asked.tasks], training)
-        return cls(cohort, training, held_out, labels, tuple(cohort.studies[i].patient for i in held_out))
+        labels = Labels.of(cohort.subjects, [task for task in OF_PATIENTS if task in asked.tasks], training)
+        return cls(cohort, training, held_out, labels, tuple(cohort.subjects[i].patient for i in held_out))
 
     @cached_property
     def marks(self) -> tuple[tuple[str, str], ...]:
         """By what each scan is known again."""
-        return tuple(marks_of(self.cohort, study) for study in self.cohort.studies)
+        return tuple(marks_of(self.cohort, study) for study in self.cohort.subjects)
 
 
 def _first_stage(
-    recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, engine: Engine
+    recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, engine: Device
 ) -> tuple[Backbone, list[Figure]]:
-    """Train the 2D network and judge it."""
+    """Train the 2D network and evaluate it."""
     stage = SliceStage.of(recipe, parts.cohort, parts.labels)
     scales = stage.labels.scales
     if not recipe.slices.epochs or not scales:
         return backbone, []
     key = _key(recipe, parts, backbone, engine, "slices")
-    checkpoint = Checkpoint(ArrayStore(out / "checkpoints"), key)
+    checkpoint = Checkpoint(Cache(out / "checkpoints"), key)
     tuned, network = learn_from_slices(engine, stage, backbone, recipe, parts.training, checkpoint)
     judge = _judge(recipe, parts, "slices")
     said = [said_of_slices(stage, network, int(row)) for row in parts.held_out]
@@ -197,15 +197,17 @@ def _first_stage(
     return tuned, figures
 
 
-def _second_stage(recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path) -> tuple[Start, list[Figure]]:
-    """Learn projections, train the branches, judge them, and give what a study starts from."""
+def _second_stage(
+    recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path
+) -> tuple[PretrainedCheckpoint, list[Figure]]:
+    """Learn projections, train the branches, evaluate them, and give what a study starts from."""
     cohort, training = parts.cohort, parts.training
     stage = StackStage.of(model, cohort, parts.labels, training, recipe.stacks.masked_share)
     backbone = model.extractors()[0].backbone
     branches, figures = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
-        key = digest([_key(recipe, parts, backbone, model.engine, "stacks"), model.identity()])
-        checkpoint = Checkpoint(ArrayStore(out / "checkpoints"), key)
+        key = digest([_key(recipe, parts, backbone, model.engine, "stacks"), model.cache_key()])
+        checkpoint = Checkpoint(Cache(out / "checkpoints"), key)
         network = learn_from_stacks(model.engine, stage, model, recipe, training, checkpoint)
         branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}
         judge = _judge(recipe, parts, "stacks")
@@ -218,8 +220,8 @@ def _second_stage(recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path) -> 
             figures.append(replace(line, metric="explained_by_interpolation"))
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
-    start = Start(
-        parameters, cohort.spec, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
+    start = PretrainedCheckpoint(
+        parameters, cohort.grid, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
     )  # fmt: skip
     return start, figures
 
@@ -233,14 +235,14 @@ def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
 
 def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
     model, cohort = shared
-    model.prepare(cohort.take([position]))
+    model.prepare(cohort.subset([position]))
 
 
 def _judge(recipe: Recipe, parts: Parts, stage: str) -> Judge:
     return Judge(stage, parts.judge_patients, recipe.pretrain.resamples, recipe.pretrain.seed)
 
 
-def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Engine, table: str) -> str:
+def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Device, table: str) -> str:
     """Digest of everything that a stage depends on; what only the later one is told leaves the earlier one as it is."""
     cohort = parts.cohort
     asked = recipe.model_dump(mode="json", include={"volume", "pretrain", table})
@@ -249,7 +251,7 @@ def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Engine, table
         parts.labels.values.tobytes(),
         parts.labels.known.tobytes(),
     ]
-    scans = [cohort.volume_key(study) for study in cohort.studies]
+    scans = [cohort.volume_key(study) for study in cohort.subjects]
     made_by = [VERSION, __version__, json.dumps(asked, sort_keys=True), backbone.weights_digest, _where(engine)]
     return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *told])
 
@@ -261,7 +263,7 @@ def _card(
     networks: tuple[Backbone, Backbone],
     roots: Sequence[Path],
     sealed: str,
-    engine: Engine,
+    engine: Device,
 ) -> Card:
     cohort, (before, after) = parts.cohort, networks
     parameters = recipe.parameters()
@@ -298,13 +300,13 @@ def _card(
     )
 
 
-def _identity(recipe: Recipe, backbone: Backbone, engine: Engine) -> str:
+def _identity(recipe: Recipe, backbone: Backbone, engine: Device) -> str:
     return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, _where(engine)])
 
 
-def _where(engine: Engine) -> str:
+def _where(engine: Device) -> str:
     """What sets a result apart by where it was computed; sums over several devices have another order than over one."""
-    return engine.identity() + (f" on {engine.count} devices" if engine.count > 1 else "")
+    return engine.cache_key() + (f" on {engine.count} devices" if engine.count > 1 else "")
 
 
 def _require_own(out: Path, identity: str, update: bool) -> None:
@@ -312,7 +314,7 @@ def _require_own(out: Path, identity: str, update: bool) -> None:
     card = out / "card.json"
     there = json.loads(card.read_text()).get("configuration_digest") if card.exists() else None
     if there not in (None, identity) and not update:
-        raise UsageError(
+        raise ConfigurationError(
             Code.OUTPUT_EXISTS,
             "the output folder holds the result of another pre-training",
             remedy="choose another folder, or add --update to replace it and reuse what both share",

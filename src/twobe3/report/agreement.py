@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from twobe3.outcome import FloatArray
-from twobe3.prediction import Prediction
+from twobe3.core.outcomes import FloatArray
+from twobe3.core.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from twobe3.report import charts
 from twobe3.report.charts import Axis, Chart, Line, Row
-from twobe3.report.records import Curve, Metric, ModelResult, RiskGroups
+from twobe3.report.records import Curve, MetricValue, ModelResult, RiskGroups
 from twobe3.report.wording import endpoint_metric, measure, metric_label, number, p_value, pooled_metric
 
 SPOKEN = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -232,5 +232,5 @@ def _pooled(result: ModelResult) -> str:
     return _named(pooled_metric(result))
 
 
-def _named(metric: Metric) -> str:
+def _named(metric: MetricValue) -> str:
     return f"{metric_label(metric.name)} {measure(metric)}"

@@ -12,13 +12,22 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from twobe3.artefact import write_atomic
+from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import Agreement, agreement
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
-from twobe3.report.pictures import coronal_mips
-from twobe3.report.records import Audit, Comparison, Endpoint, Metric, ModelResult, SampleSize, StudyFolder, read_study
+from twobe3.report.mips import coronal_mips
+from twobe3.report.records import (
+    Audit,
+    Comparison,
+    Endpoint,
+    MetricValue,
+    ModelResult,
+    SampleSize,
+    StudyFolder,
+    read_study,
+)
 from twobe3.report.tables import (
     ComparisonTable,
     SubgroupTable,
@@ -70,9 +79,9 @@ def write_report(study_dir: Path) -> Path:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``ARTEFACT_MISSING``: the folder lacks one of the files. ``PREDICTION_INVALID``.
-    ToolError
+    EnvironmentFailure
         ``ARTEFACT_DAMAGED``: a file is not as this version writes it. ``WRITE_FAILED``.
     """
     page = study_dir / REPORT_NAME
@@ -134,7 +143,7 @@ def render(folder: StudyFolder) -> str:
 
 
 def _sections(folder: StudyFolder) -> tuple[EndpointSection, ...]:
-    kinds = {entry.name: "control" if entry.is_control else entry.kind for entry in folder.run.models}
+    kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in folder.run.models}
     sections = []
     for i, endpoint in enumerate(folder.cohort.endpoints, start=1):
         results = [result for result in folder.evaluation.models if result.endpoint == endpoint.name]
@@ -199,5 +208,5 @@ def _descending(result: ModelResult) -> tuple[bool, float]:
     return value is None, -(value or 0.0)
 
 
-def _metric_of(result: ModelResult, name: str) -> Metric | None:
+def _metric_of(result: ModelResult, name: str) -> MetricValue | None:
     return next((metric for metric in result.metrics if metric.name == name), None)

@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from twobe3.artefact import SCHEMA_VERSION
-from twobe3.errors import Code, Exclusion, ToolError, UsageError
-from twobe3.evaluation.table import read_predictions
-from twobe3.outcome import Kind
-from twobe3.prediction import Prediction
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure, Exclusion
+from twobe3.core.outcomes import Kind
+from twobe3.core.prediction import Prediction
+from twobe3.evaluation.csv import read_predictions
+from twobe3.io.files import SCHEMA_VERSION
 
 
 class Record(BaseModel):
@@ -36,7 +37,7 @@ class Calibration(Record):
     warnings: tuple[str, ...] = ()
 
 
-class Study(Record):
+class Subject(Record):
     """One scan that was used."""
 
     patient: str
@@ -53,7 +54,7 @@ class Study(Record):
     calibration: Calibration
 
 
-class VolumeSpec(Record):
+class Grid(Record):
     """The voxels that every scan was resampled to: spacing and extent along slices, rows, columns."""
 
     spacing_mm: tuple[float, float, float]
@@ -77,14 +78,14 @@ class Cohort(Artefact):
     found: int
     used: int
     excluded: int
-    volume_spec: VolumeSpec
+    grid: Grid
     endpoints: tuple[Endpoint, ...]
-    studies: tuple[Study, ...]
+    subjects: tuple[Subject, ...]
     exclusions: tuple[Exclusion, ...]
     warnings: tuple[str, ...] = ()
 
 
-class Metric(Record):
+class MetricValue(Record):
     """A figure of merit with its 95 % interval; a value of None could not be estimated."""
 
     name: str
@@ -124,7 +125,7 @@ class RiskGroups(Record):
     groups: tuple[Group, ...]
 
 
-class Basis(Record):
+class PrimaryMetric(Record):
     """By which metric the models of an endpoint are ranked and compared, and why."""
 
     metric: str
@@ -140,10 +141,10 @@ class ModelResult(Record):
     n: int
     events: int | None = None
     repeats: int
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricValue, ...]
     curves: tuple[Curve, ...] = ()
     risk_groups: RiskGroups | None = None
-    basis: Basis | None = None
+    basis: PrimaryMetric | None = None
 
 
 class DifferenceTest(Record):
@@ -217,7 +218,7 @@ class SampleSize(Record):
     models: tuple[ModelSize, ...]
 
 
-class LeftOut(Record):
+class ModelExclusions(Record):
     """A scan that a model cannot use, or, without a patient, a feature that it leaves out."""
 
     model: str
@@ -234,7 +235,7 @@ class Evaluation(Artefact):
     comparisons: tuple[Comparison, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
     missing: tuple[Missing, ...] = ()
-    exclusions: tuple[LeftOut, ...] = ()
+    exclusions: tuple[ModelExclusions, ...] = ()
     sample_sizes: tuple[SampleSize, ...] = ()
 
 
@@ -267,9 +268,9 @@ class ModelEntry(Record):
     seconds: float | None = None
 
     @property
-    def is_control(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether it is a trivial explanation that the other models must beat."""
-        return self.kind == "control" or self.parameters.get("voxels") == "shuffled"
+        return self.kind == "baseline" or self.parameters.get("voxels") == "shuffled"
 
 
 class Validation(Record):
@@ -349,9 +350,9 @@ def read_study(path: Path) -> StudyFolder:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``ARTEFACT_MISSING``, naming the file that is not there; ``PREDICTION_INVALID``.
-    ToolError
+    EnvironmentFailure
         ``ARTEFACT_DAMAGED``, naming the file and the key that is not as this version writes it.
     """
     predictions = path / "predictions.csv"
@@ -375,10 +376,10 @@ def read_json(path: Path, kind: type[R]) -> R:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ToolError(
+        raise EnvironmentFailure(
             Code.ARTEFACT_DAMAGED, f"{path.name}: {where}: {first['msg']}; schema {SCHEMA_VERSION} is expected"
         ) from None
 
 
-def _missing(name: str) -> UsageError:
-    return UsageError(Code.ARTEFACT_MISSING, f"{name} is not in the study folder")
+def _missing(name: str) -> ConfigurationError:
+    return ConfigurationError(Code.ARTEFACT_MISSING, f"{name} is not in the study folder")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from twobe3.report import charts
-from twobe3.report.records import Comparison, DifferenceTest, LeftOut, Subgroup
+from twobe3.report.records import Comparison, DifferenceTest, ModelExclusions, Subgroup
 from twobe3.report.wording import TEST_LABELS
 
 
@@ -52,12 +52,12 @@ class LeftOutCount:
     model: str
     what: str
     count: int
-    example: LeftOut
+    example: ModelExclusions
 
 
-def left_out_counts(left_out: Sequence[LeftOut]) -> tuple[LeftOutCount, ...]:
+def left_out_counts(left_out: Sequence[ModelExclusions]) -> tuple[LeftOutCount, ...]:
     """What each model leaves out, counted by code, in the order of the models."""
-    groups: dict[tuple[str, str], list[LeftOut]] = {}
+    groups: dict[tuple[str, str], list[ModelExclusions]] = {}
     for one in left_out:
         groups.setdefault((one.model, one.code), []).append(one)
     return tuple(

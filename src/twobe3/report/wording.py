@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from twobe3.outcome import Kind
-from twobe3.report.records import Audit, Comparison, Evaluation, Metric, ModelResult, StudyFolder, Validation
+from twobe3.core.outcomes import Kind
+from twobe3.report.records import Audit, Comparison, Evaluation, MetricValue, ModelResult, StudyFolder, Validation
 
 NOT_ESTIMABLE = "not estimable"
 SIGNIFICANCE = 0.05
@@ -66,7 +66,7 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{first} to {last}" if "−" in first else f"{first}–{last}"
 
 
-def measure(metric: Metric) -> str:
+def measure(metric: MetricValue) -> str:
     """A metric's value with its interval."""
     if metric.value is None or metric.low is None:
         return number(metric.value)
@@ -127,12 +127,12 @@ def parameter(value: Any) -> str:
     return str(value)
 
 
-def endpoint_metric(result: ModelResult) -> Metric:
+def endpoint_metric(result: ModelResult) -> MetricValue:
     """The metric by which a model is ranked and compared; one without a value where the artefact has none."""
     return _metric(result, headline_name(result))
 
 
-def pooled_metric(result: ModelResult) -> Metric:
+def pooled_metric(result: ModelResult) -> MetricValue:
     """The same of all pairs of patients, whether they were tested in one fold or not."""
     return _metric(result, PRIMARY_METRIC[result.kind])
 
@@ -149,8 +149,8 @@ def basis_sentence(result: ModelResult) -> str:
     return f"Models are ranked and compared by {metric_label(result.basis.metric)}: {result.basis.reason}."
 
 
-def _metric(result: ModelResult, name: str) -> Metric:
-    return next((metric for metric in result.metrics if metric.name == name), Metric(name=name, value=None))
+def _metric(result: ModelResult, name: str) -> MetricValue:
+    return next((metric for metric in result.metrics if metric.name == name), MetricValue(name=name, value=None))
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ def answer(
     remarks = []
     if metric.low is not None and metric.low <= NEUTRAL_VALUE[best.kind]:
         remarks.append(f"Its interval includes {NEUTRAL_VALUE[best.kind]:g}, the value of chance.")
-    if several and kinds.get(best.model) == "control":
-        remarks.append("It is a control: no other model had a higher value.")
+    if several and kinds.get(best.model) == "baseline":
+        remarks.append("It is a baseline: no other model had a higher value.")
     sentence = found.format(label, endpoint, number(metric.value), within)
     return Answer(best.model, sentence + (_resolved(best, comparisons) if several else "."), tuple(remarks))
 
@@ -227,11 +227,11 @@ def _patients_of(comparisons: Sequence[Comparison]) -> str:
 def methods(folder: StudyFolder) -> tuple[str, ...]:
     """The methods paragraph, a sentence to an item, generated from the artefacts."""
     cohort, run = folder.cohort, folder.run
-    validation, spec = run.configuration.validation, cohort.volume_spec
-    patients = len({study.patient for study in cohort.studies})
+    validation, grid = run.configuration.validation, cohort.grid
+    patients = len({study.patient for study in cohort.subjects})
     sentences = [
         f"{cohort.used} PET scans of {patients} patients were converted to SUV, resampled to voxels of "
-        f"{extent(spec.spacing_mm)} and cropped or padded to {extent(spec.field_of_view_mm)} "
+        f"{extent(grid.spacing_mm)} and cropped or padded to {extent(grid.field_of_view_mm)} "
         "(along the body, then rows, columns).",
         f"{enumeration([entry.name for entry in run.models])} were {_scheme(validation)}",
     ]

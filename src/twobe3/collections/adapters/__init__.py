@@ -10,7 +10,6 @@ import difflib
 import io
 from pathlib import Path
 
-from twobe3.artefact import write_atomic
 from twobe3.collections.adapters import (
     acrin_nsclc_fdg_pet,
     autopet_fdg,
@@ -20,8 +19,10 @@ from twobe3.collections.adapters import (
 )
 from twobe3.collections.adapters._adapter import CENTRE, PATIENT, ROI, SPLIT, Adapted, Adapter
 from twobe3.collections.adapters.hecktor import HECKTOR_2021, HECKTOR_2022, HECKTOR_2025
-from twobe3.delimited import neutralised
-from twobe3.errors import Code, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.io.csv import neutralised
+from twobe3.io.files import write_atomic
 
 __all__ = ["ADAPTERS", "CENTRE", "PATIENT", "ROI", "SPLIT", "Adapted", "Adapter", "adapter_of", "write_table"]
 
@@ -45,14 +46,14 @@ def adapter_of(name: str) -> Adapter:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``UNKNOWN_NAME``, naming the nearest.
     """
     if name not in ADAPTERS:
         near = difflib.get_close_matches(name.lower().replace(" ", "-"), ADAPTERS, n=1)
         hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(ADAPTERS)}"
         remedy = "any other collection is read as a table with one row a patient"
-        raise UsageError(Code.UNKNOWN_NAME, f"no adapter reads the collection {name!r}; {hint}", remedy=remedy)
+        raise ConfigurationError(Code.UNKNOWN_NAME, f"no adapter reads the collection {name!r}; {hint}", remedy=remedy)
     return ADAPTERS[name]
 
 
@@ -61,7 +62,7 @@ def write_table(adapted: Adapted, path: Path) -> None:
 
     Raises
     ------
-    ToolError
+    EnvironmentFailure
         ``WRITE_FAILED``.
     """
     text = io.StringIO(newline="")

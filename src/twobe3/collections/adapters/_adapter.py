@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from twobe3.collections.adapters._sheets import Sheet, read_sheets
-from twobe3.errors import Code, UsageError
-from twobe3.outcome import Endpoint, Table, is_missing
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import Endpoint
+from twobe3.core.table import Table, is_missing
 
 PATIENT, CENTRE, SPLIT, ROI = "patient_id", "centre", "split", "tumour_roi"
 """Columns of every adapted table that has what they say."""
@@ -67,7 +69,9 @@ class Adapted:
     def _counts(self, endpoint: Endpoint) -> dict[str, Any]:
         try:
             outcomes = endpoint.outcomes(self.table)
-        except UsageError as error:  # nobody has the event, or everybody: to be said, no reason to refuse the table
+        except (
+            ConfigurationError
+        ) as error:  # nobody has the event, or everybody: to be said, no reason to refuse the table
             return {"patients": None, "events": None, "code": error.code.name}
         events = None if endpoint.kind == "continuous" else outcomes.n_events
         return {"patients": len(outcomes), "events": events, "code": None}
@@ -113,16 +117,16 @@ class Adapter:
 
         Raises
         ------
-        UsageError
+        ConfigurationError
             ``TABLE_UNREADABLE``; ``COLUMN_MISSING`` when a published column is not there; ``PATIENT_TWICE``.
-        ToolError
+        EnvironmentFailure
             ``EXTRA_MISSING``: openpyxl is not installed.
         """
         rows = self.rows(read_sheets(files))
         if not rows:
             names = ", ".join(Path(file).name for file in files)
             remedy = f"give {', '.join(self.files)} as downloaded"
-            raise UsageError(Code.TABLE_UNREADABLE, f"no patient of {self.title} in {names}", remedy=remedy)
+            raise ConfigurationError(Code.TABLE_UNREADABLE, f"no patient of {self.title} in {names}", remedy=remedy)
         table = {patient: {PATIENT: patient, **row} for patient, row in rows.items()}
         for row in table.values() if self.split else ():
             row[SPLIT] = self.split.get(row[CENTRE], "")
@@ -136,11 +140,11 @@ def add_row(rows: Rows, patient: str, row: dict[str, str], where: str) -> None:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``PATIENT_TWICE``.
     """
     if patient in rows:
-        raise UsageError(Code.PATIENT_TWICE, f"{where}: patient {patient!r} stands twice")
+        raise ConfigurationError(Code.PATIENT_TWICE, f"{where}: patient {patient!r} stands twice")
     rows[patient] = row
 
 

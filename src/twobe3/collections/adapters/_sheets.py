@@ -11,8 +11,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from twobe3.delimited import read_delimited
-from twobe3.errors import Code, ToolError, UsageError
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.io.csv import read_delimited
 
 # A clinical workbook has some kilobytes; a small file that unpacks to more than this is an attack, or no table.
 MAX_UNPACKED_BYTES = 2**28
@@ -79,9 +80,9 @@ def read_sheets(files: Sequence[Path]) -> list[Sheet]:
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``TABLE_UNREADABLE``.
-    ToolError
+    EnvironmentFailure
         ``EXTRA_MISSING``: openpyxl is not installed.
     """
     return [sheet for file in files for sheet in _read(Path(file))]
@@ -92,14 +93,14 @@ def tables_with(sheets: Sequence[Sheet], columns: Sequence[str], what: str) -> l
 
     Raises
     ------
-    UsageError
+    ConfigurationError
         ``COLUMN_MISSING``, naming what the nearest table lacks.
     """
     found = [sheet for sheet in sheets if not sheet.lacks(columns)]
     if not found:
         nearest = min(sheets, key=lambda sheet: len(sheet.lacks(columns)))
         lacking = ", ".join(map(repr, nearest.lacks(columns)))
-        raise UsageError(
+        raise ConfigurationError(
             Code.COLUMN_MISSING,
             f"{what}: no table has its {len(columns)} published columns; {nearest.label} lacks {lacking}",
             remedy="give the files as they were downloaded",
@@ -148,7 +149,7 @@ def _read_workbook(file: Path) -> list[Sheet]:
     try:
         from openpyxl import load_workbook
     except ImportError:
-        raise ToolError(
+        raise EnvironmentFailure(
             Code.EXTRA_MISSING, "spreadsheets need openpyxl", remedy="pip install 'twobe3[collections]'"
         ) from None
     try:
@@ -158,12 +159,12 @@ def _read_workbook(file: Path) -> list[Sheet]:
             with closing(load_workbook(file, read_only=True, data_only=True)) as book:
                 sheets = [(str(sheet.title), _filled_rows(sheet)) for sheet in book.worksheets]
     except OSError as error:
-        raise UsageError(Code.TABLE_UNREADABLE, f"{file.name} can't be read: {error.strerror}") from None
-    except UsageError:
+        raise ConfigurationError(Code.TABLE_UNREADABLE, f"{file.name} can't be read: {error.strerror}") from None
+    except ConfigurationError:
         raise
     except Exception as error:  # openpyxl lets errors of zip, XML and its own descriptors through
         reason = f"{file.name} is no spreadsheet that can be read ({type(error).__name__})"
-        raise UsageError(Code.TABLE_UNREADABLE, reason, remedy="download it again") from None
+        raise ConfigurationError(Code.TABLE_UNREADABLE, reason, remedy="download it again") from None
     return [_sheet(file.name, name, rows) for name, rows in sheets if rows]
 
 
@@ -179,7 +180,9 @@ def _require_small(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > MAX_UNPACKED_BYTES:
-        raise UsageError(Code.TABLE_UNREADABLE, f"{file.name} unpacks to {unpacked} bytes", remedy="check the file")
+        raise ConfigurationError(
+            Code.TABLE_UNREADABLE, f"{file.name} unpacks to {unpacked} bytes", remedy="check the file"
+        )
 
 
 def _sheet(file: str, name: str, lines: Sequence[tuple[int, Sequence[str]]]) -> Sheet:

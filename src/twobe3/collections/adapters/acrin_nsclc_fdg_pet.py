@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from twobe3.collections.adapters._adapter import ROI, Adapter, Rows
 from twobe3.collections.adapters._sheets import Record, Sheet, tables_with, whole
-from twobe3.errors import Code, UsageError
-from twobe3.outcome import TimeToEvent
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import TimeToEvent
+from twobe3.core.errors import ConfigurationError
 
 FOLLOW_UP = ("cn", "f1e2", "F1e1d", "F1e3d")
 END_OF_STUDY = ("cn", "dse3", "DSe2d")
@@ -51,7 +52,7 @@ def _rows(sheets: Sequence[Sheet]) -> Rows:
 def _case(record: Record, sheet: Sheet) -> int:
     case = whole(record["cn"])
     if case is None:
-        raise UsageError(Code.TABLE_UNREADABLE, f"{sheet.label}: line {record.line} has no case number")
+        raise ConfigurationError(Code.TABLE_UNREADABLE, f"{sheet.label}: line {record.line} has no case number")
     return case
 
 

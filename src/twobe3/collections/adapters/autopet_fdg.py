@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import Adapter, Rows, numbers
 from twobe3.collections.adapters._sheets import Sheet, tables_with
-from twobe3.outcome import Binary, Continuous
+from twobe3.core.endpoints import Binary, Continuous
 
 COLUMNS = ("Subject ID", "diagnosis", "age", "sex")
 DIAGNOSES = ("melanoma", "lung_cancer", "lymphoma")

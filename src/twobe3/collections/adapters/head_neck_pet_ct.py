@@ -18,8 +18,10 @@ from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import CENTRE, ROI, Adapter, Rows, add_row, flag
 from twobe3.collections.adapters._sheets import Record, Sheet, tables_with
-from twobe3.errors import Code, UsageError
-from twobe3.outcome import Binary, TimeToEvent, is_missing
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import Binary, TimeToEvent
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.table import is_missing
 
 SPLIT = {"HGJ": "train", "CHUS": "train", "HMR": "test", "CHUM": "test"}
 FOLLOW_UP = "Time - diagnosis to last follow-up (days)"
@@ -52,7 +54,7 @@ def _rows(sheets: Sequence[Sheet]) -> Rows:
                 add_row(rows, found[0], {CENTRE: found[1], **_row(record), ROI: tumours.get(found[0], "")}, sheet.label)
             elif all(record[name] for name, _, _ in EVENTS):  # no note: a note has one cell
                 reason = f"{sheet.label}: line {record.line} has outcomes, but {record['Patient #']!r} is no patient id"
-                raise UsageError(Code.TABLE_UNREADABLE, reason, remedy="write it as HN-HGJ-001")
+                raise ConfigurationError(Code.TABLE_UNREADABLE, reason, remedy="write it as HN-HGJ-001")
     return rows
 
 
@@ -62,7 +64,7 @@ def _require_hospitals(tables: Sequence[Sheet]) -> None:
         there = {sheet.name for sheet in tables if sheet.file == file}
         if lacking := [centre for centre in SPLIT if centre not in there]:
             reason = f"{file} has no sheet {lacking[0]!r} with the published columns; it has {', '.join(sorted(there))}"
-            raise UsageError(Code.TABLE_UNREADABLE, reason, remedy="download it again")
+            raise ConfigurationError(Code.TABLE_UNREADABLE, reason, remedy="download it again")
 
 
 def _row(record: Record) -> dict[str, str]:

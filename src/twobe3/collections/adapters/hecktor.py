@@ -22,8 +22,10 @@ from functools import partial
 
 from twobe3.collections.adapters._adapter import CENTRE, Adapter, Rows, flag
 from twobe3.collections.adapters._sheets import Record, Sheet, tables_with
-from twobe3.errors import Code, UsageError
-from twobe3.outcome import Binary, Endpoint, TimeToEvent
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import Binary, TimeToEvent
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import Endpoint
 
 _ID = re.compile(r"([A-Z]+)-?\d+")
 _SEX = {"m": "M", "male": "M", "1": "M", "f": "F", "female": "F", "0": "F"}
@@ -44,7 +46,7 @@ def _rows(sheets: Sequence[Sheet], *, edition: str, outcome: Mapping[str, str], 
         for record in sheet.records:
             patient = record["PatientID"]
             if patient in seen:
-                raise UsageError(Code.PATIENT_TWICE, f"{sheet.label}: patient {patient!r} stands twice")
+                raise ConfigurationError(Code.PATIENT_TWICE, f"{sheet.label}: patient {patient!r} stands twice")
             seen.add(patient)
             row = rows.setdefault(patient, {CENTRE: _centre(patient, sheet, record), **dict.fromkeys(names, "")})
             for name in names:
@@ -58,7 +60,9 @@ def _centre(patient: str, sheet: Sheet, record: Record) -> str:
     found = _ID.fullmatch(patient)
     if found is None:
         reason = f"{sheet.label}: line {record.line}: {patient!r} is no patient id"
-        raise UsageError(Code.TABLE_UNREADABLE, reason, remedy="write it as in the challenge, for instance CHUM-001")
+        raise ConfigurationError(
+            Code.TABLE_UNREADABLE, reason, remedy="write it as in the challenge, for instance CHUM-001"
+        )
     return found[1]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import CENTRE, Adapter, Rows, add_row, flag
 from twobe3.collections.adapters._sheets import Record, Sheet, days_between, tables_with
-from twobe3.outcome import Binary, TimeToEvent
+from twobe3.core.endpoints import Binary, TimeToEvent
 
 COVARIATES = {
     "sex": "Gender", "age_years": "Age at Histological Diagnosis", "smoking": "Smoking status",

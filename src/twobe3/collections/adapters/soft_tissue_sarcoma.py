@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import ROI, Adapter, Rows, add_row
 from twobe3.collections.adapters._sheets import Record, Sheet, tables_with
-from twobe3.outcome import Binary, TimeToEvent
+from twobe3.core.endpoints import Binary, TimeToEvent
 
 COVARIATES = {
     "sex": "Sex", "age_years": "Age", "histology": "Histological type", "mskcc_type": "MSKCC type",

@@ -1,0 +1,98 @@
+"""What works here, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from twobe3 import __version__
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes
+    ----------
+    name : str
+        What was looked at.
+    works : bool
+        Whether it can be used.
+    detail : str
+        A version, or what to install.
+    """
+
+    name: str
+    works: bool
+    detail: str
+
+
+OPTIONAL = {
+    "python-gdcm": ("JPEG lossless", "codecs"),
+    "pylibjpeg-openjpeg": ("JPEG 2000", "codecs"),
+    "pyjpegls": ("JPEG-LS", "codecs"),
+    "timm": ("any timm backbone", "timm"),
+    "mirp": ("radiomic features", "radiomics"),
+    "scikit-survival": ("random survival forests, under the GPL", "survival-forest"),
+    "idc-index-data": ("index of public collections", "collections"),
+    "openpyxl": ("their tables as spreadsheets", "collections"),
+}
+CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")
+
+
+def diagnose() -> tuple[Check, ...]:
+    """Look at versions, devices, codecs and optional parts."""
+    checks = [
+        Check("twobe3", True, __version__),
+        Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+    ]
+    checks += [_core(package) for package in CORE]
+    checks += [_optional(package, use, extra) for package, (use, extra) in OPTIONAL.items()]
+    checks.append(_tried("timm imports", _timm_imports))
+    checks.append(_tried("devices", _devices))
+    checks.append(_tried("networks", _engine))
+    return tuple(checks)
+
+
+def _core(package: str) -> Check:
+    try:
+        return Check(package, True, version(package))
+    except PackageNotFoundError:
+        return Check(package, False, "missing: install twobe3 again")
+
+
+def _optional(package: str, use: str, extra: str) -> Check:
+    try:
+        return Check(f"{package} ({use})", True, version(package))
+    except PackageNotFoundError:
+        return Check(f"{package} ({use})", False, f"optional: pip install 'twobe3[{extra}]'")
+
+
+def _tried(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except (ImportError, RuntimeError) as error:
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _timm_imports() -> str:
+    from twobe3.features._torchvision import import_timm
+
+    return f"{len(import_timm().list_models())} models"
+
+
+def _devices() -> str:
+    torch = importlib.import_module("torch")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ", ".join(["cpu", *names])
+
+
+def _engine() -> str:
+    from twobe3.runtime.device import Device
+
+    engine = Device()
+    precision = {"32": "single precision", "bf16": "mixed precision, bfloat16 being native"}[engine.bits]
+    return f"on {engine.kind}, trained in {precision}"

@@ -1,0 +1,333 @@
+"""The verbs of the command line: thin, every one of them a call into the package.
+
+Results go to standard output, progress and messages to standard error. Exit status: 0 done, 1 the tool failed,
+2 wrong usage or configuration, 3 nothing usable in the input, 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+import twobe3 as tb
+from twobe3.cli.collections import collections
+from twobe3.cli.output import Document, Json
+from twobe3.cli.output import columns as _columns
+from twobe3.cli.output import say as _say
+from twobe3.core.codes import Code
+from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
+
+app = typer.Typer(
+    name="twobe3",
+    help="From PET scans and a table of outcomes to a validated, explained prediction model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(collections)
+
+Policy = Literal["lenient", "strict"]
+Unit = Literal["day", "week", "month", "year"]
+SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "32", "bf16"]
+DeviceOption = Annotated[
+    DeviceName | None, typer.Option(help="Where networks compute; auto, the default, is a GPU if there is one.")
+]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")]
+PolicyOption = Annotated[
+    Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
+]
+RepairDates = Annotated[
+    bool,
+    typer.Option("--repair-dates", help="Take an injection on a date that cannot be at its time of day (recorded)."),
+]
+Paths = Annotated[
+    list[Path], typer.Argument(help="Folders or files of DICOM, or of NIfTI with a JSON.", show_default=False)
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the cohort and the results.")] = Path("demo"),
+    patients: Annotated[int, typer.Option(min=10, help="Size of the cohort.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms and of the study.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Write a small PET cohort as DICOM, run a whole study on it, and end with the report's path."""
+    _say_result(tb.run_demo(out, patients=patients, seed=seed), out, as_json)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file, for instance examples/sts.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder for everything that the study makes.")],
+    update: Annotated[bool, typer.Option("--update", help="Replace the results of an earlier state.")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Look for leakage: audit.json, and a line in the report.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core by default, on a GPU fewer.")
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    as_json: Json = False,
+) -> None:
+    """Run a whole study, resumable: cohort, features, models, evaluation, report."""
+    result = tb.run(study, out, update=update, audit=audit, workers=workers, device=device, precision=precision)
+    _say_result(result, out, as_json)
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="What to train on and how, for instance examples/pretrain.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder for the file, its card, and what a second run needs.")],
+    update: Annotated[bool, typer.Option("--update", help="Replace the result of another recipe.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that compute feature maps.")] = None,
+    device: DeviceOption = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs that share the batches, all by default; processes on the CPU.")
+    ] = None,
+    precision: PrecisionOption = None,
+    as_json: Json = False,
+) -> None:
+    """Train the networks without outcomes, resumable; a model starts from the file by `init`."""
+    card = tb.pretrain(recipe, out, update=update, workers=workers, device=device, devices=devices, precision=precision)
+    document = {
+        "file": str(out / card.document["file"]), "card": str(out / "card.md"), "figures": card.document["figures"],
+    }  # fmt: skip
+    _say(document, as_json, lambda document: [card.table(), "", document["file"], document["card"]])
+
+
+@app.command()
+def inspect(
+    paths: Paths, policy: PolicyOption = "lenient", repair_dates: RepairDates = False, as_json: Json = False
+) -> None:
+    """Say which PET series are there, whether each can become SUV, and if not, why."""
+    _say_inspection(tb.inspect(paths, policy=policy, repair_dates=repair_dates, progress=True), as_json)
+
+
+@app.command()
+def convert(
+    paths: Paths,
+    out: Annotated[Path, typer.Option(help="Folder for the NIfTI files.")],
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    suv_type: Annotated[
+        SUVType, typer.Option(help="Normalisation: body weight, lean body mass, ideal body weight, body surface.")
+    ] = "bw",
+    frame: Annotated[int | None, typer.Option(min=1, help="Frame of dynamic and gated series, from 1.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write SUV volumes as NIfTI, with a JSON beside each: calibration, rule, history."""
+    inspection = tb.convert(
+        paths, out, policy=policy, repair_dates=repair_dates, suv_type=suv_type, frame=frame, progress=True
+    )
+    _say_inspection(inspection, as_json)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder that holds one.")],
+    paths: Paths,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    device: DeviceOption = None,
+    as_json: Json = False,
+) -> None:
+    """Predict risk and probability for new scans."""
+    predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates, engine=tb.Device(device or "auto"))
+    _say(predictions.to_json(), as_json, _prediction_lines)
+    if not predictions.usable:
+        raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A table with the columns patient_id and risk.")],
+    clinical: Annotated[Path, typer.Option(help="The clinical table.")],
+    patient: Annotated[str, typer.Option(help="Its column with the patient id.")] = "patient_id",
+    label: Annotated[str | None, typer.Option(help="Its column with a binary outcome.")] = None,
+    positive: Annotated[str, typer.Option(help="The value of LABEL that means yes.")] = "1",
+    time: Annotated[str | None, typer.Option(help="Its column with the time to the event or to censoring.")] = None,
+    event: Annotated[str | None, typer.Option(help="Its column that is 1 for an event, 0 for censoring.")] = None,
+    unit: Annotated[Unit, typer.Option(help="Unit of the time.")] = "day",
+    time_zero: Annotated[str, typer.Option(help="From when the time counts.")] = "the scan",
+    competing: Annotated[str, typer.Option(help="The value of EVENT that means a competing event.")] = "",
+    value: Annotated[str | None, typer.Option(help="Its column with a continuous outcome.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Which endpoint, where the file predicts several.")] = None,
+    horizon: Annotated[list[float] | None, typer.Option(help="Time at which to evaluate; may be repeated.")] = None,
+    survival: Annotated[Path | None, typer.Option(help="Predicted survival: columns t=<time>.")] = None,
+    decisions: Annotated[Path | None, typer.Option(help="Threshold and cut-off of each fold.")] = None,
+    folds: Annotated[Path | None, typer.Option(help="folds.json of a study, which the predictions must keep.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What to compare; the first metric by default.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Compare with this model only.")] = None,
+    subgroup: Annotated[list[str] | None, typer.Option(help="Column by which to evaluate, too; repeatable.")] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples of patients.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge anybody's predictions: metrics with intervals, and the models compared in pairs."""
+    judgement = tb.evaluate_csv(
+        predictions,
+        clinical=clinical,
+        endpoint=_outcome(label, positive, time, event, unit, time_zero, competing, value),
+        patient=patient,
+        only=endpoint,
+        survival=survival,
+        decisions=decisions,
+        folds=folds,
+        horizons=horizon or None,
+        metric=metric,
+        reference=reference,
+        subgroups=subgroup or (),
+        resamples=resamples,
+        seed=seed,
+    )
+    if out is not None:
+        judgement.write(out)
+    _say(judgement.to_json(), as_json, lambda _: [judgement.text()])
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Output folder of a study.")], as_json: Json = False) -> None:
+    """Make report.html again from the artefacts of a study."""
+    path = tb.write_report(folder)
+    _say({"report": str(path)}, as_json, lambda document: [document["report"]])
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[Literal["backbones", "models", "metrics", "codes"], typer.Argument()], as_json: Json = False
+) -> None:
+    """List what can be named in a study file, and the codes of every refusal."""
+    _say({what: tb.names(what)}, as_json, lambda document: _columns(document[what]))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say which versions, devices, codecs and optional parts work here, and what to install for the rest."""
+    checks = [asdict(check) for check in tb.diagnose()]
+    _say({"checks": checks}, as_json, lambda document: _columns(_marked(document["checks"])))
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on standard error.")] = False,
+) -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("twobe3").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote header values
+
+
+def main() -> None:
+    """Run the command line; the entry point of the ``twobe3`` script."""
+    with _interruptible():
+        try:
+            app()
+        except TwoBe3Error as error:
+            print(f"twobe3: {error}", file=sys.stderr)
+            sys.exit(error.exit_status)
+        except Exception as error:
+            fault = _fault(error)
+            print(f"twobe3: {fault}", file=sys.stderr)
+            sys.exit(fault.exit_status)
+
+
+def _fault(error: Exception) -> EnvironmentFailure:
+    """What nobody foresaw, by its kind and its places in the code: its words may quote a patient's name."""
+    said = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+    stack = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in stack[:-1] if Path(frame.filename).is_relative_to(Path(tb.__file__).parent)]
+    places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in (*own, stack[-1])]
+    return EnvironmentFailure(Code.INTERNAL_ERROR, f"{type(error).__name__}{said} at {', '.join(reversed(places))}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let signals end what is inside with a message; outside they do what they did before."""
+    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    print("twobe3: interrupted; the same command goes on where it stopped", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _say_result(result: tb.CVResult, out: Path, as_json: bool) -> None:
+    document = {"report": str(out / "report.html"), "evaluation": str(out / "evaluation.json")}
+    _say(document, as_json, lambda document: [result.table(), "", document["report"]])
+
+
+def _outcome(
+    label: str | None,
+    positive: str,
+    time: str | None,
+    event: str | None,
+    unit: Unit,
+    time_zero: str,
+    competing: str,
+    value: str | None,
+) -> tb.Binary | tb.TimeToEvent | tb.Continuous:
+    match label, time, event, value:
+        case str(column), None, None, None:
+            return tb.Binary(column, column, positive)
+        case None, str(column), str(status), None:
+            return tb.TimeToEvent(status, column, status, unit, competing, time_zero)
+        case None, None, None, str(column):
+            return tb.Continuous(column, column)
+    raise typer.BadParameter("give one of --label, --time with --event, and --value")
+
+
+def _say_inspection(inspection: tb.Inspection, as_json: bool) -> None:
+    _say(inspection.to_json(), as_json, _inspection_lines)
+    if not inspection.usable:
+        pet = any(series.modality == "PT" for series in inspection.series)
+        raise _nothing_usable(Code.NOTHING_USABLE if pet else Code.NO_PET, inspection.found)
+
+
+def _nothing_usable(code: Code, found: int) -> EmptyInputError:
+    return EmptyInputError(code, f"{found} series were found, none of which can be used")
+
+
+def _inspection_lines(document: Document) -> list[str]:
+    lines = []
+    for row in document["series"]:
+        suv = row["suv"]
+        said = (
+            f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
+        )
+        lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {said}")
+    codes = [row["code"] for row in document["series"] if row["code"]]
+    tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
+    return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
+
+
+def _prediction_lines(document: Document) -> list[str]:
+    lines = [f"model {document['model']}"]
+    for row in document["predictions"]:
+        chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
+        said = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
+        lines.append(f"{row['patient']}  {row['series_uid']}  {row['endpoint']}  {said}")
+    return lines
+
+
+def _marked(checks: list[Document]) -> list[Document]:
+    return [{"name": f"{'✓' if c['works'] else '✗'} {c['name']}", "detail": c["detail"]} for c in checks]

@@ -1,0 +1,1 @@
+"""Subjects with their outcomes: reading them, grouping them, splitting them."""

@@ -1,0 +1,187 @@
+"""Patients with a scan each, and what happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twobe3.cohort.splits import CrossValidation, Fold, Sample
+from twobe3.core.errors import Exclusion
+from twobe3.core.grid import Grid, resample
+from twobe3.core.outcomes import Endpoint, Outcomes
+from twobe3.io.cache import Cache
+from twobe3.io.files import digest
+from twobe3.io.pseudonym import pseudonym
+from twobe3.scans.scan import Scan
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One patient's scan and what is known of the patient.
+
+    Attributes
+    ----------
+    patient_id : str
+        The user's own key, as in the clinical table; in no artefact but the predictions.
+    scan : Scan
+        The images.
+    centre : str
+        Where the patient was scanned; empty where unknown.
+    covariates : mapping
+        ``age_years``, ``sex`` ("M", "F", "O"), ``weight_kg``, ``height_m``, as far as they are known, and columns of
+        the clinical table, numbers or categories: see :mod:`twobe3.cohort.covariates`.
+    subgroups : mapping
+        Columns of the clinical table by which the results are also given, for instance the stage; no model sees them.
+    description : mapping
+        What ``cohort.json`` says of the series: pseudonymous id, manufacturer, tracer and so on.
+    duplicate_of : str
+        The patient id under which the same scan is known too, see :mod:`twobe3.cohort.duplicates`; empty where it
+        is not.
+    """
+
+    patient_id: str = field(repr=False)
+    scan: Scan = field(repr=False)
+    centre: str = ""
+    covariates: Mapping[str, float | str] = field(default_factory=dict)
+    subgroups: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    description: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    duplicate_of: str = field(default="", kw_only=True, repr=False)
+
+    @property
+    def group(self) -> str:
+        """Whom the scan shows: scans of one person stay in one fold, whatever their ids."""
+        return self.duplicate_of or self.patient_id
+
+    @property
+    def patient(self) -> str:
+        """Pseudonymous id of the patient."""
+        return pseudonym("patient", self.patient_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Studies with their outcomes, on one grid.
+
+    Parameters
+    ----------
+    subjects : tuple of Subject
+        In the order of the user's patient ids, so that no result depends on file names.
+    endpoints : tuple of Outcomes
+        One for each endpoint; each holds the patients whose outcome is known.
+    other_endpoints : tuple of Outcomes
+        Once one endpoint is chosen, the others, as far as they are known of the same subjects. Only models that learn
+        several endpoints at once look at them.
+    grid : Grid
+        The grid on which the models see the scans.
+    volumes : Cache
+        Where resampled volumes are kept.
+    exclusions : tuple of Exclusion
+        What was found and not used, and why.
+    warnings : tuple of str
+        What a reader of the results should know.
+    found : int
+        Series found; used and excluded ones add up to it.
+    """
+
+    subjects: tuple[Subject, ...]
+    endpoints: tuple[Outcomes, ...] = ()
+    other_endpoints: tuple[Outcomes, ...] = field(default=(), kw_only=True)
+    grid: Grid = field(default_factory=Grid)
+    volumes: Cache = field(default_factory=Cache)
+    exclusions: tuple[Exclusion, ...] = ()
+    warnings: tuple[str, ...] = ()
+    found: int = 0
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The user's patient ids."""
+        return tuple(subject.patient_id for subject in self.subjects)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """Outcomes of all subjects, in their order.
+
+        Raises
+        ------
+        ValueError
+            The cohort has not exactly one endpoint: choose one with :meth:`for_endpoint`.
+        """
+        if len(self.endpoints) != 1:
+            names = [outcomes.endpoint.name for outcomes in self.endpoints]
+            raise ValueError(f"choose one of the endpoints {names} with cohort.for_endpoint(name)")
+        return self.endpoints[0].of(self.patients)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The only endpoint."""
+        return self.outcomes.endpoint
+
+    def for_endpoint(self, name: str) -> Cohort:
+        """The subjects whose outcome is known for one endpoint, with that endpoint alone; the others lie beside it."""
+        by_name = {outcomes.endpoint.name: outcomes for outcomes in self.endpoints}
+        if name not in by_name:
+            raise ValueError(f"the cohort has no endpoint {name!r}; it has {', '.join(by_name) or 'none'}")
+        chosen = by_name.pop(name)
+        known = set(chosen.patients)
+        told = replace(self, endpoints=(chosen,), other_endpoints=(*by_name.values(), *self.other_endpoints))
+        return told.subset([i for i, subject in enumerate(self.subjects) if subject.patient_id in known])
+
+    def subset(self, indices: Iterable[int]) -> Cohort:
+        """The subjects at these positions, in this order, with their own outcomes and nobody else's."""
+        subjects = tuple(self.subjects[int(i)] for i in indices)
+        there = {subject.patient_id for subject in subjects}
+        endpoints, other_endpoints = (
+            tuple(one.subset([i for i, patient in enumerate(one.patients) if patient in there]) for one in outcomes)
+            for outcomes in (self.endpoints, self.other_endpoints)
+        )
+        return replace(self, subjects=subjects, endpoints=endpoints, other_endpoints=other_endpoints)
+
+    def without_outcomes(self) -> Cohort:
+        """The subjects alone, as a prediction may see them."""
+        return replace(self, endpoints=(), other_endpoints=())
+
+    def volume_key(self, subject: Subject) -> str:
+        """Key of a study's resampled volume, here and in everything derived from it."""
+        return digest([subject.scan.digest, self.grid.cache_key()])
+
+    def volume(self, subject: Subject) -> npt.NDArray[np.float32]:
+        """The study's scan on the cohort's grid: SUV, shape ``grid.shape``; read from its files once.
+
+        Raises
+        ------
+        UnusableScanError
+            The scan cannot become SUV.
+        """
+        arrays = self.volumes.get_or_compute(
+            self.volume_key(subject),
+            lambda: {"suv": resample(subject.scan.suv(), self.grid).array},
+            metadata=self.notes(),
+        )
+        return np.asarray(arrays["suv"], dtype=np.float32)
+
+    def notes(self) -> dict[str, str]:
+        """What a stored volume says of itself: its spacing as a JSON list."""
+        return {"spacing_mm": str(list(self.grid.spacing_mm))}
+
+    @property
+    def sample(self) -> Sample:
+        """What a validation scheme has to know of the subjects, whose cohort has one endpoint."""
+        centres, groups = zip(*((subject.centre, subject.group) for subject in self.subjects), strict=True)
+        return Sample(self.patients, centres, groups, self.outcomes)
+
+    def folds(self, folds: int = 5, repeats: int = 1, seed: int = 0) -> tuple[Fold, ...]:
+        """Repeated cross-validation, see :class:`~twobe3.cohort.splits.CrossValidation`.
+
+        Raises
+        ------
+        ConfigurationError
+            ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
+        """
+        return CrossValidation(folds, repeats, seed).split(self.sample)

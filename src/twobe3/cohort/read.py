@@ -1,0 +1,315 @@
+"""From a folder of scans and a clinical table to a cohort; everything found is used or listed with its reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.covariates import read_covariates, with_covariates
+from twobe3.cohort.header_endpoints import header_outcomes, header_row, require_header_labels, without_labels
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EmptyInputError, Exclusion, UnusableScanError
+from twobe3.core.grid import Grid, resample, uptake_outside
+from twobe3.core.outcomes import Endpoint, Outcomes
+from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.core.volume import SUVVolume
+from twobe3.dicom.attributes import Policy
+from twobe3.io.cache import Arrays, Cache
+from twobe3.io.clinical_table import read_table
+from twobe3.io.files import digest
+from twobe3.io.pseudonym import pseudonym
+from twobe3.runtime.progress import track
+from twobe3.scans.find import Series, find_scans, scan_of
+from twobe3.scans.regions import REGION_VERSION, Region
+from twobe3.scans.scan import Scan, TumourScan
+
+# Uptake cut off by the field of view is worth a word from this share of the voxels above SUV 1 on.
+NOTABLE_LOSS = 0.02
+log = logging.getLogger("twobe3")
+
+
+def read_cohort(
+    images: Path | str | Sequence[Path],
+    *,
+    clinical: Path | str | Table | None = None,
+    endpoints: Sequence[Endpoint] = (),
+    header_endpoints: Sequence[Endpoint] = (),
+    patient: str = "patient_id",
+    centre: str | None = None,
+    roi: str | None = None,
+    covariates: Sequence[str] = (),
+    grid: Grid | None = None,
+    volumes: Path | None = None,
+    policy: Policy = "lenient",
+    repair_dates: bool = False,
+    subgroups: Sequence[str] = (),
+    region: Region | None = None,
+) -> Cohort:
+    """Read a cohort: one scan a patient, converted to SUV and brought onto one grid.
+
+    Parameters
+    ----------
+    images : path or sequence of paths
+        Folders of DICOM, or of NIfTI that are SUV already, searched at any depth. ``PatientID``, or ``patient_id`` of
+        the JSON beside a NIfTI file, is matched with the table's patient column; the pseudonym that
+        :func:`~twobe3.scans.inspect.convert` wrote there with the pseudonyms of that column.
+    clinical : path or mapping
+        The clinical table: its file, or what :func:`~twobe3.io.clinical_table.read_table` or an adapter gave. Not
+        needed where every endpoint comes from the headers: then each patient with a scan is in.
+    endpoints : sequence of Endpoint
+        What is to be predicted, columns of the table. Without any endpoint each scanned patient (of the table) is in.
+    header_endpoints : sequence of Endpoint
+        What is to be predicted of :data:`~twobe3.cohort.header_endpoints.HEADER_LABELS`; models don't see it as a
+        covariate.
+    patient, centre, roi : str
+        Columns of the table: the patient's id, where the patient was scanned, and which of the drawn regions are the
+        tumour, their names separated by semicolons; where that cell is empty, none is. Without ``roi`` all are.
+    covariates : sequence of str
+        Columns of the table that models may see beside what the headers say of the patient, see
+        :func:`~twobe3.cohort.covariates.read_covariates`.
+    grid : Grid, optional
+        The grid; 4 mm and 1024 × 512 × 512 mm by default.
+    volumes : Path, optional
+        Folder for the resampled volumes; kept in memory without one.
+    policy : {"lenient", "strict"}
+        For the SUV rules.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    subgroups : sequence of str
+        Columns of the table by which the results shall also be given, for instance the stage; no model sees them.
+    region : Region, optional
+        Region whose volume, or the reason why a scan has none, is recorded of every scan; a scan without it stays in.
+
+    Raises
+    ------
+    EmptyInputError
+        ``NO_PET``, or every series was excluded.
+    ConfigurationError
+        The table or an endpoint is wrong, or no scanned patient is in the table.
+    """
+    roots = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
+    require_header_labels(header_endpoints)
+    found = None
+    if clinical is None:
+        found = find_scans(roots)
+        table: Table = {key: {patient: key} for key in (one.patient_id for one in found.chosen) if key}
+    else:
+        table = clinical if isinstance(clinical, Mapping) else read_table(Path(clinical), patient=patient)
+    require_columns(table, [column for column in (patient, centre, roi, *subgroups) if column])
+    outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
+    told = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
+    found = found or find_scans(roots)
+    outcomes += _of_headers(header_endpoints, found.chosen, table)
+    subjects, unmatched = _join(found.chosen, table, outcomes, centre, policy, repair_dates)
+    subjects = tuple(replace(subject, subgroups=_filled(table[subject.patient_id], subgroups)) for subject in subjects)
+    if roi is not None:
+        subjects = tuple(
+            replace(subject, scan=_tumour(subject.scan, table[subject.patient_id][roi])) for subject in subjects
+        )
+    cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series)
+    cohort, refused = _converted(cohort, region)
+    subjects, differing = with_covariates(cohort.subjects, told)
+    subjects = without_labels(subjects, header_endpoints)
+    missing = _not_scanned(table, found.patients)
+    exclusions = (*found.exclusions, *unmatched, *refused, *missing)
+    cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differing))
+    _log_both_sides(cohort, len(table), len(found.patients))
+    for exclusion in cohort.exclusions:
+        log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
+    if not len(cohort):
+        raise EmptyInputError(Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_by_code(cohort)}")
+    return replace(cohort, endpoints=tuple(_restricted(outcome, cohort) for outcome in outcomes))
+
+
+def cohort_document(cohort: Cohort) -> dict[str, Any]:
+    """What ``cohort.json`` holds: pseudonyms only."""
+    return {
+        "digest": digest([cohort.volume_key(subject) for subject in cohort.subjects]),
+        "found": cohort.found or len(cohort),
+        "used": len(cohort),
+        "excluded": sum(bool(exclusion.series) for exclusion in cohort.exclusions),
+        "grid": asdict(cohort.grid),
+        "endpoints": [
+            {
+                "name": outcomes.endpoint.name,
+                "kind": outcomes.endpoint.kind,
+                "unit": getattr(outcomes.endpoint, "unit", ""),
+                "n": len(outcomes),
+                "events": outcomes.n_events,
+            }
+            for outcomes in cohort.endpoints
+        ],
+        "subjects": [
+            {
+                "patient": subject.patient,
+                "centre": subject.centre,
+                "digest": subject.scan.digest,
+                "volume": f"{cohort.volume_key(subject)}.safetensors",
+                "covariates": dict(subject.covariates),
+                **(subject.description or _described(subject)),
+            }
+            for subject in cohort.subjects
+        ],
+        "exclusions": [asdict(exclusion) for exclusion in cohort.exclusions],
+        "warnings": list(cohort.warnings),
+    }
+
+
+def _described(subject: Subject) -> dict[str, Any]:
+    """What is said of a scan that was brought in memory."""
+    volume = subject.scan.suv()
+    contour = subject.scan.contour(volume) is not None
+    facts = {"series": volume.source, "slices": volume.geometry.shape[0], "contour": contour}
+    return {**facts, **_volume_facts(volume)}
+
+
+def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
+    return {"spacing_mm": volume.geometry.spacing_mm, "calibration": volume.calibration.document()}
+
+
+def _join(
+    chosen: Sequence[Series],
+    table: Table,
+    outcomes: Iterable[Outcomes],
+    centre: str | None,
+    policy: Policy,
+    repair_dates: bool,
+) -> tuple[tuple[Subject, ...], list[Exclusion]]:
+    """One study for each patient who was scanned and has an outcome; the other scans with the reason."""
+    # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
+    ids = {pseudonym("patient", patient): patient for patient in table}
+    if chosen and not any(_patient_id(series, ids) in table for series in chosen):
+        raise ConfigurationError(
+            Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
+        )
+    outcomes = tuple(outcomes)
+    known = {patient for outcome in outcomes for patient in outcome.patients} if outcomes else table.keys()
+    subjects, unmatched = [], []
+    for series in chosen:
+        patient_id = _patient_id(series, ids)
+        row = table.get(patient_id)
+        if row is None or patient_id not in known:
+            code, what = (Code.PATIENT_NOT_IN_TABLE, "row") if row is None else (Code.OUTCOME_MISSING, "outcome")
+            error = UnusableScanError(code, f"the clinical table has no {what} for this patient")
+            unmatched.append(Exclusion.of(error, patient=series.patient, series=series.series))
+            continue
+        subjects.append(
+            Subject(
+                patient_id,
+                scan_of(series, policy=policy, repair_dates=repair_dates),
+                "" if centre is None or is_missing(row[centre]) else row[centre].strip(),
+                series.covariates,
+                {
+                    "series": series.series,
+                    "manufacturer": series.manufacturer,
+                    "model": series.model,
+                    "tracer": series.tracer,
+                    "slices": series.slices,
+                    "contour": bool(series.contours),
+                },
+            )
+        )
+    return tuple(sorted(subjects, key=lambda subject: subject.patient_id)), unmatched
+
+
+def _of_headers(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
+    """Outcomes that the headers tell, of the patients of the table."""
+    ids = {pseudonym("patient", patient): patient for patient in table}
+    rows = {_patient_id(series, ids): header_row(series) for series in chosen} if endpoints else {}
+    rows = {patient: row for patient, row in rows.items() if patient in table}
+    return [header_outcomes(endpoint, rows) for endpoint in endpoints]
+
+
+def _filled(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+    """What a row holds in some columns; empty where it is not known."""
+    return {column: "" if is_missing(row[column]) else row[column].strip() for column in columns}
+
+
+def _tumour(scan: Scan, cell: str) -> Scan:
+    """The scan with the names of the regions that are the tumour, as its patient's row has them."""
+    names = () if is_missing(cell) else (name.strip() for name in cell.split(";"))
+    return TumourScan(scan, tuple(name for name in names if name))
+
+
+def _log_both_sides(cohort: Cohort, in_table: int, scanned: int) -> None:
+    """Say how many patients of the table were not scanned, and how many of those scanned are not in it."""
+    n = Counter(exclusion.code for exclusion in cohort.exclusions)
+    without_scan, without_row = n[Code.PATIENT_NOT_SCANNED.name], n[Code.PATIENT_NOT_IN_TABLE.name]
+    if without_scan or without_row:
+        text = "%d of %d patients of the clinical table have no scan, and %d of %d who were scanned are not in it"
+        log.info(text, without_scan, in_table, without_row, scanned)
+
+
+def _patient_id(series: Series, ids: Mapping[str, str]) -> str:
+    """The user's id of a scanned patient; empty where neither the header nor a pseudonym tells it."""
+    return series.patient_id or ids.get(series.patient, "")
+
+
+def _converted(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclusion]]:
+    """Convert every scan; those that cannot be are left out with their reason."""
+    subjects, refused, warnings = [], [], []
+    lacking: Counter[str] = Counter()
+    for subject in track(cohort.subjects, "scans to SUV"):
+        try:
+            volume = subject.scan.suv()
+        except UnusableScanError as refusal:
+            refused.append(Exclusion.of(refusal, patient=subject.patient, series=subject.description["series"]))
+            continue
+        cohort.volumes.get_or_compute(
+            cohort.volume_key(subject),
+            lambda volume=volume: {"suv": resample(volume, cohort.grid).array},  # type: ignore[misc]
+            metadata=cohort.notes(),
+        )
+        lost = uptake_outside(volume, cohort.grid)
+        if lost > NOTABLE_LOSS:
+            warnings.append(f"{subject.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
+        facts = {**subject.description, **_volume_facts(volume)}
+        if region is not None:
+            facts["region"] = _region_facts(subject.scan, volume, region, cohort.volumes)
+            lacking[facts["region"].get("code", "")] += 1
+        subjects.append(replace(subject, description=facts))
+    for code, n in sorted(lacking.items()):
+        if code and region is not None:
+            warnings.append(f"{n} of {len(subjects)} scans have no region ({region.label}): {code}")
+    return replace(cohort, subjects=tuple(subjects), warnings=tuple(warnings)), refused
+
+
+def _region_facts(scan: Scan, volume: SUVVolume, region: Region, cache: Cache) -> dict[str, Any]:
+    """Volume of the region, or why there is none; found once, since a liver takes seconds to find."""
+
+    def find() -> Arrays:
+        try:
+            facts: dict[str, Any] = {"volume_ml": region.find(scan, volume).volume_ml}
+        except UnusableScanError as refusal:
+            facts = {"code": refusal.code.name, "reason": refusal.reason}
+        return {"facts": np.frombuffer(json.dumps({"name": region.label, **facts}).encode(), np.uint8)}
+
+    stored = cache.get_or_compute(digest([f"region-{REGION_VERSION}", scan.digest, region.label]), find)
+    facts: dict[str, Any] = json.loads(stored["facts"].tobytes())
+    return facts
+
+
+def _not_scanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
+    error = UnusableScanError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
+    patients = [pseudonym("patient", key) for key in table]
+    return [Exclusion.of(error, patient=patient) for patient in patients if patient not in scanned]
+
+
+def _restricted(outcomes: Outcomes, cohort: Cohort) -> Outcomes:
+    there = set(cohort.patients)
+    restricted = outcomes.of([patient for patient in outcomes.patients if patient in there])
+    restricted.endpoint.check(restricted)
+    return restricted
+
+
+def _by_code(cohort: Cohort) -> str:
+    codes = [exclusion.code for exclusion in cohort.exclusions if exclusion.series]
+    return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes)))

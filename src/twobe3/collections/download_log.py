@@ -1,0 +1,104 @@
+"""Which series a folder holds whole: one line for each, written when its last byte was checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure
+from twobe3.io.files import digest, digest_file, write_atomic
+
+NAME = "fetched.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A series that arrived whole.
+
+    Attributes
+    ----------
+    series : str
+        SeriesInstanceUID.
+    instances, size_bytes : int
+        Its files and their size.
+    digest : str
+        Of the files' names and contents.
+    """
+
+    series: str
+    instances: int
+    size_bytes: int
+    digest: str
+
+    @classmethod
+    def of(cls, series: str, folder: Path) -> Entry:
+        """Describe the DICOM files of a folder."""
+        files = _files(folder)
+        content = digest(part for file in files for part in (file.name, digest_file(file)))
+        return cls(series, len(files), sum(file.stat().st_size for file in files), content)
+
+    def still_in(self, folder: Path) -> bool:
+        """Whether the folder holds as many files of the same size altogether; their contents are not read."""
+        sizes = [file.stat().st_size for file in _files(folder)]
+        return (len(sizes), sum(sizes)) == (self.instances, self.size_bytes)
+
+
+@dataclass
+class Ledger:
+    """The lines of a folder's ledger.
+
+    A line is appended and synced before the next series counts as fetched; one that was cut off by a crash is
+    dropped when the ledger is opened, and its series is checked again.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the series lie.
+    """
+
+    folder: Path
+    entries: dict[str, Entry] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            lines = (self.folder / NAME).read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                entry = Entry(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            self.entries[entry.series] = entry
+
+    def compact(self) -> None:
+        """Write the ledger without repeated and damaged lines."""
+        write_atomic(self.folder / NAME, "".join(map(_line, self.entries.values())).encode())
+
+    def note(self, entry: Entry) -> None:
+        """Append a series.
+
+        Raises
+        ------
+        EnvironmentFailure
+            ``WRITE_FAILED``.
+        """
+        try:
+            with (self.folder / NAME).open("a") as stream:
+                stream.write(_line(entry))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise EnvironmentFailure(Code.WRITE_FAILED, f"{NAME} could not be written: {error.strerror}") from error
+        self.entries[entry.series] = entry
+
+
+def _line(entry: Entry) -> str:
+    return json.dumps(asdict(entry)) + "\n"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.dcm"))

@@ -1,0 +1,118 @@
+"""A plan in words: its summary, and the notices that its licences ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twobe3.collections.manifest import Header, ManifestRow
+from twobe3.collections.rules import Rule
+from twobe3.io.files import write_atomic
+
+LICENSES, CITATIONS = "LICENSES.md", "CITATIONS.md"
+# The names that IDC uses, https://learn.canceridc.dev, and where their texts are.
+_TEXTS = {
+    "CC BY 3.0": "https://creativecommons.org/licenses/by/3.0/",
+    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
+    "CC BY-NC 3.0": "https://creativecommons.org/licenses/by-nc/3.0/",
+    "CC BY-NC 4.0": "https://creativecommons.org/licenses/by-nc/4.0/",
+    "CC0 1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
+}
+
+
+def write_notices(folder: Path, rows: Sequence[ManifestRow], citations: Mapping[str, str]) -> None:
+    """Write ``LICENSES.md`` and ``CITATIONS.md``.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the images lie or will lie.
+    rows : sequence of ManifestRow
+        The series.
+    citations : mapping
+        From DOI to citation; a DOI without one is cited by its address.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WRITE_FAILED``.
+    """
+    licences = [
+        "# Licences of the images in this folder\n",
+        "| collection | licence | series | text |",
+        "|---|---|---|---|",
+        *(
+            f"| {collection} | {licence} | {count} | {_TEXTS.get(licence, 'see the page that the DOI leads to')} |"
+            for (collection, licence), count in _counted([(row.collection, row.license or "unknown") for row in rows])
+        ),
+    ]
+    cited = [
+        "# What to cite when these images are used\n",
+        *(
+            f"- {collection}: {citations.get(doi) or f'https://doi.org/{doi}'}"
+            for (collection, doi), _ in _counted([(row.collection, row.doi) for row in rows])
+        ),
+        "- NCI Imaging Data Commons, which holds them: Fedorov et al., RadioGraphics 2023;43(12):e230180, "
+        "https://doi.org/10.1148/rg.230180",
+    ]
+    for name, lines in ((LICENSES, licences), (CITATIONS, cited)):
+        write_atomic(folder / name, ("\n".join(lines) + "\n").encode())
+
+
+def _counted(pairs: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
+    return [(pair, pairs.count(pair)) for pair in sorted(set(pairs))]
+
+
+def summary(rows: Sequence[ManifestRow], header: Header, asked: Sequence[Rule]) -> str:
+    """What was selected, what not and why, and what to cite, as Markdown.
+
+    Parameters
+    ----------
+    rows : sequence of ManifestRow
+        What was selected.
+    header : Header
+        How.
+    asked : sequence of Rule
+        The rules, in the order in which they were asked.
+    """
+    scans = [row for row in rows if row.modality == "PT"]
+    patients = {(row.collection, row.patient) for row in scans}
+    names = sorted({row.collection for row in scans})
+    found = len(scans) + sum(header.excluded.values())
+    lines = [
+        "# Public PET scans",
+        "",
+        f"{len(scans)} scans of {len(patients)} patients, {len(names)} collections, {_gb(rows)}"
+        + (f", with {len(rows) - len(scans)} series of contours." if len(rows) > len(scans) else "."),
+        "",
+        f"Selected from {header.index_version} by twobe3 {header.package_version}; options: {_options(header)}.",
+        "",
+        "A scan is one PET series of a study. The index says nothing of the pixels: a scan may still be refused, with "
+        "a code, when it is read.",
+        "",
+        "## Collections",
+        "",
+        "| collection | scans | patients | size | tracer | licence |",
+        "|---|---:|---:|---:|---|---|",
+    ]
+    for name in names:
+        own = [row for row in scans if row.collection == name]
+        people = len({row.patient for row in own})
+        every = [row for row in rows if row.collection == name]
+        said = ", ".join(sorted({row.tracer for row in own}))
+        licences = ", ".join(sorted({row.license for row in every}))
+        lines.append(f"| {name} | {len(own)} | {people} | {_gb(every)} | {said} | {licences} |")
+    lines += ["", "## Left out", "", f"Of {found} PET series, each counted under the first rule that it meets:", ""]
+    lines += ["| rule | series | why |", "|---|---:|---|"]
+    lines += [f"| {rule.name} | {header.excluded[rule.name]} | {rule.reason} |" for rule in asked]
+    lines += ["", "## To cite", ""]
+    lines += [f"- {text}" for text in sorted(header.citations.values())]
+    return "\n".join(lines) + "\n"
+
+
+def _options(header: Header) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in header.options.items() if value)
+
+
+def _gb(rows: Sequence[ManifestRow]) -> str:
+    return f"{sum(row.size_bytes for row in rows) / 1e9:.2f} GB"

@@ -1,0 +1,1 @@
+"""The nouns that everyone shares: errors, volumes, grids, endpoints, outcomes and predictions."""

@@ -1,0 +1,179 @@
+"""The stable codes of every refusal, each with its remedy."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Code(Enum):
+    """The stable codes. The member's name is the code; its value is the meaning and the usual remedy."""
+
+    # -- what is in the folder
+    NO_PET = ("no PET series was found", "check the path; CT, MR and secondary captures are not PET")
+    NOTHING_USABLE = ("no series in the input can be used", "see the reason listed with each series")
+    CORRUPT_FILE = ("a file is truncated or is not what it says", "export the series again")
+    NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
+    NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
+    NOT_STATIC = ("the series is dynamic or gated", "convert one frame of it, with --frame, or export a static one")
+    NOT_CHOSEN = ("another series of the patient was chosen", "name the series to use another one")
+    MULTI_FRAME = ("a multi-frame object does not describe its frames", "export it as single-frame PET images")
+    CODEC_MISSING = ("the pixel data need a decoder that is not installed", "pip install 'twobe3[codecs]'")
+    # -- geometry
+    GEOMETRY_MIXED = ("rows, columns, spacing or orientation differ within the series", "split the series")
+    SLICE_GAP = ("a slice is missing", "export the whole series again")
+    SLICE_DUPLICATE = ("two different slices share one position", "split the series by acquisition")
+    SHEARED = ("the slice positions are not perpendicular to the slices", "resample the series before import")
+    AFFINE_INVALID = ("the header does not say where the voxels lie", "write the image with a valid sform or qform")
+    TOO_LARGE = ("a file announces, or unpacks to, more than any scan holds", "check the file")
+    # -- from stored values to SUV
+    NOT_DECAY_CORRECTED = (
+        "decay correction is announced but was not applied",
+        "reconstruct with decay correction",
+    )
+    RESCALE_INVALID = ("rescale slope or intercept is not valid for PET", "export the series again")
+    UNITS_UNSUPPORTED = ("the unit cannot be converted to SUV", "reconstruct in BQML")
+    SUV_TYPE_UNSUPPORTED = ("the SUV type is not known", "export as BQML or SUV body weight")
+    NO_SCALE_FACTOR = (
+        "Philips counts without their private scale factor",
+        "export without removing private tags",
+    )
+    WEIGHT_MISSING = ("the patient's weight is missing or not positive", "complete PatientWeight (0010,1030)")
+    WEIGHT_IMPLAUSIBLE = ("the patient's weight is not in kilograms", "correct PatientWeight (0010,1030)")
+    HEIGHT_MISSING = ("the patient's height is needed and missing", "complete PatientSize (0010,1020)")
+    HEIGHT_IMPLAUSIBLE = ("the patient's height is not in metres", "correct PatientSize (0010,1020)")
+    SEX_MISSING = ("the patient's sex is needed and missing", "complete PatientSex (0010,0040)")
+    DOSE_MISSING = (
+        "the injected dose is missing or not positive",
+        "complete RadionuclideTotalDose (0018,1074)",
+    )
+    DOSE_IMPLAUSIBLE = ("the injected dose is not in becquerel", "correct RadionuclideTotalDose (0018,1074)")
+    HALF_LIFE_MISSING = (
+        "the half-life is missing and the nuclide unknown",
+        "complete RadionuclideHalfLife (0018,1075)",
+    )
+    TIMES_MISSING = ("a time needed for the decay is missing", "export without removing the times")
+    TIMES_INCONSISTENT = (
+        "injection and acquisition times contradict each other",
+        "correct the dates; one was shifted",
+    )
+    # -- SUV volumes that were converted already
+    SIDECAR_MISSING = (
+        "a NIfTI file has no JSON beside it that says what its numbers are",
+        'if they are SUV by body weight, write {"calibration": {"type": "bw"}, "patient_id": "…"} beside it',
+    )
+    SIDECAR_INVALID = (
+        "the JSON beside a NIfTI file does not say what is needed",
+        "correct it; docs/reference.md has its keys",
+    )
+    VOXELS_INVALID = ("voxels are not finite, or none is above 0", "convert the scan again")
+    # -- contours
+    CONTOUR_MISSING = ("nobody drew a region on the scan", "add one, or choose another region")
+    CONTOUR_EMPTY = ("nothing is drawn in the file of the contour", "draw the region, or choose another one")
+    CONTOUR_OUTSIDE = ("no voxel of the scan lies in what is drawn", "check that the contour belongs to this scan")
+    CONTOUR_FRAME = ("the contour lies in another frame of reference than the scan", "draw it on the PET series")
+    CONTOUR_UNUSABLE = ("the contour cannot be brought onto the scan", "check the RTSTRUCT, SEG or mask")
+    REGION_EMPTY = ("the region has no voxel", "lower the threshold, or choose another region")
+    REGION_TOO_SMALL = ("the region is too small for its texture to be described", "check the contour")
+    REGION_CONSTANT = ("the region has one SUV throughout, so it has no texture", "check the contour and the scan")
+    FEATURE_UNDEFINED = ("a feature is not defined in most of the patients", "nothing to do: the others are used")
+    LIVER_NOT_FOUND = ("the liver was not found with certainty", "use a fixed threshold, or a scan of the whole trunk")
+    # -- the table and the study file
+    TABLE_UNREADABLE = (
+        "the clinical table cannot be read",
+        "save it as a comma-separated text with a header line",
+    )
+    COLUMN_MISSING = ("the clinical table lacks a column", "name one of its columns")
+    COVARIATE_INVALID = (
+        "a column of the clinical table can't be a covariate",
+        "correct its cells, or take it out of `cohort.covariates`",
+    )
+    PATIENT_NOT_IN_TABLE = (
+        "a scanned patient is not in the clinical table",
+        "add the patient or correct the id",
+    )
+    PATIENT_NOT_SCANNED = (
+        "a patient of the clinical table has no usable scan",
+        "add the scan or correct the id",
+    )
+    PATIENT_TWICE = ("a patient stands twice in the clinical table", "keep one row for each patient")
+    NO_PATIENT_MATCHES = (
+        "no scanned patient is in the clinical table",
+        "compare PatientID with the table's column",
+    )
+    OUTCOME_MISSING = ("the outcome of a patient is empty", "complete the table")
+    OUTCOME_INVALID = ("an outcome has a value that its kind does not allow", "correct the rows named")
+    ONE_CLASS = ("every patient has the same outcome", "a model needs both; check the column")
+    FEW_EVENTS = (
+        "an endpoint has fewer than 10 events",
+        "keep to models of few parameters, and read their intervals; `events_per_parameter` is in run.json",
+    )
+    FEWER_PATIENTS_THAN_FOLDS = ("there are fewer patients than folds", "lower `folds`")
+    DUPLICATE_SCAN = (
+        "a scan is in both cohorts",
+        "nothing to do: it is not judged; a scan that trained can't also test",
+    )
+    TOO_FEW_CENTRES = ("the scheme needs at least two centres", "name the table's column in `cohort.centre`")
+    SPLIT_INVALID = (
+        "the named split does not fit the cohort",
+        "correct `train` and `test`, or the column of the split",
+    )
+    FEWER_EVENTS_THAN_FOLDS = ("there are fewer patients of one class than folds", "lower `folds`")
+    STUDY_FILE_INVALID = ("the study file is not valid", "compare with examples/sts.toml")
+    UNKNOWN_KEY = ("the study file has an unknown key", "use the key named")
+    UNKNOWN_NAME = ("there is no such model, backbone or metric", "`twobe3 list` names them")
+    OUTPUT_EXISTS = ("the output folder holds another study", "choose another folder")
+    FOLDS_MISMATCH = ("the folds are not the saved ones", "predict each patient in the saved fold, or give no folds")
+    PREDICTION_INVALID = ("the predictions are not usable", "correct the rows named")
+    HORIZON_INVALID = (
+        "a horizon is not a time at which the endpoint can be judged",
+        "give times above 0 in the endpoint's unit",
+    )
+    # -- public collections
+    NETWORK_MISSING = (
+        "the server of the images cannot be reached",
+        "connect this machine, or name another server; the same command goes on where it stopped",
+    )
+    DISK_SPACE = ("the disk has too little room", "free it, choose another folder, or fetch a smaller manifest")
+    FETCH_FAILED = (
+        "a series could not be fetched whole",
+        "run the command again: it fetches only what lacks",
+    )
+    MANIFEST_INVALID = ("the manifest of series is not valid", "make it with `twobe3 collections plan`")
+    MANIFEST_EDITED = (
+        "the manifest is not as it was planned",
+        "plan again, or accept it as it is with --allow-edited",
+    )
+    COLLECTION_UNKNOWN = ("there is no such collection with PET", "`twobe3 collections list` names them")
+    COLLECTION_ELSEWHERE = (
+        "the images of a collection must be downloaded by hand",
+        "`twobe3 collections list` has the steps",
+    )
+    LICENCE_FORBIDS = ("the licence of a collection is not permissive", "leave it out, or take --license any")
+    TOO_FEW_SCANS = ("fewer scans are left than were asked for", "lower --min-scans, or leave out a restriction")
+    INDEX_INVALID = (
+        "the index of public series cannot be read",
+        "install it again: pip install --force-reinstall idc-index-data",
+    )
+    # -- weights, files, optional parts
+    WEIGHTS_MISSING = ("the weights of the 2D network cannot be had", "give `weights` a local file")
+    WEIGHTS_MISMATCH = (
+        "the weights do not fit the network",
+        "name the backbone that the weights were made for",
+    )
+    EXTRA_MISSING = ("an optional part is not installed", "install the extra named")
+    MODEL_INVALID = ("the model file cannot be used", "save it again with this version")
+    ARTEFACT_DAMAGED = ("a stored file does not match its checksum", "delete it; it will be made again")
+    ARTEFACT_MISSING = ("the study folder lacks a file", "run the study: `twobe3 run` writes it")
+    WORKER_DIED = ("a worker process ended unexpectedly, most often for lack of memory", "run with fewer --workers")
+    DEVICE_MISSING = ("the device that was asked for is not there", 'take device "auto" or "cpu"; see `twobe3 doctor`')
+    GPU_MEMORY = (
+        "the memory of the GPU does not suffice",
+        'run with fewer --workers, a smaller `batch_size`, or device "cpu"',
+    )
+    WRITE_FAILED = ("a file could not be written", "free disk space or choose another folder")
+    INTERNAL_ERROR = ("twobe3 failed where it should not", "report this line; it holds nothing of a patient")
+    LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
+
+    def __init__(self, summary: str, remedy: str) -> None:
+        self.summary = summary
+        self.remedy = remedy

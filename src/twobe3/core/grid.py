@@ -1,0 +1,103 @@
+"""Every scan on one grid: isotropic or not, axis-aligned in LPS, cropped or padded to one field of view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from twobe3.core.volume import Geometry, SUVVolume
+
+# Bump when the resampled values change: it is part of every cache key.
+RESAMPLE_VERSION = "2"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid on which the models see a scan.
+
+    Parameters
+    ----------
+    spacing_mm : tuple of float
+        Along the body (slices), rows, columns.
+    field_of_view_mm : tuple of float
+        Along the body, rows, columns; centred on the centre of the image. What lies outside is cut, what the image
+        lacks is padded with SUV 0.
+    """
+
+    spacing_mm: tuple[float, float, float] = (4.0, 4.0, 4.0)
+    field_of_view_mm: tuple[float, float, float] = (1024.0, 512.0, 512.0)
+
+    def __post_init__(self) -> None:
+        for name in ("spacing_mm", "field_of_view_mm"):
+            values = getattr(self, name)
+            if len(values) != 3 or min(values) <= 0:
+                raise ValueError(f"{name} must hold three positive lengths, got {values}")
+        if min(self.shape) < 8:
+            raise ValueError(f"the field of view must hold at least 8 voxels along each axis, got {self.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of slices, rows and columns."""
+        a, b, c = (
+            round(length / spacing) for length, spacing in zip(self.field_of_view_mm, self.spacing_mm, strict=True)
+        )
+        return a, b, c
+
+    def cache_key(self) -> str:
+        """Text that differs whenever the resampled values may differ; part of cache keys."""
+        return f"resample-{RESAMPLE_VERSION} spacing {self.spacing_mm} field of view {self.field_of_view_mm}"
+
+
+def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
+    """Bring a scan onto the grid of a specification.
+
+    Linear interpolation; an axis that gets coarser by more than half is smoothed first with a Gaussian whose full
+    width at half maximum is the new spacing, so that fine texture does not alias.
+
+    Parameters
+    ----------
+    volume : SUVVolume
+        Of any orientation.
+    grid : Grid
+        Spacing and field of view.
+
+    Returns
+    -------
+    SUVVolume
+        Of shape ``grid.shape``; slices towards the head, rows towards the back, columns towards the left.
+    """
+    source, target = volume.geometry, grid_for(volume.geometry, grid)
+    step = np.linalg.inv(source.affine) @ target.affine
+    # Spacing of the target seen along each axis of the source, in source voxels.
+    coarsening = np.abs(step[:3, :3]).max(axis=1)
+    sigma = np.where(coarsening > 1.5, coarsening / 2.355, 0.0)
+    array = ndimage.gaussian_filter(volume.array, sigma) if sigma.any() else volume.array
+    # "grid-constant" fades to 0 within one voxel of the border; "constant" would drop border voxels by rounding errors.
+    moved = ndimage.affine_transform(
+        array, step[:3, :3], step[:3, 3], output_shape=target.shape, order=1, mode="grid-constant"
+    )
+    note = f"resampled to {grid.spacing_mm} mm, field of view {grid.field_of_view_mm} mm"
+    return replace(volume, array=moved.astype(np.float32), geometry=target, history=(*volume.history, note))
+
+
+def grid_for(geometry: Geometry, grid: Grid) -> Geometry:
+    """The LPS-aligned grid of a specification, centred on an image."""
+    centre_mm = geometry.to_mm((np.array(geometry.shape) - 1) / 2)
+    affine = np.eye(4)
+    # slices → z (head), rows → y (back), columns → x (left)
+    affine[:3, :3] = np.fliplr(np.eye(3)) * np.array(grid.spacing_mm)
+    affine[:3, 3] = centre_mm - affine[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
+    return Geometry(grid.shape, affine, geometry.frame_of_reference)
+
+
+def uptake_outside(volume: SUVVolume, grid: Grid, *, above_suv: float = 1.0) -> float:
+    """Share of the voxels above an SUV that the field of view cuts off, between 0 and 1."""
+    hot = np.argwhere(volume.array > above_suv)
+    if not len(hot):
+        return 0.0
+    target = grid_for(volume.geometry, grid)
+    index = target.to_index(volume.geometry.to_mm(hot))
+    inside = ((index > -0.5) & (index < np.array(target.shape) - 0.5)).all(axis=1)
+    return float(1.0 - inside.mean())

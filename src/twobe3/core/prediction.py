@@ -1,0 +1,110 @@
+"""What a model says of patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
+
+_PER_ROW = ("risk", "probability", "repeat", "fold", "threshold", "cutoff", "survival")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What one model predicted for one endpoint; a row for each patient and repeat.
+
+    Attributes
+    ----------
+    model, endpoint : str
+        Their names.
+    patients : tuple of str, length n
+        The user's patient ids; a patient stands once in each repeat.
+    risk : ndarray of float64, shape (n,)
+        Higher means an earlier event, the positive class, or a larger value.
+    probability : ndarray of float64, shape (n,), or None
+        Of the positive class, where the model gives it.
+    repeat, fold : ndarray of int64, shape (n,)
+        Which repeat of the cross-validation, and in which fold the patient was tested; 0 outside of one.
+    threshold, cutoff : ndarray of float64, shape (n,), or None
+        Chosen with the training patients of the patient's fold: the probability from which on the model says yes,
+        and the risk above which a patient is in the group of high risk.
+    survival : ndarray of float64, shape (n, k), or None
+        Probability of being free of the event at each of ``times``, where the model gives it.
+    times : ndarray of float64, shape (k,), or None
+        Increasing, in the endpoint's unit.
+    """
+
+    model: str
+    endpoint: str
+    patients: tuple[str, ...]
+    risk: FloatArray
+    probability: FloatArray | None = None
+    repeat: IntArray | None = None
+    fold: IntArray | None = None
+    threshold: FloatArray | None = None
+    cutoff: FloatArray | None = None
+    survival: FloatArray | None = None
+    times: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.patients)
+        for name in ("repeat", "fold"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(n, dtype=np.int64))
+        for name in ("risk", "probability", "repeat", "fold", "threshold", "cutoff"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (n,):
+                raise ValueError(f"{name} must have shape ({n},), got {values.shape}")
+        if (self.survival is None) != (self.times is None):
+            raise ValueError("survival and times belong together")
+        if self.survival is not None and self.times is not None and self.survival.shape != (n, len(self.times)):
+            raise ValueError(f"survival must have shape ({n}, {len(self.times)}), got {self.survival.shape}")
+        if not np.isfinite(self.risk).all():
+            bad = [p for p, ok in zip(self.patients, np.isfinite(self.risk), strict=True) if not ok]
+            raise ConfigurationError(Code.PREDICTION_INVALID, f"model {self.model!r}: risk is not finite for {bad[:5]}")
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def rows(self, kept: BoolArray) -> Prediction:
+        """The prediction of the rows marked, in their order."""
+        taken = {name: values[kept] for name in _PER_ROW if (values := getattr(self, name)) is not None}
+        patients = tuple(patient for patient, there in zip(self.patients, kept, strict=True) if there)
+        return replace(self, patients=patients, **taken)
+
+    def in_fold(self, repeat: int, fold: int) -> Prediction:
+        """The same prediction, marked as made in this fold of this repeat."""
+        n = len(self)
+        return replace(self, repeat=np.full(n, repeat), fold=np.full(n, fold))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Prediction]) -> Prediction:
+        """Join predictions of one model for one endpoint, for instance of several folds.
+
+        Raises
+        ------
+        ValueError
+            No part, or parts of different models, endpoints or times.
+        """
+        parts = list(parts)
+        if len({(part.model, part.endpoint) for part in parts}) != 1:
+            raise ValueError("predictions of exactly one model and endpoint can be joined")
+        times = {None if part.times is None else part.times.tobytes() for part in parts}
+        if len(times) != 1:
+            raise ValueError("predictions of different times can't be joined")
+
+        def joined(name: str) -> npt.NDArray[np.float64] | None:
+            """Values of all parts; None where a part has none."""
+            values = [getattr(part, name) for part in parts]
+            return None if any(value is None for value in values) else np.concatenate(values)
+
+        values: dict[str, Any] = {name: joined(name) for name in _PER_ROW}
+        patients = tuple(patient for part in parts for patient in part.patients)
+        return cls(parts[0].model, parts[0].endpoint, patients, times=parts[0].times, **values)

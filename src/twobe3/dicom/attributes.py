@@ -1,0 +1,158 @@
+"""The attributes that the SUV rules need of a PET series and its slices, as plain values without DICOM objects."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+
+Policy = Literal["strict", "lenient"]
+"""``"lenient"`` repairs what has one plausible reading and records it; ``"strict"`` refuses it."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SliceAttributes:
+    """What the header of one slice says.
+
+    Attributes
+    ----------
+    slope, intercept : float or None
+        RescaleSlope (0028,1053) and RescaleIntercept (0028,1052).
+    acquisition_date, acquisition_time, acquisition_datetime : str
+        (0008,0022), (0008,0032), (0008,002A) as DICOM text; empty where absent.
+    frame_reference_time_ms, frame_duration_ms : float or None
+        (0054,1300) and (0018,1242).
+    decay_factor : float or None
+        DecayFactor (0054,1321).
+    philips_suv, philips_activity : float or None
+        Philips private scale factors (7053,xx00) to SUV and (7053,xx09) to Bq/ml.
+    """
+
+    slope: float | None
+    intercept: float | None = 0.0
+    acquisition_date: str = ""
+    acquisition_time: str = ""
+    acquisition_datetime: str = ""
+    frame_reference_time_ms: float | None = None
+    frame_duration_ms: float | None = None
+    decay_factor: float | None = None
+    philips_suv: float | None = None
+    philips_activity: float | None = None
+
+
+@dataclass(frozen=True)
+class SeriesAttributes:
+    """What the headers of a series say; numbers as stored, before any check or repair.
+
+    Attributes
+    ----------
+    units, suv_type, decay_correction : str
+        (0054,1001), (0054,1006), (0054,1102).
+    corrections, series_type : tuple of str
+        CorrectedImage (0028,0051) and SeriesType (0054,1000).
+    weight, height : float or None
+        PatientWeight (0010,1030) and PatientSize (0010,1020).
+    sex : str
+        PatientSex (0010,0040).
+    dose, half_life_s : float or None
+        RadionuclideTotalDose (0018,1074) and RadionuclideHalfLife (0018,1075).
+    nuclide : str
+        Code value of RadionuclideCodeSequence (0054,0300).
+    series_date, series_time, start_datetime, start_time, zone : str
+        (0008,0021), (0008,0031), (0018,1078), (0018,1072) and TimezoneOffsetFromUTC (0008,0201), as DICOM text.
+    ge_scan_datetime, ge_injection_datetime, siemens_decay_datetime : str
+        GE (0009,xx0D) and (0009,xx3B), Siemens (0071,xx22), each under its private creator.
+    philips_creator : bool
+        Whether the Philips factors stand under their private creator; False when it was removed.
+    slices : tuple of SliceAttributes
+        In the order of the volume.
+    first_acquired : SliceAttributes or None
+        The first slice of the whole series, where the volume is one frame of it.
+    """
+
+    units: str
+    decay_correction: str
+    corrections: tuple[str, ...]
+    slices: tuple[SliceAttributes, ...]
+    suv_type: str = ""
+    series_type: tuple[str, ...] = ()
+    weight: float | None = None
+    height: float | None = None
+    sex: str = ""
+    dose: float | None = None
+    half_life_s: float | None = None
+    nuclide: str = ""
+    series_date: str = ""
+    series_time: str = ""
+    start_datetime: str = ""
+    start_time: str = ""
+    zone: str = ""
+    ge_scan_datetime: str = ""
+    ge_injection_datetime: str = ""
+    siemens_decay_datetime: str = ""
+    philips_creator: bool = True
+    first_acquired: SliceAttributes | None = None
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A repair that was made, or a cross-check that failed.
+
+    Attributes
+    ----------
+    code : Code
+        What would have been refused.
+    text : str
+        One line: the value, and how it was taken.
+    repair : bool
+        Whether a value was changed or guessed, which the strict policy refuses; cross-checks are only recorded.
+    on_request : str
+        Name of the option without which the lenient policy refuses the repair too; empty for most.
+    """
+
+    code: Code
+    text: str
+    repair: bool = True
+    on_request: str = ""
+
+    def __str__(self) -> str:
+        asked = f"; taken, as {self.on_request} asks" if self.on_request else ""
+        return f"{self.code.name}: {self.text}{asked}"
+
+
+@dataclass(frozen=True)
+class WithRepairs(Generic[T]):
+    """A value, and what had to be noted to get it."""
+
+    value: T
+    notes: tuple[Repair, ...] = ()
+
+
+def apply_policy(notes: Iterable[Repair], policy: Policy, *, requested: Container[str] = ()) -> tuple[str, ...]:
+    """The notes as lines, each once.
+
+    Parameters
+    ----------
+    notes : iterable of Repair
+        Repairs and cross-checks.
+    policy : {"lenient", "strict"}
+        Whether repairs are made.
+    requested : container of str
+        Options that were given: repairs ``on_request`` of another one are refused under both policies.
+
+    Raises
+    ------
+    UnusableScanError
+        For the first note that is refused: under the strict policy every repair.
+    """
+    notes = tuple(dict.fromkeys(notes))
+    for note in notes:
+        if note.repair and (policy == "strict" or (note.on_request and note.on_request not in requested)):
+            remedy = f"{note.code.remedy}; or ask for {note.on_request}" if note.on_request else None
+            raise UnusableScanError(note.code, note.text, remedy=remedy)
+    return tuple(str(note) for note in notes)

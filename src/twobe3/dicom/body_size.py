@@ -1,0 +1,154 @@
+"""Weight, height, sex, and the norms by which SUV are divided (rules 17 to 19)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.dicom.attributes import Repair, WithRepairs
+
+Norm = Callable[[float, float], float]
+
+_SHORTEST_M, _TALLEST_M, _HEAVIEST_KG = 0.2, 3.0, 1000.0
+
+
+def weight_kg(stated: float | None) -> WithRepairs[float]:
+    """Body weight (rule 17). PatientWeight is in kilograms, DICOM PS3.3 C.7.2.2.
+
+    Above 1000 it can only be grams.
+
+    Raises
+    ------
+    UnusableScanError
+        ``WEIGHT_MISSING``.
+    """
+    if stated is None or not stated > 0:
+        raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_shown(stated)}")
+    if stated > 1000:
+        return WithRepairs(
+            stated / 1000, (Repair(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams"),)
+        )
+    return WithRepairs(stated)
+
+
+def height_m(stated: float | None) -> WithRepairs[float]:
+    """Body height (rule 18). PatientSize is in metres, DICOM PS3.3 C.7.2.2; above 3 it can only be centimetres.
+
+    Raises
+    ------
+    UnusableScanError
+        ``HEIGHT_MISSING``.
+    """
+    if stated is None or not stated > 0:
+        raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_shown(stated)}")
+    if stated > 3:
+        return WithRepairs(
+            stated / 100, (Repair(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as centimetres"),)
+        )
+    return WithRepairs(stated)
+
+
+def lean_mass_james_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Lean body mass of James, 128 for men (LBMJAMES128 in DICOM PS3.16 CID 85).
+
+    James WPT. *Research on obesity*. HMSO, London 1976.
+    """
+    return _by_sex(
+        sex,
+        lambda w, h: 1.10 * w - 128 * (w / h) ** 2,
+        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
+    )(weight_kg, height_cm)
+
+
+def lean_mass_morgan_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Lean body mass as SUVType LBM means it: James' equation with 120 for men.
+
+    Morgan DJ, Bray KM. *Clin Pharmacokinet* 26:292–307, 1994.
+    """
+    return _by_sex(
+        sex,
+        lambda w, h: 1.10 * w - 120 * (w / h) ** 2,
+        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
+    )(weight_kg, height_cm)
+
+
+def lean_mass_janmahasatian_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Lean body mass of Janmahasatian (LBMJANMA).
+
+    Janmahasatian S et al. *Clin Pharmacokinet* 44:1051–1065, 2005.
+    """
+    bmi = weight_kg / (height_cm / 100) ** 2
+    return _by_sex(
+        sex,
+        lambda w, h: 9270 * w / (6680 + 216 * bmi),
+        lambda w, h: 9270 * w / (8780 + 244 * bmi),
+    )(weight_kg, height_cm)
+
+
+def ideal_weight_kg(sex: str, weight_kg: float, height_cm: float) -> float:
+    """Ideal body weight (IBW). The weight itself plays no part.
+
+    Sugawara Y et al. *Radiology* 213:521–525, 1999.
+    """
+    return _by_sex(
+        sex,
+        lambda w, h: 48.0 + 1.06 * (h - 152),
+        lambda w, h: 45.5 + 0.91 * (h - 152),
+    )(weight_kg, height_cm)
+
+
+def surface_m2(weight_kg: float, height_cm: float) -> float:
+    """Body surface area. Du Bois D, Du Bois EF. *Arch Intern Med* 17:863–871, 1916."""
+    return float(0.007184 * height_cm**0.725 * weight_kg**0.425)
+
+
+NORMS: dict[str, Callable[[str, float, float], float]] = {
+    "LBM": lean_mass_morgan_kg,
+    "LBMJAMES128": lean_mass_james_kg,
+    "LBMJANMA": lean_mass_janmahasatian_kg,
+    "IBW": ideal_weight_kg,
+}
+"""SUVType (0054,1006) of a GML series → its norm in kg, of sex, weight in kg and height in cm."""
+
+
+def require_person(weight_kg: float, height_m: float) -> None:
+    """No norm is computed for what is no person's weight or height in any unit.
+
+    Raises
+    ------
+    UnusableScanError
+        ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
+    """
+    if not weight_kg <= _HEAVIEST_KG:
+        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) would be {weight_kg:g} kg")
+    if not _SHORTEST_M <= height_m <= _TALLEST_M:
+        raise UnusableScanError(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize (0010,1020) would be {height_m:g} m")
+
+
+def require_positive_norm(name: str, norm_kg: float) -> None:
+    """James' and Morgan's equations fall below 0 for very heavy, short people, and the ideal weight for small ones.
+
+    Raises
+    ------
+    UnusableScanError
+        ``WEIGHT_IMPLAUSIBLE``.
+    """
+    if norm_kg <= 0:
+        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"{name} is {norm_kg:.1f} kg for this weight and height")
+
+
+def _by_sex(sex: str, male: Norm, female: Norm) -> Norm:
+    """Rule 18: M, F, or for O the mean of both."""
+    match sex:
+        case "M":
+            return male
+        case "F":
+            return female
+        case "O":
+            return lambda w, h: (male(w, h) + female(w, h)) / 2
+    raise UnusableScanError(Code.SEX_MISSING, f"PatientSex (0010,0040) is {sex!r}, not M, F or O")
+
+
+def _shown(value: float | None) -> str:
+    return "absent" if value is None else f"{value:g}"

@@ -1,0 +1,340 @@
+"""Anybody's predictions, judged by a clinical table: no image, no model and no torch is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import TimeToEvent
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import Endpoint, Outcomes
+from twobe3.core.prediction import Prediction
+from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.evaluation.bootstrap import RESAMPLES
+from twobe3.evaluation.cohort_summary import CohortSummary, background
+from twobe3.evaluation.compare import basis_text, compare, needed_text
+from twobe3.evaluation.csv import Numbered, keys, read_numbered_predictions, refuse_problems
+from twobe3.evaluation.csv_decisions import read_decisions, read_survival
+from twobe3.evaluation.evaluate import evaluate
+from twobe3.evaluation.primary_metric import asked_for, choose_basis
+from twobe3.evaluation.results import Comparison, Evaluation, to_json
+from twobe3.io.clinical_table import read_numbered_table
+from twobe3.io.files import write_artefact
+from twobe3.io.pseudonym import pseudonym
+
+LONGEST_YEARS = 100.0
+PER_YEAR = {"day": 365.25, "week": 365.25 / 7, "month": 12.0, "year": 1.0}
+
+Lines = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """Patients who are in no figure, and the lines on which they stand.
+
+    Attributes
+    ----------
+    not_in_table : mapping
+        From a patient predicted whom the clinical table doesn't have to the lines of the predictions.
+    without_outcome : mapping
+        From a patient predicted whose outcome is empty in the table to the lines of the predictions.
+    without_prediction : mapping
+        From a patient with an outcome whom no model predicted to the line of the table.
+    """
+
+    not_in_table: Lines
+    without_outcome: Lines
+    without_prediction: Lines
+
+    def to_json(self) -> dict[str, Any]:
+        """How many there are, and their lines; no patient id."""
+        return {
+            name: {"n": len(lines), "lines": [line for of_patient in lines.values() for line in of_patient]}
+            for name, lines in self._named()
+        }
+
+    def text(self) -> list[str]:
+        """The patients, as their owner calls them, with the first line of each."""
+        said = {
+            "not_in_table": "predicted, and not in the clinical table",
+            "without_outcome": "predicted, and without an outcome in the clinical table",
+            "without_prediction": "in the clinical table, and predicted by no model",
+        }
+        return [
+            f"{len(lines)} {said[name]}: {', '.join(f'{patient!r} (line {at[0]})' for patient, at in lines.items())}"
+            for name, lines in self._named()
+            if lines
+        ]
+
+    def _named(self) -> list[tuple[str, Lines]]:
+        return [(name, getattr(self, name)) for name in ("not_in_table", "without_outcome", "without_prediction")]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a file of predictions is worth.
+
+    Attributes
+    ----------
+    endpoint : Endpoint
+        What was judged.
+    evaluations : tuple of Evaluation
+        Of each model.
+    comparisons : tuple of Comparison
+        Of each pair of models.
+    unmatched : Unmatched
+        Who is in no figure.
+    warnings : tuple of str
+        What is odd about the input; no patient id.
+    background : CohortSummary
+        Parts of the cohort, what is missing, and its size.
+    """
+
+    endpoint: Endpoint
+    evaluations: tuple[Evaluation, ...]
+    comparisons: tuple[Comparison, ...]
+    unmatched: Unmatched
+    warnings: tuple[str, ...]
+    background: CohortSummary
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``twobe3 evaluate --json``."""
+        document = {**to_json(self.evaluations, self.comparisons), **self.background.document()}
+        return {**document, "unmatched": self.unmatched.to_json(), "warnings": list(self.warnings)}
+
+    def write(self, folder: Path) -> None:
+        """Write ``evaluation.json``.
+
+        Raises
+        ------
+        EnvironmentFailure
+            ``WRITE_FAILED``.
+        """
+        write_artefact(folder / "evaluation.json", self.to_json())
+
+    def text(self) -> str:
+        """Who was judged, every metric with its interval, the differences, and how the figures were made."""
+        lines = [*self.unmatched.text(), *(f"warning: {warning}" for warning in self.warnings)]
+        if isinstance(self.endpoint, TimeToEvent):
+            lines.append(f"times count from {self.endpoint.time_zero}, in {self.endpoint.unit}s")
+        for one in self.evaluations:
+            missing = f", {one.missing} not predicted" if one.missing else ""
+            lines.append(f"{one.model or 'model'}: {one.n} patients, {one.events} events{missing}")
+            for metric in one.metrics:
+                failed = f", {metric.failed_resamples} resamples failed" if metric.failed_resamples else ""
+                lines.append(f"  {metric.name:<22}  {_interval(metric.value, metric.low, metric.high)}{failed}")
+        lines += basis_text(self.evaluations)
+        for pair in self.comparisons:
+            p = "" if pair.p_holm is None else f", p {pair.p_holm:.3g} (Holm)"
+            difference = _interval(pair.difference, pair.low, pair.high)
+            lines.append(f"{pair.model_a} − {pair.model_b}: {difference} {pair.metric}{p}")
+        lines += needed_text(self.comparisons)
+        for part in self.background.subgroups:
+            value, caution = _interval(part.value, part.low, part.high), f" ({part.warning})" if part.warning else ""
+            who = f"{part.model or 'model'}, {part.factor} {part.level}: {part.n} patients, {part.events} events"
+            lines.append(f"{who}: {part.metric} {value}{caution}")
+        for row in self.background.missing:
+            lines.append(f"{row.what}: missing for {row.missing} of {row.n} patients ({row.share:.0%})")
+        estimators = dict.fromkeys(
+            (metric.name, metric.estimator) for one in self.evaluations for metric in one.metrics
+        )
+        lines.append("how the figures were made:")
+        return "\n".join([*lines, *(f"  {name:<22}  {estimator}" for name, estimator in estimators)])
+
+
+def evaluate_csv(
+    predictions: Path | str,
+    *,
+    clinical: Path | str,
+    endpoint: Endpoint,
+    patient: str = "patient_id",
+    only: str | None = None,
+    survival: Path | str | None = None,
+    decisions: Path | str | None = None,
+    folds: Path | str | None = None,
+    horizons: Sequence[float] | None = None,
+    metric: str | None = None,
+    reference: str | None = None,
+    subgroups: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> EvaluationReport:
+    """Judge every model of a file of predictions, and compare them in pairs on the patients that both predicted.
+
+    Patients who stand in one of the two files only, or without an outcome, are in no figure; they are listed.
+
+    Parameters
+    ----------
+    predictions : path
+        A table, see :func:`~twobe3.evaluation.csv.read_predictions`.
+    clinical : path
+        The clinical table, see :func:`~twobe3.io.clinical_table.read_table`.
+    endpoint : Endpoint
+        Which columns of the table hold the outcome.
+    patient : str
+        The table's column with the patient id.
+    only : str, optional
+        Which endpoint's predictions to evaluate; needed where the file holds several.
+    survival, decisions : path, optional
+        Tables beside the predictions, see :mod:`twobe3.evaluation.csv`.
+    folds : path, optional
+        The ``folds.json`` of a study, whose folds the predictions must have.
+    horizons : sequence of float, optional
+        Times at which a time to an event is judged, see :func:`~twobe3.evaluation.evaluate.evaluate`.
+    metric, reference : str, optional
+        What is compared, and with which model alone, see :func:`~twobe3.evaluation.compare.compare`.
+    subgroups : sequence of str
+        Columns of the table by whose values the primary metric is also given.
+    resamples, seed : int
+        Number of bootstrap samples of patients, and the seed of their generator.
+
+    Raises
+    ------
+    ConfigurationError
+        ``PREDICTION_INVALID``, ``FOLDS_MISMATCH``, ``HORIZON_INVALID``; ``UNKNOWN_NAME`` for an endpoint that is not
+        predicted, a metric or a model; ``NO_PATIENT_MATCHES`` when no patient of a model has an outcome; whatever is
+        wrong with the table.
+    """
+    of_endpoint = _of_one_endpoint(_read(Path(predictions), survival, decisions), only)
+    table, line_of = read_numbered_table(clinical, patient=patient)
+    require_columns(table, subgroups)
+    named = replace(endpoint, name=of_endpoint[0].prediction.endpoint or endpoint.name)
+    outcomes = named.outcomes(table)
+    if folds is not None:
+        _check_folds(Path(folds), Path(predictions), of_endpoint)
+    judged = [_with_outcome(numbered.prediction, outcomes, Path(clinical).name) for numbered in of_endpoint]
+    basis = choose_basis(judged, outcomes) if metric is None else asked_for(metric, outcomes)
+    evaluations = tuple(
+        evaluate(one, outcomes, horizons=horizons, basis=basis, resamples=resamples, seed=seed) for one in judged
+    )
+    comparisons = compare(
+        judged, outcomes, metric=metric, reference=reference, horizons=horizons, resamples=resamples, seed=seed
+    )
+    filled = {
+        column: {patient: "" if is_missing(row[column]) else row[column].strip() for patient, row in table.items()}
+        for column in subgroups
+    }
+    there = {column: [patient for patient, text in values.items() if text] for column, values in filled.items()}
+    behind = background(
+        [replace(one, endpoint=named.name) for one in judged],
+        [outcomes],
+        factors=filled,
+        known=[({named.name: outcomes.patients, **there}, table)],
+        resamples=resamples,
+        seed=seed,
+    )
+    unmatched = _unmatched(of_endpoint, table, outcomes, line_of)
+    return EvaluationReport(named, evaluations, comparisons, unmatched, _warnings(outcomes, line_of), behind)
+
+
+def _read(path: Path, survival: Path | str | None, decisions: Path | str | None) -> list[Numbered]:
+    predictions = read_numbered_predictions(path)
+    if survival is not None:
+        predictions = read_survival(Path(survival), predictions)
+    if decisions is not None:
+        predictions = read_decisions(Path(decisions), predictions)
+    return [replace(one, prediction=_stripped(one.prediction)) for one in predictions]
+
+
+def _stripped(prediction: Prediction) -> Prediction:
+    """Without blanks around the patient ids, as in the clinical table."""
+    return replace(prediction, patients=tuple(patient.strip() for patient in prediction.patients))
+
+
+def _of_one_endpoint(predictions: Sequence[Numbered], only: str | None) -> list[Numbered]:
+    names = list(dict.fromkeys(one.prediction.endpoint for one in predictions))
+    remedy = f"choose one of {', '.join(map(repr, names))} with --endpoint"
+    if only is None and len(names) > 1:
+        raise ConfigurationError(Code.PREDICTION_INVALID, f"the file predicts {len(names)} endpoints", remedy=remedy)
+    if only is not None and only not in names:
+        raise ConfigurationError(Code.UNKNOWN_NAME, f"the file does not predict {only!r}", remedy=remedy)
+    return [one for one in predictions if one.prediction.endpoint == (names[0] if only is None else only)]
+
+
+def _with_outcome(prediction: Prediction, outcomes: Outcomes, clinical: str) -> Prediction:
+    known = set(outcomes.patients)
+    kept = np.array([patient in known for patient in prediction.patients], dtype=np.bool_)
+    if not kept.any():
+        raise ConfigurationError(
+            Code.NO_PATIENT_MATCHES,
+            f"none of {len(set(prediction.patients))} patients that model {prediction.model!r} predicts has an outcome"
+            f" in {clinical}: it predicts {prediction.patients[0]!r}, there is {outcomes.patients[0]!r}",
+            remedy="compare the ids; spreadsheets take away leading zeros",
+        )
+    return prediction.rows(kept)
+
+
+def _unmatched(
+    predictions: Sequence[Numbered], table: Table, outcomes: Outcomes, line_of: Mapping[str, int]
+) -> Unmatched:
+    lines: dict[str, list[int]] = {}
+    for one in predictions:
+        for patient, line in zip(one.prediction.patients, one.lines, strict=True):
+            lines.setdefault(patient, []).append(line)
+    known = set(outcomes.patients)
+    return Unmatched(
+        {patient: tuple(at) for patient, at in lines.items() if patient not in table},
+        {patient: tuple(at) for patient, at in lines.items() if patient in table and patient not in known},
+        {patient: (line_of[patient],) for patient in outcomes.patients if patient not in lines},
+    )
+
+
+def _warnings(outcomes: Outcomes, line_of: Mapping[str, int]) -> tuple[str, ...]:
+    endpoint = outcomes.endpoint
+    if not isinstance(endpoint, TimeToEvent):
+        return ()
+    longest = LONGEST_YEARS * PER_YEAR[endpoint.unit]
+    beyond = [
+        line_of[patient] for patient, time in zip(outcomes.patients, outcomes.value, strict=True) if time > longest
+    ]
+    if not beyond:
+        return ()
+    named = ", ".join(map(str, beyond[:10])) + (f" and {len(beyond) - 10} more" if len(beyond) > 10 else "")
+    return (
+        f"{len(beyond)} of {len(outcomes)} times are over {LONGEST_YEARS:g} years if they are in {endpoint.unit}s:"
+        f" lines {named} of the clinical table; check the unit",
+    )
+
+
+def _check_folds(path: Path, predictions_path: Path, predictions: Sequence[Numbered]) -> None:
+    """Refuse predictions whose folds are not the saved ones, which name patients by pseudonyms."""
+    saved = _saved_folds(path, predictions[0].prediction.endpoint)
+    problems = []
+    for numbered in predictions:
+        for line, (patient, _, _, repeat, fold) in zip(numbered.lines, keys(numbered.prediction), strict=True):
+            expected = saved.get((repeat, pseudonym("patient", patient)))
+            if expected is None:
+                problems.append(f"line {line} predicts a patient who is not in repeat {repeat} of the saved folds")
+            elif expected != fold:
+                problems.append(f"line {line} has fold {fold}, saved was {expected}")
+    if len(problems) == sum(len(one.lines) for one in predictions) and all("not in" in one for one in problems):
+        raise ConfigurationError(
+            Code.FOLDS_MISMATCH,
+            f"no patient of {predictions_path.name} is in {path.name}, whose patients have pseudonyms",
+            remedy="use the pseudonym key that the study was run with",
+        )
+    refuse_problems(predictions_path, problems, Code.FOLDS_MISMATCH)
+
+
+def _saved_folds(path: Path, endpoint: str) -> dict[tuple[int, str], int]:
+    """The fold of each repeat and pseudonym."""
+    try:
+        endpoints = json.loads(path.read_bytes())["endpoints"]
+        of_endpoint = [one for one in endpoints if one["endpoint"] == endpoint] or endpoints
+        return {(part["repeat"], patient): part["fold"] for part in of_endpoint[0]["folds"] for patient in part["test"]}
+    except OSError as error:
+        raise ConfigurationError(Code.FOLDS_MISMATCH, f"{path.name} can't be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise ConfigurationError(Code.FOLDS_MISMATCH, f"{path.name} is not the folds.json of a study") from None
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "not estimable"
+    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")

@@ -1,0 +1,114 @@
+"""A folder of arrays under content keys, each entry whole, checked, and computed once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from twobe3.io.files import digest, write_atomic
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+log = logging.getLogger("twobe3")
+
+
+@dataclass
+class Cache:
+    """Arrays by key, in a folder of safetensors files; in memory where no folder is given.
+
+    The key must say everything that the content depends on, so an entry never grows stale. An entry whose
+    checksum does not hold is set aside with the ending ``.damaged`` and counts as absent.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Where the entries lie; made on first use.
+
+    Attributes
+    ----------
+    computed, reused : int
+        How many entries were made and how many were found since this object exists.
+    """
+
+    folder: Path | None = None
+    computed: int = field(default=0, init=False)
+    reused: int = field(default=0, init=False)
+    _memory: dict[str, Arrays] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            self.folder = Path(self.folder)
+
+    def path(self, key: str) -> Path | None:
+        """Where the entry of a key lies; None in memory."""
+        return None if self.folder is None else self.folder / f"{key}.safetensors"
+
+    def get_or_compute(
+        self, key: str, compute: Callable[[], Arrays], *, metadata: Mapping[str, str] | None = None
+    ) -> Arrays:
+        """The entry of a key, computed and stored where it is absent.
+
+        Parameters
+        ----------
+        key : str
+            Hexadecimal digest.
+        compute : callable
+            Gives the arrays by name.
+        metadata : mapping of str to str, optional
+            Written into the file for those who open it with another tool.
+        """
+        arrays = self.get(key)
+        if arrays is not None:
+            self.reused += 1
+            return arrays
+        arrays = compute()
+        self.computed += 1
+        self.put(key, arrays, metadata=metadata)
+        return arrays
+
+    def get(self, key: str) -> Arrays | None:
+        """The arrays of a key, or None where it is absent or damaged."""
+        path = self.path(key)
+        if path is None:
+            return self._memory.get(key)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as stored:
+                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
+                whole = (stored.metadata() or {}).get("checksum") == checksum(arrays)
+        except (SafetensorError, OSError, ValueError):
+            whole = False
+        if not whole:
+            log.warning("ARTEFACT_DAMAGED: %s does not match its checksum; set aside, made again", path.name)
+            with suppress(FileNotFoundError):  # another run set it aside
+                path.replace(path.with_suffix(".damaged"))
+            return None
+        return arrays
+
+    def put(self, key: str, arrays: Arrays, *, metadata: Mapping[str, str] | None = None) -> None:
+        """Store the arrays of a key."""
+        path = self.path(key)
+        if path is None:
+            self._memory[key] = arrays
+            return
+        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        notes = {**(metadata or {}), "checksum": checksum(contiguous)}
+        write_atomic(path, save(contiguous, metadata=notes))
+
+
+def checksum(arrays: Arrays) -> str:
+    """Digest of the arrays: their names, types, shapes and values."""
+    parts: list[bytes | str] = []
+    for name in sorted(arrays):
+        array = arrays[name]
+        parts += [name, str(array.dtype), str(array.shape), array.tobytes()]
+    return digest(parts)

@@ -1,0 +1,66 @@
+"""Files of arrays with a JSON header under one seal: nothing in them is executed, and a changed one is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from twobe3 import __version__
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.io.cache import Arrays, checksum
+from twobe3.io.files import SCHEMA_VERSION, digest, write_atomic
+
+
+class Sealed(NamedTuple):
+    """What a sealed file holds: header, arrays, and the digest of both."""
+
+    header: dict[str, Any]
+    arrays: Arrays
+    digest: str
+
+
+def write_sealed(path: Path, header: Mapping[str, Any], arrays: Arrays) -> str:
+    """Write a safetensors file with a JSON header, atomically; gives the digest of both.
+
+    The header is preceded by the schema and the version of the package.
+    """
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    text = json.dumps({"schema": SCHEMA_VERSION, "package_version": __version__, **header})
+    sealed = _digest_of(text, arrays)
+    write_atomic(path, save(arrays, metadata={"twobe3": text, "digest": sealed}))
+    return sealed
+
+
+def read_sealed(path: Path) -> Sealed:
+    """Read what :func:`write_sealed` wrote.
+
+    Raises
+    ------
+    ConfigurationError
+        ``MODEL_INVALID``: not such a file, or changed since it was written.
+    """
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            text, sealed = (stored.metadata()[key] for key in ("twobe3", "digest"))
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise ConfigurationError(Code.MODEL_INVALID, f"{path.name!r} is not a model file of twobe3") from None
+    if _digest_of(text, arrays) != sealed:
+        raise ConfigurationError(
+            Code.MODEL_INVALID, f"{path.name!r} was changed since it was written: its digest differs"
+        )
+    try:
+        return Sealed(dict(json.loads(text)), arrays, sealed)
+    except (TypeError, ValueError):
+        raise ConfigurationError(Code.MODEL_INVALID, f"the header of {path.name!r} is not what twobe3 writes") from None
+
+
+def _digest_of(header: str, arrays: Arrays) -> str:
+    return digest([header, checksum(arrays)])

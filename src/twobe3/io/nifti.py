@@ -1,0 +1,173 @@
+"""NIfTI files, in and out; nibabel is imported when one is written or read, so that ``inspect`` starts fast."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import FloatArray, Geometry, Mask, SUVVolume
+from twobe3.io.files import write_atomic
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+
+
+SUFFIXES = (".nii", ".nii.gz")
+MAX_VOXELS = 2**30
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS to RAS and back
+_TURN = [2, 1, 0, 3]  # NIfTI counts (column, row, slice)
+_MM = {1: 1000.0, 3: 0.001}  # codes of metre and micron; everything else is taken as mm
+# What a damaged header makes infinite is refused as such, without a warning about it.
+_quiet = np.errstate(all="ignore")
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file is NIfTI, by its name."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """Name of a NIfTI file without ``.nii`` or ``.nii.gz``."""
+    return path.name[: path.name.lower().rindex(".nii")]
+
+
+def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
+    """Write a volume as float32 NIfTI, or a region as 0 and 1 in bytes; whole or not at all.
+
+    NIfTI's world is RAS; the file's affine is the image's with x and y negated.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``.
+    image : SUVVolume or Mask
+        What to write.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WRITE_FAILED``.
+    """
+    from nibabel.nifti1 import Nifti1Image
+
+    array = image.array.astype(np.uint8) if isinstance(image, Mask) else image.array
+    stored = Nifti1Image(array.T, None)
+    affine = _FLIP @ image.geometry.affine[:, _TURN]
+    stored.set_sform(affine, code="scanner")
+    stored.set_qform(affine, code="scanner")
+    stored.header.set_xyzt_units("mm")
+    content = stored.to_bytes()
+    # Noise hardly gets smaller with more effort; without a time stamp the same volume gives the same bytes.
+    write_atomic(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
+
+
+@_quiet
+def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], Geometry]:
+    """Read a three-dimensional NIfTI file.
+
+    Returns
+    -------
+    array : ndarray of float32, shape (slices, rows, columns)
+        Scaled as the header says.
+    geometry : Geometry
+        In LPS.
+
+    Raises
+    ------
+    UnusableScanError
+        As :func:`read_geometry`; ``CORRUPT_FILE`` also when voxels are missing.
+    """
+    image = _opened(path)
+    geometry = _geometry(image)
+    try:
+        array = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _corrupt(f"voxels of a NIfTI file are missing ({type(error).__name__})") from None
+    return array.reshape(geometry.shape[::-1], order="F").T, geometry
+
+
+@_quiet
+def read_geometry(path: Path) -> Geometry:
+    """Where the voxels of a NIfTI file lie, in LPS; the voxels themselves are not read.
+
+    The sform is taken where it has a code, else the qform (NIfTI-1 standard, methods 3 and 2); a file with neither
+    does not say which side is left, and is refused.
+
+    Raises
+    ------
+    UnusableScanError
+        ``CORRUPT_FILE``: no NIfTI file, or not of real numbers. ``NOT_STATIC``: more than three dimensions.
+        ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
+    """
+    return _geometry(_opened(path))
+
+
+def _opened(path: Path) -> Nifti1Image:
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.nifti1 import Nifti1Image
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        image = nibabel.load(path)
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
+        raise _corrupt(f"a file cannot be read as NIfTI ({type(error).__name__})") from None
+    if not isinstance(image, Nifti1Image) or image.get_data_dtype().kind not in "iuf":
+        raise _corrupt("a file holds no NIfTI image of real numbers")
+    return image
+
+
+def _geometry(image: Nifti1Image) -> Geometry:
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > 3:
+        reason = f"a NIfTI file has {len(shape)} dimensions: {_times(shape)}"
+        raise UnusableScanError(Code.NOT_STATIC, reason, remedy="write one frame of it as a file of its own")
+    if len(shape) < 3 or min(shape) < 1:
+        raise _corrupt(f"a NIfTI file holds no volume: {_times(shape) or 'no voxels'}")
+    if math.prod(map(int, shape)) > MAX_VOXELS:
+        raise UnusableScanError(Code.TOO_LARGE, f"a NIfTI file announces {_times(shape)} voxels")
+    columns, rows, slices = shape
+    return geometry_of((slices, rows, columns), _affine(image))
+
+
+def geometry_of(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
+    """The geometry of a foreign affine, in LPS.
+
+    Raises
+    ------
+    UnusableScanError
+        ``AFFINE_INVALID``, ``SHEARED``.
+    """
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise UnusableScanError(Code.AFFINE_INVALID, "the axes of the affine do not span space")
+    try:
+        return Geometry(shape, affine)
+    except ValueError:
+        raise UnusableScanError(Code.SHEARED, "the axes of the affine are not perpendicular") from None
+
+
+def _affine(image: Nifti1Image) -> FloatArray:
+    """From (slice, row, column) to LPS mm."""
+    header = image.header
+    if not int(header["sform_code"]) and not int(header["qform_code"]):
+        raise UnusableScanError(Code.AFFINE_INVALID, "a NIfTI file has neither an sform nor a qform")
+    to_mm = np.diag([*(_MM.get(int(header["xyzt_units"]) & 7, 1.0),) * 3, 1.0])
+    return np.asarray(to_mm @ _FLIP @ np.asarray(image.affine, dtype=np.float64)[:, _TURN])
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _corrupt(reason: str) -> UnusableScanError:
+    return UnusableScanError(Code.CORRUPT_FILE, reason, remedy="convert the scan again")

@@ -1,0 +1,83 @@
+"""Pseudonymous ids: a keyed hash whose key stays with the user.
+
+The same patient gets the same id in every run on one machine; without the key file nobody can compute or
+revert it, not even by hashing every possible hospital number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure
+
+KEY_VARIABLE = "TWOBE3_KEY_FILE"
+KEY_BYTES = 32
+_REMEDY = f"name a file that can be written in the environment variable {KEY_VARIABLE}"
+
+
+def pseudonym(kind: str, identifier: str) -> str:
+    """Pseudonymous id of a patient, study or series.
+
+    Parameters
+    ----------
+    kind : str
+        ``"patient"``, ``"study"`` or ``"series"``; its first two letters begin the id.
+    identifier : str
+        The real identifier, of any length and content.
+
+    Returns
+    -------
+    str
+        For instance ``"pa-3f9a0c52e1b7"``: safe as a file name, 48 bits of HMAC-SHA-256.
+    """
+    message = f"{kind}\0{identifier}".encode("utf-8", "surrogatepass")
+    return f"{kind[:2]}-{hmac.new(_key(key_file()), message, hashlib.sha256).hexdigest()[:12]}"
+
+
+def key_file() -> Path:
+    """The user's key file: ``$TWOBE3_KEY_FILE``, else ``~/.config/twobe3/pseudonym.key``."""
+    named = os.environ.get(KEY_VARIABLE)
+    if named:
+        return Path(named)
+    config = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(config) if config else Path.home() / ".config") / "twobe3" / "pseudonym.key"
+
+
+@cache
+def _key(path: Path) -> bytes:
+    """Read the key; make it on first use, readable by its owner only."""
+    try:
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes()
+    except OSError as error:
+        reason = f"the pseudonym key {path.name}: {error.strerror}"
+        raise EnvironmentFailure(Code.WRITE_FAILED, reason, remedy=_REMEDY) from error
+    if len(key) < KEY_BYTES:
+        raise EnvironmentFailure(
+            Code.ARTEFACT_DAMAGED, f"the pseudonym key {path.name} has {len(key)} bytes, not {KEY_BYTES}"
+        )
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Write the key aside and link it into place, so that of several processes one wins and none sees half a key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(KEY_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        Path(aside).unlink()

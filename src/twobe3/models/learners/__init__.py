@@ -1,0 +1,1 @@
+"""Statistical learners on a table of features."""

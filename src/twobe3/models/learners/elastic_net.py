@@ -1,0 +1,131 @@
+"""Elastic-net regression for every endpoint kind, a ridge that can also leave features out; and one without signs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.special import logit
+
+from twobe3.core.outcomes import Outcomes
+from twobe3.models.learners.linear import FloatArray, RidgeModel
+from twobe3.models.nn.heads import outcome_loss
+
+
+def fit_elastic_path(
+    x: FloatArray, outcomes: Outcomes, penalties: Sequence[float], l1_share: float
+) -> dict[float, RidgeModel]:
+    r"""Minimise the mean loss plus an elastic net on the standardised weights, for several penalties.
+
+    .. math:: L(\beta) + \lambda \big( \alpha \|\beta\|_1 + \tfrac{1 - \alpha}{2} \|\beta\|_2^2 \big)
+
+    (Zou & Hastie, J R Stat Soc B 2005;67:301). Each penalty starts from the solution of the next larger one.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Training patients.
+    outcomes : Outcomes
+        Of the same patients. The mean of a time-to-event loss is over events; that of a squared error is halved.
+    penalties : sequence of float
+        λ, not negative.
+    l1_share : float
+        α, from 0 (ridge) to 1 (lasso).
+
+    Returns
+    -------
+    dict
+        For each penalty a linear risk with weights that may be 0.
+    """
+    mean, scale, standard = _standardised(x)
+    theta, path = np.zeros(x.shape[1] + 1), {}
+    for penalty in sorted(penalties, reverse=True):
+        smooth = _Smooth(standard, outcomes, penalty * (1.0 - l1_share))
+        theta = _minimum(smooth, penalty * l1_share, theta)
+        path[penalty] = RidgeModel(mean, scale, theta[:-1], float(theta[-1]), penalty)
+    return path
+
+
+def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
+    """Ridge regression whose weights are not negative: the summed loss plus ``penalty / 2`` times their squared length.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Standardised.
+    outcomes : Outcomes
+        Of the same n patients. A squared error is halved; a time-to-event loss is summed over events.
+    penalty : float
+        Positive.
+
+    Returns
+    -------
+    weights : ndarray, shape (p,)
+        0 where a column is related to the outcome the other way round, or not at all.
+    bias : float
+        0 for time-to-event.
+    """
+    terms = outcomes.n_events if outcomes.endpoint.kind == "time-to-event" else len(outcomes)
+    start = np.append(np.zeros(x.shape[1]), best_constant(outcomes))
+    bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
+    tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-8, "ftol": 1e-15}
+    smooth = _Smooth(x, outcomes, penalty / max(terms, 1))
+    found = minimize(smooth, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
+    return np.asarray(found[:-1]), float(found[-1])
+
+
+def largest_penalty(x: FloatArray, outcomes: Outcomes, l1_share: float) -> float:
+    """The smallest penalty under which every weight is 0, where a path begins; ``l1_share`` above 0."""
+    _, _, standard = _standardised(x)
+    smooth = _Smooth(standard, outcomes, 0.0)
+    _, gradient = smooth(np.append(np.zeros(x.shape[1]), best_constant(outcomes)))
+    return float(np.abs(gradient[:-1]).max() / l1_share)
+
+
+def best_constant(outcomes: Outcomes) -> float:
+    """The best risk without features: log-odds (of half a patient where a class has none), nothing, or the mean."""
+    if outcomes.endpoint.kind == "time-to-event":
+        return 0.0
+    mean, least = float(outcomes.value.mean()), 0.5 / len(outcomes)
+    return float(logit(np.clip(mean, least, 1.0 - least))) if outcomes.endpoint.kind == "binary" else mean
+
+
+def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    return mean, scale, (x - mean) / scale
+
+
+class _Smooth:
+    """The differentiable part, of weights and intercept: its value and gradient."""
+
+    def __init__(self, x: FloatArray, outcomes: Outcomes, ridge: float) -> None:
+        self.x, self.ridge, self.kind = torch.from_numpy(x), ridge, outcomes.endpoint.kind
+        self.value, self.event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
+
+    def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
+        at = torch.tensor(theta, requires_grad=True)
+        risk = self.x @ at[:-1] + (0.0 if self.kind == "time-to-event" else at[-1])
+        loss = outcome_loss(self.kind, risk, self.value, self.event) * (0.5 if self.kind == "continuous" else 1.0)
+        total = loss + self.ridge / 2.0 * at[:-1].square().sum()
+        (gradient,) = torch.autograd.grad(total, at)
+        return total.item(), gradient.numpy()
+
+
+def _minimum(smooth: _Smooth, penalty: float, start: FloatArray) -> FloatArray:
+    """Weights as differences of two parts that are not negative: their sum is the lasso's term, and is smooth."""
+
+    def objective(parts: FloatArray) -> tuple[float, FloatArray]:
+        up, down, bias = np.split(parts, [p, 2 * p])
+        value, gradient = smooth(np.append(up - down, bias))
+        slopes = np.concatenate([gradient[:-1] + penalty, penalty - gradient[:-1], gradient[-1:]])
+        return value + penalty * float(parts[: 2 * p].sum()), slopes
+
+    p = len(start) - 1
+    parts = np.concatenate([np.maximum(start[:-1], 0.0), np.maximum(-start[:-1], 0.0), start[-1:]])
+    bounds = [(0.0, None)] * (2 * p) + [(None, None)]
+    tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
+    found = minimize(objective, parts, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
+    return np.append(found[:p] - found[p : 2 * p], found[-1])

@@ -1,0 +1,137 @@
+"""Choosing features from training patients: how well each one ranks them, and which ones say the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from twobe3.core.outcomes import Outcomes
+from twobe3.models.learners.linear import FloatArray
+
+IntArray = npt.NDArray[np.int64]
+
+
+def concordance(x: FloatArray, outcomes: Outcomes) -> FloatArray:
+    """Share of the comparable pairs of patients that each feature puts in order, ties counting half.
+
+    Binary: the area under the ROC curve. Time-to-event: Harrell's C, where of two patients the one with the observed
+    event comes first, and a patient censored at that time counts as later (Harrell, JAMA 1982;247:2543). Continuous:
+    pairs of different values.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Features, finite.
+    outcomes : Outcomes
+        Of the same n patients.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+        0.5 everywhere where no pair can be compared.
+    """
+    first, second = comparable_pairs(outcomes)
+    if len(first) == 0:
+        return np.full(x.shape[1], 0.5)
+    columns = (np.sign(column[first] - column[second]).mean() for column in x.T)
+    return 0.5 + 0.5 * np.fromiter(columns, np.float64, x.shape[1])
+
+
+def comparable_pairs(outcomes: Outcomes) -> tuple[IntArray, IntArray]:
+    """Positions of the patient at higher risk and of the other one, for each pair that can be compared."""
+    value, event, kind = outcomes.value, outcomes.event, outcomes.endpoint.kind
+    if kind == "time-to-event":
+        later = (value[:, None] < value[None, :]) | ((value[:, None] == value[None, :]) & ~event[None, :])
+        comparable = event[:, None] & later
+    else:
+        comparable = value[:, None] > value[None, :]
+    first, second = np.nonzero(comparable)
+    return first, second
+
+
+def spearman(x: FloatArray) -> FloatArray:
+    """Rank correlation of each two columns, shape (p, p); 0 where a column is constant."""
+    ranks = rankdata(x, axis=0)
+    ranks -= ranks.mean(axis=0)
+    length = np.sqrt((ranks**2).sum(axis=0))
+    scaled = np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
+    return np.asarray(scaled.T @ scaled)
+
+
+def without_redundancy(correlation: FloatArray, order: IntArray, limit: float) -> IntArray:
+    """Walk features in an order and keep each that no kept one resembles.
+
+    Parameters
+    ----------
+    correlation : ndarray, shape (p, p)
+        Between features.
+    order : ndarray of int
+        Features, the preferred first.
+    limit : float
+        Largest absolute correlation with a kept feature.
+
+    Returns
+    -------
+    ndarray of int
+        The kept features, in that order.
+    """
+    kept: list[int] = []
+    for feature in order:
+        if not (np.abs(correlation[feature, kept]) > limit).any():
+            kept.append(int(feature))
+    return np.array(kept, np.int64)
+
+
+def most_relevant(relevance: FloatArray, count: int) -> IntArray:
+    """The features of highest relevance, best first; ties in their order."""
+    return np.argsort(-relevance, kind="stable")[:count]
+
+
+def minimum_redundancy(relevance: FloatArray, correlation: FloatArray, count: int) -> IntArray:
+    """Features that are relevant and unlike each other, in the order in which they are chosen.
+
+    Each next one has the largest quotient of its relevance and its mean absolute correlation with those chosen
+    (the quotient scheme of Ding & Peng, J Bioinform Comput Biol 2005;3:185, with ranks in place of an F test).
+
+    Parameters
+    ----------
+    relevance : ndarray, shape (p,)
+        Not negative.
+    correlation : ndarray, shape (p, p)
+        Between features.
+    count : int
+        How many, at most p.
+    """
+    chosen = [int(np.argmax(relevance))]
+    while len(chosen) < min(count, len(relevance)):
+        redundancy = np.abs(correlation[:, chosen]).mean(axis=1)
+        quotient = relevance / np.maximum(redundancy, 1e-3)
+        quotient[chosen] = -np.inf
+        chosen.append(int(np.argmax(quotient)))
+    return np.array(chosen, np.int64)
+
+
+def agreement(ratings: FloatArray) -> FloatArray:
+    """Intraclass correlation ICC(2,1) of each feature: absolute agreement of single ratings, raters drawn at random.
+
+    Shrout PE, Fleiss JL. Psychol Bull 1979;86:420–428.
+
+    Parameters
+    ----------
+    ratings : ndarray, shape (n, k, p)
+        Of n patients by k raters, for p features.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+        At most 1; 1 where nothing varies.
+    """
+    n, k, _ = ratings.shape
+    overall, patients, raters = ratings.mean(axis=(0, 1)), ratings.mean(axis=1), ratings.mean(axis=0)
+    between = k * ((patients - overall) ** 2).sum(axis=0) / (n - 1)
+    judges = n * ((raters - overall) ** 2).sum(axis=0) / (k - 1)
+    rest = ratings - patients[:, None] - raters[None] + overall
+    error = (rest**2).sum(axis=(0, 1)) / ((n - 1) * (k - 1))
+    total = between + (k - 1) * error + k * (judges - error) / n
+    return np.asarray(np.divide(between - error, total, out=np.ones_like(total), where=total > 0))

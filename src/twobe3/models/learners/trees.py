@@ -1,0 +1,265 @@
+"""Random forests, gradient boosting and survival forests whose trees are arrays: a model file holds no pickle."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import logit
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.tree import DecisionTreeRegressor
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.core.outcomes import Outcomes
+from twobe3.models.learners.elastic_net import best_constant
+from twobe3.models.learners.linear import FloatArray
+from twobe3.models.nn.heads import outcome_loss
+
+
+@dataclass(frozen=True, eq=False)
+class SurvivalForest:
+    """The logarithm of the mortality that trees predict on average.
+
+    Attributes
+    ----------
+    trees : Trees
+        Their sum is the mortality: the cumulative hazard of a patient's leaf, summed over the event times and averaged
+        over trees.
+    """
+
+    trees: Trees
+
+    def risk(self, x: FloatArray) -> FloatArray:
+        """Risk of each row of ``x``, shape (n, p)."""
+        least = 0.5 / len(self.trees.roots)  # a forest without any hazard: half an event in one tree
+        return np.log(np.maximum(self.trees.sums(x), least))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Those of the trees, for a model file."""
+        return self.trees.arrays()
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> SurvivalForest:
+        """The forest that :meth:`arrays` described."""
+        return cls(Trees.from_arrays(arrays))
+
+
+def fit_survival_forest(
+    x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int, seed: int
+) -> SurvivalForest:
+    """Grow a random survival forest: trees split by the log-rank test (Ishwaran et al., Ann Appl Stat 2008;2:841).
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Training patients.
+    outcomes : Outcomes
+        Of the same patients, times to an event.
+    trees, smallest_leaf : int
+        Number of trees; patients in a leaf. Each split looks at √p features.
+    seed : int
+        Of bootstrap samples and features.
+
+    Raises
+    ------
+    ConfigurationError
+        ``STUDY_FILE_INVALID``: the endpoint is no time to an event.
+    EnvironmentFailure
+        ``EXTRA_MISSING``: scikit-survival is not installed.
+    """
+    if outcomes.endpoint.kind != "time-to-event":
+        reason = f"a random survival forest needs times to an event; {outcomes.endpoint.name!r} is none"
+        raise ConfigurationError(Code.STUDY_FILE_INVALID, reason, remedy='take learner = "random-forest"')
+    try:
+        grower = importlib.import_module("sksurv.ensemble").RandomSurvivalForest
+    except ImportError:
+        raise EnvironmentFailure(
+            Code.EXTRA_MISSING,
+            "a random survival forest needs scikit-survival, which is under the GPL",
+            remedy="pip install 'twobe3[survival-forest]', or take learner = \"random-forest\"",
+        ) from None
+    observed = np.empty(len(outcomes), dtype=[("event", bool), ("time", float)])
+    observed["event"], observed["time"] = outcomes.event, outcomes.value
+    forest = grower(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed, n_jobs=1)
+    grown = list(forest.fit(x, observed).estimators_)
+    mortality = [one.tree_.value[:, one.is_event_time_, 0].sum(axis=1) for one in grown]
+    return SurvivalForest(joined_trees(grown, mortality, 1.0 / trees, 0.0, log_odds=False))
+
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """The sum of regression trees.
+
+    Attributes
+    ----------
+    start : ndarray of float64, shape (1,)
+        Added to the sum.
+    roots : ndarray of int64, shape (trees,)
+        Where each tree begins in the arrays below.
+    feature, left, right : ndarray of int64, shape (nodes,)
+        Which column a node asks, and where it sends the patient: left where the value, as a 32-bit number, is at most
+        the threshold. −1 in a leaf.
+    threshold, value : ndarray of float64, shape (nodes,)
+        What it compares with; what a leaf adds.
+    log_odds : ndarray of float64, shape (1,)
+        1 where the sum is a probability, of which the risk is the log-odds; else 0.
+    """
+
+    start: FloatArray
+    roots: IntArray
+    feature: IntArray
+    left: IntArray
+    right: IntArray
+    threshold: FloatArray
+    value: FloatArray
+    log_odds: FloatArray
+
+    def sums(self, x: FloatArray) -> FloatArray:
+        """The start and what all trees give, shape (n,)."""
+        columns, rows = x.astype(np.float32), np.arange(len(x))
+        total = np.full(len(x), self.start[0])
+        for root in self.roots:
+            node = np.full(len(x), root)
+            while (inner := self.feature[node] >= 0).any():
+                goes_left = columns[rows, self.feature[node]] <= self.threshold[node]
+                node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
+            total += self.value[node]
+        return total
+
+    def risk(self, x: FloatArray) -> FloatArray:
+        """Risk of each row of ``x``, shape (n, p)."""
+        sums = self.sums(x)
+        if not self.log_odds[0]:
+            return sums
+        least = 0.5 / max(len(self.roots), 1)  # a forest that agrees is sure to half a tree
+        return np.asarray(logit(np.clip(sums, least, 1.0 - least)))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The fields, for a model file."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Trees:
+        """The trees that :meth:`arrays` described."""
+        return cls(**{item.name: np.asarray(arrays[item.name]) for item in fields(cls)})
+
+
+def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int, seed: int) -> Trees:
+    """A random forest on what the outcomes leave unexplained without features.
+
+    Binary: trees on 0 and 1, whose splits are those of the Gini index, and the log-odds of their mean. Continuous:
+    their mean. Time-to-event: trees on the martingale residuals of the null model (Therneau, Grambsch & Fleming,
+    Biometrika 1990;77:147; Keles & Segal, Stat Med 2002;21:313). For a random survival forest, whose implementations
+    are under the GPL, see :mod:`twobe3.models.learners.trees`.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Training patients.
+    outcomes : Outcomes
+        Of the same patients.
+    trees, smallest_leaf : int
+        Number of trees; patients in a leaf. Each split looks at √p features.
+    seed : int
+        Of bootstrap samples and features.
+    """
+    kind = outcomes.endpoint.kind
+    target = outcomes.value if kind != "time-to-event" else residuals(np.zeros(len(x)), outcomes)
+    forest = RandomForestRegressor(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed)
+    forest.fit(x, target)
+    return _joined(list(forest.estimators_), 1.0 / trees, 0.0, log_odds=kind == "binary")
+
+
+def fit_boosting(
+    x: FloatArray, outcomes: Outcomes, *, trees: int, depth: int, learning_rate: float, share: float, seed: int
+) -> Trees:
+    """Gradient boosting of the endpoint's own loss: log loss, Cox's partial likelihood, or squared error.
+
+    Each tree fits the negative gradient of the summed loss (Friedman, Ann Stat 2001;29:1189; for Cox: Ridgeway,
+    Comput Sci Stat 1999;31:172), each on its own random share of the patients (Friedman, Comput Stat Data Anal
+    2002;38:367).
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Training patients.
+    outcomes : Outcomes
+        Of the same patients.
+    trees, depth : int
+        Number and depth of trees.
+    learning_rate : float
+        What a tree's leaves are multiplied by.
+    share : float
+        Of the patients for each tree, above 0; 1 takes all.
+    seed : int
+        Of the random choices.
+    """
+    rng = np.random.default_rng(seed)
+    start = best_constant(outcomes)
+    risk, grown = np.full(len(x), start), []
+    for _ in range(trees):
+        tree = DecisionTreeRegressor(max_depth=depth, random_state=int(rng.integers(2**31)))
+        sample = rng.permutation(len(x))[: max(round(share * len(x)), 2)] if share < 1.0 else np.arange(len(x))
+        tree.fit(x[sample], residuals(risk, outcomes)[sample])
+        risk = risk + learning_rate * tree.predict(x)
+        grown.append(tree)
+    return _joined(grown, learning_rate, start, log_odds=False)
+
+
+def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
+    """What risks leave unexplained: the negative derivative of the summed loss by the risk of each patient.
+
+    Binary: the outcome less its probability. Time-to-event: martingale residuals. Continuous: differences.
+    """
+    at, kind = torch.tensor(risk, requires_grad=True), outcomes.endpoint.kind
+    mean = outcome_loss(kind, at, torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event))
+    (gradient,) = torch.autograd.grad(mean, at)
+    terms = {"binary": len(outcomes), "time-to-event": outcomes.n_events, "continuous": len(outcomes) / 2.0}[kind]
+    return np.asarray(-terms * gradient.numpy())
+
+
+def _joined(grown: list[Any], factor: float, start: float, *, log_odds: bool) -> Trees:
+    return joined_trees(grown, [one.tree_.value.reshape(-1) for one in grown], factor, start, log_odds=log_odds)
+
+
+def joined_trees(
+    grown: Sequence[Any], values: Sequence[FloatArray], factor: float, start: float, *, log_odds: bool
+) -> Trees:
+    """Trees of scikit-learn, or grown as it grows them, as arrays.
+
+    Parameters
+    ----------
+    grown : sequence
+        With their nodes in ``tree_``.
+    values : sequence of ndarray, shape (nodes,)
+        What the nodes of each tree add, times ``factor``.
+    factor, start, log_odds
+        See :class:`Trees`.
+    """
+    sizes = [one.tree_.node_count for one in grown]
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+
+    def column(name: str, shift: bool = False) -> npt.NDArray[Any]:
+        parts = [np.asarray(getattr(one.tree_, name)).reshape(one.tree_.node_count) for one in grown]
+        moved = (np.where(p >= 0, p + root, -1) for p, root in zip(parts, roots, strict=True)) if shift else parts
+        return np.concatenate(list(moved))
+
+    return Trees(
+        start=np.array([start]),
+        roots=roots,
+        feature=np.where(column("children_left") < 0, -1, column("feature")).astype(np.int64),
+        left=column("children_left", shift=True).astype(np.int64),
+        right=column("children_right", shift=True).astype(np.int64),
+        threshold=column("threshold").astype(np.float64),
+        value=factor * np.concatenate(list(values)).astype(np.float64),
+        log_odds=np.array([float(log_odds)]),
+    )

@@ -1,0 +1,1 @@
+"""Neural networks: inputs, architectures, heads and training."""

@@ -1,0 +1,149 @@
+"""The 3D networks of ``cnn3d``: MONAI's own, a compact one, and the weights that a user may start them from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from monai.networks.nets.densenet import DenseNet121
+from monai.networks.nets.resnet import ResNet, get_medicalnet_pretrained_resnet_args
+from safetensors.torch import load_file
+from torch import nn
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.features.weights import State, load_strictly
+
+RESNET_LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
+
+
+@dataclass(frozen=True)
+class VolumeRow:
+    """One of MONAI's 3D networks.
+
+    Attributes
+    ----------
+    build : callable
+        Makes it, without its classifier, for a number of channels.
+    features : int
+        That it gives.
+    smallest : int
+        Voxels that a volume needs along each axis.
+    heads : tuple of str
+        Beginnings of the keys, in foreign weights, of what is not used here: classifiers and segmentation heads.
+    """
+
+    build: Callable[[int], nn.Module]
+    features: int
+    smallest: int
+    heads: tuple[str, ...]
+
+
+def compact_resnet(channels: int, *, depth: int, width: int) -> nn.Module:
+    """A ResNet of few channels whose stem is a 3×3×3 convolution of stride 2, followed by pooling.
+
+    At full resolution a 7×7×7 stem, MONAI's default, costs more than the rest of the network. The stem is normalised
+    in groups, the stages in batches: MONAI passes the kind of normalisation on to the stem alone.
+
+    Parameters
+    ----------
+    channels : int
+        SUV windows.
+    depth : {10, 18}
+        Layers.
+    width : int
+        Channels of the first stage; they double with every stage.
+    """
+    widths = [width * 2**stage for stage in range(4)]
+    network: nn.Module = ResNet(
+        block="basic",
+        layers=list(RESNET_LAYERS[depth]),
+        block_inplanes=widths,
+        spatial_dims=3,
+        n_input_channels=channels,
+        conv1_t_size=3,
+        conv1_t_stride=2,
+        num_classes=widths[-1],
+        norm=("group", {"num_groups": 4}),
+    )
+    return network
+
+
+def read_weights(path: Path, name: str, network: nn.Module) -> State:
+    """Weights for one of MONAI's networks, for instance those of MedicalNet; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file, or a checkpoint of torch that holds nothing but arrays, read with ``weights_only``. The
+        dictionary may lie under ``state_dict``, its keys may begin with ``module.``.
+    name : str
+        Of the network, for messages.
+    network : Module
+        That the weights must fit, key by key; classifiers and segmentation heads in the file are left aside.
+
+    Raises
+    ------
+    ConfigurationError
+        ``WEIGHTS_MISSING``; ``WEIGHTS_MISMATCH`` with the keys that do not fit.
+    """
+    if not path.is_file():
+        raise ConfigurationError(Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of {name!r} does not exist")
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
+    except Exception:  # of a file that is neither, torch's reader raises what it likes
+        raise ConfigurationError(
+            Code.WEIGHTS_MISMATCH,
+            f"{path.name!r} is neither a safetensors file nor a checkpoint that holds nothing but arrays",
+        ) from None
+    inner = found.get("state_dict", found) if isinstance(found, dict) else None
+    items = inner.items() if isinstance(inner, dict) else ()
+    arrays = {str(key).removeprefix("module."): value for key, value in items if isinstance(value, torch.Tensor)}
+    state = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in arrays.items()
+        if not key.startswith(NETWORKS[name].heads)
+    }
+    load_strictly(network, state, name, what="network")
+    return network.state_dict()
+
+
+def _load_checkpoint(path: Path) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about the age of the format
+        return torch.load(path, "cpu", weights_only=True)
+
+
+def _resnet(depth: int) -> Callable[[int], nn.Module]:
+    def build(channels: int) -> nn.Module:
+        bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
+        network: nn.Module = ResNet(
+            block="basic",
+            layers=list(RESNET_LAYERS[depth]),
+            block_inplanes=[64, 128, 256, 512],
+            spatial_dims=3,
+            n_input_channels=channels,
+            conv1_t_stride=2,  # as in MedicalNet; MONAI's default of 1 costs eight times as much
+            shortcut_type=shortcut,
+            bias_downsample=bias,
+            feed_forward=False,
+        )
+        return network
+
+    return build
+
+
+def _densenet121(channels: int) -> nn.Module:
+    network: nn.Module = DenseNet121(spatial_dims=3, in_channels=channels, out_channels=1)
+    network.class_layers.out = nn.Identity()  # type: ignore[union-attr]
+    return network
+
+
+NETWORKS = {
+    "resnet10": VolumeRow(_resnet(10), 512, 8, ("fc.", "conv_seg.")),
+    "resnet18": VolumeRow(_resnet(18), 512, 8, ("fc.", "conv_seg.")),
+    "densenet121": VolumeRow(_densenet121, 1024, 32, ("class_layers.out.",)),
+}

@@ -1,0 +1,167 @@
+"""The file of a pre-training: which scans, which networks, what they learn and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.dicom.attributes import Policy
+from twobe3.features.slices import Plane
+from twobe3.features.weights import is_weights_file
+from twobe3.io.cache import Cache
+from twobe3.models import TwoBe3Net
+from twobe3.models.pretrained import SHARED
+from twobe3.runtime.device import Device
+from twobe3.study.config import first_problem, read_sections
+from twobe3.study.sections import ComputeSection, ImagesSection, Section, VolumeSection
+
+Task = Literal["sex", "age_years", "weight_kg", "slice_position", "masked_features"]
+OF_PATIENTS: Final[tuple[Task, ...]] = ("sex", "age_years", "weight_kg")
+POSITION: Final = "slice_position"
+MASKED: Final = "masked_features"
+OF_SLICES: Final[tuple[Task, ...]] = (*OF_PATIENTS, POSITION)  # what the 2D network can learn
+OF_STACKS: Final[tuple[Task, ...]] = (*OF_PATIENTS, MASKED)  # what the 3D head can learn
+
+
+class UnlabelledSection(ImagesSection):
+    """``[cohort]``: where the scans are. There is no clinical table: no outcome can be looked at."""
+
+    policy: Policy = "lenient"
+    repair_dates: bool = False
+
+
+class PretrainSection(Section):
+    """``[pretrain]``: the 2D network and its maps, as in a ``2be3-net``; the tasks; who is held out."""
+
+    backbone: str = "resnet18"
+    weights: str = "pretrained"
+    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
+    planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    slice_size: int = 128
+    components: int = Field(default=32, ge=1)
+    reduced_channels: int = Field(default=16, ge=1)
+    width: int = Field(default=16, ge=1)
+    anisotropy: Literal["shape", "spacing"] = "shape"
+    tasks: tuple[Task, ...] = Field(default=(*OF_SLICES, MASKED), min_length=1)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    resamples: int = Field(default=2000, ge=100)
+
+    @model_validator(mode="after")
+    def _must_be_learnable(self) -> Self:
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"each task may stand once, got {self.tasks}")
+        if POSITION in self.tasks and "axial" not in self.planes:
+            raise ValueError(f"{POSITION!r} is the height of an axial slice: `planes` must have 'axial'")
+        return self
+
+
+class SlicesSection(Section):
+    """``[slices]``: the first stage, in which the 2D network learns from single slices, unless it has 0 epochs."""
+
+    epochs: int = Field(default=5, ge=0)
+    per_scan: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+
+
+class StacksSection(Section):
+    """``[stacks]``: the second stage, in which the 3D head learns from stacks of maps, unless it has 0 epochs."""
+
+    epochs: int = Field(default=30, ge=0)
+    batch_size: int = Field(default=16, ge=2)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    masked_share: float = Field(default=0.3, gt=0, lt=1)
+    masked_weight: float = Field(default=10.0, gt=0)
+
+
+class Recipe(Section):
+    """A whole file; ``name`` and ``notes`` are printed on the card."""
+
+    name: str = "pre-training"
+    notes: tuple[str, ...] = ()
+    cohort: UnlabelledSection
+    volume: VolumeSection = VolumeSection()
+    pretrain: PretrainSection = PretrainSection()
+    slices: SlicesSection = SlicesSection()
+    stacks: StacksSection = StacksSection()
+    compute: ComputeSection = ComputeSection()
+
+    @model_validator(mode="after")
+    def _must_learn_something(self) -> Self:
+        if not ((self.slices.epochs and self.slice_tasks) or (self.stacks.epochs and self.stack_tasks)):
+            raise ValueError("nothing is learnt: give a stage epochs, and `tasks` something that it can learn")
+        return self
+
+    @property
+    def slice_tasks(self) -> tuple[Task, ...]:
+        """What the 2D network learns."""
+        return tuple(task for task in self.pretrain.tasks if task in OF_SLICES)
+
+    @property
+    def stack_tasks(self) -> tuple[Task, ...]:
+        """What the 3D head learns."""
+        return tuple(task for task in self.pretrain.tasks if task in OF_STACKS)
+
+    def model(self, folder: Path, cache: Cache, engine: Device) -> TwoBe3Net:
+        """The network that is pre-trained, as a study would fit it.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the recipe lies; a ``weights`` file is relative to it.
+        cache : Cache
+            Of its maps.
+        engine : Device
+            Where it computes.
+
+        Raises
+        ------
+        ConfigurationError
+            ``STUDY_FILE_INVALID``.
+        """
+        asked = self.pretrain
+        weights = str(folder / asked.weights) if is_weights_file(asked.weights) else asked.weights
+        shared = {name: getattr(asked, name) for name in SHARED}
+        try:
+            return TwoBe3Net(
+                **shared, weights=weights, dropout=self.stacks.dropout, seed=asked.seed, cache=cache, engine=engine
+            )
+        except (ValidationError, ValueError) as error:
+            raise ConfigurationError(Code.STUDY_FILE_INVALID, f"[pretrain] {first_problem(error)}") from None
+
+    def parameters(self) -> dict[str, Any]:
+        """How it is trained, without the folders of this machine."""
+        document = self.model_dump(mode="json", include={"volume", "pretrain", "slices", "stacks"})
+        weights = self.pretrain.weights
+        document["pretrain"]["weights"] = Path(weights).name if is_weights_file(weights) else weights
+        return document
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "cohort": UnlabelledSection,
+    "volume": VolumeSection,
+    "pretrain": PretrainSection,
+    "slices": SlicesSection,
+    "stacks": StacksSection,
+    "compute": ComputeSection,
+}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read the file of a pre-training.
+
+    Raises
+    ------
+    ConfigurationError
+        ``STUDY_FILE_INVALID``; ``UNKNOWN_KEY`` naming the nearest known key.
+    """
+    return read_sections(path, Recipe, SECTIONS)

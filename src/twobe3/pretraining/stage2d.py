@@ -1,0 +1,291 @@
+"""The first stage: the 2D network learns from single slices what the header says, and where in the body they lie."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
+from twobe3.features.backbones import Backbone, backbone_from_state, intermediates, normalised
+from twobe3.features.maps import pictures
+from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
+from twobe3.features.weights import State
+from twobe3.models.nn.batches import to_device
+from twobe3.pretraining.config import POSITION, Recipe
+from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
+from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, train
+from twobe3.runtime.device import Device
+from twobe3.runtime.parallel import one_thread
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+# Relative heights from 0 to 1 are nearly uniform: their mean and standard deviation.
+HEIGHT = Scale(POSITION, binary=False, origin=0.5, unit=float(np.sqrt(1 / 12)))
+SHUFFLED_SCANS = 64  # whose slices are in memory at a time, and mixed
+HEAD_RATE = 10.0  # the heads start from nothing, the 2D network where it was trained
+SCALING_SLICES = 256
+PICTURES_AT_ONCE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Slices and what is known of them.
+
+    Attributes
+    ----------
+    pictures : Tensor, shape (m, 3, size, size)
+        In half precision.
+    values, known : ndarray, shape (m, labels)
+        Their labels.
+    """
+
+    pictures: torch.Tensor
+    values: npt.NDArray[np.float32]
+    known: BoolArray
+
+    def subset(self, index: IntArray) -> SliceBatch:
+        """Some of them, as a batch."""
+        values, weights = self.values[index], label_weights(self.known[index])
+        return SliceBatch(self.pictures[index], torch.from_numpy(values), torch.from_numpy(weights))
+
+
+@dataclass(frozen=True, eq=False)
+class SliceBatch:
+    """Slices with their labels and what these count, see :func:`~twobe3.pretraining.labels.label_weights`."""
+
+    pictures: torch.Tensor
+    values: torch.Tensor
+    weights: torch.Tensor
+
+    def share(self, rank: int, processes: int, device: torch.device) -> SliceBatch:
+        """The share of one of several processes, on its device."""
+        mine = slice(rank, None, processes)
+        return SliceBatch(*to_device([self.pictures[mine], self.values[mine], self.weights[mine]], device))
+
+
+class SliceNetwork(nn.Module):
+    """The 2D network, and a linear head on the average and maximum of its maps.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Where the 2D network starts; it is copied.
+    layers : tuple of int
+        Whose maps are pooled.
+    outputs : int
+        Labels.
+    pictures : Tensor
+        Of the training scans: by what the untrained network says of them the head's inputs are standardised.
+    """
+
+    def __init__(self, backbone: Backbone, layers: Sequence[int], outputs: int, pictures: torch.Tensor) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(backbone.network).requires_grad_(True)
+        self.layers = tuple(layers)
+        self.see = partial(normalised, mean=backbone.mean, std=backbone.std)
+        with torch.no_grad():
+            pooled = torch.cat([self.pooled(part) for part in torch.split(pictures, PICTURES_AT_ONCE)])
+        self.centre: torch.Tensor
+        self.scale: torch.Tensor
+        self.register_buffer("centre", pooled.mean(dim=0))
+        self.register_buffer("scale", pooled.std(dim=0) + 1e-6)
+        self.head = nn.Linear(pooled.shape[1], outputs)
+
+    def pooled(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Average and maximum of the maps over all positions, (m, 2 · channels of all layers)."""
+        seen = self.see(pictures.float())
+        positions = [maps.flatten(2) for maps in intermediates(self.network, seen, self.layers)]
+        return torch.cat([part for one in positions for part in (one.mean(dim=2), one.amax(dim=2))], dim=1)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(m, 3, size, size) to (m, labels)."""
+        said: torch.Tensor = self.head((self.pooled(pictures) - self.centre) / self.scale)
+        return said
+
+
+@dataclass(frozen=True, eq=False)
+class SliceStage:
+    """The scans of a cohort as slices to learn from.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        All scans.
+    labels : Labels
+        Of all scans; the last column is the height of an axial slice where that is a task.
+    planes : tuple of {"axial", "coronal", "sagittal"}
+        In which slices are cut.
+    grid : SliceSpec
+        How they are shown.
+    per_scan : int
+        Slices of each plane of a scan that are drawn for an epoch.
+    """
+
+    cohort: Cohort
+    labels: Labels
+    planes: tuple[Plane, ...]
+    grid: SliceSpec
+    per_scan: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, cohort: Cohort, labels: Labels) -> SliceStage:
+        """The stage that a recipe asks for; ``labels`` are those of the patients."""
+        asked = recipe.pretrain
+        if POSITION in asked.tasks:
+            labels = labels.with_column(HEIGHT)
+        grid = SliceSpec(asked.windows_suv, asked.slice_size)
+        return cls(cohort, labels, asked.planes, grid, recipe.slices.per_scan)
+
+    def steps(self, scans: int, batch_size: int) -> int:
+        """Steps of an epoch over so many scans."""
+        groups = [min(SHUFFLED_SCANS, scans - start) for start in range(0, scans, SHUFFLED_SCANS)]
+        return sum(-(-group * self.per_scan * len(self.planes) // batch_size) for group in groups)
+
+    def batches(self, rows: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[SliceBatch]:
+        """An epoch over some scans: slices drawn anew, half of them mirrored, in random order."""
+        order = rng.permutation(rows)
+        for start in range(0, len(order), SHUFFLED_SCANS):
+            group = self._drawn(order[start : start + SHUFFLED_SCANS], rng)
+            index = rng.permutation(len(group.pictures))
+            for position in range(0, len(index), batch_size):
+                yield group.subset(index[position : position + batch_size])
+
+    def spread(self, row: int) -> Slices:
+        """The slices by which a scan is judged: evenly spaced in every plane."""
+        return self._of_scan(row, None)
+
+    def _drawn(self, rows: IntArray, rng: np.random.Generator) -> Slices:
+        scans = [self._of_scan(int(row), rng) for row in rows]
+        values, known = (np.concatenate([getattr(scan, name) for scan in scans]) for name in ("values", "known"))
+        return Slices(torch.cat([scan.pictures for scan in scans]), values, known)
+
+    def _of_scan(self, row: int, rng: np.random.Generator | None) -> Slices:
+        """Slices of a scan; drawn and half of them mirrored, or evenly spaced without a generator."""
+        subject, shown, values, known = self.cohort.subjects[row], [], [], []
+        for plane in self.planes:
+            slices, filled = self._filled(subject, plane)
+            if rng is None:
+                chosen = filled[np.linspace(0, len(filled) - 1, self.per_scan).round().astype(np.int64)]
+            else:
+                chosen = rng.choice(filled, self.per_scan, replace=len(filled) < self.per_scan)
+            seen = pictures(torch.from_numpy(windowed(slices[chosen], self.grid.windows_suv)), self.grid.size)
+            if rng is not None and LEFT_RIGHT_AXIS[plane] == -1:
+                mirrored = torch.from_numpy(rng.random(self.per_scan) < 0.5).view(-1, 1, 1, 1)
+                seen = torch.where(mirrored, seen.flip(-1), seen)
+            shown.append(seen.half())
+            told, there = self._labels(row, plane, chosen, filled)
+            values.append(told)
+            known.append(there)
+        return Slices(torch.cat(shown), np.concatenate(values), np.concatenate(known))
+
+    def _filled(self, subject: Subject, plane: Plane) -> tuple[npt.NDArray[np.float32], IntArray]:
+        """The slices of a plane, and which of them show anything."""
+        slices = np.ascontiguousarray(cut(self.cohort.volume(subject), plane))
+        filled = np.flatnonzero(slices.any(axis=(1, 2)))
+        return slices, filled if len(filled) else np.arange(len(slices))
+
+    def _labels(
+        self, row: int, plane: Plane, chosen: IntArray, filled: IntArray
+    ) -> tuple[npt.NDArray[np.float32], BoolArray]:
+        values = np.repeat(self.labels.values[row : row + 1], len(chosen), axis=0)
+        known = np.repeat(self.labels.known[row : row + 1], len(chosen), axis=0)
+        if plane == "axial" and HEIGHT in self.labels.scales:
+            height = (chosen - filled[0]) / max(1, filled[-1] - filled[0])
+            values[:, -1] = (height - HEIGHT.origin) / HEIGHT.unit
+            known[:, -1] = True
+        return values, known
+
+
+def learn_from_slices(
+    engine: Device, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
+) -> tuple[Backbone, SliceNetwork]:
+    """Train the 2D network.
+
+    Normalisation by batches keeps the statistics that came with pre-trained weights: a batch has slices of a few
+    scans, whose statistics are neither those of the cohort nor those with which the maps are made later. Random
+    weights have none to keep.
+
+    Parameters
+    ----------
+    engine : Device
+        Where it is trained.
+    stage : SliceStage
+        The slices.
+    backbone : Backbone
+        Where the 2D network starts.
+    recipe : Recipe
+        How it is trained.
+    training : ndarray of int
+        Positions of the training scans.
+    checkpoint : Checkpoint
+        Where the state is kept.
+
+    Returns
+    -------
+    backbone : Backbone
+        The trained one, frozen.
+    network : SliceNetwork
+        The same with its heads, in evaluation mode.
+    """
+    state = engine.run_distributed(_trained_state, stage, backbone, recipe, training, checkpoint)
+    network = _network(stage, backbone, recipe, training)
+    network.load_state_dict(state)
+    network.eval()
+    tuned = {key: value.detach().clone() for key, value in network.network.state_dict().items()}
+    return (
+        backbone_from_state(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
+        network,
+    )
+
+
+def _trained_state(
+    fabric: Fabric,
+    stage: SliceStage,
+    backbone: Backbone,
+    recipe: Recipe,
+    training: IntArray,
+    checkpoint: Checkpoint,
+) -> State:
+    how, scales = recipe.slices, stage.labels.scales
+    network = _network(stage, backbone, recipe, training)
+    freeze_unused(network, network(stage.spread(int(training[0])).pictures).sum())
+    network.train(backbone.weights == "random")
+    parts = ((network.network, how.learning_rate), (network.head, HEAD_RATE * how.learning_rate))
+    groups = [{"params": [one for one in part.parameters() if one.requires_grad], "lr": rate} for part, rate in parts]
+    return train(
+        fabric,
+        network,
+        torch.optim.AdamW(groups, weight_decay=how.weight_decay),
+        lambda rng: stage.batches(training, how.batch_size, rng),
+        lambda wrapped, batch: label_loss(wrapped(batch.pictures), batch.values, batch.weights, scales),
+        Schedule("slices", how.epochs, stage.steps(len(training), how.batch_size), recipe.pretrain.seed),
+        checkpoint,
+    )
+
+
+def _network(stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray) -> SliceNetwork:
+    """The network as training starts with it, in evaluation mode."""
+    layers = recipe.pretrain.layer if isinstance(recipe.pretrain.layer, tuple) else (recipe.pretrain.layer,)
+    few = max(1, SCALING_SLICES // (stage.per_scan * len(stage.planes)))
+    seen = torch.cat([stage.spread(int(row)).pictures for row in training[:few]])
+    with torch.random.fork_rng(devices=[]), one_thread():
+        torch.manual_seed(recipe.pretrain.seed)
+        return SliceNetwork(backbone, layers, len(stage.labels.scales), seen).eval()
+
+
+def said_of_slices(stage: SliceStage, network: SliceNetwork, row: int) -> tuple[FloatArray, Slices]:
+    """What the network says of the evenly spaced slices of a scan, shape (m, labels), and these."""
+    slices = stage.spread(row)
+    with torch.inference_mode():
+        return network(slices.pictures).double().numpy(), slices

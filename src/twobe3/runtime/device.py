@@ -1,0 +1,265 @@
+"""Where networks compute: on which device, in which precision, in how many processes; Lightning Fabric does it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+
+import torch
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch.multiprocessing.spawn import ProcessExitedException
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure, TwoBe3Error
+from twobe3.runtime import parallel as worker
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "32", "bf16"]
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
+NATIVE_BF16 = (8, 0)  # compute capability from which a GPU multiplies bfloat16 natively (CUDA C++ Programming Guide)
+GIB = 2**30
+FIT_GIB = 8  # GPU memory that one process which fits or extracts is given
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Device:
+    """Where a network is trained and asked, and in which precision.
+
+    Losses are always in double precision, on the CPU, and predictions in single precision: eight bits would tie risks.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        ``"auto"`` is the GPU where there is one.
+    precision : {"auto", "32", "bf16"}
+        Of training. ``"bf16"`` is mixed: parameters in single precision, products in bfloat16. ``"auto"`` is that on
+        GPUs that have it natively, all of them (compute capability 8.0), otherwise single precision; on the CPU
+        always single precision, so that results are the same bits everywhere.
+    devices : int or "auto"
+        How many GPUs; all by default. On the CPU, processes of :meth:`run_distributed`, 1 by default.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``DEVICE_MISSING``: a GPU is asked for and there is none, or more of them than there are.
+    """
+
+    device: DeviceName = "auto"
+    precision: Precision = "auto"
+    devices: PositiveInt | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.device == "cuda" and not _gpus():
+            raise EnvironmentFailure(Code.DEVICE_MISSING, f"PyTorch {torch.__version__} finds no CUDA GPU")
+        if self.kind == "cuda" and self.count > _gpus():
+            raise EnvironmentFailure(Code.DEVICE_MISSING, f"{self.devices} GPUs were asked for, there are {_gpus()}")
+
+    @property
+    def kind(self) -> Literal["cpu", "cuda"]:
+        """The kind of device that is used."""
+        return "cuda" if self.device != "cpu" and _gpus() else "cpu"
+
+    @property
+    def count(self) -> int:
+        """How many devices there are to deal tasks out over."""
+        if self.devices != "auto":
+            return self.devices
+        return _gpus() if self.kind == "cuda" else 1
+
+    @property
+    def bits(self) -> Literal["32", "bf16"]:
+        """The precision of training that is used."""
+        if self.precision != "auto":
+            return self.precision
+        native = self.kind == "cuda" and all(
+            torch.cuda.get_device_capability(number) >= NATIVE_BF16 for number in range(self.count)
+        )
+        return "bf16" if native else "32"
+
+    def cache_key(self) -> str:
+        """Empty on the CPU in single precision; otherwise what sets results apart from those, for cache keys."""
+        return "" if (self.kind, self.bits) == ("cpu", "32") else f" on {self.kind} in {self.bits}"
+
+    def describe(self) -> dict[str, str]:
+        """Device and precision, for records."""
+        return {"device": self.kind, "precision": self.bits}
+
+    def torch_device(self, number: int | None = None) -> torch.device:
+        """The device of a task: tasks are dealt out over the GPUs in turn.
+
+        Parameters
+        ----------
+        number : int, optional
+            Of the task; by default that of this worker process.
+        """
+        if self.kind == "cpu":
+            return torch.device("cpu")
+        return torch.device("cuda", (worker.number() if number is None else number) % self.count)
+
+    def workers(self, cores: int) -> int:
+        """How many processes work side by side unless the user says otherwise.
+
+        One for each core on the CPU; on GPUs as many as there are 8 GiB of free memory, at least one for each GPU and
+        at most one for each core.
+        """
+        if self.kind == "cpu":
+            return cores
+        free = [torch.cuda.mem_get_info(number)[0] for number in range(self.count)]
+        return min(cores, sum(max(1, bytes_free // (FIT_GIB * GIB)) for bytes_free in free))
+
+    def fabric(self, devices: int = 1) -> Fabric:
+        """Fabric for one fit on this worker's device, or for several processes that train one network.
+
+        Parameters
+        ----------
+        devices : int
+            Of the latter, :meth:`run_distributed` launches it.
+        """
+        from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+        _quiet()
+        precision, told = FABRIC_PRECISION[self.bits], os.environ
+        if devices > 1 and ("LOCAL_RANK" in told or int(told.get("SLURM_STEP_NUM_TASKS", 1)) > 1):
+            # The processes of torchrun or srun are there already.
+            nodes = int(told.get("GROUP_WORLD_SIZE") or told.get("SLURM_NNODES") or 1)
+            return Fabric(accelerator=self.kind, devices=devices, num_nodes=nodes, precision=precision, strategy="ddp")
+        here = self.torch_device()
+        return Fabric(
+            accelerator=self.kind,
+            devices=devices if devices > 1 or here.type == "cpu" else [here.index],
+            precision=precision,
+            strategy="ddp_spawn" if devices > 1 else "auto",  # spawned processes begin in the middle of a program
+            plugins=[LightningEnvironment()],  # whatever a cluster says of processes, they are these
+        )
+
+    def run_distributed(
+        self,
+        function: Callable[Concatenate[Fabric, Arguments], Returned],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Returned:
+        """Run a function in a process for each device, which train one network together.
+
+        The function sets up its network and optimiser by ``fabric.setup``; gradients are then averaged over the
+        processes, so that equal shares of a batch give what one process gives on the whole batch.
+
+        Parameters
+        ----------
+        function : callable
+            Of a launched ``Fabric``, which knows ``global_rank`` and ``world_size``, and the arguments; at module
+            level, since processes import it. A script must guard its start with ``if __name__ == "__main__"``.
+        arguments, named
+            Further arguments; they are pickled.
+
+        Returns
+        -------
+        object
+            What the process of rank 0 returned, its tensors on the CPU. Processes that torchrun or SLURM started get
+            their own each.
+
+        Raises
+        ------
+        EnvironmentFailure
+            ``WORKER_DIED``.
+        TwoBe3Error
+            Whatever the function raises in the process of rank 0.
+        """
+        if self.count == 1:
+            return function(self.fabric(), *arguments, **named)
+        with _own_environment(), tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
+            call = _Call(pickle.dumps((function, arguments, named)), Path(folder) / "outcome.pickle", os.getpid())
+            try:
+                said = self.fabric(self.count).launch(call)
+                outcome = pickle.loads(said or call.path.read_bytes())
+            except ProcessExitedException:
+                raise EnvironmentFailure(
+                    Code.WORKER_DIED, f"one of {self.count} processes ended while training"
+                ) from None
+        if isinstance(outcome, TwoBe3Error):
+            raise outcome
+        result: Returned = outcome
+        return result
+
+
+def _gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+CPU = Device("cpu", "32")
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Tell of GPU memory that does not suffice under a code of its own.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``GPU_MEMORY``.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise EnvironmentFailure(Code.GPU_MEMORY, "the memory of the GPU does not suffice") from None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call on its way to other processes and its outcome on the way back, as bytes: tensors that travel as such live
+    in memory which their process takes along when it ends. They come back in a file: Fabric's launcher waits for its
+    processes before it reads their pipe, whose buffer a network fills."""
+
+    content: bytes
+    path: Path
+    caller: int
+
+    def __call__(self, fabric: Fabric) -> bytes:
+        from lightning_fabric.utilities import move_data_to_device
+
+        function, arguments, named = pickle.loads(self.content)
+        try:
+            outcome = pickle.dumps(move_data_to_device(function(fabric, *arguments, **named), torch.device("cpu")))
+        except TwoBe3Error as error:
+            outcome = pickle.dumps(error)
+        if os.getpid() == self.caller:
+            return outcome
+        if fabric.global_rank == 0:
+            self.path.write_bytes(outcome)
+        return b""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _quiet()  # in the other process, before Fabric connects it
+        self.__dict__.update(state)
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Leave the environment as it was: the launcher writes its port there, which the next launch would take over."""
+    before: dict[str, Any] = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _quiet() -> None:
+    """Fabric tells of its precision and its processes as if somebody had asked."""
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)

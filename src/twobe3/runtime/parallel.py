@@ -1,0 +1,154 @@
+"""Where work runs: in this process, or in several. Every task has one thread, so the result is the same bits.
+
+Sums over several threads depend on how many there are; a task that runs on one thread gives the same numbers on a
+laptop and on a large machine, alone and beside others. Parallelism comes from running tasks side by side. Workers are
+numbered, and share the GPUs by their numbers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure
+from twobe3.runtime.progress import track
+
+_number = 0
+
+
+def number() -> int:
+    """Counted from 0, which the process that started the others is too."""
+    return _number
+
+
+def set_number(value: int) -> None:
+    """Say so, once, when a worker starts."""
+    global _number
+    _number = value
+
+
+Shared = TypeVar("Shared")
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[Shared, Task], Outcome],
+    tasks: Sequence[Task],
+    *,
+    shared: Shared,
+    workers: int,
+    description: str,
+) -> Iterator[tuple[Task, Outcome]]:
+    """Apply a function to tasks, under a progress bar.
+
+    Parameters
+    ----------
+    function : callable
+        Of the shared object and a task; a module-level function where there are several workers.
+    tasks : sequence
+        Small: they travel to the workers one by one.
+    shared : object
+        What all tasks need; it travels to each worker once.
+    workers : int
+        Processes; 1 stays in this one. A script that asks for more must guard its start with
+        ``if __name__ == "__main__"``, since workers import it.
+    description : str
+        For the progress bar.
+
+    Yields
+    ------
+    task, outcome
+        As they end; with several workers in any order.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WORKER_DIED``.
+    Exception
+        Whatever the function raises, as it raised it; the other tasks are given up, and no process is left behind.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        with one_thread():
+            for task in track(tasks, description):
+                yield task, function(shared, task)
+        return
+    context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
+    others = set(multiprocessing.active_children())
+    with (
+        _pickled(shared) as path,
+        ProcessPoolExecutor(workers, context, initializer=_start, initargs=(path, context.Value("i", 0))) as pool,
+    ):
+        try:
+            futures: dict[Future[Outcome], Task] = {pool.submit(_call, function, task): task for task in tasks}
+            for future in track(as_completed(futures), description, total=len(futures)):
+                yield futures[future], future.result()
+        except BaseException as error:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise EnvironmentFailure(
+                    Code.WORKER_DIED, f"a worker of {workers} ended during “{description}”"
+                ) from None
+            raise
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let numpy and torch use one thread inside."""
+    before = torch.get_num_threads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def _pickled(shared: Any) -> Iterator[Path]:
+    """The shared object in a private file. Through the pipe, as an argument, a worker that cannot take it would die
+    while the parent is still writing, and the parent would wait for ever."""
+    with tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
+        path = Path(folder) / "shared.pickle"
+        path.write_bytes(pickle.dumps(shared))
+        yield path
+
+
+_shared: Any = None  # of this worker
+
+
+def _start(path: Path, started: Synchronized[int]) -> None:
+    global _shared
+    with started.get_lock():
+        set_number(started.value)
+        started.value += 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
+    threadpool_limits(1)
+    torch.set_num_threads(1)
+    _shared = pickle.loads(path.read_bytes())
+
+
+def _call(function: Callable[[Any, Task], Outcome], task: Task) -> Outcome:
+    return function(_shared, task)

@@ -1,0 +1,1 @@
+"""A patient's scan, whatever its format: found, inspected, segmented and recognised."""

@@ -1,0 +1,298 @@
+"""What is in a folder, what can become SUV, and if not why; and the conversion itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twobe3.core.errors import Exclusion, UnusableScanError
+from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
+from twobe3.dicom.archive import container_of
+from twobe3.dicom.attributes import Policy
+from twobe3.dicom.frames import choose_frame
+from twobe3.dicom.series import PETSeries, Unused, find_series
+from twobe3.dicom.suv_types import SUVType, person_of, to_suv_type
+from twobe3.dicom.volume import read_suv
+from twobe3.scans.masks import contour_mask
+from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
+
+log = logging.getLogger("twobe3")
+
+
+@dataclass(frozen=True)
+class SUVSummary:
+    """A converted series in numbers; minimum, median and maximum are over the voxels of the volume."""
+
+    calibration: SUVCalibration
+    max: float
+    median: float
+    min: float
+
+    @classmethod
+    def of(cls, volume: SUVVolume) -> SUVSummary:
+        """Summarise a volume."""
+        array = volume.array
+        return cls(volume.calibration, float(array.max()), float(np.median(array)), float(array.min()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``suv`` object of ``twobe3 inspect --json``."""
+        calibration = self.calibration
+        return {
+            "type": calibration.type,
+            "rule": calibration.rule,
+            "factor_min": calibration.factor_min,
+            "factor_max": calibration.factor_max,
+            "max": self.max,
+            "median": self.median,
+            "min": self.min,
+        }
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One series, or one corrupt file.
+
+    Attributes
+    ----------
+    path : str
+        Its folder or zip file, or the NIfTI file itself, relative to the folder that was given, or to that of the
+        file that was given.
+    patient, series : str
+        Pseudonymous ids; empty for a corrupt file.
+    modality : str
+        Empty for a corrupt file.
+    slices : int
+        Number of its files.
+    suv : SUVSummary or None
+        Of a usable series.
+    exclusion : Exclusion or None
+        Why it is not usable.
+    output : str or None
+        The NIfTI file that was written.
+    """
+
+    path: str
+    patient: str
+    series: str
+    modality: str
+    slices: int
+    suv: SUVSummary | None = None
+    exclusion: Exclusion | None = None
+    output: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it became SUV."""
+        return self.suv is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``series`` in ``twobe3 inspect --json``."""
+        why = self.exclusion
+        entry = {
+            "path": self.path,
+            "patient": self.patient,
+            "series_uid": self.series,
+            "modality": self.modality,
+            "slices": self.slices,
+            "usable": self.usable,
+            "code": why and why.code,
+            "reason": why and why.reason,
+            "remedy": why and why.remedy,
+            "suv": self.suv and self.suv.to_json(),
+        }
+        return entry if self.output is None else {**entry, "output": self.output}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that was found; ``found = usable + excluded``, always."""
+
+    series: tuple[Inspected, ...]
+
+    @property
+    def found(self) -> int:
+        """Series of every modality, and corrupt files."""
+        return len(self.series)
+
+    @property
+    def usable(self) -> int:
+        """Series that became SUV."""
+        return sum(one.usable for one in self.series)
+
+    @property
+    def excluded(self) -> int:
+        """The others."""
+        return self.found - self.usable
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``twobe3 inspect --json`` and ``twobe3 convert --json``."""
+        return {
+            "series": [one.to_json() for one in self.series],
+            "found": self.found,
+            "usable": self.usable,
+            "excluded": self.excluded,
+        }
+
+
+def inspect(
+    paths: Sequence[Path], *, policy: Policy = "lenient", repair_dates: bool = False, progress: bool = False
+) -> Inspection:
+    """Say of every series found whether it can become SUV, and if not, why and what to do.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Folders or files.
+    policy : {"lenient", "strict"}
+        Whether plausible repairs are made.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    progress : bool
+        Whether a progress bar is shown on standard error.
+
+    Raises
+    ------
+    ConfigurationError
+        A path does not exist.
+    """
+    to_suv = partial(read_suv, policy=policy, repair_dates=repair_dates)
+    dicom = _each_series(paths, progress, to_suv, lambda series, volume: None)
+    return Inspection((*dicom.series, *_each_converted(paths, among_dicom=bool(dicom.series))))
+
+
+def convert(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    policy: Policy = "lenient",
+    repair_dates: bool = False,
+    suv_type: SUVType = "bw",
+    frame: int | None = None,
+    progress: bool = False,
+) -> Inspection:
+    """Write every usable DICOM series as NIfTI, with a JSON and, where somebody drew one, a mask beside it.
+
+    The files are named by the series' pseudonym. The JSON holds the patient's pseudonym, age, sex, weight and height,
+    the calibration with its rule and repairs, the history, the geometry in LPS mm, and the version of twobe3; nothing
+    that identifies the patient. NIfTI files among the input are converted already and not looked at.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Folders or files.
+    out : Path
+        The folder to write to; made if need be.
+    policy : {"lenient", "strict"}
+        Whether plausible repairs are made.
+    repair_dates : bool
+        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    suv_type : {"bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"}
+        What the SUV are normalised by; a series whose header lacks what that needs is refused.
+    frame : int, optional
+        Which frame of a dynamic or gated series is taken, from 1; without it such a series is refused. Static series
+        are converted whole.
+    progress : bool
+        Whether a progress bar is shown on standard error.
+
+    Raises
+    ------
+    ConfigurationError
+        A path does not exist.
+    EnvironmentFailure
+        ``WRITE_FAILED``.
+    """
+
+    def to_suv(series: PETSeries) -> SUVVolume:
+        if frame is not None and series.frames in ("dynamic", "gated"):
+            series = choose_frame(series, frame)
+        volume = read_suv(series, policy=policy, repair_dates=repair_dates)
+        return volume if suv_type == "bw" else to_suv_type(volume, suv_type, person_of(series), policy=policy)
+
+    def write(series: PETSeries, volume: SUVVolume) -> str:
+        return str(write_nifti_scan(out, volume, series, _usable_contour(series, volume)))
+
+    return _each_series(paths, progress, to_suv, write)
+
+
+def _usable_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
+    try:
+        return contour_mask(series, volume)
+    except UnusableScanError as refusal:
+        log.warning("%s: written without its contour: %s: %s", series.series, refusal.code.name, refusal.reason)
+        return None
+
+
+def _each_series(
+    paths: Sequence[Path],
+    progress: bool,
+    to_suv: Callable[[PETSeries], SUVVolume],
+    write: Callable[[PETSeries, SUVVolume], str | None],
+) -> Inspection:
+    found = find_series(paths, progress=progress)
+    roots = _roots(paths)
+    usable = [_inspect_one(series, _folder(series.files, roots), to_suv, write) for series in found.series]
+    return Inspection((*usable, *(_inspect_unused(unused, roots) for unused in found.unused)))
+
+
+def _inspect_one(
+    series: PETSeries,
+    path: str,
+    to_suv: Callable[[PETSeries], SUVVolume],
+    write: Callable[[PETSeries, SUVVolume], str | None],
+) -> Inspected:
+    try:
+        volume = to_suv(series)
+    except UnusableScanError as refusal:
+        exclusion = Exclusion.of(refusal, patient=series.patient, series=series.series)
+        return Inspected(path, series.patient, series.series, "PT", series.slices, exclusion=exclusion)
+    return Inspected(
+        path, series.patient, series.series, "PT", series.slices, SUVSummary.of(volume), output=write(series, volume)
+    )
+
+
+def _inspect_unused(unused: Unused, roots: Sequence[Path]) -> Inspected:
+    why = unused.exclusion
+    path = _folder(unused.files, roots)
+    return Inspected(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
+
+
+def _each_converted(paths: Sequence[Path], *, among_dicom: bool) -> list[Inspected]:
+    """The NIfTI files, each under its own name."""
+    found, roots = find_nifti_series(paths, among_dicom=among_dicom), _roots(paths)
+    refused = [
+        Inspected(_relative(path, roots), why.patient, why.series, "", 0, exclusion=why) for path, why in found.unused
+    ]
+    return [*(_inspect_converted(series, _relative(series.path, roots)) for series in found.series), *refused]
+
+
+def _inspect_converted(series: NiftiSeries, path: str) -> Inspected:
+    inspected = Inspected(path, series.patient, series.series, "PT", series.slices)
+    try:
+        return replace(inspected, suv=SUVSummary.of(read_nifti_scan(series)))
+    except UnusableScanError as refusal:
+        return replace(inspected, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
+
+
+def _roots(paths: Sequence[Path]) -> list[Path]:
+    """The folders given, and those of the files given."""
+    given = [path.resolve() for path in paths]
+    return [path.parent if path.is_file() else path for path in given]
+
+
+def _folder(files: Sequence[Path], roots: Sequence[Path]) -> str:
+    """The folder or zip file that holds all the files, relative to the root that it lies in."""
+    return _relative(Path(os.path.commonpath({container_of(file) for file in files})), roots)
+
+
+def _relative(path: Path, roots: Sequence[Path]) -> str:
+    for root in roots:
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return "."

@@ -1,0 +1,380 @@
+"""Scans that are SUV already: NIfTI, and beside ``X.nii.gz`` a ``X.json`` that says what its numbers are.
+
+``twobe3 convert`` writes both; foreign conversions need the keys of :class:`Sidecar` that say what nobody should guess.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from twobe3 import __version__
+from twobe3.core.codes import Code
+from twobe3.core.errors import Exclusion, UnusableScanError
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.dicom.archive import require_inside
+from twobe3.dicom.series import PETSeries
+from twobe3.dicom.suv_types import SUV_TYPES
+from twobe3.dicom.walk import list_files
+from twobe3.io.files import SCHEMA_VERSION, digest, digest_file, write_json
+from twobe3.io.nifti import geometry_of, is_nifti, read_geometry, read_nifti, stem, write_nifti
+from twobe3.io.pseudonym import pseudonym
+
+MAX_SIDECAR_BYTES = 2**20
+log = logging.getLogger("twobe3")
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Keys(BaseModel):
+    """An object of the JSON; keys that it does not know are other tools' own."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+class Calibration(_Keys):
+    """``calibration``: only ``type`` is needed, and ``per_bw`` where that is not ``"bw"``."""
+
+    type: str
+    rule: str = "NIFTI"
+    factor_min: float = 1.0
+    factor_max: float = 1.0
+    weight_kg: float | None = None
+    injected_dose_bq: float | None = None
+    half_life_s: float | None = None
+    decay_factor: float | None = None
+    warnings: tuple[str, ...] = ()
+    height_m: float | None = None
+    sex: str | None = None
+    per_bw: Positive | None = None
+
+
+class Covariates(_Keys):
+    """``covariates``: what is known of the patient."""
+
+    age_years: Annotated[float, Field(ge=0)] | None = None
+    sex: Literal["M", "F", "O"] | None = None
+    weight_kg: Positive | None = None
+    height_m: Positive | None = None
+
+
+class Place(_Keys):
+    """``geometry``: the affine in double precision, which the NIfTI header holds in single precision."""
+
+    affine_lps_mm: Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4)]
+
+
+class Sidecar(_Keys):
+    """What the JSON beside a NIfTI file says.
+
+    Attributes
+    ----------
+    calibration : Calibration
+        That the voxels are SUV, and of which type.
+    patient_id : str
+        The user's own id, as in the clinical table; ``twobe3 convert`` never writes it.
+    patient, series : str
+        The pseudonyms that ``twobe3 convert`` writes instead.
+    mask : str
+        A NIfTI file beside it, 0 outside a region that somebody drew.
+    covariates : Covariates
+    manufacturer, model, tracer : str
+    geometry : Place or None
+    history : tuple of str
+    """
+
+    calibration: Calibration
+    patient_id: str = ""
+    patient: Annotated[str, Field(pattern=r"^(pa-[0-9a-f]{12})?$")] = ""
+    series: Annotated[str, Field(pattern=r"^(se-[0-9a-f]{12})?$")] = ""
+    mask: str = ""
+    covariates: Covariates = Covariates()
+    manufacturer: str = ""
+    model: str = ""
+    tracer: str = ""
+    geometry: Place | None = None
+    history: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _must_be_suv(self) -> Self:
+        suv = self.calibration
+        if suv.type not in SUV_TYPES:
+            raise ValueError(f"calibration.type is not one of {', '.join(SUV_TYPES)}")
+        if suv.type != "bw" and suv.per_bw is None:
+            raise ValueError(f"SUV {suv.type} need calibration.per_bw, what SUV by body weight were multiplied by")
+        if suv.type == "bw" and suv.per_bw not in (None, 1.0):
+            raise ValueError("SUV by body weight have calibration.per_bw = 1")
+        return self
+
+
+@dataclass(frozen=True)
+class NiftiSeries:
+    """One SUV volume with its sidecar; the names are those of :class:`~twobe3.dicom.series.PETSeries`.
+
+    Attributes
+    ----------
+    patient, series : str
+        Pseudonymous ids: the sidecar's, else of its ``patient_id`` and of the file's content.
+    patient_id : str
+        The user's id, never printed, logged or written; empty where the sidecar has a pseudonym or nothing.
+    path : Path
+        The NIfTI file.
+    contours : tuple of Path
+        The NIfTI file of its region; empty without one.
+    geometry : Geometry
+        The sidecar's where it has one.
+    sidecar : Sidecar
+        What else it says.
+    manufacturer, model, tracer : str
+        As the sidecar says.
+    covariates : mapping
+        Those of ``age_years``, ``sex``, ``weight_kg``, ``height_m`` that the sidecar carries.
+    """
+
+    patient: str
+    series: str
+    patient_id: str = field(repr=False)
+    path: Path = field(repr=False)
+    contours: tuple[Path, ...] = field(repr=False)
+    geometry: Geometry = field(repr=False)
+    sidecar: Sidecar = field(repr=False)
+    manufacturer: str
+    model: str
+    tracer: str
+    covariates: Mapping[str, float | str] = field(hash=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the two files' content, and of what the sidecar says that changes voxels or their place."""
+        suv, affine = self.sidecar.calibration, self.geometry.affine.tobytes()
+        files = map(digest_file, (self.path, *self.contours))
+        return digest(["nifti", *files, suv.type, str(suv.per_bw), affine])
+
+    @property
+    def slices(self) -> int:
+        """Number of slices."""
+        return self.geometry.shape[0]
+
+    @property
+    def coverage_mm(self) -> float:
+        """From the first to the last slice."""
+        return (self.slices - 1) * self.geometry.spacing_mm[0]
+
+
+@dataclass(frozen=True)
+class NiftiSearchResult:
+    """What :func:`find_nifti_series` found; masks that belong to a series are not counted.
+
+    Attributes
+    ----------
+    series : tuple of NiftiSeries
+        Ordered by patient and series.
+    unused : tuple of (Path, Exclusion)
+        The other NIfTI files, and why.
+    """
+
+    series: tuple[NiftiSeries, ...]
+    unused: tuple[tuple[Path, Exclusion], ...]
+
+    @property
+    def n_series(self) -> int:
+        """All of them."""
+        return len(self.series) + len(self.unused)
+
+    @property
+    def exclusions(self) -> tuple[Exclusion, ...]:
+        """Why each of ``unused`` is not used."""
+        return tuple(exclusion for _, exclusion in self.unused)
+
+
+def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> NiftiSearchResult:
+    """Find the NIfTI files at or below some paths, but not in zip files, and what their sidecars say.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Folders or files.
+    among_dicom : bool
+        Whether there are DICOM images too. If then no NIfTI file has a sidecar, they are taken for masks and the like
+        of a DICOM archive, which nobody offers as scans, and are not counted.
+
+    Raises
+    ------
+    ConfigurationError
+        A path does not exist.
+    """
+    files = [path for path in list_files(paths).files if is_nifti(path)]
+    said: dict[Path, Sidecar | UnusableScanError] = {path: _said_of(path) for path in files}
+    silent = [one for one in said.values() if isinstance(one, UnusableScanError) and one.code is Code.SIDECAR_MISSING]
+    if among_dicom and files and len(silent) == len(files):
+        log.warning("%d NIfTI files beside DICOM have no JSON that says they are SUV: not looked at", len(files))
+        return NiftiSearchResult((), ())
+    masks = {_mask_if_usable(path, one) for path, one in said.items() if isinstance(one, Sidecar)}
+    series: list[NiftiSeries] = []
+    unused: list[tuple[Path, Exclusion]] = []
+    for path, one in said.items():
+        if path in masks and not _sidecar(path).exists():
+            continue
+        try:
+            series.append(_described(path, one))
+        except UnusableScanError as refusal:
+            patient = _patient(one) if isinstance(one, Sidecar) else ""
+            unused.append((path, Exclusion.of(refusal, patient=patient, series=_own_id("series", path))))
+    series.sort(key=lambda one: (one.patient, one.series, one.digest))
+    return NiftiSearchResult(tuple(series), tuple(sorted(unused, key=lambda one: one[1].series)))
+
+
+def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
+    """Read a converted scan: SUV by body weight, whatever type the file holds.
+
+    SUV of another type are divided by the sidecar's ``per_bw``.
+
+    Raises
+    ------
+    UnusableScanError
+        ``CORRUPT_FILE``; ``VOXELS_INVALID``: a voxel is not finite, or none is above 0.
+    """
+    array, _ = read_nifti(series.path)
+    n_invalid = int((~np.isfinite(array)).sum())
+    if n_invalid:
+        raise UnusableScanError(Code.VOXELS_INVALID, f"{n_invalid} of {array.size} voxels are not finite")
+    if array.max() <= 0:
+        raise UnusableScanError(Code.VOXELS_INVALID, f"the largest voxel is {array.max():g}")
+    said, history = series.sidecar.calibration, series.sidecar.history
+    if said.type != "bw":
+        assert said.per_bw is not None  # the sidecar was checked
+        array = array / np.float32(said.per_bw)
+        history = (*history, f"SUV {said.type} / {said.per_bw:.6g} = SUV by body weight")
+    calibration = SUVCalibration(**{**said.model_dump(), "type": "bw", "per_bw": 1.0})
+    return SUVVolume(array, series.geometry, calibration, series.series, history)
+
+
+def write_nifti_scan(folder: Path, volume: SUVVolume, series: PETSeries, region: Mask | None) -> Path:
+    """Write a scan as NIfTI with its sidecar and, where somebody drew one, its region; pseudonyms only.
+
+    Returns
+    -------
+    Path
+        The volume's file; the others lie beside it.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WRITE_FAILED``.
+    """
+    target, mask = folder / f"{volume.source}.nii.gz", folder / f"{volume.source}.mask.nii.gz"
+    write_nifti(target, volume)
+    if region is not None:
+        write_nifti(mask, region)
+    write_json(_sidecar(target), _document(volume, series, None if region is None else mask.name))
+    return target
+
+
+def _document(volume: SUVVolume, series: PETSeries, mask: str | None) -> dict[str, Any]:
+    geometry = volume.geometry
+    return {
+        "schema": SCHEMA_VERSION,
+        "twobe3": __version__,
+        "patient": series.patient,
+        "series": volume.source,  # of one frame of a series it is the frame's own
+        "manufacturer": series.manufacturer,
+        "model": series.model,
+        "tracer": series.tracer,
+        "covariates": dict(series.covariates),
+        "calibration": volume.calibration.document(),
+        "history": list(volume.history),
+        **({"mask": mask} if mask else {}),
+        "geometry": {
+            "shape": list(geometry.shape),
+            "affine_lps_mm": geometry.affine.tolist(),
+            "spacing_mm": list(geometry.spacing_mm),
+        },
+    }
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{stem(path)}.json")
+
+
+def _said_of(path: Path) -> Sidecar | UnusableScanError:
+    sidecar = _sidecar(path)
+    if not sidecar.is_file():
+        return UnusableScanError(Code.SIDECAR_MISSING, "there is no JSON of its name beside a NIfTI file")
+    try:
+        if sidecar.stat().st_size > MAX_SIDECAR_BYTES:
+            return UnusableScanError(Code.SIDECAR_INVALID, f"the JSON has {sidecar.stat().st_size} bytes")
+        return Sidecar.model_validate_json(sidecar.read_bytes())
+    except OSError as error:
+        return UnusableScanError(Code.SIDECAR_INVALID, f"the JSON cannot be opened ({type(error).__name__})")
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        return UnusableScanError(
+            Code.SIDECAR_INVALID, f"{place or 'the JSON'}: {problem['msg'].removeprefix('Value error, ')}"
+        )
+
+
+def _described(path: Path, said: Sidecar | UnusableScanError) -> NiftiSeries:
+    if isinstance(said, UnusableScanError):
+        raise said
+    return NiftiSeries(
+        patient=_patient(said) or _own_id("patient", path),
+        series=said.series or _own_id("series", path),
+        patient_id=said.patient_id,
+        path=path,
+        contours=(_mask(path, said.mask),) if said.mask else (),
+        geometry=_geometry(path, said.geometry),
+        sidecar=said,
+        manufacturer=said.manufacturer,
+        model=said.model,
+        tracer=said.tracer,
+        covariates=said.covariates.model_dump(exclude_none=True),
+    )
+
+
+def _patient(said: Sidecar) -> str:
+    return pseudonym("patient", said.patient_id) if said.patient_id else said.patient
+
+
+def _own_id(kind: str, path: Path) -> str:
+    """A pseudonym of the file's content: the same wherever the file lies and whatever its name."""
+    return pseudonym(kind, f"nifti\0{digest_file(path)}")
+
+
+def _mask(path: Path, name: str) -> Path:
+    require_inside("sidecar", name)
+    try:
+        mask = (path.parent / name).resolve()
+        usable = mask.is_file() and is_nifti(mask) and mask != path and mask.is_relative_to(path.parent)
+    except (OSError, RuntimeError):  # a name too long, a circle of links
+        usable = False
+    if not usable:
+        raise UnusableScanError(Code.SIDECAR_INVALID, "mask: there is no other NIfTI file of this name in the folder")
+    return mask
+
+
+def _mask_if_usable(path: Path, said: Sidecar) -> Path | None:
+    try:
+        return _mask(path, said.mask) if said.mask else None
+    except UnusableScanError:
+        return None
+
+
+def _geometry(path: Path, place: Place | None) -> Geometry:
+    """The header's geometry, or the sidecar's where both say the same but for the header's single precision."""
+    header = read_geometry(path)
+    if place is None:
+        return header
+    exact = geometry_of(header.shape, np.array(place.affine_lps_mm))
+    if not exact.same_as(header):
+        reason = "the JSON's `geometry` is not that of the NIfTI header"
+        raise UnusableScanError(
+            Code.GEOMETRY_MIXED, reason, remedy="remove `geometry` from the JSON if the image was resampled"
+        )
+    return replace(header, affine=exact.affine)

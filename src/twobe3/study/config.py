@@ -1,0 +1,265 @@
+"""The study file: what to read, what to predict, with which models, and how it is validated."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
+from twobe3.cohort.header_endpoints import require_header_labels
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
+from twobe3.features.weights import is_weights_file
+from twobe3.io.cache import Cache
+from twobe3.io.files import digest
+from twobe3.models import MODELS, Baseline, Fusion, Model
+from twobe3.models.baseline import DEFAULT
+from twobe3.models.fusion import fusion_name, members_first
+from twobe3.runtime.device import Device
+from twobe3.study.sections import (
+    SECTIONS,
+    CohortSection,
+    ComputeSection,
+    EndpointSection,
+    ExternalSection,
+    RegionSection,
+    ReportSection,
+    Section,
+    ValidationSection,
+    VolumeSection,
+)
+
+S = TypeVar("S", bound=Section)
+
+
+class StudyConfig(Section):
+    """A whole study file.
+
+    ``name`` and ``notes`` (caveats) are printed in the report; ``[endpoint]`` may be one table or several
+    ``[[endpoint]]``; every ``[[model]]`` has a ``kind`` and any parameter of that model.
+    """
+
+    name: str = "study"
+    notes: tuple[str, ...] = ()
+    cohort: CohortSection
+    endpoint: tuple[EndpointSection, ...] = Field(min_length=1)
+    volume: VolumeSection = VolumeSection()
+    region: RegionSection | None = None
+    model: tuple[dict[str, Any], ...] = Field(min_length=1)
+    validation: ValidationSection = ValidationSection()
+    external: ExternalSection | None = None
+    compute: ComputeSection = ComputeSection()
+    report: ReportSection = ReportSection()
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _must_have_outcomes(self) -> Self:
+        require_header_labels(section.endpoint() for section in self.endpoint if section.source == "header")
+        sections = [self.cohort, *([self.external] if self.external else [])]
+        if any(section.clinical is None for section in sections):
+            if any(section.source == "table" for section in self.endpoint):
+                raise ValueError('without `clinical` every endpoint must have source = "header"')
+            if self.cohort.covariates or self.report.subgroups or self.validation.split:
+                raise ValueError("`covariates`, `subgroups` and `split` are columns and need `clinical`")
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """The resolved study as JSON types."""
+        return self.model_dump(mode="json")
+
+    def horizons(self) -> dict[str, tuple[float, ...]]:
+        """For each endpoint that names some, the times at which it is judged, in its unit."""
+        times = {section.name: section.horizons for section in self.endpoint if section.kind == "time-to-event"}
+        return {name: horizons for name, horizons in times.items() if horizons}
+
+    def cache_key(self) -> str:
+        """Digest of the resolved study: two files that mean the same share it, wherever they are computed."""
+        return digest([self.model_dump_json(exclude={"compute"})])
+
+    def models(self, folder: Path, cache: Cache, engine: Device | None = None) -> list[Model]:
+        """The models, unfitted.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the study file lies; ``weights`` files are relative to it.
+        cache : Cache
+            Shared by all of them.
+        engine : Device, optional
+            Where their networks compute, if not where ``[compute]`` says.
+
+        Raises
+        ------
+        ConfigurationError
+            ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
+        """
+        shared = {"cache": cache, "engine": engine or self.compute.engine()}
+        # A fusion refers to models by their names, so it is made after them; the order of the file stays. Baselines
+        # that are added later, when the cohort is known, have names already.
+        waiting = {n: entry for n, entry in enumerate(self.model) if entry.get("kind") == Fusion.kind and "of" in entry}
+        made = {n: self._model(entry, folder, shared) for n, entry in enumerate(self.model) if n not in waiting}
+        names = {n: model.name for n, model in made.items()} | {n: _fusion_name(one) for n, one in waiting.items()}
+        _must_differ([names[n] for n in range(len(names))])
+        numbers = {names[n]: n for n in waiting}
+        fusions = {names[n]: _names_of(entry) for n, entry in waiting.items()}
+        known = {model.name: model for model in made.values()}
+        known |= {name: baseline for name, baseline in self._baselines(folder, shared).items() if name not in known}
+        for name in members_first(fusions, list(known)):
+            entry = waiting[numbers[name]]
+            known[name] = self._model({**entry, "of": [known[one] for one in fusions[name]]}, folder, shared)
+        return [known[names[n]] for n in range(len(names))]
+
+    def _baselines(self, folder: Path, given: dict[str, Any]) -> dict[str, Model]:
+        """The baselines that the tables may have besides the models of the file, by the names that they have there."""
+        seed = {"seed": self.model[0]["seed"]} if "seed" in self.model[0] else {}
+        regions = [{}] if self.region else [{"region": "contour"}, {"region": "threshold"}]
+        entries = [{"variable": variable, **region, **seed} for variable in DEFAULT for region in regions]
+        baselines = [self._model({"kind": Baseline.kind, **entry}, folder, given) for entry in entries]
+        return {baseline.name: baseline for baseline in baselines}
+
+    def _model(self, entry: dict[str, Any], folder: Path, given: dict[str, Any]) -> Model:
+        entry = dict(entry)
+        kind = str(entry.pop("kind", None))
+        if kind not in MODELS:
+            near = difflib.get_close_matches(kind, MODELS, n=1)
+            hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(MODELS)}"
+            raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
+        known = MODELS[kind].parameter_names()
+        for key in entry:
+            if key not in known:
+                raise _unknown_key(f"[[model]] {kind}", key, known)
+        self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
+        weights = entry.get("weights")
+        if "backbone" in known and isinstance(weights, str) and is_weights_file(weights):
+            entry["weights"] = str(folder / weights)
+        init = entry.get("init")
+        if isinstance(init, str) and init:
+            entry["init"] = str(folder / init)
+        shared = {"seed": self.validation.seed, "inner_folds": self.validation.inner_folds}
+        defaults = {key: value for key, value in shared.items() if key in known}
+        region = self.region.parameters() if self.region else {}
+        if set(region) <= set(known):
+            defaults |= region
+        try:
+            return MODELS[kind](**{**defaults, **entry}, **given)
+        except (ValidationError, ValueError) as error:
+            raise ConfigurationError(Code.STUDY_FILE_INVALID, f"[[model]] {kind}: {first_problem(error)}") from None
+
+    def _require_covariates(self, where: str, names: object) -> None:
+        """Refuse covariates that neither the headers tell nor ``[cohort]`` names."""
+        known = [*HEADER_NAMES, *self.cohort.covariates]
+        for name in names if isinstance(names, list) else ():
+            if covariate_of(str(name)) not in map(covariate_of, known):
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
+                raise ConfigurationError(
+                    Code.UNKNOWN_NAME,
+                    f"{where}: no covariate {name!r}; {hint}",
+                    remedy="name the columns of the clinical table in `cohort.covariates`",
+                )
+
+
+def read_study(path: Path) -> StudyConfig:
+    """Read a study file.
+
+    Raises
+    ------
+    ConfigurationError
+        ``STUDY_FILE_INVALID``; ``UNKNOWN_KEY`` naming the nearest known key.
+    """
+    return read_sections(path, StudyConfig, SECTIONS)
+
+
+def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Section]]) -> S:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    whole : type
+        What it holds, all in all.
+    sections : mapping
+        What each of its tables knows, by name; for a table of several kinds by kind.
+
+    Raises
+    ------
+    ConfigurationError
+        ``STUDY_FILE_INVALID``; ``UNKNOWN_KEY`` naming the nearest known key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(Code.STUDY_FILE_INVALID, f"{path.name}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(Code.STUDY_FILE_INVALID, f"{path.name}: {error}") from None
+    try:
+        return whole.model_validate(document)
+    except ValidationError as error:
+        for problem in error.errors():
+            if problem["type"] == "extra_forbidden":
+                raise _surplus(problem["loc"], whole, sections) from None
+        raise ConfigurationError(Code.STUDY_FILE_INVALID, f"{path.name}: {first_problem(error)}") from None
+
+
+def _surplus(
+    location: tuple[int | str, ...], whole: type[Section], sections: Mapping[str, type[Section]]
+) -> ConfigurationError:
+    """The error about a key that pydantic found surplus, at e.g. ``("endpoint", 0, "binary", "colum")``."""
+    *parents, key = [str(part) for part in location if not isinstance(part, int)]
+    section = sections.get(parents[-1], whole) if parents else whole
+    where = f"[{parents[0]}]" if parents else "the study file"
+    return _unknown_key(where, key, list(section.model_fields))
+
+
+def _unknown_key(where: str, key: str, known: list[str]) -> ConfigurationError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"the nearest known key is {near[0]!r}" if near else f"known keys are {', '.join(known)}"
+    return ConfigurationError(Code.UNKNOWN_KEY, f"{where}: unknown key {key!r}; {hint}")
+
+
+def _must_differ(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(
+                Code.STUDY_FILE_INVALID,
+                f"{names.count(name)} models are called {name!r}",
+                remedy="give each [[model]] its own `name`",
+            )
+
+
+def _names_of(entry: dict[str, Any]) -> list[str]:
+    """The members that a fusion names."""
+    of = entry["of"]
+    if not isinstance(of, list) or not all(isinstance(name, str) for name in of):
+        raise ConfigurationError(
+            Code.STUDY_FILE_INVALID,
+            f"[[model]] fusion {_fusion_name(entry)!r}: `of` must be a list of names, got {of!r}",
+            remedy="let `of` name two or more other models",
+        )
+    return of
+
+
+def _fusion_name(entry: dict[str, Any]) -> str:
+    """How tables will call a fusion, before it can be made."""
+    of = entry["of"]
+    name = entry.get("name") or fusion_name(len(of) if isinstance(of, list) else 0, str(entry.get("weights", "equal")))
+    return str(name)
+
+
+def first_problem(error: ValidationError | ValueError) -> str:
+    """What is wrong, and where, in a line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])

@@ -1,0 +1,92 @@
+"""The demonstration: a cohort of phantoms written as DICOM, and a whole study on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twobe3.io.files import write_atomic
+from twobe3.phantom import write_cohort
+from twobe3.runtime.progress import bar
+from twobe3.study.run import run
+from twobe3.validation.result import CVResult
+
+# Among the first seeds, one whose 48 phantoms are typical: their true lesions predict metastasis as well (AUC 0.84) as
+# those of 6000 phantoms do. No model was looked at.
+SEED = 10
+
+STUDY = """\
+# A study on phantoms: what the models find here says nothing about patients.
+name = "Demonstration on {patients} phantoms"
+notes = [
+    "Every scan, lesion and outcome is simulated: the figures show that the road works, nothing about patients.",
+    "The 2D network was trained on slices of other phantoms of the same kind.",
+]
+
+[cohort]
+images = "cohort/dicom"
+clinical = "cohort/clinical.csv"
+centre = "centre"
+
+[[endpoint]]
+name = "recurrence"
+kind = "time-to-event"
+time = "recurrence_days"
+event = "recurrence"
+
+[[endpoint]]
+name = "metastasis"
+kind = "binary"
+column = "metastasis"
+
+[volume]
+spacing_mm = 8.0
+field_of_view_mm = [1024, 512, 512]
+
+[[model]]
+kind = "2be3-net"
+backbone = "phantom-resnet10"
+epochs = 15
+ensemble_size = 1
+
+[[model]]
+kind = "cnn2d"
+backbone = "phantom-resnet10"
+epochs = 15
+ensemble_size = 1
+
+[[model]]
+kind = "cnn3d"
+epochs = 6
+width = 8
+
+[[model]]
+kind = "pooled"
+backbone = "phantom-resnet10"
+
+# Volume, SUVmax, TLG, image extent, age and sex, and the centre are compared with these models without being named.
+
+[validation]
+folds = 5
+repeats = 1
+seed = {seed}
+"""
+
+
+def run_demo(out: Path, *, patients: int = 48, seed: int = SEED) -> CVResult:
+    """Write a cohort of phantoms as DICOM, with a study file beside it, and run the study.
+
+    Parameters
+    ----------
+    out : Path
+        ``cohort/`` and ``study.toml`` are written here, and the results beside them.
+    patients, seed : int
+        Size of the cohort, and of every random choice.
+    """
+    study = out / "study.toml"
+    text = STUDY.format(patients=patients, seed=seed)
+    written = out / "cohort" / "clinical.csv"
+    if not (written.exists() and study.exists() and study.read_text() == text):
+        with bar("phantoms to DICOM", patients) as progress:
+            write_cohort(out / "cohort", patients=patients, seed=seed, progress=progress)
+        write_atomic(study, text.encode())
+    return run(study, out, update=True)

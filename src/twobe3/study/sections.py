@@ -1,0 +1,315 @@
+"""The tables of a study file, each with the keys that it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from twobe3.cohort.splits import CrossValidation, FoldsFile, LeaveOneCentreOut, PredefinedSplit, Scheme
+from twobe3.collections.adapters import PATIENT, adapter_of
+from twobe3.core.codes import Code
+from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.grid import Grid
+from twobe3.core.outcomes import Endpoint
+from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.io.clinical_table import read_table
+from twobe3.runtime.device import Device, DeviceName, Precision
+from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
+from twobe3.validation.thresholds import ThresholdPolicy
+
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Lengths = tuple[Length, Length, Length]
+
+Source = Literal["table", "header"]
+"""Where an endpoint comes from: a column of the clinical table, or what every header carries."""
+
+
+class Section(BaseModel):
+    """A table of the study file; a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClinicalTable(NamedTuple):
+    """The clinical table of a cohort, and the columns that say where a patient was scanned and what the tumour is."""
+
+    rows: Table
+    centre: str | None
+    roi: str | None
+
+
+class ImagesSection(Section):
+    """Where scans are; paths are relative to the file.
+
+    ``images`` may be several folders, such as those of several collections; a patient id is then one patient in all of
+    them.
+    """
+
+    images: str | tuple[str, ...]
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The folders of images, of a file in ``folder``."""
+        return [folder / name for name in ((self.images,) if isinstance(self.images, str) else self.images)]
+
+    @model_validator(mode="after")
+    def _must_name_a_folder(self) -> Self:
+        if not self.images:
+            raise ValueError("`images` names no folder")
+        return self
+
+
+class ScansSection(ImagesSection):
+    """Where scans and their clinical table are; paths are relative to the study file.
+
+    Without ``clinical`` every endpoint must have ``source = "header"``. With ``collection``, the name of an
+    adapter, ``clinical`` is what that collection publishes: one file or several.
+    """
+
+    clinical: str | tuple[str, ...] | None = None
+    collection: str | None = None
+    patient: str = "patient_id"
+    centre: str | None = None
+    roi: str | None = None
+
+    def read_clinical(self, folder: Path) -> ClinicalTable:
+        """Read the clinical table.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the study file lies.
+
+        Raises
+        ------
+        ConfigurationError
+            See :func:`~twobe3.io.clinical_table.read_table` and :meth:`~twobe3.collections.adapters.Adapter.read`.
+        """
+        if self.clinical is None:
+            return ClinicalTable({}, None, None)
+        names = (self.clinical,) if isinstance(self.clinical, str) else self.clinical
+        files = [folder / name for name in names]
+        if self.collection is None:
+            return ClinicalTable(read_table(files[0], patient=self.patient), self.centre, self.roi)
+        adapted = adapter_of(self.collection).read(files)
+        return ClinicalTable(adapted.table, self.centre or adapted.centre, self.roi or adapted.roi)
+
+    @model_validator(mode="after")
+    def _must_be_one_table(self) -> Self:
+        if self.clinical is None:
+            if self.collection or self.centre or self.roi:
+                raise ValueError("`collection`, `centre` and `roi` need `clinical`")
+            return self
+        if self.collection is not None:
+            adapter_of(self.collection)
+            if self.patient != PATIENT:
+                raise ValueError(f"with `collection` the patient's column is {PATIENT!r}")
+        elif not isinstance(self.clinical, str):
+            raise ValueError("several files in `clinical` need `collection`, which says how to read them")
+        if not self.clinical:
+            raise ValueError("`clinical` names no file")
+        return self
+
+
+class CohortSection(ScansSection):
+    """``[cohort]``: where the scans and the clinical table are."""
+
+    covariates: tuple[str, ...] = ()
+    policy: Literal["lenient", "strict"] = "lenient"
+    repair_dates: bool = False
+
+
+class BinarySection(Section):
+    """``[endpoint]`` with ``kind = "binary"``."""
+
+    kind: Literal["binary"]
+    name: str
+    column: str
+    positive: str | int | float | bool = 1
+    source: Source = "table"
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the table describes."""
+        return Binary(self.name, self.column, str(self.positive))
+
+
+class TimeToEventSection(Section):
+    """``[endpoint]`` with ``kind = "time-to-event"``; ``horizons`` are times in its unit at which it is judged."""
+
+    kind: Literal["time-to-event"]
+    name: str
+    time: str
+    event: str
+    unit: Literal["day", "week", "month", "year"] = "day"
+    competing: str | int = ""
+    time_zero: str = "the scan"
+    horizons: tuple[Length, ...] = ()
+    source: Literal["table"] = "table"
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the table describes."""
+        return TimeToEvent(self.name, self.time, self.event, self.unit, str(self.competing), self.time_zero)
+
+
+class ContinuousSection(Section):
+    """``[endpoint]`` with ``kind = "continuous"``."""
+
+    kind: Literal["continuous"]
+    name: str
+    column: str
+    unit: str = ""
+    source: Source = "table"
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the table describes."""
+        return Continuous(self.name, self.column, self.unit)
+
+
+EndpointSection = Annotated[BinarySection | TimeToEventSection | ContinuousSection, Field(discriminator="kind")]
+
+
+class VolumeSection(Section):
+    """``[volume]``: the grid on which the models see the scans; along the body, then rows, columns."""
+
+    spacing_mm: Length | Lengths = 4.0
+    field_of_view_mm: Lengths = (1024.0, 512.0, 512.0)
+
+    def grid(self) -> Grid:
+        """The grid."""
+        spacing = self.spacing_mm
+        return Grid(spacing if isinstance(spacing, tuple) else (spacing,) * 3, self.field_of_view_mm)
+
+    @model_validator(mode="after")
+    def _must_be_a_grid(self) -> Self:
+        self.grid()
+        return self
+
+
+class RegionSection(Section):
+    """``[region]``: where every model that measures a region measures it, unless it names its own."""
+
+    kind: RegionKind = "contour"
+    roi: ROINames = ()
+    threshold_suv: ThresholdSUV = 4.0
+    fraction: Fraction = 0.41
+
+    def region(self) -> Region:
+        """The region."""
+        return Region(self.kind, self.roi, self.threshold_suv, self.fraction)
+
+    def parameters(self) -> dict[str, Any]:
+        """The same as parameters of a model."""
+        return {"region": self.kind, "roi": self.roi, "threshold_suv": self.threshold_suv, "fraction": self.fraction}
+
+
+class ValidationSection(Section):
+    """``[validation]``: how the models are validated; every model sees the same folds.
+
+    ``scheme = "split"`` takes two lists of centres, ``train`` and ``test``, or ``split``, a column of the clinical
+    table that holds the words train and test. ``folds_file`` takes the folds of an earlier run instead of any scheme.
+    """
+
+    scheme: Literal["cross-validation", "leave-one-centre-out", "split"] = "cross-validation"
+    folds: int = Field(default=5, ge=2)
+    repeats: int = Field(default=1, ge=1)
+    inner_folds: int = Field(default=4, ge=2)
+    seed: int = Field(default=0, ge=0)
+    resamples: int = Field(default=2000, ge=100)
+    train: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    split: str | None = None
+    folds_file: str | None = None
+    baselines: bool = True
+    recalibrate: bool = False
+    audit: bool = False
+    permutations: int = Field(default=20, ge=2)
+
+    @model_validator(mode="after")
+    def _must_name_one_split(self) -> Self:
+        centres = bool(self.train or self.test)
+        if self.scheme != "split" and (centres or self.split):
+            raise ValueError('`train`, `test` and `split` need scheme = "split"')
+        if self.scheme == "split" and (self.split is None) != (bool(self.train) and bool(self.test)):
+            raise ValueError('scheme = "split" needs either `train` and `test`, lists of centres, or `split`, a column')
+        if self.scheme == "split" and self.split is not None and centres:
+            raise ValueError("give either `split` or `train` and `test`")
+        return self
+
+    def deciding(self) -> ThresholdPolicy:
+        """How each fold decides with its training patients."""
+        return ThresholdPolicy(self.recalibrate, self.inner_folds, self.seed)
+
+    def chosen(self, folder: Path, table: Table) -> Scheme:
+        """The scheme.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the study file lies; ``folds_file`` is relative to it.
+        table : mapping
+            The clinical table, whose column ``split`` may name.
+
+        Raises
+        ------
+        ConfigurationError
+            ``COLUMN_MISSING``; ``SPLIT_INVALID`` when a cell of the column is neither empty, train nor test.
+        """
+        if self.folds_file is not None:
+            return FoldsFile(folder / self.folds_file)
+        if self.scheme == "cross-validation":
+            return CrossValidation(self.folds, self.repeats, self.seed)
+        if self.scheme == "leave-one-centre-out":
+            return LeaveOneCentreOut()
+        if self.split is None:
+            return PredefinedSplit(self.train, self.test)
+        return PredefinedSplit(*_sides(table, self.split), by="patient")
+
+
+class ExternalSection(ScansSection):
+    """``[external]``: a second cohort; models fitted on all patients of the first are judged on it."""
+
+
+class ComputeSection(Section):
+    """``[compute]``: where networks compute, and in which precision they are trained."""
+
+    device: DeviceName = "auto"
+    precision: Precision = "auto"
+
+    def engine(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
+        """The same for models; what is given goes before the section."""
+        return Device(device or self.device, precision or self.precision)
+
+
+class ReportSection(Section):
+    """``[report]``: columns of the clinical table, beside sex, age, centre and scanner, whose levels are reported."""
+
+    subgroups: tuple[str, ...] = ()
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "cohort": CohortSection,
+    "binary": BinarySection,
+    "time-to-event": TimeToEventSection,
+    "continuous": ContinuousSection,
+    "volume": VolumeSection,
+    "region": RegionSection,
+    "validation": ValidationSection,
+    "external": ExternalSection,
+    "compute": ComputeSection,
+    "report": ReportSection,
+}
+
+
+def _sides(table: Table, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The patients who train, and those who are tested, as a column says; who has an empty cell does neither."""
+    require_columns(table, [column])
+    words = {patient: row[column].strip().lower() for patient, row in table.items()}
+    odd = sorted({word for word in words.values() if word not in ("train", "test") and not is_missing(word)})
+    if odd:
+        raise ConfigurationError(
+            Code.SPLIT_INVALID, f"column {column!r} must hold train or test, or be empty; it also has {odd[:5]}"
+        )
+    train, test = (tuple(patient for patient, word in words.items() if word == side) for side in ("train", "test"))
+    return train, test

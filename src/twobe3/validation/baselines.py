@@ -1,0 +1,128 @@
+"""The baselines that stand in every table unless somebody asks for none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.splits import CrossValidation, Scheme
+from twobe3.core.errors import ConfigurationError, UnusableScanError
+from twobe3.models import Baseline, Model, RadiomicsModel
+from twobe3.models.baseline import DEFAULT, MEASURED
+from twobe3.models.encoder import covariate_names
+from twobe3.models.fusion import members_of
+from twobe3.scans.regions import Region
+from twobe3.validation.cross_validate import CVPlan, precompute, require_enough
+from twobe3.validation.thresholds import ThresholdPolicy
+
+CONTOURED = 0.8
+"""Share of scans with a contour from which on baselines are measured in it; the others then have no such baseline."""
+
+log = logging.getLogger("twobe3")
+
+
+def with_default_baselines(
+    models: Sequence[Model],
+    cohort: Cohort,
+    *,
+    scheme: Scheme | None = None,
+    region: Region | None = None,
+    inner_folds: int = 4,
+) -> list[Model]:
+    """Models and, behind them, the baselines that they should beat.
+
+    Volume, SUVmax and TLG of the region; the extent of the image, since crops tell the size of what they show; the
+    clinical covariates, if any is known; in a cross-validation of several centres the centre, since elsewhere the
+    tested centres are new and predict nothing; and the first radiomics model, or one that stands inside a fusion, on
+    shuffled voxels. One that is among the models already is not added again.
+
+    Parameters
+    ----------
+    models : sequence of Model
+        At least one; the baselines share its store.
+    cohort : Cohort
+        On which they will be compared.
+    scheme : Scheme, optional
+        How; a cross-validation by default.
+    region : Region, optional
+        Where the first three are measured. By default the contour if at least :data:`CONTOURED` of the scans have
+        one, else what lies above SUV 4.
+    inner_folds : int
+        Of the cross-validation that chooses the penalty of the clinical covariates.
+    """
+    first, taken = models[0], {model.name for model in models}
+    where = region or _region(cohort)
+    place = {"region": where.kind, "roi": where.roi, "threshold_suv": where.threshold_suv, "fraction": where.fraction}
+
+    def baseline(**parameters: object) -> Baseline:
+        return Baseline(**{"seed": first.seed, "cache": first.cache, "engine": first.engine, **parameters})  # type: ignore[arg-type]
+
+    wanted: list[Model] = [baseline(variable=variable, **place) for variable in DEFAULT if variable in MEASURED]
+    if covariate_names(cohort.subjects):
+        wanted.append(baseline(variable="clinical", inner_folds=inner_folds))
+    if len({study.centre for study in cohort.subjects} - {""}) > 1 and isinstance(scheme, CrossValidation | None):
+        wanted.append(baseline(variable="centre"))
+    inside = [member for model in models for member in members_of(model)]
+    wanted += [_shuffled(one) for one in (*models, *inside) if isinstance(one, RadiomicsModel) and not one.is_baseline][
+        :1
+    ]
+    added = [one for one in wanted if not any(_same(one, model) for model in models)]
+    for one in added:
+        while one.name in taken:
+            one.name += " (baseline)"
+        taken.add(one.name)
+    return [*models, *added]
+
+
+def those_that_fit(
+    baselines: Sequence[Model], cohort: Cohort, scheme: Scheme, how: ThresholdPolicy, workers: int
+) -> tuple[list[Model], list[str]]:
+    """The baselines that the training patients of every fold suffice for, and why each other one is left out.
+
+    Nobody has asked for them, so none stops a study. What they measure is computed.
+    """
+    if not baselines:
+        return [], []
+    fits = CVPlan.of(baselines, cohort, scheme, how)
+    precompute(fits, workers)
+    kept, reasons = [], []
+    for baseline in fits.models:
+        try:
+            require_enough(replace(fits, models=(baseline,)))
+        except ConfigurationError as error:
+            reasons.append(f"Left out of the baselines: {error.reason}.")
+            log.warning("%s", reasons[-1])
+        else:
+            kept.append(baseline)
+    return kept, reasons
+
+
+def _region(cohort: Cohort) -> Region:
+    drawn = sum(map(_has_contour, cohort.subjects))
+    return Region("contour") if drawn and drawn >= CONTOURED * len(cohort) else Region("threshold")
+
+
+def _has_contour(study: Subject) -> bool:
+    """Whether somebody drew a region, as far as that is known without reading it."""
+    if "contour" in study.description:
+        return bool(study.description["contour"])
+    try:
+        return study.scan.contour(study.scan.suv()) is not None
+    except UnusableScanError:
+        return False
+
+
+def _shuffled(model: RadiomicsModel) -> RadiomicsModel:
+    name = "" if model.name == model.default_name() else f"{model.name}, shuffled voxels"
+    return RadiomicsModel(
+        **{**model.parameters(), "voxels": "shuffled", "name": name}, cache=model.cache, engine=model.engine
+    )
+
+
+def _same(one: Model, other: Model) -> bool:
+    """Whether two models differ in nothing but their names, or, as baselines, in nothing that they look at."""
+    if isinstance(one, Baseline) and isinstance(other, Baseline):
+        return one.default_name() == other.default_name()
+    return one.kind == other.kind and {**one.parameters(), "name": ""} == {**other.parameters(), "name": ""}

@@ -1,0 +1,195 @@
+"""What a cross-validation gave, judged: its table, its artefacts, its report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twobe3.cohort import completeness as patients
+from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.read import cohort_document
+from twobe3.cohort.splits import Fold, folds_document
+from twobe3.core.prediction import Prediction
+from twobe3.evaluation.cohort_summary import CohortSummary, background
+from twobe3.evaluation.compare import basis_text, compare, needed_text
+from twobe3.evaluation.csv import write_decisions, write_predictions, write_survival
+from twobe3.evaluation.evaluate import evaluate
+from twobe3.evaluation.metrics import METRICS, find_metric
+from twobe3.evaluation.primary_metric import choose_basis
+from twobe3.evaluation.results import Comparison, Evaluation, MetricValue, to_json
+from twobe3.io.cache import Cache
+from twobe3.io.files import write_artefact, write_atomic
+from twobe3.models.model import Model
+from twobe3.report import write_report
+from twobe3.runtime.progress import track
+from twobe3.validation.provenance import ModelExclusions, left_out_document
+
+
+@dataclass(frozen=True, eq=False)
+class CVResult:
+    """What a cross-validation gave.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        On which.
+    models : tuple of Model
+        As they were given.
+    predictions : tuple of Prediction
+        Of every model and endpoint, out of fold.
+    evaluations, comparisons : tuple
+        Their metrics and paired differences, with intervals.
+    record : dict
+        What ``run.json`` says: configuration, times, platform.
+    background : CohortSummary
+        Parts of the cohort, what is missing, and its size.
+    splits : mapping
+        Endpoint to its folds, as positions among the patients whose outcome is known.
+    left_out : tuple of ModelExclusions
+        What each model could not use of the cohort, and why.
+    """
+
+    cohort: Cohort
+    models: tuple[Model, ...]
+    predictions: tuple[Prediction, ...]
+    evaluations: tuple[Evaluation, ...]
+    comparisons: tuple[Comparison, ...]
+    record: dict[str, Any]
+    background: CohortSummary = field(default_factory=CohortSummary)
+    splits: Mapping[str, tuple[Fold, ...]] = field(default_factory=dict)
+    left_out: tuple[ModelExclusions, ...] = ()
+
+    def table(self) -> str:
+        """Every model with the metric by which models are compared, its interval and patients, best first; text.
+
+        Where that is a metric within folds, the one of all pairs stands beside it. Below it why this metric was taken,
+        the patients a comparison takes, and what models could not use, counted by code.
+        """
+        baselines = {model.name for model in self.models if model.is_baseline}
+        width = max((len(evaluation.model) for evaluation in self.evaluations), default=0)
+        lines = []
+        for outcomes in self.cohort.endpoints:
+            endpoint = outcomes.endpoint
+            judged = [evaluation for evaluation in self.evaluations if evaluation.endpoint == endpoint.name]
+            basis = next((one.basis for one in judged if one.basis), None)
+            pooled = find_metric(None, endpoint.kind).name
+            names = list(dict.fromkeys((basis.metric if basis else pooled, pooled)))
+            lines.append(f"{endpoint.name}: {names[0]}, {len(outcomes)} patients, {outcomes.n_events} events")
+            if len(names) > 1:
+                lines.append(f"  {'':<{width}}  {names[0]:<22}  {pooled}, all pairs")
+            for one in sorted(judged, key=lambda evaluation: _rank(_metric(evaluation, names[0]))):
+                cells = "  ".join(f"{_with_interval(_metric(one, name)):<22}" for name in names)
+                baseline = ", baseline" if one.model in baselines else ""
+                lines.append(f"  {one.model:<{width}}  {cells}  n {one.n}{baseline}")
+            compared = [pair for pair in self.comparisons if pair.endpoint == endpoint.name]
+            lines += [f"  {line}" for line in (*basis_text(judged), *_common_text(compared), *needed_text(compared))]
+        return "\n".join([*lines, *(text for one in self.left_out if (text := one.text()))])
+
+    def write(self, folder: Path) -> None:
+        """Write the artefacts.
+
+        ``cohort.json``, ``folds.json``, ``predictions.csv``, ``evaluation.json``, ``run.json``; ``decisions.csv`` and
+        ``survival.csv`` as far as the models gave any.
+        """
+        cohort = cohort_document(self.cohort)
+        inputs = {"configuration_digest": self.record["configuration_digest"], "cohort_digest": cohort["digest"]}
+        write_artefact(folder / "cohort.json", cohort)
+        patients = {name: self.cohort.for_endpoint(name).patients for name in self.splits}
+        write_artefact(folder / "folds.json", {**inputs, "endpoints": folds_document(self.splits, patients)})
+        write_predictions(folder / "predictions.csv", self.predictions)
+        write_decisions(folder / "decisions.csv", self.predictions)
+        write_survival(folder / "survival.csv", self.predictions)
+        judged = {**to_json(self.evaluations, self.comparisons), **self.background.document()}
+        judged |= left_out_document(self.left_out)
+        write_artefact(folder / "evaluation.json", {**inputs, **judged})
+        write_artefact(folder / "run.json", {**inputs, **self.record})
+
+    def report(self, path: Path | str) -> Path:
+        """Write the report as one offline HTML file, without leaving the artefacts beside it."""
+        path = Path(path)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            shown = replace(self.cohort, volumes=Cache(folder / "volumes"))
+            for subject in self.cohort.subjects:
+                shown.volumes.put(
+                    shown.volume_key(subject), {"suv": self.cohort.volume(subject)}, metadata=shown.notes()
+                )
+            self.write(folder)
+            write_atomic(path, write_report(folder).read_bytes())
+        return path
+
+
+def judged(
+    predictions: Sequence[Prediction],
+    models: Sequence[Model],
+    cohort: Cohort,
+    tested: Mapping[str, Collection[str]],
+    horizons: Mapping[str, Sequence[float]],
+    resamples: int,
+    seed: int,
+) -> tuple[tuple[Evaluation, ...], tuple[Comparison, ...], CohortSummary]:
+    """Every model of every endpoint with its metrics, the models compared in pairs, and what is behind the figures.
+
+    Pairs are compared on whom both predicted. A model that could use no tested scan is judged on 0 patients, without a
+    metric. Baselines are compared with the other models, not with one another.
+    """
+    evaluations: list[Evaluation] = []
+    comparisons: list[Comparison] = []
+    for known in cohort.endpoints:
+        of_endpoint = [item for item in predictions if item.endpoint == known.endpoint.name]
+        name, kind = known.endpoint.name, known.endpoint.kind
+        outcomes = known.subset([i for i, patient in enumerate(known.patients) if patient in tested[name]])
+        basis = choose_basis(of_endpoint, outcomes)
+        for item in track(of_endpoint, f"intervals: {name}"):
+            if len(item):
+                evaluations.append(
+                    evaluate(item, outcomes, horizons=horizons.get(name), basis=basis, resamples=resamples, seed=seed)
+                )
+            else:
+                evaluations.append(Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, (), (), basis=basis))
+        comparisons += compare(
+            [item for item in of_endpoint if len(item)], outcomes,
+            baselines={model.name for model in models if model.is_baseline}, resamples=resamples, seed=seed,
+        )  # fmt: skip
+    behind = background(
+        predictions,
+        cohort.endpoints,
+        factors=patients.factors(cohort),
+        known=patients.known(cohort),
+        parameters={one.name: count for one in models if (count := one.candidate_parameters(cohort)) is not None},
+        resamples=resamples,
+        seed=seed,
+    )
+    return tuple(evaluations), tuple(comparisons), behind
+
+
+def _metric(evaluation: Evaluation, name: str) -> MetricValue | None:
+    """The metric of this name; None of a model that could be judged on nobody."""
+    return next((metric for metric in evaluation.metrics if metric.name == name), None)
+
+
+def _common_text(comparisons: Sequence[Comparison]) -> list[str]:
+    """A line on whom the models are compared, where that is not the same for all pairs."""
+    counts = {pair.n for pair in comparisons}
+    if len(counts) < 2:
+        return []
+    return [f"models are compared on the patients that both predicted: {min(counts)} to {max(counts)}"]
+
+
+def _rank(metric: MetricValue | None) -> float:
+    """The better the lower; what could not be estimated comes last."""
+    if metric is None or metric.value is None:
+        return np.inf
+    return metric.value if METRICS[metric.name].higher_is_better is False else -metric.value
+
+
+def _with_interval(metric: MetricValue | None) -> str:
+    if metric is None or metric.value is None:
+        return "not estimable"
+    interval = f"{metric.low:.2f} to {metric.high:.2f}" if metric.low is not None and metric.high is not None else "–"
+    return f"{metric.value:.3f}  ({interval})"

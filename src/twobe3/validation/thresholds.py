@@ -1,0 +1,141 @@
+"""What a fold decides with its training patients: thresholds and cut-offs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import expit
+from sklearn.metrics import roc_curve
+
+from twobe3.cohort.cohort import Cohort
+from twobe3.core.outcomes import FloatArray, Outcomes
+from twobe3.core.prediction import Prediction
+from twobe3.models.inner_cv import inner_split
+from twobe3.models.model import Model, held_out_risks
+from twobe3.validation.recalibration import breslow, cox_slope, platt, survival_at
+
+# Bump when the same fit gives other decisions: it is part of the checkpoints' keys.
+DECISIONS_VERSION = "1"
+log = logging.getLogger("twobe3")
+
+
+@dataclass(frozen=True)
+class ThresholdPolicy:
+    """How a fold decides.
+
+    Attributes
+    ----------
+    recalibrate : bool
+        Whether an inner cross-validation of the model recalibrates its predictions and chooses threshold and cut-off;
+        otherwise they come from the fitted model's own training patients.
+    inner_folds, seed : int
+        Of that cross-validation; fewer folds where the rarer class has fewer patients.
+    """
+
+    recalibrate: bool = False
+    inner_folds: int = 4
+    seed: int = 0
+
+    def cache_key(self) -> str:
+        """Text that differs whenever the decisions may differ; part of the checkpoints' keys."""
+        return f"decisions-{DECISIONS_VERSION} {self if self.recalibrate else 'of the training patients'}"
+
+
+def predicted(model: Model, training: Cohort, tested: Cohort, times: FloatArray, how: ThresholdPolicy) -> Prediction:
+    """Fit a model on training patients, decide with them, and predict the tested ones, whose outcomes nobody sees.
+
+    Binary: ``threshold`` is the event rate of the training patients, which for calibrated probabilities gives the
+    largest sum of sensitivity and specificity. Time-to-event: ``survival`` is the model's own, where it has curves;
+    otherwise that of the fitted risks as log hazard ratios over Breslow's baseline of the training patients; competing
+    events count as censored, so the hazard is cause-specific. ``cutoff`` is the median risk of the training patients.
+
+    With ``how.recalibrate`` the risks that an inner cross-validation gives the training patients take the place of
+    their fitted ones: binary, Platt's scaling of the risk and the threshold of the largest Youden index;
+    time-to-event, the slope of a Cox model on the risk, and the baseline that belongs to it; the cut-off is their
+    median. The risk itself is never changed, and of a continuous endpoint nothing but the cut-off.
+
+    Scans that the model cannot use neither train, decide, nor have a row in the prediction.
+
+    Parameters
+    ----------
+    model : Model
+        Fitted here.
+    training, tested : Cohort
+        With one endpoint; no patient in both.
+    times : ndarray, shape (k,)
+        Where survival is wanted, in the endpoint's unit.
+    how : ThresholdPolicy
+        How.
+    """
+    inner = inner_risks(model, training, how) if how.recalibrate else None
+    model.fit(training)
+    return decided(model, training, tested, times, inner)
+
+
+def fitted(model: Model, training: Cohort, how: ThresholdPolicy) -> Model:
+    """The model fitted on the training patients, for patients to come: with the recalibration that a fold would have.
+
+    Platt's scaling of a binary endpoint then is part of the model, see :func:`predicted`. Of other endpoints nothing
+    that a model predicts by itself is ever recalibrated.
+    """
+    inner = inner_risks(model, training, how) if how.recalibrate and training.endpoint.kind == "binary" else None
+    model.fit(training)
+    if inner is not None:
+        model.recalibration_ = platt(inner, model.usable(training).outcomes)
+    return model
+
+
+def decided(
+    model: Model, training: Cohort, tested: Cohort, times: FloatArray, inner: FloatArray | None = None
+) -> Prediction:
+    """What :func:`predicted` does, with a model that is fitted already and the inner risks, if any."""
+    training = model.usable(training)
+    outcomes = training.outcomes
+    prediction = model.predict(tested.without_outcomes())
+    n = len(prediction)
+    own = model.predict(training.without_outcomes()).risk
+    kind = outcomes.endpoint.kind
+    origin = float(own.mean()) if kind == "time-to-event" else 0.0
+    risks = own - origin if inner is None else inner
+    prediction = replace(prediction, cutoff=np.full(n, origin + float(np.median(risks))))
+    if kind == "binary":
+        threshold = outcomes.n_events / len(outcomes)
+        if inner is not None:
+            slope, intercept = platt(inner, outcomes)
+            prediction = replace(prediction, probability=expit(slope * prediction.risk + intercept))
+            threshold = youden(expit(slope * inner + intercept), outcomes)
+        return replace(prediction, threshold=np.full(n, threshold))
+    if kind == "time-to-event":
+        if inner is None and prediction.survival is not None:
+            return replace(prediction, survival=survival_at(prediction, times), times=times)
+        slope = 1.0 if inner is None else cox_slope(inner, outcomes)
+        baseline = breslow(slope * risks, outcomes)
+        survival = baseline.survival(slope * (prediction.risk - origin), times)
+        return replace(prediction, survival=survival, times=times)
+    return prediction
+
+
+def youden(probability: FloatArray, outcomes: Outcomes) -> float:
+    """The probability from which on saying yes gives the largest sensitivity + specificity; the highest of several.
+
+    Youden, Cancer 1950;3:32. The event rate where no threshold does better than chance.
+    """
+    false, true, thresholds = roc_curve(outcomes.event, probability, drop_intermediate=False)
+    best = int(np.argmax(true - false))
+    return float(thresholds[best]) if best else outcomes.n_events / len(outcomes)
+
+
+def inner_risks(model: Model, training: Cohort, how: ThresholdPolicy) -> FloatArray | None:
+    """Each training patient's risk by a model fitted without the patient; None where there are too few to split.
+
+    Of the training patients whose scans the model can use, in their order. Risks of a time to an event have no
+    origin: each inner model's are counted from the mean of its own patients.
+    """
+    training = model.usable(training)
+    split = inner_split(training, how.inner_folds, how.seed, min_patients=model.min_patients)
+    if not split:
+        log.info("%s: too few patients to recalibrate", model.name)
+        return None
+    return held_out_risks(model, training, split)

@@ -1,0 +1,36 @@
+import pytest
+
+from twobe3.core.errors import UnusableScanError
+from twobe3.dicom import body_size as body
+
+
+def test_known_values() -> None:
+    # Du Bois table: 1.73 m² at 63 kg and 170 cm, the "standard" adult
+    assert body.surface_m2(63.0, 170.0) == pytest.approx(1.73, abs=0.01)
+    # by hand: 9270 / (6680 + 216 · 22) and 9270 / (8780 + 244 · 22)
+    assert body.lean_mass_janmahasatian_kg("M", 22 * 1.8**2, 180.0) / (22 * 1.8**2) == pytest.approx(0.811, abs=1e-3)
+    assert body.lean_mass_janmahasatian_kg("F", 22 * 1.6**2, 160.0) / (22 * 1.6**2) == pytest.approx(0.655, abs=1e-3)
+    # at 152 cm the ideal weight is the intercept
+    assert body.ideal_weight_kg("M", 99.0, 152.0) == 48.0
+    assert body.ideal_weight_kg("F", 99.0, 152.0) == 45.5
+
+
+@pytest.mark.parametrize("norm", list(body.NORMS.values()))
+def test_other_sex_is_the_mean_of_both(norm: object) -> None:
+    male, female, other = (norm(sex, 70.0, 175.0) for sex in "MFO")  # type: ignore[operator]
+    assert other == pytest.approx((male + female) / 2)
+    assert male != female
+
+
+def test_unknown_sex_is_refused() -> None:
+    with pytest.raises(UnusableScanError, match="SEX_MISSING"):
+        body.lean_mass_james_kg("", 70.0, 175.0)
+
+
+@pytest.mark.parametrize(
+    ("weight", "height", "code"), [(2000.0, 1.75, "WEIGHT"), (70.0, 0.1, "HEIGHT"), (70.0, 4.0, "HEIGHT")]
+)
+def test_what_is_no_person_is_refused(weight: float, height: float, code: str) -> None:
+    with pytest.raises(UnusableScanError, match=f"{code}_IMPLAUSIBLE"):
+        body.require_person(weight, height)
+    body.require_person(70.0, 1.75)

@@ -1,0 +1,79 @@
+"""Going through files: in order, alone or several at once, and giving up cleanly."""
+
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from twobe3.dicom import walk as listing
+from twobe3.dicom.reader import quietly
+from twobe3.dicom.walk import map_files
+
+PATHS = [Path(f"{i}.dcm") for i in range(200)]
+
+
+def waited_for(path: Path) -> tuple[str, bool]:
+    time.sleep(1e-3)
+    return path.name, threading.current_thread() is threading.main_thread()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_results_come_in_the_order_of_the_files(threads: int) -> None:
+    found = list(map_files(waited_for, PATHS, threads=threads))
+    assert [name for name, _ in found] == [path.name for path in PATHS]
+    assert {alone for _, alone in found} == {threads == 1}
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_files_are_read_at_once_where_they_make_one_wait(waiting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    working_s = (lambda: 0.0) if waiting else time.perf_counter
+    monkeypatch.setattr(listing.time, "thread_time", working_s)
+    found = list(map_files(waited_for, PATHS))
+    assert [name for name, _ in found] == [path.name for path in PATHS]
+    assert {alone for _, alone in found} == ({True, False} if waiting else {True})
+
+
+def test_who_stops_early_leaves_no_thread_behind() -> None:
+    read: list[Path] = []
+
+    def read_file(path: Path) -> Path:
+        read.append(path)
+        time.sleep(2e-3)
+        return path
+
+    paths = [Path(f"{i}.dcm") for i in range(2000)]
+    results = map_files(read_file, paths, threads=2)
+    assert next(results) == paths[0]
+    results.close()
+    assert len(read) < len(paths) / 2
+    assert not [one for one in threading.enumerate() if one.name.startswith("twobe3-files")]
+
+
+def test_an_error_reaches_the_caller_whole() -> None:
+    def fail(path: Path) -> None:
+        raise ValueError(path.name)
+
+    with pytest.raises(ValueError, match=r"0\.dcm"):
+        list(map_files(fail, PATHS, threads=2))
+
+
+def test_warnings_are_as_before_when_several_threads_were_quiet() -> None:
+    """Whoever leaves first must not turn the warnings on for the others, nor leave them off for good."""
+    before = list(warnings.filters)
+    inside, leave = threading.Barrier(2), threading.Event()
+
+    def other() -> None:
+        with quietly():
+            inside.wait()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with quietly():
+        thread.start()
+        inside.wait()
+    assert warnings.filters[0][0] == "ignore"
+    leave.set()
+    thread.join()
+    assert warnings.filters == before
