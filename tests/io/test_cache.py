@@ -8,6 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from twobe3.core.errors import EnvironmentFailure
+from twobe3.io import cache as module
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
 
@@ -151,3 +152,13 @@ def test_a_full_disk_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest.Mo
     assert found is not None
     assert same(found, ENTRY)
     assert names(tmp_path) == [f"{KEY}.safetensors"]
+
+
+def test_an_entry_of_another_version_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    cache.put("aa", {"x": np.zeros(2)})
+    monkeypatch.setattr(module, "CACHE_VERSION", "next")
+    assert cache.get("aa") is None
+    made = cache.get_or_compute("aa", lambda: {"x": np.ones(2)})
+    assert made["x"].tolist() == [1.0, 1.0]
+    assert cache.get("aa") is not None

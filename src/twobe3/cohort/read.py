@@ -28,7 +28,7 @@ from twobe3.io.files import digest
 from twobe3.io.pseudonym import pseudonym
 from twobe3.runtime.progress import track
 from twobe3.scans.find import Series, find_scans, scan_of
-from twobe3.scans.regions import REGION_VERSION, Region
+from twobe3.scans.regions import Region
 from twobe3.scans.scan import Scan, TumourScan
 
 # Uptake cut off by the field of view is worth a word from this share of the voxels above SUV 1 on.
@@ -292,7 +292,7 @@ def _region_facts(scan: Scan, volume: SUVVolume, region: Region, cache: Cache) -
             facts = {"code": refusal.code.name, "reason": refusal.reason}
         return {"facts": np.frombuffer(json.dumps({"name": region.label, **facts}).encode(), np.uint8)}
 
-    stored = cache.get_or_compute(digest([f"region-{REGION_VERSION}", scan.digest, region.label]), find)
+    stored = cache.get_or_compute(digest(["region", scan.digest, region.label]), find)
     facts: dict[str, Any] = json.loads(stored["facts"].tobytes())
     return facts
 

@@ -9,9 +9,6 @@ from scipy import ndimage
 
 from twobe3.core.volume import Geometry, SUVVolume
 
-# Bump when the resampled values change: it is part of every cache key.
-RESAMPLE_VERSION = "2"
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -47,7 +44,7 @@ class Grid:
 
     def cache_key(self) -> str:
         """Text that differs whenever the resampled values may differ; part of cache keys."""
-        return f"resample-{RESAMPLE_VERSION} spacing {self.spacing_mm} field of view {self.field_of_view_mm}"
+        return f"resample spacing {self.spacing_mm} field of view {self.field_of_view_mm}"
 
 
 def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:

@@ -16,8 +16,6 @@ from twobe3.features.slices import Plane, SliceSpec, cut, windowed
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 
-# Bump when the maps change for the same volume, slices and weights: it is part of every cache key.
-EXTRACTOR_VERSION = "1"
 BATCH = {"cpu": 32, "cuda": 256}  # pictures at once
 CPU = torch.device("cpu")
 
@@ -62,7 +60,7 @@ class MapExtractor:
         made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
         changed = f" {self.augmentation.cache_key()}" if self.augmentation else ""
         where = "" if self.device.type == "cpu" else f" on {self.device.type}"
-        return f"maps-{EXTRACTOR_VERSION} {self.slices} {made_by}{changed}{where}"
+        return f"maps {self.slices} {made_by}{changed}{where}"
 
     def of_study(self, cohort: Cohort, subject: Subject) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""

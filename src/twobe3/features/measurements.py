@@ -11,11 +11,9 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
-from twobe3.scans.regions import REGION_VERSION, Region
+from twobe3.scans.regions import Region
 from twobe3.scans.scan import Scan
 
-# Bump when the stored values change: it is part of every cache key.
-MEASUREMENT_VERSION = "3"
 log = logging.getLogger("twobe3")
 
 
@@ -56,7 +54,7 @@ def measure(scan: Scan, region: Region, *, cache: Cache) -> Measurements:
     cache : Cache
         Where measurements are kept.
     """
-    key = digest([f"measurements-{MEASUREMENT_VERSION}-{REGION_VERSION}", scan.digest, region.label])
+    key = digest(["measurements", scan.digest, region.label])
     arrays = cache.get_or_compute(key, lambda: _measured(scan, region))
     suv_max, volume_ml, tlg_ml, extent_ml = map(float, arrays["values"])
     code, *said = arrays["lacking"].tobytes().decode().split("\n")

@@ -29,7 +29,7 @@ from twobe3.features.lesions import bounding_box, measure_lesions
 from twobe3.features.mirp import _exact_autocorrelation, _import_mirp, _muted
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
-from twobe3.scans.regions import REGION_VERSION, Region
+from twobe3.scans.regions import Region
 from twobe3.scans.scan import Scan
 
 Change = Literal["none", "eroded", "dilated"]
@@ -38,7 +38,6 @@ Change = Literal["none", "eroded", "dilated"]
 Voxels = Literal["measured", "shuffled"]
 """Of a region: where they are, or each at the place of another one, so that only its shape and its histogram remain."""
 
-RADIOMICS_VERSION = "2, MIRP 2.7"
 MARGIN_MM = 40.0
 """Of image kept around the region: further away nothing reaches the region through splines, filters or spheres."""
 
@@ -166,9 +165,7 @@ def radiomics_key(
     scan: Scan, region: Region, settings: RadiomicsSettings, change: Change = "none", voxels: Voxels = "measured"
 ) -> str:
     """Digest of everything that the features depend on."""
-    versions = f"radiomics-{RADIOMICS_VERSION}-{REGION_VERSION}"
-    shuffled = [] if voxels == "measured" else ["shuffled-1"]
-    return digest([versions, scan.digest, region.label, change, str(asdict(settings)), *shuffled])
+    return digest(["radiomics", scan.digest, region.label, change, str(asdict(settings)), voxels])
 
 
 def pack(features: FeatureVector | UnusableScanError) -> Arrays:

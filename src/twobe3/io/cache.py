@@ -16,6 +16,9 @@ from safetensors.numpy import save
 
 from twobe3.io.files import digest, write_atomic
 
+# Raise it when the same key stands for other content than before: entries of another version are made again.
+CACHE_VERSION = 1
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 log = logging.getLogger("twobe3")
 
@@ -24,8 +27,9 @@ log = logging.getLogger("twobe3")
 class Cache:
     """Arrays by key, in a folder of safetensors files; in memory where no folder is given.
 
-    The key must say everything that the content depends on, so an entry never grows stale. An entry whose
-    checksum does not hold is set aside with the ending ``.damaged`` and counts as absent.
+    The key must say everything that the content depends on, so an entry never grows stale. An entry written under
+    another :data:`CACHE_VERSION` counts as absent; so does one whose checksum does not hold, which is set aside with
+    the ending ``.damaged``.
 
     Parameters
     ----------
@@ -84,7 +88,10 @@ class Cache:
         try:
             with safe_open(path, framework="numpy") as stored:
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
-                whole = (stored.metadata() or {}).get("checksum") == checksum(arrays)
+                notes = stored.metadata() or {}
+            if notes.get("cache_version") != str(CACHE_VERSION):
+                return None
+            whole = notes.get("checksum") == checksum(arrays)
         except (SafetensorError, OSError, ValueError):
             whole = False
         if not whole:
@@ -101,7 +108,7 @@ class Cache:
             self._memory[key] = arrays
             return
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        notes = {**(metadata or {}), "checksum": checksum(contiguous)}
+        notes = {**(metadata or {}), "cache_version": str(CACHE_VERSION), "checksum": checksum(contiguous)}
         write_atomic(path, save(contiguous, metadata=notes))
 
 

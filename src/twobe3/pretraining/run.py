@@ -19,7 +19,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EmptyInputError
 from twobe3.core.outcomes import IntArray
 from twobe3.features.backbones import Backbone
-from twobe3.io.cache import Cache
+from twobe3.io.cache import CACHE_VERSION, Cache
 from twobe3.io.files import digest
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
@@ -36,7 +36,6 @@ from twobe3.runtime.parallel import available_cores, one_thread, run_tasks
 
 FILE = "pretrained.safetensors"
 FEWEST_PATIENTS = 4
-VERSION = "1"  # raise it when the same recipe and scans give another file
 log = logging.getLogger("twobe3")
 
 
@@ -252,7 +251,13 @@ def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Device, table
         parts.labels.known.tobytes(),
     ]
     scans = [cohort.volume_key(study) for study in cohort.subjects]
-    made_by = [VERSION, __version__, json.dumps(asked, sort_keys=True), backbone.weights_digest, _where(engine)]
+    made_by = [
+        str(CACHE_VERSION),
+        __version__,
+        json.dumps(asked, sort_keys=True),
+        backbone.weights_digest,
+        _where(engine),
+    ]
     return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *told])
 
 

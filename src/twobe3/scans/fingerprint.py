@@ -19,8 +19,6 @@ from scipy import ndimage
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
 
-# Bump when the landmarks of the same volume change: it is part of their key.
-LANDMARKS_VERSION = "2"
 MOST = 64
 SMOOTHING_MM, APART_MM = 6.0, 24.0
 SMOOTHING_MM, APART_MM = 6.0, 24.0
@@ -148,8 +146,6 @@ def compressed(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(volume, 0.0)), dtype=np.float32)
 
 
-# Bump when the fingerprint of the same volume changes: it is part of its key.
-FINGERPRINT_VERSION = f"2.{LANDMARKS_VERSION}"
 # Of scans that share landmarks, those of one picture correlate this well where they overlap.
 SAME_PICTURE = 0.96
 # On a coarser grid, or with fewer voxels, too little is left of the surroundings of a landmark to tell patients apart.
@@ -226,5 +222,5 @@ def stored_fingerprint(cache: Cache, key: str, picture: Callable[[], Picture]) -
         content = np.frombuffer(bytes.fromhex(made.content), np.uint8)
         return {"content": content, "places_mm": made.landmarks.places_mm, "patches": made.landmarks.patches}
 
-    stored = cache.get_or_compute(digest([f"fingerprint-{FINGERPRINT_VERSION}", key]), compute)
+    stored = cache.get_or_compute(digest(["fingerprint", key]), compute)
     return Fingerprint(stored["content"].tobytes().hex(), Landmarks(stored["places_mm"], stored["patches"]))

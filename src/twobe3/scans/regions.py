@@ -15,8 +15,6 @@ from twobe3.scans.masks import relative_threshold_mask, threshold_mask
 from twobe3.scans.percist import percist_mask
 from twobe3.scans.scan import Scan
 
-# Bump when the voxels of a region change: it is part of cache keys.
-REGION_VERSION = "1"
 _KINDS = Literal["contour", "threshold", "relative", "percist"]
 
 

@@ -19,7 +19,7 @@ from twobe3.cohort.duplicates import with_duplicates_joined
 from twobe3.cohort.splits import CrossValidation, Fold, Scheme, unassigned
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.horizons import check_horizons
-from twobe3.io.cache import Arrays, Cache
+from twobe3.io.cache import CACHE_VERSION, Arrays, Cache
 from twobe3.io.files import digest
 from twobe3.models.fit_cache import content, remember, shared_fits
 from twobe3.models.fusion import depth, members_of
@@ -235,7 +235,13 @@ def fit_final(fits: CVPlan, folder: Path, workers: int) -> dict[tuple[str, int],
         for number, model in enumerate(fits.models):
             recalibrated = [fits.how.cache_key()] if fits.how.recalibrate else []
             made_of = digest(
-                [__version__, model.cache_key(), *recalibrated, *content(cohort, multitask=model.multitask)]
+                [
+                    str(CACHE_VERSION),
+                    __version__,
+                    model.cache_key(),
+                    *recalibrated,
+                    *content(cohort, multitask=model.multitask),
+                ]
             )
             name = f"{file_name(endpoint)}.{file_name(model.name)}.{made_of[:12]}.safetensors"
             targets[endpoint, number] = folder / name

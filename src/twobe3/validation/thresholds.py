@@ -16,8 +16,6 @@ from twobe3.models.inner_cv import inner_split
 from twobe3.models.model import Model, held_out_risks
 from twobe3.validation.recalibration import breslow, cox_slope, platt, survival_at
 
-# Bump when the same fit gives other decisions: it is part of the checkpoints' keys.
-DECISIONS_VERSION = "1"
 log = logging.getLogger("twobe3")
 
 
@@ -40,7 +38,7 @@ class ThresholdPolicy:
 
     def cache_key(self) -> str:
         """Text that differs whenever the decisions may differ; part of the checkpoints' keys."""
-        return f"decisions-{DECISIONS_VERSION} {self if self.recalibrate else 'of the training patients'}"
+        return f"decisions {self if self.recalibrate else 'of the training patients'}"
 
 
 def predicted(model: Model, training: Cohort, tested: Cohort, times: FloatArray, how: ThresholdPolicy) -> Prediction:
