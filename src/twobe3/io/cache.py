@@ -89,9 +89,10 @@ class Cache:
             with safe_open(path, framework="numpy") as stored:
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
                 notes = stored.metadata() or {}
-            if notes.get("cache_version") != str(CACHE_VERSION):
+            version = notes.get("cache_version")
+            if version not in (None, str(CACHE_VERSION)):
                 return None
-            whole = notes.get("checksum") == checksum(arrays)
+            whole = version is not None and notes.get("checksum") == checksum(arrays)
         except (SafetensorError, OSError, ValueError):
             whole = False
         if not whole:
