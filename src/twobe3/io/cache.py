@@ -88,11 +88,11 @@ class Cache:
         try:
             with safe_open(path, framework="numpy") as stored:
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
-                notes = stored.metadata() or {}
-            version = notes.get("cache_version")
-            if version not in (None, str(CACHE_VERSION)):
+                written = (stored.metadata() or {}).get("checksum", "")
+            version = written.partition(" ")[0]
+            if version.isdigit() and version != str(CACHE_VERSION):
                 return None
-            whole = version is not None and notes.get("checksum") == checksum(arrays)
+            whole = written == f"{CACHE_VERSION} {checksum(arrays)}"
         except (SafetensorError, OSError, ValueError):
             whole = False
         if not whole:
@@ -109,7 +109,7 @@ class Cache:
             self._memory[key] = arrays
             return
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        notes = {**(metadata or {}), "cache_version": str(CACHE_VERSION), "checksum": checksum(contiguous)}
+        notes = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {checksum(contiguous)}"}
         write_atomic(path, save(contiguous, metadata=notes))
 
 
