@@ -19,10 +19,10 @@ from twobe3.dicom.attributes import Policy
 from twobe3.dicom.series import PETSeries, choose_series, find_series
 from twobe3.dicom.volume import read_suv
 from twobe3.io.cache import Cache
-from twobe3.io.csv import neutralised
+from twobe3.io.csv import escape_formula
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.runtime.progress import track
-from twobe3.scans.fingerprint import Fingerprint, Picture, stored_fingerprint
+from twobe3.scans.fingerprint import Fingerprint, Picture, cache_fingerprint
 
 _NUMBERS = {"slices": "BIGINT", "files": "BIGINT", "coverage_mm": "DOUBLE", "contour": "BOOLEAN"}
 _PERHAPS = ("age_years", "weight_kg")  # numbers too, where the header has them
@@ -141,7 +141,7 @@ class Catalogue:
         EnvironmentFailure
             ``EXTRA_MISSING``: Parquet was asked for and duckdb is not installed; ``WRITE_FAILED``.
         """
-        files = {out / "catalogue.csv": _as_csv(self.rows, neutralised)}
+        files = {out / "catalogue.csv": _as_csv(self.rows, escape_formula)}
         if parquet:
             files[out / "catalogue.parquet"] = _as_parquet(self.rows)
         for path, content in files.items():
@@ -283,7 +283,7 @@ def _compared(
         series = series_in(scan.unit)[scan.series]
         key = f"{series.header_digest} {series.content_digest} {policy}"
         try:
-            prints.append(stored_fingerprint(cache, key, lambda series=series: _picture(series, policy)))  # type: ignore[misc]
+            prints.append(cache_fingerprint(cache, key, lambda series=series: _picture(series, policy)))  # type: ignore[misc]
         except UnusableScanError as refusal:
             exclusions.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
             rows[scan.place] = replace(rows[scan.place], code=refusal.code.name)

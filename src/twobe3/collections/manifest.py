@@ -12,7 +12,7 @@ from typing import Any
 from twobe3.collections.parquet import as_csv, as_parquet, duckdb_for
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.io.csv import neutralised, restored
+from twobe3.io.csv import escape_formula, unescape_formula
 from twobe3.io.files import digest, write_atomic
 
 HEADER_KEY = "twobe3_manifest"
@@ -161,7 +161,7 @@ def _digest(rows: Sequence[ManifestRow], header: Header) -> str:
 
 def _shown(cell: str | int) -> str | int:
     """A cell as spreadsheets may see it: none of them is a formula."""
-    return neutralised(cell) if isinstance(cell, str) else cell
+    return escape_formula(cell) if isinstance(cell, str) else cell
 
 
 def _as_parquet(text: bytes, header: str) -> bytes:
@@ -203,7 +203,7 @@ def _rows(path: Path, cells: list[dict[str, Any]]) -> tuple[ManifestRow, ...]:
 
 
 def _row(path: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
-    words = {name: restored(str(cells[name] or "")) for name in COLUMNS if name not in _NUMBERS}
+    words = {name: unescape_formula(str(cells[name] or "")) for name in COLUMNS if name not in _NUMBERS}
     try:
         row = ManifestRow(**words, instances=int(cells["instances"]), size_bytes=int(cells["size_bytes"]))
     except (TypeError, ValueError):
