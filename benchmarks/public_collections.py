@@ -61,7 +61,7 @@ def measured(index: Path | None, out: Path) -> dict[str, Any]:
     began = time.perf_counter()
     opened = open_index(index)
     indexed = time.perf_counter() - began
-    ((series,),) = opened.rows("SELECT count(*) FROM pet")
+    ((series,),) = opened.query("SELECT count(*) FROM pet")
     opened.database.close()
     began, busy = time.perf_counter(), time.process_time()
     selection = plan_collections(out, index=index)
