@@ -15,7 +15,7 @@ from torch import nn
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
-from twobe3.features.backbones import Backbone, backbone_from_state, intermediates, normalised
+from twobe3.features.backbones import Backbone, build_backbone, intermediates, normalised
 from twobe3.features.maps import pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
 from twobe3.features.weights import State
@@ -244,7 +244,7 @@ def learn_from_slices(
     network.eval()
     tuned = {key: value.detach().clone() for key, value in network.network.state_dict().items()}
     return (
-        backbone_from_state(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
+        build_backbone(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
         network,
     )
 

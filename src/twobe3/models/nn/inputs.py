@@ -21,7 +21,7 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.grid import Grid
 from twobe3.features.augment import Augmentation
-from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
 from twobe3.features.weights import is_weights_file
@@ -139,7 +139,7 @@ class MapModel(Model):
         state = {
             key.removeprefix(PREFIX): torch.from_numpy(array) for key, array in arrays.items() if key.startswith(PREFIX)
         }
-        self.backbone_ = backbone_from_state(
+        self.backbone_ = build_backbone(
             self.backbone, state, mean=tuple(notes["mean"]), std=tuple(notes["std"]), weights=self.weights
         )
 
