@@ -22,10 +22,10 @@ from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.outcomes import Kind, Outcomes
 from twobe3.io.cache import Arrays, Cache
 from twobe3.models.fit_cache import recall, remember
-from twobe3.models.inner_cv import inner_split
+from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.learners.elastic_net import fit_nonnegative
 from twobe3.models.learners.linear import FloatArray, RidgeModel
-from twobe3.models.model import CONFIG, Model, held_out_risks
+from twobe3.models.model import CONFIG, Model, risk_of_fitted
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 
@@ -216,11 +216,15 @@ class Fusion(Model):
 
     def _held_out(self, cohort: Cohort) -> FloatArray | None:
         """Shape (patients, members); None where there are too few patients to split."""
-        split = inner_split(cohort, self.inner_folds, self.seed, min_patients=self.min_patients)
+        split = inner_split(
+            cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=self.min_patients
+        )
         if not split:
             log.info("%s: too few patients to learn weights, which are equal", self.name)
             return None
-        return np.column_stack([held_out_risks(member, cohort, split) for member in self.of])
+        return np.column_stack(
+            [cross_val_predict(risk_of_fitted(member, cohort), cohort.outcomes, split) for member in self.of]
+        )
 
     def _risks(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, members)."""

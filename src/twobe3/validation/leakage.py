@@ -199,7 +199,7 @@ def _dealt(fits: CVPlan, scheme: Scheme, permutations: int, seed: int) -> Iterat
     for number in range(permutations):
         rng = np.random.default_rng([seed, number])
         endpoints = tuple(
-            replace(outcomes.subset(rng.permutation(len(outcomes))), patients=outcomes.patients)
+            replace(outcomes.subset(rng.permutation(len(outcomes))), patients=outcomes.patients, groups=outcomes.groups)
             for outcomes in fits.cohort.endpoints
         )
         try:
@@ -301,4 +301,4 @@ def _changed(outcomes: Outcomes, patients: Collection[str]) -> Outcomes:
         return replace(outcomes, event=event, value=event.astype(np.float64))
     order = np.arange(len(outcomes))
     order[which] = which[::-1]
-    return replace(outcomes.subset(order), patients=outcomes.patients)
+    return replace(outcomes.subset(order), patients=outcomes.patients, groups=outcomes.groups)

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_curve
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.core.prediction import Prediction
-from twobe3.models.inner_cv import inner_split
-from twobe3.models.model import Model, held_out_risks
+from twobe3.models.inner_cv import cross_val_predict, inner_split
+from twobe3.models.model import Model, risk_of_fitted
 from twobe3.validation.recalibration import breslow, cox_slope, platt, survival_at
 
 log = logging.getLogger("twobe3")
@@ -132,8 +132,10 @@ def inner_risks(model: Model, training: Cohort, how: ThresholdPolicy) -> FloatAr
     origin: each inner model's are counted from the mean of its own patients.
     """
     training = model.usable(training)
-    split = inner_split(training, how.inner_folds, how.seed, min_patients=model.min_patients)
+    split = inner_split(
+        training.outcomes, how.inner_folds, how.seed, centres=training.centres, min_patients=model.min_patients
+    )
     if not split:
         log.info("%s: too few patients to recalibrate", model.name)
         return None
-    return held_out_risks(model, training, split)
+    return cross_val_predict(risk_of_fitted(model, training), training.outcomes, split)

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize
 
 from twobe3.core.outcomes import Outcomes
-from twobe3.models.inner_cv import inner_splits
+from twobe3.models.inner_cv import inner_split
 from twobe3.models.nn.heads import outcome_loss
 
 FloatArray = npt.NDArray[np.float64]
@@ -117,11 +117,12 @@ def choose_penalty(
         What fits a model for each penalty; :func:`fit_path` by default.
     """
     kind = outcomes.endpoint.kind
-    splits = inner_splits(outcomes, inner_folds, seed)
-    if not splits:
+    split = inner_split(outcomes, inner_folds, seed)
+    if not split:
         return max(penalties)
     loss = dict.fromkeys(sorted(penalties, reverse=True), 0.0)
-    for train, test in splits:
+    for fold in split:
+        train, test = fold.train, fold.test
         inner = outcomes.subset(train)
         for penalty, model in (path or fit_path)(x[train], inner, tuple(loss)).items():
             if kind == "time-to-event":
