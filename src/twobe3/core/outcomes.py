@@ -41,6 +41,8 @@ class Endpoint(ABC):
     primary_metric: ClassVar[str]
     chance_level: ClassVar[float]  # of the primary metric, where the risk says nothing
     has_events: ClassVar[bool] = True  # whether patients have the event or not
+    has_classes: ClassVar[bool] = False  # whether that is all, so that there is a probability of the positive class
+    has_times: ClassVar[bool] = False  # whether the value is a time, which may be censored
     risk_has_origin: ClassVar[bool] = True  # whether risks of two models can be compared without centring them
 
     @property
@@ -55,6 +57,10 @@ class Endpoint(ABC):
     @abstractmethod
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients that limits what can be learnt: of the rarer class, with the event, or all."""
+
+    @abstractmethod
+    def constant_risk(self, outcomes: Outcomes) -> float:
+        """The risk that fits all patients best: log-odds, 0 for log hazard ratios, or the mean."""
 
     def loss_terms(self, outcomes: Outcomes) -> int:
         """Number of terms in the summed loss: patients, or events of a partial likelihood."""

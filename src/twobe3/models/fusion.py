@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
-from twobe3.core.outcomes import Kind, Outcomes
+from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.io.cache import Arrays, Cache
 from twobe3.models.fit_cache import recall, remember
 from twobe3.models.inner_cv import cross_val_predict, inner_split
@@ -207,10 +207,10 @@ class Fusion(Model):
         self.of = tuple(_fitted(member, cohort) for member in self.of)
         fitted, outcomes = self._risks(cohort.without_outcomes()), cohort.outcomes
         if held_out is None:
-            self.blend_ = equal_weights(fitted, outcomes.endpoint.kind)
+            self.blend_ = equal_weights(fitted, outcomes.endpoint)
         else:
             self.blend_ = learnt_weights(held_out, outcomes)
-            if outcomes.endpoint.kind == "time-to-event":  # as each inner model's, risks count from the mean
+            if not outcomes.endpoint.risk_has_origin:  # as each inner model's, risks count from the mean
                 self.blend_ = replace(self.blend_, mean=self.blend_.mean + fitted.mean(axis=0))
         log.info("%s: %s", self.name, ", ".join(f"{name} {weight:.2f}" for name, weight in self.weight_of.items()))
 
@@ -326,19 +326,19 @@ def _invalid(name: str, problem: str) -> ConfigurationError:
     )
 
 
-def equal_weights(risks: FloatArray, kind: Kind) -> RidgeModel:
+def equal_weights(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
     """Mean of standardised risks, put on the scale that the members have on average.
 
     Parameters
     ----------
     risks : ndarray, shape (n, members)
         Of the training patients, by members fitted on them.
-    kind : {"binary", "time-to-event", "continuous"}
-        Of the endpoint.
+    endpoint : Endpoint
+        What they predict.
     """
     mean, spread, unit = _moments(risks)
     p = len(mean)
-    origin = 0.0 if kind == "time-to-event" else float(mean.mean())
+    origin = float(mean.mean()) if endpoint.risk_has_origin else 0.0
     return RidgeModel(mean, unit, np.full(p, float(spread.mean()) / p), origin, 0.0)
 
 

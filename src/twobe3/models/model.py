@@ -229,8 +229,8 @@ class Model(ABC):
         if len(usable) < self.min_patients:
             raise ConfigurationError(Code.NOTHING_USABLE, f"{said}, {self.min_patients} are needed", remedy=remedy)
         outcomes = usable.outcomes
-        same = {"binary": (0, len(outcomes)), "time-to-event": (0,)}.get(outcomes.endpoint.kind, ())
-        if len(usable) < n and outcomes.n_events in same:
+        endpoint = outcomes.endpoint
+        if len(usable) < n and endpoint.has_events and not endpoint.has_contrast(outcomes):
             raise ConfigurationError(
                 Code.ONE_CLASS, f"{said}, {outcomes.n_events} of them with the event", remedy=remedy
             )
