@@ -40,7 +40,7 @@ NEGLIGIBLE = 1e-9
 
 Weights = Literal["equal", "learnt"]
 log = logging.getLogger("twobe3")
-_NO_STORE, _NO_ENGINE = Cache(), Device()  # where none is given
+_NO_STORE, _NO_DEVICE = Cache(), Device()  # where none is given
 
 
 def _members(value: Any) -> tuple[Model, ...]:
@@ -97,7 +97,7 @@ class Fusion(Model):
         Of the cross-validation that learns them; fewer where the rarer class has fewer patients.
     cache : Cache, optional
         For all members; by default each keeps its own.
-    engine : Device, optional
+    device : Device, optional
         Likewise.
     """
 
@@ -108,12 +108,12 @@ class Fusion(Model):
     weights: Weights = Field(default="equal", kw_only=True)
     inner_folds: int = Field(default=4, ge=2, kw_only=True)
     cache: Cache = field(default_factory=lambda: _NO_STORE, repr=False, kw_only=True)
-    engine: Device = field(default_factory=lambda: _NO_ENGINE, repr=False, kw_only=True)
+    device: Device = field(default_factory=lambda: _NO_DEVICE, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.of = tuple(copy.copy(member) for member in self.of)
-        for name, unsaid in (("cache", _NO_STORE), ("engine", _NO_ENGINE)):
+        for name, unsaid in (("cache", _NO_STORE), ("device", _NO_DEVICE)):
             if getattr(self, name) is unsaid:
                 setattr(self, name, getattr(self.of[0], name))
             else:
@@ -127,10 +127,10 @@ class Fusion(Model):
         made.of = tuple(copy.copy(member) for member in self.of)
         return made
 
-    def on(self, engine: Device) -> Fusion:
+    def on(self, device: Device) -> Fusion:
         """A copy whose members' networks compute elsewhere."""
         made = copy.copy(self)
-        made._give("engine", engine)
+        made._give("device", device)
         return made
 
     def _give(self, name: str, value: Cache | Device) -> None:

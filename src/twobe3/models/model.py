@@ -71,7 +71,7 @@ class Model(ABC):
         Of every random choice.
     cache : Cache, optional
         Where features are kept; share one between models.
-    engine : Device, optional
+    device : Device, optional
         Where networks compute.
     """
 
@@ -85,7 +85,7 @@ class Model(ABC):
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
     cache: Cache = field(default_factory=Cache, repr=False)
-    engine: Device = field(default_factory=Device, repr=False)
+    device: Device = field(default_factory=Device, repr=False)
 
     def __post_init__(self) -> None:
         self.name = self.name or self.default_name()
@@ -115,12 +115,12 @@ class Model(ABC):
     @classmethod
     def parameter_names(cls) -> list[str]:
         """Their names; where features are kept and networks compute are none of the model's parameters."""
-        return [item.name for item in fields(cls) if item.init and item.name not in ("cache", "engine")]
+        return [item.name for item in fields(cls) if item.init and item.name not in ("cache", "device")]
 
-    def on(self, engine: Device) -> Self:
+    def on(self, device: Device) -> Self:
         """A copy whose networks compute elsewhere."""
         made = copy.copy(self)
-        made.engine = engine
+        made.device = device
         return made
 
     @classmethod

@@ -162,7 +162,7 @@ def run_record(
 
 def _where(models: Sequence[Model]) -> dict[str, str]:
     """On which kind of device, and in which precision, the models' networks compute."""
-    told = [model.engine.describe() for model in models]
+    told = [model.device.describe() for model in models]
     return {key: ", ".join(sorted({one[key] for one in told})) for key in ("device", "precision")}
 
 

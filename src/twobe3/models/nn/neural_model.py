@@ -127,7 +127,7 @@ class NeuralModel(Model, TrainingParameters):
 
     def cache_key(self) -> str:
         """As for every model, and where it is trained unless that is the CPU in single precision."""
-        return f"{super().cache_key()}{self.engine.cache_key()}"
+        return f"{super().cache_key()}{self.device.cache_key()}"
 
     def imputed(self, cohort: Cohort) -> dict[str, int]:
         """How many patients lack each covariate."""
@@ -172,7 +172,7 @@ class NeuralModel(Model, TrainingParameters):
         self._learn_inputs(cohort)
         inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
         head = self._head(cohort)
-        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, head, self.engine)
+        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, head, self.device)
 
     def _head(self, cohort: Cohort) -> Head:
         own = cohort.outcomes
@@ -190,7 +190,7 @@ class NeuralModel(Model, TrainingParameters):
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         if not len(self.edges_):
-            return ensemble_risk(self.networks_, self._seen(cohort), self, self.engine)
+            return ensemble_risk(self.networks_, self._seen(cohort), self, self.device)
         return np.asarray(mortality(self._logits(cohort)).mean(axis=0))
 
     def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
@@ -200,7 +200,7 @@ class NeuralModel(Model, TrainingParameters):
 
     def _logits(self, cohort: Cohort) -> FloatArray:
         """Of the hazards, shape (networks · views, n, intervals)."""
-        return ensemble_outputs(self.networks_, self._seen(cohort), self, self.engine)[..., : len(self.edges_)].numpy()
+        return ensemble_outputs(self.networks_, self._seen(cohort), self, self.device)[..., : len(self.edges_)].numpy()
 
     def _seen(self, cohort: Cohort) -> list[ModelInput]:
         """What a prediction looks at."""
