@@ -19,7 +19,7 @@ from twobe3.evaluation.cohort_summary import CohortSummary, background
 from twobe3.evaluation.compare import basis_text, compare, needed_text
 from twobe3.evaluation.csv import write_decisions, write_predictions, write_survival
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.metrics import METRICS, find_metric
+from twobe3.evaluation.metrics import METRICS
 from twobe3.evaluation.primary_metric import choose_basis
 from twobe3.evaluation.results import Comparison, Evaluation, MetricValue, to_json
 from twobe3.io.cache import Cache
@@ -77,7 +77,7 @@ class CVResult:
             endpoint = outcomes.endpoint
             judged = [evaluation for evaluation in self.evaluations if evaluation.endpoint == endpoint.name]
             basis = next((one.basis for one in judged if one.basis), None)
-            pooled = find_metric(None, endpoint.kind).name
+            pooled = endpoint.primary_metric
             names = list(dict.fromkeys((basis.metric if basis else pooled, pooled)))
             lines.append(f"{endpoint.name}: {names[0]}, {len(outcomes)} patients, {outcomes.n_events} events")
             if len(names) > 1:

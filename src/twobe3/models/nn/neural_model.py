@@ -25,7 +25,7 @@ from twobe3.models.learners.linear import FloatArray
 from twobe3.models.model import CONFIG, Model
 from twobe3.models.nn.batches import ModelInput
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
-from twobe3.models.nn.size import NetworkSize, size_for, telling_patients
+from twobe3.models.nn.size import NetworkSize, size_for
 from twobe3.models.nn.training import (
     UNCHANGED_TRAINING,
     TrainingParameters,
@@ -144,7 +144,7 @@ class NeuralModel(Model, TrainingParameters):
         return {
             "capacity": asdict(model.capacity_),
             "trainable_parameters": count,
-            "events_per_parameter": telling_patients(cohort.outcomes) / count,
+            "events_per_parameter": cohort.endpoint.effective_sample_size(cohort.outcomes) / count,
         }
 
     def _choose_ends(self, cohort: Cohort) -> None:
@@ -159,12 +159,13 @@ class NeuralModel(Model, TrainingParameters):
 
     def _edges(self, outcomes: Outcomes) -> FloatArray:
         """Ends of the intervals of an endpoint that has a hazard, else none."""
-        hazard = self.head == "hazard" and outcomes.endpoint.kind == "time-to-event"
+        hazard = self.head == "hazard" and outcomes.endpoint.has_times
         return interval_edges(outcomes, self.intervals) if hazard else np.zeros(0)
 
     def _learnt_beside(self, cohort: Cohort) -> list[Outcomes]:
         """The outcomes of other endpoints that the network learns at once with its own."""
-        return [other for other in cohort.other_endpoints if self.multitask and telling_patients(other)]
+        others = cohort.other_endpoints if self.multitask else ()
+        return [other for other in others if other.endpoint.effective_sample_size(other)]
 
     def _fit(self, cohort: Cohort) -> None:
         self._choose_ends(cohort)
