@@ -8,8 +8,6 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.attributes import Repair, WithRepairs
 
-Norm = Callable[[float, float], float]
-
 _SHORTEST_M, _TALLEST_M, _HEAVIEST_KG = 0.2, 3.0, 1000.0
 
 
@@ -54,11 +52,8 @@ def lean_mass_james_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     James WPT. *Research on obesity*. HMSO, London 1976.
     """
-    return _choose_by_sex(
-        sex,
-        lambda w, h: 1.10 * w - 128 * (w / h) ** 2,
-        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
-    )(weight_kg, height_cm)
+    squared = (weight_kg / height_cm) ** 2
+    return _choose_by_sex(sex, male=1.10 * weight_kg - 128 * squared, female=1.07 * weight_kg - 148 * squared)
 
 
 def lean_mass_morgan_kg(sex: str, weight_kg: float, height_cm: float) -> float:
@@ -66,11 +61,8 @@ def lean_mass_morgan_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     Morgan DJ, Bray KM. *Clin Pharmacokinet* 26:292–307, 1994.
     """
-    return _choose_by_sex(
-        sex,
-        lambda w, h: 1.10 * w - 120 * (w / h) ** 2,
-        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
-    )(weight_kg, height_cm)
+    squared = (weight_kg / height_cm) ** 2
+    return _choose_by_sex(sex, male=1.10 * weight_kg - 120 * squared, female=1.07 * weight_kg - 148 * squared)
 
 
 def lean_mass_janmahasatian_kg(sex: str, weight_kg: float, height_cm: float) -> float:
@@ -78,12 +70,8 @@ def lean_mass_janmahasatian_kg(sex: str, weight_kg: float, height_cm: float) -> 
 
     Janmahasatian S et al. *Clin Pharmacokinet* 44:1051–1065, 2005.
     """
-    bmi = weight_kg / (height_cm / 100) ** 2
-    return _choose_by_sex(
-        sex,
-        lambda w, h: 9270 * w / (6680 + 216 * bmi),
-        lambda w, h: 9270 * w / (8780 + 244 * bmi),
-    )(weight_kg, height_cm)
+    bmi, grams = weight_kg / (height_cm / 100) ** 2, 9270 * weight_kg
+    return _choose_by_sex(sex, male=grams / (6680 + 216 * bmi), female=grams / (8780 + 244 * bmi))
 
 
 def ideal_weight_kg(sex: str, weight_kg: float, height_cm: float) -> float:
@@ -91,11 +79,8 @@ def ideal_weight_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     Sugawara Y et al. *Radiology* 213:521–525, 1999.
     """
-    return _choose_by_sex(
-        sex,
-        lambda w, h: 48.0 + 1.06 * (h - 152),
-        lambda w, h: 45.5 + 0.91 * (h - 152),
-    )(weight_kg, height_cm)
+    above_cm = height_cm - 152
+    return _choose_by_sex(sex, male=48.0 + 1.06 * above_cm, female=45.5 + 0.91 * above_cm)
 
 
 def surface_m2(weight_kg: float, height_cm: float) -> float:
@@ -138,7 +123,7 @@ def require_positive_norm(name: str, norm_kg: float) -> None:
         raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"{name} is {norm_kg:.1f} kg for this weight and height")
 
 
-def _choose_by_sex(sex: str, male: Norm, female: Norm) -> Norm:
+def _choose_by_sex(sex: str, *, male: float, female: float) -> float:
     """Rule 18: M, F, or for O the mean of both."""
     match sex:
         case "M":
@@ -146,7 +131,7 @@ def _choose_by_sex(sex: str, male: Norm, female: Norm) -> Norm:
         case "F":
             return female
         case "O":
-            return lambda w, h: (male(w, h) + female(w, h)) / 2
+            return (male + female) / 2
     raise UnusableScanError(Code.SEX_MISSING, f"PatientSex (0010,0040) is {sex!r}, not M, F or O")
 
 

@@ -19,12 +19,7 @@ SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 
 SUV_TYPES: tuple[SUVType, ...] = get_args(SUVType)
 
-_NORMS: Mapping[SUVType, str] = {
-    "lbm-james": "LBMJAMES128",
-    "lbm-morgan": "LBM",
-    "lbm-janma": "LBMJANMA",
-    "ibw": "IBW",
-}
+_NORMS: Mapping[SUVType, str] = {"lbm-james": "LBMJAMES128", "lbm-morgan": "LBM", "lbm-janma": "LBMJANMA", "ibw": "IBW"}
 
 
 @dataclass(frozen=True)
