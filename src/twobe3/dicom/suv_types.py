@@ -60,18 +60,11 @@ def norm_per_weight(suv_type: SUVType, body: BodyMeasurements) -> WithRepairs[fl
     SUV by mass = SUVbw × norm / weight, both in kg; SUV by surface, in cm²/ml, = SUVbw × 10 · BSA / weight, with BSA
     in m² and the weight in kg (DICOM PS3.3 C.8.9.1.1.3; PS3.16 CID 85).
 
-    Parameters
-    ----------
-    suv_type : str
-        One of :data:`SUV_TYPES`.
-    body : BodyMeasurements
-        Not looked at for ``"bw"``.
-
     Raises
     ------
     UnusableScanError
         ``WEIGHT_MISSING``, ``HEIGHT_MISSING``, ``SEX_MISSING``; ``WEIGHT_IMPLAUSIBLE``, also when the norm is not
-        positive; ``HEIGHT_IMPLAUSIBLE``.
+        positive; ``HEIGHT_IMPLAUSIBLE``. None of them for ``"bw"``.
     """
     if suv_type == "bw":
         return WithRepairs(1.0)
