@@ -14,12 +14,7 @@ _SHORTEST_M, _TALLEST_M, _HEAVIEST_KG = 0.2, 3.0, 1000.0
 def weight_kg(stated: float | None) -> WithRepairs[float]:
     """Body weight (rule 17). PatientWeight is in kilograms, DICOM PS3.3 C.7.2.2.
 
-    Above 1000 it can only be grams.
-
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_MISSING``.
+    Above 1000 it can only be grams. Raises ``WEIGHT_MISSING``.
     """
     if stated is None or not stated > 0:
         raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_format(stated)}")
@@ -33,10 +28,7 @@ def weight_kg(stated: float | None) -> WithRepairs[float]:
 def height_m(stated: float | None) -> WithRepairs[float]:
     """Body height (rule 18). PatientSize is in metres, DICOM PS3.3 C.7.2.2; above 3 it can only be centimetres.
 
-    Raises
-    ------
-    UnusableScanError
-        ``HEIGHT_MISSING``.
+    Raises ``HEIGHT_MISSING``.
     """
     if stated is None or not stated > 0:
         raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_format(stated)}")
@@ -100,10 +92,7 @@ NORMS: dict[str, Callable[[str, float, float], float]] = {
 def require_person(weight_kg: float, height_m: float) -> None:
     """No norm is computed for what is no person's weight or height in any unit.
 
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
+    Raises ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
     """
     if not weight_kg <= _HEAVIEST_KG:
         raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) would be {weight_kg:g} kg")
@@ -114,10 +103,7 @@ def require_person(weight_kg: float, height_m: float) -> None:
 def require_positive_norm(name: str, norm_kg: float) -> None:
     """James' and Morgan's equations fall below 0 for very heavy, short people, and the ideal weight for small ones.
 
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_IMPLAUSIBLE``.
+    Raises ``WEIGHT_IMPLAUSIBLE``.
     """
     if norm_kg <= 0:
         raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"{name} is {norm_kg:.1f} kg for this weight and height")

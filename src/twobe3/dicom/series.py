@@ -223,13 +223,7 @@ def _read_instance(path: Path) -> Instance | UnusableScanError | None:
 
 
 def require_pet(found: SearchResult[PETSeries]) -> None:
-    """Refuse a folder without any PET series.
-
-    Raises
-    ------
-    EmptyInputError
-        ``NO_PET``, saying what was there instead.
-    """
+    """Refuse a folder without any PET series: EmptyInputError ``NO_PET``, saying what was there instead."""
     if not found.series:
         modalities = sorted({unused.modality or "corrupt" for unused in found.unused})
         there = f"; there is {', '.join(modalities)}" if modalities else ""

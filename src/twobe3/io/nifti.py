@@ -85,13 +85,8 @@ def read_geometry(path: Path) -> Geometry:
     """Where the voxels of a NIfTI file lie, in LPS; the voxels themselves are not read.
 
     The sform is taken where it has a code, else the qform (NIfTI-1 standard, methods 3 and 2); a file with neither
-    does not say which side is left, and is refused.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: no NIfTI file, or not of real numbers. ``NOT_STATIC``: more than three dimensions.
-        ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
+    does not say which side is left, and is refused. Raises ``CORRUPT_FILE``: no NIfTI file, or not of real numbers.
+    ``NOT_STATIC``: more than three dimensions. ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
     """
     return _find_geometry(_open(path))
 
@@ -127,13 +122,7 @@ def _find_geometry(image: Nifti1Image) -> Geometry:
 
 
 def to_geometry(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
-    """The geometry of a foreign affine, in LPS.
-
-    Raises
-    ------
-    UnusableScanError
-        ``AFFINE_INVALID``, ``SHEARED``.
-    """
+    """The geometry of a foreign affine, in LPS. Raises ``AFFINE_INVALID``, ``SHEARED``."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnusableScanError(Code.AFFINE_INVALID, "the axes of the affine do not span space")
     try:

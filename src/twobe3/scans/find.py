@@ -21,14 +21,8 @@ def find_scans(paths: Sequence[Path]) -> SearchResult[Series]:
     """Find the scans at or below some paths, one of each patient.
 
     A DICOM series goes before a NIfTI file, which may be its own conversion; among DICOM series
-    :func:`~twobe3.dicom.series.choose_series` chooses, among NIfTI files the longest, then the finest, wins.
-
-    Raises
-    ------
-    EmptyInputError
-        ``NO_PET``: neither a PET series nor a NIfTI file.
-    ConfigurationError
-        A path does not exist.
+    :func:`~twobe3.dicom.series.choose_series` chooses, among NIfTI files the longest, then the finest, wins. Raises
+    EmptyInputError ``NO_PET``: neither a PET series nor a NIfTI file; ConfigurationError A path does not exist.
     """
     dicom, nifti = _find_both(paths, progress=True)
     chosen, excluded = choose_series(dicom.series)

@@ -212,12 +212,8 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
 def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
     """Read a converted scan: SUV by body weight, whatever type the file holds.
 
-    SUV of another type are divided by the sidecar's ``per_bw``.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``; ``VOXELS_INVALID``: a voxel is not finite, or none is above 0.
+    SUV of another type are divided by the sidecar's ``per_bw``. Raises ``CORRUPT_FILE``; ``VOXELS_INVALID``: a voxel
+    is not finite, or none is above 0.
     """
     array, _ = read_nifti(series.path)
     n_invalid = int((~np.isfinite(array)).sum())
