@@ -11,7 +11,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.dicom.attributes import Policy
 from twobe3.features.slices import Plane
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED
@@ -129,7 +129,7 @@ class Recipe(Section):
             ``STUDY_FILE_INVALID``.
         """
         asked = self.pretrain
-        weights = str(folder / asked.weights) if is_weights_file(asked.weights) else asked.weights
+        weights = str(WeightsSource.parse(asked.weights).relative_to(folder))
         shared = {name: getattr(asked, name) for name in SHARED}
         try:
             return TwoBe3Net(
@@ -141,8 +141,7 @@ class Recipe(Section):
     def parameters(self) -> dict[str, Any]:
         """How it is trained, without the folders of this machine."""
         document = self.model_dump(mode="json", include={"volume", "pretrain", "slices", "stacks"})
-        weights = self.pretrain.weights
-        document["pretrain"]["weights"] = Path(weights).name if is_weights_file(weights) else weights
+        document["pretrain"]["weights"] = WeightsSource.parse(self.pretrain.weights).label
         return document
 
 

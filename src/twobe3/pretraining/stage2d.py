@@ -15,9 +15,9 @@ from torch import nn
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
-from twobe3.features.backbones import Backbone, build_backbone, intermediates, normalised
-from twobe3.features.maps import pictures
-from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
+from twobe3.features.backbones import Backbone, build_backbone, intermediates, normalise
+from twobe3.features.maps import to_pictures
+from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, apply_windows, cut
 from twobe3.features.weights import State
 from twobe3.models.nn.batches import to_device
 from twobe3.pretraining.config import POSITION, Recipe
@@ -93,7 +93,7 @@ class SliceNetwork(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(backbone.network).requires_grad_(True)
         self.layers = tuple(layers)
-        self.see = partial(normalised, mean=backbone.mean, std=backbone.std)
+        self.see = partial(normalise, mean=backbone.mean, std=backbone.std)
         with torch.no_grad():
             pooled = torch.cat([self.pooled(part) for part in torch.split(pictures, PICTURES_AT_ONCE)])
         self.centre: torch.Tensor
@@ -179,7 +179,7 @@ class SliceStage:
                 chosen = filled[np.linspace(0, len(filled) - 1, self.per_scan).round().astype(np.int64)]
             else:
                 chosen = rng.choice(filled, self.per_scan, replace=len(filled) < self.per_scan)
-            seen = pictures(torch.from_numpy(windowed(slices[chosen], self.grid.windows_suv)), self.grid.size)
+            seen = to_pictures(torch.from_numpy(apply_windows(slices[chosen], self.grid.windows_suv)), self.grid.size)
             if rng is not None and LEFT_RIGHT_AXIS[plane] == -1:
                 mirrored = torch.from_numpy(rng.random(self.per_scan) < 0.5).view(-1, 1, 1, 1)
                 seen = torch.where(mirrored, seen.flip(-1), seen)
