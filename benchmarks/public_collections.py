@@ -23,13 +23,13 @@ from typing import Any
 
 import duckdb
 
-from twobe3.collections.index import COLLECTIONS, SERIES, installed_folder, open_index
+from twobe3.collections.index import COLLECTIONS, SERIES, find_installed_index, open_index
 from twobe3.collections.plan import plan_collections
 
 
 def write_index(folder: Path, series: int) -> None:
     """An index of PET series and as many CT series: copies of the installed one's rows under other UIDs."""
-    installed = installed_folder()
+    installed = find_installed_index()
     (folder / COLLECTIONS).write_bytes((installed / COLLECTIONS).read_bytes())
     with duckdb.connect() as database:
         database.execute("SET enable_progress_bar = false")

@@ -21,7 +21,7 @@ from twobe3.dicom.volume import read_suv
 from twobe3.io.cache import Cache
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.runtime.progress import track
-from twobe3.scans.fingerprint import Fingerprint, Picture, stored_fingerprint
+from twobe3.scans.fingerprint import Fingerprint, Picture, cache_fingerprint
 
 # Numbers in Parquet that are texts here, since not every header has them.
 _OPTIONAL_NUMBERS = ", ".join(f"TRY_CAST({name} AS DOUBLE) AS {name}" for name in ("age_years", "weight_kg"))
@@ -284,7 +284,7 @@ def _compare_scans(
         series = load_series(scan.unit)[scan.series]
         key = f"{series.header_digest} {series.content_digest} {policy}"
         try:
-            prints.append(stored_fingerprint(cache, key, lambda series=series: _load_picture(series, policy)))  # type: ignore[misc]
+            prints.append(cache_fingerprint(cache, key, lambda series=series: _load_picture(series, policy)))  # type: ignore[misc]
         except UnusableScanError as refusal:
             exclusions.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
             rows[scan.row] = replace(rows[scan.row], code=refusal.code.name)

@@ -11,7 +11,7 @@ from typing import Any
 from twobe3.collections.parquet import require_duckdb, to_csv, to_parquet
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.io.csv import restored
+from twobe3.io.csv import unescape_formula
 from twobe3.io.files import digest, write_atomic
 
 HEADER_KEY = "twobe3_manifest"
@@ -191,7 +191,7 @@ def _parse_rows(path: Path, cells: list[dict[str, Any]]) -> tuple[ManifestRow, .
 
 
 def _parse_row(path: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
-    words = {name: restored(str(cells[name] or "")) for name in COLUMNS if name not in _NUMBERS}
+    words = {name: unescape_formula(str(cells[name] or "")) for name in COLUMNS if name not in _NUMBERS}
     try:
         row = ManifestRow(**words, instances=int(cells["instances"]), size_bytes=int(cells["size_bytes"]))
     except (TypeError, ValueError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
-from twobe3.io.csv import neutralised
+from twobe3.io.csv import escape_formula
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -37,7 +37,7 @@ def require_duckdb(what: str) -> Any:
 
 
 def to_csv(
-    kind: type[DataclassInstance], rows: Sequence[DataclassInstance], escape: Callable[[str], str] = neutralised
+    kind: type[DataclassInstance], rows: Sequence[DataclassInstance], escape: Callable[[str], str] = escape_formula
 ) -> bytes:
     """Write rows as a table with a column for each field and every cell in quotes.
 

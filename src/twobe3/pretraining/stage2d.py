@@ -208,7 +208,7 @@ class SliceStage:
 
 
 def learn_from_slices(
-    engine: Device, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
+    device: Device, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> tuple[Backbone, SliceNetwork]:
     """Train the 2D network.
 
@@ -218,7 +218,7 @@ def learn_from_slices(
 
     Parameters
     ----------
-    engine : Device
+    device : Device
         Where it is trained.
     stage : SliceStage
         The slices.
@@ -238,7 +238,7 @@ def learn_from_slices(
     network : SliceNetwork
         The same with its heads, in evaluation mode.
     """
-    state = engine.run_distributed(_trained_state, stage, backbone, recipe, training, checkpoint)
+    state = device.run_distributed(_trained_state, stage, backbone, recipe, training, checkpoint)
     network = _network(stage, backbone, recipe, training)
     network.load_state_dict(state)
     network.eval()

@@ -277,8 +277,8 @@ class ComputeSection(Section):
     device: DeviceName = "auto"
     precision: Precision = "auto"
 
-    def engine(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
-        """The same for models; what is given goes before the section."""
+    def resolve(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
+        """The device of the models; what is given goes before the section."""
         return Device(device or self.device, precision or self.precision)
 
 

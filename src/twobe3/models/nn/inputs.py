@@ -81,7 +81,7 @@ class MapModel(Model):
         """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
         parameters = {key: value for key, value in self.identifying_parameters().items() if key != "weights"}
         maps = " ".join(extractor.cache_key() for extractor in self.extractors())
-        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.engine.cache_key()}"
+        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.device.cache_key()}"
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
@@ -116,7 +116,7 @@ class MapModel(Model):
             self.backbone_ = self._load_backbone()
         for layer in self.layers:
             self.backbone_.require_layer(layer)
-        device = self.engine.torch_device()
+        device = self.device.torch_device()
         return [
             MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.cache, augmentation, device)
             for layer in self.layers
@@ -226,7 +226,7 @@ class StackedMaps(MapModel, NeuralModel):
         )
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
         head = ResumedHead(self._head(cohort))
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.engine, groups)
+        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups)
         self.networks_ = [merged(network) for network in tuned]
 
     def _end_to_end(self, network: nn.Module, *, training: bool) -> EndToEnd:
