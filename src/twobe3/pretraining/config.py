@@ -112,28 +112,19 @@ class Recipe(Section):
         return tuple(task for task in self.pretrain.tasks if task in OF_STACKS)
 
     def model(self, folder: Path, cache: Cache, device: Device) -> TwoBe3Net:
-        """The network that is pre-trained, as a study would fit it.
-
-        Parameters
-        ----------
-        folder : Path
-            Where the recipe lies; a ``weights`` file is relative to it.
-        cache : Cache
-            Of its maps.
-        device : Device
-            Where it computes.
+        """The network that is pre-trained, as a study would fit it; a ``weights`` file is relative to ``folder``.
 
         Raises
         ------
         ConfigurationError
             ``STUDY_FILE_INVALID``.
         """
-        asked = self.pretrain
-        weights = str(WeightsSource.parse(asked.weights).relative_to(folder))
-        shared = {name: getattr(asked, name) for name in SHARED}
+        section = self.pretrain
+        weights = str(WeightsSource.parse(section.weights).relative_to(folder))
+        shared = {name: getattr(section, name) for name in SHARED}
         try:
             return TwoBe3Net(
-                **shared, weights=weights, dropout=self.stacks.dropout, seed=asked.seed, cache=cache, device=device
+                **shared, weights=weights, dropout=self.stacks.dropout, seed=section.seed, cache=cache, device=device
             )
         except (ValidationError, ValueError) as error:
             raise ConfigurationError(Code.STUDY_FILE_INVALID, f"[pretrain] {first_problem(error)}") from None
@@ -146,13 +137,9 @@ class Recipe(Section):
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "cohort": UnlabelledSection,
-    "volume": VolumeSection,
-    "pretrain": PretrainSection,
-    "slices": SlicesSection,
-    "stacks": StacksSection,
-    "compute": ComputeSection,
-}
+    name: field.annotation for name, field in Recipe.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}  # fmt: skip
 
 
 def read_recipe(path: Path) -> Recipe:
