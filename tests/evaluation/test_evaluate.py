@@ -41,7 +41,7 @@ def test_the_primary_metric_stands_first(judged, predict):
     evaluation = evaluate(predict(risk), outcomes, resamples=100)
     kind = outcomes.endpoint.kind
     assert (evaluation.kind, evaluation.metrics[0].name) == (kind, PRIMARY[kind])
-    assert find_metric(None, kind).name == PRIMARY[kind]
+    assert metrics_of(kind)[0].name == outcomes.endpoint.primary_metric == PRIMARY[kind]
     assert evaluation.metrics[0].low < evaluation.metrics[0].value < evaluation.metrics[0].high
     assert "100 samples" in evaluation.metrics[0].estimator
 

@@ -75,7 +75,7 @@ def compare(
         twice, for several endpoints, for a metric of probabilities that a model doesn't give, and as in
         :func:`~twobe3.evaluation.evaluate.evaluate`.
     """
-    row = find_metric(metric, outcomes.endpoint.kind)
+    row = find_metric(metric or outcomes.endpoint.primary_metric, outcomes.endpoint.kind)
     models = _by_name(predictions, row)
     for prediction in predictions:
         AlignedPredictions.of(prediction, outcomes, horizons=horizons)
@@ -168,7 +168,7 @@ class _Paired:
             in_repeat = prediction.repeat == repeat
             tested = in_repeat & (prediction.fold == fold)
             part = AlignedPredictions.of(prediction.rows(tested), self._outcomes, horizons=self._horizons)
-            statistic = part.statistic(self._row)
+            statistic = self._row.over_repeats(part)
             assert statistic is not None  # models without such scores were refused
             n = int(tested.sum())
             values[repeat, fold] = FoldValue(statistic.value(n), n, int(in_repeat.sum()) - n)
@@ -178,7 +178,7 @@ class _Paired:
         key = model, common
         if key not in self._replicates:
             aligned = AlignedPredictions.of(self._models[model], self._outcomes, common, self._horizons)
-            statistic = aligned.statistic(self._row)
+            statistic = self._row.over_repeats(aligned)
             assert statistic is not None  # models without probabilities were refused
             if common not in self._bootstraps:
                 self._bootstraps[common] = PatientBootstrap.draw(

@@ -16,7 +16,7 @@ from twobe3.evaluation.decision_curve import decision_curves
 from twobe3.evaluation.kaplan_meier import Split, cumulative_incidence, kaplan_meier, risk_groups, split_by_risk
 from twobe3.evaluation.metrics import Metric, metrics_of
 from twobe3.evaluation.primary_metric import choose_primary_metric
-from twobe3.evaluation.results import Curve, Evaluation, MetricValue, PrimaryMetric, none_if_nan
+from twobe3.evaluation.results import Curve, Evaluation, PrimaryMetric
 
 
 def evaluate(
@@ -80,7 +80,7 @@ def evaluate(
         groups = risk_groups(split, aligned.outcomes)
         if aligned.outcomes.competing.any():
             curves += cumulative_incidence(aligned.outcomes, split)
-    metrics = (_metric(row, aligned, bootstraps[row.stratified]) for row in _rows(aligned))
+    metrics = (row.estimate(aligned, bootstraps[row.stratified]) for row in _rows(aligned))
     return Evaluation(
         outcomes.endpoint.name,
         kind,
@@ -104,26 +104,6 @@ def _rows(aligned: AlignedPredictions) -> Iterator[Metric]:
             yield from (row.at(float(horizon)) for horizon in aligned.scores[0].horizons.at)
         elif row.needs is None or there[row.needs]:
             yield row
-
-
-def _metric(row: Metric, aligned: AlignedPredictions, bootstrap: PatientBootstrap) -> MetricValue | None:
-    statistic = aligned.statistic(row)
-    if statistic is None:
-        return None
-    n, low, high, failed, how = len(aligned.outcomes), None, None, 0, "no interval"
-    if row.resampled:
-        replicates = bootstrap.replicate(statistic)
-        value, failed = replicates.value, replicates.failed
-        strata = ", stratified by event" if 0 < bootstrap.strata.sum() < n else ""
-        how = f"BCa bootstrap over patients{strata}, {len(bootstrap.counts)} samples"
-        low, high = replicates.interval() or (None, None)
-        if low is None and row.bound is not None and value in (0.0, 1.0):
-            low, high, method = row.bound(value, aligned.outcomes)
-            how = f"{method}, since the bootstrap knows no other value"
-    else:
-        value = statistic.value(n)
-    events, estimator = aligned.outcomes.n_events, f"{statistic.estimator}; {how}"
-    return MetricValue(row.name, none_if_nan(value), low, high, n, events, estimator, failed)
 
 
 def binary_curves(aligned: AlignedPredictions, counts: FloatArray) -> tuple[Curve, ...]:
@@ -163,7 +143,9 @@ def survival_curves(aligned: AlignedPredictions, split: Split, counts: FloatArra
     horizon = curve_horizon(aligned)
     if horizon is None:
         return curves
-    at_horizon = [scores.curves.at(np.array([horizon]))[:, 0] for scores in aligned.scores if scores.curves is not None]
+    at_horizon = [
+        scores.survival.at(np.array([horizon]))[:, 0] for scores in aligned.scores if scores.survival is not None
+    ]
     probability = np.where(aligned.present, np.clip(1 - np.stack(at_horizon), 0.0, 1.0), 0.0)
     return (
         *curves,
@@ -177,7 +159,7 @@ def curve_horizon(aligned: AlignedPredictions) -> float | None:
 
     The cohort can evaluate a time by which somebody had the event, and after which somebody is still observed.
     """
-    outcomes, curves = aligned.outcomes, aligned.scores[0].curves
+    outcomes, curves = aligned.outcomes, aligned.scores[0].survival
     if curves is None or not outcomes.n_events:
         return None
     first, last = outcomes.value[outcomes.event].min(), outcomes.value.max()

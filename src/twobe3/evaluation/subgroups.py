@@ -113,7 +113,7 @@ def _place(level: str, level_of: Mapping[str, str]) -> int:
 
 def _subgroup(aligned: AlignedPredictions, row: Metric, factor: str, level: str, resamples: int, seed: int) -> Subgroup:
     outcomes = aligned.outcomes
-    statistic = aligned.statistic(row)
+    statistic = row.over_repeats(aligned)
     assert statistic is not None  # it needs the risk alone, which every model gives
     bootstrap = PatientBootstrap.draw(outcomes.event, stratified=row.stratified, resamples=resamples, seed=seed)
     replicates = bootstrap.replicate(statistic)
