@@ -19,23 +19,11 @@ RISE = 1e-6  # how much predicted survival may rise with time by rounding
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Predictions of one repeat; those of a patient who was not predicted in it are 0 and are not counted.
+    """Predictions of one repeat, shape (n,); those of a patient who was not predicted in it are 0 and are not counted.
 
-    Attributes
-    ----------
-    risk : ndarray of float64, shape (n,)
-    fold : ndarray of int64, shape (n,)
-        In which fold the patient was tested.
-    follow_up : SharedFollowUp
-        Of the same patients; one for all repeats.
-    horizons : Horizons
-        When the metrics of a time to an event look at the patients.
-    probability : ndarray of float64, shape (n,), or None
-        Of the positive class.
-    threshold : ndarray of float64, shape (n,), or None
-        The probability from which on the patient's fold says yes.
-    survival : SurvivalCurves or None
-        The predicted survival.
+    ``fold`` says in which fold the patient was tested, ``threshold`` from which probability on that fold says yes.
+    ``follow_up`` and ``horizons``, when the metrics of a time to an event look at the patients, are the same for all
+    repeats.
     """
 
     risk: FloatArray
@@ -84,15 +72,7 @@ class AlignedPredictions:
     ) -> AlignedPredictions:
         """Bring a prediction and the outcomes together, on the patients ``among`` or on all that were predicted.
 
-        Parameters
-        ----------
-        prediction : Prediction
-        outcomes : Outcomes
-            Of all patients predicted, and of others.
-        among : collection of str, optional
-            Patients.
-        horizons : sequence of float, optional
-            See :meth:`~twobe3.evaluation.horizons.Horizons.of`; it looks at all the outcomes.
+        ``horizons`` as of :meth:`~twobe3.evaluation.horizons.Horizons.of`, which looks at all the outcomes.
 
         Raises
         ------
