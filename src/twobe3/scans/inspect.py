@@ -43,16 +43,9 @@ class SUVSummary:
 
     def to_json(self) -> dict[str, Any]:
         """The ``suv`` object of ``twobe3 inspect --json``."""
-        calibration = self.calibration
-        return {
-            "type": calibration.type,
-            "rule": calibration.rule,
-            "factor_min": calibration.factor_min,
-            "factor_max": calibration.factor_max,
-            "max": self.max,
-            "median": self.median,
-            "min": self.min,
-        }
+        names = ("type", "rule", "factor_min", "factor_max")
+        calibration = {name: getattr(self.calibration, name) for name in names}
+        return {**calibration, "max": self.max, "median": self.median, "min": self.min}
 
 
 @dataclass(frozen=True)
