@@ -24,7 +24,15 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
 
     A voxel belongs to a region if its centre lies inside. Polygons of one plane are combined by exclusive or, so
     that a keyhole or an inner contour makes a hole; planes that fall on one slice are united.
-    ``roi`` names the regions to merge; by default all that have contours.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    geometry : Geometry
+        Of the scan.
+    roi : str or sequence of str, optional
+        Names of the regions to merge; by default all that have contours.
 
     Raises
     ------
@@ -53,7 +61,7 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
 
 
 def to_names(roi: str | Sequence[str] | None) -> Collection[str] | None:
-    """One name or several as several."""
+    """Names of regions as a collection; None stands for all of them."""
     return (roi,) if isinstance(roi, str) else roi
 
 

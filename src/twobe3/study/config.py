@@ -14,7 +14,7 @@ from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models import MODELS, Baseline, Fusion, Model
@@ -85,7 +85,7 @@ class StudyConfig(Section):
         """Digest of the resolved study: two files that mean the same share it, wherever they are computed."""
         return digest([self.model_dump_json(exclude={"compute"})])
 
-    def models(self, folder: Path, cache: Cache, engine: Device | None = None) -> list[Model]:
+    def models(self, folder: Path, cache: Cache, device: Device | None = None) -> list[Model]:
         """The models, unfitted.
 
         Parameters
@@ -94,7 +94,7 @@ class StudyConfig(Section):
             Where the study file lies; ``weights`` files are relative to it.
         cache : Cache
             Shared by all of them.
-        engine : Device, optional
+        device : Device, optional
             Where their networks compute, if not where ``[compute]`` says.
 
         Raises
@@ -102,7 +102,7 @@ class StudyConfig(Section):
         ConfigurationError
             ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
         """
-        shared = {"cache": cache, "engine": engine or self.compute.engine()}
+        shared = {"cache": cache, "device": device or self.compute.resolve()}
         # A fusion refers to models by their names, so it is made after them; the order of the file stays. Baselines
         # that are added later, when the cohort is known, have names already.
         waiting = {n: entry for n, entry in enumerate(self.model) if entry.get("kind") == Fusion.kind and "of" in entry}
@@ -139,8 +139,8 @@ class StudyConfig(Section):
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
         weights = entry.get("weights")
-        if "backbone" in known and isinstance(weights, str) and is_weights_file(weights):
-            entry["weights"] = str(folder / weights)
+        if "backbone" in known and isinstance(weights, str):
+            entry["weights"] = str(WeightsSource.parse(weights).relative_to(folder))
         init = entry.get("init")
         if isinstance(init, str) and init:
             entry["init"] = str(folder / init)

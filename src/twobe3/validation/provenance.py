@@ -22,7 +22,6 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion
 from twobe3.io.files import digest
 from twobe3.models.model import Model, UndefinedFeature
-from twobe3.models.nn.size import telling_patients
 
 FEW_EVENTS = 10
 log = logging.getLogger("twobe3")
@@ -163,7 +162,7 @@ def run_record(
 
 def _where(models: Sequence[Model]) -> dict[str, str]:
     """On which kind of device, and in which precision, the models' networks compute."""
-    told = [model.engine.describe() for model in models]
+    told = [model.device.describe() for model in models]
     return {key: ", ".join(sorted({one[key] for one in told})) for key in ("device", "precision")}
 
 
@@ -175,8 +174,8 @@ def few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
     """
     lines = []
     for outcomes in cohort.endpoints:
-        events = telling_patients(outcomes)
-        if outcomes.endpoint.kind == "continuous" or events >= FEW_EVENTS:
+        events = outcomes.endpoint.effective_sample_size(outcomes)
+        if not outcomes.endpoint.has_events or events >= FEW_EVENTS:
             continue
         told = [_events_for_each(model, cohort.for_endpoint(outcomes.endpoint.name), events) for model in models]
         for_each = ", ".join(filter(None, told))

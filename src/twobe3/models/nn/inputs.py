@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,10 +20,10 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.grid import Grid
 from twobe3.features.augment import Augmentation
-from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG, Model
 from twobe3.models.nn.batches import ModelInput
@@ -82,18 +81,17 @@ class MapModel(Model):
         """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
         parameters = {key: value for key, value in self.identifying_parameters().items() if key != "weights"}
         maps = " ".join(extractor.cache_key() for extractor in self.extractors())
-        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.engine.cache_key()}"
+        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.device.cache_key()}"
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
-        weights = Path(self.weights).name if is_weights_file(self.weights) else self.weights
-        return {**self.parameters(), "weights": weights}
+        return {**self.parameters(), "weights": WeightsSource.parse(self.weights).label}
 
     def prepare(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks."""
         for extractor in self.extractors():
             for subject in cohort.subjects:
-                extractor.of_study(cohort, subject)
+                extractor.extract(cohort, subject)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -118,7 +116,7 @@ class MapModel(Model):
             self.backbone_ = self._load_backbone()
         for layer in self.layers:
             self.backbone_.require_layer(layer)
-        device = self.engine.torch_device()
+        device = self.device.torch_device()
         return [
             MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.cache, augmentation, device)
             for layer in self.layers
@@ -139,7 +137,7 @@ class MapModel(Model):
         state = {
             key.removeprefix(PREFIX): torch.from_numpy(array) for key, array in arrays.items() if key.startswith(PREFIX)
         }
-        self.backbone_ = backbone_from_state(
+        self.backbone_ = build_backbone(
             self.backbone, state, mean=tuple(notes["mean"]), std=tuple(notes["std"]), weights=self.weights
         )
 
@@ -202,7 +200,7 @@ class StackedMaps(MapModel, NeuralModel):
         for augmentation in self._augmentations(self.augmentations):
             for extractor in self.extractors(augmentation):
                 for subject in cohort.subjects:
-                    extractor.of_study(cohort, subject)
+                    extractor.extract(cohort, subject)
 
     @abstractmethod
     def _branch(self, stack: str) -> StackBranch | SliceBranch:
@@ -228,7 +226,7 @@ class StackedMaps(MapModel, NeuralModel):
         )
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
         head = ResumedHead(self._head(cohort))
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.engine, groups)
+        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups)
         self.networks_ = [merged(network) for network in tuned]
 
     def _end_to_end(self, network: nn.Module, *, training: bool) -> EndToEnd:
@@ -267,7 +265,7 @@ class StackedMaps(MapModel, NeuralModel):
     ) -> Iterator[tuple[str, Maps]]:
         """Name and maps of each stack of a scan: one for each plane, of several layers one for each plane of each."""
         for extractor in self.extractors(augmentation):
-            for plane, maps in extractor.of_study(cohort, subject).items():
+            for plane, maps in extractor.extract(cohort, subject).items():
                 yield (plane if len(self.layers) == 1 else f"{plane}-{extractor.layer}"), maps
 
     def _inputs(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
