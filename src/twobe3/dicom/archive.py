@@ -65,8 +65,8 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
                 n_links += inner.n_links
             else:
                 files[path] = None
-        except UnusableScanError as refusal:
-            refused.append((path.resolve(), refusal))
+        except UnusableScanError as error:
+            refused.append((path.resolve(), error))
     return Inputs(Listing(tuple(files), n_links), tuple(refused))
 
 

@@ -29,8 +29,8 @@ def body_region(
     """The region that a scan shows; empty where it can't be told.
 
     BodyPartExamined often names where the disease is, not what was scanned, so it counts only for a scan too short to
-    show more than one part. A longer one is told by its length over the patient's height: between the limits, and where
-    the height is known neither by the header nor, for adults, about, nothing is said. ``coverage_mm`` is from the first
+    show more than one part. A longer one is classed by its length over the patient's height; the result is empty between
+    the limits, and where the header lacks the height, for which adults' mean stands in. ``coverage_mm`` is from the first
     to the last slice, ``body_part`` BodyPartExamined (0018,0015).
     """
     if height_m is None and age_years is not None and age_years >= ADULT_YEARS:

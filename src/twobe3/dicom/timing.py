@@ -243,7 +243,7 @@ def keep_clock_time(
     """Rule 13's repair: of an injection with an implausible date, the time of day, on the last day that it fits.
 
     De-identification that shifts the date of the scan or that of the injection, not both, leaves the times of day.
-    The repair is a refusal unless :data:`REPAIR_DATES` was asked for. Raises ``TIMES_INCONSISTENT``: the half-life is
+    The repair is refused unless :data:`REPAIR_DATES` was asked for. Raises ``TIMES_INCONSISTENT``: the half-life is
     above 6 h, so the injection may well have been on an earlier day; or the time of day is midnight sharp, which
     stands for none, is no more plausible, or (0018,1072) says another.
     """

@@ -223,8 +223,8 @@ def convert(
 def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
     try:
         return contour_mask(series, volume)
-    except UnusableScanError as refusal:
-        log.warning("%s: written without its contour: %s: %s", series.series, refusal.code.name, refusal.reason)
+    except UnusableScanError as error:
+        log.warning("%s: written without its contour: %s: %s", series.series, error.code.name, error.reason)
         return None
 
 
@@ -247,8 +247,8 @@ def _inspect_series(
     entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
     try:
         volume, output = read(series)
-    except UnusableScanError as refusal:
-        return replace(entry, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
+    except UnusableScanError as error:
+        return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
     return replace(entry, suv=SUVSummary.of(volume), output=output)
 
 

@@ -188,9 +188,9 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
             continue
         try:
             series.append(_describe(path, one))
-        except UnusableScanError as refusal:
+        except UnusableScanError as error:
             patient = _patient_pseudonym(one) if isinstance(one, Sidecar) else ""
-            exclusion = Exclusion.of(refusal, patient=patient, series=_own_id("series", path))
+            exclusion = Exclusion.of(error, patient=patient, series=_own_id("series", path))
             unused.append(Unused(exclusion, files=(path,)))
     series.sort(key=lambda one: (one.patient, one.series, one.digest))
     unused.sort(key=lambda one: one.exclusion.series)
