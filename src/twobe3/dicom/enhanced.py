@@ -134,7 +134,7 @@ def _translate_frame(dataset: pydicom.Dataset, groups: _Groups, series_type: str
 
 
 def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
-    """SeriesType (0054,1000) as single-frame images have it, from the image's flavour and what differs between the frames.
+    """SeriesType (0054,1000) as a single-frame image has it, by the flavour and what differs between the frames.
 
     Value 3 of ImageType and FrameType: DICOM PS3.3 C.8.16.1.3; frames at several temporal positions or triggers
     belong to several volumes whatever the flavour says.
@@ -157,7 +157,7 @@ def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> st
 
 
 def _set_order(frame: pydicom.Dataset, groups: _Groups) -> None:
-    """Which of several volumes a frame belongs to, as single-frame images say it (DICOM PS3.3 C.7.6.16.2.2, .7 and .17)."""
+    """Which of several volumes a frame belongs to, in single-frame elements (DICOM PS3.3 C.7.6.16.2.2, .7 and .17)."""
     for keyword, sequence, source in (
         ("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
         ("TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
