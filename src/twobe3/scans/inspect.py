@@ -139,10 +139,8 @@ def inspect(
     ----------
     paths : sequence of Path
         Folders or files.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -189,10 +187,8 @@ def convert(
         Folders or files.
     out : Path
         The folder to write to; made if need be.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     suv_type : {"bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"}
         What the SUV are normalised by; a series whose header lacks what that needs is refused.
     frame : int, optional
