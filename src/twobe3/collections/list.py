@@ -24,12 +24,9 @@ _QUERY = """
 
 
 def list_collections(*, index: Path | str | None = None) -> tuple[CollectionRow, ...]:
-    """List the collections, those of the index with most patients first, then those to be downloaded otherwise.
+    """List the collections of the index, those with most patients first, then those to be downloaded otherwise.
 
-    Parameters
-    ----------
-    index : path, optional
-        Folder of another index, see :func:`~twobe3.collections.index.open_index`.
+    ``index`` is the folder of another index, see :func:`~twobe3.collections.index.open_index`.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class Augmentation:
     def __call__(
         self, volume: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float]
     ) -> npt.NDArray[np.float32]:
-        """The version of a volume.
+        """Apply the version to a volume by linear interpolation about its centre; SUV is 0 outside the scan.
 
         Parameters
         ----------
@@ -55,11 +55,6 @@ class Augmentation:
             SUV, columns towards the patient's left.
         spacing_mm : tuple of float
             Along the same axes.
-
-        Returns
-        -------
-        ndarray, shape (slices, rows, columns)
-            By linear interpolation, about the volume's centre; SUV 0 where the scan has nothing to show.
         """
         shift_mm, scale = self.draw()
         centre = (np.array(volume.shape) - 1) / 2

@@ -93,15 +93,7 @@ class RadiomicsSettings:
 
 @dataclass(frozen=True, eq=False)
 class FeatureVector:
-    """Features of one scan.
-
-    Attributes
-    ----------
-    names : tuple of str, length p
-        For instance ``"cm_contrast"`` or ``"pet_mtv_ml"``.
-    values : ndarray of float64, shape (p,)
-        NaN where a feature is not defined.
-    """
+    """Features of one scan, for instance ``"cm_contrast"`` or ``"pet_mtv_ml"``; NaN where a feature is not defined."""
 
     names: tuple[str, ...]
     values: FloatArray

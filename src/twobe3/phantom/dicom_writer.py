@@ -41,16 +41,12 @@ _PHILIPS_COUNT_BQML = 3.2  # Bq/ml that one Philips count stands for; any positi
 
 @dataclass(frozen=True, kw_only=True)
 class PETHeader:
-    """What a PET header says besides the image: patient, injection, times, vendor.
+    """What a PET header says besides the image.
 
     Parameters
     ----------
-    patient_id : str
-        PatientID (0010,0020).
-    sex : {"M", "F", "O"}
-    age_years : int
-    weight_kg, height_m, injected_dose_bq : float
-        Positive.
+    patient_id, sex, age_years, weight_kg, height_m, injected_dose_bq
+        Of the patient; numbers positive.
     injected, started : datetime
         Injection and start of the first bed position; both without a time zone.
     vendor : {"siemens", "ge", "philips"}
@@ -127,24 +123,10 @@ def derive_uid(name: str) -> UID:
 
 
 def write_pet_series(volume: SUVVolume, folder: Path, *, header: PETHeader) -> list[Path]:
-    """Write a volume as a PET series, one file for each slice.
+    """Write a volume of SUV by body weight as a PET series; returns its files in the order of the slices.
 
     Values are stored in 16 bits with a slope for each slice; reading them back by the vendor's rule gives the SUV to
-    half of (largest SUV of the slice / 32767). Negative SUV become 0.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        SUV by body weight.
-    folder : Path
-        Made where it does not exist; files of the same names are replaced.
-    header : PETHeader
-        Patient, injection, times and vendor's style.
-
-    Returns
-    -------
-    list of Path
-        In the order of the volume's slices.
+    half of (largest SUV of the slice / 32767). Negative SUV become 0. Files of the same names are replaced.
 
     Raises
     ------

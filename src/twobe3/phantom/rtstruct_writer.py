@@ -18,24 +18,10 @@ from twobe3.phantom.dicom_writer import PETHeader, format_date_time, frame_of_re
 
 
 def write_rtstruct(mask: Mask, path: Path, *, header: PETHeader) -> Path:
-    """Write a mask as the one region of interest of a structure set.
+    """Write a mask as the one region of a structure set that references the series written with ``header``.
 
     The polygons run half-way between voxel centres inside and outside, so filling them at voxel centres gives the mask
     back, with no centre near an edge. A hole is a polygon of its own: polygons of a slice combine by exclusive or.
-
-    Parameters
-    ----------
-    mask : Mask
-        On the voxels of the PET series; its name becomes the region's name.
-    path : Path
-        The file to write.
-    header : PETHeader
-        That the series was written with: study, series and slices are referenced by its UIDs.
-
-    Returns
-    -------
-    Path
-        The file.
 
     Raises
     ------

@@ -118,18 +118,9 @@ def pretrain(
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """A cohort, its training and held-out patients, and the labels of the headers.
+    """A cohort, its training and held-out scans by position, and the labels of the headers in training units.
 
-    Attributes
-    ----------
-    cohort : Cohort
-        All scans.
-    training, held_out : ndarray of int
-        Positions; scans of one person are in one part.
-    labels : Labels
-        Of all scans, in units of the training part.
-    held_out_patients : tuple of str
-        Pseudonyms of the held-out part.
+    Scans of one person are in one part; ``held_out_patients`` are pseudonyms.
     """
 
     cohort: Cohort

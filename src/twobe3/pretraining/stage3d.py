@@ -41,11 +41,11 @@ class StackBatch:
     stacks : mapping of Tensor, each (m, components, slices, height, width)
         By the name of the stack.
     masks : mapping of Tensor of bool, each (m, slices)
-        Which slices are hidden.
+        Hidden slices.
     hidden : mapping of int
-        Numbers that are hidden in the whole batch.
+        Hidden numbers in the whole batch.
     values, weights : Tensor, shape (m, labels)
-        What the headers say, and what it counts, see :func:`~twobe3.pretraining.labels.label_weights`.
+        Labels and their weights.
     """
 
     stacks: Tensors
@@ -188,14 +188,7 @@ class StackStage:
 def draw_mask(filled: BoolArray, share: float, rng: np.random.Generator) -> BoolArray:
     """Draw the slices to hide: a share of the runs of four neighbouring slices with content, one at least.
 
-    Parameters
-    ----------
-    filled : ndarray of bool, shape (slices,)
-        Which slices show anything.
-    share : float
-        Of the runs.
-    rng : Generator
-        Where the runs begin, and which of them.
+    ``filled``, shape (slices,), says which slices have content.
     """
     positions = np.flatnonzero(filled)
     hidden = np.zeros(len(filled), dtype=np.bool_)
@@ -208,17 +201,7 @@ def draw_mask(filled: BoolArray, share: float, rng: np.random.Generator) -> Bool
 def train_stacks(
     device: Device, stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> StackNetwork:
-    """Train the branches of a model whose projections were learnt; returns them in evaluation mode.
-
-    Parameters
-    ----------
-    device, stage, model, recipe
-        Where they are trained, from which stacks, whose branches they are, and how.
-    training : ndarray of int
-        Positions of the training scans.
-    checkpoint : Checkpoint
-        Where the state is kept.
-    """
+    """Train the branches of a model whose projections were learnt; returns them in evaluation mode."""
     network = _network(stage, model, recipe)
     network.load_state_dict(device.run_distributed(_run_training, stage, network, recipe, training, checkpoint))
     return network.eval()
@@ -313,12 +296,7 @@ def predict_stacks(stage: StackStage, network: StackNetwork, rows: IntArray, see
 def interpolate_masked(maps: torch.Tensor, mask: BoolArray, filled: BoolArray) -> torch.Tensor:
     """Interpolate the masked slices of one scan linearly between the nearest ones that are shown.
 
-    Parameters
-    ----------
-    maps : Tensor, shape (1, components, slices, height, width)
-        Of the scan.
-    mask, filled : ndarray of bool, shape (slices,)
-        Which slices are masked, and which show anything.
+    Maps have the shape (1, components, slices, height, width); ``mask`` and ``filled`` the shape (slices,).
     """
     shown, hidden = np.flatnonzero(filled & ~mask), np.flatnonzero(mask)
     line = maps.clone()
