@@ -41,7 +41,7 @@ class FetchResult:
     needed_bytes, free_bytes : int
         What was missing at the start, and the free space.
     failed : tuple of Exclusion
-        Series that could not be fetched whole, and why.
+        Series that could not be fetched whole.
     """
 
     series: int
@@ -69,9 +69,8 @@ def fetch_collections(
     """Download the series of a manifest that are missing into ``out/<collection>/<study UID>/<series UID>``.
 
     A series appears in its folder when every file has the size and, where the server tells one, the MD5 of the
-    server's object, is a DICOM file, and belongs to that series. Incomplete series wait in ``out/.partial`` for the next
-    call. A series that cannot be had does not keep back the others. ``LICENSES.md`` and ``CITATIONS.md`` are written
-    first.
+    server's object, is a DICOM file, and belongs to that series. Incomplete series wait in ``out/.partial`` for the
+    next call. One failed series does not keep back the others. ``LICENSES.md`` and ``CITATIONS.md`` are written first.
 
     Parameters
     ----------

@@ -17,14 +17,8 @@ class Augmentation:
     """One version of every scan: mirrored or not, shifted by up to 8 mm along each axis, scaled by up to 5 %.
 
     Every patient is changed alike, so a version is made once and nothing depends on who else is in the cohort. SUV
-    is left as it is: how hot a lesion is, is a message.
-
-    Parameters
-    ----------
-    number : int
-        From 1 on; every other version is mirrored, left for right.
-    seed : int
-        Of shifts and scales.
+    is left as it is: how hot a lesion is, is a message. Numbers start from 1; every other version is mirrored, left for
+    right. The seed is that of shifts and scales.
     """
 
     number: int

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -175,6 +175,14 @@ def make_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Datase
     return ds
 
 
+def make_item(**attributes: Any) -> Dataset:
+    """Make an item of a sequence."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
 def format_date_time(moment: datetime) -> tuple[str, str]:
     """Format a moment as DICOM date (DA) and time (TM, microseconds)."""
     return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
@@ -244,24 +252,23 @@ def _set_plane(ds: Dataset, geometry: Geometry) -> None:
 
 
 def _injection(header: PETHeader) -> Dataset:
-    item = Dataset()
-    item.Radiopharmaceutical = "Fluorodeoxyglucose"
     date, time = format_date_time(header.injected)
-    item.RadiopharmaceuticalStartTime = time
+    item = make_item(
+        Radiopharmaceutical="Fluorodeoxyglucose",
+        RadiopharmaceuticalStartTime=time,
+        RadionuclideTotalDose=format_number_as_ds(header.injected_dose_bq),
+        RadionuclideHalfLife=format_number_as_ds(header.half_life_s),
+        RadionuclidePositronFraction="0.967",
+        RadionuclideCodeSequence=[_code("C-111A1", "^18^Fluorine")],
+        RadiopharmaceuticalCodeSequence=[_code("C-B1031", "Fluorodeoxyglucose F^18^")],
+    )
     if header.vendor != "philips":
         item.RadiopharmaceuticalStartDateTime = date + time
-    item.RadionuclideTotalDose = format_number_as_ds(header.injected_dose_bq)
-    item.RadionuclideHalfLife = format_number_as_ds(header.half_life_s)
-    item.RadionuclidePositronFraction = "0.967"
-    item.RadionuclideCodeSequence = [_code("C-111A1", "^18^Fluorine")]
-    item.RadiopharmaceuticalCodeSequence = [_code("C-B1031", "Fluorodeoxyglucose F^18^")]
     return item
 
 
 def _code(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SRT", meaning
-    return item
+    return make_item(CodeValue=value, CodingSchemeDesignator="SRT", CodeMeaning=meaning)
 
 
 def _add_private(ds: Dataset, header: PETHeader) -> None:

@@ -122,13 +122,9 @@ class StackStage:
     inputs : mapping
         By the name of the stack, the projected maps of all scans.
     filled : mapping of bool ndarray, each (n, slices)
-        Which slices show anything.
-    labels : Labels
-        Of all scans.
-    masked_share : float
-        Share of the slices that are hidden.
+        Slices with content.
     reference : mapping of Tensor, each (components, height, width)
-        Mean map of the training scans' filled slices, against which filling in is judged.
+        Mean map of the training scans' slices with content, the baseline of the reconstruction.
     """
 
     inputs: Mapping[str, ModelInput]
@@ -257,15 +253,10 @@ def squared_error(maps: torch.Tensor, true: torch.Tensor, mask: torch.Tensor) ->
 
 @dataclass(frozen=True, eq=False)
 class StackPredictions:
-    """Predictions for some scans.
+    """Predictions for some scans: raw labels, (m, labels), and sums of squares over the masked slices, (m,).
 
-    Attributes
-    ----------
-    labels : ndarray, shape (m, labels)
-        Raw.
-    error, spread, interpolation : ndarray, shape (m,)
-        Sums of squared differences over the masked slices of all stacks: to the maps as filled in, to the training
-        scans' mean map, and to what lies on a straight line between the nearest slices that are shown.
+    The sums are of the differences between the maps and their reconstruction (``error``), the training scans' mean map
+    (``spread``), and the straight line between the nearest slices that are shown (``interpolation``).
     """
 
     labels: FloatArray
