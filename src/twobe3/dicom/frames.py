@@ -105,10 +105,7 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
 def require_choice(series: PETSeries) -> None:
     """Rule 20: refuse a dynamic or gated series as a whole, saying how many frames there are to choose from.
 
-    Raises
-    ------
-    UnusableScanError
-        ``NOT_STATIC``; ``CORRUPT_FILE``.
+    Raises ``NOT_STATIC``; ``CORRUPT_FILE``.
     """
     if series.frames not in ("dynamic", "gated"):
         return
@@ -183,7 +180,7 @@ def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes |
 
 def _singles(path: Path) -> Sequence[pydicom.Dataset]:
     dataset = read_dataset(path, tags=_TAGS)
-    return enhanced.split_frames(read_dataset(path)) if header.is_multi_frame(dataset) else (dataset,)
+    return enhanced.split_frames(read_dataset(path)) if enhanced.is_multi_frame(dataset) else (dataset,)
 
 
 def _seconds(attributes: SeriesAttributes) -> list[_Key]:

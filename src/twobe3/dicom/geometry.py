@@ -72,10 +72,7 @@ def normal_of(orientation: Sequence[float]) -> FloatArray:
 def require_one_grid(planes: Sequence[Plane]) -> None:
     """Refuse slices that differ in size, spacing, orientation or frame of reference.
 
-    Raises
-    ------
-    UnusableScanError
-        ``GEOMETRY_MIXED``, naming what differs; ``TOO_LARGE``.
+    Raises ``GEOMETRY_MIXED``, naming what differs; ``TOO_LARGE``.
     """
     first = planes[0]
     for name in ("rows", "columns", "frame_of_reference"):
@@ -107,10 +104,7 @@ def same_position(a_mm: float, b_mm: float) -> bool:
 def stack_planes(planes: Sequence[Plane]) -> Geometry:
     """Geometry of slices that lie one above the other, in increasing position along the normal.
 
-    Parameters
-    ----------
-    planes : sequence of Plane
-        Sorted, no position twice, one grid (:func:`require_one_grid`).
+    They are sorted, on one grid (:func:`require_one_grid`), and no two share a position.
 
     Raises
     ------

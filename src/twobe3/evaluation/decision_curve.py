@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from twobe3.core.outcomes import BoolArray, FloatArray, Outcomes
-from twobe3.evaluation.binary import ratio
 from twobe3.evaluation.bootstrap import percentile_band
 from twobe3.evaluation.kaplan_meier import FollowUp
 from twobe3.evaluation.results import Curve
+from twobe3.evaluation.survival import ratio
 
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 BAND_SAMPLES = 200
@@ -74,8 +74,8 @@ def decision_curves(
     repeats = "" if len(probability) == 1 else f", mean of {len(probability)} repeats"
     label = f"the model: act from the threshold on{by}{repeats}; band of {len(table) - 1} bootstrap samples"
     return (
-        Curve("net_benefit", THRESHOLDS, model[0], low, high, label),
-        Curve("net_benefit_all", THRESHOLDS, np.array(of_all), None, None, f"act on all{by}"),
+        Curve("net_benefit", label, THRESHOLDS, model[0], low, high),
+        Curve("net_benefit_all", f"act on all{by}", THRESHOLDS, np.array(of_all)),
     )
 
 
