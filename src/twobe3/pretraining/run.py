@@ -52,35 +52,28 @@ def pretrain(
     """Pre-train a 2D network and the 3D head on scans without outcomes.
 
     Two stages: the 2D network learns from single slices, then the branches of a ``2be3-net`` from the stacks of its
-    maps. After every epoch the state is kept; the same command goes on where it stopped, and ends with the same
-    arrays and figures.
+    maps. The state is kept after every epoch; the same command resumes, and ends with the same arrays and figures.
 
     Parameters
     ----------
     recipe_file : path
         See ``examples/pretrain.toml``.
     out : path
-        Output folder: ``pretrained.safetensors``, which ``init`` of a study's model names, ``card.md`` and
-        ``card.json``, and what a second run does not compute again.
+        Output folder: ``pretrained.safetensors``, which ``init`` of a study's model names, ``card.md``, ``card.json``,
+        and what a second run does not compute again.
     update : bool
         Allow a folder that holds the result of another recipe.
     workers : int, optional
         Processes that compute feature maps; by default as many as the device says.
     device, precision : str, optional
-        Instead of what ``[compute]`` says, see :class:`~twobe3.runtime.device.Device`. On the CPU results are the same
-        bits everywhere.
+        Instead of those of ``[compute]``, see :class:`~twobe3.runtime.device.Device`.
     devices : int, optional
         GPUs that share the batches, all by default; on the CPU processes, 1 by default.
-
-    Returns
-    -------
-    Card
-        What the file was trained on, and how well.
 
     Raises
     ------
     TwoBe3Error
-        Whatever is wrong with the recipe, the weights or the scans.
+        The recipe, the weights or the scans cannot be used.
     """
     recipe_file, out = Path(recipe_file), Path(out)
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
@@ -118,18 +111,9 @@ def pretrain(
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """A cohort, its training and held-out patients, and the labels of the headers.
+    """A cohort, its training and held-out scans by position, and the labels of the headers in training units.
 
-    Attributes
-    ----------
-    cohort : Cohort
-        All scans.
-    training, held_out : ndarray of int
-        Positions; scans of one person are in one part.
-    labels : Labels
-        Of all scans, in units of the training part.
-    held_out_patients : tuple of str
-        Pseudonyms of the held-out part.
+    Scans of one person are in one part; ``held_out_patients`` are pseudonyms.
     """
 
     cohort: Cohort

@@ -41,11 +41,11 @@ class StackBatch:
     stacks : mapping of Tensor, each (m, components, slices, height, width)
         By the name of the stack.
     masks : mapping of Tensor of bool, each (m, slices)
-        Which slices are hidden.
+        Hidden slices.
     hidden : mapping of int
-        Numbers that are hidden in the whole batch.
+        Hidden numbers in the whole batch.
     values, weights : Tensor, shape (m, labels)
-        What the headers say, and what it counts, see :func:`~twobe3.pretraining.labels.label_weights`.
+        Labels and their weights.
     """
 
     stacks: Tensors
@@ -122,13 +122,9 @@ class StackStage:
     inputs : mapping
         By the name of the stack, the projected maps of all scans.
     filled : mapping of bool ndarray, each (n, slices)
-        Which slices show anything.
-    labels : Labels
-        Of all scans.
-    masked_share : float
-        Share of the slices that are hidden.
+        Slices with content.
     reference : mapping of Tensor, each (components, height, width)
-        Mean map of the training scans' filled slices, against which filling in is judged.
+        Mean map of the training scans' slices with content, the baseline of the reconstruction.
     """
 
     inputs: Mapping[str, ModelInput]
@@ -188,14 +184,7 @@ class StackStage:
 def draw_mask(filled: BoolArray, share: float, rng: np.random.Generator) -> BoolArray:
     """Draw the slices to hide: a share of the runs of four neighbouring slices with content, one at least.
 
-    Parameters
-    ----------
-    filled : ndarray of bool, shape (slices,)
-        Which slices show anything.
-    share : float
-        Of the runs.
-    rng : Generator
-        Where the runs begin, and which of them.
+    ``filled``, shape (slices,), says which slices have content.
     """
     positions = np.flatnonzero(filled)
     hidden = np.zeros(len(filled), dtype=np.bool_)
@@ -208,17 +197,7 @@ def draw_mask(filled: BoolArray, share: float, rng: np.random.Generator) -> Bool
 def train_stacks(
     device: Device, stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> StackNetwork:
-    """Train the branches of a model whose projections were learnt; returns them in evaluation mode.
-
-    Parameters
-    ----------
-    device, stage, model, recipe
-        Where they are trained, from which stacks, whose branches they are, and how.
-    training : ndarray of int
-        Positions of the training scans.
-    checkpoint : Checkpoint
-        Where the state is kept.
-    """
+    """Train the branches of a model whose projections were learnt; returns them in evaluation mode."""
     network = _network(stage, model, recipe)
     network.load_state_dict(device.run_distributed(_run_training, stage, network, recipe, training, checkpoint))
     return network.eval()
@@ -274,15 +253,10 @@ def squared_error(maps: torch.Tensor, true: torch.Tensor, mask: torch.Tensor) ->
 
 @dataclass(frozen=True, eq=False)
 class StackPredictions:
-    """Predictions for some scans.
+    """Predictions for some scans: raw labels, (m, labels), and sums of squares over the masked slices, (m,).
 
-    Attributes
-    ----------
-    labels : ndarray, shape (m, labels)
-        Raw.
-    error, spread, interpolation : ndarray, shape (m,)
-        Sums of squared differences over the masked slices of all stacks: to the maps as filled in, to the training
-        scans' mean map, and to what lies on a straight line between the nearest slices that are shown.
+    The sums are of the differences between the maps and their reconstruction (``error``), the training scans' mean map
+    (``spread``), and the straight line between the nearest slices that are shown (``interpolation``).
     """
 
     labels: FloatArray
@@ -313,12 +287,7 @@ def predict_stacks(stage: StackStage, network: StackNetwork, rows: IntArray, see
 def interpolate_masked(maps: torch.Tensor, mask: BoolArray, filled: BoolArray) -> torch.Tensor:
     """Interpolate the masked slices of one scan linearly between the nearest ones that are shown.
 
-    Parameters
-    ----------
-    maps : Tensor, shape (1, components, slices, height, width)
-        Of the scan.
-    mask, filled : ndarray of bool, shape (slices,)
-        Which slices are masked, and which show anything.
+    Maps have the shape (1, components, slices, height, width); ``mask`` and ``filled`` the shape (slices,).
     """
     shown, hidden = np.flatnonzero(filled & ~mask), np.flatnonzero(mask)
     line = maps.clone()
