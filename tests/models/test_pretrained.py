@@ -118,7 +118,7 @@ def test_its_identity_has_the_file_s_digest_and_not_its_path(start: Path, tmp_pa
 def test_without_it_a_model_is_what_it_was() -> None:
     model = TwoBe3Net(**SMALL)
     assert "init" not in model.cache_key()
-    assert model.warnings(Cohort(())) == ()
+    assert model.report(Cohort(())).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_scans_are_known_again_by_files_or_by_voxels(cohort: Cohort, start: Path
     for subjects in (renamed, named):
         assert stored.seen(replace(cohort, subjects=tuple(subjects))) == 2
     assert stored.seen(replace(cohort, grid=Grid((4.0,) * 3, (128.0,) * 3))) == 2  # by the files alone
-    (said,) = model_of(start).warnings(cohort)
+    (said,) = model_of(start).report(cohort).warnings
     assert said.startswith("2be3-net: 2 of 10 scans were among those of its pre-training")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -47,8 +46,6 @@ class CNN3D(NeuralModel):
 
     kind: ClassVar[str] = "cnn3d"
     summary: ClassVar[str] = "3D CNN on the SUV volume: a compact ResNet, or MONAI's ResNet or DenseNet"
-    joined_later: ClassVar[Mapping[str, Any]] = {**NeuralModel.joined_later, "network": "compact", "weights": ""}
-
     network: Literal["compact", "resnet10", "resnet18", "densenet121"] = Field(default="compact")
     weights: str = ""
     depth: int = Field(default=10)
@@ -67,18 +64,15 @@ class CNN3D(NeuralModel):
             raise ValueError(f"weights are for the networks {', '.join(NETWORKS)}, not for the compact one")
         self.state_: State | None = None
 
-    def identifying_parameters(self) -> dict[str, Any]:
-        """As for every model; not the path of the weights, but the weights."""
-        parameters = super().identifying_parameters()
-        if self.weights:
-            parameters["weights"] = digest(
-                [part for key, value in self._weights().items() for part in (key, value.numpy().tobytes())]
-            )
-        return parameters
+    def _content_of_files(self) -> dict[str, Any]:
+        if not self.weights:
+            return {}
+        parts = (part for key, value in self._weights().items() for part in (key, value.numpy().tobytes()))
+        return {"weights": digest(parts)}
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
-        return {**self.parameters(), "weights": Path(self.weights).name}
+        return {**super().public_parameters(), "weights": Path(self.weights).name}
 
     def _own_capacity(self) -> NetworkSize:
         return NetworkSize(components=0, reduced_channels=0, width=self.width, dropout=self.dropout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from twobe3.models import encoder as late
 from twobe3.models.encoder import CovariateEncoder
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
-from twobe3.models.model import CONFIG
+from twobe3.models.model import CONFIG, FitReport
 from twobe3.models.nn.inputs import MapModel
 from twobe3.models.registry import register
 
@@ -52,10 +53,6 @@ class PooledModel(MapModel):
 
     kind: ClassVar[str] = "pooled"
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        "statistics": STATISTICS, "pool_planes": False, "projection": 0, "covariates": (),
-    }  # fmt: skip
-
     planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
     penalties: tuple[PositiveFloat, ...] = Field(default=PENALTIES, min_length=1)
     inner_folds: int = Field(default=4, ge=2)
@@ -72,19 +69,16 @@ class PooledModel(MapModel):
         self.encoder_: CovariateEncoder | None = None
         self.joined_: RidgeModel | None = None
 
-    def prepare(self, cohort: Cohort) -> None:
-        """Compute the pooled feature maps that the store lacks."""
+    def precompute(self, cohort: Cohort) -> None:
+        """Compute the pooled feature maps that the cache lacks."""
         self._pooled(cohort)
 
-    def imputed(self, cohort: Cohort) -> dict[str, int]:
-        """How many patients lack each covariate."""
-        return late.imputed(cohort.subjects, self.covariates)
-
-    def candidate_parameters(self, cohort: Cohort) -> int:
-        """One for each pooled map, or each column of their projection, and one for each covariate's column."""
-        pooled = int(self._pooled(cohort.subset([0])).shape[1])
-        columns = len(late.learnt_encoder(cohort.subjects, self.covariates).columns) if self.covariates else 0
-        return (self.projection or pooled) + columns
+    def report(self, cohort: Cohort) -> FitReport:
+        """Count missing covariates; and pooled maps, or columns of their projection, and columns of covariates."""
+        columns = CovariateEncoder.fit(cohort.subjects, self.covariates).columns if self.covariates else ()
+        n = (self.projection or int(self._pooled(cohort.subset([0])).shape[1])) + len(columns)
+        imputed = late.imputed(cohort.subjects, self.covariates)
+        return replace(super().report(cohort), imputed=imputed, n_parameters=n)
 
     def _fit(self, cohort: Cohort) -> None:
         x, outcomes = self._pooled(cohort), cohort.outcomes

@@ -62,7 +62,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
 
 def _restored(header: Mapping[str, Any], arrays: Arrays, cache: Cache, device: Device) -> Model:
     kind_of_model = MODELS[header["kind"]]
-    model = kind_of_model(**kind_of_model.completed(header["parameters"]), cache=cache, device=device)
+    model = kind_of_model(**header["parameters"], cache=cache, device=device)
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
     model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)

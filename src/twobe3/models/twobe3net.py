@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from twobe3.core.grid import Grid
 from twobe3.features.backbones import Backbone
 from twobe3.features.slices import AXIS
 from twobe3.io.cache import Arrays
-from twobe3.models.model import CONFIG
+from twobe3.models.model import CONFIG, FitReport
 from twobe3.models.nn.inputs import StackedMaps, spacing_of_maps
 from twobe3.models.nn.networks import PlanesNetwork, Shape, SliceBranch, StackBranch, plan_blocks
 from twobe3.models.nn.pca import Projection
@@ -44,13 +45,6 @@ class TwoBe3Net(StackedMaps):
 
     kind: ClassVar[str] = "2be3-net"
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        **StackedMaps.joined_later,
-        "anisotropy": "shape",
-        "taps": 0,
-        "blocks_start": "random",
-        "init": "",
-    }
     branch: ClassVar[type[StackBranch]] = StackBranch
 
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
@@ -68,38 +62,35 @@ class TwoBe3Net(StackedMaps):
         self.start_: PretrainedCheckpoint | None = None
         self.init_digest_ = ""
 
-    def identifying_parameters(self) -> dict[str, Any]:
-        """As for every model; not the path of the file that it starts from, but its digest."""
-        parameters = super().identifying_parameters()
-        if self.init:
-            parameters["init"] = self.init_digest_ or self._start().digest
-        return parameters
+    def _content_of_files(self) -> dict[str, Any]:
+        content = super()._content_of_files()
+        return {**content, "init": self.init_digest_ or self._start().digest} if self.init else content
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, files told by their names alone."""
         return {**super().public_parameters(), "init": Path(self.init).name}
 
-    def prepare(self, cohort: Cohort) -> None:
+    def precompute(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks; refuse a grid that ``init`` does not fit."""
         if self.init:
             self._require_grid(cohort.grid)
-        super().prepare(cohort)
+        super().precompute(cohort)
 
-    def warnings(self, cohort: Cohort) -> tuple[str, ...]:
-        """How many scans were in the pre-training."""
-        seen = self._start().seen(cohort) if self.init else 0
-        if not seen:
-            return ()
-        return (
+    def report(self, cohort: Cohort) -> FitReport:
+        """As for every network; warns of scans that were in the pre-training, where its file is at hand."""
+        known = self.init and (self.start_ is not None or not self.init_digest_)
+        seen = self._start().seen(cohort) if known else 0
+        said = (
             f"{self.name}: {seen} of {len(cohort)} scans were among those of its pre-training, which looked at no "
-            "outcome; but a scan that it has seen is not new to it.",
+            "outcome; but a scan that it has seen is not new to it."
         )
+        return replace(super().report(cohort), warnings=(said,) if seen else ())
 
     def _start(self) -> PretrainedCheckpoint:
         """Where it starts; the file is read once."""
         if self.start_ is None:
             start = PretrainedCheckpoint.read(Path(self.init))
-            start.require_same(self.parameters(), self.name)
+            start.require_same(self.get_params(), self.name)
             self.start_, self.init_digest_ = start, start.digest
         return self.start_
 

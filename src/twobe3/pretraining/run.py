@@ -234,7 +234,7 @@ def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
 
 def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
     model, cohort = shared
-    model.prepare(cohort.subset([position]))
+    model.precompute(cohort.subset([position]))
 
 
 def _judge(recipe: Recipe, parts: Parts, stage: str) -> Judge:

@@ -233,7 +233,7 @@ def test_how_it_is_tuned_is_part_of_the_identity_and_of_the_size(binary: Cohort)
     models = [TwoBe3Net(**PHANTOM, **SMALL, finetune=how) for how in ("none", *HOW)]
     models += [replace(models[1], **{name: 7}) for name in ("rank", "finetune_epochs", "finetune_learning_rate")]
     assert len({model.cache_key() for model in models}) == len(models)
-    none, low_rank, last_stage, everything, *_ = (model.size(binary)["trainable_parameters"] for model in models)
+    none, low_rank, last_stage, everything, *_ = (model.report(binary).size["trainable_parameters"] for model in models)
     assert none < low_rank < last_stage < everything
     network = models[0].extractors()[0].backbone.network
     reached = (network.conv1, network.bn1, network.layer1, network.layer2)

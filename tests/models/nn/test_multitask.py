@@ -25,7 +25,7 @@ from twobe3.core.outcomes import FloatArray, Kind, Outcomes
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, Baseline, Fusion, TwoBe3Net, load_model
 from twobe3.models.encoder import CovariateBranch
-from twobe3.models.fit_cache import recall, remember, shared_fits
+from twobe3.models.fit_cache import FitCache
 from twobe3.models.model import CONFIG
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, hazard_loss
 from twobe3.models.nn.neural_model import NeuralModel
@@ -248,7 +248,7 @@ def test_the_last_layer_has_rows_for_every_endpoint_the_own_one_first(
     assert model.beside_ == {name: 3 if name == "survival" else 1 for name in others}
     parameters = dict(model.networks_[0].named_parameters())
     assert parameters["head.1.bias"].shape == (5,)
-    assert model.size(subset)["trainable_parameters"] == sum(value.numel() for value in parameters.values())
+    assert model.report(subset).size["trainable_parameters"] == sum(value.numel() for value in parameters.values())
     assert (None if first.survival is None else first.survival.shape) == ((16, 3) if endpoint == "survival" else None)
     loaded = load_model(model.save(tmp_path), cache=STORE)
     assert isinstance(loaded, NeuralModel)
@@ -336,10 +336,10 @@ def test_keys_tell_the_outcomes_beside_for_those_alone_who_learn_them(cohort: Co
 def test_a_fit_is_not_taken_over_where_other_endpoints_have_other_outcomes(cohort: Cohort) -> None:
     model, subset = network(), cohort.for_endpoint("relapse")
     model.fit(subset)
-    with shared_fits():
-        remember(model, subset)
-        assert recall(network(), subset) is not None
-        assert recall(network(), changed(cohort, "survival", cohort.patients[3]).for_endpoint("relapse")) is None
+    cache = FitCache()
+    cache.put(model, subset)
+    assert cache.get(network(), subset) is not None
+    assert cache.get(network(), changed(cohort, "survival", cohort.patients[3]).for_endpoint("relapse")) is None
 
 
 def test_a_study_of_three_endpoints_where_outcomes_are_missing_is_validated(cohort: Cohort) -> None:

@@ -22,7 +22,7 @@ from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
 from twobe3.features.backbones import Backbone
 from twobe3.io.cache import Cache
-from twobe3.models import CNN2D, CNN3D, PooledModel, TwoBe3Net, load_model
+from twobe3.models import CNN2D, CNN3D, TwoBe3Net, load_model
 from twobe3.models.nn import neural_model as trained
 from twobe3.models.nn import size as capacity
 from twobe3.models.nn.networks import VolumeNetwork
@@ -48,30 +48,6 @@ def survival(make_cohort: MakeCohort) -> Cohort:
 def binary(make_cohort: MakeCohort) -> Cohort:
     cohort: Cohort = make_cohort(12, ("binary",))
     return cohort
-
-
-@pytest.mark.parametrize("model", [TwoBe3Net(**MAPS), CNN2D(**MAPS), CNN3D(), PooledModel(**MAPS)],
-                         ids=lambda model: model.kind)  # fmt: skip
-def test_parameters_that_joined_later_leave_earlier_results_their_keys(model: Any) -> None:
-    model = replace(model, **model.joined_later)
-    told = model.identifying_parameters()
-    assert model.joined_later
-    assert not set(model.joined_later) & set(told)
-    assert set(told) | set(model.joined_later) == set(model.parameters())
-    changed = replace(model, covariates=("age_years",))
-    assert "covariates" in changed.identifying_parameters()
-    assert changed.cache_key() != model.cache_key()
-
-
-def test_a_file_from_before_parameters_joined_is_the_model_that_it_was(
-    binary: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = TwoBe3Net(**MAPS, **{**SMALL, **TwoBe3Net.joined_later}).fit(binary)
-    told = {key: value for key, value in model.public_parameters().items() if key not in model.joined_later}
-    monkeypatch.setattr(TwoBe3Net, "public_parameters", lambda self: told)
-    loaded = load_model(model.save(tmp_path), cache=STORE)
-    assert loaded.parameters() == model.parameters()
-    np.testing.assert_array_equal(loaded.predict(binary).risk, model.predict(binary).risk)
 
 
 def test_the_hazard_head_gives_curves_that_fall_and_a_risk_that_ranks_patients(survival: Cohort) -> None:
@@ -181,7 +157,7 @@ def test_augmented_maps_are_kept_like_those_of_the_scan(
     few, cache = binary.subset(range(4)), Cache(tmp_path)
     how = {**MAPS, **SMALL, "augmentations": 2, "test_time": "average", "cache": cache}
     model = TwoBe3Net(**how)
-    model.prepare(few)
+    model.precompute(few)
     assert cache.computed == 12
 
     def computes(*_: Any) -> None:
@@ -205,22 +181,22 @@ def test_the_automatic_capacity_is_that_of_the_training_patients_and_is_told(
     make_cohort: MakeCohort, binary: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = TwoBe3Net(**{**MAPS, **SMALL, "width": 32}, capacity="auto")
-    few = model.size(binary)  # 6 of 12
+    few = model.report(binary).size  # 6 of 12
     assert few["capacity"] == {"components": 32, "reduced_channels": 16, "width": 16, "dropout": 0.2}
     model.fit(binary)
     trained_ones = sum(value.numel() for value in model.networks_[0].parameters())
     assert few["trainable_parameters"] == trained_ones
     assert few["events_per_parameter"] == pytest.approx(6 / trained_ones)
     monkeypatch.setattr(capacity, "STEPS", ((20, capacity.STEPS[0][1]), capacity.STEPS[1]))
-    assert model.size(make_cohort(50, ("binary",)))["capacity"]["width"] == 32  # 25 of 50
-    assert CNN3D(capacity="auto", width=4).size(binary)["capacity"]["width"] == 16
-    assert TwoBe3Net(**MAPS, **SMALL).size(binary)["capacity"]["width"] == 4
+    assert model.report(make_cohort(50, ("binary",))).size["capacity"]["width"] == 32  # 25 of 50
+    assert CNN3D(capacity="auto", width=4).report(binary).size["capacity"]["width"] == 16
+    assert TwoBe3Net(**MAPS, **SMALL).report(binary).size["capacity"]["width"] == 4
 
 
 def test_telling_leaves_a_fitted_model_as_it_was(binary: Cohort, make_cohort: MakeCohort) -> None:
     model = TwoBe3Net(**MAPS, **SMALL, capacity="auto").fit(binary)
     before = model.predict(binary).risk
-    model.size(make_cohort(50, ("time-to-event",)))
+    model.report(make_cohort(50, ("time-to-event",)))
     np.testing.assert_array_equal(model.predict(binary).risk, before)
 
 

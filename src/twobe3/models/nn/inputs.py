@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,17 +78,19 @@ class MapModel(Model):
         self.backbone_: Backbone | None = None
 
     def cache_key(self) -> str:
-        """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
-        parameters = {key: value for key, value in self.identifying_parameters().items() if key != "weights"}
-        maps = " ".join(extractor.cache_key() for extractor in self.extractors())
-        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.device.cache_key()}"
+        """As for every model, and where the maps are computed unless that is the CPU in single precision."""
+        key = super().cache_key()
+        return key if isinstance(self, NeuralModel) else f"{key}{self.device.cache_key()}"
+
+    def _content_of_files(self) -> dict[str, Any]:
+        return {"weights": [extractor.cache_key() for extractor in self.extractors()]}
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
         weights = Path(self.weights).name if is_weights_file(self.weights) else self.weights
-        return {**self.parameters(), "weights": weights}
+        return {**super().public_parameters(), "weights": weights}
 
-    def prepare(self, cohort: Cohort) -> None:
+    def precompute(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks."""
         for extractor in self.extractors():
             for subject in cohort.subjects:
@@ -169,14 +170,6 @@ class StackedMaps(MapModel, NeuralModel):
         Of low-rank products.
     """
 
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        **NeuralModel.joined_later,
-        "finetune": "none",
-        "finetune_epochs": 10,
-        "finetune_learning_rate": 1e-4,
-        "rank": 4,
-    }
-
     components: int = Field(default=32, ge=1)
     reduced_channels: int = Field(default=16, ge=1)
     width: int = Field(default=16, ge=1)
@@ -196,9 +189,9 @@ class StackedMaps(MapModel, NeuralModel):
         self.spacings_: dict[str, Spacing] = {}
         self.tuned_ = False  # whether the networks see volumes
 
-    def prepare(self, cohort: Cohort) -> None:
+    def precompute(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks, those of augmented scans among them."""
-        super().prepare(cohort)
+        super().precompute(cohort)
         for augmentation in self._augmentations(self.augmentations):
             for extractor in self.extractors(augmentation):
                 for subject in cohort.subjects:

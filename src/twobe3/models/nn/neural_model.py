@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,11 @@ from twobe3.io.cache import Arrays
 from twobe3.models import encoder as late
 from twobe3.models.encoder import CovariateBranch
 from twobe3.models.learners.linear import FloatArray
-from twobe3.models.model import CONFIG, Model
+from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.nn.batches import ModelInput
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
 from twobe3.models.nn.size import NetworkSize, size_for
 from twobe3.models.nn.training import (
-    UNCHANGED_TRAINING,
     TrainingParameters,
     ensemble_outputs,
     ensemble_risk,
@@ -55,14 +54,6 @@ class NeuralModel(Model, TrainingParameters):
         :class:`~twobe3.models.nn.heads.MultitaskHead`. Another endpoint of which the training patients tell nothing
         is left out: it is known of none of them, all are of one class, or nobody has the event.
     """
-
-    version: ClassVar[int] = 2
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        **UNCHANGED_TRAINING,
-        "covariates": (),
-        "capacity": "fixed",
-        "endpoints": "own",
-    }
 
     covariates: tuple[str, ...] = ()
     capacity: Literal["fixed", "auto"] = Field(default="fixed")
@@ -129,12 +120,13 @@ class NeuralModel(Model, TrainingParameters):
         """As for every model, and where it is trained unless that is the CPU in single precision."""
         return f"{super().cache_key()}{self.device.cache_key()}"
 
-    def imputed(self, cohort: Cohort) -> dict[str, int]:
-        """How many patients lack each covariate."""
-        return late.imputed(cohort.subjects, self.covariates)
+    def report(self, cohort: Cohort) -> FitReport:
+        """Count missing covariates; with one endpoint also the trainable parameters, and events for each of them."""
+        imputed = late.imputed(cohort.subjects, self.covariates)
+        size = self._size(cohort) if len(cohort.endpoints) == 1 else {}
+        return replace(super().report(cohort), imputed=imputed, size=size)
 
-    def size(self, cohort: Cohort) -> dict[str, Any]:
-        """The capacity for this cohort, its trainable parameters, and events for each of them."""
+    def _size(self, cohort: Cohort) -> dict[str, Any]:
         model = copy.copy(self)  # what it may have learnt stays
         model._choose_ends(cohort)
         model._learn_inputs(cohort.subset([0]))  # whoever it is, the shapes are the same

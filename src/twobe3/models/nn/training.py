@@ -35,19 +35,6 @@ if TYPE_CHECKING:
 MakeNetwork = Callable[[], nn.Module]
 ParameterGroups = Callable[[nn.Module], Iterable[Any]]
 # What joined `TrainingParameters` later, at the values that change nothing.
-UNCHANGED_TRAINING: Mapping[str, Any] = {
-    "head": "risk",
-    "intervals": 10,
-    "batches": "shuffled",
-    "stopping_share": 0.0,
-    "patience": 5,
-    "augmentations": 0,
-    "augmentation_seed": 0,
-    "test_time": "single",
-    "fewest_steps": 400,
-    "fewest_epochs": 20,
-    "shift_share": 0.0,
-}
 
 
 @validated(kw_only=True, config=CONFIG)
