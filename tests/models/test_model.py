@@ -1,7 +1,7 @@
 """Tests of the protocol of models: every registered one behaves as scikit-learn's estimators do.
 
-Its own checks, ``sklearn.utils.estimator_checks``, are run where they can be. Most fit on arrays, which our models
-do not take, and some forbid a constructor that checks its arguments; their names stand beside what asserts the same here.
+Its own checks, ``sklearn.utils.estimator_checks``, are run where they can be. Most fit on arrays, which our models do
+not take, and some forbid a constructor that checks its arguments; their names stand beside what asserts the same here.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_named(start: Path, wrong: dict[str, Any], said: st
 )
 def test_a_grid_that_needs_other_blocks_is_refused(cohort: Cohort, start: Path, grid: Grid, said: str) -> None:
     model, other = model_of(start), replace(cohort, grid=grid)
-    for use in (model.prepare, model.fit):
+    for use in (model.precompute, model.fit):
         with pytest.raises(ConfigurationError) as caught:
             use(other)
         assert caught.value.code is Code.WEIGHTS_MISMATCH
