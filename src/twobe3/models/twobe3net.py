@@ -19,7 +19,6 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.features.slices import Plane, SliceSpec
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG
-from twobe3.models.nn.heads import ResumedHead
 from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, MapInputs, ModelInput
 from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
@@ -152,8 +151,8 @@ class StackedMapsModel(NeuralModel):
         inputs, outcomes = self._transform(cohort, self.augmentations), cohort.outcomes
         how = replace(self.training, epochs=self.finetune_epochs)
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
-        head = ResumedHead(self.make_head(cohort))
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups)
+        head = self.make_head(cohort)
+        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups, resume=True)
         self.networks_ = [merge_lora(network) for network in tuned]
 
     def _end_to_end(self, network: nn.Module, *, trainable: bool) -> EndToEnd:

@@ -60,6 +60,8 @@ def train_ensemble(
     head: Head | None = None,
     device: Device = CPU,
     groups: ParameterGroups = nn.Module.parameters,
+    *,
+    resume: bool = False,
 ) -> list[nn.Module]:
     """Train networks from several seeds.
 
@@ -83,6 +85,8 @@ def train_ensemble(
         where the network is.
     groups : callable
         The parameters of a network that are trained, those with a rate of their own as groups of AdamW.
+    resume : bool
+        Whether the last layers were trained with the same outcomes before, and go on from there.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def train_ensemble(
         inputs = preload(inputs, fabric.device)
         seeds = range(1000 * seed, 1000 * seed + how.ensemble_size)
         return [
-            _train(one, inputs, outcomes, how, member, head, fabric, groups)
+            _train(one, inputs, outcomes, how, member, head, fabric, groups, resume)
             for one, member in zip(makes, seeds, strict=True)
         ]
 
@@ -160,13 +164,14 @@ def _train(
     head: Head,
     fabric: Fabric,
     groups: ParameterGroups,
+    resume: bool,
 ) -> nn.Module:
     device, stratified = fabric.device, how.batches == "stratified"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = make()
         last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-        head.start(last)
+        (head.resume if resume else head.start)(last)
         shuffle = np.random.default_rng(seed)
         training, held_out = hold_out(outcomes, how.stopping_share, seed)
         optimiser = torch.optim.AdamW(groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
