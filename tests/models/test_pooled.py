@@ -41,7 +41,7 @@ def test_the_statistics_asked_for_are_taken_in_their_order(cohort: Cohort) -> No
 def test_pooled_over_planes_they_are_those_of_all_positions_each_plane_counting_alike(cohort: Cohort) -> None:
     few = cohort.subset(range(2))
     model = PooledModel(**SMALL, planes=PLANES, pool_planes=True)
-    (extractor,) = model.extractors()
+    (extractor,) = model.maps.extractors()
     for row, subject in zip(model._pooled(few), few.subjects, strict=True):
         maps = extractor.of_study(few, subject)
         # 16 slices of 4 × 4 positions in either plane: as many, so each plane counts alike.

@@ -88,7 +88,7 @@ def pretrain(
     compute = recipe.compute
     target = Device(device or compute.device, precision or compute.precision, devices or "auto")
     model = recipe.model(folder, cache, target)
-    backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
+    backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_own(out, _identity(recipe, backbone, target), update)
     roots = recipe.cohort.folders(folder)
     cohort = with_duplicates_joined(
@@ -202,7 +202,7 @@ def _second_stage(
     """Learn projections, train the branches, evaluate them, and give what a study starts from."""
     cohort, training = parts.cohort, parts.training
     stage = StackStage.of(model, cohort, parts.labels, training, recipe.stacks.masked_share)
-    backbone = model.extractors()[0].backbone
+    backbone = model.maps.backbone
     branches, figures = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
         key = digest([_key(recipe, parts, backbone, model.device, "stacks"), model.cache_key()])
@@ -217,10 +217,11 @@ def _second_stage(
             figures.append(judge.explained(MASKED, said.error, said.spread))
             line = judge.explained(MASKED, said.interpolation, said.spread)
             figures.append(replace(line, metric="explained_by_interpolation"))
+    assert model.inputs_ is not None
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
     start = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
+        parameters, cohort.grid, backbone, model.inputs_.projections, model.inputs_.shapes, branches, frozenset(marks)
     )  # fmt: skip
     return start, figures
 
@@ -228,7 +229,7 @@ def _second_stage(
 def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
     """A model of the same parameters on another 2D network."""
     other = replace(model)
-    other.backbone_ = backbone
+    other.maps_.loaded = backbone
     return other
 
 

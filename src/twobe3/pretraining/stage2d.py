@@ -19,7 +19,7 @@ from twobe3.features.backbones import Backbone, backbone_from_state, intermediat
 from twobe3.features.maps import pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
 from twobe3.features.weights import State
-from twobe3.models.nn.batches import to_device
+from twobe3.models.nn.training import to_device
 from twobe3.pretraining.config import POSITION, Recipe
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
 from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, train

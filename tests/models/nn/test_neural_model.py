@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,15 @@ from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
 from twobe3.features.backbones import Backbone
+from twobe3.features.slices import SliceSpec
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, TwoBe3Net, load_model
 from twobe3.models.nn import neural_model as trained
 from twobe3.models.nn import size as capacity
-from twobe3.models.nn.networks import VolumeNetwork
+from twobe3.models.nn.inputs import FeatureMaps, MapInputs
+from twobe3.models.nn.networks import PlanesNetwork, StackBranch, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
+from twobe3.models.nn.training import TrainingParameters, train_ensemble
 from twobe3.validation.recalibration import observed_times, survival_at
 from twobe3.validation.thresholds import ThresholdPolicy, predicted
 
@@ -48,6 +51,29 @@ def survival(make_cohort: MakeCohort) -> Cohort:
 def binary(make_cohort: MakeCohort) -> Cohort:
     cohort: Cohort = make_cohort(12, ("binary",))
     return cohort
+
+
+def test_a_model_is_its_inputs_its_network_and_the_training_put_together(binary: Cohort) -> None:
+    model = TwoBe3Net(**MAPS, **SMALL).fit(binary)
+    maps = FeatureMaps("resnet18", "random", 2, ("axial",), SliceSpec(size=32), STORE)
+    inputs = MapInputs(maps, components=4).fit(binary)
+
+    def make() -> PlanesNetwork:
+        branch = StackBranch(inputs.shapes["axial"], reduced=4, width=4, taps=4, smoothing=True)
+        return PlanesNetwork({"axial": branch}, dropout=0.2)
+
+    how = TrainingParameters(epochs=2, ensemble_size=2, learning_rate=3e-3, shift_share=0.125)
+    networks = train_ensemble(make, inputs.transform(binary), binary.outcomes, how, 0)
+    for ours, plain in zip(model.networks_, networks, strict=True):
+        state = plain.state_dict()
+        assert ours.state_dict().keys() == state.keys()
+        assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+
+
+def test_the_defaults_of_the_training_are_those_of_the_model() -> None:
+    of_model = {item.name: item.default for item in fields(NeuralModel)}
+    for item in fields(TrainingParameters):
+        assert of_model[item.name].default == item.default
 
 
 def test_the_hazard_head_gives_curves_that_fall_and_a_risk_that_ranks_patients(survival: Cohort) -> None:
@@ -130,9 +156,9 @@ def test_with_any_options_a_model_is_the_same_twice_and_out_of_its_file(
 def test_every_plane_of_every_layer_has_a_branch_and_all_reach_the_risk(binary: Cohort) -> None:
     model = TwoBe3Net(**{**MAPS, **SMALL, "layer": (1, 3), "planes": ("axial", "sagittal")}).fit(binary)
     names = ["axial-1", "sagittal-1", "axial-3", "sagittal-3"]
-    assert list(model.shapes_) == names
-    assert [model.shapes_[name][2:] for name in names] == [(8, 8), (8, 8), (2, 2), (2, 2)]
-    inputs = model._inputs(binary, 0)
+    assert list(model.inputs_.shapes) == names
+    assert [model.inputs_.shapes[name][2:] for name in names] == [(8, 8), (8, 8), (2, 2), (2, 2)]
+    inputs = model._transform(binary, 0)
     network = model.networks_[0]
     values = [stack.values.requires_grad_() for stack in inputs]
     gradients = torch.autograd.grad(network(values).sum(), values)
@@ -143,10 +169,10 @@ def test_every_plane_of_every_layer_has_a_branch_and_all_reach_the_risk(binary: 
 def test_positions_of_maps_are_as_far_apart_as_the_grid_and_the_stride_say(binary: Cohort) -> None:
     cohort = replace(binary, grid=Grid((4.0, 8.0, 16.0), (128.0, 256.0, 512.0)))
     model = TwoBe3Net(**{**MAPS, **SMALL, "planes": ("axial", "coronal", "sagittal")})
-    model._choose_ends(cohort)
-    model._learn_inputs(cohort.subset([0]))
+    model.fit_head(cohort)
+    model.fit_inputs(cohort.subset([0]))
     # Pictures of 32 pixels at stride 8: 4 positions along each side; each slice is one position along the stack.
-    assert model.spacings_ == {
+    assert model.inputs_.spacings_mm == {
         "axial": (4.0, 64.0, 128.0), "coronal": (8.0, 32.0, 128.0), "sagittal": (16.0, 32.0, 64.0),
     }  # fmt: skip
 
