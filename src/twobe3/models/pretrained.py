@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
 from twobe3.features.backbones import Backbone, build_backbone
+from twobe3.features.slices import AXIS, Plane
 from twobe3.features.weights import State
+from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
 from twobe3.io.model_file import read_sealed, write_sealed
-from twobe3.models.nn.networks import Shape
+from twobe3.models.encoder import under
+from twobe3.models.nn.inputs import map_spacing_mm
+from twobe3.models.nn.networks import Block, Shape, plan_blocks
 from twobe3.models.nn.pca import Projection
 from twobe3.scans.scan import TumourScan
 
@@ -104,34 +109,28 @@ class PretrainedCheckpoint:
                 remedy="name a file that `twobe3 pretrain` wrote",
             )
         try:
-            return cls._restored(header, arrays, sealed)
+            return cls._restore(header, arrays, sealed)
         except (KeyError, TypeError, ValueError):
             raise ConfigurationError(
                 Code.MODEL_INVALID, f"{path.name!r} was written by another version of twobe3"
             ) from None
 
     @classmethod
-    def _restored(cls, header: Mapping[str, Any], arrays: Mapping[str, Any], sealed: str) -> PretrainedCheckpoint:
-        def under(prefix: str) -> State:
-            return {
-                key.removeprefix(prefix): torch.from_numpy(array)
-                for key, array in arrays.items()
-                if key.startswith(prefix)
-            }
-
+    def _restore(cls, header: Mapping[str, Any], arrays: Arrays, sealed: str) -> PretrainedCheckpoint:
         parameters = {name: _as_tuple(header["parameters"][name]) for name in SHARED}
-        backbone = build_backbone(
-            parameters["backbone"], under("backbone."),
-            mean=tuple(header["mean"]), std=tuple(header["std"]), weights=KIND,
-        )  # fmt: skip
+        mean, std = tuple(header["mean"]), tuple(header["std"])
+        backbone, branches = (
+            {key: torch.from_numpy(array) for key, array in under(prefix, arrays).items()}
+            for prefix in ("backbone.", "branches.")
+        )
         shapes = {stack: _as_tuple(shape) for stack, shape in header["shapes"].items()}
         return cls(
             parameters,
             Grid(**{name: tuple(values) for name, values in header["grid"].items()}),
-            backbone,
+            build_backbone(parameters["backbone"], backbone, mean=mean, std=std, weights=KIND),
             {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in shapes},
             shapes,
-            under("branches."),
+            branches,
             frozenset(header["marks"]),
             sealed,
         )
@@ -149,18 +148,38 @@ class PretrainedCheckpoint:
         if differing:
             raise mismatch(where, "; ".join(differing))
 
-    def seen(self, cohort: Cohort) -> int:
+    def require_grid(self, grid: Grid, where: str) -> None:
+        """Refuse a grid of another spacing, or one whose stacks need other blocks.
+
+        Raises
+        ------
+        ConfigurationError
+            ``WEIGHTS_MISMATCH`` that names what differs.
+        """
+        if grid.spacing_mm != self.grid.spacing_mm:
+            raise mismatch(where, f"the voxels are {grid.spacing_mm} mm apart, there {self.grid.spacing_mm}")
+        for (stack, there), plane in zip(self.shapes.items(), itertools.cycle(self.parameters["planes"]), strict=False):
+            here = (there[0], grid.shape[AXIS[plane]], *there[2:])
+            if self._plan(grid, plane, here) != self._plan(self.grid, plane, there):
+                differing = f"the {stack} stack has {here[1]} slices, there {there[1]}, and so other blocks"
+                raise mismatch(where, differing)
+
+    def _plan(self, grid: Grid, plane: Plane, shape: Shape) -> tuple[Block, ...]:
+        by_spacing = self.parameters["anisotropy"] == "spacing"
+        return plan_blocks(shape[1:], map_spacing_mm(grid, plane, shape) if by_spacing else None)
+
+    def count_seen(self, cohort: Cohort) -> int:
         """How many of a cohort's scans were trained on."""
-        return sum(not self.marks.isdisjoint(marks_of(cohort, study)) for study in cohort.subjects)
+        return sum(not self.marks.isdisjoint(marks_of(cohort, subject)) for subject in cohort.subjects)
 
 
-def marks_of(cohort: Cohort, study: Subject) -> tuple[str, str]:
+def marks_of(cohort: Cohort, subject: Subject) -> tuple[str, str]:
     """By what a scan is known again: its files, and its voxels on the cohort's grid; digests, which tell no identity.
 
     Either may change, the files with an export or a contour, the voxels with the grid.
     """
-    scan = study.scan.scan if isinstance(study.scan, TumourScan) else study.scan
-    voxels = digest([str(cohort.grid.spacing_mm), np.ascontiguousarray(cohort.volume(study)).tobytes()])
+    scan = subject.scan.scan if isinstance(subject.scan, TumourScan) else subject.scan
+    voxels = digest([str(cohort.grid.spacing_mm), np.ascontiguousarray(cohort.volume(subject)).tobytes()])
     return scan.digest[:MARK_LENGTH], voxels[:MARK_LENGTH]
 
 

@@ -81,7 +81,7 @@ def pretrain(
     compute = recipe.compute
     target = Device(device or compute.device, precision or compute.precision, devices or "auto")
     model = recipe.model(folder, cache, target)
-    backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
+    backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)
     roots = recipe.cohort.folders(folder)
     cohort = with_duplicates_joined(
@@ -187,7 +187,7 @@ def _second_stage(
     """Learn projections, train the branches, evaluate them, and give what a study starts from."""
     cohort, training = parts.cohort, parts.training
     stage = StackStage.from_cohort(model, cohort, parts.labels, training, recipe.stacks.masked_share)
-    backbone = model.extractors()[0].backbone
+    backbone = model.maps.backbone
     branches, scores = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
         key = digest([_key(recipe, parts, backbone, model.device, "stacks"), model.cache_key()])
@@ -204,8 +204,9 @@ def _second_stage(
             scores.append(replace(line, metric="explained_by_interpolation"))
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
+    assert model.inputs_ is not None
     start = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
+        parameters, cohort.grid, backbone, model.inputs_.projections, model.inputs_.shapes, branches, frozenset(marks)
     )  # fmt: skip
     return start, scores
 
@@ -213,13 +214,13 @@ def _second_stage(
 def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
     """A model of the same parameters on another 2D network."""
     other = replace(model)
-    other.backbone_ = backbone
+    other.maps_.loaded = backbone
     return other
 
 
 def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
     model, cohort = shared
-    model.prepare(cohort.subset([position]))
+    model.precompute(cohort.subset([position]))
 
 
 def _evaluator(recipe: Recipe, parts: Partition, stage: str) -> Evaluator:

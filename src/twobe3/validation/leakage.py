@@ -158,7 +158,7 @@ def audit(
         sum(bool(subject.duplicate_of) for subject in fits.cohort.subjects),
         tuple(sorted(_seeing(fits, made, workers))),
         permuted_outcomes(fits, scheme, permutations, seed, checkpoints or Cache(), workers),
-        next((model.name for model in fits.models if model.parameters().get("variable") == "centre"), None),
+        next((model.name for model in fits.models if model.get_params().get("variable") == "centre"), None),
     )
     (log.info if found.passed else log.warning)("%s", found.text())
     return found
@@ -267,7 +267,7 @@ def _seeing(fits: CVPlan, made: Mapping[Fit, Arrays], workers: int) -> Iterator[
 
     What was not computed on the CPU is fitted there twice: elsewhere two fits may differ for no reason.
     """
-    here = replace(fits, models=tuple(model.on(CPU) for model in fits.models))
+    here = replace(fits, models=tuple(model.clone(device=CPU) for model in fits.models))
     tasks = [(endpoint, number, 0) for endpoint in fits.cohorts for number in range(len(fits.models))]
     elsewhere = [fit for fit in tasks if here.models[fit[1]].cache_key() != fits.models[fit[1]].cache_key()]
     how: dict[str, Any] = {"workers": workers, "description": "audit: outcomes"}

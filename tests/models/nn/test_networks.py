@@ -17,9 +17,9 @@ from twobe3.models.nn.networks import (
     Spacing,
     StackBranch,
     VolumeNetwork,
+    init_smoothing,
     plan_blocks,
     receptive_field,
-    start_smoothing,
 )
 from twobe3.models.nn.resnet3d import compact_resnet
 
@@ -107,7 +107,7 @@ def test_the_features_of_a_stack_depend_on_its_first_and_last_slice(slices: int)
 @pytest.mark.parametrize("stride", [(2, 1, 1), (2, 2, 2), (1, 2, 1)])
 def test_a_block_starts_as_a_binomial_average_along_the_axes_that_it_halves(stride: tuple[int, int, int]) -> None:
     convolution = nn.Conv3d(2, 3, 3, stride, 1)
-    start_smoothing(convolution, noise=0.0)
+    init_smoothing(convolution, noise=0.0)
     maps = np.random.default_rng(0).random((2, 9, 5, 7))
     for channel, got in enumerate(convolution(torch.from_numpy(maps).float()).detach().numpy()):
         expected = maps[channel % 2]
@@ -116,10 +116,10 @@ def test_a_block_starts_as_a_binomial_average_along_the_axes_that_it_halves(stri
         np.testing.assert_allclose(got, expected[tuple(slice(None, None, by) for by in stride)], atol=1e-6)
 
 
-def test_only_a_share_of_the_random_start_is_kept_beside_the_average() -> None:
+def test_only_a_share_of_the_random_start_is_kept_other_outputs_the_average() -> None:
     convolution = nn.Conv3d(4, 4, 3, (2, 1, 1), 1)
     before = convolution.weight.detach().clone()
-    start_smoothing(convolution, noise=0.3)
+    init_smoothing(convolution, noise=0.3)
     others = ~torch.eye(4, dtype=torch.bool)  # from another channel there is nothing but chance
     torch.testing.assert_close(convolution.weight[others], 0.3 * before[others])
 

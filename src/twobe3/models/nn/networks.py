@@ -79,7 +79,7 @@ class StackBranch(nn.Module):
     taps : int
         After how many of the last blocks average and maximum are taken, beside those of the reduction; 0: after all.
     smoothing : bool
-        Whether every block starts as :func:`start_smoothing` says.
+        Whether every block starts as :func:`init_smoothing` says.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class StackBranch(nn.Module):
             padding = _triple(length // 2 for length in block.kernel)
             convolution = nn.Conv3d(wide, width, block.kernel, block.stride, padding)
             if smoothing:
-                start_smoothing(convolution)
+                init_smoothing(convolution)
             self.blocks.append(nn.Sequential(convolution, nn.ReLU()))
             wide = width
         self.taps = min(taps or len(self.blocks), len(self.blocks))
@@ -110,10 +110,10 @@ class StackBranch(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(n, channels, slices, height, width) to (n, features)."""
-        return _pooled_after_each(self.reduction(maps), self.blocks, silent=len(self.blocks) - self.taps)
+        return _pool_levels(self.reduction(maps), self.blocks, silent=len(self.blocks) - self.taps)
 
 
-def start_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
+def init_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
     """Let a convolution start as a smoothing of each channel along the axes that it halves, and some noise.
 
     A chain of them is then a pyramid of ever coarser averages, as those of Burt & Adelson (IEEE Trans Commun
@@ -165,8 +165,8 @@ class SliceBranch(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(n, channels, slices, height, width) to (n, features)."""
         n, slices = maps.shape[0], maps.shape[2]
-        within = _pooled_after_each(self.reduction(maps.transpose(1, 2).flatten(0, 1)), self.blocks)
-        return _average_and_max(within.view(n, slices, -1).transpose(1, 2))
+        within = _pool_levels(self.reduction(maps.transpose(1, 2).flatten(0, 1)), self.blocks)
+        return _pool(within.view(n, slices, -1).transpose(1, 2))
 
 
 class PlanesNetwork(nn.Module):
@@ -206,7 +206,7 @@ class PlanesNetwork(nn.Module):
         """
         stacks, covariates = inputs[: len(self.branches)], inputs[len(self.branches) :]
         said = [branch(stack.float()) for branch, stack in zip(self.branches.values(), stacks, strict=True)]
-        return _joined(self.head, torch.cat(said, dim=1), covariates)
+        return _apply_head(self.head, torch.cat(said, dim=1), covariates)
 
 
 class VolumeNetwork(nn.Module):
@@ -245,10 +245,10 @@ class VolumeNetwork(nn.Module):
         """SUV, (n, 1, slices, rows, columns), and covariates, if any, to (n,), or (n, outputs) for several outputs."""
         suv, *covariates = inputs
         windows = torch.cat([(suv.float() / upper).clamp(0.0, 1.0) for upper in self.windows_suv], dim=1)
-        return _joined(self.head, self.body(windows), covariates)
+        return _apply_head(self.head, self.body(windows), covariates)
 
 
-def _joined(head: nn.Sequential, features: torch.Tensor, covariates: Sequence[torch.Tensor]) -> torch.Tensor:
+def _apply_head(head: nn.Sequential, features: torch.Tensor, covariates: Sequence[torch.Tensor]) -> torch.Tensor:
     """What the head says of features, with covariates joining at its last layer, past the dropout."""
     said: torch.Tensor = head[-1](torch.cat([head[:-1](features), *(one.float() for one in covariates)], dim=1))
     return said.squeeze(1) if said.shape[1] == 1 else said
@@ -272,22 +272,22 @@ def _spacing(values: Iterable[float]) -> Spacing:
     return a, b, c
 
 
-def _pooled_after_each(maps: torch.Tensor, blocks: nn.ModuleList, *, silent: int = 0) -> torch.Tensor:
+def _pool_levels(maps: torch.Tensor, blocks: nn.ModuleList, *, silent: int = 0) -> torch.Tensor:
     """Average and maximum over all positions before the first block and after every one but the first ``silent``.
 
     Returns
     -------
     Tensor, shape (n, features)
     """
-    pooled = [_average_and_max(maps)]
+    pooled = [_pool(maps)]
     for number, block in enumerate(blocks):
         maps = block(maps)
         if number >= silent:
-            pooled.append(_average_and_max(maps))
+            pooled.append(_pool(maps))
     return torch.cat(pooled, dim=1)
 
 
-def _average_and_max(maps: torch.Tensor) -> torch.Tensor:
+def _pool(maps: torch.Tensor) -> torch.Tensor:
     """(n, channels, …) to (n, 2 · channels)."""
     positions = maps.flatten(2)
     return torch.cat([positions.mean(dim=2), positions.amax(dim=2)], dim=1)
