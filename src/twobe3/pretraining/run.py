@@ -217,13 +217,9 @@ def _second_stage(
             figures.append(judge.explained(MASKED, said.error, said.spread))
             line = judge.explained(MASKED, said.interpolation, said.spread)
             figures.append(replace(line, metric="explained_by_interpolation"))
-    assert model.inputs_ is not None
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
-    start = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.inputs_.projections, model.inputs_.shapes, branches, frozenset(marks)
-    )  # fmt: skip
-    return start, figures
+    return PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks)), figures
 
 
 def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:

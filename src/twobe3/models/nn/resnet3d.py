@@ -22,40 +22,20 @@ RESNET_LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
 
 @dataclass(frozen=True)
 class VolumeRow:
-    """One of MONAI's 3D networks.
+    """One of MONAI's 3D networks."""
 
-    Attributes
-    ----------
-    build : callable
-        Makes it, without its classifier, for a number of channels.
-    features : int
-        That it gives.
-    smallest : int
-        Voxels that a volume needs along each axis.
-    heads : tuple of str
-        Beginnings of the keys, in foreign weights, of what is not used here: classifiers and segmentation heads.
-    """
-
-    build: Callable[[int], nn.Module]
+    build: Callable[[int], nn.Module]  # without its classifier, for a number of channels
     features: int
-    smallest: int
-    heads: tuple[str, ...]
+    smallest: int  # voxels that a volume needs along each axis
+    heads: tuple[str, ...]  # beginnings of the keys, in foreign weights, of classifiers and segmentation heads
 
 
 def compact_resnet(channels: int, *, depth: int, width: int) -> nn.Module:
     """A ResNet of few channels whose stem is a 3×3×3 convolution of stride 2, followed by pooling.
 
     At full resolution a 7×7×7 stem, MONAI's default, costs more than the rest of the network. The stem is normalised
-    in groups, the stages in batches: MONAI passes the kind of normalisation on to the stem alone.
-
-    Parameters
-    ----------
-    channels : int
-        SUV windows.
-    depth : {10, 18}
-        Layers.
-    width : int
-        Channels of the first stage; they double with every stage.
+    in groups, the stages in batches: MONAI passes the kind of normalisation on to the stem alone. Channels double with
+    every stage from ``width`` on.
     """
     widths = [width * 2**stage for stage in range(4)]
     network: nn.Module = ResNet(
@@ -80,10 +60,8 @@ def read_weights(path: Path, name: str, network: nn.Module) -> State:
     path : Path
         A safetensors file, or a checkpoint of torch that holds nothing but arrays, read with ``weights_only``. The
         dictionary may lie under ``state_dict``, its keys may begin with ``module.``.
-    name : str
-        Of the network, for messages.
-    network : Module
-        That the weights must fit, key by key; classifiers and segmentation heads in the file are left aside.
+    name, network
+        The network that they must fit, key by key; classifiers and segmentation heads in the file are left aside.
 
     Raises
     ------
