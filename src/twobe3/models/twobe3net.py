@@ -141,11 +141,10 @@ class StackedMapsModel(NeuralModel):
         """Go on training every member of the frozen fit, its 2D network with it."""
         self.end_to_end_ = True
         starts = [partial(self._end_to_end, network, trainable=True) for network in self.networks_]
-        inputs, outcomes = self._transform(cohort, self.augmentations), cohort.outcomes
+        inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
         how = replace(self.training, epochs=self.finetune_epochs)
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
-        head = self.make_head(cohort)
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups, resume=True)
+        tuned = train_ensemble(starts, inputs, cohort.outcomes, how, self.seed, head, self.device, groups, resume=True)
         self.networks_ = [merge_lora(network) for network in tuned]
 
     def _end_to_end(self, network: nn.Module, *, trainable: bool) -> EndToEnd:

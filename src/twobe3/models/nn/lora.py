@@ -96,10 +96,10 @@ class SliceMaps(nn.Module):
         if not torch.is_grad_enabled():
             return self._project(slices, plane)
         # Activations of one chunk at a time: the way back computes them again.
-        again: list[torch.Tensor] = checkpoint(
+        maps: list[torch.Tensor] = checkpoint(
             self._project, slices, plane, use_reentrant=False, preserve_rng_state=False
         )
-        return again
+        return maps
 
     def _project(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
         channels = torch.stack([(slices / upper).clamp(0.0, 1.0) for upper in self.slices.windows_suv], dim=1)

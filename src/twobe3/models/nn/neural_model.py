@@ -148,9 +148,8 @@ class NeuralModel(Model):
 
     def _build_network(self) -> nn.Module:
         columns = 0 if self.covariate_branch_ is None else len(self.covariate_branch_.weights)
-        return self.make_network(
-            covariates=columns, outputs=max(1, len(self.edges_)) + sum(self.other_outputs_.values())
-        )
+        outputs = max(1, len(self.edges_)) + sum(self.other_outputs_.values())
+        return self.make_network(covariates=columns, outputs=outputs)
 
     def _init_network(self) -> nn.Module:
         """A network as training starts with it."""
@@ -195,9 +194,8 @@ class NeuralModel(Model):
         if self.covariates:
             self.covariate_branch_ = CovariateBranch.fit(cohort.subjects, outcomes, self.covariates, seed=self.seed)
         self.edges_ = self._edges(outcomes)
-        self.other_outputs_ = {
-            other.endpoint.name: max(1, len(self._edges(other))) for other in self._other_outcomes(cohort)
-        }
+        others = self._other_outcomes(cohort)
+        self.other_outputs_ = {other.endpoint.name: max(1, len(self._edges(other))) for other in others}
 
     def fit_inputs(self, cohort: Cohort) -> None:
         """Learn from the training patients what the inputs are made with."""
@@ -216,10 +214,9 @@ class NeuralModel(Model):
     def _fit(self, cohort: Cohort) -> None:
         self.fit_head(cohort)
         self.fit_inputs(cohort)
-        inputs, outcomes = self._transform(cohort, self.augmentations), cohort.outcomes
-        head = self.make_head(cohort)
+        inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
         self.networks_ = train_ensemble(
-            self._init_network, inputs, outcomes, self.training, self.seed, head, self.device
+            self._init_network, inputs, cohort.outcomes, self.training, self.seed, head, self.device
         )
 
     def make_head(self, cohort: Cohort) -> Head:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -95,23 +96,20 @@ def _load_checkpoint(path: Path) -> object:
         return torch.load(path, "cpu", weights_only=True)
 
 
-def _resnet(depth: int) -> Callable[[int], nn.Module]:
-    def build(channels: int) -> nn.Module:
-        bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
-        network: nn.Module = ResNet(
-            block="basic",
-            layers=list(RESNET_LAYERS[depth]),
-            block_inplanes=[64, 128, 256, 512],
-            spatial_dims=3,
-            n_input_channels=channels,
-            conv1_t_stride=2,  # as in MedicalNet; MONAI's default of 1 costs eight times as much
-            shortcut_type=shortcut,
-            bias_downsample=bias,
-            feed_forward=False,
-        )
-        return network
-
-    return build
+def _resnet(depth: int, channels: int) -> nn.Module:
+    bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
+    network: nn.Module = ResNet(
+        block="basic",
+        layers=list(RESNET_LAYERS[depth]),
+        block_inplanes=[64, 128, 256, 512],
+        spatial_dims=3,
+        n_input_channels=channels,
+        conv1_t_stride=2,  # as in MedicalNet; MONAI's default of 1 costs eight times as much
+        shortcut_type=shortcut,
+        bias_downsample=bias,
+        feed_forward=False,
+    )
+    return network
 
 
 def _densenet121(channels: int) -> nn.Module:
@@ -121,7 +119,7 @@ def _densenet121(channels: int) -> nn.Module:
 
 
 NETWORKS = {
-    "resnet10": VolumeRow(_resnet(10), 512, 8, ("fc.", "conv_seg.")),
-    "resnet18": VolumeRow(_resnet(18), 512, 8, ("fc.", "conv_seg.")),
+    "resnet10": VolumeRow(partial(_resnet, 10), 512, 8, ("fc.", "conv_seg.")),
+    "resnet18": VolumeRow(partial(_resnet, 18), 512, 8, ("fc.", "conv_seg.")),
     "densenet121": VolumeRow(_densenet121, 1024, 32, ("class_layers.out.",)),
 }
