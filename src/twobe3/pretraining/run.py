@@ -204,11 +204,7 @@ def _second_stage(
             scores.append(replace(line, metric="explained_by_interpolation"))
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
-    assert model.inputs_ is not None
-    start = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.inputs_.projections, model.inputs_.shapes, branches, frozenset(marks)
-    )  # fmt: skip
-    return start, scores
+    return PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks)), scores
 
 
 def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:

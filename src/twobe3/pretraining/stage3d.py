@@ -140,7 +140,6 @@ class StackStage:
     ) -> StackStage:
         """The projected maps of all scans; the projections are learnt from the training scans and stay in the model."""
         model.fit_inputs(cohort.subset(training))
-        assert model.inputs_ is not None
         planes = model.maps.stacks
         inputs = dict(zip(planes, model.inputs_.transform(cohort), strict=True))
         shown = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,55 +31,49 @@ BACKBONE = "backbone."  # how the names of the 2D network's arrays begin in a mo
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One input of a network for all patients.
-
-    Attributes
-    ----------
-    values : Tensor, shape (n, …)
-        A row a patient.
-    left_right_axis : int or None
-        The axis, counted from the end, that runs from the patient's right to the left; None for what is no picture.
-    augmented : tuple of Tensor, each of the shape of ``values``
-        The same input of augmented scans, in the same order for every input of a network.
-    """
+    """One input of a network for all patients, a row each."""
 
     values: torch.Tensor
-    left_right_axis: int | None
-    augmented: tuple[torch.Tensor, ...] = ()
+    left_right_axis: int | None  # from the end; runs from the patient's right to the left; None for what is no picture
+    augmented: tuple[torch.Tensor, ...] = ()  # of augmented scans, in the same order for every input of a network
 
     @property
     def versions(self) -> tuple[torch.Tensor, ...]:
         """The scan itself, and its augmentations."""
         return (self.values, *self.augmented)
 
+    def to(self, device: torch.device) -> ModelInput:
+        """The same on a device."""
+        return ModelInput(self.values.to(device), self.left_right_axis, tuple(one.to(device) for one in self.augmented))
 
-class Inputs(Protocol):
+
+class Inputs(ABC):
     """How scans become inputs of a network."""
 
+    @abstractmethod
     def fit(self, cohort: Cohort) -> Self:
         """A copy that has learnt from the training patients what the inputs are made with."""
 
+    @abstractmethod
     def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
         """The inputs of all patients, with a version of each for every augmentation."""
 
     def arrays(self) -> Arrays:
         """What was learnt, and is needed to predict, as arrays."""
+        return {}
 
     def notes(self) -> dict[str, Any]:
         """What was learnt and is no array."""
+        return {}
+
+    def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
+        """A copy with what :meth:`arrays` and :meth:`notes` gave."""
+        return self
 
 
 @dataclass(frozen=True)
 class VolumeInputs(Inputs):
-    """The SUV volumes, (n, 1, slices, rows, columns).
-
-    Parameters
-    ----------
-    network : str
-        For which network, for messages.
-    smallest : int
-        Voxels that it needs along each axis.
-    """
+    """The SUV volumes, (n, 1, slices, rows, columns), for a network that needs some voxels along each axis."""
 
     network: str
     smallest: int
@@ -103,14 +98,6 @@ class VolumeInputs(Inputs):
         """SUV of all patients."""
         return [stack_volumes(cohort, augmentations)]
 
-    def arrays(self) -> Arrays:
-        """None."""
-        return {}
-
-    def notes(self) -> dict[str, Any]:
-        """None."""
-        return {}
-
 
 @dataclass(eq=False)
 class FeatureMaps:
@@ -118,18 +105,10 @@ class FeatureMaps:
 
     Parameters
     ----------
-    name, weights : str
-        Of the 2D network, see :func:`~twobe3.features.backbones.load_backbone`.
-    layer : int or tuple of int
-        Whose maps, or those of several.
-    planes : tuple of {"axial", "coronal", "sagittal"}
-        Cutting planes.
-    slices : SliceSpec
-        SUV windows and picture size.
-    cache : Cache
-        Where maps are kept.
-    device : Device
-        Where they are computed.
+    name, weights, layer, planes, slices
+        As in :class:`~twobe3.models.twobe3net.StackedMapsModel`.
+    cache, device
+        Where maps are kept, and where they are computed.
     loaded : Backbone, optional
         The 2D network; it is loaded on first use.
     """
@@ -288,7 +267,7 @@ class MapInputs(Inputs):
         return {**self.maps.notes(), "shapes": self.shapes, "spacings_mm": self.spacings_mm}
 
     def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
-        """A copy with what :meth:`arrays` and :meth:`notes` gave; the 2D network is taken from :attr:`maps`."""
+        """A copy with these projections; the 2D network is that of :attr:`maps`."""
         shapes = {stack: tuple(shape) for stack, shape in notes["shapes"].items()}
         spacings = {stack: tuple(spacing) for stack, spacing in notes["spacings_mm"].items()}
         projections = {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in shapes}
