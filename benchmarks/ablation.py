@@ -62,11 +62,9 @@ def main() -> None:
     result = tb.cross_validate(
         models,
         cohort,
-        folds=5,
-        repeats=asked.repeats,
-        seed=0,
+        cv=tb.CrossValidation(5, asked.repeats),
         checkpoints=Cache(asked.results / "folds"),
-        workers=asked.workers,
+        n_jobs=asked.workers,
     )
     result.write(asked.results)
     print(result.table())

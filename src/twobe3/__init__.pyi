@@ -74,7 +74,6 @@ from .study.demo import run_demo as run_demo
 from .study.predict import Predictions as Predictions
 from .study.predict import predict as predict
 from .study.run import run as run
-from .validation.baselines import with_default_baselines as with_default_baselines
 from .validation.cross_validate import cross_validate as cross_validate
 from .validation.result import CVResult as CVResult
 

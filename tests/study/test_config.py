@@ -255,7 +255,7 @@ TABLE = {"P1": {"part": "train"}, "P2": {"part": " Test"}, "P3": {"part": ""}, "
 
 
 def chosen(tmp_path: Path, lines: str, table: Table = TABLE) -> Scheme:
-    return study(tmp_path, STUDY + lines).validation.chosen(tmp_path, table)
+    return study(tmp_path, STUDY + lines).validation.scheme_for(tmp_path, table)
 
 
 def test_every_scheme_can_be_named(tmp_path: Path) -> None:

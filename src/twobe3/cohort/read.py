@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from twobe3.cohort.cohort import Cohort, Subject
-from twobe3.cohort.covariates import read_covariates, with_covariates
-from twobe3.cohort.header_endpoints import header_outcomes, header_row, require_header_labels, without_labels
+from twobe3.cohort.covariates import add_covariates, read_covariates
+from twobe3.cohort.header_endpoints import header_outcomes, hide_labels, read_header_row, require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EmptyInputError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid, resample, uptake_outside
@@ -116,8 +116,8 @@ def read_cohort(
         )
     cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series)
     cohort, refused = _converted(cohort, region)
-    subjects, differing = with_covariates(cohort.subjects, told)
-    subjects = without_labels(subjects, header_endpoints)
+    subjects, differing = add_covariates(cohort.subjects, told)
+    subjects = hide_labels(subjects, header_endpoints)
     missing = _not_scanned(table, found.patients)
     exclusions = (*found.exclusions, *unmatched, *refused, *missing)
     cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differing))
@@ -223,7 +223,7 @@ def _join(
 def _of_headers(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
     """Outcomes that the headers tell, of the patients of the table."""
     ids = {pseudonym("patient", patient): patient for patient in table}
-    rows = {_patient_id(series, ids): header_row(series) for series in chosen} if endpoints else {}
+    rows = {_patient_id(series, ids): read_header_row(series) for series in chosen} if endpoints else {}
     rows = {patient: row for patient, row in rows.items() if patient in table}
     return [header_outcomes(endpoint, rows) for endpoint in endpoints]
 

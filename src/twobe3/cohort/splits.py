@@ -311,7 +311,7 @@ def check_patients_for(folds: int, groups: Sequence[str], endpoint: Endpoint, id
     raise ConfigurationError(Code.FEWER_PATIENTS_THAN_FOLDS, said, remedy=remedy)
 
 
-def unassigned(folds: Sequence[Fold], sample: Sample, scheme: Scheme) -> str:
+def describe_unassigned(folds: Sequence[Fold], sample: Sample, scheme: Scheme) -> str:
     """How many patients neither train nor are tested, and why; empty where all take part.
 
     Parameters
