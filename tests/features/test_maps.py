@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.grid import Grid
-from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import Plane, SliceSpec, cut, windowed
 from twobe3.io.cache import Cache
@@ -96,9 +96,9 @@ def test_the_key_changes_with_everything_that_the_maps_depend_on(backbone: Backb
         key(layer=2),
         key(slices=SliceSpec((5.0, 10.0, 20.0), 32)),
         key(slices=SliceSpec(size=64)),
-        key(backbone_from_state("resnet18", touched, **moments)),
-        key(backbone_from_state("resnet18", state, **{**moments, "mean": (0.5, 0.5, 0.5)})),
-        key(backbone_from_state("resnet18", state, **{**moments, "std": (0.5, 0.5, 0.5)})),
+        key(build_backbone("resnet18", touched, **moments)),
+        key(build_backbone("resnet18", state, **{**moments, "mean": (0.5, 0.5, 0.5)})),
+        key(build_backbone("resnet18", state, **{**moments, "std": (0.5, 0.5, 0.5)})),
         key(load_backbone("resnet34", "random")),
     ]
     assert len(set(keys)) == len(keys)
@@ -107,7 +107,7 @@ def test_the_key_changes_with_everything_that_the_maps_depend_on(backbone: Backb
 def test_the_key_does_not_change_with_the_name_of_the_weights_file_or_the_other_planes(
     backbone: Backbone, cohort: Cohort
 ) -> None:
-    same = backbone_from_state(
+    same = build_backbone(
         "resnet18", backbone.network.state_dict(), mean=backbone.mean, std=backbone.std, weights="elsewhere"
     )
     subject = cohort.subjects[0]

@@ -15,7 +15,7 @@ from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.features import radiomics
-from twobe3.features.radiomics import RadiomicsSettings, extract, radiomic_features, radiomics_key, with_shuffled_voxels
+from twobe3.features.radiomics import RadiomicsSettings, extract, radiomic_features, radiomics_key, shuffle_voxels
 from twobe3.io.cache import Cache
 from twobe3.models import RadiomicsModel
 from twobe3.scans.regions import Region
@@ -55,11 +55,11 @@ def gradient(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 def test_the_values_of_the_region_stay_and_everything_outside_does() -> None:
     scan = scan_of(gradient(np.random.default_rng(0)))
     assert scan.region is not None
-    shuffled = with_shuffled_voxels(scan.volume, scan.region, "seed").array
+    shuffled = shuffle_voxels(scan.volume, scan.region, "seed").array
     np.testing.assert_array_equal(np.sort(shuffled[BALL]), np.sort(scan.volume.array[BALL]))
     np.testing.assert_array_equal(shuffled[~BALL], scan.volume.array[~BALL])
     assert (shuffled[BALL] != scan.volume.array[BALL]).mean() > 0.9
-    again, other = (with_shuffled_voxels(scan.volume, scan.region, seed).array for seed in ("seed", "another"))
+    again, other = (shuffle_voxels(scan.volume, scan.region, seed).array for seed in ("seed", "another"))
     np.testing.assert_array_equal(shuffled, again)
     assert (shuffled != other).any()
 
@@ -69,7 +69,7 @@ def test_shape_and_histogram_have_their_features_and_texture_has_others(mirp: An
     assert scan.region is not None
     settings = RadiomicsSettings(spacing_mm=None)
     before = extract(scan.volume, scan.region, settings)
-    after = extract(with_shuffled_voxels(scan.volume, scan.region, "seed"), scan.region, settings)
+    after = extract(shuffle_voxels(scan.volume, scan.region, "seed"), scan.region, settings)
     assert after.names == before.names
     kept = [name for name in before.names if name.startswith(("morph_", "stat_", "ih_", "ivh_", "pet_"))]
     kept = [name for name in kept if name not in OF_PLACES]

@@ -15,9 +15,9 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.features.slices import Plane
 from twobe3.io.cache import Cache
 from twobe3.models import PooledModel
-from twobe3.models.inner_cv import inner_splits
+from twobe3.models.inner_cv import inner_split
 from twobe3.models.learners.linear import fit_ridge
-from twobe3.models.pooled import out_of_fold, random_directions
+from twobe3.models.pooled import random_directions
 
 STORE = Cache()
 SMALL: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
@@ -88,10 +88,12 @@ def test_a_projection_still_finds_the_lesion_in_patients_that_were_not_seen(make
 
 
 def test_inner_risks_are_those_of_models_that_have_not_seen_the_patient(cohort: Cohort) -> None:
-    x, outcomes = PooledModel(**SMALL, planes=("axial",))._pooled(cohort), cohort.outcomes
-    fitted = fit_ridge(x, outcomes, 100.0)
-    risk = out_of_fold(x, outcomes, fitted, 3, 0)
-    for train, test in inner_splits(outcomes, 3, 0):
+    model = PooledModel(**SMALL, planes=("axial",), inner_folds=3)
+    x, outcomes = model._pooled(cohort), cohort.outcomes
+    model.ridge_ = fit_ridge(x, outcomes, 100.0)
+    risk = model._held_out(x, outcomes)
+    for fold in inner_split(outcomes, 3, 0):
+        train, test = fold.train, fold.test
         np.testing.assert_array_equal(risk[test], fit_ridge(x[train], outcomes.subset(train), 100.0).risk(x[test]))
 
 

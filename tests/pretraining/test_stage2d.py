@@ -29,10 +29,10 @@ def stage_of(recipe: Recipe, cohort: Cohort) -> SliceStage:
 
 
 def learnt(
-    recipe: Recipe, cohort: Cohort, backbone: Backbone = PHANTOM, engine: Device = CPU
+    recipe: Recipe, cohort: Cohort, backbone: Backbone = PHANTOM, device: Device = CPU
 ) -> tuple[SliceStage, Backbone, SliceNetwork]:
     stage = stage_of(recipe, cohort)
-    return stage, *learn_from_slices(engine, stage, backbone, recipe, TRAINING, Checkpoint(Cache(), "a"))
+    return stage, *learn_from_slices(device, stage, backbone, recipe, TRAINING, Checkpoint(Cache(), "a"))
 
 
 def test_heights_of_slices_are_learnt_better_than_by_their_mean(bodies: Cohort, recipe: Make) -> None:
@@ -101,6 +101,6 @@ def test_heights_run_from_0_to_1_over_the_slices_that_show_anything(bodies: Coho
 
 def test_two_processes_learn_what_one_learns(bodies: Cohort, recipe: Make) -> None:
     asked = recipe(slices={"epochs": 1})
-    alone, together = (learnt(asked, bodies, engine=Device("cpu", devices=count))[1] for count in (1, 2))
+    alone, together = (learnt(asked, bodies, device=Device("cpu", devices=count))[1] for count in (1, 2))
     for one, other in zip(alone.network.parameters(), together.network.parameters(), strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-5)

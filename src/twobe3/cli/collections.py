@@ -109,7 +109,7 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Write the clinical table of a collection, as it is published, as one that every study file can name."""
-    adapted = tb.adapter_of(name).read(files)
+    adapted = tb.get_adapter(name).read(files)
     tb.write_table(adapted, out)
     say({"collection": name, "table": str(out), **adapted.to_json()}, as_json, _tabulated)
 

@@ -53,7 +53,7 @@ def diagnose() -> tuple[Check, ...]:
     checks += [_optional(package, use, extra) for package, (use, extra) in OPTIONAL.items()]
     checks.append(_tried("timm imports", _timm_imports))
     checks.append(_tried("devices", _devices))
-    checks.append(_tried("networks", _engine))
+    checks.append(_tried("networks", _networks))
     return tuple(checks)
 
 
@@ -90,9 +90,9 @@ def _devices() -> str:
     return ", ".join(["cpu", *names])
 
 
-def _engine() -> str:
+def _networks() -> str:
     from twobe3.runtime.device import Device
 
-    engine = Device()
-    precision = {"32": "single precision", "bf16": "mixed precision, bfloat16 being native"}[engine.bits]
-    return f"on {engine.kind}, trained in {precision}"
+    device = Device()
+    precision = {"32": "single precision", "bf16": "mixed precision, bfloat16 being native"}[device.bits]
+    return f"on {device.kind}, trained in {precision}"

@@ -147,7 +147,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict risk and probability for new scans."""
-    predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates, engine=tb.Device(device or "auto"))
+    predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"))
     _say(predictions.to_json(), as_json, _prediction_lines)
     if not predictions.usable:
         raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))

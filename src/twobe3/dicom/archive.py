@@ -78,7 +78,7 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
         n_links += inner.n_links
     for path in directories:
         try:
-            named, n_missing = files_of_directory(path)
+            named, n_missing = list_directory(path)
         except UnusableScanError as refusal:
             refused.append((path.resolve(), refusal))
             continue
@@ -108,10 +108,10 @@ def unpack(path: Path) -> Path:
         ``WRITE_FAILED``.
     """
     status = path.stat()
-    return _unpacked(path.resolve(), status.st_size, status.st_mtime_ns)
+    return _unpack(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
-def container_of(path: Path) -> Path:
+def find_container(path: Path) -> Path:
     """Where a user finds a file that was listed: its folder, or the zip file that it was unpacked from."""
     return path if is_zip(path) else _ZIP_FILES.get(path.parent, path.parent)
 
@@ -124,7 +124,7 @@ def is_directory_of_media(path: Path) -> bool:
         return MediaStorageDirectoryStorage.encode() + b"\0" in stream.read(1024)[128:]
 
 
-def files_of_directory(path: Path) -> tuple[tuple[Path, ...], int]:
+def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
     """The files that a DICOMDIR names, all in its own folder or below (DICOM PS3.10 8.5, PS3.3 F.3.2).
 
     Returns
@@ -141,7 +141,7 @@ def files_of_directory(path: Path) -> tuple[tuple[Path, ...], int]:
     """
     root = path.resolve().parent
     with quietly():
-        names = _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
+        names = _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
     targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(names)]
     if not all(target.is_relative_to(root) for target in targets):
         raise UnusableScanError(
@@ -159,10 +159,10 @@ def check_directory(path: Path) -> None:
     UnusableScanError
         ``CORRUPT_FILE``.
     """
-    _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
+    _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
 
 
-def _named_files(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
+def _read_names(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
     names = [texts(record, "ReferencedFileID") for record in items(dataset, "DirectoryRecordSequence")]
     for parts in names:
         require_inside("DICOMDIR", "/".join(parts))
@@ -191,13 +191,13 @@ _ZIP_FILES: dict[Path, Path] = {}
 
 
 @cache
-def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
+def _unpack(path: Path, size: int, modified_ns: int) -> Path:
     """One folder for each state of a file."""
     folder = Path(tempfile.mkdtemp(prefix="twobe3-"))  # for this user only
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         with zipfile.ZipFile(path) as archive:
-            for i, member in enumerate(_checked(archive, size)):
+            for i, member in enumerate(_list_members(archive, size)):
                 _extract(archive, member, folder, i)
     except UnusableScanError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -213,7 +213,7 @@ def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
     return folder
 
 
-def _checked(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInfo]:
+def _list_members(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInfo]:
     """Members that are files, once the whole is found harmless; ``zipfile`` reads no more than they announce."""
     members = archive.infolist()
     announced = sum(member.file_size for member in members)

@@ -24,7 +24,7 @@ def weight_kg(stated: float | None) -> WithRepairs[float]:
         ``WEIGHT_MISSING``.
     """
     if stated is None or not stated > 0:
-        raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_shown(stated)}")
+        raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_format(stated)}")
     if stated > 1000:
         return WithRepairs(
             stated / 1000, (Repair(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams"),)
@@ -41,7 +41,7 @@ def height_m(stated: float | None) -> WithRepairs[float]:
         ``HEIGHT_MISSING``.
     """
     if stated is None or not stated > 0:
-        raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_shown(stated)}")
+        raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_format(stated)}")
     if stated > 3:
         return WithRepairs(
             stated / 100, (Repair(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as centimetres"),)
@@ -54,7 +54,7 @@ def lean_mass_james_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     James WPT. *Research on obesity*. HMSO, London 1976.
     """
-    return _by_sex(
+    return _choose_by_sex(
         sex,
         lambda w, h: 1.10 * w - 128 * (w / h) ** 2,
         lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
@@ -66,7 +66,7 @@ def lean_mass_morgan_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     Morgan DJ, Bray KM. *Clin Pharmacokinet* 26:292–307, 1994.
     """
-    return _by_sex(
+    return _choose_by_sex(
         sex,
         lambda w, h: 1.10 * w - 120 * (w / h) ** 2,
         lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
@@ -79,7 +79,7 @@ def lean_mass_janmahasatian_kg(sex: str, weight_kg: float, height_cm: float) -> 
     Janmahasatian S et al. *Clin Pharmacokinet* 44:1051–1065, 2005.
     """
     bmi = weight_kg / (height_cm / 100) ** 2
-    return _by_sex(
+    return _choose_by_sex(
         sex,
         lambda w, h: 9270 * w / (6680 + 216 * bmi),
         lambda w, h: 9270 * w / (8780 + 244 * bmi),
@@ -91,7 +91,7 @@ def ideal_weight_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     Sugawara Y et al. *Radiology* 213:521–525, 1999.
     """
-    return _by_sex(
+    return _choose_by_sex(
         sex,
         lambda w, h: 48.0 + 1.06 * (h - 152),
         lambda w, h: 45.5 + 0.91 * (h - 152),
@@ -138,7 +138,7 @@ def require_positive_norm(name: str, norm_kg: float) -> None:
         raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"{name} is {norm_kg:.1f} kg for this weight and height")
 
 
-def _by_sex(sex: str, male: Norm, female: Norm) -> Norm:
+def _choose_by_sex(sex: str, male: Norm, female: Norm) -> Norm:
     """Rule 18: M, F, or for O the mean of both."""
     match sex:
         case "M":
@@ -150,5 +150,5 @@ def _by_sex(sex: str, male: Norm, female: Norm) -> Norm:
     raise UnusableScanError(Code.SEX_MISSING, f"PatientSex (0010,0040) is {sex!r}, not M, F or O")
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "absent" if value is None else f"{value:g}"

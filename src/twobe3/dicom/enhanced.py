@@ -49,7 +49,7 @@ class _Groups:
         return items(self.own, keyword) or items(self.shared, keyword)
 
 
-def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
+def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
     """Headers of the frames, each as that of a single-frame PET image; without pixels.
 
     Parameters
@@ -77,8 +77,8 @@ def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
     shared = (*items(dataset, "SharedFunctionalGroupsSequence"), pydicom.Dataset())[0]
     groups = [_Groups(shared, one) for one in own]
     try:
-        series_type = _series_type(dataset, groups)
-        return tuple(_single(dataset, one, series_type) for one in groups)
+        series_type = _find_series_type(dataset, groups)
+        return tuple(_translate_frame(dataset, one, series_type) for one in groups)
     except UnusableScanError:
         raise
     except Exception as error:  # conversion of foreign bytes has no closed set of errors
@@ -106,7 +106,7 @@ def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
         )
 
 
-def _single(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydicom.Dataset:
+def _translate_frame(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydicom.Dataset:
     """One frame; what the old elements of a legacy converted object say stays where the new ones say nothing."""
     frame = pydicom.Dataset()
     frame.update({tag: dataset.get_item(tag) for tag in dataset.keys()})  # noqa: SIM118  values stay unread
@@ -130,7 +130,7 @@ def _single(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydi
     return frame
 
 
-def _series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
+def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
     """SeriesType (0054,1000) in the old words, from the image's flavour and what differs between the frames.
 
     Value 3 of ImageType and FrameType: DICOM PS3.3 C.8.16.1.3; frames at several temporal positions or triggers
@@ -216,7 +216,7 @@ def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydico
     match corrected:
         case "YES":
             frame.DecayCorrection = "START"
-            _start_at(frame, text(dataset, "DecayCorrectionDateTime"))
+            _set_start(frame, text(dataset, "DecayCorrectionDateTime"))
         case "NO":
             frame.DecayCorrection = "NONE"
             frame.AcquisitionDateTime = text(content, "FrameReferenceDateTime")
@@ -225,7 +225,7 @@ def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydico
             frame.DecayCorrection = ""
 
 
-def _start_at(frame: pydicom.Dataset, stated: str) -> None:
+def _set_start(frame: pydicom.Dataset, stated: str) -> None:
     own_zone = parse_zone(text(frame, "TimezoneOffsetFromUTC"))
     start = parse_datetime(stated, own_zone)
     if start is None:

@@ -104,7 +104,7 @@ def same_position(a_mm: float, b_mm: float) -> bool:
     return abs(a_mm - b_mm) <= _SAME_POSITION_MM
 
 
-def stack(planes: Sequence[Plane]) -> Geometry:
+def stack_planes(planes: Sequence[Plane]) -> Geometry:
     """Geometry of slices that lie one above the other, in increasing position along the normal.
 
     Parameters
@@ -120,7 +120,7 @@ def stack(planes: Sequence[Plane]) -> Geometry:
     """
     first = planes[0]
     normal = normal_of(first.orientation)
-    step_mm = _step_mm(planes)
+    step_mm = _find_step_mm(planes)
     _require_perpendicular(planes, normal)
     affine = np.eye(4)
     affine[:3, 0] = normal * step_mm
@@ -130,7 +130,7 @@ def stack(planes: Sequence[Plane]) -> Geometry:
     return Geometry((len(planes), first.rows, first.columns), affine + 0.0, first.frame_of_reference)  # no -0.0
 
 
-def _step_mm(planes: Sequence[Plane]) -> float:
+def _find_step_mm(planes: Sequence[Plane]) -> float:
     if len(planes) == 1:
         thickness_mm = planes[0].thickness_mm
         if thickness_mm is None or thickness_mm <= 0:

@@ -110,7 +110,7 @@ def read_instance(path: Path) -> Instance | None:
         if not (modality and series):
             raise UnusableScanError(Code.CORRUPT_FILE, "a file ends before its Modality or SeriesInstanceUID")
         is_pet = modality == "PT" and sop_class in _PET_CLASSES
-        frames, places_mm = _frames(path, dataset) if is_pet else ("static", ())
+        frames, places_mm = _describe_frames(path, dataset) if is_pet else ("static", ())
         return Instance(
             path,
             found.digest,
@@ -122,16 +122,16 @@ def read_instance(path: Path) -> Instance | None:
             is_pet,
             frames,
             places_mm,
-            _referenced(dataset) if modality in DRAWN else frozenset(),
+            _list_referenced(dataset) if modality in DRAWN else frozenset(),
         )
 
 
-def _frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:
+def _describe_frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:
     """Kind of the file's frames, and where each lies."""
     singles: Sequence[pydicom.Dataset] = (dataset,)
     if header.is_multi_frame(dataset):
         try:
-            singles = enhanced.single_frames(read_dataset(path))
+            singles = enhanced.split_frames(read_dataset(path))
         except UnusableScanError:
             return "multi-frame", (None,)
     kind: Frames = "static"
@@ -159,7 +159,7 @@ def _normal(orientation: tuple[float, ...]) -> tuple[float, ...] | None:
     return tuple(normal_of(orientation).tolist())
 
 
-def _referenced(dataset: pydicom.Dataset) -> frozenset[str]:
+def _list_referenced(dataset: pydicom.Dataset) -> frozenset[str]:
     """Series and frames of reference that a structure set or a segmentation names (DICOM PS3.3 C.8.8.5, A.51)."""
     found = {text(dataset, "FrameOfReferenceUID")}
     found |= {text(series, "SeriesInstanceUID") for series in items(dataset, "ReferencedSeriesSequence")}

@@ -30,7 +30,7 @@ from pydicom.tag import BaseTag
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray
-from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skimmed, require_bounded, skim, tag_of
+from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skim, require_bounded, skim, tag_of
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
 _FIRST_BYTES, _GROWTH = 2**13, 4  # most headers of PET end within the first step
@@ -94,13 +94,13 @@ def read_header(path: Path, tags: Sequence[str]) -> Header | None:
     UnusableScanError
         As :func:`read_dataset`.
     """
-    with _refusing(), path.open("rb") as stream:
+    with _refuse_errors(), path.open("rb") as stream:
         start = stream.read(_FIRST_BYTES)
         if not _claims_dicom(path, start):
             return None
-        content, found = _skimmed(stream, start, tags, last=BEFORE_PIXELS)
+        content, found = _skim_stream(stream, start, tags, last=BEFORE_PIXELS)
         if found is None:
-            return Header(_parsed(content, tags=tags), hashlib.sha256(content).hexdigest())
+            return Header(_parse(content, tags=tags), hashlib.sha256(content).hexdigest())
         return Header(found.dataset, hashlib.sha256(memoryview(content)[: found.size]).hexdigest())
 
 
@@ -125,22 +125,22 @@ def read_dataset(
     UnusableScanError
         ``CORRUPT_FILE``; ``TOO_LARGE``: a deflated file that inflates beyond any image.
     """
-    with _refusing(), path.open("rb") as stream:
+    with _refuse_errors(), path.open("rb") as stream:
         if pixels:
             content = stream.read()
             found = None if tags is None else skim(content, _numbers_of((*tags, *_PIXELS)), groups)
         else:
             last = BEFORE_PIXELS if tags is None else 0
-            content, found = _skimmed(stream, stream.read(_FIRST_BYTES), tags or (), groups, last=last)
+            content, found = _skim_stream(stream, stream.read(_FIRST_BYTES), tags or (), groups, last=last)
         if found is not None and tags is not None:
             return found.dataset
         if found is not None:
             content = content[: found.size]
-        return _parsed(content, tags=None if groups or pixels else tags, pixels=pixels)
+        return _parse(content, tags=None if groups or pixels else tags, pixels=pixels)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _refuse_errors() -> Iterator[None]:
     """Whatever goes wrong in reading a file becomes a refusal."""
     try:
         yield
@@ -152,9 +152,9 @@ def _refusing() -> Iterator[None]:
         raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be read as DICOM ({type(error).__name__})") from None
 
 
-def _skimmed(
+def _skim_stream(
     stream: BinaryIO, content: bytes, tags: Sequence[str], groups: Sequence[int] = (), *, last: int
-) -> tuple[bytes, Skimmed | None]:
+) -> tuple[bytes, Skim | None]:
     """As much of a file as it takes to skim it, read in growing steps: all of it where only pydicom can tell."""
     wanted, size = _numbers_of(tuple(tags)), _FIRST_BYTES
     while True:
@@ -166,7 +166,7 @@ def _skimmed(
         content += stream.read(size - len(content))
 
 
-def _parsed(content: bytes, *, tags: Sequence[str] | None, pixels: bool = False) -> pydicom.Dataset:
+def _parse(content: bytes, *, tags: Sequence[str] | None, pixels: bool = False) -> pydicom.Dataset:
     """What pydicom makes of a file."""
     require_bounded(content)
     wanted = None if tags is None else list(tags)

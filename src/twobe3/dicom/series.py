@@ -15,8 +15,7 @@ from rich.progress import track
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
-from twobe3.dicom import body_size as body
-from twobe3.dicom import enhanced, header
+from twobe3.dicom import body_size, enhanced, header
 from twobe3.dicom.archive import list_inputs
 from twobe3.dicom.attributes import SliceAttributes
 from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance
@@ -201,11 +200,11 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
             else:
                 instances.append(instance)
     instances.sort(key=lambda instance: instance.digest)
-    pet = _grouped(i for i in instances if i.is_pet)
+    pet = _group(i for i in instances if i.is_pet)
     structures = [i for modality in DRAWN for i in instances if i.modality == modality]
-    contours = {key: _contours_of(group[0], structures) for key, group in pet.items()}
+    contours = {key: _find_contours(group[0], structures) for key, group in pet.items()}
     used = {structure.path for found in contours.values() for structure in found}
-    others = _grouped(i for i in instances if not i.is_pet and i.path not in used)
+    others = _group(i for i in instances if not i.is_pet and i.path not in used)
     times = Counter(series for _, _, series, _ in pet)
     series: list[PETSeries] = []
     for key, group in pet.items():
@@ -214,7 +213,7 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
         except UnusableScanError as refusal:
             exclusion = Exclusion.of(refusal, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
-    unused = tuple(_not_pet(group) for group in others.values())
+    unused = tuple(_describe_other(group) for group in others.values())
     return SearchResult(
         tuple(series),
         unused + tuple(sorted(corrupt, key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))),
@@ -260,7 +259,7 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
     """
     series = tuple(series)
     best: dict[str, PETSeries] = {}
-    obstacles = {one.series: _obstacle(one) for one in series}
+    obstacles = {one.series: _find_obstacle(one) for one in series}
     for one in series:
         if obstacles[one.series] is None and (one.patient not in best or _rank(one) > _rank(best[one.patient])):
             best[one.patient] = one
@@ -274,7 +273,7 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
     return tuple(one for one in series if best.get(one.patient) is one), tuple(exclusions)
 
 
-def _obstacle(series: PETSeries) -> UnusableScanError | None:
+def _find_obstacle(series: PETSeries) -> UnusableScanError | None:
     if series.frames == "multi-frame":
         return UnusableScanError(Code.MULTI_FRAME, "its frames are not described one by one")
     if series.frames != "static":
@@ -288,7 +287,7 @@ def _rank(series: PETSeries) -> tuple[int, int, str]:
     return round(series.coverage_mm / 10), series.slices, series.header_digest
 
 
-def _grouped(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], list[Instance]]:
+def _group(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], list[Instance]]:
     """Groups in the order of their keys; a series of another modality is one group whatever its frames."""
     groups: defaultdict[tuple[str, str, str, str], list[Instance]] = defaultdict(list)
     for one in instances:
@@ -296,7 +295,7 @@ def _grouped(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], l
     return dict(sorted(groups.items()))
 
 
-def _contours_of(image: Instance, structures: Iterable[Instance]) -> tuple[Instance, ...]:
+def _find_contours(image: Instance, structures: Iterable[Instance]) -> tuple[Instance, ...]:
     structures = [one for one in structures if one.patient == image.patient]
     direct = [one for one in structures if image.series in one.referenced]
     frame = image.frame_of_reference
@@ -311,7 +310,7 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
     known = [place for place in places if place is not None]
     identity = "\0".join((first.patient, first.study, first.series, first.frame_of_reference))
     with quietly():
-        dataset = _header(group)
+        dataset = _read_first_header(group)
         return PETSeries(
             patient=pseudonym("patient", first.patient),
             study=pseudonym("study", first.study),
@@ -321,11 +320,11 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             contours=tuple(one.path for one in contours),
             manufacturer=text(dataset, "Manufacturer"),
             model=text(dataset, "ManufacturerModelName"),
-            tracer=text(header.radiopharmaceutical(dataset), "Radiopharmaceutical"),
+            tracer=text(header.find_radiopharmaceutical(dataset), "Radiopharmaceutical"),
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),
-            covariates=_covariates(dataset),
+            covariates=_read_covariates(dataset),
             header_digest=digest(sorted({one.digest for one in group})),
             slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and first.frames == "static" else first.frames,
@@ -334,7 +333,7 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
         )
 
 
-def _header(group: Sequence[Instance]) -> pydicom.Dataset:
+def _read_first_header(group: Sequence[Instance]) -> pydicom.Dataset:
     """Header of the first file that can be read whole; of its first frame, where it has several."""
     for instance in group:
         try:
@@ -343,25 +342,25 @@ def _header(group: Sequence[Instance]) -> pydicom.Dataset:
             failed = refusal
             continue
         several = header.is_multi_frame(dataset) and instance.frames != "multi-frame"
-        return enhanced.single_frames(dataset)[0] if several else dataset
+        return enhanced.split_frames(dataset)[0] if several else dataset
     raise failed
 
 
-def _covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
+def _read_covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
     """What the header says of the patient, repaired as the SUV rules repair it."""
     found: dict[str, float | str] = {}
-    if (age := header.age_years(dataset)) is not None:
+    if (age := header.read_age_years(dataset)) is not None:
         found["age_years"] = age
     if (sex := text(dataset, "PatientSex")) in ("M", "F", "O"):
         found["sex"] = sex
     if (weight := number(dataset, "PatientWeight") or 0.0) > 0:
-        found["weight_kg"] = body.weight_kg(weight).value
+        found["weight_kg"] = body_size.weight_kg(weight).value
     if (height := number(dataset, "PatientSize") or 0.0) > 0:
-        found["height_m"] = body.height_m(height).value
+        found["height_m"] = body_size.height_m(height).value
     return found
 
 
-def _not_pet(group: Sequence[Instance]) -> Unused:
+def _describe_other(group: Sequence[Instance]) -> Unused:
     first = group[0]
     reason = f"{len(group)} files of modality {first.modality}"
     if first.modality == "PT":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from statistics import median
 
 import numpy as np
 from scipy.stats import norm
@@ -20,8 +19,8 @@ from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.binary import delong
 from twobe3.evaluation.bootstrap import LEVEL, RESAMPLES, PatientBootstrap, Replicates
 from twobe3.evaluation.metrics import Metric, find_metric
-from twobe3.evaluation.primary_metric import asked_for, choose_basis
-from twobe3.evaluation.results import Comparison, DifferenceTest, Evaluation, none_if_nan
+from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.results import Comparison, DifferenceTest, none_if_nan
 
 
 def compare(
@@ -43,9 +42,8 @@ def compare(
     test, for the AUC, and the corrected resampled t-test across the folds, each adjusted in the same way, and the
     number of patients who would be needed to see a difference of 0.05.
 
-    All models are compared by one metric. Where each was tested in several folds that is the AUC or C of the pairs
-    tested in one fold, else that of all pairs; see :func:`~twobe3.evaluation.primary_metric.choose_basis`, whose
-    reason is part of each comparison.
+    All models are compared by one metric, and the reason why it was chosen is part of each comparison; see
+    :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`.
 
     Parameters
     ----------
@@ -81,8 +79,8 @@ def compare(
     models = _by_name(predictions, row)
     for prediction in predictions:
         AlignedPredictions.of(prediction, outcomes, horizons=horizons)
-    basis = choose_basis(predictions, outcomes) if metric is None else asked_for(metric, outcomes)
-    row = find_metric(basis.metric, outcomes.endpoint.kind)
+    primary = choose_primary_metric(predictions, outcomes, metric)
+    row = find_metric(primary.metric, outcomes.endpoint.kind)
     if reference is None:
         pairs = [
             pair for pair in combinations(models, 2) if not set(baselines) >= set(pair) or set(baselines) >= set(models)
@@ -93,7 +91,7 @@ def compare(
         raise ConfigurationError(
             Code.UNKNOWN_NAME, f"there is no model {reference!r}", remedy=f"choose one of {', '.join(models)}"
         )
-    paired = _Paired(models, outcomes, row, basis.reason, horizons, resamples, seed)
+    paired = _Paired(models, outcomes, row, primary.reason, horizons, resamples, seed)
     return _with_holm([paired.compare(a, b) for a, b in pairs])
 
 
@@ -369,23 +367,3 @@ def patients_needed(n: int, standard_error: float | None, difference: float = DI
         return None
     quantiles = float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))
     return math.ceil(n * (quantiles * standard_error / difference) ** 2)
-
-
-def basis_text(evaluations: Iterable[Evaluation]) -> list[str]:
-    """A line that says by which metric the models of each endpoint are ranked and compared, and why."""
-    said = {evaluation.endpoint: evaluation.basis for evaluation in evaluations if evaluation.kind != "continuous"}
-    bases = dict.fromkeys(basis for basis in said.values() if basis is not None)
-    return [f"models are ranked and compared by {basis.metric}: {basis.reason}" for basis in bases]
-
-
-def needed_text(comparisons: Iterable[Comparison]) -> list[str]:
-    """A line that says how many patients a comparison takes: the median over the pairs, for each metric compared."""
-    needed: dict[str, list[int]] = {}
-    for pair in comparisons:
-        if pair.patients_needed is not None:
-            needed.setdefault(pair.metric, []).append(pair.patients_needed)
-    return [
-        f"to see a difference of {DIFFERENCE:g} in {metric} with a power of {POWER:.0%}: about "
-        f"{float(f'{median(counts):.1e}'):.0f} patients like these (median of {len(counts)} pairs)"
-        for metric, counts in needed.items()
-    ]

@@ -20,7 +20,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray
 from twobe3.core.prediction import Prediction
-from twobe3.io.csv import neutralised, read_delimited, restored
+from twobe3.io.csv import escape_formula, read_delimited, unescape_formula
 from twobe3.io.files import write_atomic
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
@@ -181,7 +181,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, 
 
 def key_of(cells: Mapping[str, str]) -> Key | str:
     """Patient, model, endpoint, repeat and fold of a row, or what is wrong with them."""
-    texts = [restored(cells.get(column, "")) for column in COLUMNS[:3]]
+    texts = [unescape_formula(cells.get(column, "")) for column in COLUMNS[:3]]
     positions = []
     for column in ("repeat", "fold"):
         position = cells.get(column, "").strip() or "0"
@@ -294,5 +294,5 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([neutralised(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer.writerows([escape_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     write_atomic(path, text.getvalue().encode())

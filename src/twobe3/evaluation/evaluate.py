@@ -15,7 +15,7 @@ from twobe3.evaluation.calibration import calibration_at, calibration_curve, smo
 from twobe3.evaluation.decision_curve import decision_curves
 from twobe3.evaluation.kaplan_meier import Split, cumulative_incidence, kaplan_meier, risk_groups, split_by_risk
 from twobe3.evaluation.metrics import Metric, metrics_of
-from twobe3.evaluation.primary_metric import choose_basis
+from twobe3.evaluation.primary_metric import choose_primary_metric
 from twobe3.evaluation.results import Curve, Evaluation, MetricValue, PrimaryMetric, none_if_nan
 
 
@@ -25,7 +25,7 @@ def evaluate(
     *,
     risk_cutoff: float | None = None,
     horizons: Sequence[float] | None = None,
-    basis: PrimaryMetric | None = None,
+    primary_metric: PrimaryMetric | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -44,9 +44,9 @@ def evaluate(
     horizons : sequence of float, optional
         For a time to an event, the times at which it is judged, in the endpoint's unit; the quartiles of the observed
         event times by default.
-    basis : PrimaryMetric, optional
+    primary_metric : PrimaryMetric, optional
         The metric by which this model and others are compared; by default the one that suits this prediction alone,
-        see :func:`~twobe3.evaluation.primary_metric.choose_basis`.
+        see :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`.
     resamples : int
         Number of bootstrap samples of patients.
     seed : int
@@ -92,7 +92,7 @@ def evaluate(
         tuple(metric for metric in metrics if metric is not None),
         curves,
         groups,
-        basis or choose_basis([prediction], outcomes),
+        primary_metric or choose_primary_metric([prediction], outcomes),
     )
 
 

@@ -18,11 +18,12 @@ from twobe3.core.prediction import Prediction
 from twobe3.core.table import Table, is_missing, require_columns
 from twobe3.evaluation.bootstrap import RESAMPLES
 from twobe3.evaluation.cohort_summary import CohortSummary, background
-from twobe3.evaluation.compare import basis_text, compare, needed_text
+from twobe3.evaluation.compare import compare
 from twobe3.evaluation.csv import Numbered, keys, read_numbered_predictions, refuse_problems
 from twobe3.evaluation.csv_decisions import read_decisions, read_survival
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.primary_metric import asked_for, choose_basis
+from twobe3.evaluation.format import interval_text, patients_needed_lines, primary_metric_lines
+from twobe3.evaluation.primary_metric import choose_primary_metric
 from twobe3.evaluation.results import Comparison, Evaluation, to_json
 from twobe3.io.clinical_table import read_numbered_table
 from twobe3.io.files import write_artefact
@@ -128,15 +129,18 @@ class EvaluationReport:
             lines.append(f"{one.model or 'model'}: {one.n} patients, {one.events} events{missing}")
             for metric in one.metrics:
                 failed = f", {metric.failed_resamples} resamples failed" if metric.failed_resamples else ""
-                lines.append(f"  {metric.name:<22}  {_interval(metric.value, metric.low, metric.high)}{failed}")
-        lines += basis_text(self.evaluations)
+                lines.append(f"  {metric.name:<22}  {interval_text(metric.value, metric.low, metric.high)}{failed}")
+        lines += primary_metric_lines(self.evaluations)
         for pair in self.comparisons:
             p = "" if pair.p_holm is None else f", p {pair.p_holm:.3g} (Holm)"
-            difference = _interval(pair.difference, pair.low, pair.high)
+            difference = interval_text(pair.difference, pair.low, pair.high)
             lines.append(f"{pair.model_a} − {pair.model_b}: {difference} {pair.metric}{p}")
-        lines += needed_text(self.comparisons)
+        lines += patients_needed_lines(self.comparisons)
         for part in self.background.subgroups:
-            value, caution = _interval(part.value, part.low, part.high), f" ({part.warning})" if part.warning else ""
+            value, caution = (
+                interval_text(part.value, part.low, part.high),
+                f" ({part.warning})" if part.warning else "",
+            )
             who = f"{part.model or 'model'}, {part.factor} {part.level}: {part.n} patients, {part.events} events"
             lines.append(f"{who}: {part.metric} {value}{caution}")
         for row in self.background.missing:
@@ -209,9 +213,10 @@ def evaluate_csv(
     if folds is not None:
         _check_folds(Path(folds), Path(predictions), of_endpoint)
     judged = [_with_outcome(numbered.prediction, outcomes, Path(clinical).name) for numbered in of_endpoint]
-    basis = choose_basis(judged, outcomes) if metric is None else asked_for(metric, outcomes)
+    primary = choose_primary_metric(judged, outcomes, metric)
     evaluations = tuple(
-        evaluate(one, outcomes, horizons=horizons, basis=basis, resamples=resamples, seed=seed) for one in judged
+        evaluate(one, outcomes, horizons=horizons, primary_metric=primary, resamples=resamples, seed=seed)
+        for one in judged
     )
     comparisons = compare(
         judged, outcomes, metric=metric, reference=reference, horizons=horizons, resamples=resamples, seed=seed
@@ -332,9 +337,3 @@ def _saved_folds(path: Path, endpoint: str) -> dict[tuple[int, str], int]:
         raise ConfigurationError(Code.FOLDS_MISMATCH, f"{path.name} can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, IndexError):
         raise ConfigurationError(Code.FOLDS_MISMATCH, f"{path.name} is not the folds.json of a study") from None
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "not estimable"
-    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")

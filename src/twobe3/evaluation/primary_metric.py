@@ -16,7 +16,9 @@ from twobe3.evaluation.survival import comparable_pairs
 PATIENTS_PER_PAIR = 2
 
 
-def choose_basis(predictions: Sequence[Prediction], outcomes: Outcomes) -> PrimaryMetric:
+def choose_primary_metric(
+    predictions: Sequence[Prediction], outcomes: Outcomes, metric: str | None = None
+) -> PrimaryMetric:
     """The metric by which these predictions can be compared fairly; one for all of them.
 
     A risk has a meaning within one model. Of several folds, each with a model of its own, only the pairs of patients
@@ -39,8 +41,17 @@ def choose_basis(predictions: Sequence[Prediction], outcomes: Outcomes) -> Prima
         Of the models to compare, or of the one to evaluate.
     outcomes : Outcomes
         Of all patients predicted.
+    metric : str, optional
+        Takes precedence where somebody asked for it.
+
+    Raises
+    ------
+    ConfigurationError
+        ``UNKNOWN_NAME``: the kind of endpoint has no such metric.
     """
-    primary = find_metric(None, outcomes.endpoint.kind).name
+    if metric is not None:
+        return PrimaryMetric(find_metric(metric, outcomes.endpoint.kind).name, "as asked for")
+    primary = outcomes.endpoint.primary_metric
     within = WITHIN_FOLDS.get(primary)
     aligned = [AlignedPredictions.of(prediction, outcomes) for prediction in predictions if len(prediction)]
     if within is None or not aligned:
@@ -59,17 +70,6 @@ def choose_basis(predictions: Sequence[Prediction], outcomes: Outcomes) -> Prima
     return PrimaryMetric(
         within, "risks of different folds come from different models, so only those of one fold are compared"
     )
-
-
-def asked_for(metric: str, outcomes: Outcomes) -> PrimaryMetric:
-    """The metric that somebody named.
-
-    Raises
-    ------
-    ConfigurationError
-        ``UNKNOWN_NAME``: the kind of endpoint has no such metric.
-    """
-    return PrimaryMetric(find_metric(metric, outcomes.endpoint.kind).name, "as asked for")
 
 
 def enough_pairs(aligned: AlignedPredictions) -> bool:

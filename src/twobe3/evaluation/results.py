@@ -146,7 +146,7 @@ class Evaluation:
         Curves of the kind of endpoint.
     risk_groups : RiskGroups or None
         For a time to an event.
-    basis : PrimaryMetric or None
+    primary_metric : PrimaryMetric or None
         By which of the metrics the model is ranked and compared.
     """
 
@@ -160,26 +160,23 @@ class Evaluation:
     metrics: tuple[MetricValue, ...]
     curves: tuple[Curve, ...]
     risk_groups: RiskGroups | None = None
-    basis: PrimaryMetric | None = None
+    primary_metric: PrimaryMetric | None = None
 
     def metric(self, name: str) -> MetricValue:
-        """The metric of this name.
+        """The metric of this name; a KeyError where the evaluation has none."""
+        metric = self.get(name)
+        if metric is None:
+            raise KeyError(name)
+        return metric
 
-        Raises
-        ------
-        KeyError
-            The evaluation has no such metric.
-        """
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(name)
+    def get(self, name: str) -> MetricValue | None:
+        """The metric of this name, None where the evaluation has none."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
 
     @property
     def headline(self) -> MetricValue | None:
         """The metric by which the model is ranked and compared; None where it is not there."""
-        name = "" if self.basis is None else self.basis.metric
-        return next((metric for metric in self.metrics if metric.name == name), None)
+        return None if self.primary_metric is None else self.get(self.primary_metric.metric)
 
 
 @dataclass(frozen=True)
@@ -275,7 +272,7 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "events": evaluation.events,
         "missing": evaluation.missing,
         "repeats": evaluation.repeats,
-        "basis": None if evaluation.basis is None else asdict(evaluation.basis),
+        "basis": None if evaluation.primary_metric is None else asdict(evaluation.primary_metric),
         "metrics": [_finite(asdict(metric)) for metric in evaluation.metrics],
         "curves": [
             {

@@ -14,7 +14,7 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.bootstrap import RESAMPLES, PatientBootstrap
 from twobe3.evaluation.metrics import Metric, find_metric
-from twobe3.evaluation.primary_metric import choose_basis, enough_pairs
+from twobe3.evaluation.primary_metric import choose_primary_metric, enough_pairs
 from twobe3.evaluation.results import none_if_nan
 
 FEW = 10
@@ -65,9 +65,9 @@ def evaluate_subgroups(
 ) -> tuple[Subgroup, ...]:
     """The metric of each model in each level of each factor, with its interval.
 
-    It is the metric by which the models are compared, see :func:`~twobe3.evaluation.primary_metric.choose_basis`. The
-    models are the same as for the cohort as a whole; only whom they are judged by differs. Levels of one factor
-    are not compared: with the few patients that a level has, intervals that overlap are no evidence of equality.
+    It is the metric by which the models are compared, see
+    :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`. Levels of one factor are not compared: with the
+    few patients that a level has, intervals that overlap are no evidence of equality.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def evaluate_subgroups(
     tuple of Subgroup
         By model, then factor, then level.
     """
-    row = find_metric(choose_basis(predictions, outcomes).metric, outcomes.endpoint.kind)
+    row = find_metric(choose_primary_metric(predictions, outcomes).metric, outcomes.endpoint.kind)
     found = []
     for prediction in predictions:
         predicted = set(prediction.patients)

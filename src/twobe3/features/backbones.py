@@ -152,10 +152,10 @@ def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
     state, notes = read_weights(name, row.pretrained if weights == "pretrained" else weights)
     mean = tuple(json.loads(notes["mean"])) if "mean" in notes else row.mean
     std = tuple(json.loads(notes["std"])) if "std" in notes else row.std
-    return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
+    return build_backbone(name, state, mean=mean, std=std, weights=weights)
 
 
-def backbone_from_state(
+def build_backbone(
     name: str, state: State, *, mean: tuple[float, ...], std: tuple[float, ...], weights: str
 ) -> Backbone:
     """A 2D network with these parameters, for instance out of a model file.
@@ -206,7 +206,7 @@ def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) ->
 
 
 def _rebuilt(name: str, state: State, mean: tuple[float, ...], std: tuple[float, ...], weights: str) -> Backbone:
-    return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
+    return build_backbone(name, state, mean=mean, std=std, weights=weights)
 
 
 def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:

@@ -142,7 +142,7 @@ def radiomic_features(
     change : {"none", "eroded", "dilated"}
         Of the region, for the stability of features.
     voxels : {"measured", "shuffled"}
-        Whether the region's voxels are permuted first, see :func:`with_shuffled_voxels`.
+        Whether the region's voxels are permuted first, see :func:`shuffle_voxels`.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> Featu
     return ibsi.and_({f"pet_{name}": value for name, value in asdict(measure_lesions(volume, mask)).items()})
 
 
-def with_shuffled_voxels(volume: SUVVolume, mask: Mask, seed: str) -> SUVVolume:
+def shuffle_voxels(volume: SUVVolume, mask: Mask, seed: str) -> SUVVolume:
     """A scan whose voxels inside a region are permuted; those outside stay.
 
     Volume, shape and histogram of the region are the same, and its texture is lost: features that predict as well
@@ -249,7 +249,7 @@ def _extracted(
         volume = scan.suv()
         mask = _changed(region.find(scan, volume), change)
         if voxels == "shuffled" and mask.geometry.same_as(volume.geometry):
-            volume = with_shuffled_voxels(volume, mask, scan.digest)
+            volume = shuffle_voxels(volume, mask, scan.digest)
         features: FeatureVector | UnusableScanError = extract(volume, mask, settings)
     except UnusableScanError as refusal:
         if refusal.code is Code.CODEC_MISSING:

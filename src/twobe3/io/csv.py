@@ -62,7 +62,7 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
         With ``code``: the file can't be read, is no table, has two columns of one name, a line with more cells than
         the header or no line below it, or decimal points and commas in one column.
     """
-    separator, (header, *lines) = _lines(path, code)
+    separator, (header, *lines) = _split_lines(path, code)
     names = [name.strip() for name in header[1]]
     for name in filter(None, names):
         if names.count(name) > 1:
@@ -84,17 +84,17 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
     return rows
 
 
-def neutralised(text: str) -> str:
+def escape_formula(text: str) -> str:
     """A text as a cell that no spreadsheet takes for a formula: with a quote before it where one might."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def restored(text: str) -> str:
-    """A text as it was before it was neutralised."""
+def unescape_formula(text: str) -> str:
+    """A text as it was before it was escape_formula."""
     return text[1:] if _NEUTRALISED.match(text) else text
 
 
-def _lines(path: Path, code: Code) -> tuple[str, list[tuple[int, list[str]]]]:
+def _split_lines(path: Path, code: Code) -> tuple[str, list[tuple[int, list[str]]]]:
     """The separator, and the cells of every line with content, with the line's number."""
     try:
         content = path.read_bytes().decode("utf-8-sig")

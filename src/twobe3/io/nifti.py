@@ -85,12 +85,12 @@ def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], Geometry]:
     UnusableScanError
         As :func:`read_geometry`; ``CORRUPT_FILE`` also when voxels are missing.
     """
-    image = _opened(path)
-    geometry = _geometry(image)
+    image = _open(path)
+    geometry = _find_geometry(image)
     try:
         array = image.get_fdata(dtype=np.float32, caching="unchanged")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _corrupt(f"voxels of a NIfTI file are missing ({type(error).__name__})") from None
+        raise _corrupt_error(f"voxels of a NIfTI file are missing ({type(error).__name__})") from None
     return array.reshape(geometry.shape[::-1], order="F").T, geometry
 
 
@@ -107,10 +107,10 @@ def read_geometry(path: Path) -> Geometry:
         ``CORRUPT_FILE``: no NIfTI file, or not of real numbers. ``NOT_STATIC``: more than three dimensions.
         ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
     """
-    return _geometry(_opened(path))
+    return _find_geometry(_open(path))
 
 
-def _opened(path: Path) -> Nifti1Image:
+def _open(path: Path) -> Nifti1Image:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.nifti1 import Nifti1Image
@@ -119,28 +119,28 @@ def _opened(path: Path) -> Nifti1Image:
     try:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
-        raise _corrupt(f"a file cannot be read as NIfTI ({type(error).__name__})") from None
+        raise _corrupt_error(f"a file cannot be read as NIfTI ({type(error).__name__})") from None
     if not isinstance(image, Nifti1Image) or image.get_data_dtype().kind not in "iuf":
-        raise _corrupt("a file holds no NIfTI image of real numbers")
+        raise _corrupt_error("a file holds no NIfTI image of real numbers")
     return image
 
 
-def _geometry(image: Nifti1Image) -> Geometry:
+def _find_geometry(image: Nifti1Image) -> Geometry:
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) > 3:
-        reason = f"a NIfTI file has {len(shape)} dimensions: {_times(shape)}"
+        reason = f"a NIfTI file has {len(shape)} dimensions: {_format_shape(shape)}"
         raise UnusableScanError(Code.NOT_STATIC, reason, remedy="write one frame of it as a file of its own")
     if len(shape) < 3 or min(shape) < 1:
-        raise _corrupt(f"a NIfTI file holds no volume: {_times(shape) or 'no voxels'}")
+        raise _corrupt_error(f"a NIfTI file holds no volume: {_format_shape(shape) or 'no voxels'}")
     if math.prod(map(int, shape)) > MAX_VOXELS:
-        raise UnusableScanError(Code.TOO_LARGE, f"a NIfTI file announces {_times(shape)} voxels")
+        raise UnusableScanError(Code.TOO_LARGE, f"a NIfTI file announces {_format_shape(shape)} voxels")
     columns, rows, slices = shape
-    return geometry_of((slices, rows, columns), _affine(image))
+    return to_geometry((slices, rows, columns), _find_affine(image))
 
 
-def geometry_of(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
+def to_geometry(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
     """The geometry of a foreign affine, in LPS.
 
     Raises
@@ -156,7 +156,7 @@ def geometry_of(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
         raise UnusableScanError(Code.SHEARED, "the axes of the affine are not perpendicular") from None
 
 
-def _affine(image: Nifti1Image) -> FloatArray:
+def _find_affine(image: Nifti1Image) -> FloatArray:
     """From (slice, row, column) to LPS mm."""
     header = image.header
     if not int(header["sform_code"]) and not int(header["qform_code"]):
@@ -165,9 +165,9 @@ def _affine(image: Nifti1Image) -> FloatArray:
     return np.asarray(to_mm @ _FLIP @ np.asarray(image.affine, dtype=np.float64)[:, _TURN])
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
 
-def _corrupt(reason: str) -> UnusableScanError:
+def _corrupt_error(reason: str) -> UnusableScanError:
     return UnusableScanError(Code.CORRUPT_FILE, reason, remedy="convert the scan again")

@@ -19,13 +19,13 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
-from twobe3.core.outcomes import Kind, Outcomes
+from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.io.cache import Arrays, Cache
 from twobe3.models.fit_cache import recall, remember
-from twobe3.models.inner_cv import inner_split
+from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.learners.elastic_net import fit_nonnegative
 from twobe3.models.learners.linear import FloatArray, RidgeModel
-from twobe3.models.model import CONFIG, Model, held_out_risks
+from twobe3.models.model import CONFIG, Model, risk_of_fitted
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 
@@ -40,7 +40,7 @@ NEGLIGIBLE = 1e-9
 
 Weights = Literal["equal", "learnt"]
 log = logging.getLogger("twobe3")
-_NO_STORE, _NO_ENGINE = Cache(), Device()  # where none is given
+_NO_STORE, _NO_DEVICE = Cache(), Device()  # where none is given
 
 
 def _members(value: Any) -> tuple[Model, ...]:
@@ -97,7 +97,7 @@ class Fusion(Model):
         Of the cross-validation that learns them; fewer where the rarer class has fewer patients.
     cache : Cache, optional
         For all members; by default each keeps its own.
-    engine : Device, optional
+    device : Device, optional
         Likewise.
     """
 
@@ -108,12 +108,12 @@ class Fusion(Model):
     weights: Weights = Field(default="equal", kw_only=True)
     inner_folds: int = Field(default=4, ge=2, kw_only=True)
     cache: Cache = field(default_factory=lambda: _NO_STORE, repr=False, kw_only=True)
-    engine: Device = field(default_factory=lambda: _NO_ENGINE, repr=False, kw_only=True)
+    device: Device = field(default_factory=lambda: _NO_DEVICE, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.of = tuple(copy.copy(member) for member in self.of)
-        for name, unsaid in (("cache", _NO_STORE), ("engine", _NO_ENGINE)):
+        for name, unsaid in (("cache", _NO_STORE), ("device", _NO_DEVICE)):
             if getattr(self, name) is unsaid:
                 setattr(self, name, getattr(self.of[0], name))
             else:
@@ -127,10 +127,10 @@ class Fusion(Model):
         made.of = tuple(copy.copy(member) for member in self.of)
         return made
 
-    def on(self, engine: Device) -> Fusion:
+    def on(self, device: Device) -> Fusion:
         """A copy whose members' networks compute elsewhere."""
         made = copy.copy(self)
-        made._give("engine", engine)
+        made._give("device", device)
         return made
 
     def _give(self, name: str, value: Cache | Device) -> None:
@@ -207,20 +207,24 @@ class Fusion(Model):
         self.of = tuple(_fitted(member, cohort) for member in self.of)
         fitted, outcomes = self._risks(cohort.without_outcomes()), cohort.outcomes
         if held_out is None:
-            self.blend_ = equal_weights(fitted, outcomes.endpoint.kind)
+            self.blend_ = equal_weights(fitted, outcomes.endpoint)
         else:
             self.blend_ = learnt_weights(held_out, outcomes)
-            if outcomes.endpoint.kind == "time-to-event":  # as each inner model's, risks count from the mean
+            if not outcomes.endpoint.risk_has_origin:  # as each inner model's, risks count from the mean
                 self.blend_ = replace(self.blend_, mean=self.blend_.mean + fitted.mean(axis=0))
         log.info("%s: %s", self.name, ", ".join(f"{name} {weight:.2f}" for name, weight in self.weight_of.items()))
 
     def _held_out(self, cohort: Cohort) -> FloatArray | None:
         """Shape (patients, members); None where there are too few patients to split."""
-        split = inner_split(cohort, self.inner_folds, self.seed, min_patients=self.min_patients)
+        split = inner_split(
+            cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=self.min_patients
+        )
         if not split:
             log.info("%s: too few patients to learn weights, which are equal", self.name)
             return None
-        return np.column_stack([held_out_risks(member, cohort, split) for member in self.of])
+        return np.column_stack(
+            [cross_val_predict(risk_of_fitted(member, cohort), cohort.outcomes, split) for member in self.of]
+        )
 
     def _risks(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, members)."""
@@ -322,19 +326,19 @@ def _invalid(name: str, problem: str) -> ConfigurationError:
     )
 
 
-def equal_weights(risks: FloatArray, kind: Kind) -> RidgeModel:
+def equal_weights(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
     """Mean of standardised risks, put on the scale that the members have on average.
 
     Parameters
     ----------
     risks : ndarray, shape (n, members)
         Of the training patients, by members fitted on them.
-    kind : {"binary", "time-to-event", "continuous"}
-        Of the endpoint.
+    endpoint : Endpoint
+        What they predict.
     """
     mean, spread, unit = _moments(risks)
     p = len(mean)
-    origin = 0.0 if kind == "time-to-event" else float(mean.mean())
+    origin = float(mean.mean()) if endpoint.risk_has_origin else 0.0
     return RidgeModel(mean, unit, np.full(p, float(spread.mean()) / p), origin, 0.0)
 
 

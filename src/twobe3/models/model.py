@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -16,14 +16,14 @@ from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.splits import Fold
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.grid import Grid
-from twobe3.core.outcomes import Endpoint, FloatArray
+from twobe3.core.outcomes import Endpoint, FloatArray, IntArray
 from twobe3.core.prediction import Prediction
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import write_sealed
+from twobe3.models.inner_cv import Risk
 from twobe3.runtime.device import Device
 
 CONFIG: ConfigDict = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -71,7 +71,7 @@ class Model(ABC):
         Of every random choice.
     cache : Cache, optional
         Where features are kept; share one between models.
-    engine : Device, optional
+    device : Device, optional
         Where networks compute.
     """
 
@@ -85,7 +85,7 @@ class Model(ABC):
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
     cache: Cache = field(default_factory=Cache, repr=False)
-    engine: Device = field(default_factory=Device, repr=False)
+    device: Device = field(default_factory=Device, repr=False)
 
     def __post_init__(self) -> None:
         self.name = self.name or self.default_name()
@@ -115,12 +115,12 @@ class Model(ABC):
     @classmethod
     def parameter_names(cls) -> list[str]:
         """Their names; where features are kept and networks compute are none of the model's parameters."""
-        return [item.name for item in fields(cls) if item.init and item.name not in ("cache", "engine")]
+        return [item.name for item in fields(cls) if item.init and item.name not in ("cache", "device")]
 
-    def on(self, engine: Device) -> Self:
+    def on(self, device: Device) -> Self:
         """A copy whose networks compute elsewhere."""
         made = copy.copy(self)
-        made.engine = engine
+        made.device = device
         return made
 
     @classmethod
@@ -229,8 +229,8 @@ class Model(ABC):
         if len(usable) < self.min_patients:
             raise ConfigurationError(Code.NOTHING_USABLE, f"{said}, {self.min_patients} are needed", remedy=remedy)
         outcomes = usable.outcomes
-        same = {"binary": (0, len(outcomes)), "time-to-event": (0,)}.get(outcomes.endpoint.kind, ())
-        if len(usable) < n and outcomes.n_events in same:
+        endpoint = outcomes.endpoint
+        if len(usable) < n and endpoint.has_events and not endpoint.has_contrast(outcomes):
             raise ConfigurationError(
                 Code.ONE_CLASS, f"{said}, {outcomes.n_events} of them with the event", remedy=remedy
             )
@@ -309,24 +309,11 @@ class Model(ABC):
         return {}
 
 
-def held_out_risks(model: Model, training: Cohort, split: Sequence[Fold]) -> FloatArray:
-    """Each training patient's risk by the model fitted on the other folds, shape (n,).
+def risk_of_fitted(model: Model, training: Cohort) -> Callable[[IntArray], Risk]:
+    """For :func:`~twobe3.models.inner_cv.cross_val_predict`: fits the model on some of the training patients."""
 
-    Risks of a time to an event have no origin: each inner model's are counted from the mean of its own patients.
+    def fit(train: IntArray) -> Risk:
+        model.fit(training.subset(train))
+        return lambda index: model.predict(training.subset(index).without_outcomes()).risk
 
-    Parameters
-    ----------
-    model : Model
-        Fitted here, once for each fold.
-    training : Cohort
-        With one endpoint; scans that the model can use.
-    split : sequence of Fold
-        See :func:`~twobe3.models.inner_cv.inner_split`.
-    """
-    risks, centred = np.zeros(len(training)), training.endpoint.kind == "time-to-event"
-    for fold in split:
-        part = training.subset(fold.train)
-        model.fit(part)
-        origin = float(model.predict(part).risk.mean()) if centred else 0.0
-        risks[fold.test] = model.predict(training.subset(fold.test).without_outcomes()).risk - origin
-    return risks
+    return fit

@@ -10,12 +10,12 @@ from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import IntArray, Outcomes
 from twobe3.features.slices import Plane
 from twobe3.io.cache import Arrays
 from twobe3.models import encoder as late
 from twobe3.models.encoder import CovariateEncoder
-from twobe3.models.inner_cv import inner_splits
+from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
 from twobe3.models.model import CONFIG
 from twobe3.models.nn.inputs import MapModel
@@ -92,10 +92,24 @@ class PooledModel(MapModel):
         self.encoder_ = self.joined_ = None
         if self.covariates:
             self.encoder_ = late.learnt_encoder(cohort.subjects, self.covariates)
-            risk = out_of_fold(x, outcomes, self.ridge_, self.inner_folds, self.seed)
+            risk = self._held_out(x, outcomes)
             joined = np.column_stack([risk, self.encoder_.encode(cohort.subjects)])
             penalty = choose_penalty(joined, outcomes, late.PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
             self.joined_ = fit_ridge(joined, outcomes, penalty)
+
+    def _held_out(self, x: FloatArray, outcomes: Outcomes) -> FloatArray:
+        """Each training patient's risk by a ridge regression fitted without the patient, shape (n,).
+
+        The fitted model's own risks where there are too few patients to split.
+        """
+        assert self.ridge_ is not None
+        split, penalty = inner_split(outcomes, self.inner_folds, self.seed), self.ridge_.penalty
+
+        def fit(train: IntArray) -> Risk:
+            model = fit_ridge(x[train], outcomes.subset(train), penalty)
+            return lambda index: model.risk(x[index])
+
+        return cross_val_predict(fit, outcomes, split) if split else self.ridge_.risk(x)
 
     def _ridge(self, x: FloatArray, outcomes: Outcomes) -> RidgeModel:
         if not self.projection:
@@ -165,20 +179,3 @@ def _over_planes(by_plane: FloatArray) -> FloatArray:
     # Law of total variance: the mean of the variances, and the variance of the means.
     variance = (deviation**2).mean(axis=1) + mean.var(axis=1)
     return np.stack([together, largest.max(axis=1), np.sqrt(variance)], axis=1)[:, None]
-
-
-def out_of_fold(x: FloatArray, outcomes: Outcomes, fitted: RidgeModel, inner_folds: int, seed: int) -> FloatArray:
-    """Each training patient's risk by a model of the same penalty fitted without the patient, shape (n,).
-
-    Risks of a time to an event have no origin: each inner model's are counted from the mean of its own patients. Where
-    there are too few patients to split, the fitted model's own risks.
-    """
-    splits = inner_splits(outcomes, inner_folds, seed)
-    if not splits:
-        return fitted.risk(x)
-    risk = np.zeros(len(x))
-    for train, test in splits:
-        model = fit_ridge(x[train], outcomes.subset(train), fitted.penalty)
-        origin = float(model.risk(x[train]).mean()) if outcomes.endpoint.kind == "time-to-event" else 0.0
-        risk[test] = model.risk(x[test]) - origin
-    return risk

@@ -14,7 +14,7 @@ from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
-from twobe3.features.backbones import Backbone, backbone_from_state
+from twobe3.features.backbones import Backbone, build_backbone
 from twobe3.features.weights import State
 from twobe3.io.files import digest
 from twobe3.io.model_file import read_sealed, write_sealed
@@ -120,7 +120,7 @@ class PretrainedCheckpoint:
             }
 
         parameters = {name: _as_tuple(header["parameters"][name]) for name in SHARED}
-        backbone = backbone_from_state(
+        backbone = build_backbone(
             parameters["backbone"], under("backbone."),
             mean=tuple(header["mean"]), std=tuple(header["std"]), weights=KIND,
         )  # fmt: skip

@@ -32,7 +32,7 @@ def register(model: type[T]) -> type[T]:
     return model
 
 
-def load_model(path: Path | str, *, cache: Cache | None = None, engine: Device | None = None) -> Model:
+def load_model(path: Path | str, *, cache: Cache | None = None, device: Device | None = None) -> Model:
     """Read a fitted model; nothing in the file is executed.
 
     Parameters
@@ -41,7 +41,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, engine: Device |
         The file, or the folder that holds ``model.safetensors``.
     cache : Cache, optional
         Where features of new scans are kept.
-    engine : Device, optional
+    device : Device, optional
         Where networks compute.
 
     Raises
@@ -53,16 +53,16 @@ def load_model(path: Path | str, *, cache: Cache | None = None, engine: Device |
     path = path / MODEL_FILE if path.is_dir() else path
     header, arrays, _ = read_sealed(path)
     try:
-        return _restored(header, arrays, cache or Cache(), engine or Device())
+        return _restored(header, arrays, cache or Cache(), device or Device())
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise ConfigurationError(
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
         ) from None
 
 
-def _restored(header: Mapping[str, Any], arrays: Arrays, cache: Cache, engine: Device) -> Model:
+def _restored(header: Mapping[str, Any], arrays: Arrays, cache: Cache, device: Device) -> Model:
     kind_of_model = MODELS[header["kind"]]
-    model = kind_of_model(**kind_of_model.completed(header["parameters"]), cache=cache, engine=engine)
+    model = kind_of_model(**kind_of_model.completed(header["parameters"]), cache=cache, device=device)
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
     model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)

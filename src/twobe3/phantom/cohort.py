@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from twobe3.io.files import write_atomic
-from twobe3.phantom.dicom_writer import PETHeader, Vendor, derived_uid, write_pet_series
+from twobe3.phantom.dicom_writer import PETHeader, Vendor, derive_uid, write_pet_series
 from twobe3.phantom.patient import PhantomPatient, PhantomSpec, PhantomSubject, make_patient
 from twobe3.phantom.rtstruct_writer import write_rtstruct
 from twobe3.phantom.scanner import SCANNERS
@@ -72,7 +72,7 @@ def draw_case(seed: int, number: int) -> Case:
     rng = np.random.default_rng([seed, number])
     scanner = SCANNERS[str(rng.choice(list(SCANNERS)))]
     patient_id = f"PHANTOM-{number:03d}"
-    frame = derived_uid(f"{seed}/{patient_id}/frame of reference")
+    frame = derive_uid(f"{seed}/{patient_id}/frame of reference")
     patient = make_patient(rng, spec=PhantomSpec(scanner=scanner), frame_of_reference=frame)
     return Case(scanner.centre, patient, _draw_header(patient.subject, patient_id, scanner.centre, seed, rng))
 

@@ -107,7 +107,7 @@ class PETHeader:
 
     def uid(self, what: str, number: int = 0) -> UID:
         """UID of the study, the series, a slice …: a name-based UUID under 2.25 (PS3.5 B.2)."""
-        return derived_uid(f"{self.uid_seed}/{self.patient_id}/{what}/{number}")
+        return derive_uid(f"{self.uid_seed}/{self.patient_id}/{what}/{number}")
 
     @property
     def decay_per_s(self) -> float:
@@ -121,7 +121,7 @@ class PETHeader:
         return self.weight_kg * 1000.0 / (self.injected_dose_bq * math.exp(-self.decay_per_s * uptake_s))
 
 
-def derived_uid(name: str) -> UID:
+def derive_uid(name: str) -> UID:
     """A valid UID that only depends on the name."""
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 

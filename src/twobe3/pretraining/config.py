@@ -111,7 +111,7 @@ class Recipe(Section):
         """What the 3D head learns."""
         return tuple(task for task in self.pretrain.tasks if task in OF_STACKS)
 
-    def model(self, folder: Path, cache: Cache, engine: Device) -> TwoBe3Net:
+    def model(self, folder: Path, cache: Cache, device: Device) -> TwoBe3Net:
         """The network that is pre-trained, as a study would fit it.
 
         Parameters
@@ -120,7 +120,7 @@ class Recipe(Section):
             Where the recipe lies; a ``weights`` file is relative to it.
         cache : Cache
             Of its maps.
-        engine : Device
+        device : Device
             Where it computes.
 
         Raises
@@ -133,7 +133,7 @@ class Recipe(Section):
         shared = {name: getattr(asked, name) for name in SHARED}
         try:
             return TwoBe3Net(
-                **shared, weights=weights, dropout=self.stacks.dropout, seed=asked.seed, cache=cache, engine=engine
+                **shared, weights=weights, dropout=self.stacks.dropout, seed=asked.seed, cache=cache, device=device
             )
         except (ValidationError, ValueError) as error:
             raise ConfigurationError(Code.STUDY_FILE_INVALID, f"[pretrain] {first_problem(error)}") from None

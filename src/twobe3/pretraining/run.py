@@ -65,7 +65,7 @@ def pretrain(
     update : bool
         Allow a folder that holds the result of another recipe.
     workers : int, optional
-        Processes that compute feature maps; by default as many as the engine says.
+        Processes that compute feature maps; by default as many as the device says.
     device, precision : str, optional
         Instead of what ``[compute]`` says, see :class:`~twobe3.runtime.device.Device`. On the CPU results are the same
         bits everywhere.
@@ -86,10 +86,10 @@ def pretrain(
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
     cache = Cache(out / "features")
     compute = recipe.compute
-    engine = Device(device or compute.device, precision or compute.precision, devices or "auto")
-    model = recipe.model(folder, cache, engine)
+    target = Device(device or compute.device, precision or compute.precision, devices or "auto")
+    model = recipe.model(folder, cache, target)
     backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
-    _require_own(out, _identity(recipe, backbone, engine), update)
+    _require_own(out, _identity(recipe, backbone, target), update)
     roots = recipe.cohort.folders(folder)
     cohort = join_duplicates(
         read_cohort(
@@ -101,17 +101,17 @@ def pretrain(
     if not (parts.labels.scales or {POSITION, MASKED} & set(recipe.pretrain.tasks)):
         raise EmptyInputError(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
     with one_thread():
-        tuned, figures = _first_stage(recipe, parts, backbone, out, engine)
+        tuned, figures = _first_stage(recipe, parts, backbone, out, target)
     model = replace_backbone(model, tuned)
     for _ in run_tasks(
         _prepare_scan, range(len(cohort)), shared=(model, cohort),
-        workers=workers or engine.workers(available_cores()), description="features",
+        workers=workers or target.workers(available_cores()), description="features",
     ):  # fmt: skip
         pass
     with one_thread():
         start, more = _second_stage(recipe, parts, model, out)
     sealed = start.save(out / FILE)
-    card = _card(recipe, parts, [*figures, *more], (backbone, tuned), roots, sealed, engine)
+    card = _card(recipe, parts, [*figures, *more], (backbone, tuned), roots, sealed, target)
     card.write(out)
     return card
 
@@ -169,16 +169,16 @@ class Parts:
 
 
 def _first_stage(
-    recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, engine: Device
+    recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, device: Device
 ) -> tuple[Backbone, list[Figure]]:
     """Train the 2D network and evaluate it."""
     stage = SliceStage.of(recipe, parts.cohort, parts.labels)
     scales = stage.labels.scales
     if not recipe.slices.epochs or not scales:
         return backbone, []
-    key = _key(recipe, parts, backbone, engine, "slices")
+    key = _key(recipe, parts, backbone, device, "slices")
     checkpoint = Checkpoint(Cache(out / "checkpoints"), key)
-    tuned, network = learn_from_slices(engine, stage, backbone, recipe, parts.training, checkpoint)
+    tuned, network = learn_from_slices(device, stage, backbone, recipe, parts.training, checkpoint)
     judge = _judge(recipe, parts, "slices")
     said = [said_of_slices(stage, network, int(row)) for row in parts.held_out]
     raw = np.stack([labels.mean(axis=0) for labels, _ in said])
@@ -205,9 +205,9 @@ def _second_stage(
     backbone = model.extractors()[0].backbone
     branches, figures = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
-        key = digest([_key(recipe, parts, backbone, model.engine, "stacks"), model.cache_key()])
+        key = digest([_key(recipe, parts, backbone, model.device, "stacks"), model.cache_key()])
         checkpoint = Checkpoint(Cache(out / "checkpoints"), key)
-        network = learn_from_stacks(model.engine, stage, model, recipe, training, checkpoint)
+        network = learn_from_stacks(model.device, stage, model, recipe, training, checkpoint)
         branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}
         judge = _judge(recipe, parts, "stacks")
         said = said_of_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
@@ -241,7 +241,7 @@ def _judge(recipe: Recipe, parts: Parts, stage: str) -> Judge:
     return Judge(stage, parts.judge_patients, recipe.pretrain.resamples, recipe.pretrain.seed)
 
 
-def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Device, table: str) -> str:
+def _key(recipe: Recipe, parts: Parts, backbone: Backbone, device: Device, table: str) -> str:
     """Digest of everything that a stage depends on; what only the later one is told leaves the earlier one as it is."""
     cohort = parts.cohort
     asked = recipe.model_dump(mode="json", include={"volume", "pretrain", table})
@@ -256,7 +256,7 @@ def _key(recipe: Recipe, parts: Parts, backbone: Backbone, engine: Device, table
         __version__,
         json.dumps(asked, sort_keys=True),
         backbone.weights_digest,
-        _where(engine),
+        _where(device),
     ]
     return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *told])
 
@@ -268,7 +268,7 @@ def _card(
     networks: tuple[Backbone, Backbone],
     roots: Sequence[Path],
     sealed: str,
-    engine: Device,
+    device: Device,
 ) -> Card:
     cohort, (before, after) = parts.cohort, networks
     parameters = recipe.parameters()
@@ -278,7 +278,7 @@ def _card(
     }
     return Card(
         {
-            "configuration_digest": _identity(recipe, before, engine),
+            "configuration_digest": _identity(recipe, before, device),
             "name": recipe.name,
             "notes": list(recipe.notes),
             "file": FILE,
@@ -295,7 +295,7 @@ def _card(
             },
             "weights_digest": after.weights_digest,
             "parameters": parameters,
-            "computed": engine.describe(),
+            "computed": device.describe(),
             "intended_use": words.USE,
             "limits": list(words.LIMITS),
             "licence": words.LICENCE,
@@ -305,13 +305,13 @@ def _card(
     )
 
 
-def _identity(recipe: Recipe, backbone: Backbone, engine: Device) -> str:
-    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, _where(engine)])
+def _identity(recipe: Recipe, backbone: Backbone, device: Device) -> str:
+    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, _where(device)])
 
 
-def _where(engine: Device) -> str:
+def _where(device: Device) -> str:
     """What sets a result apart by where it was computed; sums over several devices have another order than over one."""
-    return engine.cache_key() + (f" on {engine.count} devices" if engine.count > 1 else "")
+    return device.cache_key() + (f" on {device.count} devices" if device.count > 1 else "")
 
 
 def _require_own(out: Path, identity: str, update: bool) -> None:

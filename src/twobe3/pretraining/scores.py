@@ -16,7 +16,7 @@ from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.results import none_if_nan
 from twobe3.pretraining.labels import POSITIVE, Scale
 
-SHOWN = {"binary": ("auc",), "continuous": ("r2", "spearman", "mae")}
+OF_CLASSES, OF_NUMBERS = ("auc",), ("r2", "spearman", "mae")  # metrics that are shown
 UNITS = {"age_years": "years", "weight_kg": "kg"}
 
 
@@ -80,7 +80,7 @@ class Judge:
         there = {metric.name: metric for metric in judged.metrics}
         return [
             Figure(self.stage, scale.name, name, one.value, one.low, one.high, one.n)
-            for name in SHOWN[endpoint.kind]
+            for name in (OF_CLASSES if scale.binary else OF_NUMBERS)
             if (one := there.get(name)) is not None
         ]
 

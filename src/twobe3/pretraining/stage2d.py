@@ -15,7 +15,7 @@ from torch import nn
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
-from twobe3.features.backbones import Backbone, backbone_from_state, intermediates, normalised
+from twobe3.features.backbones import Backbone, build_backbone, intermediates, normalised
 from twobe3.features.maps import pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
 from twobe3.features.weights import State
@@ -208,7 +208,7 @@ class SliceStage:
 
 
 def learn_from_slices(
-    engine: Device, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
+    device: Device, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> tuple[Backbone, SliceNetwork]:
     """Train the 2D network.
 
@@ -218,7 +218,7 @@ def learn_from_slices(
 
     Parameters
     ----------
-    engine : Device
+    device : Device
         Where it is trained.
     stage : SliceStage
         The slices.
@@ -238,13 +238,13 @@ def learn_from_slices(
     network : SliceNetwork
         The same with its heads, in evaluation mode.
     """
-    state = engine.run_distributed(_trained_state, stage, backbone, recipe, training, checkpoint)
+    state = device.run_distributed(_trained_state, stage, backbone, recipe, training, checkpoint)
     network = _network(stage, backbone, recipe, training)
     network.load_state_dict(state)
     network.eval()
     tuned = {key: value.detach().clone() for key, value in network.network.state_dict().items()}
     return (
-        backbone_from_state(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
+        build_backbone(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
         network,
     )
 

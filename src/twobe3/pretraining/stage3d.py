@@ -206,13 +206,13 @@ def masked_slices(filled: BoolArray, share: float, rng: np.random.Generator) -> 
 
 
 def learn_from_stacks(
-    engine: Device, stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
+    device: Device, stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> StackNetwork:
     """Train the branches of a model whose projections were learnt; gives them in evaluation mode.
 
     Parameters
     ----------
-    engine : Device
+    device : Device
         Where they are trained.
     stage : StackStage
         The stacks.
@@ -226,7 +226,7 @@ def learn_from_stacks(
         Where the state is kept.
     """
     network = _network(stage, model, recipe)
-    network.load_state_dict(engine.run_distributed(_trained_state, stage, network, recipe, training, checkpoint))
+    network.load_state_dict(device.run_distributed(_trained_state, stage, network, recipe, training, checkpoint))
     return network.eval()
 
 

@@ -108,7 +108,7 @@ class Device:
         """
         if self.kind == "cpu":
             return torch.device("cpu")
-        return torch.device("cuda", (worker.number() if number is None else number) % self.count)
+        return torch.device("cuda", (worker.worker_number() if number is None else number) % self.count)
 
     def workers(self, cores: int) -> int:
         """How many processes work side by side unless the user says otherwise.

@@ -27,23 +27,17 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.runtime.progress import track
 
-_number = 0
-
-
-def number() -> int:
-    """Counted from 0, which the process that started the others is too."""
-    return _number
-
-
-def set_number(value: int) -> None:
-    """Say so, once, when a worker starts."""
-    global _number
-    _number = value
-
-
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
+
+
+_number = 0  # of this worker
+
+
+def worker_number() -> int:
+    """The number of this process among its fellows, from 0; that of the process which started them is 0 too."""
+    return _number
 
 
 def available_cores() -> int:
@@ -140,9 +134,9 @@ _shared: Any = None  # of this worker
 
 
 def _start(path: Path, started: Synchronized[int]) -> None:
-    global _shared
+    global _number, _shared
     with started.get_lock():
-        set_number(started.value)
+        _number = started.value
         started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
     threadpool_limits(1)

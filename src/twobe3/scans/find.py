@@ -57,7 +57,7 @@ def find_scans(paths: Sequence[Path]) -> ScanSearchResult:
     if not nifti.n_series:
         require_pet(dicom)
     chosen, losers = choose_series(dicom.series)
-    others, more_losers = _choose_converted(nifti.series, {one.patient for one in chosen})
+    others, more_losers = _choose_nifti(nifti.series, {one.patient for one in chosen})
     patients = {one.patient for one in dicom.series} | {one.patient for one in nifti.series}
     return ScanSearchResult(
         (*chosen, *others),
@@ -74,7 +74,7 @@ def scan_of(series: Series, *, policy: Policy = "lenient", repair_dates: bool = 
     return DicomScan(series, policy, repair_dates)
 
 
-def _choose_converted(
+def _choose_nifti(
     series: Iterable[NiftiSeries], taken: Set[str]
 ) -> tuple[tuple[NiftiSeries, ...], tuple[Exclusion, ...]]:
     ranked = sorted(series, key=lambda one: (round(one.coverage_mm / 10), one.slices, one.digest), reverse=True)

@@ -83,7 +83,7 @@ def find_landmarks(volume: npt.NDArray[np.float32], spacing_mm: tuple[float, flo
         Of its voxels.
     """
     spacing = np.array(spacing_mm)
-    smooth = ndimage.gaussian_filter(compressed(volume), SMOOTHING_MM / spacing)
+    smooth = ndimage.gaussian_filter(compress_suv(volume), SMOOTHING_MM / spacing)
     size = np.maximum(np.round(APART_MM / spacing).astype(int) | 1, 3)
     peak = (smooth == ndimage.maximum_filter(smooth, size=tuple(size))) & (smooth > 0)
     voxels = np.argwhere(peak)[np.argsort(-smooth[peak], kind="stable")][:MOST]
@@ -103,19 +103,19 @@ def no_landmarks() -> Landmarks:
     return Landmarks(np.zeros((0, 3), np.float32), np.zeros((0, len(_BALL_MM)), np.float32))
 
 
-def shared_landmarks(scans: Sequence[Landmarks]) -> list[Agreement]:
+def match_landmarks(scans: Sequence[Landmarks]) -> list[Agreement]:
     """Pairs of scans that share at least three landmarks at one offset, in their order.
 
     All landmarks are compared with all, in tiles of 64 MB whatever the number of scans.
     """
     counts: Counter[tuple[int, int]] = Counter()
-    for portion in _alike(scans):
+    for portion in _match_pairs(scans):
         counts.update((first, second) for first, second in portion.tolist())
-    found = (agreement(scans, *pair) for pair in sorted(counts) if counts[pair] >= FEWEST)
+    found = (compare_landmarks(scans, *pair) for pair in sorted(counts) if counts[pair] >= FEWEST)
     return [one for one in found if one.shared >= FEWEST]
 
 
-def agreement(scans: Sequence[Landmarks], first: int, second: int) -> Agreement:
+def compare_landmarks(scans: Sequence[Landmarks], first: int, second: int) -> Agreement:
     """How many landmarks two scans share, at the offset at which they share most."""
     one, other = scans[first], scans[second]
     i, j = np.nonzero(one.patches @ other.patches.T > ALIKE)
@@ -129,7 +129,7 @@ def agreement(scans: Sequence[Landmarks], first: int, second: int) -> Agreement:
     return Agreement(first, second, min(len(set(i[best])), len(set(j[best]))), (slices, rows, columns))
 
 
-def _alike(scans: Sequence[Landmarks]) -> Iterator[npt.NDArray[np.int64]]:
+def _match_pairs(scans: Sequence[Landmarks]) -> Iterator[npt.NDArray[np.int64]]:
     """Numbers of the two scans for every two landmarks that are alike, the smaller first; in portions."""
     owner = np.repeat(np.arange(len(scans)), [len(scan.patches) for scan in scans])
     patches = np.concatenate([no_landmarks().patches, *(scan.patches for scan in scans)])
@@ -141,7 +141,7 @@ def _alike(scans: Sequence[Landmarks]) -> Iterator[npt.NDArray[np.int64]]:
             yield pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def compressed(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def compress_suv(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The square root of the SUV, which keeps one hot spot from deciding."""
     return np.asarray(np.sqrt(np.maximum(volume, 0.0)), dtype=np.float32)
 
@@ -184,7 +184,7 @@ class Fingerprint:
     landmarks: Landmarks
 
 
-def comparable(picture: Picture) -> bool:
+def is_comparable(picture: Picture) -> bool:
     """Whether pictures can be told apart on a grid as coarse as this one's."""
     return picture.suv.size >= FEWEST_VOXELS and max(picture.spacing_mm) <= COARSEST_MM
 
@@ -198,7 +198,7 @@ def similarity(one: Picture, other: Picture, offset_mm: tuple[float, float, floa
     ratio = np.divide(one.spacing_mm, other.spacing_mm)
     start = -np.divide(offset_mm, other.spacing_mm)
     shape = one.suv.shape
-    raw = [compressed(picture.suv) for picture in (one, other)]
+    raw = [compress_suv(picture.suv) for picture in (one, other)]
     shown = [(ndimage.minimum_filter(values, 3, mode="constant") > 0).astype(np.float32) for values in raw]
     smooth = [ndimage.gaussian_filter(values, 1.0) for values in raw]
     moved, moved_shown = (ndimage.affine_transform(values, ratio, start, output_shape=shape, order=1)
@@ -210,11 +210,11 @@ def similarity(one: Picture, other: Picture, offset_mm: tuple[float, float, floa
 
 def fingerprint(picture: Picture) -> Fingerprint:
     """The fingerprint of a scan; on a grid that is too coarse for landmarks, of its content alone."""
-    landmarks = find_landmarks(picture.suv, picture.spacing_mm) if comparable(picture) else no_landmarks()
+    landmarks = find_landmarks(picture.suv, picture.spacing_mm) if is_comparable(picture) else no_landmarks()
     return Fingerprint(digest([picture.suv.tobytes()]), landmarks)
 
 
-def stored_fingerprint(cache: Cache, key: str, picture: Callable[[], Picture]) -> Fingerprint:
+def cache_fingerprint(cache: Cache, key: str, picture: Callable[[], Picture]) -> Fingerprint:
     """The fingerprint of a picture whose key says all about it, computed once."""
 
     def compute() -> Arrays:

@@ -14,11 +14,11 @@ import numpy as np
 
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
-from twobe3.dicom.archive import container_of
+from twobe3.dicom.archive import find_container
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.frames import choose_frame
 from twobe3.dicom.series import PETSeries, Unused, find_series
-from twobe3.dicom.suv_types import SUVType, person_of, to_suv_type
+from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
 from twobe3.scans.masks import contour_mask
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
@@ -56,7 +56,7 @@ class SUVSummary:
 
 
 @dataclass(frozen=True)
-class Inspected:
+class InspectedSeries:
     """One series, or one corrupt file.
 
     Attributes
@@ -114,7 +114,7 @@ class Inspected:
 class Inspection:
     """Everything that was found; ``found = usable + excluded``, always."""
 
-    series: tuple[Inspected, ...]
+    series: tuple[InspectedSeries, ...]
 
     @property
     def found(self) -> int:
@@ -163,8 +163,8 @@ def inspect(
         A path does not exist.
     """
     to_suv = partial(read_suv, policy=policy, repair_dates=repair_dates)
-    dicom = _each_series(paths, progress, to_suv, lambda series, volume: None)
-    return Inspection((*dicom.series, *_each_converted(paths, among_dicom=bool(dicom.series))))
+    dicom = _inspect_dicom(paths, progress, to_suv, lambda series, volume: None)
+    return Inspection((*dicom.series, *_inspect_nifti(paths, among_dicom=bool(dicom.series))))
 
 
 def convert(
@@ -213,15 +213,17 @@ def convert(
         if frame is not None and series.frames in ("dynamic", "gated"):
             series = choose_frame(series, frame)
         volume = read_suv(series, policy=policy, repair_dates=repair_dates)
-        return volume if suv_type == "bw" else to_suv_type(volume, suv_type, person_of(series), policy=policy)
+        return (
+            volume if suv_type == "bw" else to_suv_type(volume, suv_type, read_body_measurements(series), policy=policy)
+        )
 
     def write(series: PETSeries, volume: SUVVolume) -> str:
-        return str(write_nifti_scan(out, volume, series, _usable_contour(series, volume)))
+        return str(write_nifti_scan(out, volume, series, _read_contour(series, volume)))
 
-    return _each_series(paths, progress, to_suv, write)
+    return _inspect_dicom(paths, progress, to_suv, write)
 
 
-def _usable_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
+def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
     try:
         return contour_mask(series, volume)
     except UnusableScanError as refusal:
@@ -229,69 +231,70 @@ def _usable_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
         return None
 
 
-def _each_series(
+def _inspect_dicom(
     paths: Sequence[Path],
     progress: bool,
     to_suv: Callable[[PETSeries], SUVVolume],
     write: Callable[[PETSeries, SUVVolume], str | None],
 ) -> Inspection:
     found = find_series(paths, progress=progress)
-    roots = _roots(paths)
-    usable = [_inspect_one(series, _folder(series.files, roots), to_suv, write) for series in found.series]
+    roots = _find_roots(paths)
+    usable = [_inspect_series(series, _find_folder(series.files, roots), to_suv, write) for series in found.series]
     return Inspection((*usable, *(_inspect_unused(unused, roots) for unused in found.unused)))
 
 
-def _inspect_one(
+def _inspect_series(
     series: PETSeries,
     path: str,
     to_suv: Callable[[PETSeries], SUVVolume],
     write: Callable[[PETSeries, SUVVolume], str | None],
-) -> Inspected:
+) -> InspectedSeries:
     try:
         volume = to_suv(series)
     except UnusableScanError as refusal:
         exclusion = Exclusion.of(refusal, patient=series.patient, series=series.series)
-        return Inspected(path, series.patient, series.series, "PT", series.slices, exclusion=exclusion)
-    return Inspected(
+        return InspectedSeries(path, series.patient, series.series, "PT", series.slices, exclusion=exclusion)
+    return InspectedSeries(
         path, series.patient, series.series, "PT", series.slices, SUVSummary.of(volume), output=write(series, volume)
     )
 
 
-def _inspect_unused(unused: Unused, roots: Sequence[Path]) -> Inspected:
+def _inspect_unused(unused: Unused, roots: Sequence[Path]) -> InspectedSeries:
     why = unused.exclusion
-    path = _folder(unused.files, roots)
-    return Inspected(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
+    path = _find_folder(unused.files, roots)
+    return InspectedSeries(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
 
 
-def _each_converted(paths: Sequence[Path], *, among_dicom: bool) -> list[Inspected]:
+def _inspect_nifti(paths: Sequence[Path], *, among_dicom: bool) -> list[InspectedSeries]:
     """The NIfTI files, each under its own name."""
-    found, roots = find_nifti_series(paths, among_dicom=among_dicom), _roots(paths)
+    found, roots = find_nifti_series(paths, among_dicom=among_dicom), _find_roots(paths)
     refused = [
-        Inspected(_relative(path, roots), why.patient, why.series, "", 0, exclusion=why) for path, why in found.unused
+        InspectedSeries(_relative_to(path, roots), why.patient, why.series, "", 0, exclusion=why)
+        for path, why in found.unused
     ]
-    return [*(_inspect_converted(series, _relative(series.path, roots)) for series in found.series), *refused]
+    return [*(_inspect_nifti_series(series, _relative_to(series.path, roots)) for series in found.series), *refused]
 
 
-def _inspect_converted(series: NiftiSeries, path: str) -> Inspected:
-    inspected = Inspected(path, series.patient, series.series, "PT", series.slices)
+def _inspect_nifti_series(series: NiftiSeries, path: str) -> InspectedSeries:
+    inspected = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
     try:
         return replace(inspected, suv=SUVSummary.of(read_nifti_scan(series)))
     except UnusableScanError as refusal:
         return replace(inspected, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
 
 
-def _roots(paths: Sequence[Path]) -> list[Path]:
+def _find_roots(paths: Sequence[Path]) -> list[Path]:
     """The folders given, and those of the files given."""
     given = [path.resolve() for path in paths]
     return [path.parent if path.is_file() else path for path in given]
 
 
-def _folder(files: Sequence[Path], roots: Sequence[Path]) -> str:
+def _find_folder(files: Sequence[Path], roots: Sequence[Path]) -> str:
     """The folder or zip file that holds all the files, relative to the root that it lies in."""
-    return _relative(Path(os.path.commonpath({container_of(file) for file in files})), roots)
+    return _relative_to(Path(os.path.commonpath({find_container(file) for file in files})), roots)
 
 
-def _relative(path: Path, roots: Sequence[Path]) -> str:
+def _relative_to(path: Path, roots: Sequence[Path]) -> str:
     for root in roots:
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()

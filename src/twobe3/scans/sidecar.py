@@ -24,7 +24,7 @@ from twobe3.dicom.series import PETSeries
 from twobe3.dicom.suv_types import SUV_TYPES
 from twobe3.dicom.walk import list_files
 from twobe3.io.files import SCHEMA_VERSION, digest, digest_file, write_json
-from twobe3.io.nifti import geometry_of, is_nifti, read_geometry, read_nifti, stem, write_nifti
+from twobe3.io.nifti import is_nifti, read_geometry, read_nifti, stem, to_geometry, write_nifti
 from twobe3.io.pseudonym import pseudonym
 
 MAX_SIDECAR_BYTES = 2**20
@@ -210,7 +210,7 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Ni
         A path does not exist.
     """
     files = [path for path in list_files(paths).files if is_nifti(path)]
-    said: dict[Path, Sidecar | UnusableScanError] = {path: _said_of(path) for path in files}
+    said: dict[Path, Sidecar | UnusableScanError] = {path: _read_sidecar(path) for path in files}
     silent = [one for one in said.values() if isinstance(one, UnusableScanError) and one.code is Code.SIDECAR_MISSING]
     if among_dicom and files and len(silent) == len(files):
         log.warning("%d NIfTI files beside DICOM have no JSON that says they are SUV: not looked at", len(files))
@@ -219,12 +219,12 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Ni
     series: list[NiftiSeries] = []
     unused: list[tuple[Path, Exclusion]] = []
     for path, one in said.items():
-        if path in masks and not _sidecar(path).exists():
+        if path in masks and not _sidecar_path(path).exists():
             continue
         try:
-            series.append(_described(path, one))
+            series.append(_describe(path, one))
         except UnusableScanError as refusal:
-            patient = _patient(one) if isinstance(one, Sidecar) else ""
+            patient = _patient_pseudonym(one) if isinstance(one, Sidecar) else ""
             unused.append((path, Exclusion.of(refusal, patient=patient, series=_own_id("series", path))))
     series.sort(key=lambda one: (one.patient, one.series, one.digest))
     return NiftiSearchResult(tuple(series), tuple(sorted(unused, key=lambda one: one[1].series)))
@@ -272,7 +272,7 @@ def write_nifti_scan(folder: Path, volume: SUVVolume, series: PETSeries, region:
     write_nifti(target, volume)
     if region is not None:
         write_nifti(mask, region)
-    write_json(_sidecar(target), _document(volume, series, None if region is None else mask.name))
+    write_json(_sidecar_path(target), _document(volume, series, None if region is None else mask.name))
     return target
 
 
@@ -298,12 +298,12 @@ def _document(volume: SUVVolume, series: PETSeries, mask: str | None) -> dict[st
     }
 
 
-def _sidecar(path: Path) -> Path:
+def _sidecar_path(path: Path) -> Path:
     return path.with_name(f"{stem(path)}.json")
 
 
-def _said_of(path: Path) -> Sidecar | UnusableScanError:
-    sidecar = _sidecar(path)
+def _read_sidecar(path: Path) -> Sidecar | UnusableScanError:
+    sidecar = _sidecar_path(path)
     if not sidecar.is_file():
         return UnusableScanError(Code.SIDECAR_MISSING, "there is no JSON of its name beside a NIfTI file")
     try:
@@ -320,15 +320,15 @@ def _said_of(path: Path) -> Sidecar | UnusableScanError:
         )
 
 
-def _described(path: Path, said: Sidecar | UnusableScanError) -> NiftiSeries:
+def _describe(path: Path, said: Sidecar | UnusableScanError) -> NiftiSeries:
     if isinstance(said, UnusableScanError):
         raise said
     return NiftiSeries(
-        patient=_patient(said) or _own_id("patient", path),
+        patient=_patient_pseudonym(said) or _own_id("patient", path),
         series=said.series or _own_id("series", path),
         patient_id=said.patient_id,
         path=path,
-        contours=(_mask(path, said.mask),) if said.mask else (),
+        contours=(_find_mask(path, said.mask),) if said.mask else (),
         geometry=_geometry(path, said.geometry),
         sidecar=said,
         manufacturer=said.manufacturer,
@@ -338,7 +338,7 @@ def _described(path: Path, said: Sidecar | UnusableScanError) -> NiftiSeries:
     )
 
 
-def _patient(said: Sidecar) -> str:
+def _patient_pseudonym(said: Sidecar) -> str:
     return pseudonym("patient", said.patient_id) if said.patient_id else said.patient
 
 
@@ -347,7 +347,7 @@ def _own_id(kind: str, path: Path) -> str:
     return pseudonym(kind, f"nifti\0{digest_file(path)}")
 
 
-def _mask(path: Path, name: str) -> Path:
+def _find_mask(path: Path, name: str) -> Path:
     require_inside("sidecar", name)
     try:
         mask = (path.parent / name).resolve()
@@ -361,7 +361,7 @@ def _mask(path: Path, name: str) -> Path:
 
 def _mask_if_usable(path: Path, said: Sidecar) -> Path | None:
     try:
-        return _mask(path, said.mask) if said.mask else None
+        return _find_mask(path, said.mask) if said.mask else None
     except UnusableScanError:
         return None
 
@@ -371,7 +371,7 @@ def _geometry(path: Path, place: Place | None) -> Geometry:
     header = read_geometry(path)
     if place is None:
         return header
-    exact = geometry_of(header.shape, np.array(place.affine_lps_mm))
+    exact = to_geometry(header.shape, np.array(place.affine_lps_mm))
     if not exact.same_as(header):
         reason = "the JSON's `geometry` is not that of the NIfTI header"
         raise UnusableScanError(

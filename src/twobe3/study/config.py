@@ -85,7 +85,7 @@ class StudyConfig(Section):
         """Digest of the resolved study: two files that mean the same share it, wherever they are computed."""
         return digest([self.model_dump_json(exclude={"compute"})])
 
-    def models(self, folder: Path, cache: Cache, engine: Device | None = None) -> list[Model]:
+    def models(self, folder: Path, cache: Cache, device: Device | None = None) -> list[Model]:
         """The models, unfitted.
 
         Parameters
@@ -94,7 +94,7 @@ class StudyConfig(Section):
             Where the study file lies; ``weights`` files are relative to it.
         cache : Cache
             Shared by all of them.
-        engine : Device, optional
+        device : Device, optional
             Where their networks compute, if not where ``[compute]`` says.
 
         Raises
@@ -102,7 +102,7 @@ class StudyConfig(Section):
         ConfigurationError
             ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
         """
-        shared = {"cache": cache, "engine": engine or self.compute.engine()}
+        shared = {"cache": cache, "device": device or self.compute.resolve()}
         # A fusion refers to models by their names, so it is made after them; the order of the file stays. Baselines
         # that are added later, when the cohort is known, have names already.
         waiting = {n: entry for n, entry in enumerate(self.model) if entry.get("kind") == Fusion.kind and "of" in entry}

@@ -75,7 +75,7 @@ def predict(
     policy: Policy = "lenient",
     repair_dates: bool = False,
     cache: Cache | None = None,
-    engine: Device | None = None,
+    device: Device | None = None,
 ) -> Predictions:
     """Predict the patients whose scans lie under some paths; one scan a patient.
 
@@ -91,7 +91,7 @@ def predict(
         Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     cache : Cache, optional
         Where features are kept; in memory by default.
-    engine : Device, optional
+    device : Device, optional
         Where networks compute; on the GPU where there is one, by default.
 
     Raises
@@ -101,7 +101,7 @@ def predict(
     ConfigurationError
         ``MODEL_INVALID``.
     """
-    model = load_model(model_path, cache=cache, engine=engine)
+    model = load_model(model_path, cache=cache, device=device)
     assert model.endpoint_ is not None
     endpoint, grid = model.endpoint_.name, model.grid_ or Grid()
     found = find_scans([Path(path) for path in paths])

@@ -65,15 +65,15 @@ def run(
     study_file, out = Path(study_file), Path(out)
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
-    watch, validation, engine = Stopwatch(), study.validation, study.compute.engine(device, precision)
-    models = study.models(folder, Cache(out / "features"), engine)
+    watch, validation, target = Stopwatch(), study.validation, study.compute.resolve(device, precision)
+    models = study.models(folder, Cache(out / "features"), target)
     for model in models:
         model.cache_key()  # loads the weights: what is wrong with them is better known before the scans are read
     clinical = study.cohort.read_clinical(folder)
     scheme = _choose_scheme(study, folder, clinical)
     with watch.step("cohort"):
         cohort = _read(study, study.cohort, folder, out / "volumes", clinical)
-    workers, checkpoints = workers or engine.workers(available_cores()), Cache(out / "folds")
+    workers, checkpoints = workers or target.workers(available_cores()), Cache(out / "folds")
     result = cross_validate(
         models,
         cohort,

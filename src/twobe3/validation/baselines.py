@@ -56,7 +56,7 @@ def add_baselines(
     place = {"region": where.kind, "roi": where.roi, "threshold_suv": where.threshold_suv, "fraction": where.fraction}
 
     def baseline(**parameters: object) -> Baseline:
-        return Baseline(**{"seed": first.seed, "cache": first.cache, "engine": first.engine, **parameters})  # type: ignore[arg-type]
+        return Baseline(**{"seed": first.seed, "cache": first.cache, "device": first.device, **parameters})  # type: ignore[arg-type]
 
     wanted: list[Model] = [baseline(variable=variable, **place) for variable in DEFAULT if variable in MEASURED]
     if covariate_names(cohort.subjects):
@@ -121,7 +121,7 @@ def _has_contour(subject: Subject) -> bool:
 def _shuffled(model: RadiomicsModel) -> RadiomicsModel:
     name = "" if model.name == model.default_name() else f"{model.name}, shuffled voxels"
     return RadiomicsModel(
-        **{**model.parameters(), "voxels": "shuffled", "name": name}, cache=model.cache, engine=model.engine
+        **{**model.parameters(), "voxels": "shuffled", "name": name}, cache=model.cache, device=model.device
     )
 
 

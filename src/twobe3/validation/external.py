@@ -99,5 +99,5 @@ def _predict(shared: tuple[CVPlan, Cohort], task: tuple[str, int, Path]) -> Pred
     (plan, cohort), (endpoint, number, path) = shared, task
     model, training = plan.models[number], plan.cohorts[endpoint]
     inner = inner_risks(model, training, plan.policy) if plan.policy.recalibrate else None
-    final = load_model(path, cache=model.cache, engine=model.engine)
+    final = load_model(path, cache=model.cache, device=model.device)
     return apply_thresholds(final, training, cohort.for_endpoint(endpoint), observed_times(training.outcomes), inner)

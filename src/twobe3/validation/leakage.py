@@ -171,7 +171,7 @@ def permute_outcomes(
     values: dict[tuple[str, str], list[float]] = {
         (outcomes.endpoint.name, model.name): []
         for outcomes in plan.cohort.endpoints
-        if outcomes.endpoint.kind != "continuous"
+        if outcomes.endpoint.has_events
         for model in plan.models
     }
     plans = list(_permute(plan, scheme, permutations, seed))
@@ -180,7 +180,7 @@ def permute_outcomes(
         for (endpoint, model), found in values.items():
             prediction = concat_folds(permuted, folds, endpoint, position[model])
             found.append(_within_folds(prediction, permuted.cohorts[endpoint].outcomes))
-    metric = {o.endpoint.name: METRIC.get(o.endpoint.kind, "") for o in plan.cohort.endpoints}
+    metric = {o.endpoint.name: f"{o.endpoint.primary_metric}_within_folds" for o in plan.cohort.endpoints}
     return tuple(_summary(endpoint, model, metric[endpoint], found) for (endpoint, model), found in values.items())
 
 
@@ -189,7 +189,7 @@ def _permute(plan: CVPlan, scheme: Scheme, permutations: int, seed: int) -> Iter
     for number in range(permutations):
         rng = np.random.default_rng([seed, number])
         endpoints = tuple(
-            replace(outcomes.subset(rng.permutation(len(outcomes))), patients=outcomes.patients)
+            replace(outcomes.subset(rng.permutation(len(outcomes))), patients=outcomes.patients, groups=outcomes.groups)
             for outcomes in plan.cohort.endpoints
         )
         try:
@@ -201,14 +201,11 @@ def _permute(plan: CVPlan, scheme: Scheme, permutations: int, seed: int) -> Iter
                 raise
 
 
-METRIC = {"binary": "auc_within_folds", "time-to-event": "harrell_c_within_folds"}
-
-
 def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
     """AUC or C over pairs tested in one fold, mean over repeats; NaN where a repeat has no such pair."""
     assert prediction.repeat is not None
     assert prediction.fold is not None
-    statistic = auc_within_folds if outcomes.endpoint.kind == "binary" else harrell_c_within_folds
+    statistic = harrell_c_within_folds if outcomes.endpoint.has_times else auc_within_folds
     if not len(prediction):
         return float("nan")  # the model could use none of the scans
     patients = np.array(prediction.patients)
@@ -260,10 +257,10 @@ def _change(outcomes: Outcomes, patients: Collection[str]) -> Outcomes:
     Two classes change places; times and values are dealt out in reverse, so that the times observed stay the same.
     """
     which = np.flatnonzero([patient in patients for patient in outcomes.patients])
-    if outcomes.endpoint.kind == "binary":
+    if outcomes.endpoint.has_classes:
         event = outcomes.event.copy()
         event[which] = ~event[which]
         return replace(outcomes, event=event, value=event.astype(np.float64))
     order = np.arange(len(outcomes))
     order[which] = which[::-1]
-    return replace(outcomes.subset(order), patients=outcomes.patients)
+    return replace(outcomes.subset(order), patients=outcomes.patients, groups=outcomes.groups)

@@ -21,7 +21,6 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion
 from twobe3.models.model import Model, UndefinedFeature
-from twobe3.models.nn.size import telling_patients
 
 FEW_EVENTS = 10
 log = logging.getLogger("twobe3")
@@ -195,7 +194,7 @@ class Stopwatch:
 
 def describe_platform(models: Sequence[Model]) -> dict[str, Any]:
     """Versions and processor, and the devices and precisions with which the models' networks compute."""
-    devices = [model.engine.describe() for model in models]
+    devices = [model.device.describe() for model in models]
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -214,8 +213,8 @@ def warn_of_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
     """
     lines = []
     for outcomes in cohort.endpoints:
-        events = telling_patients(outcomes)
-        if outcomes.endpoint.kind == "continuous" or events >= FEW_EVENTS:
+        events = outcomes.endpoint.effective_sample_size(outcomes)
+        if not outcomes.endpoint.has_events or events >= FEW_EVENTS:
             continue
         subset = cohort.for_endpoint(outcomes.endpoint.name)
         ratios = ", ".join(filter(None, (_events_per_parameter(model, subset, events) for model in models)))

@@ -21,7 +21,7 @@ Rows = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Adapted:
+class AdaptedTable:
     """The clinical side of a collection.
 
     Attributes
@@ -107,7 +107,7 @@ class Adapter:
     rows: Callable[[Sequence[Sheet]], Rows] = field(repr=False)
     split: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def read(self, files: Sequence[Path]) -> Adapted:
+    def read(self, files: Sequence[Path]) -> AdaptedTable:
         """Read the files of the collection.
 
         Parameters
@@ -132,7 +132,7 @@ class Adapter:
             row[SPLIT] = self.split.get(row[CENTRE], "")
         there = set(next(iter(table.values())))
         endpoints = tuple(endpoint for endpoint in self.endpoints if there.issuperset(endpoint.columns))
-        return Adapted(table, endpoints, tuple(column for column in self.covariates if column in there))
+        return AdaptedTable(table, endpoints, tuple(column for column in self.covariates if column in there))
 
 
 def add_row(rows: Rows, patient: str, row: dict[str, str], where: str) -> None:

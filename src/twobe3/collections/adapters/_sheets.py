@@ -88,7 +88,7 @@ def read_sheets(files: Sequence[Path]) -> list[Sheet]:
     return [sheet for file in files for sheet in _read(Path(file))]
 
 
-def tables_with(sheets: Sequence[Sheet], columns: Sequence[str], what: str) -> list[Sheet]:
+def require_tables(sheets: Sequence[Sheet], columns: Sequence[str], what: str) -> list[Sheet]:
     """The tables that have all the columns that were published.
 
     Raises
@@ -157,7 +157,7 @@ def _read_workbook(file: Path) -> list[Sheet]:
         with warnings.catch_warnings():  # of styles and extensions that do not matter here
             warnings.simplefilter("ignore")
             with closing(load_workbook(file, read_only=True, data_only=True)) as book:
-                sheets = [(str(sheet.title), _filled_rows(sheet)) for sheet in book.worksheets]
+                sheets = [(str(sheet.title), _read_rows(sheet)) for sheet in book.worksheets]
     except OSError as error:
         raise ConfigurationError(Code.TABLE_UNREADABLE, f"{file.name} can't be read: {error.strerror}") from None
     except ConfigurationError:
@@ -168,7 +168,7 @@ def _read_workbook(file: Path) -> list[Sheet]:
     return [_sheet(file.name, name, rows) for name, rows in sheets if rows]
 
 
-def _filled_rows(sheet: Any) -> list[tuple[int, list[str]]]:
+def _read_rows(sheet: Any) -> list[tuple[int, list[str]]]:
     """The rows that hold anything, with their numbers."""
     sheet.reset_dimensions()  # a sheet may claim to reach to the last row and column that there are
     rows = ((number, cells[:MAX_COLUMNS]) for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1))

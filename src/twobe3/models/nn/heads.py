@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from twobe3.core.outcomes import Kind, Outcomes
+from twobe3.core.outcomes import Loss, Outcomes
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -87,21 +87,21 @@ def hazard_loss(logits: torch.Tensor, time: torch.Tensor, event: torch.Tensor, e
     return (survived * functional.softplus(logits) + failed * functional.softplus(-logits)).sum(dim=1).mean()
 
 
-def outcome_loss(kind: Kind, risk: torch.Tensor, value: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
-    """The loss of an endpoint kind: log loss, Cox's partial likelihood, or squared error.
+def outcome_loss(loss: Loss, risk: torch.Tensor, value: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
+    """The mean loss of an endpoint: log loss, Cox's partial likelihood, or squared error.
 
     Parameters
     ----------
-    kind : {"binary", "time-to-event", "continuous"}
+    loss : {"cross-entropy", "cox", "squared-error"}
         Of the endpoint.
     risk : Tensor, shape (n,)
         What the network gives: log-odds, log-hazard ratio, or the value.
     value, event : Tensor, shape (n,)
         As in :class:`twobe3.core.outcomes.Outcomes`.
     """
-    if kind == "binary":
+    if loss == "cross-entropy":
         return functional.binary_cross_entropy_with_logits(risk.double(), event.double())
-    if kind == "time-to-event":
+    if loss == "cox":
         return cox_loss(risk, value, event)
     return functional.mse_loss(risk.double(), value.double())
 
@@ -167,16 +167,16 @@ class RiskHead(Head):
     outputs = 1
 
     def __init__(self, outcomes: Outcomes, covariates: FloatArray | None = None) -> None:
-        self._kind = outcomes.endpoint.kind
+        self._loss = outcomes.endpoint.loss
         self._origin, self._unit = _origin_and_unit(outcomes)
-        self._bias = _log_odds(outcomes.n_events, len(outcomes)) if self._kind == "binary" else 0.0
+        self._bias = _log_odds(outcomes.n_events, len(outcomes)) if outcomes.endpoint.has_classes else 0.0
         self._value = torch.from_numpy((outcomes.value - self._origin) / self._unit)
         self._event = torch.from_numpy(outcomes.event)
         self._covariates = None if covariates is None else covariates / self._unit
 
     def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """See :func:`~twobe3.models.nn.heads.outcome_loss`."""
-        return outcome_loss(self._kind, raw, self._value[index], self._event[index])
+        return outcome_loss(self._loss, raw, self._value[index], self._event[index])
 
     def start(self, last: nn.Linear) -> None:
         """The bias becomes the log-odds of the positive class, otherwise 0."""
@@ -292,7 +292,7 @@ def _start_covariates(last: nn.Linear, weights: FloatArray | None) -> None:
 
 def _origin_and_unit(outcomes: Outcomes) -> tuple[float, float]:
     """Mean and standard deviation of a continuous outcome: what a network learns must not depend on its unit."""
-    if outcomes.endpoint.kind != "continuous":
+    if outcomes.endpoint.loss != "squared-error":
         return 0.0, 1.0
     return float(outcomes.value.mean()), float(outcomes.value.std()) or 1.0
 

@@ -21,7 +21,7 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.grid import Grid
 from twobe3.features.augment import Augmentation
-from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
 from twobe3.features.weights import is_weights_file
@@ -82,7 +82,7 @@ class MapModel(Model):
         """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
         parameters = {key: value for key, value in self.identifying_parameters().items() if key != "weights"}
         maps = " ".join(extractor.cache_key() for extractor in self.extractors())
-        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.engine.cache_key()}"
+        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.device.cache_key()}"
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
@@ -118,7 +118,7 @@ class MapModel(Model):
             self.backbone_ = self._load_backbone()
         for layer in self.layers:
             self.backbone_.require_layer(layer)
-        device = self.engine.torch_device()
+        device = self.device.torch_device()
         return [
             MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.cache, augmentation, device)
             for layer in self.layers
@@ -139,7 +139,7 @@ class MapModel(Model):
         state = {
             key.removeprefix(PREFIX): torch.from_numpy(array) for key, array in arrays.items() if key.startswith(PREFIX)
         }
-        self.backbone_ = backbone_from_state(
+        self.backbone_ = build_backbone(
             self.backbone, state, mean=tuple(notes["mean"]), std=tuple(notes["std"]), weights=self.weights
         )
 
@@ -228,7 +228,7 @@ class StackedMaps(MapModel, NeuralModel):
         )
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
         head = ResumedHead(self._head(cohort))
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.engine, groups)
+        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups)
         self.networks_ = [merged(network) for network in tuned]
 
     def _end_to_end(self, network: nn.Module, *, training: bool) -> EndToEnd:

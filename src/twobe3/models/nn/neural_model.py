@@ -25,7 +25,7 @@ from twobe3.models.learners.linear import FloatArray
 from twobe3.models.model import CONFIG, Model
 from twobe3.models.nn.batches import ModelInput
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
-from twobe3.models.nn.size import NetworkSize, size_for, telling_patients
+from twobe3.models.nn.size import NetworkSize, size_for
 from twobe3.models.nn.training import (
     UNCHANGED_TRAINING,
     TrainingParameters,
@@ -127,7 +127,7 @@ class NeuralModel(Model, TrainingParameters):
 
     def cache_key(self) -> str:
         """As for every model, and where it is trained unless that is the CPU in single precision."""
-        return f"{super().cache_key()}{self.engine.cache_key()}"
+        return f"{super().cache_key()}{self.device.cache_key()}"
 
     def imputed(self, cohort: Cohort) -> dict[str, int]:
         """How many patients lack each covariate."""
@@ -144,7 +144,7 @@ class NeuralModel(Model, TrainingParameters):
         return {
             "capacity": asdict(model.capacity_),
             "trainable_parameters": count,
-            "events_per_parameter": telling_patients(cohort.outcomes) / count,
+            "events_per_parameter": cohort.endpoint.effective_sample_size(cohort.outcomes) / count,
         }
 
     def _choose_ends(self, cohort: Cohort) -> None:
@@ -159,19 +159,20 @@ class NeuralModel(Model, TrainingParameters):
 
     def _edges(self, outcomes: Outcomes) -> FloatArray:
         """Ends of the intervals of an endpoint that has a hazard, else none."""
-        hazard = self.head == "hazard" and outcomes.endpoint.kind == "time-to-event"
+        hazard = self.head == "hazard" and outcomes.endpoint.has_times
         return interval_edges(outcomes, self.intervals) if hazard else np.zeros(0)
 
     def _learnt_beside(self, cohort: Cohort) -> list[Outcomes]:
         """The outcomes of other endpoints that the network learns at once with its own."""
-        return [other for other in cohort.other_endpoints if self.multitask and telling_patients(other)]
+        others = cohort.other_endpoints if self.multitask else ()
+        return [other for other in others if other.endpoint.effective_sample_size(other)]
 
     def _fit(self, cohort: Cohort) -> None:
         self._choose_ends(cohort)
         self._learn_inputs(cohort)
         inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
         head = self._head(cohort)
-        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, head, self.engine)
+        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, head, self.device)
 
     def _head(self, cohort: Cohort) -> Head:
         own = cohort.outcomes
@@ -189,7 +190,7 @@ class NeuralModel(Model, TrainingParameters):
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         if not len(self.edges_):
-            return ensemble_risk(self.networks_, self._seen(cohort), self, self.engine)
+            return ensemble_risk(self.networks_, self._seen(cohort), self, self.device)
         return np.asarray(mortality(self._logits(cohort)).mean(axis=0))
 
     def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
@@ -199,7 +200,7 @@ class NeuralModel(Model, TrainingParameters):
 
     def _logits(self, cohort: Cohort) -> FloatArray:
         """Of the hazards, shape (networks · views, n, intervals)."""
-        return ensemble_outputs(self.networks_, self._seen(cohort), self, self.engine)[..., : len(self.edges_)].numpy()
+        return ensemble_outputs(self.networks_, self._seen(cohort), self, self.device)[..., : len(self.edges_)].numpy()
 
     def _seen(self, cohort: Cohort) -> list[ModelInput]:
         """What a prediction looks at."""

@@ -125,7 +125,7 @@ def train_ensemble(
     how: TrainingParameters,
     seed: int,
     head: Head | None = None,
-    engine: Device = CPU,
+    device: Device = CPU,
     groups: ParameterGroups = nn.Module.parameters,
 ) -> list[nn.Module]:
     """Train networks from several seeds.
@@ -145,7 +145,7 @@ def train_ensemble(
         Member ``m`` uses ``1000 · seed + m``.
     head : Head, optional
         One risk a patient by default.
-    engine : Device
+    device : Device
         Where they are trained. Draws and starting values are the same everywhere, but for dropout, which is drawn
         where the network is.
     groups : callable
@@ -161,7 +161,7 @@ def train_ensemble(
     EnvironmentFailure
         ``GPU_MEMORY``.
     """
-    head, fabric = head or RiskHead(outcomes), engine.fabric()
+    head, fabric = head or RiskHead(outcomes), device.fabric()
     makes = [make] * how.ensemble_size if callable(make) else make
     with enough_memory():
         inputs = preload(inputs, fabric.device)
@@ -173,7 +173,7 @@ def train_ensemble(
 
 
 def ensemble_outputs(
-    networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, engine: Device = CPU
+    networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, device: Device = CPU
 ) -> torch.Tensor:
     """What each network of an ensemble says of each view of each patient.
 
@@ -181,14 +181,14 @@ def ensemble_outputs(
     -------
     Tensor of float64, shape (networks · views, n, outputs)
     """
-    starts, device = range(0, len(inputs[0].values), how.batch_size), engine.torch_device()
+    starts, target = range(0, len(inputs[0].values), how.batch_size), device.torch_device()
     said = []
     with torch.inference_mode(), enough_memory():
-        here = [network if device.type == "cpu" else copy.deepcopy(network).to(device) for network in networks]
+        here = [network if target.type == "cpu" else copy.deepcopy(network).to(target) for network in networks]
         for view in tta_views(inputs, how.test_time):
             for network in here:
                 parts = [
-                    network(to_device([values[i : i + how.batch_size] for values in view], device)) for i in starts
+                    network(to_device([values[i : i + how.batch_size] for values in view], target)) for i in starts
                 ]
                 said.append(torch.cat(parts).cpu().double())
     views = torch.stack(said)
@@ -196,10 +196,10 @@ def ensemble_outputs(
 
 
 def ensemble_risk(
-    networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, engine: Device = CPU
+    networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, device: Device = CPU
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """The first output as a risk: its mean over networks and views, shape (n,)."""
-    return ensemble_outputs(networks, inputs, how, engine)[..., 0].mean(dim=0).numpy()
+    return ensemble_outputs(networks, inputs, how, device)[..., 0].mean(dim=0).numpy()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
