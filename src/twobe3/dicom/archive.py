@@ -50,15 +50,9 @@ class Inputs:
 def list_inputs(paths: Sequence[Path]) -> Inputs:
     """Every file at or below some paths, in zip files below them, or named by a DICOMDIR given by its own path.
 
-    A zip file is unpacked to a private temporary folder, which is removed when the process ends; zip files within
-    zip files stay as they are.
-
-    Raises
-    ------
-    ConfigurationError
-        ``NO_PET``: a path does not exist.
-    EnvironmentFailure
-        ``WRITE_FAILED``: there is no space to unpack to.
+    A zip file is unpacked to a private temporary folder, which is removed when the process ends; zip files within zip
+    files stay as they are. Raises ConfigurationError ``NO_PET``: a path does not exist; EnvironmentFailure
+    ``WRITE_FAILED``: there is no space to unpack to.
     """
     directories = [path for path in paths if path.is_file() and is_directory_of_media(path)]
     listed = list_files([path for path in paths if path not in directories])
@@ -99,13 +93,9 @@ def is_zip(path: Path) -> bool:
 def unpack(path: Path) -> Path:
     """Unpack a zip file; the folder with its content, the same one for the same file.
 
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: no zip file, damaged, encrypted, or with a member that is a link or leads out of it.
-        ``TOO_LARGE``: more members or bytes than any archive of scans; nothing is left behind.
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    Raises UnusableScanError ``CORRUPT_FILE``: no zip file, damaged, encrypted, or with a member that is a link or
+    leads out of it. ``TOO_LARGE``: more members or bytes than any archive of scans; nothing is left behind;
+    EnvironmentFailure ``WRITE_FAILED``.
     """
     status = path.stat()
     return _unpack(path.resolve(), status.st_size, status.st_mtime_ns)
@@ -152,13 +142,7 @@ def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
 
 
 def check_directory(path: Path) -> None:
-    """Refuse a directory of media, met among other files, that names files outside its folder.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``.
-    """
+    """Refuse a directory of media, met among other files, that names files outside its folder: ``CORRUPT_FILE``."""
     _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
 
 
@@ -170,13 +154,7 @@ def _read_names(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
 
 
 def require_inside(what: str, name: str) -> None:
-    """Refuse a name that leads out of the folder it is relative to, on any system.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``.
-    """
+    """Refuse a name that leads out of the folder it is relative to, on any system: ``CORRUPT_FILE``."""
     windows = PureWindowsPath(name)
     outside = windows.drive or windows.root or PurePosixPath(name).is_absolute() or ".." in windows.parts
     if outside or "\0" in name:

@@ -89,10 +89,7 @@ def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
 def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
     """Refuse stored values outside the range that the real-world value mapping holds for (DICOM PS3.3 C.7.6.16.2.11).
 
-    Raises
-    ------
-    UnusableScanError
-        ``RESCALE_INVALID``.
+    Raises ``RESCALE_INVALID``.
     """
     first = number(frame, "RealWorldValueFirstValueMapped")
     last = number(frame, "RealWorldValueLastValueMapped")

@@ -130,10 +130,7 @@ def tag_of(number: int) -> BaseTag:
 def require_bounded(content: bytes) -> None:
     """Refuse a deflated file that inflates beyond :data:`MAX_INFLATED_BYTES`, before it does (DICOM PS3.5 A.5).
 
-    Raises
-    ------
-    UnusableScanError
-        ``TOO_LARGE``; ``CORRUPT_FILE``: it does not inflate.
+    Raises ``TOO_LARGE``; ``CORRUPT_FILE``: it does not inflate.
     """
     try:
         meta, start = _file_meta(content)

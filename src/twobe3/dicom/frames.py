@@ -105,10 +105,7 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
 def require_choice(series: PETSeries) -> None:
     """Rule 20: refuse a dynamic or gated series as a whole, saying how many frames there are to choose from.
 
-    Raises
-    ------
-    UnusableScanError
-        ``NOT_STATIC``; ``CORRUPT_FILE``.
+    Raises ``NOT_STATIC``; ``CORRUPT_FILE``.
     """
     if series.frames not in ("dynamic", "gated"):
         return

@@ -72,10 +72,7 @@ def normal_of(orientation: Sequence[float]) -> FloatArray:
 def require_one_grid(planes: Sequence[Plane]) -> None:
     """Refuse slices that differ in size, spacing, orientation or frame of reference.
 
-    Raises
-    ------
-    UnusableScanError
-        ``GEOMETRY_MIXED``, naming what differs; ``TOO_LARGE``.
+    Raises ``GEOMETRY_MIXED``, naming what differs; ``TOO_LARGE``.
     """
     first = planes[0]
     for name in ("rows", "columns", "frame_of_reference"):

@@ -91,11 +91,8 @@ class Instance:
 def read_instance(path: Path) -> Instance | None:
     """Where a file belongs; None when it is no DICOM image.
 
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read, or it is a directory of media that names
-        files outside its folder.
+    Raises ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read, or it is a directory of media that
+    names files outside its folder.
     """
     with quietly():
         found = read_header(path, _TAGS)

@@ -8,10 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pydicom
-from rich.console import Console
-from rich.progress import track
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
@@ -23,6 +22,9 @@ from twobe3.dicom.reader import number, quietly, read_dataset, text, texts
 from twobe3.dicom.walk import map_files
 from twobe3.io.files import digest, digest_file
 from twobe3.io.pseudonym import pseudonym
+from twobe3.runtime.progress import track
+
+Series = TypeVar("Series")
 
 
 @dataclass(frozen=True)
@@ -107,45 +109,47 @@ class PETSeries:
 
 @dataclass(frozen=True)
 class Unused:
-    """Files that are no PET series, and why.
+    """Files that were found and not used, and why.
 
     Attributes
     ----------
     exclusion : Exclusion
-        ``NOT_PET`` for a series, ``CORRUPT_FILE`` for a file, ``TOO_LARGE`` for a zip file that would not end.
+        For instance ``NOT_PET`` for a series of another modality, ``CORRUPT_FILE`` for a file.
     modality : str
         Modality (0008,0060); empty where it is not known.
     files : tuple of Path
-        The files.
     """
 
     exclusion: Exclusion
-    modality: str
-    files: tuple[Path, ...] = field(repr=False)
+    modality: str = ""
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What :func:`find_series` found.
+class SearchResult(Generic[Series]):
+    """What a search found: series that are used and things that are not, each with the reason.
 
     Attributes
     ----------
-    series : tuple of PETSeries
-        Ordered by patient, study and series identifier.
+    series : tuple
+        The series that are used, in an order that does not depend on the names of files.
     unused : tuple of Unused
-        Series of other modalities, and corrupt files. A structure set or segmentation that belongs to a PET series
+        Other series, and files that cannot be read. A structure set, segmentation or mask that belongs to a series
         is used: it is among that series' contours.
     n_series : int
-        PET series and series of other modalities.
+        Series of every modality.
+    patients : frozenset of str
+        Pseudonyms of everybody of whom there is a PET series, usable or not.
     n_files, n_other_files : int
-        All files; those of them that are no DICOM images: other formats, directories of media, links out.
+        All files; those of them that are no images: other formats, directories of media, links out.
     """
 
-    series: tuple[PETSeries, ...]
+    series: tuple[Series, ...]
     unused: tuple[Unused, ...]
     n_series: int
-    n_files: int
-    n_other_files: int
+    patients: frozenset[str]
+    n_files: int = 0
+    n_other_files: int = 0
 
     @property
     def exclusions(self) -> tuple[Exclusion, ...]:
@@ -153,7 +157,9 @@ class SearchResult:
         return tuple(unused.exclusion for unused in self.unused)
 
 
-def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int | None = None) -> SearchResult:
+def find_series(
+    paths: Sequence[Path], *, progress: bool = False, threads: int | None = None
+) -> SearchResult[PETSeries]:
     """Find the PET series at or below some paths.
 
     Files are grouped by patient, study, SeriesInstanceUID and frame of reference; the order of what is returned
@@ -178,28 +184,12 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
     """
     inputs = list_inputs(paths)
     listing = inputs.listing
-    instances: list[Instance] = []
-    corrupt = [Unused(Exclusion.of(refusal), "", (path,)) for path, refusal in inputs.refused]
-    n_other = listing.n_links
     read = map_files(_read_instance, listing.files, threads=threads)
-    console = Console(stderr=True)
-    bar = track(
-        zip(listing.files, read, strict=True),
-        "Reading headers",
-        total=len(listing.files),
-        console=console,
-        transient=True,
-        disable=not progress,
-    )
     with quietly(), closing(read):
-        for path, instance in bar:
-            if instance is None:
-                n_other += 1
-            elif isinstance(instance, UnusableScanError):
-                corrupt.append(Unused(Exclusion.of(instance), "", (path,)))
-            else:
-                instances.append(instance)
-    instances.sort(key=lambda instance: instance.digest)
+        outcomes = list(track(read, "Reading headers", total=len(listing.files), shown=progress))
+    instances = sorted((one for one in outcomes if isinstance(one, Instance)), key=lambda one: one.digest)
+    refused = [*inputs.refused, *zip(listing.files, outcomes, strict=True)]
+    corrupt = [Unused(Exclusion.of(why), "", (path,)) for path, why in refused if isinstance(why, UnusableScanError)]
     pet = _group(i for i in instances if i.is_pet)
     structures = [i for modality in DRAWN for i in instances if i.modality == modality]
     contours = {key: _find_contours(group[0], structures) for key, group in pet.items()}
@@ -213,13 +203,15 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
         except UnusableScanError as refusal:
             exclusion = Exclusion.of(refusal, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
-    unused = tuple(_describe_other(group) for group in others.values())
+    unused = [_describe_other(group) for group in others.values()]
+    corrupt.sort(key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))
     return SearchResult(
         tuple(series),
-        unused + tuple(sorted(corrupt, key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))),
-        len(series) + len(unused),
-        len(listing.files) + len(inputs.refused) + listing.n_links,
-        n_other,
+        (*unused, *corrupt),
+        n_series=len(series) + len(unused),
+        patients=frozenset(one.patient for one in series),
+        n_files=len(listing.files) + len(inputs.refused) + listing.n_links,
+        n_other_files=listing.n_links + outcomes.count(None),
     )
 
 
@@ -230,14 +222,8 @@ def _read_instance(path: Path) -> Instance | UnusableScanError | None:
         return refusal
 
 
-def require_pet(found: SearchResult) -> None:
-    """Refuse a folder without any PET series.
-
-    Raises
-    ------
-    EmptyInputError
-        ``NO_PET``, saying what was there instead.
-    """
+def require_pet(found: SearchResult[PETSeries]) -> None:
+    """Refuse a folder without any PET series: EmptyInputError ``NO_PET``, saying what was there instead."""
     if not found.series:
         modalities = sorted({unused.modality or "corrupt" for unused in found.unused})
         there = f"; there is {', '.join(modalities)}" if modalities else ""
@@ -259,7 +245,7 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
     """
     series = tuple(series)
     best: dict[str, PETSeries] = {}
-    obstacles = {one.series: _find_obstacle(one) for one in series}
+    obstacles = {one.series: find_obstacle(one) for one in series}
     for one in series:
         if obstacles[one.series] is None and (one.patient not in best or _rank(one) > _rank(best[one.patient])):
             best[one.patient] = one
@@ -273,7 +259,8 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
     return tuple(one for one in series if best.get(one.patient) is one), tuple(exclusions)
 
 
-def _find_obstacle(series: PETSeries) -> UnusableScanError | None:
+def find_obstacle(series: PETSeries) -> UnusableScanError | None:
+    """Why a series cannot become a volume, as far as its headers tell; None where nothing speaks against it."""
     if series.frames == "multi-frame":
         return UnusableScanError(Code.MULTI_FRAME, "its frames are not described one by one")
     if series.frames != "static":

@@ -8,8 +8,9 @@ reference objects); DICOM PS3.3 C.8.9.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray, SUVCalibration
 from twobe3.dicom import body_size, timing
-from twobe3.dicom.attributes import Policy, Repair, SeriesAttributes, SliceAttributes, WithRepairs, apply_policy
+from twobe3.dicom.attributes import Policy, Repair, SeriesAttributes, WithRepairs, apply_policy
 
 HALF_LIVES_S = {
     **dict.fromkeys(("C-111A1", "77004003"), 6586.0),  # F-18
@@ -40,19 +41,6 @@ class SUVFactors:
 
     per_slice: FloatArray
     calibration: SUVCalibration
-
-
-@dataclass(frozen=True)
-class _Dose:
-    """Inputs of a conversion from activity."""
-
-    rule: str
-    factors: FloatArray
-    dose_bq: float
-    weight_kg: float
-    half_life_s: float | None = None
-    decay_factor: float | None = None
-    reference_time: str | None = None
 
 
 @np.errstate(all="ignore")  # absurd numbers overflow to what is refused at the end
@@ -82,30 +70,23 @@ def calibrate(attributes: SeriesAttributes, *, policy: Policy = "lenient", repai
     require_static(attributes)
     repairs = require_decay_as_announced(attributes)
     require_valid_rescale(attributes)
-    n = len(attributes.slices)
     match attributes.units:
         case "GML":
-            factor = scale_grams_per_ml(attributes)
-            found = WithRepairs(
-                _to_stated_factors(f"GML_{attributes.suv_type or 'BW'}", np.full(n, factor.value)), factor.repairs
-            )
+            found = scale_grams_per_ml(attributes)
         case "CM2ML":
-            factor = scale_square_centimetres_per_ml(attributes)
-            found = WithRepairs(_to_stated_factors("CM2ML", np.full(n, factor.value)), factor.repairs)
+            found = scale_square_centimetres_per_ml(attributes)
         case "CNTS":
             found = convert_philips_counts(attributes)
         case "BQML":
-            activity = convert_activity(attributes, np.ones(n))
-            found = WithRepairs(_to_factors(activity.value), activity.repairs)
+            found = convert_activity(attributes, np.ones(len(attributes.slices)))
         case other:
             raise UnusableScanError(Code.UNITS_UNSUPPORTED, f"Units (0054,1001) is {other!r}")
-    if not (np.isfinite(found.value.per_slice).all() and (found.value.per_slice > 0).all()):
-        raise UnusableScanError(
-            Code.RESCALE_INVALID, f"rule {found.value.calibration.rule} gives a factor that is not positive"
-        )
+    factors, calibration = found.value.per_slice, found.value.calibration
+    if not (np.isfinite(factors).all() and (factors > 0).all()):
+        raise UnusableScanError(Code.RESCALE_INVALID, f"rule {calibration.rule} gives a factor that is not positive")
     requested = (timing.REPAIR_DATES,) if repair_dates else ()
     warnings = apply_policy((*repairs, *found.repairs), policy, requested=requested)
-    return SUVFactors(found.value.per_slice, replace(found.value.calibration, warnings=warnings))
+    return SUVFactors(factors, replace(calibration, warnings=warnings))
 
 
 def require_attenuation_corrected(attributes: SeriesAttributes) -> None:
@@ -123,9 +104,8 @@ def require_decay_as_announced(attributes: SeriesAttributes) -> tuple[Repair, ..
             Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {announced}, CorrectedImage lacks DECY"
         )
     if announced == "NONE" and applied:
-        return (
-            Repair(Code.NOT_DECAY_CORRECTED, "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"),
-        )
+        text = "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"
+        return (Repair(Code.NOT_DECAY_CORRECTED, text),)
     return ()
 
 
@@ -147,37 +127,33 @@ def require_static(attributes: SeriesAttributes) -> None:
         raise UnusableScanError(Code.NOT_STATIC, f"SeriesType (0054,1000) is {attributes.series_type[0]}")
 
 
-def scale_grams_per_ml(attributes: SeriesAttributes) -> WithRepairs[float]:
+def scale_grams_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
     """Rule 4: GML is SUV already; one normalised by another mass than the weight gets × weight / norm.
 
     Units: DICOM PS3.3 C.8.9.1.1.3. SUVType (0054,1006): C.8.9.1; empty means body weight.
     """
-    if attributes.suv_type in ("", "BW"):
-        return WithRepairs(1.0)
-    if attributes.suv_type not in body_size.NORMS:
-        raise UnusableScanError(
-            Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {attributes.suv_type!r} with Units GML"
-        )
-    weight, height = body_size.weight_kg(attributes.weight), body_size.height_m(attributes.height)
-    body_size.require_person(weight.value, height.value)
-    norm_kg = body_size.NORMS[attributes.suv_type](attributes.sex, weight.value, height.value * 100)
-    body_size.require_positive_norm(attributes.suv_type, norm_kg)
-    return WithRepairs(weight.value / norm_kg, weight.repairs + height.repairs)
+    kind = attributes.suv_type
+    if kind in ("", "BW"):
+        return _scale_all(attributes, "GML_BW", 1.0)
+    if kind not in body_size.NORMS:
+        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units GML")
+    weight, height = _require_body(attributes)
+    norm_kg = body_size.NORMS[kind](attributes.sex, weight.value, height.value * 100)
+    body_size.require_positive_norm(kind, norm_kg)
+    return _scale_all(attributes, f"GML_{kind}", weight.value / norm_kg, weight.repairs + height.repairs)
 
 
-def scale_square_centimetres_per_ml(attributes: SeriesAttributes) -> WithRepairs[float]:
+def scale_square_centimetres_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
     """Rule 5: CM2ML is SUV by body surface; × weight in g / surface in cm² = weight_kg / (10 · BSA_m²).
 
     DICOM PS3.3 C.8.9.1.1.3.
     """
-    if attributes.suv_type not in ("", "BSA"):
-        raise UnusableScanError(
-            Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {attributes.suv_type!r} with Units CM2ML"
-        )
-    weight, height = body_size.weight_kg(attributes.weight), body_size.height_m(attributes.height)
-    body_size.require_person(weight.value, height.value)
+    kind = attributes.suv_type
+    if kind not in ("", "BSA"):
+        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units CM2ML")
+    weight, height = _require_body(attributes)
     surface_m2 = body_size.surface_m2(weight.value, height.value * 100)
-    return WithRepairs(weight.value / (10 * surface_m2), weight.repairs + height.repairs)
+    return _scale_all(attributes, "CM2ML", weight.value / (10 * surface_m2), weight.repairs + height.repairs)
 
 
 def convert_philips_counts(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
@@ -185,8 +161,8 @@ def convert_philips_counts(attributes: SeriesAttributes) -> WithRepairs[SUVFacto
 
     Philips DICOM conformance statement, private group 7053; QIBA vendor-neutral pseudo-code.
     """
-    suv = _read_philips_factors(attributes, lambda slice_: slice_.philips_suv)
-    activity = _read_philips_factors(attributes, lambda slice_: slice_.philips_activity)
+    suv = _positive_or_none([slice_.philips_suv for slice_ in attributes.slices])
+    activity = _positive_or_none([slice_.philips_activity for slice_ in attributes.slices])
     repairs: tuple[Repair, ...] = ()
     if not attributes.philips_creator:
         text = "the Philips factor is taken although its private creator was removed"
@@ -194,29 +170,28 @@ def convert_philips_counts(attributes: SeriesAttributes) -> WithRepairs[SUVFacto
     if suv is not None:
         if activity is not None:
             repairs += compare_philips_factors(attributes, suv, activity)
-        return WithRepairs(_to_stated_factors("PHILIPS_SUV", suv), repairs)
+        return WithRepairs(_to_factors("PHILIPS_SUV", suv), repairs)
     if activity is not None:
         found = convert_activity(attributes, activity)
-        return WithRepairs(_to_factors(found.value, prefix="PHILIPS_"), repairs + found.repairs)
+        calibration = replace(found.value.calibration, rule=f"PHILIPS_{found.value.calibration.rule}")
+        return WithRepairs(replace(found.value, calibration=calibration), repairs + found.repairs)
     raise UnusableScanError(Code.NO_SCALE_FACTOR, "Units CNTS; neither Philips (7053,xx00) nor (7053,xx09) is above 0")
 
 
 def compare_philips_factors(attributes: SeriesAttributes, suv: FloatArray, activity: FloatArray) -> tuple[Repair, ...]:
-    """Rule 6: a repair when the two Philips factors differ by more than 2 %, a bound of ours; none without both."""
+    """Rule 6: record that the two Philips factors differ by more than 2 %, a bound of ours; nothing without both."""
     try:
         found = convert_activity(attributes, activity)
     except UnusableScanError:
         return ()
-    if any(repair.on_request for repair in found.repairs):
-        return ()
-    apart = float(np.abs(found.value.factors / suv - 1).max())
-    if apart <= 0.02:
+    apart = float(np.abs(found.value.per_slice / suv - 1).max())
+    if apart <= 0.02 or any(repair.on_request for repair in found.repairs):
         return ()
     text = f"Philips (7053,xx00) is taken; by (7053,xx09) the SUV would differ by {apart:.0%}"
     return (Repair(Code.NO_SCALE_FACTOR, text, changes_value=False),)
 
 
-def convert_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
     """Rules 8 to 10: SUV = activity × weight in g / dose, both decay-corrected to one time.
 
     DICOM PS3.3 C.8.9.1.1.5 on what DecayCorrection (0054,1102) refers to.
@@ -234,30 +209,31 @@ def convert_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray)
             )
 
 
-def convert_activity_at_injection(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_activity_at_injection(
+    attributes: SeriesAttributes, becquerel_per_ml: FloatArray
+) -> WithRepairs[SUVFactors]:
     """Rule 8, ADMIN: SUV = A·w / D, no times needed (DICOM PS3.3 C.8.9.1.1.5; QIBA)."""
     dose, weight = injected_dose_bq(attributes.dose), body_size.weight_kg(attributes.weight)
     factors = becquerel_per_ml * weight.value * 1000 / dose.value
-    return WithRepairs(_Dose("BQML_ADMIN", factors, dose.value, weight.value), dose.repairs + weight.repairs)
+    found = _to_factors("BQML_ADMIN", factors, weight_kg=weight.value, injected_dose_bq=dose.value)
+    return WithRepairs(found, dose.repairs + weight.repairs)
 
 
-def convert_uncorrected_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_uncorrected_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
     """Rule 9, NONE: SUV = A·w/D · λT/(1−e^(−λT)) · e^(λ(t_acq − t_adm)), T the frame's duration, per slice.
 
     What was measured is the mean over the frame: DICOM PS3.3 C.8.9.4.1.5.
     """
-    half_life = physical_half_life_s(attributes)
     durations_ms = [slice_.frame_duration_ms for slice_ in attributes.slices]
-    if any(duration is None for duration in durations_ms):
-        raise UnusableScanError(
-            Code.TIMES_MISSING, "ActualFrameDuration (0018,1242) is absent and decay is not corrected"
-        )
-    within = [timing.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms]
-    found = _convert_with_decay("BQML_NONE", attributes, becquerel_per_ml, half_life)
-    return WithRepairs(replace(found.value, factors=found.value.factors * within), found.repairs)
+    half_life = physical_half_life_s(attributes)
+    if None in durations_ms:
+        reason = "ActualFrameDuration (0018,1242) is absent and decay is not corrected"
+        raise UnusableScanError(Code.TIMES_MISSING, reason)
+    within = np.array([timing.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms])
+    return _convert_with_decay("BQML_NONE", attributes, becquerel_per_ml, half_life, within)
 
 
-def convert_activity_at_start(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_activity_at_start(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
     """Rule 10, START: SUV = A·w / (D·e^(−λ(t_ref − t_adm))) (QIBA vendor-neutral pseudo-code)."""
     return _convert_with_decay("BQML_START", attributes, becquerel_per_ml, physical_half_life_s(attributes))
 
@@ -289,51 +265,48 @@ def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
 
 
 def _convert_with_decay(
-    rule: str, attributes: SeriesAttributes, becquerel_per_ml: FloatArray, half_life: WithRepairs[float]
-) -> WithRepairs[_Dose]:
+    rule: str,
+    attributes: SeriesAttributes,
+    becquerel_per_ml: FloatArray,
+    half_life: WithRepairs[float],
+    within_frame: FloatArray | float = 1.0,
+) -> WithRepairs[SUVFactors]:
     dose, weight = injected_dose_bq(attributes.dose), body_size.weight_kg(attributes.weight)
     times = timing.determine_timing(attributes, half_life.value)
     remains = np.exp2(-np.array(times.value.elapsed_s) / half_life.value)
     repairs = dose.repairs + weight.repairs + half_life.repairs + times.repairs
     if rule == "BQML_START":
         repairs += timing.check_reference(attributes, times.value, half_life.value)
-    found = _Dose(
+    found = _to_factors(
         rule,
-        becquerel_per_ml * weight.value * 1000 / (dose.value * remains),
-        dose.value,
-        weight.value,
-        half_life.value,
-        float(remains.min()),
-        times.value.reference_text,
+        becquerel_per_ml * weight.value * 1000 / (dose.value * remains) * within_frame,
+        weight_kg=weight.value,
+        injected_dose_bq=dose.value,
+        half_life_s=half_life.value,
+        decay_factor=float(remains.min()),
+        reference_time=times.value.reference_text,
     )
     return WithRepairs(found, repairs)
 
 
-def _to_factors(found: _Dose, prefix: str = "") -> SUVFactors:
-    factors = found.factors
-    return SUVFactors(
-        factors,
-        SUVCalibration(
-            "bw",
-            prefix + found.rule,
-            float(factors.min()),
-            float(factors.max()),
-            found.weight_kg,
-            found.dose_bq,
-            found.half_life_s,
-            found.decay_factor,
-            found.reference_time,
-        ),
-    )
+def _require_body(attributes: SeriesAttributes) -> tuple[WithRepairs[float], WithRepairs[float]]:
+    """Weight and height, which must be those of a person."""
+    weight, height = body_size.weight_kg(attributes.weight), body_size.height_m(attributes.height)
+    body_size.require_person(weight.value, height.value)
+    return weight, height
 
 
-def _to_stated_factors(rule: str, factors: FloatArray) -> SUVFactors:
-    return SUVFactors(factors, SUVCalibration("bw", rule, float(factors.min()), float(factors.max())))
+def _scale_all(
+    attributes: SeriesAttributes, rule: str, factor: float, repairs: tuple[Repair, ...] = ()
+) -> WithRepairs[SUVFactors]:
+    return WithRepairs(_to_factors(rule, np.full(len(attributes.slices), factor)), repairs)
 
 
-def _read_philips_factors(
-    attributes: SeriesAttributes, factor: Callable[[SliceAttributes], float | None]
-) -> FloatArray | None:
+def _to_factors(rule: str, factors: FloatArray, **inputs: Any) -> SUVFactors:
+    return SUVFactors(factors, SUVCalibration("bw", rule, float(factors.min()), float(factors.max()), **inputs))
+
+
+def _positive_or_none(factors: Sequence[float | None]) -> FloatArray | None:
     """The factor of every slice, or None unless all are above 0."""
-    values = np.array([factor(slice_) or 0.0 for slice_ in attributes.slices])
+    values = np.array([factor or 0.0 for factor in factors])
     return values if (values > 0).all() else None

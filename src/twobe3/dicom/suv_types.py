@@ -19,12 +19,7 @@ SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 
 SUV_TYPES: tuple[SUVType, ...] = get_args(SUVType)
 
-_NORMS: Mapping[SUVType, str] = {
-    "lbm-james": "LBMJAMES128",
-    "lbm-morgan": "LBM",
-    "lbm-janma": "LBMJANMA",
-    "ibw": "IBW",
-}
+_NORMS: Mapping[SUVType, str] = {"lbm-james": "LBMJAMES128", "lbm-morgan": "LBM", "lbm-janma": "LBMJANMA", "ibw": "IBW"}
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,7 @@ class BodyMeasurements:
 
 
 def read_body_measurements(series: PETSeries) -> BodyMeasurements:
-    """What the first header of a series says of the patient.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``.
-    """
+    """What the first header of a series says of the patient. Raises ``CORRUPT_FILE``."""
     with quietly():
         dataset = read_dataset(series.files[0])
         return BodyMeasurements(
@@ -63,20 +52,9 @@ def norm_per_weight(suv_type: SUVType, body: BodyMeasurements) -> WithRepairs[fl
     """What SUV by body weight are multiplied by to give another type (rules 4 and 5 of ``docs/suv.md``, inverted).
 
     SUV by mass = SUVbw × norm / weight, both in kg; SUV by surface, in cm²/ml, = SUVbw × 10 · BSA / weight, with BSA
-    in m² and the weight in kg (DICOM PS3.3 C.8.9.1.1.3; PS3.16 CID 85).
-
-    Parameters
-    ----------
-    suv_type : str
-        One of :data:`SUV_TYPES`.
-    body : BodyMeasurements
-        Not looked at for ``"bw"``.
-
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_MISSING``, ``HEIGHT_MISSING``, ``SEX_MISSING``; ``WEIGHT_IMPLAUSIBLE``, also when the norm is not
-        positive; ``HEIGHT_IMPLAUSIBLE``.
+    in m² and the weight in kg (DICOM PS3.3 C.8.9.1.1.3; PS3.16 CID 85). Raises ``WEIGHT_MISSING``,
+    ``HEIGHT_MISSING``, ``SEX_MISSING``; ``WEIGHT_IMPLAUSIBLE``, also when the norm is not positive;
+    ``HEIGHT_IMPLAUSIBLE``. None of them for ``"bw"``.
     """
     if suv_type == "bw":
         return WithRepairs(1.0)

@@ -113,13 +113,7 @@ def frame_decay(half_life_s: float, duration_s: float) -> float:
 
 
 def determine_timing(attributes: SeriesAttributes, half_life_s: float) -> WithRepairs[Timing]:
-    """Injection and reference times of a series.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_MISSING`` or ``TIMES_INCONSISTENT``.
-    """
+    """Injection and reference times of a series. Raises ``TIMES_MISSING`` or ``TIMES_INCONSISTENT``."""
     undated = replace_missing_dates(attributes)
     if undated:
         if half_life_s > LONG_HALF_LIFE_S:
@@ -172,14 +166,9 @@ def acquisition_times(attributes: SeriesAttributes) -> tuple[datetime | None, ..
 def reference_times(attributes: SeriesAttributes, half_life_s: float) -> WithRepairs[tuple[datetime, ...]]:
     """To when each slice's activity is decay-corrected (rule 11); for decay NONE, when its frame began (rule 9).
 
-    The series' date-time, unless it is later than the first acquisition, as it is in reprocessed series; then
-    GE's private scan time; then per slice, from what DICOM PS3.3 C.8.9.4.1.5 says of FrameReferenceTime.
-    After the vendor-neutral pseudo-code of the QIBA FDG-PET/CT profile.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_MISSING``.
+    The series' date-time, unless it is later than the first acquisition, as it is in reprocessed series; then GE's
+    private scan time; then per slice, from what DICOM PS3.3 C.8.9.4.1.5 says of FrameReferenceTime. After the vendor-
+    neutral pseudo-code of the QIBA FDG-PET/CT profile. Raises ``TIMES_MISSING``.
     """
     acquired = acquisition_times(attributes)
     of_the_series = (*attributes.slices, *((attributes.first_acquired,) if attributes.first_acquired else ()))
@@ -207,13 +196,9 @@ def injection_time(attributes: SeriesAttributes, reference: datetime, half_life_
 
     RadiopharmaceuticalStartDateTime; else RadiopharmaceuticalStartTime on the day of the reference, or the day
     before; else GE's private date-time (QIBA vendor-neutral pseudo-code). Instants with and without a time zone are
-    never compared (DICOM PS3.5 6.2).
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_MISSING``; ``TIMES_INCONSISTENT`` when the injection is later than the reference or more than
-        ten half-lives earlier, which is what shifting one date only leaves, and its time of day does not help.
+    never compared (DICOM PS3.5 6.2). Raises ``TIMES_MISSING``; ``TIMES_INCONSISTENT`` when the injection is later
+    than the reference or more than ten half-lives earlier, which is what shifting one date only leaves, and its time
+    of day does not help.
     """
     zone = parse_zone(attributes.zone)
     repairs: list[Repair] = []
@@ -246,13 +231,7 @@ def is_plausible(interval: timedelta, half_life_s: float) -> bool:
 
 
 def require_plausible(tag: str, interval: timedelta, half_life_s: float) -> None:
-    """Refuse what rule 13 calls implausible.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_INCONSISTENT``.
-    """
+    """Refuse what rule 13 calls implausible: ``TIMES_INCONSISTENT``."""
     if not is_plausible(interval, half_life_s):
         raise UnusableScanError(
             Code.TIMES_INCONSISTENT,
@@ -267,13 +246,9 @@ def keep_clock_time(
     """Rule 13's repair: of an injection with an implausible date, the time of day, on the last day that it fits.
 
     De-identification that shifts the date of the scan or that of the injection, not both, leaves the times of day.
-    The repair is a refusal unless :data:`REPAIR_DATES` was asked for.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_INCONSISTENT``: the half-life is above 6 h, so the injection may well have been on an earlier day; or
-        the time of day is midnight sharp, which stands for none, is no more plausible, or (0018,1072) says another.
+    The repair is a refusal unless :data:`REPAIR_DATES` was asked for. Raises ``TIMES_INCONSISTENT``: the half-life is
+    above 6 h, so the injection may well have been on an earlier day; or the time of day is midnight sharp, which
+    stands for none, is no more plausible, or (0018,1072) says another.
     """
     kept = _find_last_before(reference, stated.timetz()) or stated
     uptake = reference - kept

@@ -45,10 +45,7 @@ class Listing:
 def list_files(paths: Sequence[Path]) -> Listing:
     """Every file at or below the paths; symbolic links are followed only to files of the same folder.
 
-    Raises
-    ------
-    ConfigurationError
-        ``NO_PET``: a path does not exist.
+    Raises ConfigurationError ``NO_PET``: a path does not exist.
     """
     files: dict[Path, None] = {}
     n_links = 0

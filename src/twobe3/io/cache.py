@@ -109,8 +109,8 @@ class Cache:
             self._memory[key] = arrays
             return
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        notes = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {checksum(contiguous)}"}
-        write_atomic(path, save(contiguous, metadata=notes))
+        described = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {checksum(contiguous)}"}
+        write_atomic(path, save(contiguous, metadata=described))
 
 
 def checksum(arrays: Arrays) -> str:

@@ -85,12 +85,12 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
 
 
 def escape_formula(text: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula: with a quote before it where one might."""
+    """Put a quote before a text that a spreadsheet would take for a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def unescape_formula(text: str) -> str:
-    """A text as it was before it was escape_formula."""
+    """A text as it was before :func:`escape_formula`."""
     return text[1:] if _NEUTRALISED.match(text) else text
 
 

@@ -41,10 +41,7 @@ def write_sealed(path: Path, header: Mapping[str, Any], arrays: Arrays) -> str:
 def read_sealed(path: Path) -> Sealed:
     """Read what :func:`write_sealed` wrote.
 
-    Raises
-    ------
-    ConfigurationError
-        ``MODEL_INVALID``: not such a file, or changed since it was written.
+    Raises ConfigurationError ``MODEL_INVALID``: not such a file, or changed since it was written.
     """
     try:
         with safe_open(path, framework="numpy") as stored:

@@ -13,17 +13,14 @@ import numpy.typing as npt
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import FloatArray, Geometry, Mask, SUVVolume
+from twobe3.core.volume import LPS_TO_RAS, FloatArray, Geometry, Mask, SUVVolume
 from twobe3.io.files import write_atomic
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-
 SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 2**30
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS to RAS and back
-_TURN = [2, 1, 0, 3]  # NIfTI counts (column, row, slice)
 _MM = {1: 1000.0, 3: 0.001}  # codes of metre and micron; everything else is taken as mm
 # What a damaged header makes infinite is refused as such, without a warning about it.
 _quiet = np.errstate(all="ignore")
@@ -42,29 +39,18 @@ def stem(path: Path) -> str:
 def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
     """Write a volume as float32 NIfTI, or a region as 0 and 1 in bytes; whole or not at all.
 
-    NIfTI's world is RAS; the file's affine is the image's with x and y negated.
-
     Parameters
     ----------
     path : Path
         Ends in ``.nii`` or ``.nii.gz``.
     image : SUVVolume or Mask
-        What to write.
 
     Raises
     ------
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
-    from nibabel.nifti1 import Nifti1Image
-
-    array = image.array.astype(np.uint8) if isinstance(image, Mask) else image.array
-    stored = Nifti1Image(array.T, None)
-    affine = _FLIP @ image.geometry.affine[:, _TURN]
-    stored.set_sform(affine, code="scanner")
-    stored.set_qform(affine, code="scanner")
-    stored.header.set_xyzt_units("mm")
-    content = stored.to_bytes()
+    content = image.to_nifti().to_bytes()
     # Noise hardly gets smaller with more effort; without a time stamp the same volume gives the same bytes.
     write_atomic(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
 
@@ -99,13 +85,8 @@ def read_geometry(path: Path) -> Geometry:
     """Where the voxels of a NIfTI file lie, in LPS; the voxels themselves are not read.
 
     The sform is taken where it has a code, else the qform (NIfTI-1 standard, methods 3 and 2); a file with neither
-    does not say which side is left, and is refused.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: no NIfTI file, or not of real numbers. ``NOT_STATIC``: more than three dimensions.
-        ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
+    does not say which side is left, and is refused. Raises ``CORRUPT_FILE``: no NIfTI file, or not of real numbers.
+    ``NOT_STATIC``: more than three dimensions. ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
     """
     return _find_geometry(_open(path))
 
@@ -141,13 +122,7 @@ def _find_geometry(image: Nifti1Image) -> Geometry:
 
 
 def to_geometry(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
-    """The geometry of a foreign affine, in LPS.
-
-    Raises
-    ------
-    UnusableScanError
-        ``AFFINE_INVALID``, ``SHEARED``.
-    """
+    """The geometry of a foreign affine, in LPS. Raises ``AFFINE_INVALID``, ``SHEARED``."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnusableScanError(Code.AFFINE_INVALID, "the axes of the affine do not span space")
     try:
@@ -162,7 +137,7 @@ def _find_affine(image: Nifti1Image) -> FloatArray:
     if not int(header["sform_code"]) and not int(header["qform_code"]):
         raise UnusableScanError(Code.AFFINE_INVALID, "a NIfTI file has neither an sform nor a qform")
     to_mm = np.diag([*(_MM.get(int(header["xyzt_units"]) & 7, 1.0),) * 3, 1.0])
-    return np.asarray(to_mm @ _FLIP @ np.asarray(image.affine, dtype=np.float64)[:, _TURN])
+    return np.asarray(to_mm @ LPS_TO_RAS @ np.asarray(image.affine, dtype=np.float64)[:, [2, 1, 0, 3]])
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:

@@ -205,13 +205,7 @@ CPU = Device("cpu", "32")
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Tell of GPU memory that does not suffice under a code of its own.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``GPU_MEMORY``.
-    """
+    """Tell of GPU memory that does not suffice under a code of its own. Raises EnvironmentFailure ``GPU_MEMORY``."""
     try:
         yield
     except torch.OutOfMemoryError:

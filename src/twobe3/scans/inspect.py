@@ -6,9 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,13 +16,14 @@ from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import find_container
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.frames import choose_frame
-from twobe3.dicom.series import PETSeries, Unused, find_series
+from twobe3.dicom.series import PETSeries, find_series
 from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
 from twobe3.scans.masks import contour_mask
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
 
 log = logging.getLogger("twobe3")
+Series = TypeVar("Series", PETSeries, NiftiSeries)
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,20 @@ def inspect(
     ConfigurationError
         A path does not exist.
     """
-    to_suv = partial(read_suv, policy=policy, repair_dates=repair_dates)
-    dicom = _inspect_dicom(paths, progress, to_suv, lambda series, volume: None)
-    return Inspection((*dicom.series, *_inspect_nifti(paths, among_dicom=bool(dicom.series))))
+
+    def read(series: PETSeries) -> tuple[SUVVolume, None]:
+        return read_suv(series, policy=policy, repair_dates=repair_dates), None
+
+    dicom, nifti = _inspect_dicom(paths, read, progress), []
+    found, roots = find_nifti_series(paths, among_dicom=bool(dicom)), _find_roots(paths)
+    for series in found.series:
+        nifti.append(
+            _inspect_series(series, _relative_to(series.path, roots), lambda one: (read_nifti_scan(one), None))
+        )
+    for unused in found.unused:
+        why, path = unused.exclusion, _relative_to(unused.files[0], roots)
+        nifti.append(InspectedSeries(path, why.patient, why.series, "", 0, exclusion=why))
+    return Inspection((*dicom, *nifti))
 
 
 def convert(
@@ -209,18 +220,15 @@ def convert(
         ``WRITE_FAILED``.
     """
 
-    def to_suv(series: PETSeries) -> SUVVolume:
+    def read(series: PETSeries) -> tuple[SUVVolume, str]:
         if frame is not None and series.frames in ("dynamic", "gated"):
             series = choose_frame(series, frame)
         volume = read_suv(series, policy=policy, repair_dates=repair_dates)
-        return (
-            volume if suv_type == "bw" else to_suv_type(volume, suv_type, read_body_measurements(series), policy=policy)
-        )
+        if suv_type != "bw":
+            volume = to_suv_type(volume, suv_type, read_body_measurements(series), policy=policy)
+        return volume, str(write_nifti_scan(out, volume, series, _read_contour(series, volume)))
 
-    def write(series: PETSeries, volume: SUVVolume) -> str:
-        return str(write_nifti_scan(out, volume, series, _read_contour(series, volume)))
-
-    return _inspect_dicom(paths, progress, to_suv, write)
+    return Inspection(tuple(_inspect_dicom(paths, read, progress)))
 
 
 def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
@@ -232,55 +240,27 @@ def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
 
 
 def _inspect_dicom(
-    paths: Sequence[Path],
-    progress: bool,
-    to_suv: Callable[[PETSeries], SUVVolume],
-    write: Callable[[PETSeries, SUVVolume], str | None],
-) -> Inspection:
-    found = find_series(paths, progress=progress)
-    roots = _find_roots(paths)
-    usable = [_inspect_series(series, _find_folder(series.files, roots), to_suv, write) for series in found.series]
-    return Inspection((*usable, *(_inspect_unused(unused, roots) for unused in found.unused)))
+    paths: Sequence[Path], read: Callable[[PETSeries], tuple[SUVVolume, str | None]], progress: bool
+) -> list[InspectedSeries]:
+    found, roots = find_series(paths, progress=progress), _find_roots(paths)
+    inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
+    for unused in found.unused:
+        why, path = unused.exclusion, _find_folder(unused.files, roots)
+        inspected.append(
+            InspectedSeries(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
+        )
+    return inspected
 
 
 def _inspect_series(
-    series: PETSeries,
-    path: str,
-    to_suv: Callable[[PETSeries], SUVVolume],
-    write: Callable[[PETSeries, SUVVolume], str | None],
+    series: Series, path: str, read: Callable[[Series], tuple[SUVVolume, str | None]]
 ) -> InspectedSeries:
+    entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
     try:
-        volume = to_suv(series)
+        volume, output = read(series)
     except UnusableScanError as refusal:
-        exclusion = Exclusion.of(refusal, patient=series.patient, series=series.series)
-        return InspectedSeries(path, series.patient, series.series, "PT", series.slices, exclusion=exclusion)
-    return InspectedSeries(
-        path, series.patient, series.series, "PT", series.slices, SUVSummary.of(volume), output=write(series, volume)
-    )
-
-
-def _inspect_unused(unused: Unused, roots: Sequence[Path]) -> InspectedSeries:
-    why = unused.exclusion
-    path = _find_folder(unused.files, roots)
-    return InspectedSeries(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
-
-
-def _inspect_nifti(paths: Sequence[Path], *, among_dicom: bool) -> list[InspectedSeries]:
-    """The NIfTI files, each under its own name."""
-    found, roots = find_nifti_series(paths, among_dicom=among_dicom), _find_roots(paths)
-    refused = [
-        InspectedSeries(_relative_to(path, roots), why.patient, why.series, "", 0, exclusion=why)
-        for path, why in found.unused
-    ]
-    return [*(_inspect_nifti_series(series, _relative_to(series.path, roots)) for series in found.series), *refused]
-
-
-def _inspect_nifti_series(series: NiftiSeries, path: str) -> InspectedSeries:
-    inspected = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
-    try:
-        return replace(inspected, suv=SUVSummary.of(read_nifti_scan(series)))
-    except UnusableScanError as refusal:
-        return replace(inspected, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
+        return replace(entry, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
+    return replace(entry, suv=SUVSummary.of(volume), output=output)
 
 
 def _find_roots(paths: Sequence[Path]) -> list[Path]:

@@ -111,13 +111,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
 
 
 def merge(masks: Sequence[Mask]) -> Mask:
-    """The union of regions on one grid.
-
-    Raises
-    ------
-    ValueError
-        There is none, or two have different voxels.
-    """
+    """The union of regions on one grid. Raises ValueError There is none, or two have different voxels."""
     if not masks:
         raise ValueError("there is no region to merge")
     first = masks[0]

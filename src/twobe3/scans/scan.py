@@ -26,7 +26,7 @@ class Scan(Protocol):
         """Digest of the content; two scans of one content share it."""
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV, on its own grid."""
+        """The scan in SUV, on its own grid; an :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
         """The region that someone drew, on the grid of ``suv()``; None where nobody did.
@@ -60,7 +60,7 @@ class DicomScan:
         return digest([self.series.content_digest, *map(digest_file, self.series.contours), self.policy, *asked])
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV; raises a :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
+        """As :func:`~twobe3.dicom.volume.read_suv`."""
         return read_suv(self.series, policy=self.policy, repair_dates=self.repair_dates)
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
@@ -86,7 +86,7 @@ class NiftiScan:
         return self.series.digest
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV; raises a :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
+        """As :func:`~twobe3.scans.sidecar.read_nifti_scan`."""
         return read_nifti_scan(self.series)
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
@@ -116,7 +116,7 @@ class TumourScan:
         return digest(["tumour", self.scan.digest, *self.tumour])
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV; raises a :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
+        """The scan in SUV."""
         return self.scan.suv()
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
