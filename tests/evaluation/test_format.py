@@ -55,7 +55,7 @@ def test_a_row_holds_every_metric_of_every_model(evaluations: tuple[Evaluation, 
 
 
 def test_the_best_model_comes_first_and_one_evaluated_on_nobody_last(evaluations: tuple[Evaluation, ...]) -> None:
-    nobody = Evaluation("relapse", "binary", "none", 0, 0, 24, 0, (), (), primary_metric=evaluations[0].primary_metric)
+    nobody = Evaluation("relapse", "binary", "none", 0, 0, 24, 0, evaluations[0].primary_metric, (), ())
     rows = primary_rows([nobody, *evaluations])
     assert [row["model"] for row in rows] == ["strong", "<b>weak</b>", "none"]
     assert rows[-1]["value"] is None

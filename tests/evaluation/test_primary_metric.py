@@ -16,7 +16,7 @@ from twobe3.evaluation.compare import compare
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import primary_metric_lines
 from twobe3.evaluation.primary_metric import choose_primary_metric
-from twobe3.evaluation.results import to_json
+from twobe3.evaluation.results import EvaluationResults
 from twobe3.evaluation.subgroups import evaluate_subgroups
 
 # Four folds of 20 patients with 4, 8, 12 and 16 events: each event that is tested is one less to learn from.
@@ -147,7 +147,7 @@ def test_a_number_is_compared_by_its_own_metric(continuous, folded):
 def test_the_document_and_the_text_say_which_and_why(binary, folded):
     evaluation = evaluate(folded(np.arange(80), FOLD), binary(EVENT), resamples=20)
     reason = "risks of different folds come from different models, so only those of one fold are compared"
-    (model,) = to_json([evaluation])["models"]
+    (model,) = EvaluationResults((evaluation,)).to_json()["models"]
     assert model["basis"] == {"metric": "auc_within_folds", "reason": reason}
     assert model["metrics"][0]["name"] == "auc"
     assert primary_metric_lines([evaluation]) == [f"models are ranked and compared by auc_within_folds: {reason}"]

@@ -214,6 +214,9 @@ class Continuous(Endpoint):
         return len(outcomes) > 1
 
 
+KINDS: Mapping[Kind, type[Endpoint]] = {one.kind: one for one in (Binary, TimeToEvent, Continuous)}
+
+
 def _empty(row: Mapping[str, str], columns: Iterable[str]) -> bool:
     return any(is_missing(row[column]) for column in columns)
 

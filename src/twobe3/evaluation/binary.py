@@ -258,7 +258,7 @@ def roc_curve(risks: FloatArray, present: BoolArray, event: BoolArray) -> Curve 
     x = np.stack([grid - 1e-9, grid + 1e-9], axis=1).ravel()
     y = np.mean([np.interp(x, fpr, tpr) for fpr, tpr in vertices], axis=0)
     label = "ROC" if len(vertices) == 1 else f"ROC, mean of {len(vertices)} repeats"
-    return Curve("roc", np.repeat(grid, 2), y, None, None, label)
+    return Curve("roc", label, np.repeat(grid, 2), y)
 
 
 def _share_of_pairs(order: RiskOrder, event: BoolArray, estimator: str) -> Statistic:

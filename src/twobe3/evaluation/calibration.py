@@ -88,7 +88,7 @@ def calibration_curve(probability: FloatArray, outcomes: Outcomes) -> Curve:
     events = np.bincount(group, weights=outcomes.event)
     low, high = proportion_confint(events, size, alpha=1 - LEVEL, method="wilson")
     label = f"observed share of events in {len(size)} groups of the probability, {size.min()} patients or more in each"
-    return Curve("calibration", np.bincount(group, weights=probability) / size, events / size, low, high, label)
+    return Curve("calibration", label, np.bincount(group, weights=probability) / size, events / size, low, high)
 
 
 def smooth_calibration(probability: FloatArray, outcomes: Outcomes, counts: FloatArray) -> Curve | None:
@@ -129,7 +129,7 @@ def smooth_calibration(probability: FloatArray, outcomes: Outcomes, counts: Floa
     everybody = np.arange(len(probability))
     low, high = percentile_band(np.stack([smoothed(np.repeat(everybody, sample)) for sample in samples]))
     label = f"smoothed by local lines over {SPAN:.0%} of the patients; band of {len(samples)} bootstrap samples"
-    return Curve("calibration_smooth", x, smoothed(everybody), low, high, label)
+    return Curve("calibration_smooth", label, x, smoothed(everybody), low, high)
 
 
 def calibration_at(probability: FloatArray, outcomes: Outcomes, horizon: float, counts: FloatArray) -> Curve:
@@ -170,7 +170,7 @@ def calibration_at(probability: FloatArray, outcomes: Outcomes, horizon: float, 
         f"{size.min()} patients or more in each"
     )
     x = np.bincount(group, weights=probability) / size
-    return Curve("calibration", x, y[0], np.where(flat, np.nan, low), np.where(flat, np.nan, high), label)
+    return Curve("calibration", label, x, y[0], np.where(flat, np.nan, low), np.where(flat, np.nan, high))
 
 
 def _groups(probability: FloatArray) -> IntArray:

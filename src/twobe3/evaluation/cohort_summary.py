@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
@@ -22,29 +20,8 @@ from scipy.stats import norm
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.bootstrap import RESAMPLES
-from twobe3.evaluation.subgroups import Subgroup, evaluate_subgroups, levels
-
-
-@dataclass(frozen=True)
-class Missing:
-    """For how many patients something is not known.
-
-    Attributes
-    ----------
-    what : str
-        A scan, an outcome, a covariate.
-    missing, n : int
-        For how many of how many patients it is not known.
-    """
-
-    what: str
-    missing: int
-    n: int
-
-    @property
-    def share(self) -> float:
-        """Of the patients, between 0 and 1; 0 of nobody."""
-        return self.missing / self.n if self.n else 0.0
+from twobe3.evaluation.results import CohortSummary, Missing, ModelSize, SampleSize, Subgroup
+from twobe3.evaluation.subgroups import evaluate_subgroups, levels
 
 
 def count_missing(known: Mapping[str, Collection[str]], patients: Collection[str]) -> tuple[Missing, ...]:
@@ -67,56 +44,8 @@ MARGIN = 0.05
 EXPLAINED = 0.15  # of the largest possible R², where nothing is known of it: the advice of [2]
 
 
-@dataclass(frozen=True)
-class ModelSize:
-    """A model's parameters beside what the cohort offers.
-
-    Attributes
-    ----------
-    model : str
-        Its name.
-    parameters : int
-        Candidate parameters: what could get a coefficient, before any selection.
-    events_per_parameter : float
-        Patients with the event (of a binary endpoint: of the rarer class) for each of them.
-    patients_needed : int
-        By the strictest criterion of :func:`patients_for`.
-    """
-
-    model: str
-    parameters: int
-    events_per_parameter: float
-    patients_needed: int
-
-
-@dataclass(frozen=True)
-class SampleSize:
-    """What a cohort is enough for.
-
-    Attributes
-    ----------
-    endpoint : str
-        Its name.
-    n, events : int
-        Patients; those with the event, of a binary endpoint those of the rarer class.
-    r2 : float
-        The Cox–Snell R² assumed: 15 % of the largest possible.
-    parameters : int
-        Candidate parameters with which an unpenalised model would still need no more shrinkage than 0.9.
-    models : tuple of ModelSize
-        Of the models whose candidate parameters are known.
-    """
-
-    endpoint: str
-    n: int
-    events: int
-    r2: float
-    parameters: int
-    models: tuple[ModelSize, ...]
-
-
 def sample_size(outcomes: Outcomes, parameters: Mapping[str, int]) -> SampleSize | None:
-    """Judge the size of a cohort.
+    """What the size of a cohort is enough for.
 
     Parameters
     ----------
@@ -131,10 +60,10 @@ def sample_size(outcomes: Outcomes, parameters: Mapping[str, int]) -> SampleSize
         None for a continuous endpoint, for which these criteria aren't made, or without an event.
     """
     n, events = len(outcomes), outcomes.n_events
-    binary = outcomes.endpoint.kind == "binary"
-    if outcomes.endpoint.kind == "continuous" or events == 0 or (binary and events == n):
+    endpoint = outcomes.endpoint
+    if not endpoint.has_events or not endpoint.has_contrast(outcomes):
         return None
-    rarer = min(events, n - events) if binary else events
+    binary, rarer = endpoint.loss == "cross-entropy", endpoint.effective_sample_size(outcomes)
     most = largest_r2(n, events, binary=binary)
     r2 = EXPLAINED * most
     borne = math.floor(n * (SHRINKAGE - 1) * math.log(1 - r2 / SHRINKAGE))
@@ -143,7 +72,7 @@ def sample_size(outcomes: Outcomes, parameters: Mapping[str, int]) -> SampleSize
         ModelSize(model, p, rarer / p, max(patients_for(p, r2, most, share).values()))
         for model, p in parameters.items()
     )
-    return SampleSize(outcomes.endpoint.name, n, rarer, r2, borne, models)
+    return SampleSize(endpoint.name, n, rarer, r2, borne, models)
 
 
 def patients_for(parameters: int, r2: float, most: float, share: float | None = None) -> dict[str, int]:
@@ -190,36 +119,7 @@ def _for_shrinkage(parameters: int, r2: float, shrinkage: float) -> int:
     return math.ceil(parameters / ((shrinkage - 1) * math.log(1 - r2 / shrinkage)))
 
 
-@dataclass(frozen=True)
-class CohortSummary:
-    """Beside the evaluations of a study.
-
-    Attributes
-    ----------
-    subgroups : tuple of Subgroup
-        Of every model and endpoint.
-    missing : tuple of Missing
-        What is not known of how many patients.
-    sample_sizes : tuple of SampleSize
-        Of every endpoint for which the criteria are made.
-    """
-
-    subgroups: tuple[Subgroup, ...] = ()
-    missing: tuple[Missing, ...] = ()
-    sample_sizes: tuple[SampleSize, ...] = ()
-
-    def document(self) -> dict[str, Any]:
-        """As JSON: ``{"subgroups": [...], "missing": [...], "sample_sizes": [...]}``."""
-        return {
-            "subgroups": [asdict(subgroup) for subgroup in self.subgroups],
-            "missing": [asdict(missing) for missing in self.missing],
-            "sample_sizes": [
-                {**asdict(size), "models": [asdict(model) for model in size.models]} for size in self.sample_sizes
-            ],
-        }
-
-
-def background(
+def summarize_cohort(
     predictions: Sequence[Prediction],
     endpoints: Iterable[Outcomes],
     *,

@@ -74,8 +74,8 @@ def decision_curves(
     repeats = "" if len(probability) == 1 else f", mean of {len(probability)} repeats"
     label = f"the model: act from the threshold on{by}{repeats}; band of {len(table) - 1} bootstrap samples"
     return (
-        Curve("net_benefit", THRESHOLDS, model[0], low, high, label),
-        Curve("net_benefit_all", THRESHOLDS, np.array(of_all), None, None, f"act on all{by}"),
+        Curve("net_benefit", label, THRESHOLDS, model[0], low, high),
+        Curve("net_benefit_all", f"act on all{by}", THRESHOLDS, np.array(of_all)),
     )
 
 

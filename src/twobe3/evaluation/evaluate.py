@@ -89,10 +89,10 @@ def evaluate(
         aligned.outcomes.n_events,
         len(outcomes) - len(aligned.outcomes),
         aligned.repeats,
+        primary_metric or choose_primary_metric([prediction], outcomes),
         tuple(metric for metric in metrics if metric is not None),
         curves,
         groups,
-        primary_metric or choose_primary_metric([prediction], outcomes),
     )
 
 

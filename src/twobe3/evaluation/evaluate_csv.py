@@ -17,14 +17,14 @@ from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.core.table import Table, is_missing, require_columns
 from twobe3.evaluation.bootstrap import RESAMPLES
-from twobe3.evaluation.cohort_summary import CohortSummary, background
+from twobe3.evaluation.cohort_summary import summarize_cohort
 from twobe3.evaluation.compare import compare
 from twobe3.evaluation.csv import Numbered, keys, read_numbered_predictions, refuse_problems
 from twobe3.evaluation.csv_decisions import read_decisions, read_survival
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import interval_text, patients_needed_lines, primary_metric_lines
 from twobe3.evaluation.primary_metric import choose_primary_metric
-from twobe3.evaluation.results import Comparison, Evaluation, to_json
+from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
 from twobe3.io.clinical_table import read_numbered_table
 from twobe3.io.files import write_artefact
 from twobe3.io.pseudonym import pseudonym
@@ -93,7 +93,7 @@ class EvaluationReport:
         Who is in no figure.
     warnings : tuple of str
         What is odd about the input; no patient id.
-    background : CohortSummary
+    summary : CohortSummary
         Parts of the cohort, what is missing, and its size.
     """
 
@@ -102,12 +102,12 @@ class EvaluationReport:
     comparisons: tuple[Comparison, ...]
     unmatched: Unmatched
     warnings: tuple[str, ...]
-    background: CohortSummary
+    summary: CohortSummary
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``twobe3 evaluate --json``."""
-        document = {**to_json(self.evaluations, self.comparisons), **self.background.document()}
-        return {**document, "unmatched": self.unmatched.to_json(), "warnings": list(self.warnings)}
+        results = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary))
+        return {**results.to_json(), "unmatched": self.unmatched.to_json(), "warnings": list(self.warnings)}
 
     def write(self, folder: Path) -> None:
         """Write ``evaluation.json``.
@@ -136,14 +136,14 @@ class EvaluationReport:
             difference = interval_text(pair.difference, pair.low, pair.high)
             lines.append(f"{pair.model_a} − {pair.model_b}: {difference} {pair.metric}{p}")
         lines += patients_needed_lines(self.comparisons)
-        for part in self.background.subgroups:
+        for part in self.summary.subgroups:
             value, caution = (
                 interval_text(part.value, part.low, part.high),
                 f" ({part.warning})" if part.warning else "",
             )
             who = f"{part.model or 'model'}, {part.factor} {part.level}: {part.n} patients, {part.events} events"
             lines.append(f"{who}: {part.metric} {value}{caution}")
-        for row in self.background.missing:
+        for row in self.summary.missing:
             lines.append(f"{row.what}: missing for {row.missing} of {row.n} patients ({row.share:.0%})")
         estimators = dict.fromkeys(
             (metric.name, metric.estimator) for one in self.evaluations for metric in one.metrics
@@ -226,7 +226,7 @@ def evaluate_csv(
         for column in subgroups
     }
     there = {column: [patient for patient, text in values.items() if text] for column, values in filled.items()}
-    behind = background(
+    summary = summarize_cohort(
         [replace(one, endpoint=named.name) for one in judged],
         [outcomes],
         factors=filled,
@@ -235,7 +235,7 @@ def evaluate_csv(
         seed=seed,
     )
     unmatched = _unmatched(of_endpoint, table, outcomes, line_of)
-    return EvaluationReport(named, evaluations, comparisons, unmatched, _warnings(outcomes, line_of), behind)
+    return EvaluationReport(named, evaluations, comparisons, unmatched, _warnings(outcomes, line_of), summary)
 
 
 def _read(path: Path, survival: Path | str | None, decisions: Path | str | None) -> list[Numbered]:

@@ -9,7 +9,7 @@ from statistics import median
 
 from twobe3.core.outcomes import Outcomes
 from twobe3.evaluation.compare import DIFFERENCE, POWER
-from twobe3.evaluation.metrics import METRICS
+from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
 from twobe3.evaluation.results import Comparison, Evaluation, MetricValue
 
 NOT_ESTIMABLE = "not estimable"
@@ -45,7 +45,7 @@ def primary_rows(evaluations: Iterable[Evaluation]) -> list[Row]:
         {
             "endpoint": one.endpoint,
             "model": one.model,
-            "metric": one.primary_metric.metric if one.primary_metric else None,
+            "metric": one.primary_metric.metric,
             "value": one.headline.value if one.headline else None,
             "low": one.headline.low if one.headline else None,
             "high": one.headline.high if one.headline else None,
@@ -132,7 +132,7 @@ def ranking_lines(
     endpoint = outcomes.endpoint
     evaluations = [one for one in evaluations if one.endpoint == endpoint.name]
     comparisons = [pair for pair in comparisons if pair.endpoint == endpoint.name]
-    primary = next((one.primary_metric.metric for one in evaluations if one.primary_metric), endpoint.primary_metric)
+    primary = next((one.primary_metric.metric for one in evaluations), endpoint.primary_metric)
     names = list(dict.fromkeys((primary, endpoint.primary_metric)))
     width = max((len(one.model) for one in evaluations), default=0)
     lines = [f"{endpoint.name}: {primary}, {len(outcomes)} patients, {outcomes.n_events} events"]
@@ -146,9 +146,9 @@ def ranking_lines(
 
 
 def primary_metric_lines(evaluations: Iterable[Evaluation]) -> list[str]:
-    """By which metric the models of each endpoint are ranked and compared, and why."""
-    chosen = dict.fromkeys(one.primary_metric for one in evaluations if one.kind != "continuous")
-    return [f"models are ranked and compared by {one.metric}: {one.reason}" for one in chosen if one is not None]
+    """By which metric the models of each endpoint are ranked and compared, and why; nothing where none is chosen."""
+    choice = [one.primary_metric for one in evaluations if one.endpoint_class.primary_metric in WITHIN_FOLDS]
+    return [f"models are ranked and compared by {one.metric}: {one.reason}" for one in dict.fromkeys(choice)]
 
 
 def patients_needed_lines(comparisons: Iterable[Comparison]) -> list[str]:

@@ -156,7 +156,7 @@ def _curve(name: str, time: FloatArray, event: BoolArray, label: str) -> Curve:
     inside = (y > 0) & (y < 1)
     safe = np.where(inside, y, 0.5)
     margin = np.where(inside, norm.ppf((1 + LEVEL) / 2) * error / (safe * np.abs(np.log(safe))), np.nan)
-    return Curve(name, x, y, safe ** np.exp(margin), safe ** np.exp(-margin), label)
+    return Curve(name, label, x, y, safe ** np.exp(margin), safe ** np.exp(-margin))
 
 
 REMEMBERED = 6  # three estimates of the bootstrap samples, and of the cohort without each patient
@@ -329,9 +329,9 @@ def _incidence_curve(name: str, outcomes: Outcomes, cause: BoolArray, members: B
     start = np.array([np.nan])
     return Curve(
         f"cumulative_incidence_{name}",
+        whole,
         np.append(0.0, x),
         np.append(0.0, y),
         np.append(start, low),
         np.append(start, high),
-        whole,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -15,44 +14,13 @@ from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.bootstrap import RESAMPLES, PatientBootstrap
 from twobe3.evaluation.metrics import Metric, find_metric
 from twobe3.evaluation.primary_metric import choose_primary_metric, enough_pairs
-from twobe3.evaluation.results import none_if_nan
+from twobe3.evaluation.results import Subgroup, none_if_nan
 
 FEW = 10
 MAX_LEVELS = 8
 FEW_VALUES = 5
 UNKNOWN = "not stated"
 OTHER = "other"
-
-
-@dataclass(frozen=True)
-class Subgroup:
-    """The metric of one model in one part of the cohort.
-
-    Attributes
-    ----------
-    endpoint, model, metric : str
-        Of what, by which model, by what.
-    factor, level : str
-        Which part: of ``"sex"`` for instance ``"F"``.
-    n, events : int
-        Patients, and how many of them have the event.
-    value, low, high : float or None
-        The metric with its 95 % interval; None where it cannot be estimated.
-    warning : str
-        Why not much can be said; empty where there are enough patients.
-    """
-
-    endpoint: str
-    model: str
-    metric: str
-    factor: str
-    level: str
-    n: int
-    events: int
-    value: float | None
-    low: float | None
-    high: float | None
-    warning: str
 
 
 def evaluate_subgroups(
@@ -167,12 +135,12 @@ def _subgroup(aligned: AlignedPredictions, row: Metric, factor: str, level: str,
 
 def _too_few(outcomes: Outcomes) -> str:
     """What there is too little of: fewer than ten of what the metric is made of."""
-    n, events, kind = len(outcomes), outcomes.n_events, outcomes.endpoint.kind
-    if kind == "continuous":
-        return f"only {n} patients" if n < FEW else ""
-    if events < FEW:
-        return f"only {events} with the event"
-    return f"only {n - events} without the event" if kind == "binary" and n - events < FEW else ""
+    if outcomes.endpoint.effective_sample_size(outcomes) >= FEW:
+        return ""
+    n, events = len(outcomes), outcomes.n_events
+    if not outcomes.endpoint.has_events:
+        return f"only {n} patients"
+    return f"only {events} with the event" if events < FEW else f"only {n - events} without the event"
 
 
 def _too_few_pairs(aligned: AlignedPredictions, row: Metric) -> str:

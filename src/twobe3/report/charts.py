@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise
+from math import isnan
 
-from twobe3.report.records import Curve
+from twobe3.core.outcomes import FloatArray
+from twobe3.evaluation.results import Curve
 from twobe3.report.wording import number
 
 # The drawing's own units; the page scales the whole.
@@ -163,12 +165,9 @@ def line(
     def place(x: float, y: float) -> Point:
         return x_axis.between(x, LEFT, RIGHT), y_axis.between(min(max(y, y_axis.low), y_axis.high), BOTTOM, TOP)
 
-    known = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if x is not None and y is not None]
-    interval = [
-        (place(x, low), place(x, high))
-        for x, low, high in zip(curve.x, curve.low or (), curve.high or (), strict=False)
-        if x is not None and low is not None and high is not None
-    ]
+    known = _known(curve.x, curve.y)
+    limits = () if curve.low is None or curve.high is None else _known(curve.x, curve.low, curve.high)
+    interval = [(place(x, low), place(x, high)) for x, low, high in limits]
     if dots:
         spread = {lower[0]: (lower[1], upper[1]) for lower, upper in interval}
         middle = [place(x, y) for x, y in known]
@@ -181,6 +180,11 @@ def line(
     drawn = groupby(known, key=lambda point: point[1] >= y_axis.low)
     runs = [[place(x, y) for x, y in run] for inside, run in drawn if inside]
     return Line(label, "".join(_path(_corners(run, step)) for run in runs), band)
+
+
+def _known(*columns: FloatArray) -> list[tuple[float, ...]]:
+    """The points at which every column has a number."""
+    return [point for point in zip(*(column.tolist() for column in columns), strict=True) if not any(map(isnan, point))]
 
 
 def _corners(points: Sequence[Point], step: bool) -> list[Point]:

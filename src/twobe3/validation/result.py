@@ -15,13 +15,13 @@ from twobe3.cohort.splits import folds_document
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.core.prediction import Prediction
-from twobe3.evaluation.cohort_summary import CohortSummary, background
+from twobe3.evaluation.cohort_summary import summarize_cohort
 from twobe3.evaluation.compare import compare
 from twobe3.evaluation.csv import write_decisions, write_predictions, write_survival
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import comparison_rows, evaluation_rows, primary_rows, ranking_lines, render_html
 from twobe3.evaluation.primary_metric import choose_primary_metric
-from twobe3.evaluation.results import Comparison, Evaluation, to_json
+from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.models.model import Model
@@ -127,7 +127,7 @@ class CVResult:
         write_predictions(folder / "predictions.csv", self.predictions)
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
-        judged = {**to_json(self.evaluations, self.comparisons), **self.summary.document()}
+        judged = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary)).to_json()
         judged |= exclusions_document(self.exclusions)
         write_artefact(folder / "evaluation.json", {**inputs, **judged})
         write_artefact(folder / "run.json", {**inputs, **self.provenance.document()})
@@ -174,13 +174,13 @@ def evaluate_models(
                     item, outcomes, horizons=horizons.get(name), primary_metric=primary, resamples=resamples, seed=seed
                 )
             else:
-                evaluated = Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, (), (), primary_metric=primary)
+                evaluated = Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, primary, (), ())
             evaluations.append(evaluated)
         comparisons += compare(
             [item for item in of_endpoint if len(item)], outcomes,
             baselines={model.name for model in models if model.is_baseline}, resamples=resamples, seed=seed,
         )  # fmt: skip
-    behind = background(
+    behind = summarize_cohort(
         predictions,
         cohort.endpoints,
         factors=patients.factors(cohort),
