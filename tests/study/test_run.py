@@ -21,10 +21,12 @@ from twobe3.cohort.splits import CrossValidation
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.prediction import Prediction
+from twobe3.core.volume import SUVVolume
 from twobe3.evaluation.results import PrimaryMetric
 from twobe3.io.cache import Cache
 from twobe3.io.pseudonym import pseudonym
 from twobe3.models import CNN3D, MODELS, Baseline, Model, PooledModel, TwoBe3Net, load_model
+from twobe3.scans import scan
 from twobe3.study.run import run
 from twobe3.validation.cross_validate import cross_validate
 from twobe3.validation.result import CVResult
@@ -466,11 +468,16 @@ def test_the_same_study_in_another_folder_gives_the_same_bytes(done: Path, hospi
     }
 
 
-def test_running_a_study_again_computes_no_feature_and_fits_no_model(
-    done: Path, hospital: Path, fits: list[str], caplog: pytest.LogCaptureFixture
+def test_running_a_study_again_reads_no_scan_computes_no_feature_and_fits_no_model(
+    done: Path, hospital: Path, fits: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: (done / name).read_bytes() for name in NAMES}
     caplog.set_level(logging.INFO, logger="twobe3")
+
+    def read(*_: object, **__: object) -> SUVVolume:
+        raise AssertionError("a scan was read again")
+
+    monkeypatch.setattr(scan, "read_suv", read)
     result = run(hospital / "study.toml", done, workers=1)
     assert fits == []
     assert result.models[0].cache.computed == 0

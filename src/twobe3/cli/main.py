@@ -22,9 +22,11 @@ import typer
 
 import twobe3 as tb
 from twobe3.cli.collections import collections
+from twobe3.cli.doctor import diagnose
 from twobe3.cli.output import Document, Json
 from twobe3.cli.output import columns as _columns
 from twobe3.cli.output import say as _say
+from twobe3.cli.registries import names
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 
@@ -213,13 +215,13 @@ def list_names(
     what: Annotated[Literal["backbones", "models", "metrics", "codes"], typer.Argument()], as_json: Json = False
 ) -> None:
     """List what can be named in a study file, and the codes of every refusal."""
-    _say({what: tb.names(what)}, as_json, lambda document: _columns(document[what]))
+    _say({what: names(what)}, as_json, lambda document: _columns(document[what]))
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say which versions, devices, codecs and optional parts work here, and what to install for the rest."""
-    checks = [asdict(check) for check in tb.diagnose()]
+    checks = [asdict(check) for check in diagnose()]
     _say({"checks": checks}, as_json, lambda document: _columns(_marked(document["checks"])))
 
 
@@ -296,7 +298,7 @@ def _outcome(
     raise typer.BadParameter("give one of --label, --time with --event, and --value")
 
 
-def _say_inspection(inspection: tb.Inspection, as_json: bool) -> None:
+def _say_inspection(inspection: tb.scans.Inspection, as_json: bool) -> None:
     _say(inspection.to_json(), as_json, _inspection_lines)
     if not inspection.usable:
         pet = any(series.modality == "PT" for series in inspection.series)

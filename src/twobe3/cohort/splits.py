@@ -165,6 +165,9 @@ class PredefinedSplit:
 
     name: ClassVar[str] = "split"
 
+    def __repr__(self) -> str:  # without patient ids
+        return f"PredefinedSplit({len(self.train)} {self.by}s train, {len(self.test)} are tested)"
+
     def split(self, sample: Sample) -> tuple[Fold, ...]:
         """The one fold.
 

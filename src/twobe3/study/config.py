@@ -139,7 +139,7 @@ class StudyConfig(Section):
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
         weights = entry.get("weights")
-        if "backbone" in known and isinstance(weights, str) and is_weights_file(weights):
+        if kind != Fusion.kind and isinstance(weights, str) and weights and is_weights_file(weights):
             entry["weights"] = str(folder / weights)
         init = entry.get("init")
         if isinstance(init, str) and init:
