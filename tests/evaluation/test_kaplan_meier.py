@@ -11,7 +11,7 @@ from sksurv.nonparametric import kaplan_meier_estimator
 from sksurv.util import Surv
 
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.kaplan_meier import Split, kaplan_meier, logrank_p, product_limit, risk_groups, split_by_risk
+from twobe3.evaluation.kaplan_meier import Split, kaplan_meier, logrank_p, risk_groups, split_by_risk
 from twobe3.evaluation.results import EvaluationResults
 
 # Freireich et al., Blood 21 (1963) 699: weeks of remission under 6-mercaptopurine (with its censorings) and placebo.
@@ -45,9 +45,6 @@ def test_kaplan_meier_equals_scikit_survival(survival, ties):
         inside = (share > 0) & (share < 1)
         np.testing.assert_allclose(curve.low[steps][inside], limits[0][inside], atol=1e-12)
         np.testing.assert_allclose(curve.high[steps][inside], limits[1][inside], atol=1e-12)
-        middle = len(times) // 2
-        found = product_limit(time[group], event[group], times[middle])
-        assert found == pytest.approx((share[middle], limits[0][middle], limits[1][middle]), abs=1e-12)
 
 
 def test_a_group_without_events_stays_at_one(survival):

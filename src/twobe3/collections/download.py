@@ -60,7 +60,7 @@ def fetch_collections(
     manifest: Path | str,
     out: Path | str,
     *,
-    endpoint: str = IDC_ENDPOINT,
+    endpoint: str | None = None,
     workers: int = 8,
     verify: bool = False,
     dry_run: bool = False,
@@ -79,8 +79,8 @@ def fetch_collections(
         As :func:`~twobe3.collections.plan.plan_collections` writes it.
     out : path
         The folder.
-    endpoint : str
-        Address of the S3-compatible server.
+    endpoint : str, optional
+        Address of the S3-compatible server; that of IDC by default.
     workers : int
         Connections at once.
     verify : bool
@@ -98,6 +98,7 @@ def fetch_collections(
         ``DISK_SPACE``, before anything is fetched; ``NETWORK_MISSING``; ``WRITE_FAILED``; ``EXTRA_MISSING``. What has
         arrived until then stays.
     """
+    endpoint = endpoint or IDC_ENDPOINT
     planned = read_manifest(manifest, allow_edited=allow_edited)
     rows, download = planned.rows, _Download(Path(out))
     for row in rows:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twobe3 import __version__
 from twobe3.collections import rules
@@ -15,14 +15,11 @@ from twobe3.collections.index import SeriesIndex, open_index
 from twobe3.collections.known import ELSEWHERE, TRACERS
 from twobe3.collections.list import format_citation
 from twobe3.collections.manifest import COLUMNS, Header, ManifestRow, write_manifest
-from twobe3.collections.rules import Rule
+from twobe3.collections.rules import License, Rule, ScansPerPatient
 from twobe3.collections.text import format_summary
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.files import write_atomic
-
-License = Literal["permissive", "any"]
-ScansPerPatient = Literal["one", "all"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
+License = Literal["permissive", "any"]
+ScansPerPatient = Literal["one", "all"]
 # One bed position of a scanner is 15 cm: 35 slices of 4.25 mm to 47 of 3.27 mm. Fewer show no region whole.
 MIN_SLICES = 40
 # The longest static series of the index has 963 slices, the shortest gated one of a whole bed more than that.

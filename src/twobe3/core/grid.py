@@ -59,21 +59,10 @@ class Grid:
 
 
 def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
-    """Bring a scan onto a grid.
+    """Bring a scan of any orientation onto a grid; slices run to the head, rows to the back, columns to the left.
 
     Linear interpolation; an axis that gets coarser by more than half is smoothed first with a Gaussian whose full
     width at half maximum is the new spacing, so that fine texture does not alias.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        Of any orientation.
-    grid : Grid
-
-    Returns
-    -------
-    SUVVolume
-        Of shape ``grid.shape``; slices towards the head, rows towards the back, columns towards the left.
     """
     source, target = volume.geometry, place_grid(volume.geometry, grid)
     step = np.linalg.inv(source.affine) @ target.affine

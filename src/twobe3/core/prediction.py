@@ -90,7 +90,7 @@ class Prediction:
     def concatenate(cls, parts: Iterable[Prediction]) -> Prediction:
         """Join predictions of one model for one endpoint, for instance of several folds.
 
-        Raises ValueError No part, or parts of different models, endpoints or times.
+        Raises ValueError without a part, and for parts of different models, endpoints or times.
         """
         parts = list(parts)
         if len({(part.model, part.endpoint) for part in parts}) != 1:

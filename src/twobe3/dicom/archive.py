@@ -33,15 +33,7 @@ SMALL_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the paths given hold.
-
-    Attributes
-    ----------
-    listing : Listing
-        Files, those of zip files unpacked among them.
-    refused : tuple of (Path, UnusableScanError)
-        Zip files and directories of media that are not followed, and why.
-    """
+    """The files that paths hold, and the zip files and directories of media that are not followed, with the reason."""
 
     listing: Listing
     refused: tuple[tuple[Path, UnusableScanError], ...]
@@ -115,19 +107,9 @@ def is_directory_of_media(path: Path) -> bool:
 
 
 def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
-    """The files that a DICOMDIR names, all in its own folder or below (DICOM PS3.10 8.5, PS3.3 F.3.2).
+    """The files that a DICOMDIR names (DICOM PS3.10 8.5, PS3.3 F.3.2), and how many of them are not there.
 
-    Returns
-    -------
-    files : tuple of Path
-        Those that are there.
-    n_missing : int
-        The others.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
+    Raises UnusableScanError ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
     """
     root = path.resolve().parent
     with quietly():

@@ -134,21 +134,13 @@ class WithRepairs(Generic[T]):
 
 
 def apply_policy(repairs: Iterable[Repair], policy: Policy, *, requested: Container[str] = ()) -> tuple[str, ...]:
-    """The repairs as lines, each once.
-
-    Parameters
-    ----------
-    repairs : iterable of Repair
-        Repairs and cross-checks.
-    policy : {"lenient", "strict"}
-        Whether repairs are made.
-    requested : container of str
-        Options that were given: repairs ``on_request`` of another one are refused under both policies.
+    """The repairs and cross-checks as lines, each once.
 
     Raises
     ------
     UnusableScanError
-        For the first repair that is refused: under the strict policy every repair.
+        Of the first that is refused: under the strict policy every repair, under both policies a repair that needs an
+        option which is not among ``requested``.
     """
     repairs = tuple(dict.fromkeys(repairs))
     for repair in repairs:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy.typing as npt
 import pydicom
+from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
@@ -22,6 +23,7 @@ from twobe3.dicom.timing import parse_datetime, parse_zone
 MAX_FRAMES = 20_000
 """Of one object; a dynamic brain scan has some thousands."""
 
+_CLASSES = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
 _LARGE = ("PixelData", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence")
 _SUV_TYPES = {
     "SUVbw": "BW",
@@ -33,6 +35,11 @@ _SUV_TYPES = {
 }
 _UNITS = {"bq/ml": "BQML", "g/ml": "GML", "cm2/ml": "CM2ML"}
 _PREFERRED = ("BQML", "GML", "CM2ML")
+
+
+def is_multi_frame(dataset: pydicom.Dataset) -> bool:
+    """Whether a file is an enhanced (or legacy converted enhanced) PET object: several slices in one."""
+    return text(dataset, "SOPClassUID") in _CLASSES or (number(dataset, "NumberOfFrames") or 1) > 1
 
 
 class _Groups:
@@ -50,12 +57,9 @@ class _Groups:
 
 
 def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
-    """Headers of the frames, each as that of a single-frame PET image; without pixels.
+    """Headers of the frames of an enhanced PET object (DICOM PS3.3 A.56, A.72), each as that of a single-frame image.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        An Enhanced or Legacy Converted Enhanced PET object (DICOM PS3.3 A.56 and A.72).
+    They hold no pixels. An object of one frame that is not enhanced is its own header.
 
     Raises
     ------
@@ -64,6 +68,8 @@ def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
         NumberOfFrames, or they cannot be read. ``TOO_LARGE``; ``UNITS_UNSUPPORTED``; ``TIMES_INCONSISTENT``: of
         the injection and the decay correction, one has a time zone.
     """
+    if not is_multi_frame(dataset):
+        return (dataset,)
     frames = int(number(dataset, "NumberOfFrames") or 1)
     own = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not own:

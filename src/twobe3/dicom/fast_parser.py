@@ -60,15 +60,7 @@ _length = struct.Struct("<L").unpack_from
 
 
 class Skim(NamedTuple):
-    """What was cut out of a file.
-
-    Attributes
-    ----------
-    dataset : pydicom.Dataset
-        The elements wanted.
-    size : int
-        Bytes of the file before the first element that comes after all those wanted.
-    """
+    """What was cut out of a file: the elements wanted, and the number of bytes before the first one after them."""
 
     dataset: pydicom.Dataset
     size: int
@@ -92,16 +84,8 @@ def skim(
 ) -> Skim | None:
     """Some elements of a DICOM file; None where only pydicom can tell, or where more of the file is needed.
 
-    Parameters
-    ----------
-    content : bytes
-        The file, or its beginning.
-    tags, groups : collection of int
-        Tags wanted, and groups that are wanted whole.
-    last : int
-        A tag up to which the file is stepped through, whether it is wanted or not.
-    whole : bool
-        Whether ``content`` is all of the file.
+    Wanted are ``tags``, and ``groups`` as a whole. ``content`` is the file, or its beginning unless ``whole``; it is
+    stepped through up to the tag ``last``, whether that is wanted or not.
     """
     try:
         meta, start = _file_meta(content)

@@ -180,7 +180,7 @@ def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes |
 
 def _singles(path: Path) -> Sequence[pydicom.Dataset]:
     dataset = read_dataset(path, tags=_TAGS)
-    return enhanced.split_frames(read_dataset(path)) if header.is_multi_frame(dataset) else (dataset,)
+    return enhanced.split_frames(read_dataset(path)) if enhanced.is_multi_frame(dataset) else (dataset,)
 
 
 def _seconds(attributes: SeriesAttributes) -> list[_Key]:

@@ -104,10 +104,7 @@ def same_position(a_mm: float, b_mm: float) -> bool:
 def stack_planes(planes: Sequence[Plane]) -> Geometry:
     """Geometry of slices that lie one above the other, in increasing position along the normal.
 
-    Parameters
-    ----------
-    planes : sequence of Plane
-        Sorted, no position twice, one grid (:func:`require_one_grid`).
+    They are sorted, on one grid (:func:`require_one_grid`), and no two share a position.
 
     Raises
     ------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pydicom
-from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage
 
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
 from twobe3.dicom.reader import items, number, plain_number, plain_text, private, text, texts, value_of
@@ -14,7 +13,6 @@ from twobe3.dicom.timing import parse_date
 _PHILIPS = "Philips PET Private Group"
 _GE = "GEMS_PETD_01"
 _SIEMENS = "SIEMENS MED PT"
-_ENHANCED = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
 
 
 def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
@@ -62,11 +60,6 @@ def read_slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
         philips_suv=_read_philips(dataset, 0x00),
         philips_activity=_read_philips(dataset, 0x09),
     )
-
-
-def is_multi_frame(dataset: pydicom.Dataset) -> bool:
-    """Whether a file is an enhanced (or legacy converted enhanced) PET object: several slices in one."""
-    return text(dataset, "SOPClassUID") in _ENHANCED or (number(dataset, "NumberOfFrames") or 1) > 1
 
 
 def find_radiopharmaceutical(dataset: pydicom.Dataset) -> pydicom.Dataset:

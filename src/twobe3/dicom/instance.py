@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.dicom import enhanced, header
+from twobe3.dicom import enhanced
 from twobe3.dicom.archive import check_directory
 from twobe3.dicom.geometry import normal_of
 from twobe3.dicom.reader import items, numbers, quietly, read_dataset, read_header, text, texts
@@ -126,7 +126,7 @@ def read_instance(path: Path) -> Instance | None:
 def _describe_frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:
     """Kind of the file's frames, and where each lies."""
     singles: Sequence[pydicom.Dataset] = (dataset,)
-    if header.is_multi_frame(dataset):
+    if enhanced.is_multi_frame(dataset):
         try:
             singles = enhanced.split_frames(read_dataset(path))
         except UnusableScanError:

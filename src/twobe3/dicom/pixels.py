@@ -21,19 +21,7 @@ _LITTLE_ENDIAN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplic
 
 
 def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
-    """Stored values of every frame, before any slope.
-
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        With its pixel data.
-    shape : tuple of int
-        Frames, rows, columns.
-
-    Returns
-    -------
-    ndarray of that shape
-        Of an integer or floating type.
+    """Stored values of every frame before any slope, of shape (frames, rows, columns), integer or floating.
 
     Raises
     ------

@@ -38,15 +38,10 @@ _FIRST_BYTES, _GROWTH = 2**13, 4  # most headers of PET end within the first ste
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What stands before the pixels of a file.
+    """What stands before the pixels of a file: the elements wanted, perhaps others too, and a digest.
 
-    Attributes
-    ----------
-    dataset : pydicom.Dataset
-        The elements wanted; there may be others.
-    digest : str
-        SHA-256 of all its bytes up to the pixels, the same for copies of an image. Of a deflated, big endian or
-        damaged file, where only reading all of it tells where the pixels begin: of all bytes.
+    The digest is the SHA-256 of all its bytes up to the pixels, the same for copies of an image. Of a deflated, big
+    endian or damaged file, where only reading all of it tells where the pixels begin: of all bytes.
     """
 
     dataset: pydicom.Dataset
@@ -82,17 +77,7 @@ _turning, _switches, _n_quiet = Lock(), ExitStack(), 0
 def read_header(path: Path, tags: Sequence[str]) -> Header | None:
     """Read a file up to its pixels; None when it is no DICOM. Call it, and use what it returns, within :func:`quietly`.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    tags : sequence of str
-        Keywords of the elements wanted.
-
-    Raises
-    ------
-    UnusableScanError
-        As :func:`read_dataset`.
+    ``tags`` are the keywords of the elements wanted. Raises what :func:`read_dataset` raises.
     """
     with _refuse_errors(), path.open("rb") as stream:
         start = stream.read(_FIRST_BYTES)
@@ -112,7 +97,6 @@ def read_dataset(
     Parameters
     ----------
     path : Path
-        The file.
     tags : sequence of str, optional
         Keywords of the elements wanted; all by default. There may be others in what is returned.
     groups : sequence of int

@@ -61,7 +61,7 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
 
 
 def to_names(roi: str | Sequence[str] | None) -> Collection[str] | None:
-    """One name or several as several."""
+    """Names of regions as a collection; None stands for all of them."""
     return (roi,) if isinstance(roi, str) else roi
 
 

@@ -35,15 +35,7 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
 
     A voxel of the scan belongs to a segment if the segment's voxel that its centre lies in does; where both have one
     grid, that is the stored image itself. DICOM PS3.3 A.51 and C.8.20.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    geometry : Geometry
-        Of the scan.
-    roi : collection of str, optional
-        Labels of the segments to merge; all by default.
+    ``roi`` names the labels of the segments to merge; all by default.
 
     Raises
     ------

@@ -334,8 +334,7 @@ def _read_first_header(group: Sequence[Instance]) -> pydicom.Dataset:
         except UnusableScanError as refusal:
             failed = refusal
             continue
-        several = header.is_multi_frame(dataset) and instance.frames != "multi-frame"
-        return enhanced.split_frames(dataset)[0] if several else dataset
+        return dataset if instance.frames == "multi-frame" else enhanced.split_frames(dataset)[0]
     raise failed
 
 

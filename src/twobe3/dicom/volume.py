@@ -115,7 +115,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
         space = geometry.stack_planes([slice_.plane for slice_ in slices])
         repairs += _check_ends(slices)
         first = slices[0]
-        whole = first.dataset if header.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
+        whole = first.dataset if enhanced.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
         attributes = header.read_series_attributes([whole, *(slice_.dataset for slice_ in slices[1:])])
         if chosen:
             attributes = replace(attributes, series_type=(), first_acquired=chosen.first)
@@ -147,7 +147,7 @@ def _allocate(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
 def _read_slices(path: Path) -> list[_Slice]:
     """The slices of a file, with what may differ between them; the rest of the header is read once."""
     dataset = read_dataset(path, tags=_SLICE_TAGS, groups=(_PHILIPS_GROUP,), pixels=True)
-    if header.is_multi_frame(dataset):
+    if enhanced.is_multi_frame(dataset):
         dataset = read_dataset(path, pixels=True)
     rows, columns = int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0)
     n_frames = max(1, int(number(dataset, "NumberOfFrames") or 1))
@@ -156,8 +156,10 @@ def _read_slices(path: Path) -> list[_Slice]:
     if (number(dataset, "SamplesPerPixel") or 1) != 1:
         raise UnusableScanError(Code.CORRUPT_FILE, "a slice has colours: SamplesPerPixel (0028,0002) is not 1")
     file = _File(path, dataset, (n_frames, rows, columns))
-    frames = enhanced.split_frames(dataset) if header.is_multi_frame(dataset) else (dataset,)
-    return [_Slice(frame, _read_plane(frame, rows, columns), file, i) for i, frame in enumerate(frames)]
+    return [
+        _Slice(frame, _read_plane(frame, rows, columns), file, i)
+        for i, frame in enumerate(enhanced.split_frames(dataset))
+    ]
 
 
 def _read_plane(frame: pydicom.Dataset, rows: int, columns: int) -> Plane:

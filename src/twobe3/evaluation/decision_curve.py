@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from twobe3.core.outcomes import BoolArray, FloatArray, Outcomes
-from twobe3.evaluation.binary import ratio
 from twobe3.evaluation.bootstrap import percentile_band
 from twobe3.evaluation.kaplan_meier import FollowUp
 from twobe3.evaluation.results import Curve
+from twobe3.evaluation.survival import ratio
 
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 BAND_SAMPLES = 200

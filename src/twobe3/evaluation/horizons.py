@@ -17,11 +17,9 @@ from twobe3.core.codes import Code
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
-from twobe3.evaluation.binary import ratio
 from twobe3.evaluation.bootstrap import Statistic
 from twobe3.evaluation.kaplan_meier import FollowUp, SharedFollowUp
-from twobe3.evaluation.pairs import RiskOrder
-from twobe3.evaluation.survival import MINIMUM_UNCENSORED
+from twobe3.evaluation.survival import MINIMUM_UNCENSORED, RiskOrder, ratio
 
 QUARTILES = (0.25, 0.5, 0.75)
 GRID_POINTS = 100

@@ -35,12 +35,12 @@ class Augmentation:
         return f"augmentation {self.number} {self.seed}"
 
     @property
-    def mirrored(self) -> bool:
+    def is_mirrored(self) -> bool:
         """Whether left and right are exchanged."""
         return self.number % 2 == 1
 
-    def drawn(self) -> tuple[npt.NDArray[np.float64], float]:
-        """Shift in mm along slices, rows and columns, and the factor by which the body grows."""
+    def draw(self) -> tuple[npt.NDArray[np.float64], float]:
+        """Draw the shift in mm along slices, rows and columns, and the factor by which the body grows."""
         draw = np.random.default_rng([self.seed, self.number])
         return draw.uniform(-SHIFT_MM, SHIFT_MM, 3), 1.0 + draw.uniform(-SCALE, SCALE)
 
@@ -61,8 +61,8 @@ class Augmentation:
         ndarray, shape (slices, rows, columns)
             By linear interpolation, about the volume's centre; SUV 0 where the scan has nothing to show.
         """
-        shift_mm, scale = self.drawn()
+        shift_mm, scale = self.draw()
         centre = (np.array(volume.shape) - 1) / 2
         offset = centre - (centre + shift_mm / np.array(spacing_mm)) / scale
-        moved = ndimage.affine_transform(volume, np.full(3, 1 / scale), offset, order=1, mode="grid-constant")
-        return np.ascontiguousarray(moved[:, :, ::-1] if self.mirrored else moved)
+        shifted = ndimage.affine_transform(volume, np.full(3, 1 / scale), offset, order=1, mode="grid-constant")
+        return np.ascontiguousarray(shifted[:, :, ::-1] if self.is_mirrored else shifted)

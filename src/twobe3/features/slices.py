@@ -62,7 +62,7 @@ def cut(volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float32
     return slices if plane == "axial" else slices[:, ::-1]
 
 
-def windowed(slices: npt.NDArray[np.float32], windows_suv: tuple[float, ...]) -> npt.NDArray[np.float32]:
+def apply_windows(slices: npt.NDArray[np.float32], windows_suv: tuple[float, ...]) -> npt.NDArray[np.float32]:
     """SUV windows as channels.
 
     Parameters

@@ -58,16 +58,9 @@ class Cache:
     def get_or_compute(
         self, key: str, compute: Callable[[], Arrays], *, metadata: Mapping[str, str] | None = None
     ) -> Arrays:
-        """The entry of a key, computed and stored where it is absent.
+        """The entry of a key, a hexadecimal digest, computed and stored where it is absent.
 
-        Parameters
-        ----------
-        key : str
-            Hexadecimal digest.
-        compute : callable
-            Gives the arrays by name.
-        metadata : mapping of str to str, optional
-            Written into the file for those who open it with another tool.
+        ``compute`` gives the arrays by name; ``metadata`` is written into the file for other tools.
         """
         arrays = self.get(key)
         if arrays is not None:

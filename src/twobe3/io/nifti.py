@@ -39,16 +39,7 @@ def stem(path: Path) -> str:
 def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
     """Write a volume as float32 NIfTI, or a region as 0 and 1 in bytes; whole or not at all.
 
-    Parameters
-    ----------
-    path : Path
-        Ends in ``.nii`` or ``.nii.gz``.
-    image : SUVVolume or Mask
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    The path ends in ``.nii`` or ``.nii.gz``. Raises EnvironmentFailure ``WRITE_FAILED``.
     """
     content = image.to_nifti().to_bytes()
     # Noise hardly gets smaller with more effort; without a time stamp the same volume gives the same bytes.
@@ -57,19 +48,9 @@ def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
 
 @_quiet
 def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Read a three-dimensional NIfTI file.
+    """Read a three-dimensional NIfTI file: float32 of shape (slices, rows, columns), scaled as the header says, in LPS.
 
-    Returns
-    -------
-    array : ndarray of float32, shape (slices, rows, columns)
-        Scaled as the header says.
-    geometry : Geometry
-        In LPS.
-
-    Raises
-    ------
-    UnusableScanError
-        As :func:`read_geometry`; ``CORRUPT_FILE`` also when voxels are missing.
+    Raises what :func:`read_geometry` raises; ``CORRUPT_FILE`` also when voxels are missing.
     """
     image = _open(path)
     geometry = _find_geometry(image)

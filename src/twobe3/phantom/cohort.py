@@ -43,17 +43,7 @@ STYLES: dict[str, tuple[_Style, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A patient of a cohort: the scan and how it is stored.
-
-    Attributes
-    ----------
-    centre : str
-        Where the patient was scanned.
-    patient : PhantomPatient
-        Ground truth, scan and mask.
-    header : PETHeader
-        Identity, injection, times and vendor.
-    """
+    """A patient of a cohort, with the centre of the scan and the DICOM header that it is stored with."""
 
     centre: str
     patient: PhantomPatient
@@ -62,9 +52,11 @@ class Case:
     @property
     def row(self) -> tuple[str | int, ...]:
         """Its row of the clinical table, in the order of ``COLUMNS``."""
-        subject, fate = self.patient.subject, self.patient.subject.fate
-        who = (self.header.patient_id, self.centre, subject.age_years, subject.sex)
-        return (*who, fate.recurrence_days, int(fate.recurrence), int(fate.metastasis))
+        subject, outcome = self.patient.subject, self.patient.subject.outcome
+        return (
+            self.header.patient_id, self.centre, subject.age_years, subject.sex,
+            outcome.recurrence_days, int(outcome.recurrence), int(outcome.metastasis),
+        )  # fmt: skip
 
 
 def draw_case(seed: int, number: int) -> Case:

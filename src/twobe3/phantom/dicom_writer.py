@@ -122,7 +122,7 @@ class PETHeader:
 
 
 def derive_uid(name: str) -> UID:
-    """A valid UID that only depends on the name."""
+    """Make a valid UID that depends on the name alone."""
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 
 
@@ -168,8 +168,8 @@ def write_pet_series(volume: SUVVolume, folder: Path, *, header: PETHeader) -> l
     return paths
 
 
-def new_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset:
-    """A data set with file meta information, and the patient and study of this header."""
+def make_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset:
+    """Make a data set with file meta information and the patient and study of a header."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = sop_instance
@@ -179,7 +179,7 @@ def new_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = sop_class
     ds.SOPInstanceUID = sop_instance
-    ds.StudyDate, ds.StudyTime = date_and_time(header.started)
+    ds.StudyDate, ds.StudyTime = format_date_time(header.started)
     ds.AccessionNumber = ""
     ds.ReferringPhysicianName = ""
     ds.PatientName = header.patient_id
@@ -193,19 +193,19 @@ def new_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset
     return ds
 
 
-def date_and_time(moment: datetime) -> tuple[str, str]:
-    """DICOM date (DA) and time (TM, microseconds) of a moment."""
+def format_date_time(moment: datetime) -> tuple[str, str]:
+    """Format a moment as DICOM date (DA) and time (TM, microseconds)."""
     return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
 
 
-def frame_of_reference(geometry: Geometry, header: PETHeader) -> str:
+def frame_of_reference_uid(geometry: Geometry, header: PETHeader) -> str:
     """The geometry's frame of reference; one derived from the header where it has none."""
     return geometry.frame_of_reference or header.uid("frame of reference")
 
 
 def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     """Everything that is equal in all slices."""
-    ds = new_dataset(PositronEmissionTomographyImageStorage, header.uid("slice"), header)
+    ds = make_dataset(PositronEmissionTomographyImageStorage, header.uid("slice"), header)
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
     ds.Modality = "PT"
     ds.Manufacturer, ds.ManufacturerModelName = _SCANNERS[header.vendor]
@@ -217,8 +217,8 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     ds.SeriesInstanceUID = header.uid("series")
     ds.SeriesNumber = 1
     series_start = header.started + (GE_REBUILT_AFTER if header.vendor == "ge" else timedelta())
-    ds.SeriesDate, ds.SeriesTime = date_and_time(series_start)
-    ds.FrameOfReferenceUID = frame_of_reference(geometry, header)
+    ds.SeriesDate, ds.SeriesTime = format_date_time(series_start)
+    ds.FrameOfReferenceUID = frame_of_reference_uid(geometry, header)
     _set_plane(ds, geometry)
     ds.SeriesType = ["STATIC", "IMAGE"]
     ds.Units = header.units
@@ -237,11 +237,11 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     ds.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = [_code("F-10340", "supine")]
     ds.PatientGantryRelationshipCodeSequence = [_code("F-10470", "headfirst")]
     _add_private(ds, header)
-    return _encoded(ds)
+    return _encode(ds)
 
 
-def _encoded(ds: Dataset) -> Dataset:
-    """The same data set with its values as bytes, which are copied, not made anew, into every slice."""
+def _encode(ds: Dataset) -> Dataset:
+    """Encode the values once as bytes, which are then copied into every slice."""
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     buffer.seek(0)
@@ -264,7 +264,7 @@ def _set_plane(ds: Dataset, geometry: Geometry) -> None:
 def _injection(header: PETHeader) -> Dataset:
     item = Dataset()
     item.Radiopharmaceutical = "Fluorodeoxyglucose"
-    date, time = date_and_time(header.injected)
+    date, time = format_date_time(header.injected)
     item.RadiopharmaceuticalStartTime = time
     if header.vendor != "philips":
         item.RadiopharmaceuticalStartDateTime = date + time
@@ -283,7 +283,7 @@ def _code(value: str, meaning: str) -> Dataset:
 
 
 def _add_private(ds: Dataset, header: PETHeader) -> None:
-    start = "".join(date_and_time(header.started))
+    start = "".join(format_date_time(header.started))
     match header.vendor:
         case "siemens":
             ds.PixelRepresentation = 0
@@ -292,7 +292,7 @@ def _add_private(ds: Dataset, header: PETHeader) -> None:
             ds.PixelRepresentation = 1
             block = ds.private_block(0x0009, "GEMS_PETD_01", create=True)
             block.add_new(0x0D, "DT", start)
-            block.add_new(0x3B, "DT", "".join(date_and_time(header.injected)))
+            block.add_new(0x3B, "DT", "".join(format_date_time(header.injected)))
         case "philips":
             ds.PixelRepresentation = 0
             if header.units == "CNTS":
@@ -308,7 +308,7 @@ def _set_slice(ds: Dataset, index: int, geometry: Geometry, header: PETHeader) -
     ds.ImagePositionPatient = [format_number_as_ds(float(v)) for v in geometry.to_mm((index, 0, 0))]
     ds.SliceLocation = format_number_as_ds(index * geometry.spacing_mm[0])
     bed_s = index // header.slices_per_bed * header.frame_duration_s
-    ds.AcquisitionDate, ds.AcquisitionTime = date_and_time(header.started + timedelta(seconds=bed_s))
+    ds.AcquisitionDate, ds.AcquisitionTime = format_date_time(header.started + timedelta(seconds=bed_s))
     ds.ContentDate, ds.ContentTime = ds.AcquisitionDate, ds.AcquisitionTime
     decay, frame = header.decay_per_s, header.decay_per_s * header.frame_duration_s
     mean_s = bed_s + math.log(frame / -math.expm1(-frame)) / decay

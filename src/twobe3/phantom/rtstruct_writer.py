@@ -14,7 +14,7 @@ from skimage.measure import find_contours
 
 from twobe3.core.volume import Mask
 from twobe3.io.files import write_atomic
-from twobe3.phantom.dicom_writer import PETHeader, date_and_time, frame_of_reference, new_dataset
+from twobe3.phantom.dicom_writer import PETHeader, format_date_time, frame_of_reference_uid, make_dataset
 
 
 def write_rtstruct(mask: Mask, path: Path, *, header: PETHeader) -> Path:
@@ -46,16 +46,16 @@ def write_rtstruct(mask: Mask, path: Path, *, header: PETHeader) -> Path:
     """
     if not mask.array.any():
         raise ValueError("an empty mask has no contours to write")
-    ds = new_dataset(RTStructureSetStorage, header.uid("structure set"), header)
+    ds = make_dataset(RTStructureSetStorage, header.uid("structure set"), header)
     ds.Modality = "RTSTRUCT"
     ds.Manufacturer = "twobe3"
     ds.SeriesInstanceUID = header.uid("structure set series")
     ds.SeriesNumber = 2
     ds.OperatorsName = ""
-    ds.FrameOfReferenceUID = frame_of_reference(mask.geometry, header)
+    ds.FrameOfReferenceUID = frame_of_reference_uid(mask.geometry, header)
     ds.StructureSetLabel = mask.name[:16] or "REGION"
-    ds.StructureSetDate, ds.StructureSetTime = date_and_time(header.started)
-    ds.ReferencedFrameOfReferenceSequence = [_referenced_series(mask, header)]
+    ds.StructureSetDate, ds.StructureSetTime = format_date_time(header.started)
+    ds.ReferencedFrameOfReferenceSequence = [_frame_reference(mask, header)]
     ds.StructureSetROISequence = [_region(mask, ds.FrameOfReferenceUID)]
     ds.ROIContourSequence = [_contours(mask, header)]
     ds.RTROIObservationsSequence = [_observation()]
@@ -78,7 +78,7 @@ def polygons(plane: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.float64]]:
         yield outline[:-1] - 1.0
 
 
-def _referenced_series(mask: Mask, header: PETHeader) -> Dataset:
+def _frame_reference(mask: Mask, header: PETHeader) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = header.uid("series")
     series.ContourImageSequence = [_slice_reference(header, index) for index in range(mask.geometry.shape[0])]
@@ -87,7 +87,7 @@ def _referenced_series(mask: Mask, header: PETHeader) -> Dataset:
     study.ReferencedSOPInstanceUID = header.uid("study")
     study.RTReferencedSeriesSequence = [series]
     item = Dataset()
-    item.FrameOfReferenceUID = frame_of_reference(mask.geometry, header)
+    item.FrameOfReferenceUID = frame_of_reference_uid(mask.geometry, header)
     item.RTReferencedStudySequence = [study]
     return item
 

@@ -53,7 +53,7 @@ def run_tasks(
     workers: int,
     description: str,
 ) -> Iterator[tuple[Task, Outcome]]:
-    """Apply a function to tasks, under a progress bar.
+    """Apply a function to tasks, under a progress bar that shows the description.
 
     Parameters
     ----------
@@ -66,8 +66,6 @@ def run_tasks(
     workers : int
         Processes; 1 stays in this one. A script that asks for more must guard its start with
         ``if __name__ == "__main__"``, since workers import it.
-    description : str
-        For the progress bar.
 
     Yields
     ------

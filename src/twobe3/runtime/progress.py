@@ -17,16 +17,7 @@ def track(
 ) -> Iterator[Item]:
     """Go through items under a progress bar.
 
-    Parameters
-    ----------
-    items : iterable
-        What to go through.
-    description : str
-        A few words, shown before the bar.
-    total : int, optional
-        Number of items, where they have no length.
-    shown : bool
-        Whether there is a bar.
+    ``total`` is their number where they have no length; with ``shown=False`` there is no bar.
     """
     with _progress(shown) as progress:
         yield from progress.track(items, total=total, description=description)

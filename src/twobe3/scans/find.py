@@ -22,7 +22,7 @@ def find_scans(paths: Sequence[Path]) -> SearchResult[Series]:
 
     A DICOM series goes before a NIfTI file, which may be its own conversion; among DICOM series
     :func:`~twobe3.dicom.series.choose_series` chooses, among NIfTI files the longest, then the finest, wins. Raises
-    EmptyInputError ``NO_PET``: neither a PET series nor a NIfTI file; ConfigurationError A path does not exist.
+    EmptyInputError ``NO_PET``: neither a PET series nor a NIfTI file; ConfigurationError: a path does not exist.
     """
     dicom, nifti = _find_both(paths, progress=True)
     chosen, excluded = choose_series(dicom.series)

@@ -64,16 +64,12 @@ class InspectedSeries:
     path : str
         Its folder or zip file, or the NIfTI file itself, relative to the folder that was given, or to that of the
         file that was given.
-    patient, series : str
-        Pseudonymous ids; empty for a corrupt file.
-    modality : str
-        Empty for a corrupt file.
+    patient, series, modality : str
+        Pseudonymous ids and modality; empty for a corrupt file.
     slices : int
         Number of its files.
-    suv : SUVSummary or None
-        Of a usable series.
-    exclusion : Exclusion or None
-        Why it is not usable.
+    suv, exclusion : SUVSummary or None, Exclusion or None
+        Of a usable series; why it is not usable.
     output : str or None
         The NIfTI file that was written.
     """

@@ -23,19 +23,8 @@ from twobe3.io.nifti import is_nifti, read_nifti
 def contour_mask(series: PETSeries, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
     """What was drawn on a series: the regions of its first structure set, merged; None without one.
 
-    Parameters
-    ----------
-    series : PETSeries
-        The series and its structure sets.
-    volume : SUVVolume
-        Its voxels.
-    roi : sequence of str
-        Names of the regions to merge; then it is the first structure set that has them all. All regions by default.
-
-    Raises
-    ------
-    UnusableScanError
-        Those of :func:`read_regions`.
+    With ``roi``, names of regions to merge, it is the first structure set that has them all. Raises what
+    :func:`read_regions` raises.
     """
     for path in series.contours[:-1] if roi else ():
         try:
@@ -91,15 +80,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
     """Bring a NIfTI mask onto the voxels of a scan, by the label nearest to each voxel's centre.
 
     NIfTI knows no frame of reference: the mask must have been drawn on this scan or on an image aligned with it.
-
-    Parameters
-    ----------
-    path : Path
-        The file; 0 is outside, every other integer a label.
-    geometry : Geometry
-        Of the scan.
-    roi : str or sequence of str, optional
-        Labels to merge, for instance ``"2"``; all by default.
+    0 is outside, every other integer a label, which ``roi`` names, for instance ``"2"``; all by default.
 
     Raises
     ------
@@ -126,7 +107,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
 
 
 def merge(masks: Sequence[Mask]) -> Mask:
-    """The union of regions on one grid. Raises ValueError There is none, or two have different voxels."""
+    """The union of regions on one grid. Raises ValueError without one, and for different voxels."""
     if not masks:
         raise ValueError("there is no region to merge")
     first = masks[0]

@@ -85,20 +85,10 @@ def percist_mask(volume: SUVVolume) -> Mask:
 
 
 def find_liver(volume: SUVVolume) -> Liver:
-    """Find the right lobe of the liver and measure a sphere of 3 cm in it.
+    """Find the right lobe of the liver in a scan of the trunk and measure a sphere of 3 cm in it.
 
     Conservative: what is found must be the largest even region of liver-like uptake, of a liver's size, on the right
-    of the body's midline, with both lungs above it. A scan in which any of this fails is refused.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        A scan of the trunk.
-
-    Raises
-    ------
-    UnusableScanError
-        ``LIVER_NOT_FOUND``, saying which of these fails.
+    of the body's midline, with both lungs above it. Raises ``LIVER_NOT_FOUND``, saying which of these fails.
     """
     coarse = _coarsen(volume)
     suv = coarse.array / volume.calibration.per_bw

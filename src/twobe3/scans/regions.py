@@ -82,14 +82,7 @@ class Region:
                 return "PERCIST"
 
     def find(self, scan: Scan, volume: SUVVolume) -> Mask:
-        """The region on a scan.
-
-        Parameters
-        ----------
-        scan : Scan
-            The scan, which knows what was drawn on it.
-        volume : SUVVolume
-            Its voxels.
+        """The region on a scan, which knows what was drawn on it, and its voxels.
 
         Raises
         ------

@@ -70,13 +70,7 @@ class DicomScan:
 
 @dataclass(frozen=True)
 class NiftiScan:
-    """A scan in a NIfTI file that is SUV already.
-
-    Parameters
-    ----------
-    series : NiftiSeries
-        The file and what the JSON beside it says.
-    """
+    """A scan in a NIfTI file that is SUV already, with what the JSON beside it says."""
 
     series: NiftiSeries
 
@@ -129,12 +123,7 @@ class TumourScan:
 class ArrayScan:
     """A scan that is already in memory, for phantoms and for those who bring their own reader.
 
-    Parameters
-    ----------
-    volume : SUVVolume
-        The scan in SUV.
-    region : Mask, optional
-        On the same grid.
+    The region, where there is one, lies on the grid of the volume.
     """
 
     volume: SUVVolume

@@ -170,20 +170,9 @@ class NiftiSeries:
 def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> SearchResult[NiftiSeries]:
     """Find the NIfTI files at or below some paths, but not in zip files, and what their sidecars say.
 
-    Masks that belong to a series are not counted.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Folders or files.
-    among_dicom : bool
-        Whether there are DICOM images too. If then no NIfTI file has a sidecar, they are taken for masks and the like
-        of a DICOM archive, which nobody offers as scans, and are not counted.
-
-    Raises
-    ------
-    ConfigurationError
-        A path does not exist.
+    Masks that belong to a series are not counted. If there are DICOM images too and no NIfTI file has a sidecar, they
+    are taken for masks and the like of a DICOM archive, which nobody offers as scans, and are not counted. Raises
+    ConfigurationError: a path does not exist.
     """
     files = [path for path in list_files(paths).files if is_nifti(path)]
     sidecars = {path: _read_sidecar(path) for path in files}
@@ -233,15 +222,7 @@ def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
 def write_nifti_scan(folder: Path, volume: SUVVolume, series: PETSeries, region: Mask | None) -> Path:
     """Write a scan as NIfTI with its sidecar and, where somebody drew one, its region; pseudonyms only.
 
-    Returns
-    -------
-    Path
-        The volume's file; the others lie beside it.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    Gives the volume's file; the others lie beside it. Raises EnvironmentFailure ``WRITE_FAILED``.
     """
     target, mask = folder / f"{volume.source}.nii.gz", folder / f"{volume.source}.mask.nii.gz"
     write_nifti(target, volume)

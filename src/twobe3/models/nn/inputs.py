@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +23,7 @@ from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG, Model
 from twobe3.models.nn.batches import ModelInput
@@ -86,14 +85,13 @@ class MapModel(Model):
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
-        weights = Path(self.weights).name if is_weights_file(self.weights) else self.weights
-        return {**self.parameters(), "weights": weights}
+        return {**self.parameters(), "weights": WeightsSource.parse(self.weights).label}
 
     def prepare(self, cohort: Cohort) -> None:
         """Compute the feature maps that the store lacks."""
         for extractor in self.extractors():
             for subject in cohort.subjects:
-                extractor.of_study(cohort, subject)
+                extractor.extract(cohort, subject)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -202,7 +200,7 @@ class StackedMaps(MapModel, NeuralModel):
         for augmentation in self._augmentations(self.augmentations):
             for extractor in self.extractors(augmentation):
                 for subject in cohort.subjects:
-                    extractor.of_study(cohort, subject)
+                    extractor.extract(cohort, subject)
 
     @abstractmethod
     def _branch(self, stack: str) -> StackBranch | SliceBranch:
@@ -267,7 +265,7 @@ class StackedMaps(MapModel, NeuralModel):
     ) -> Iterator[tuple[str, Maps]]:
         """Name and maps of each stack of a scan: one for each plane, of several layers one for each plane of each."""
         for extractor in self.extractors(augmentation):
-            for plane, maps in extractor.of_study(cohort, subject).items():
+            for plane, maps in extractor.extract(cohort, subject).items():
                 yield (plane if len(self.layers) == 1 else f"{plane}-{extractor.layer}"), maps
 
     def _inputs(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:

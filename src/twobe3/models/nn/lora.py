@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from twobe3.features.backbones import Backbone, intermediates, normalised
-from twobe3.features.maps import pictures
+from twobe3.features.backbones import Backbone, intermediates, normalise
+from twobe3.features.maps import to_pictures
 from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.models.nn.networks import PlanesNetwork
 from twobe3.models.nn.pca import Projection
@@ -82,7 +82,7 @@ class SliceMaps(nn.Module):
         self.made_of = (backbone, tuple(layers), tuple(planes), slices, tuple(projections))
         self.layers, self.planes, self.slices = tuple(layers), tuple(planes), slices
         self.network = backbone.network
-        self.see = partial(normalised, mean=backbone.mean, std=backbone.std)
+        self.see = partial(normalise, mean=backbone.mean, std=backbone.std)
         self.projections = nn.ModuleList(map(FixedProjection, projections))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -121,7 +121,7 @@ class SliceMaps(nn.Module):
 
     def _projected(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
         channels = torch.stack([(slices / upper).clamp(0.0, 1.0) for upper in self.slices.windows_suv], dim=1)
-        maps = intermediates(self.network, self.see(pictures(channels, self.slices.size)), self.layers)
+        maps = intermediates(self.network, self.see(to_pictures(channels, self.slices.size)), self.layers)
         return [self.projections[layer * len(self.planes) + plane](maps[layer]) for layer in range(len(self.layers))]
 
 
