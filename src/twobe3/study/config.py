@@ -140,7 +140,7 @@ class StudyConfig(Section):
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
         weights = entry.get("weights")
-        if "backbone" in known and isinstance(weights, str):
+        if kind != Fusion.kind and isinstance(weights, str) and weights:
             entry["weights"] = str(WeightsSource.parse(weights).relative_to(folder))
         init = entry.get("init")
         if isinstance(init, str) and init:
