@@ -21,14 +21,7 @@ from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
 from twobe3.report.mips import coronal_mips
 from twobe3.report.study_folder import AuditRecord, EndpointRecord, StudyFolder
-from twobe3.report.tables import (
-    ComparisonTable,
-    SubgroupTable,
-    comparison_tables,
-    left_out_counts,
-    subgroup_table,
-    test_of,
-)
+from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, left_out_counts, subgroup_table
 
 REPORT_NAME = "report.html"
 COMPARISONS_SHOWN = 8
@@ -113,7 +106,6 @@ def render(folder: StudyFolder) -> str:
         not_estimable=NOT_ESTIMABLE,
         tests=wording.TEST_LABELS,
         scheme=wording.scheme(folder.run.validation),
-        test_of=test_of,
         share=wording.share,
         missing=folder.evaluation.missing,
         left_out=folder.evaluation.exclusions,
@@ -143,8 +135,8 @@ def _section(
     kinds: Mapping[str, str],
 ) -> EndpointSection:
     results = sorted(results, key=_descending)
-    primary, pooled = results[0].primary_metric.metric, endpoint.endpoint_class.primary_metric
-    chance = endpoint.endpoint_class.chance_level
+    primary, pooled = results[0].primary_metric.metric, results[0].endpoint_class.primary_metric
+    chance = results[0].endpoint_class.chance_level
     predictions = {p.model: p for p in folder.predictions if p.endpoint == endpoint.name}
     return EndpointSection(
         anchor,
