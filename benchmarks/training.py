@@ -22,7 +22,7 @@ from torch import nn
 import twobe3 as tb
 from twobe3.core.volume import SUVCalibration
 from twobe3.io.cache import Cache
-from twobe3.models.nn.batches import ModelInput
+from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import VolumeNetwork
 from twobe3.models.nn.training import TrainingParameters, train_ensemble
 from twobe3.runtime.device import Device
@@ -70,7 +70,7 @@ def default_resnet18() -> nn.Module:
 def epochs(
     networks: dict[str, tuple[Callable[[], nn.Module], Sequence[ModelInput], TrainingParameters]],
     outcomes: tb.Outcomes,
-    engine: Device,
+    device: Device,
     rounds: int,
 ) -> dict[str, list[float]]:
     """Seconds of an epoch of each network, in turn."""
@@ -78,21 +78,21 @@ def epochs(
     for _ in range(rounds):
         for name, (make, inputs, how) in networks.items():
             start = time.perf_counter()
-            train_ensemble(make, inputs, outcomes, how, 0, engine=engine)
-            if engine.kind == "cuda":
+            train_ensemble(make, inputs, outcomes, how, 0, device=device)
+            if device.kind == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append((time.perf_counter() - start) / how.epochs_of(1))
     return seconds
 
 
-def waiting_share(inputs: Sequence[ModelInput], seconds: float, batch_size: int, engine: Device) -> float:
+def waiting_share(inputs: Sequence[ModelInput], seconds: float, batch_size: int, device: Device) -> float:
     """The share of an epoch that goes into cutting the batches and bringing them to the device."""
-    device = engine.torch_device()
+    target = device.torch_device()
     start = time.perf_counter()
     for first in range(0, PATIENTS, batch_size):
         for stack in inputs:
-            stack.values[first : first + batch_size].to(device)
-    if engine.kind == "cuda":
+            stack.values[first : first + batch_size].to(target)
+    if device.kind == "cuda":
         torch.cuda.synchronize()
     return (time.perf_counter() - start) / seconds
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     asked = parser.parse_args()
-    engine, patients = Device(asked.device), cohort(asked.folder)
+    device, patients = Device(asked.device), cohort(asked.folder)
     cache = tb.Cache(asked.folder / "features")
     mapped = tb.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, cache=cache)
     compact = tb.CNN3D()
@@ -116,23 +116,23 @@ def main() -> None:
         )
         start = time.perf_counter()
         for model in (mapped, compact):
-            model._choose_ends(patients)
-            model._learn_inputs(patients)
-        inputs = {name: model._inputs(patients, 0) for name, model in (("maps", mapped), ("volumes", compact))}
+            model.fit_head(patients)
+            model.fit_inputs(patients)
+        inputs = {name: model._transform(patients, 0) for name, model in (("maps", mapped), ("volumes", compact))}
         print(f"principal components and projected maps, once a fit: {time.perf_counter() - start:.1f} s")
         many, one = (TrainingParameters(epochs=n, ensemble_size=1, batch_size=size) for n, size in ((10, 16), (1, 8)))
         networks = {
-            "2be3-net on cached maps": (mapped._initialised, inputs["maps"], many),
-            "cnn3d, compact (this project's default)": (compact._initialised, inputs["volumes"], one),
+            "2be3-net on cached maps": (mapped._init_network, inputs["maps"], many),
+            "cnn3d, compact (this project's default)": (compact._init_network, inputs["volumes"], one),
             "MONAI ResNet-18, default stem": (default_resnet18, inputs["volumes"], one),
         }
-        seconds = epochs(networks, patients.outcomes, engine, asked.rounds)
+        seconds = epochs(networks, patients.outcomes, device, asked.rounds)
     slowest = float(np.median(list(seconds.values())[-1]))
     print("| network | seconds an epoch (range) | times cheaper than MONAI ResNet-18 | waiting for data |")
     print("|---|---|---|---|")
     for name, (_, stacks, how) in networks.items():
         own = float(np.median(seconds[name]))
-        waits = waiting_share(stacks, own, how.batch_size, engine)
+        waits = waiting_share(stacks, own, how.batch_size, device)
         spread = f"{min(seconds[name]):.3f}–{max(seconds[name]):.3f}"
         print(f"| {name} | {own:.3f} ({spread}) | {slowest / own:.0f} | {waits:.1%} |")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,10 @@ def sample(
 ) -> Sample:
     patients = tuple(f"P{i:03d}" for i in range(len(event)))
     values = np.array(event, bool)
-    outcomes = Outcomes(endpoint, patients, values + 1.0, values | (endpoint.kind == "continuous"))
-    return Sample(patients, tuple(centres or [""] * len(event)), tuple(groups or patients), outcomes)
+    outcomes = Outcomes(
+        endpoint, patients, values + 1.0, values | (endpoint.kind == "continuous"), groups=tuple(groups or ())
+    )
+    return Sample(outcomes, tuple(centres or [""] * len(event)))
 
 
 def pair(fold: Fold, of: Sequence[str]) -> tuple[set[str], set[str]]:
@@ -198,7 +201,7 @@ def test_saved_folds_hold_no_patient_id(tmp_path: Path) -> None:
 def test_saved_folds_of_other_patients_are_refused_with_the_difference(tmp_path: Path) -> None:
     what = sample([True, False] * 6)
     path = saved(tmp_path, CrossValidation(3).split(what), what)
-    fewer = Sample(what.patients[:-1], what.centres[:-1], what.groups[:-1], what.outcomes.subset(np.arange(11)))
+    fewer = Sample(what.outcomes.subset(np.arange(11)), what.centres[:-1])
     reason = refused(Code.FOLDS_MISMATCH, FoldsFile(path), fewer)
     assert f"1 of its patients are not in the cohort ({pseudonym('patient', 'P011')})" in reason
     more = sample([True, False] * 7)
@@ -210,7 +213,7 @@ def test_saved_folds_of_other_patients_are_refused_with_the_difference(tmp_path:
 def test_saved_folds_with_one_person_on_both_sides_are_refused(tmp_path: Path) -> None:
     what = sample([True, False] * 6)
     path = saved(tmp_path, CrossValidation(3).split(what), what)
-    twins = Sample(what.patients, what.centres, ("P000",) * 12, what.outcomes)
+    twins = Sample(replace(what.outcomes, groups=("P000",) * 12), what.centres)
     assert "1 persons are on both sides of a fold" in refused(Code.FOLDS_MISMATCH, FoldsFile(path), twins)
 
 

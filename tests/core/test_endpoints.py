@@ -209,3 +209,61 @@ def test_what_a_fold_decides_is_kept_when_folds_are_joined() -> None:
     assert joined.cutoff is None
     with pytest.raises(ValueError, match="times"):
         Prediction.concatenate([parts[0], Prediction("m", "e", ("c",), np.zeros(1))])
+
+
+def outcomes_of(endpoint: Any, n: int, events: int) -> Outcomes:
+    event = np.arange(n) < events
+    value = event.astype(float) if endpoint.has_classes else np.arange(n) + 1.0
+    return Outcomes(endpoint, tuple(map(str, range(n))), value, event | (not endpoint.has_events))
+
+
+BINARY, TIME, NUMBER = Binary("y", "y"), TimeToEvent("t", "t", "e"), Continuous("x", "x")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "n", "events", "size", "terms", "contrast"),
+    [
+        (BINARY, 100, 30, 30, 100, True),
+        (BINARY, 100, 90, 10, 100, True),
+        (BINARY, 9, 9, 0, 9, False),
+        (TIME, 50, 40, 40, 40, True),
+        (TIME, 50, 50, 50, 50, True),
+        (TIME, 50, 0, 0, 0, False),
+        (NUMBER, 50, 0, 50, 50, True),
+        (NUMBER, 1, 0, 1, 1, False),
+    ],
+)
+def test_an_endpoint_says_how_much_outcomes_tell(
+    endpoint: Any, n: int, events: int, size: int, terms: int, contrast: bool
+) -> None:
+    outcomes = outcomes_of(endpoint, n, events)
+    assert endpoint.effective_sample_size(outcomes) == size
+    assert endpoint.loss_terms(outcomes) == terms
+    assert endpoint.has_contrast(outcomes) == contrast
+    if not contrast and endpoint.has_events:
+        with pytest.raises(ConfigurationError, match="nothing can be learnt"):
+            endpoint.check(outcomes)
+    else:
+        endpoint.check(outcomes)
+
+
+def test_the_constant_risk_is_the_log_odds_nothing_or_the_mean() -> None:
+    assert BINARY.constant_risk(outcomes_of(BINARY, 8, 2)) == pytest.approx(np.log(2 / 6))
+    assert BINARY.constant_risk(outcomes_of(BINARY, 8, 8)) == pytest.approx(np.log(7.5 / 0.5))
+    assert TIME.constant_risk(outcomes_of(TIME, 8, 2)) == 0.0
+    assert NUMBER.constant_risk(outcomes_of(NUMBER, 8, 0)) == 4.5
+
+
+def test_only_risks_of_times_are_counted_from_their_mean() -> None:
+    risk = np.array([1.0, 2.0, 6.0])
+    assert [endpoint.origin(risk) for endpoint in (BINARY, TIME, NUMBER)] == [0.0, 3.0, 0.0]
+
+
+def test_outcomes_keep_the_person_of_each_patient() -> None:
+    outcomes = outcomes_of(NUMBER, 4, 0)
+    assert outcomes.groups == outcomes.patients
+    twins = Outcomes(NUMBER, outcomes.patients, outcomes.value, outcomes.event, groups=("a", "a", "b", "c"))
+    assert twins.subset([3, 1]).groups == ("c", "a")
+    assert twins.of(["2", "0"]).groups == ("b", "a")
+    with pytest.raises(ValueError, match="one length"):
+        Outcomes(NUMBER, outcomes.patients, outcomes.value, outcomes.event, groups=("a",))

@@ -23,17 +23,22 @@ from twobe3.features.maps import BATCH, MapExtractor
 from twobe3.io.cache import Cache
 from twobe3.models import CNN3D, Baseline, PooledModel, TwoBe3Net
 from twobe3.models.nn import training
-from twobe3.models.nn.batches import ModelInput, augmented_batch, epoch_batches, preload
 from twobe3.models.nn.heads import RiskHead
+from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
-from twobe3.models.nn.training import TrainingParameters, ensemble_outputs, train_ensemble
+from twobe3.models.nn.training import (
+    TrainingParameters,
+    augmented_batch,
+    ensemble_outputs,
+    epoch_batches,
+    preload,
+    train_ensemble,
+)
 from twobe3.runtime.device import CPU, Device
 
 META = torch.device("meta")
 SHAPE = (2, 4, 5, 6)
-HOW = TrainingParameters(
-    epochs=2, batch_size=4, ensemble_size=1, augmentations=1, test_time="average", stopping_share=0.2
-)
+HOW = TrainingParameters(epochs=2, batch_size=4, ensemble_size=1, test_time="average", stopping_share=0.2)
 
 
 def network() -> PlanesNetwork:
@@ -82,7 +87,7 @@ class Back(torch.autograd.Function):
 
 
 class Elsewhere(Device):
-    """An engine whose device is ``meta``."""
+    """A device that is torch's ``meta``."""
 
     def torch_device(self, number: int | None = None) -> torch.device:
         return META
@@ -108,7 +113,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("free", [2**40, 0], ids=["inputs on the device", "batch by batch"])
-def test_a_network_is_trained_and_asked_where_its_engine_says(
+def test_a_network_is_trained_and_asked_where_its_device_says(
     inputs: list[ModelInput], survival: Outcomes, precision: Any, free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
@@ -124,12 +129,12 @@ def test_a_network_is_trained_and_asked_where_its_engine_says(
         made.__class__ = Spy
         return made
 
-    engine = Elsewhere(precision=precision)
-    (trained,) = train_ensemble(make, inputs, survival, HOW, 0, engine=engine)
+    device = Elsewhere(precision=precision)
+    (trained,) = train_ensemble(make, inputs, survival, HOW, 0, device=device)
     assert set(seen) == {(META, META)}
     assert {value.device.type for value in trained.state_dict().values()} == {"cpu"}
     seen.clear()
-    outputs = ensemble_outputs([make()], inputs, HOW, engine)
+    outputs = ensemble_outputs([make()], inputs, HOW, device)
     assert (outputs.shape[:2], outputs.device.type, outputs.dtype) == ((4, 10), "cpu", torch.float64)
     assert set(seen) == {(META, META)}
 
@@ -160,14 +165,14 @@ def test_feature_maps_are_computed_on_their_device_and_told_apart(monkeypatch: p
 def test_results_of_a_gpu_or_of_bfloat16_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    engines = [CPU, Device("cpu"), Device("cuda", "32"), Device("cuda", "bf16"), Device("cpu", "bf16")]
+    devices = [CPU, Device("cpu"), Device("cuda", "32"), Device("cuda", "bf16"), Device("cpu", "bf16")]
     cache = Cache()
     for kind in (TwoBe3Net, PooledModel, CNN3D):
         weights = {} if kind is CNN3D else {"backbone": "phantom-resnet10"}
-        names = [kind(cache=cache, engine=engine, **weights).cache_key() for engine in engines]  # type: ignore[arg-type]
+        names = [kind(cache=cache, device=device, **weights).cache_key() for device in devices]  # type: ignore[arg-type]
         assert names[0] == names[1]
         assert len(set(names)) == 4
-    assert len({Baseline("suvmax", cache=cache, engine=engine).cache_key() for engine in engines}) == 1  # type: ignore[call-arg]
+    assert len({Baseline("suvmax", cache=cache, device=device).cache_key() for device in devices}) == 1  # type: ignore[call-arg]
 
 
 def plainly_trained(inputs: Sequence[ModelInput], outcomes: Outcomes, how: TrainingParameters, seed: int) -> nn.Module:
@@ -177,7 +182,7 @@ def plainly_trained(inputs: Sequence[ModelInput], outcomes: Outcomes, how: Train
     head.start(net.head[-1])  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(net.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
     batches = math.ceil(len(outcomes) / how.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training.warm_cosine(how.epochs_of(batches) * batches))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training.warmup_cosine(how.epochs_of(batches) * batches))
     for _ in range(how.epochs_of(batches)):
         for batch in epoch_batches(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
             index = torch.from_numpy(batch)

@@ -15,9 +15,9 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.features.slices import Plane
 from twobe3.io.cache import Cache
 from twobe3.models import PooledModel
-from twobe3.models.inner_cv import inner_splits
+from twobe3.models.inner_cv import inner_split
 from twobe3.models.learners.linear import fit_ridge
-from twobe3.models.pooled import out_of_fold, random_directions
+from twobe3.models.pooled import random_directions
 
 STORE = Cache()
 SMALL: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
@@ -41,9 +41,9 @@ def test_the_statistics_asked_for_are_taken_in_their_order(cohort: Cohort) -> No
 def test_pooled_over_planes_they_are_those_of_all_positions_each_plane_counting_alike(cohort: Cohort) -> None:
     few = cohort.subset(range(2))
     model = PooledModel(**SMALL, planes=PLANES, pool_planes=True)
-    (extractor,) = model.extractors()
+    (extractor,) = model.maps.extractors()
     for row, subject in zip(model._pooled(few), few.subjects, strict=True):
-        maps = extractor.of_study(few, subject)
+        maps = extractor.extract(few, subject)
         # 16 slices of 4 × 4 positions in either plane: as many, so each plane counts alike.
         positions = np.concatenate([maps[plane].reshape(CHANNELS, -1).astype(float) for plane in PLANES], axis=1)
         expected = np.concatenate([positions.mean(1), positions.max(1), positions.std(1)])
@@ -76,7 +76,7 @@ def test_the_model_of_a_projection_is_the_ridge_regression_of_its_columns(cohort
     standard = (z - z.mean(axis=0)) / z.std(axis=0)
     reference = LogisticRegression(C=1 / 10.0, tol=1e-10, max_iter=10_000).fit(standard, cohort.outcomes.event)
     np.testing.assert_allclose(model.predict(cohort).risk, reference.decision_function(standard), atol=1e-4)
-    assert model.candidate_parameters(cohort) == 16
+    assert model.report(cohort).n_parameters == 16
 
 
 def test_a_projection_still_finds_the_lesion_in_patients_that_were_not_seen(make_cohort: Callable[..., Cohort]) -> None:
@@ -88,10 +88,12 @@ def test_a_projection_still_finds_the_lesion_in_patients_that_were_not_seen(make
 
 
 def test_inner_risks_are_those_of_models_that_have_not_seen_the_patient(cohort: Cohort) -> None:
-    x, outcomes = PooledModel(**SMALL, planes=("axial",))._pooled(cohort), cohort.outcomes
-    fitted = fit_ridge(x, outcomes, 100.0)
-    risk = out_of_fold(x, outcomes, fitted, 3, 0)
-    for train, test in inner_splits(outcomes, 3, 0):
+    model = PooledModel(**SMALL, planes=("axial",), inner_folds=3)
+    x, outcomes = model._pooled(cohort), cohort.outcomes
+    model.ridge_ = fit_ridge(x, outcomes, 100.0)
+    risk = model._held_out(x, outcomes)
+    for fold in inner_split(outcomes, 3, 0):
+        train, test = fold.train, fold.test
         np.testing.assert_array_equal(risk[test], fit_ridge(x[train], outcomes.subset(train), 100.0).risk(x[test]))
 
 
@@ -101,7 +103,7 @@ def test_covariates_of_noise_leave_what_the_images_tell(make_cohort: Callable[..
     train, test = cohort.subset(order[:24]), cohort.subset(order[24:])
     model = PooledModel(**SMALL, planes=("axial",), covariates=("age_years", "sex"))
     assert roc_auc_score(test.outcomes.event, model.fit(train).predict(test).risk) > 0.75
-    assert model.candidate_parameters(train) == 3 * CHANNELS + 2
+    assert model.report(train).n_parameters == 3 * CHANNELS + 2
 
 
 def test_a_statistic_may_stand_once_and_must_be_known() -> None:

@@ -40,12 +40,12 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_everything_is_on_the_cpu_in_single_precision() -> None:
-    for engine in (Device(), CPU):
-        assert engine.describe() == {"device": "cpu", "precision": "32"}
-        assert engine.cache_key() == ""
-        assert (engine.count, engine.workers(6)) == (1, 6)
-        assert {engine.torch_device(number) for number in range(3)} == {torch.device("cpu")}
-        fabric = engine.fabric()
+    for device in (Device(), CPU):
+        assert device.describe() == {"device": "cpu", "precision": "32"}
+        assert device.cache_key() == ""
+        assert (device.count, device.workers(6)) == (1, 6)
+        assert {device.torch_device(number) for number in range(3)} == {torch.device("cpu")}
+        fabric = device.fabric()
         assert (fabric.device, fabric.world_size) == (torch.device("cpu"), 1)
         assert fabric.strategy.precision.precision == "32-true"
 
@@ -109,9 +109,9 @@ def test_memory_that_does_not_suffice_is_told_under_a_code() -> None:
     assert caught.value.code is Code.GPU_MEMORY
 
 
-def test_an_engine_travels_to_workers() -> None:
-    engine = Device("cpu", "bf16", 2)
-    assert pickle.loads(pickle.dumps(engine)) == engine
+def test_a_device_travels_to_workers() -> None:
+    device = Device("cpu", "bf16", 2)
+    assert pickle.loads(pickle.dumps(device)) == device
 
 
 PATIENTS = 12

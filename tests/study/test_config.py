@@ -53,13 +53,13 @@ def test_a_study_file(tmp_path: Path) -> None:
 
 def test_where_networks_compute_is_no_part_of_what_a_study_is(tmp_path: Path) -> None:
     plain, chosen = study(tmp_path), study(tmp_path, STUDY + '[compute]\ndevice = "cpu"\nprecision = "bf16"\n')
-    assert plain.compute.engine() == Device()
-    assert chosen.compute.engine() == Device("cpu", "bf16")
-    assert chosen.compute.engine(None, "32") == Device("cpu", "32")  # the command line goes first
+    assert plain.compute.resolve() == Device()
+    assert chosen.compute.resolve() == Device("cpu", "bf16")
+    assert chosen.compute.resolve(None, "32") == Device("cpu", "32")  # the command line goes first
     assert chosen.cache_key() == plain.cache_key()
     (model,) = chosen.models(tmp_path, Cache())
-    assert model.engine == Device("cpu", "bf16")
-    assert "engine" not in model.parameters()
+    assert model.device == Device("cpu", "bf16")
+    assert "device" not in model.parameters()
 
 
 @pytest.mark.parametrize("line", ['device = "tpu"', "precision = 16", "gpus = 2"])

@@ -76,7 +76,7 @@ def test_predictions_and_decisions_keep_their_bits_when_the_tested_patients_have
 
 def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere, fitted = Device("cpu", "bf16"), []
-    models = [replace(small(kind), engine=elsewhere) for kind in ("2be3-net", "baseline")]
+    models = [replace(small(kind), device=elsewhere) for kind in ("2be3-net", "baseline")]
     fits = fits_of([*models, Fusion(models, name="both")], cohort, 3)
     with one_thread():
         made = {(e, n, 0): fit_fold(fits, (e, n, 0)) for e in fits.cohorts for n in range(3)}
@@ -84,13 +84,13 @@ def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monk
     def spy(fits: CVPlan, fit: Any) -> Any:
         fitted.append(fit)
         parts = fits.models[fit[1]]
-        assert {one.engine for one in (parts, *members_of(parts))} == {CPU}
+        assert {one.device for one in (parts, *members_of(parts))} == {CPU}
         return fit_fold(fits, fit)
 
     monkeypatch.setattr(auditing, "fit_fold", spy)
     assert tuple(auditing._seeing(fits, made, 1)) == ()
     assert {number: sum(fit[1] == number for fit in fitted) for number in range(3)} == {0: 4, 1: 2, 2: 4}
-    assert {model.engine for model in fits.models} == {elsewhere}
+    assert {model.device for model in fits.models} == {elsewhere}
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -105,6 +105,11 @@ class Cohort:
         return tuple(subject.patient_id for subject in self.subjects)
 
     @property
+    def centres(self) -> tuple[str, ...]:
+        """Where each was scanned; empty where unknown."""
+        return tuple(subject.centre for subject in self.subjects)
+
+    @property
     def outcomes(self) -> Outcomes:
         """Outcomes of all subjects, in their order.
 
@@ -116,7 +121,7 @@ class Cohort:
         if len(self.endpoints) != 1:
             names = [outcomes.endpoint.name for outcomes in self.endpoints]
             raise ValueError(f"choose one of the endpoints {names} with cohort.for_endpoint(name)")
-        return self.endpoints[0].of(self.patients)
+        return self._grouped(self.endpoints[0].of(self.patients))
 
     @property
     def endpoint(self) -> Endpoint:
@@ -130,8 +135,16 @@ class Cohort:
             raise ValueError(f"the cohort has no endpoint {name!r}; it has {', '.join(by_name) or 'none'}")
         chosen = by_name.pop(name)
         known = set(chosen.patients)
-        told = replace(self, endpoints=(chosen,), other_endpoints=(*by_name.values(), *self.other_endpoints))
-        return told.subset([i for i, subject in enumerate(self.subjects) if subject.patient_id in known])
+        others = (*by_name.values(), *self.other_endpoints)
+        own = replace(
+            self, endpoints=(self._grouped(chosen),), other_endpoints=tuple(self._grouped(other) for other in others)
+        )
+        return own.subset([i for i, subject in enumerate(self.subjects) if subject.patient_id in known])
+
+    def _grouped(self, outcomes: Outcomes) -> Outcomes:
+        """Outcomes whose groups are those of the subjects."""
+        group = {subject.patient_id: subject.group for subject in self.subjects}
+        return replace(outcomes, groups=tuple(group.get(patient, patient) for patient in outcomes.patients))
 
     def subset(self, indices: Iterable[int]) -> Cohort:
         """The subjects at these positions, in this order, with their own outcomes and nobody else's."""
@@ -173,8 +186,7 @@ class Cohort:
     @property
     def sample(self) -> Sample:
         """What a validation scheme has to know of the subjects, whose cohort has one endpoint."""
-        centres, groups = zip(*((subject.centre, subject.group) for subject in self.subjects), strict=True)
-        return Sample(self.patients, centres, groups, self.outcomes)
+        return Sample(self.outcomes, self.centres)
 
     def folds(self, folds: int = 5, repeats: int = 1, seed: int = 0) -> tuple[Fold, ...]:
         """Repeated cross-validation, see :class:`~twobe3.cohort.splits.CrossValidation`.

@@ -47,20 +47,24 @@ class Sample:
 
     Attributes
     ----------
-    patients : tuple of str, length n
-        The user's patient ids.
+    outcomes : Outcomes
+        Of n patients; those of one group go together.
     centres : tuple of str, length n
         Empty where unknown.
-    groups : tuple of str, length n
-        Scans of one person go together.
-    outcomes : Outcomes
-        Of the same n, in their order.
     """
 
-    patients: tuple[str, ...]
-    centres: tuple[str, ...]
-    groups: tuple[str, ...]
     outcomes: Outcomes
+    centres: tuple[str, ...]
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The user's patient ids."""
+        return self.outcomes.patients
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The persons."""
+        return self.outcomes.groups
 
 
 @dataclass(frozen=True)
@@ -272,12 +276,10 @@ def check_enough_for(folds: int, sample: Sample) -> None:
     ConfigurationError
         ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
     """
-    event, endpoint = sample.outcomes.event, sample.outcomes.endpoint
+    endpoint = sample.outcomes.endpoint
     check_patients_for(folds, sample.groups, endpoint, len(set(sample.patients)))
-    if endpoint.kind == "continuous":
-        return
-    smaller = min(int(event.sum()), int((~event).sum())) if endpoint.kind == "binary" else int(event.sum())
-    if smaller < folds:
+    smaller = endpoint.effective_sample_size(sample.outcomes)
+    if endpoint.has_events and smaller < folds:
         raise ConfigurationError(
             Code.FEWER_EVENTS_THAN_FOLDS,
             f"endpoint {endpoint.name!r}: {smaller} patients of the rarer class for {folds} folds",
@@ -377,13 +379,12 @@ def _apart(sample: Sample, train: BoolArray, test: BoolArray, number: int, name:
     groups = np.array(sample.groups)
     train = train & ~np.isin(groups, groups[test])
     outcomes = sample.outcomes.subset(np.flatnonzero(train))
-    n, kind = outcomes.n_events, outcomes.endpoint.kind
-    nothing = len(outcomes) < 2 if kind == "continuous" else n == 0 or (kind == "binary" and n == len(outcomes))
-    if nothing:
-        reason = (
-            f"endpoint {outcomes.endpoint.name!r}: to test {name!r}, {len(outcomes)} patients with {n} events train"
+    if not outcomes.endpoint.has_contrast(outcomes):
+        raise ConfigurationError(
+            Code.ONE_CLASS,
+            f"endpoint {outcomes.endpoint.name!r}: to test {name!r}, {len(outcomes)} patients with "
+            f"{outcomes.n_events} events train",
         )
-        raise ConfigurationError(Code.ONE_CLASS, reason)
     return Fold(0, number, np.flatnonzero(train), np.flatnonzero(test), name)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
@@ -37,6 +37,7 @@ class Binary(Endpoint):
     loss: ClassVar[Loss] = "cross-entropy"
     primary_metric: ClassVar[str] = "auc"
     chance_level: ClassVar[float] = 0.5
+    has_classes: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,6 +82,11 @@ class Binary(Endpoint):
         """Number of patients of the rarer class."""
         return min(outcomes.n_events, len(outcomes) - outcomes.n_events)
 
+    def constant_risk(self, outcomes: Outcomes) -> float:
+        """Log-odds of the positive class, of half a patient where a class has none."""
+        least = 0.5 / len(outcomes)
+        return float(logit(np.clip(float(outcomes.value.mean()), least, 1.0 - least)))
+
     def probability(self, risk: FloatArray) -> FloatArray:
         """Probability of the positive class, shape (n,), from log-odds."""
         return np.asarray(expit(risk))
@@ -115,6 +121,7 @@ class TimeToEvent(Endpoint):
     loss: ClassVar[Loss] = "cox"
     primary_metric: ClassVar[str] = "harrell_c"
     chance_level: ClassVar[float] = 0.5
+    has_times: ClassVar[bool] = True
     risk_has_origin: ClassVar[bool] = False
 
     @property
@@ -180,6 +187,10 @@ class TimeToEvent(Endpoint):
         """Number of patients with the event."""
         return outcomes.n_events
 
+    def constant_risk(self, outcomes: Outcomes) -> float:
+        """0, since log hazard ratios have no origin."""
+        return 0.0
+
     def loss_terms(self, outcomes: Outcomes) -> int:
         """Number of events: the terms of the partial likelihood."""
         return outcomes.n_events
@@ -234,6 +245,10 @@ class Continuous(Endpoint):
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients."""
         return len(outcomes)
+
+    def constant_risk(self, outcomes: Outcomes) -> float:
+        """The mean."""
+        return float(outcomes.value.mean())
 
     def has_contrast(self, outcomes: Outcomes) -> bool:
         """Whether there are two patients at least."""

@@ -41,6 +41,8 @@ class Endpoint(ABC):
     primary_metric: ClassVar[str]
     chance_level: ClassVar[float]  # of the primary metric, where the risk says nothing
     has_events: ClassVar[bool] = True  # whether patients have the event or not
+    has_classes: ClassVar[bool] = False  # whether that is all, so that there is a probability of the positive class
+    has_times: ClassVar[bool] = False  # whether the value is a time, which may be censored
     risk_has_origin: ClassVar[bool] = True  # whether risks of two models can be compared without centring them
 
     @property
@@ -55,6 +57,10 @@ class Endpoint(ABC):
     @abstractmethod
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients that limits what can be learnt: of the rarer class, with the event, or all."""
+
+    @abstractmethod
+    def constant_risk(self, outcomes: Outcomes) -> float:
+        """The risk that fits all patients best: log-odds, 0 for log hazard ratios, or the mean."""
 
     def loss_terms(self, outcomes: Outcomes) -> int:
         """Number of terms in the summed loss: patients, or events of a partial likelihood."""
@@ -106,6 +112,8 @@ class Outcomes:
         competing event came first). Continuous: all True.
     competing : ndarray of bool, shape (n,), optional
         Time-to-event: at ``value`` another event came, after which this one can't happen any more; none by default.
+    groups : tuple of str, length n, optional
+        Persons: patients of one group stay on one side of every split; by default each patient is a group.
     """
 
     endpoint: Endpoint
@@ -113,12 +121,15 @@ class Outcomes:
     value: FloatArray
     event: BoolArray
     competing: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.competing):
             object.__setattr__(self, "competing", np.zeros(len(self.patients), dtype=np.bool_))
-        if not len(self.patients) == len(self.value) == len(self.event) == len(self.competing):
-            raise ValueError("patients, value, event and competing must have one length")
+        object.__setattr__(self, "groups", self.groups or self.patients)
+        lengths = {len(item) for item in (self.patients, self.value, self.event, self.competing, self.groups)}
+        if len(lengths) > 1:
+            raise ValueError("patients, value, event, competing and groups must have one length")
         if (self.event & self.competing).any():
             raise ValueError("a patient has the event or a competing one, not both")
 
@@ -139,6 +150,7 @@ class Outcomes:
             value=self.value[index],
             event=self.event[index],
             competing=self.competing[index],
+            groups=tuple(self.groups[i] for i in index),
         )
 
     def of(self, patients: Sequence[str]) -> Outcomes:

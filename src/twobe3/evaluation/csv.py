@@ -24,7 +24,7 @@ from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import BoolArray, FloatArray
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.alignment import RISE
-from twobe3.io.csv import neutralised, read_delimited, restored
+from twobe3.io.csv import escape_formula, read_delimited, unescape_formula
 from twobe3.io.files import write_atomic
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
@@ -211,7 +211,7 @@ def _read_rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str,
 
 def _parse_key(cells: Mapping[str, str]) -> Key | str:
     """The key of a row, or what is wrong with it."""
-    patient, model, endpoint = (restored(cells.get(column, "")) for column in COLUMNS[:3])
+    patient, model, endpoint = (unescape_formula(cells.get(column, "")) for column in COLUMNS[:3])
     texts = {column: cells.get(column, "").strip() or "0" for column in ("repeat", "fold")}
     for column, text in texts.items():
         if not re.fullmatch(r"[0-9]{1,9}", text):
@@ -372,5 +372,5 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([neutralised(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer.writerows([escape_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     write_atomic(path, text.getvalue().encode())

@@ -1,43 +1,68 @@
-"""Cross-validation inside the training patients."""
+"""Cross-validation inside the training patients, by which a model chooses, weighs and recalibrates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
 import numpy as np
-from sklearn.model_selection import KFold, StratifiedKFold
 
-from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.splits import CrossValidation, Fold
-from twobe3.core.outcomes import IntArray, Outcomes
+from twobe3.cohort.splits import CrossValidation, Fold, Sample
+from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
+
+Risk: TypeAlias = Callable[[IntArray], FloatArray]
 
 
-def inner_split(training: Cohort, folds: int, seed: int, *, min_patients: int = 1) -> tuple[Fold, ...]:
-    """The folds of an inner cross-validation; none where the training patients are too few to split.
+def inner_split(
+    outcomes: Outcomes, folds: int, seed: int, *, centres: Sequence[str] = (), min_patients: int = 1
+) -> tuple[Fold, ...]:
+    """The folds of an inner cross-validation, see :class:`~twobe3.cohort.splits.CrossValidation`.
 
     Parameters
     ----------
-    training : Cohort
-        With one endpoint.
+    outcomes : Outcomes
+        Of the n training patients; those of one group stay in one fold.
     folds, seed : int
-        Fewer folds where fewer patients are of the rarer class, or have the event.
+        At most as many folds as there are persons of the rarer class, or with the event.
+    centres : sequence of str, length n, optional
+        To be spread evenly.
     min_patients : int
-        Patients that must be left to learn from.
+        Patients that must be left to learn from in every fold.
+
+    Returns
+    -------
+    tuple of Fold
+        Empty where the training patients are too few to split, or the training part of a fold would lack contrast.
     """
-    outcomes = training.outcomes
-    groups = len({subject.group for subject in training.subjects})
-    rarer = {"binary": min(outcomes.n_events, len(outcomes) - outcomes.n_events), "time-to-event": outcomes.n_events}
-    folds = min(folds, groups, rarer.get(outcomes.endpoint.kind, groups))
-    split = CrossValidation(folds, 1, seed).split(training.sample) if folds >= 2 else ()
-    return split if all(len(fold.train) >= min_patients for fold in split) else ()
-
-
-def inner_splits(outcomes: Outcomes, inner_folds: int, seed: int) -> list[tuple[IntArray, IntArray]]:
-    """Who trains and who is tested in each part of an inner cross-validation, stratified by event.
-
-    There are fewer parts where the rarer class has fewer patients, and none where it has but one.
-    """
-    rarer = min(outcomes.n_events, len(outcomes) - outcomes.n_events)
-    folds = min(inner_folds, rarer if outcomes.endpoint.kind == "binary" else outcomes.n_events)
+    endpoint = outcomes.endpoint
+    persons = outcomes.subset(np.sort(np.unique(outcomes.groups, return_index=True)[1]))
+    folds = min(folds, endpoint.effective_sample_size(persons))
     if folds < 2:
-        return []
-    splitter = (StratifiedKFold if rarer >= folds else KFold)(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(outcomes)), outcomes.event))
+        return ()
+    split = CrossValidation(folds, 1, seed).split(Sample(outcomes, tuple(centres) or ("",) * len(outcomes)))
+    enough = all(
+        len(fold.train) >= min_patients and endpoint.has_contrast(outcomes.subset(fold.train)) for fold in split
+    )
+    return split if enough else ()
+
+
+def cross_val_predict(fit: Callable[[IntArray], Risk], outcomes: Outcomes, split: Sequence[Fold]) -> FloatArray:
+    """Risk of each training patient by a model fitted without the patient's fold, shape (n,).
+
+    Risks that have no origin are counted from the mean risk of the patients whom the same model was fitted on.
+
+    Parameters
+    ----------
+    fit : callable
+        From the positions of training patients to a function from positions to risks.
+    outcomes : Outcomes
+        Of the n training patients.
+    split : sequence of Fold
+        See :func:`inner_split`.
+    """
+    risks, endpoint = np.zeros(len(outcomes)), outcomes.endpoint
+    for fold in split:
+        risk = fit(fold.train)
+        origin = 0.0 if endpoint.risk_has_origin else endpoint.origin(risk(fold.train))
+        risks[fold.test] = risk(fold.test) - origin
+    return risks

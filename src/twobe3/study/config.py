@@ -14,12 +14,13 @@ from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models import MODELS, Baseline, Fusion, Model
 from twobe3.models.baseline import DEFAULT
-from twobe3.models.fusion import fusion_name, members_first
+from twobe3.models.fusion import fusion_name, order_fusions
+from twobe3.models.model import parameter_names
 from twobe3.runtime.device import Device
 from twobe3.study.sections import (
     SECTIONS,
@@ -85,7 +86,7 @@ class StudyConfig(Section):
         """Digest of the resolved study: two files that mean the same share it, wherever they are computed."""
         return digest([self.model_dump_json(exclude={"compute"})])
 
-    def models(self, folder: Path, cache: Cache, engine: Device | None = None) -> list[Model]:
+    def models(self, folder: Path, cache: Cache, device: Device | None = None) -> list[Model]:
         """The models, unfitted.
 
         Parameters
@@ -94,7 +95,7 @@ class StudyConfig(Section):
             Where the study file lies; ``weights`` files are relative to it.
         cache : Cache
             Shared by all of them.
-        engine : Device, optional
+        device : Device, optional
             Where their networks compute, if not where ``[compute]`` says.
 
         Raises
@@ -102,7 +103,7 @@ class StudyConfig(Section):
         ConfigurationError
             ``UNKNOWN_NAME``, ``UNKNOWN_KEY`` or ``STUDY_FILE_INVALID``.
         """
-        shared = {"cache": cache, "engine": engine or self.compute.engine()}
+        shared = {"cache": cache, "device": device or self.compute.resolve()}
         # A fusion refers to models by their names, so it is made after them; the order of the file stays. Baselines
         # that are added later, when the cohort is known, have names already.
         waiting = {n: entry for n, entry in enumerate(self.model) if entry.get("kind") == Fusion.kind and "of" in entry}
@@ -113,7 +114,7 @@ class StudyConfig(Section):
         fusions = {names[n]: _names_of(entry) for n, entry in waiting.items()}
         known = {model.name: model for model in made.values()}
         known |= {name: baseline for name, baseline in self._baselines(folder, shared).items() if name not in known}
-        for name in members_first(fusions, list(known)):
+        for name in order_fusions(fusions, list(known)):
             entry = waiting[numbers[name]]
             known[name] = self._model({**entry, "of": [known[one] for one in fusions[name]]}, folder, shared)
         return [known[names[n]] for n in range(len(names))]
@@ -133,14 +134,14 @@ class StudyConfig(Section):
             near = difflib.get_close_matches(kind, MODELS, n=1)
             hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(MODELS)}"
             raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
-        known = MODELS[kind].parameter_names()
+        known = parameter_names(MODELS[kind])
         for key in entry:
             if key not in known:
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
         weights = entry.get("weights")
-        if "backbone" in known and isinstance(weights, str) and is_weights_file(weights):
-            entry["weights"] = str(folder / weights)
+        if "backbone" in known and isinstance(weights, str):
+            entry["weights"] = str(WeightsSource.parse(weights).relative_to(folder))
         init = entry.get("init")
         if isinstance(init, str) and init:
             entry["init"] = str(folder / init)

@@ -75,7 +75,7 @@ def predict(
     policy: Policy = "lenient",
     repair_dates: bool = False,
     cache: Cache | None = None,
-    engine: Device | None = None,
+    device: Device | None = None,
 ) -> Predictions:
     """Predict the patients whose scans lie under some paths; one scan a patient.
 
@@ -91,7 +91,7 @@ def predict(
         Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     cache : Cache, optional
         Where features are kept; in memory by default.
-    engine : Device, optional
+    device : Device, optional
         Where networks compute; on the GPU where there is one, by default.
 
     Raises
@@ -101,25 +101,25 @@ def predict(
     ConfigurationError
         ``MODEL_INVALID``.
     """
-    model = load_model(model_path, cache=cache, engine=engine)
+    model = load_model(model_path, cache=cache, device=device)
     assert model.endpoint_ is not None
     endpoint, grid = model.endpoint_.name, model.grid_ or Grid()
     found = find_scans([Path(path) for path in paths])
     results = [_refused(exclusion, endpoint) for exclusion in found.exclusions]
-    for series in found.chosen:
+    for series in found.series:
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
         subject = Subject(series.patient_id, scan, covariates=series.covariates)
         alone = Cohort((subject,), grid=grid)
         try:
-            unusable = model.unusable(alone)
             prediction = model.predict(alone)
         except UnusableScanError as refusal:
             results.append(_refused(Exclusion.of(refusal, patient=series.patient, series=series.series), endpoint))
             continue
-        if unusable:
-            results.append(_refused(replace(unusable[0], patient=series.patient, series=series.series), endpoint))
-        else:
+        if len(prediction):
             results.append(_made(prediction, series.patient, series.series))
+        else:
+            unusable = replace(model.report(alone).exclusions[0], patient=series.patient, series=series.series)
+            results.append(_refused(unusable, endpoint))
     return Predictions(model.name, tuple(results))
 
 

@@ -71,14 +71,14 @@ def run(
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
     cache, watch = Cache(out / "features"), Stopwatch()
-    engine = study.compute.engine(device, precision)
-    models = study.models(folder, cache, engine)
+    target = study.compute.resolve(device, precision)
+    models = study.models(folder, cache, target)
     for model in models:
         model.cache_key()  # loads the weights: what is wrong with them is better known before the scans are read
     scheme = _scheme(study, folder)
     with watch.step("cohort"):
         cohort = with_duplicates_joined(_read(study, study.cohort, folder, out / "volumes"))
-    workers = workers or engine.workers(available_cores())
+    workers = workers or target.workers(available_cores())
     checkpoints, validation = Cache(out / "folds"), study.validation
     notes = list(study.notes)
     if validation.baselines:

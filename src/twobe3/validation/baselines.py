@@ -57,7 +57,7 @@ def with_default_baselines(
     place = {"region": where.kind, "roi": where.roi, "threshold_suv": where.threshold_suv, "fraction": where.fraction}
 
     def baseline(**parameters: object) -> Baseline:
-        return Baseline(**{"seed": first.seed, "cache": first.cache, "engine": first.engine, **parameters})  # type: ignore[arg-type]
+        return Baseline(**{"seed": first.seed, "cache": first.cache, "device": first.device, **parameters})  # type: ignore[arg-type]
 
     wanted: list[Model] = [baseline(variable=variable, **place) for variable in DEFAULT if variable in MEASURED]
     if covariate_names(cohort.subjects):
@@ -115,14 +115,17 @@ def _has_contour(study: Subject) -> bool:
 
 
 def _shuffled(model: RadiomicsModel) -> RadiomicsModel:
-    name = "" if model.name == model.default_name() else f"{model.name}, shuffled voxels"
+    name = "" if model.name == model.default_name else f"{model.name}, shuffled voxels"
     return RadiomicsModel(
-        **{**model.parameters(), "voxels": "shuffled", "name": name}, cache=model.cache, engine=model.engine
+        **{**model.get_params(), "voxels": "shuffled", "name": name}, cache=model.cache, device=model.device
     )
 
 
 def _same(one: Model, other: Model) -> bool:
     """Whether two models differ in nothing but their names, or, as baselines, in nothing that they look at."""
     if isinstance(one, Baseline) and isinstance(other, Baseline):
-        return one.default_name() == other.default_name()
-    return one.kind == other.kind and {**one.parameters(), "name": ""} == {**other.parameters(), "name": ""}
+        return one.default_name == other.default_name
+    return one.kind == other.kind and {**one.public_parameters(), "name": ""} == {
+        **other.public_parameters(),
+        "name": "",
+    }

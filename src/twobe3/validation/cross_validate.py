@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import CACHE_VERSION, Arrays, Cache
 from twobe3.io.files import digest
-from twobe3.models.fit_cache import content, remember, shared_fits
-from twobe3.models.fusion import depth, members_of
-from twobe3.models.model import Model
+from twobe3.models.fit_cache import FitCache, content
+from twobe3.models.fusion import depth, members_of, share_fits
+from twobe3.models.model import Model, check_training
 from twobe3.runtime.parallel import run_tasks
 from twobe3.validation.provenance import Stopwatch, found_left_out, run_record, told_cautions, told_few_events
 from twobe3.validation.recalibration import observed_times
@@ -126,17 +125,17 @@ def require_enough(fits: CVPlan) -> None:
     Raises
     ------
     ConfigurationError
-        ``NOTHING_USABLE``, ``ONE_CLASS``: see :meth:`~twobe3.models.model.Model.require_enough`.
+        ``NOTHING_USABLE``, ``ONE_CLASS``: see :func:`~twobe3.models.model.check_training`.
     """
     for model in fits.models:
-        left_out = {exclusion.patient for exclusion in model.unusable(fits.cohort)}
+        left_out = {exclusion.patient for exclusion in model.report(fits.cohort.without_outcomes()).exclusions}
         for endpoint, split in fits.splits.items() if left_out else ():
             cohort = fits.cohorts[endpoint]
             usable = np.array([subject.patient not in left_out for subject in cohort.subjects])
             for fold in split:
                 training = cohort.subset(fold.train[usable[fold.train]])
                 where = f" of {endpoint!r}, repeat {fold.repeat}, fold {fold.fold},"
-                model.require_enough(training, len(fold.train), where)
+                check_training(model, training, len(fold.train), where)
 
 
 def precompute(fits: CVPlan, workers: int) -> None:
@@ -157,7 +156,7 @@ def _prepare_scan(fits: CVPlan, position: int) -> tuple[int, int]:
     stores = {id(model.cache): model.cache for model in fits.models}.values()
     before = [(cache.computed, cache.reused) for cache in stores]
     for model in fits.models:
-        model.prepare(fits.cohort.subset([position]))
+        model.precompute(fits.cohort.subset([position]))
     computed = sum(cache.computed - made for cache, (made, _) in zip(stores, before, strict=True))
     reused = sum(cache.reused - found for cache, (_, found) in zip(stores, before, strict=True))
     return computed, reused
@@ -191,18 +190,19 @@ def together(fits: CVPlan, missing: Sequence[Fit]) -> list[tuple[Fit, ...]]:
 
 def fit_folds(fits: CVPlan, task: Sequence[Fit]) -> list[Arrays]:
     """:func:`fit_fold` for several fits, which share what they fit on the same patients."""
-    with shared_fits() if len(task) > 1 else nullcontext():
-        return [fit_fold(fits, fit) for fit in task]
+    with share_fits(fits.models) as cache:
+        return [fit_fold(fits, fit, cache) for fit in task]
 
 
-def fit_fold(fits: CVPlan, fit: Fit) -> Arrays:
+def fit_fold(fits: CVPlan, fit: Fit, cache: FitCache | None = None) -> Arrays:
     """One fit: the arrays of :data:`PREDICTED` that the model gives, the seconds it took, and :data:`USABLE`."""
     endpoint, number, position = fit
     begin = time.perf_counter()
     times = observed_times(fits.cohorts[endpoint].outcomes)
     training, tested = fits.parts(endpoint, position)
     prediction = predicted(fits.models[number], training, tested, times, fits.how)
-    remember(fits.models[number], training)
+    if cache is not None:
+        cache.put(fits.models[number], training)
     values = {name: getattr(prediction, name) for name in PREDICTED}
     arrays = {"seconds": np.array([time.perf_counter() - begin])}
     if prediction.patients != tested.patients:
@@ -254,11 +254,11 @@ def fit_final(fits: CVPlan, folder: Path, workers: int) -> dict[tuple[str, int],
 
 def _fit_and_save(shared: tuple[CVPlan, Mapping[tuple[str, int], Path]], task: Sequence[Fit]) -> None:
     fits, targets = shared
-    with shared_fits() if len(task) > 1 else nullcontext():
+    with share_fits(fits.models) as cache:
         for endpoint, number, _ in task:
             model = fitted(fits.models[number], fits.cohorts[endpoint], fits.how)
             model.save(targets[endpoint, number])
-            remember(model, fits.cohorts[endpoint])
+            cache.put(model, fits.cohorts[endpoint])
 
 
 def file_name(name: str) -> str:

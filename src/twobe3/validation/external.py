@@ -71,5 +71,5 @@ def _predict(external: External, task: tuple[str, int, Path]) -> Prediction:
     fits, model = external.fits, external.fits.models[number]
     training, tested = fits.cohorts[endpoint], external.cohort.for_endpoint(endpoint)
     inner = inner_risks(model, training, fits.how) if fits.how.recalibrate else None
-    fitted = load_model(path, cache=model.cache, engine=model.engine)
+    fitted = load_model(path, cache=model.cache, device=model.device)
     return decided(fitted, training, tested, observed_times(training.outcomes), inner)

@@ -158,7 +158,7 @@ def audit(
         sum(bool(subject.duplicate_of) for subject in fits.cohort.subjects),
         tuple(sorted(_seeing(fits, made, workers))),
         permuted_outcomes(fits, scheme, permutations, seed, checkpoints or Cache(), workers),
-        next((model.name for model in fits.models if model.parameters().get("variable") == "centre"), None),
+        next((model.name for model in fits.models if model.get_params().get("variable") == "centre"), None),
     )
     (log.info if found.passed else log.warning)("%s", found.text())
     return found
@@ -180,7 +180,7 @@ def permuted_outcomes(
     values: dict[tuple[str, str], list[float]] = {
         (outcomes.endpoint.name, model.name): []
         for outcomes in fits.cohort.endpoints
-        if outcomes.endpoint.kind != "continuous"
+        if outcomes.endpoint.has_events
         for model in fits.models
     }
     dealt = list(_dealt(fits, scheme, permutations, seed))
@@ -190,7 +190,7 @@ def permuted_outcomes(
             position = next(i for i, item in enumerate(fits.models) if item.name == model)
             prediction = concat_folds(permuted, folds, endpoint, position)
             found.append(_within_folds(prediction, permuted.cohorts[endpoint].outcomes))
-    metric = {o.endpoint.name: METRIC.get(o.endpoint.kind, "") for o in fits.cohort.endpoints}
+    metric = {o.endpoint.name: f"{o.endpoint.primary_metric}_within_folds" for o in fits.cohort.endpoints}
     return tuple(_summary(endpoint, model, metric[endpoint], found) for (endpoint, model), found in values.items())
 
 
@@ -199,7 +199,7 @@ def _dealt(fits: CVPlan, scheme: Scheme, permutations: int, seed: int) -> Iterat
     for number in range(permutations):
         rng = np.random.default_rng([seed, number])
         endpoints = tuple(
-            replace(outcomes.subset(rng.permutation(len(outcomes))), patients=outcomes.patients)
+            replace(outcomes.subset(rng.permutation(len(outcomes))), patients=outcomes.patients, groups=outcomes.groups)
             for outcomes in fits.cohort.endpoints
         )
         try:
@@ -236,14 +236,11 @@ def _fit(dealt: Sequence[CVPlan], task: tuple[int, tuple[Fit, ...]]) -> list[Arr
     return fit_folds(dealt[number], fits)
 
 
-METRIC = {"binary": "auc_within_folds", "time-to-event": "harrell_c_within_folds"}
-
-
 def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
     """AUC or C over pairs tested in one fold, mean over repeats; NaN where a repeat has no such pair."""
     assert prediction.repeat is not None
     assert prediction.fold is not None
-    statistic = auc_within_folds if outcomes.endpoint.kind == "binary" else harrell_c_within_folds
+    statistic = harrell_c_within_folds if outcomes.endpoint.has_times else auc_within_folds
     if not len(prediction):
         return float("nan")  # the model could use none of the scans
     patients = np.array(prediction.patients)
@@ -270,7 +267,7 @@ def _seeing(fits: CVPlan, made: Mapping[Fit, Arrays], workers: int) -> Iterator[
 
     What was not computed on the CPU is fitted there twice: elsewhere two fits may differ for no reason.
     """
-    here = replace(fits, models=tuple(model.on(CPU) for model in fits.models))
+    here = replace(fits, models=tuple(model.clone(device=CPU) for model in fits.models))
     tasks = [(endpoint, number, 0) for endpoint in fits.cohorts for number in range(len(fits.models))]
     elsewhere = [fit for fit in tasks if here.models[fit[1]].cache_key() != fits.models[fit[1]].cache_key()]
     how: dict[str, Any] = {"workers": workers, "description": "audit: outcomes"}
@@ -295,10 +292,10 @@ def _changed(outcomes: Outcomes, patients: Collection[str]) -> Outcomes:
     Two classes change places; times and values are dealt out in reverse, so that the times observed stay the same.
     """
     which = np.flatnonzero([patient in patients for patient in outcomes.patients])
-    if outcomes.endpoint.kind == "binary":
+    if outcomes.endpoint.has_classes:
         event = outcomes.event.copy()
         event[which] = ~event[which]
         return replace(outcomes, event=event, value=event.astype(np.float64))
     order = np.arange(len(outcomes))
     order[which] = which[::-1]
-    return replace(outcomes.subset(order), patients=outcomes.patients)
+    return replace(outcomes.subset(order), patients=outcomes.patients, groups=outcomes.groups)

@@ -21,8 +21,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion
 from twobe3.io.files import digest
-from twobe3.models.model import Model, UndefinedFeature
-from twobe3.models.nn.size import telling_patients
+from twobe3.models.model import Model, UndefinedFeature, drop_unusable
 
 FEW_EVENTS = 10
 log = logging.getLogger("twobe3")
@@ -52,7 +51,8 @@ class ModelExclusions:
     @classmethod
     def of(cls, model: Model, cohort: Cohort) -> ModelExclusions:
         """What a model cannot use of a cohort."""
-        return cls(model.name, len(cohort), model.unusable(cohort), model.undefined(cohort))
+        report = model.report(cohort.without_outcomes())
+        return cls(model.name, len(cohort), report.exclusions, report.undefined)
 
     @property
     def exclusions(self) -> tuple[Exclusion, ...]:
@@ -152,7 +152,7 @@ def run_record(
                 "description": model.summary,
                 "parameters": model.public_parameters(),
                 "seconds": seconds[model.name],
-                "imputed": model.imputed(cohort),
+                "imputed": dict(model.report(cohort.without_outcomes()).imputed),
                 "size": _sizes(model, cohort),
             }
             for model in models
@@ -163,7 +163,7 @@ def run_record(
 
 def _where(models: Sequence[Model]) -> dict[str, str]:
     """On which kind of device, and in which precision, the models' networks compute."""
-    told = [model.engine.describe() for model in models]
+    told = [model.device.describe() for model in models]
     return {key: ", ".join(sorted({one[key] for one in told})) for key in ("device", "precision")}
 
 
@@ -175,8 +175,8 @@ def few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
     """
     lines = []
     for outcomes in cohort.endpoints:
-        events = telling_patients(outcomes)
-        if outcomes.endpoint.kind == "continuous" or events >= FEW_EVENTS:
+        events = outcomes.endpoint.effective_sample_size(outcomes)
+        if not outcomes.endpoint.has_events or events >= FEW_EVENTS:
             continue
         told = [_events_for_each(model, cohort.for_endpoint(outcomes.endpoint.name), events) for model in models]
         for_each = ", ".join(filter(None, told))
@@ -197,7 +197,7 @@ def told_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
 
 def told_cautions(models: Sequence[Model], cohort: Cohort) -> list[str]:
     """What the models want said of their results on a cohort, once where several say the same; told in the log too."""
-    lines = list(dict.fromkeys(line for model in models for line in model.warnings(cohort)))
+    lines = list(dict.fromkeys(line for model in models for line in model.report(cohort.without_outcomes()).warnings))
     for line in lines:
         log.warning("%s", line)
     return lines
@@ -213,14 +213,16 @@ def found_left_out(models: Sequence[Model], cohort: Cohort) -> tuple[ModelExclus
 
 
 def _events_for_each(model: Model, cohort: Cohort, events: int) -> str:
-    count = model.candidate_parameters(cohort) or model.size(cohort).get("trainable_parameters")
+    report = model.report(cohort)
+    count = report.n_parameters or report.size.get("trainable_parameters")
     return f"{model.name} {events / count:.2g} ({count})" if count else ""
 
 
 def _sizes(model: Model, cohort: Cohort) -> dict[str, Any]:
     """By endpoint, what the model says of its size beyond its parameters."""
     names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
-    return {name: size for name in names if (size := model.size(model.usable(cohort.for_endpoint(name))))}
+    sizes = {name: dict(model.report(drop_unusable(model, cohort.for_endpoint(name))).size) for name in names}
+    return {name: size for name, size in sizes.items() if size}
 
 
 def peak_memory_mib() -> float:

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_curve
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.core.prediction import Prediction
-from twobe3.models.inner_cv import inner_split
-from twobe3.models.model import Model, held_out_risks
+from twobe3.models.inner_cv import cross_val_predict, inner_split
+from twobe3.models.model import Model, drop_unusable, risk_of_fitted
 from twobe3.validation.recalibration import breslow, cox_slope, platt, survival_at
 
 log = logging.getLogger("twobe3")
@@ -78,10 +78,10 @@ def fitted(model: Model, training: Cohort, how: ThresholdPolicy) -> Model:
     Platt's scaling of a binary endpoint then is part of the model, see :func:`predicted`. Of other endpoints nothing
     that a model predicts by itself is ever recalibrated.
     """
-    inner = inner_risks(model, training, how) if how.recalibrate and training.endpoint.kind == "binary" else None
+    inner = inner_risks(model, training, how) if how.recalibrate and training.endpoint.has_classes else None
     model.fit(training)
     if inner is not None:
-        model.recalibration_ = platt(inner, model.usable(training).outcomes)
+        model.recalibration_ = platt(inner, drop_unusable(model, training).outcomes)
     return model
 
 
@@ -89,23 +89,22 @@ def decided(
     model: Model, training: Cohort, tested: Cohort, times: FloatArray, inner: FloatArray | None = None
 ) -> Prediction:
     """What :func:`predicted` does, with a model that is fitted already and the inner risks, if any."""
-    training = model.usable(training)
+    training = drop_unusable(model, training)
     outcomes = training.outcomes
     prediction = model.predict(tested.without_outcomes())
     n = len(prediction)
     own = model.predict(training.without_outcomes()).risk
-    kind = outcomes.endpoint.kind
-    origin = float(own.mean()) if kind == "time-to-event" else 0.0
+    origin = outcomes.endpoint.origin(own)
     risks = own - origin if inner is None else inner
     prediction = replace(prediction, cutoff=np.full(n, origin + float(np.median(risks))))
-    if kind == "binary":
+    if outcomes.endpoint.has_classes:
         threshold = outcomes.n_events / len(outcomes)
         if inner is not None:
             slope, intercept = platt(inner, outcomes)
             prediction = replace(prediction, probability=expit(slope * prediction.risk + intercept))
             threshold = youden(expit(slope * inner + intercept), outcomes)
         return replace(prediction, threshold=np.full(n, threshold))
-    if kind == "time-to-event":
+    if outcomes.endpoint.has_times:
         if inner is None and prediction.survival is not None:
             return replace(prediction, survival=survival_at(prediction, times), times=times)
         slope = 1.0 if inner is None else cox_slope(inner, outcomes)
@@ -131,9 +130,11 @@ def inner_risks(model: Model, training: Cohort, how: ThresholdPolicy) -> FloatAr
     Of the training patients whose scans the model can use, in their order. Risks of a time to an event have no
     origin: each inner model's are counted from the mean of its own patients.
     """
-    training = model.usable(training)
-    split = inner_split(training, how.inner_folds, how.seed, min_patients=model.min_patients)
+    training = drop_unusable(model, training)
+    split = inner_split(
+        training.outcomes, how.inner_folds, how.seed, centres=training.centres, min_patients=model.min_patients
+    )
     if not split:
         log.info("%s: too few patients to recalibrate", model.name)
         return None
-    return held_out_risks(model, training, split)
+    return cross_val_predict(risk_of_fitted(model, training), training.outcomes, split)

@@ -109,7 +109,7 @@ def test_noise_gets_a_large_penalty_and_signal_a_smaller_one(kind: Kind) -> None
     chosen = {
         signal: [
             choose_penalty(*drawn(kind, 80, 12, seed=seed, signal=signal), PENALTIES, inner_folds=4, seed=0)
-            for seed in range(5)
+            for seed in range(15)
         ]
         for signal in (0.0, 2.0)
     }

@@ -108,17 +108,17 @@ def test_binary_and_continuous_losses_are_log_loss_and_mean_squared_error() -> N
     risk, value = torch.tensor([0.0, 2.0, -1.0]), torch.tensor([1.0, 1.0, 0.0])
     chance = 1 / (1 + np.exp(-np.array([0.0, 2.0, -1.0])))
     log_loss = -np.log([chance[0], chance[1], 1 - chance[2]]).mean()
-    assert outcome_loss("binary", risk, value, value.bool()).item() == pytest.approx(log_loss)
-    assert outcome_loss("continuous", risk, value, torch.ones(3).bool()).item() == pytest.approx((1 + 1 + 1) / 3)
+    assert outcome_loss("cross-entropy", risk, value, value.bool()).item() == pytest.approx(log_loss)
+    assert outcome_loss("squared-error", risk, value, torch.ones(3).bool()).item() == pytest.approx((1 + 1 + 1) / 3)
     time = torch.tensor([3.0, 1.0, 2.0])
-    assert outcome_loss("time-to-event", risk, time, value.bool()) == cox_loss(risk, time, value.bool())
+    assert outcome_loss("cox", risk, time, value.bool()) == cox_loss(risk, time, value.bool())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_log_odds_of_plus_and_minus_100_give_the_log_loss_of_scipy(dtype: torch.dtype) -> None:
     risk = torch.tensor([100.0, -100.0, 100.0, -100.0], dtype=dtype).requires_grad_()
     event = torch.tensor([True, True, False, False])
-    loss = outcome_loss("binary", risk, event.double(), event)
+    loss = outcome_loss("cross-entropy", risk, event.double(), event)
     loss.backward()
     signed = np.where(event.numpy(), 1.0, -1.0) * risk.detach().double().numpy()
     assert loss.item() == pytest.approx(-log_expit(signed).mean())

@@ -5,28 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import pytest
 
-from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.endpoints import Binary
 from twobe3.core.outcomes import Outcomes
-from twobe3.models.nn.size import STEPS, size_for, telling_patients
+from twobe3.models.nn.size import STEPS, size_for
 
 
 def binary(n: int, events: int) -> Outcomes:
     event = np.arange(n) < events
     return Outcomes(Binary("y", "y"), tuple(map(str, range(n))), event.astype(float), event)
-
-
-@pytest.mark.parametrize(("n", "events", "expected"), [(100, 30, 30), (100, 90, 10), (50, 25, 25)])
-def test_the_rarer_class_tells(n: int, events: int, expected: int) -> None:
-    assert telling_patients(binary(n, events)) == expected
-
-
-def test_events_tell_of_times_and_everybody_of_numbers() -> None:
-    event = np.arange(50) < 40
-    patients = tuple(map(str, range(50)))
-    assert telling_patients(Outcomes(TimeToEvent("t", "t", "e"), patients, np.arange(50) + 1.0, event)) == 40
-    assert telling_patients(Outcomes(Continuous("y", "y"), patients, np.arange(50.0), event | True)) == 50
 
 
 def test_more_events_never_give_a_smaller_network_or_more_dropout() -> None:

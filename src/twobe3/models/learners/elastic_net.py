@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from scipy.special import logit
 
 from twobe3.core.outcomes import Outcomes
 from twobe3.models.learners.linear import FloatArray, RidgeModel
@@ -67,8 +66,8 @@ def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[
     bias : float
         0 for time-to-event.
     """
-    terms = outcomes.n_events if outcomes.endpoint.kind == "time-to-event" else len(outcomes)
-    start = np.append(np.zeros(x.shape[1]), best_constant(outcomes))
+    terms = outcomes.endpoint.loss_terms(outcomes)
+    start = np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes))
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-8, "ftol": 1e-15}
     smooth = _Smooth(x, outcomes, penalty / max(terms, 1))
@@ -80,16 +79,8 @@ def largest_penalty(x: FloatArray, outcomes: Outcomes, l1_share: float) -> float
     """The smallest penalty under which every weight is 0, where a path begins; ``l1_share`` above 0."""
     _, _, standard = _standardised(x)
     smooth = _Smooth(standard, outcomes, 0.0)
-    _, gradient = smooth(np.append(np.zeros(x.shape[1]), best_constant(outcomes)))
+    _, gradient = smooth(np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes)))
     return float(np.abs(gradient[:-1]).max() / l1_share)
-
-
-def best_constant(outcomes: Outcomes) -> float:
-    """The best risk without features: log-odds (of half a patient where a class has none), nothing, or the mean."""
-    if outcomes.endpoint.kind == "time-to-event":
-        return 0.0
-    mean, least = float(outcomes.value.mean()), 0.5 / len(outcomes)
-    return float(logit(np.clip(mean, least, 1.0 - least))) if outcomes.endpoint.kind == "binary" else mean
 
 
 def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -102,13 +93,15 @@ class _Smooth:
     """The differentiable part, of weights and intercept: its value and gradient."""
 
     def __init__(self, x: FloatArray, outcomes: Outcomes, ridge: float) -> None:
-        self.x, self.ridge, self.kind = torch.from_numpy(x), ridge, outcomes.endpoint.kind
+        self.x, self.ridge, self.endpoint = torch.from_numpy(x), ridge, outcomes.endpoint
         self.value, self.event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
 
     def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
         at = torch.tensor(theta, requires_grad=True)
-        risk = self.x @ at[:-1] + (0.0 if self.kind == "time-to-event" else at[-1])
-        loss = outcome_loss(self.kind, risk, self.value, self.event) * (0.5 if self.kind == "continuous" else 1.0)
+        risk = self.x @ at[:-1] + (at[-1] if self.endpoint.risk_has_origin else 0.0)
+        loss = outcome_loss(self.endpoint.loss, risk, self.value, self.event)
+        if self.endpoint.loss == "squared-error":
+            loss = loss * 0.5
         total = loss + self.ridge / 2.0 * at[:-1].square().sum()
         (gradient,) = torch.autograd.grad(total, at)
         return total.item(), gradient.numpy()

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize
 
 from twobe3.core.outcomes import Outcomes
-from twobe3.models.inner_cv import inner_splits
+from twobe3.models.inner_cv import inner_split
 from twobe3.models.nn.heads import outcome_loss
 
 FloatArray = npt.NDArray[np.float64]
@@ -116,15 +116,15 @@ def choose_penalty(
     path : callable, optional
         What fits a model for each penalty; :func:`fit_path` by default.
     """
-    kind = outcomes.endpoint.kind
-    splits = inner_splits(outcomes, inner_folds, seed)
-    if not splits:
+    split = inner_split(outcomes, inner_folds, seed)
+    if not split:
         return max(penalties)
     loss = dict.fromkeys(sorted(penalties, reverse=True), 0.0)
-    for train, test in splits:
+    for fold in split:
+        train, test = fold.train, fold.test
         inner = outcomes.subset(train)
         for penalty, model in (path or fit_path)(x[train], inner, tuple(loss)).items():
-            if kind == "time-to-event":
+            if outcomes.endpoint.has_times:
                 loss[penalty] += _summed_loss(model.risk(x), outcomes) - _summed_loss(model.risk(x[train]), inner)
             else:
                 loss[penalty] += _summed_loss(model.risk(x[test]), outcomes.subset(test))
@@ -132,20 +132,20 @@ def choose_penalty(
 
 
 def _minimum(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
-    kind = outcomes.endpoint.kind
+    endpoint = outcomes.endpoint
     inputs, value = torch.from_numpy(x), torch.from_numpy(outcomes.value)
     event = torch.from_numpy(outcomes.event)
-    count = _count(outcomes)
+    terms = endpoint.loss_terms(outcomes)
 
     def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
         theta = torch.tensor(parameters, requires_grad=True)
-        risk = inputs @ theta[:-1] + (0.0 if kind == "time-to-event" else theta[-1])
-        total = count * outcome_loss(kind, risk, value, event) + penalty / 2 * theta[:-1].square().sum()
+        risk = inputs @ theta[:-1] + (theta[-1] if endpoint.risk_has_origin else 0.0)
+        total = terms * outcome_loss(endpoint.loss, risk, value, event) + penalty / 2 * theta[:-1].square().sum()
         (gradient,) = torch.autograd.grad(total, theta)
         return total.item(), gradient.numpy()
 
     start = np.zeros(x.shape[1] + 1)
-    if kind == "continuous":
+    if endpoint.loss == "squared-error":
         start[-1] = outcomes.value.mean()
     tight = {"maxiter": 1000, "gtol": 1e-7, "ftol": 1e-13}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options=tight)
@@ -154,10 +154,5 @@ def _minimum(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatAr
 
 def _summed_loss(risk: FloatArray, outcomes: Outcomes) -> float:
     value, event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
-    mean = outcome_loss(outcomes.endpoint.kind, torch.from_numpy(risk), value, event)
-    return _count(outcomes) * float(mean)
-
-
-def _count(outcomes: Outcomes) -> int:
-    """How many terms the mean loss averages over."""
-    return outcomes.n_events if outcomes.endpoint.kind == "time-to-event" else len(outcomes)
+    mean = outcome_loss(outcomes.endpoint.loss, torch.from_numpy(risk), value, event)
+    return outcomes.endpoint.loss_terms(outcomes) * float(mean)

@@ -40,8 +40,8 @@ def concordance(x: FloatArray, outcomes: Outcomes) -> FloatArray:
 
 def comparable_pairs(outcomes: Outcomes) -> tuple[IntArray, IntArray]:
     """Positions of the patient at higher risk and of the other one, for each pair that can be compared."""
-    value, event, kind = outcomes.value, outcomes.event, outcomes.endpoint.kind
-    if kind == "time-to-event":
+    value, event = outcomes.value, outcomes.event
+    if outcomes.endpoint.has_times:
         later = (value[:, None] < value[None, :]) | ((value[:, None] == value[None, :]) & ~event[None, :])
         comparable = event[:, None] & later
     else:

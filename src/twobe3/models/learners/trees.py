@@ -17,7 +17,6 @@ from sklearn.tree import DecisionTreeRegressor
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.outcomes import Outcomes
-from twobe3.models.learners.elastic_net import best_constant
 from twobe3.models.learners.linear import FloatArray
 from twobe3.models.nn.heads import outcome_loss
 
@@ -73,7 +72,7 @@ def fit_survival_forest(
     EnvironmentFailure
         ``EXTRA_MISSING``: scikit-survival is not installed.
     """
-    if outcomes.endpoint.kind != "time-to-event":
+    if not outcomes.endpoint.has_times:
         reason = f"a random survival forest needs times to an event; {outcomes.endpoint.name!r} is none"
         raise ConfigurationError(Code.STUDY_FILE_INVALID, reason, remedy='take learner = "random-forest"')
     try:
@@ -172,11 +171,11 @@ def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: 
     seed : int
         Of bootstrap samples and features.
     """
-    kind = outcomes.endpoint.kind
-    target = outcomes.value if kind != "time-to-event" else residuals(np.zeros(len(x)), outcomes)
+    endpoint = outcomes.endpoint
+    target = outcomes.value if not endpoint.has_times else residuals(np.zeros(len(x)), outcomes)
     forest = RandomForestRegressor(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed)
     forest.fit(x, target)
-    return _joined(list(forest.estimators_), 1.0 / trees, 0.0, log_odds=kind == "binary")
+    return _joined(list(forest.estimators_), 1.0 / trees, 0.0, log_odds=endpoint.has_classes)
 
 
 def fit_boosting(
@@ -204,7 +203,7 @@ def fit_boosting(
         Of the random choices.
     """
     rng = np.random.default_rng(seed)
-    start = best_constant(outcomes)
+    start = outcomes.endpoint.constant_risk(outcomes)
     risk, grown = np.full(len(x), start), []
     for _ in range(trees):
         tree = DecisionTreeRegressor(max_depth=depth, random_state=int(rng.integers(2**31)))
@@ -220,10 +219,10 @@ def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
 
     Binary: the outcome less its probability. Time-to-event: martingale residuals. Continuous: differences.
     """
-    at, kind = torch.tensor(risk, requires_grad=True), outcomes.endpoint.kind
-    mean = outcome_loss(kind, at, torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event))
+    at, endpoint = torch.tensor(risk, requires_grad=True), outcomes.endpoint
+    mean = outcome_loss(endpoint.loss, at, torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event))
     (gradient,) = torch.autograd.grad(mean, at)
-    terms = {"binary": len(outcomes), "time-to-event": outcomes.n_events, "continuous": len(outcomes) / 2.0}[kind]
+    terms = endpoint.loss_terms(outcomes) / (2.0 if endpoint.loss == "squared-error" else 1.0)
     return np.asarray(-terms * gradient.numpy())
 
 

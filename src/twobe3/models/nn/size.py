@@ -34,15 +34,7 @@ STEPS: tuple[tuple[float, NetworkSize], ...] = (
 )
 
 
-def telling_patients(outcomes: Outcomes) -> int:
-    """How many patients limit what can be learnt: the rarer class, those with the event, or all of a number."""
-    if outcomes.endpoint.kind == "continuous":
-        return len(outcomes)
-    events = outcomes.n_events
-    return min(events, len(outcomes) - events) if outcomes.endpoint.kind == "binary" else events
-
-
 def size_for(outcomes: Outcomes) -> NetworkSize:
-    """The capacity for training patients; it grows with :func:`telling_patients` and looks at nothing else."""
-    n = telling_patients(outcomes)
+    """The capacity for training patients; it grows with the effective sample size and looks at nothing else."""
+    n = outcomes.endpoint.effective_sample_size(outcomes)
     return next(capacity for most, capacity in STEPS if n < most)
