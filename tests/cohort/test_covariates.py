@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.covariates import covariate_of, number_of, read_covariates, with_covariates
+from twobe3.cohort.covariates import add_covariates, covariate_of, number_of, read_covariates
 from twobe3.cohort.read import cohort_document, read_cohort
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary
@@ -81,7 +81,7 @@ def test_the_table_goes_before_the_header_and_that_is_told(make_cohort: Any) -> 
     third = replace(third, covariates={"sex": "M"})
     said = [{"age_years": 50.6, "sex": "F"}, {"age_years": 58.0, "hpv": "yes"}, {"age_years": 70.0}]
     told = {subject.patient_id: facts for subject, facts in zip((first, second, third), said, strict=True)}
-    subjects, warnings = with_covariates([first, second, third], told)
+    subjects, warnings = add_covariates([first, second, third], told)
     assert [dict(subject.covariates) for subject in subjects] == [
         {"age_years": 50.6, "sex": "F"},
         {"age_years": 58.0, "sex": "F", "hpv": "yes"},

@@ -21,8 +21,8 @@ from twobe3.cohort.splits import (
     PredefinedSplit,
     Sample,
     Scheme,
+    describe_unassigned,
     folds_document,
-    unassigned,
 )
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
@@ -253,7 +253,7 @@ def test_who_takes_no_part_is_counted_with_the_reason() -> None:
         (CrossValidation(2), left_out, ""),
     ]
     for scheme, what, said in schemes:
-        assert unassigned(scheme.split(what), what, scheme) == (said and f"y: {said}")
+        assert describe_unassigned(scheme.split(what), what, scheme) == (said and f"y: {said}")
 
 
 def test_too_few_patients_for_the_folds_tells_of_duplicates() -> None:

@@ -90,7 +90,7 @@ def read_covariates(table: Table, columns: Sequence[str], *, taken: Collection[s
     return dict(found)
 
 
-def with_covariates(
+def add_covariates(
     subjects: Iterable[Subject], covariates: Mapping[str, Covariates]
 ) -> tuple[tuple[Subject, ...], tuple[str, ...]]:
     """Studies with what the table says beside what their headers say, and what a reader should know of it.

@@ -100,7 +100,7 @@ def same_pictures(
     return tuple(Duplicate(*pair, alike) for pair, alike in sorted(found.items()))
 
 
-def with_duplicates_joined(cohort: Cohort) -> Cohort:
+def join_duplicates(cohort: Cohort) -> Cohort:
     """The cohort with every group of duplicates known as one person, and a warning for each pair.
 
     Folds keep a person's scans together, so no scan is tested by a model that was trained on it.
@@ -118,7 +118,7 @@ def with_duplicates_joined(cohort: Cohort) -> Cohort:
     return replace(cohort, subjects=subjects, warnings=(*cohort.warnings, *(_said(cohort, pair) for pair in found)))
 
 
-def without_duplicates_of(cohort: Cohort, other: Cohort) -> Cohort:
+def drop_duplicates_of(cohort: Cohort, other: Cohort) -> Cohort:
     """The cohort without the scans that are in another one too; each is excluded with its reason."""
     n = len(other)
     known = {pair.second - n for pair in find_duplicates(other, cohort) if pair.first < n <= pair.second}

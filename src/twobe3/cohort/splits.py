@@ -165,6 +165,9 @@ class PredefinedSplit:
 
     name: ClassVar[str] = "split"
 
+    def __repr__(self) -> str:  # without patient ids
+        return f"PredefinedSplit({len(self.train)} {self.by}s train, {len(self.test)} are tested)"
+
     def split(self, sample: Sample) -> tuple[Fold, ...]:
         """The one fold.
 
@@ -313,7 +316,7 @@ def check_patients_for(folds: int, groups: Sequence[str], endpoint: Endpoint, id
     raise ConfigurationError(Code.FEWER_PATIENTS_THAN_FOLDS, said, remedy=remedy)
 
 
-def unassigned(folds: Sequence[Fold], sample: Sample, scheme: Scheme) -> str:
+def describe_unassigned(folds: Sequence[Fold], sample: Sample, scheme: Scheme) -> str:
     """How many patients neither train nor are tested, and why; empty where all take part.
 
     Parameters

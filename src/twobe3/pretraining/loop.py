@@ -20,7 +20,7 @@ from torch import nn
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.cache import Arrays, Cache
-from twobe3.models.nn.training import warm_cosine
+from twobe3.models.nn.training import warmup_cosine
 from twobe3.runtime.device import enough_memory
 from twobe3.runtime.parallel import one_thread
 from twobe3.runtime.progress import track
@@ -96,7 +96,7 @@ def train(
     """
     device, first = fabric.device, fabric.global_rank == 0
     highest = [group["lr"] for group in optimiser.param_groups]
-    factor = warm_cosine(schedule.epochs * schedule.steps)
+    factor = warmup_cosine(schedule.epochs * schedule.steps)
     with one_thread(), enough_memory():
         wrapped, stepper = fabric.setup(network, optimiser)
         done = _restore(network, optimiser, checkpoint)

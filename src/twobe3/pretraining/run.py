@@ -13,7 +13,7 @@ import numpy as np
 
 from twobe3 import __version__
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.duplicates import with_duplicates_joined
+from twobe3.cohort.duplicates import join_duplicates
 from twobe3.cohort.read import read_cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EmptyInputError
@@ -81,10 +81,10 @@ def pretrain(
     compute = recipe.compute
     target = Device(device or compute.device, precision or compute.precision, devices or "auto")
     model = recipe.model(folder, cache, target)
-    backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
+    backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)
     roots = recipe.cohort.folders(folder)
-    cohort = with_duplicates_joined(
+    cohort = join_duplicates(
         read_cohort(
             roots, grid=recipe.volume.grid(), volumes=out / "volumes",
             policy=recipe.cohort.policy, repair_dates=recipe.cohort.repair_dates,
@@ -187,7 +187,7 @@ def _second_stage(
     """Learn projections, train the branches, evaluate them, and give what a study starts from."""
     cohort, training = parts.cohort, parts.training
     stage = StackStage.from_cohort(model, cohort, parts.labels, training, recipe.stacks.masked_share)
-    backbone = model.extractors()[0].backbone
+    backbone = model.maps.backbone
     branches, scores = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
         key = digest([_key(recipe, parts, backbone, model.device, "stacks"), model.cache_key()])
@@ -204,22 +204,19 @@ def _second_stage(
             scores.append(replace(line, metric="explained_by_interpolation"))
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
-    start = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
-    )  # fmt: skip
-    return start, scores
+    return PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks)), scores
 
 
 def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
     """A model of the same parameters on another 2D network."""
     other = replace(model)
-    other.backbone_ = backbone
+    other.maps_.loaded = backbone
     return other
 
 
 def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
     model, cohort = shared
-    model.prepare(cohort.subset([position]))
+    model.precompute(cohort.subset([position]))
 
 
 def _evaluator(recipe: Recipe, parts: Partition, stage: str) -> Evaluator:

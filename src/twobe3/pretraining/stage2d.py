@@ -19,7 +19,7 @@ from twobe3.features.backbones import Backbone, build_backbone, intermediates, n
 from twobe3.features.maps import to_pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, apply_windows, cut
 from twobe3.features.weights import State
-from twobe3.models.nn.batches import to_device
+from twobe3.models.nn.training import to_device
 from twobe3.pretraining.config import POSITION, Recipe
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
 from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_without_gradient, train

@@ -17,8 +17,9 @@ from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
 from twobe3.features.slices import cut
 from twobe3.features.weights import State
 from twobe3.models import TwoBe3Net
-from twobe3.models.nn.batches import ModelInput, to_device
+from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, StackBranch
+from twobe3.models.nn.training import to_device
 from twobe3.pretraining.config import MASKED, Recipe
 from twobe3.pretraining.labels import Labels, label_loss, label_weights
 from twobe3.pretraining.loop import Checkpoint, Schedule, train
@@ -138,9 +139,9 @@ class StackStage:
         cls, model: TwoBe3Net, cohort: Cohort, labels: Labels, training: IntArray, masked_share: float
     ) -> StackStage:
         """The projected maps of all scans; the projections are learnt from the training scans and stay in the model."""
-        model._learn_inputs(cohort.subset(training))
-        inputs = dict(zip(model.shapes_, model._inputs(cohort, 0), strict=True))
-        planes = dict(zip(inputs, model.planes * len(model.layers), strict=True))
+        model.fit_inputs(cohort.subset(training))
+        planes = model.maps.stacks
+        inputs = dict(zip(planes, model.inputs_.transform(cohort), strict=True))
         shown = {
             plane: np.stack([cut(cohort.volume(subject), plane).any(axis=(1, 2)) for subject in cohort.subjects])
             for plane in model.planes
@@ -207,7 +208,7 @@ def _network(stage: StackStage, model: TwoBe3Net, recipe: Recipe) -> StackNetwor
     """The network as training starts with it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.pretrain.seed)
-        planes = model._network(covariates=0, outputs=max(1, len(stage.labels.scales)))
+        planes = model.make_network(covariates=0, outputs=max(1, len(stage.labels.scales)))
         network = StackNetwork(planes, stage.reference if MASKED in recipe.pretrain.tasks else {})
     planes.head.requires_grad_(bool(stage.labels.scales))
     return network

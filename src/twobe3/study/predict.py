@@ -111,15 +111,15 @@ def predict(
         subject = Subject(series.patient_id, scan, covariates=series.covariates)
         alone = Cohort((subject,), grid=grid)
         try:
-            unusable = model.unusable(alone)
             prediction = model.predict(alone)
         except UnusableScanError as refusal:
             results.append(_refused(Exclusion.of(refusal, patient=series.patient, series=series.series), endpoint))
             continue
-        if unusable:
-            results.append(_refused(replace(unusable[0], patient=series.patient, series=series.series), endpoint))
-        else:
+        if len(prediction):
             results.append(_made(prediction, series.patient, series.series))
+        else:
+            unusable = replace(model.report(alone).exclusions[0], patient=series.patient, series=series.series)
+            results.append(_refused(unusable, endpoint))
     return Predictions(model.name, tuple(results))
 
 
