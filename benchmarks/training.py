@@ -22,7 +22,7 @@ from torch import nn
 import twobe3 as tb
 from twobe3.core.volume import SUVCalibration
 from twobe3.io.cache import Cache
-from twobe3.models.nn.batches import ModelInput
+from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import VolumeNetwork
 from twobe3.models.nn.training import TrainingParameters, train_ensemble
 from twobe3.runtime.device import Device
@@ -116,14 +116,14 @@ def main() -> None:
         )
         start = time.perf_counter()
         for model in (mapped, compact):
-            model._choose_ends(patients)
-            model._learn_inputs(patients)
-        inputs = {name: model._inputs(patients, 0) for name, model in (("maps", mapped), ("volumes", compact))}
+            model.fit_head(patients)
+            model.fit_inputs(patients)
+        inputs = {name: model._transform(patients, 0) for name, model in (("maps", mapped), ("volumes", compact))}
         print(f"principal components and projected maps, once a fit: {time.perf_counter() - start:.1f} s")
         many, one = (TrainingParameters(epochs=n, ensemble_size=1, batch_size=size) for n, size in ((10, 16), (1, 8)))
         networks = {
-            "2be3-net on cached maps": (mapped._initialised, inputs["maps"], many),
-            "cnn3d, compact (this project's default)": (compact._initialised, inputs["volumes"], one),
+            "2be3-net on cached maps": (mapped._init_network, inputs["maps"], many),
+            "cnn3d, compact (this project's default)": (compact._init_network, inputs["volumes"], one),
             "MONAI ResNet-18, default stem": (default_resnet18, inputs["volumes"], one),
         }
         seconds = epochs(networks, patients.outcomes, device, asked.rounds)

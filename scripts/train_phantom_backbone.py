@@ -44,7 +44,7 @@ def samples(patients: range) -> Samples:
     pictures, heats, heights = [], [], []
     for number in track(patients, "phantoms"):
         rng = np.random.default_rng([FIRST_SEED, number])
-        patient = make_patient(rng, grid=PhantomSpec(scanner=(NORTH, SOUTH)[number % 2]))
+        patient = make_patient(rng, spec=PhantomSpec(scanner=(NORTH, SOUTH)[number % 2]))
         scan = patient.volume
         suv = resample(scan, GRID).array
         region = SUVVolume(patient.mask.array.astype(np.float32), scan.geometry, scan.calibration)

@@ -107,7 +107,7 @@ def test_the_candidate_parameters_are_the_columns_of_the_fit(cohort):
     for model in (pooled, Baseline("age"), Baseline("centre")):
         fitted = model.fit(cohort)
         columns = np.size(fitted._arrays()["weights"])
-        assert model.candidate_parameters(cohort) == max(1, columns - (model.name == "centre"))
+        assert model.report(cohort).n_parameters == max(1, columns - (model.name == "centre"))
 
 
 def test_an_unknown_key_of_the_report_section_names_the_nearest(tiny_cohort):

@@ -163,7 +163,7 @@ def test_folds_of_one_class_are_not_estimable(binary):
     assert metrics.auc_within_folds(risk, outcomes, np.array([0, 1, 1, 2])).value(4) == 1
 
 
-def test_each_patient_is_judged_at_the_threshold_of_its_fold(cohort):
+def test_each_patient_is_evaluated_at_the_threshold_of_its_fold(cohort):
     outcomes, probability = cohort
     threshold = np.array([0.2, 0.4, 0.7])[np.arange(len(probability)) % 3]
     called, n = probability >= threshold, len(outcomes)

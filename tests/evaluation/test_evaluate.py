@@ -25,7 +25,7 @@ PRIMARY = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearma
 
 
 @pytest.fixture(params=PRIMARY)
-def judged(request, binary, survival, continuous):
+def case(request, binary, survival, continuous):
     rng = np.random.default_rng(0)
     risk = rng.normal(size=40)
     outcomes = {
@@ -36,18 +36,18 @@ def judged(request, binary, survival, continuous):
     return outcomes[request.param], risk
 
 
-def test_the_primary_metric_stands_first(judged, predict):
-    outcomes, risk = judged
+def test_the_primary_metric_stands_first(case, predict):
+    outcomes, risk = case
     evaluation = evaluate(predict(risk), outcomes, resamples=100)
     kind = outcomes.endpoint.kind
     assert (evaluation.kind, evaluation.metrics[0].name) == (kind, PRIMARY[kind])
-    assert find_metric(None, kind).name == PRIMARY[kind]
+    assert metrics_of(kind)[0].name == outcomes.endpoint.primary_metric == PRIMARY[kind]
     assert evaluation.metrics[0].low < evaluation.metrics[0].value < evaluation.metrics[0].high
     assert "100 samples" in evaluation.metrics[0].estimator
 
 
-def test_every_metric_has_a_whole_row_and_is_evaluated(judged, predict):
-    outcomes, risk = judged
+def test_every_metric_has_a_whole_row_and_is_evaluated(case, predict):
+    outcomes, risk = case
     times = np.array([5.0, 20.0, 100.0])
     prediction = replace(
         predict(risk, probability=1 / (1 + np.exp(-risk))),
@@ -82,8 +82,8 @@ def test_a_metric_is_the_mean_over_repeats(binary, predict):
     assert (evaluation.n, evaluation.events) == (30, 12)
 
 
-def test_repeating_a_prediction_does_not_narrow_its_interval(judged, predict):
-    outcomes, risk = judged
+def test_repeating_a_prediction_does_not_narrow_its_interval(case, predict):
+    outcomes, risk = case
     once, fivefold = (evaluate(predict(np.tile(risk, (r, 1))), outcomes).metrics[0] for r in (1, 5))
     assert (fivefold.value, fivefold.low, fivefold.high) == pytest.approx((once.value, once.low, once.high), abs=1e-12)
 
@@ -105,8 +105,8 @@ def test_patients_without_a_prediction_are_counted_as_missing(binary, predict):
     assert (evaluation.n, evaluation.events, evaluation.missing) == (20, 7, 10)
 
 
-def test_same_seed_same_figures_and_order_does_not_matter(judged, predict):
-    outcomes, risk = judged
+def test_same_seed_same_figures_and_order_does_not_matter(case, predict):
+    outcomes, risk = case
     prediction = predict(risk)
     order = np.random.default_rng(9).permutation(40)
     shuffled = Prediction(
@@ -218,8 +218,8 @@ def test_many_patients_are_named_by_five_and_a_count(binary):
         evaluate(prediction, binary([0, 1]))
 
 
-def test_the_document_is_json_without_nan(judged, predict):
-    outcomes, risk = judged
+def test_the_document_is_json_without_nan(case, predict):
+    outcomes, risk = case
     predictions = [predict(risk, model="a", probability=1 / (1 + np.exp(-risk))), predict(-risk, model="b")]
     evaluations = [evaluate(prediction, outcomes, resamples=30) for prediction in predictions]
     document = EvaluationResults(tuple(evaluations), compare(predictions, outcomes, resamples=30)).to_json()
@@ -246,8 +246,8 @@ def test_the_document_is_json_without_nan(judged, predict):
     assert {"model_a", "model_b", "difference", "low", "high", "p", "p_holm"} <= set(again["comparisons"][0])
 
 
-def test_what_was_written_is_read_back(judged, predict, tmp_path):
-    outcomes, risk = judged
+def test_what_was_written_is_read_back(case, predict, tmp_path):
+    outcomes, risk = case
     predictions = [predict(risk, model="a", probability=1 / (1 + np.exp(-risk))), predict(-risk, model="b")]
     evaluations = tuple(evaluate(prediction, outcomes, resamples=30) for prediction in predictions)
     summary = summarize_cohort(

@@ -153,7 +153,7 @@ def test_the_document_and_the_text_say_which_and_why(binary, folded):
     assert primary_metric_lines([evaluation]) == [f"models are ranked and compared by auc_within_folds: {reason}"]
 
 
-def test_parts_of_the_cohort_are_judged_by_the_same_metric_with_a_caution_where_pairs_are_few(binary, folded):
+def test_parts_of_the_cohort_are_evaluated_by_the_same_metric_with_a_caution_where_pairs_are_few(binary, folded):
     model = folded(KNOWS_NOTHING, FOLD)
     half = {f"p{i:03d}": "even" if i % 2 == 0 else "odd" for i in range(80)}
     for part in evaluate_subgroups([model], binary(EVENT), {"half": half}, resamples=50):

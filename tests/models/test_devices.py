@@ -23,17 +23,22 @@ from twobe3.features.maps import BATCH, MapExtractor
 from twobe3.io.cache import Cache
 from twobe3.models import CNN3D, Baseline, PooledModel, TwoBe3Net
 from twobe3.models.nn import training
-from twobe3.models.nn.batches import ModelInput, augmented_batch, epoch_batches, preload
 from twobe3.models.nn.heads import RiskHead
+from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
-from twobe3.models.nn.training import TrainingParameters, ensemble_outputs, train_ensemble
+from twobe3.models.nn.training import (
+    TrainingParameters,
+    augmented_batch,
+    ensemble_outputs,
+    epoch_batches,
+    preload,
+    train_ensemble,
+)
 from twobe3.runtime.device import CPU, Device
 
 META = torch.device("meta")
 SHAPE = (2, 4, 5, 6)
-HOW = TrainingParameters(
-    epochs=2, batch_size=4, ensemble_size=1, augmentations=1, test_time="average", stopping_share=0.2
-)
+HOW = TrainingParameters(epochs=2, batch_size=4, ensemble_size=1, test_time="average", stopping_share=0.2)
 
 
 def network() -> PlanesNetwork:
@@ -177,7 +182,7 @@ def plainly_trained(inputs: Sequence[ModelInput], outcomes: Outcomes, how: Train
     head.start(net.head[-1])  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(net.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
     batches = math.ceil(len(outcomes) / how.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training.warm_cosine(how.epochs_of(batches) * batches))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, training.warmup_cosine(how.epochs_of(batches) * batches))
     for _ in range(how.epochs_of(batches)):
         for batch in epoch_batches(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
             index = torch.from_numpy(batch)

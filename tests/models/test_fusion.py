@@ -24,12 +24,11 @@ from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.outcomes import Kind, Outcomes
 from twobe3.io.cache import Arrays, Cache
-from twobe3.io.model_file import read_sealed, write_sealed
-from twobe3.models import Baseline, Fusion, Model, TwoBe3Net, load_model
-from twobe3.models.fit_cache import recall, remember, shared_fits
+from twobe3.models import Baseline, Fusion, Model, load_model
+from twobe3.models.fit_cache import FitCache
 from twobe3.models.fusion import PENALTY, Weights
 from twobe3.models.learners.elastic_net import fit_nonnegative
-from twobe3.models.model import CONFIG
+from twobe3.models.model import CONFIG, FitReport
 from twobe3.scans.regions import Region
 from twobe3.study.config import read_study
 from twobe3.study.predict import predict
@@ -62,7 +61,7 @@ class Known(Model):
         self.saw: list[tuple[str, ...]] = []
         self.learnt: dict[str, float] = {}
 
-    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+    def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         return tuple(
             Exclusion(subject.patient, "", "CONTOUR_MISSING", self.name, "")
             for subject in cohort.subjects
@@ -302,17 +301,16 @@ def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_i
 def test_what_was_fitted_on_other_patients_or_other_outcomes_is_not_taken_over(cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
     model = Baseline("age").fit(subset)
-    with shared_fits():
-        remember(model, subset)
-        known = recall(Baseline("age"), subset)
-        assert known is not None
-        assert (known.predict(subset).risk == model.predict(subset).risk).all()
-        assert recall(Baseline("age"), subset.subset(range(23))) is None
-        assert recall(Baseline("age"), cohort.for_endpoint("uptake")) is None
-        assert recall(Baseline("age", seed=1), subset) is None
-        model.fit(subset.subset(range(12)))
-        assert (known.predict(subset).risk != model.predict(subset).risk).any()
-    assert recall(Baseline("age"), subset) is None
+    cache = FitCache()
+    cache.put(model, subset)
+    known = cache.get(Baseline("age"), subset)
+    assert known is not None
+    assert (known.predict(subset).risk == model.predict(subset).risk).all()
+    assert cache.get(Baseline("age"), subset.subset(range(23))) is None
+    assert cache.get(Baseline("age"), cohort.for_endpoint("uptake")) is None
+    assert cache.get(Baseline("age", seed=1), subset) is None
+    model.fit(subset.subset(range(12)))
+    assert (known.predict(subset).risk != model.predict(subset).risk).any()
 
 
 def test_too_few_patients_to_split_get_equal_weights_and_that_is_told(
@@ -347,7 +345,7 @@ def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) 
     subset = cohort.for_endpoint("relapse")
     patients = subset.patients
     fusion = Fusion([Known(said(subset, i), name=str(i), without=(patients[3 * i + 1], patients[7])) for i in range(2)])
-    left_out = fusion.unusable(subset)
+    left_out = fusion.report(subset).exclusions
     assert [one.patient for one in left_out] == [subset.subjects[i].patient for i in (1, 4, 7)]
     assert [one.reason for one in left_out] == ["0", "1", "0"]
     prediction = fusion.fit(subset).predict(subset)
@@ -368,9 +366,9 @@ def test_the_identity_is_that_of_the_members_too() -> None:
 
 
 def test_candidate_parameters_are_those_of_the_members_and_the_learnt_weights(cohort: Cohort) -> None:
-    assert Fusion(baselines()).candidate_parameters(cohort) == 3
-    assert Fusion(baselines(), weights="learnt").candidate_parameters(cohort) == 6
-    assert Fusion([*baselines(), Known(name="network")]).candidate_parameters(cohort) is None
+    assert Fusion(baselines()).report(cohort).n_parameters == 3
+    assert Fusion(baselines(), weights="learnt").report(cohort).n_parameters == 6
+    assert Fusion([*baselines(), Known(name="network")]).report(cohort).n_parameters is None
 
 
 def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path: Path) -> None:
@@ -383,39 +381,20 @@ def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path:
     assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
     assert isinstance(loaded, Fusion)
     assert loaded.weight_of == model.weight_of
-    (pair, _) = loaded.of
+    (pair, _) = loaded.members_
     assert isinstance(pair, Fusion)
-    assert all(member.cache is cache for member in (loaded, *loaded.of, *pair.of))
-
-
-def test_a_file_from_before_a_parameter_joined_has_members_as_they_were_then(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subset = cohort.for_endpoint("relapse")
-    small = {"backbone": "phantom-resnet10", "layer": 2, "slice_size": 32, "components": 4, "epochs": 1}
-    then = {key: value for key, value in TwoBe3Net.joined_later.items() if key not in ("covariates", "init")}
-    network = TwoBe3Net(**small, **then, cache=STORE)
-    model = Fusion([Fusion([network, Baseline("sex")], name="pair"), Baseline("age")], cache=STORE).fit(subset)
-    path = model.save(tmp_path)
-    header, arrays, _ = read_sealed(path)
-    (pair, _) = header["parameters"]["of"]
-    for key in then:
-        del pair["of"][0][key]
-    write_sealed(path, header, arrays)
-    loaded = load_model(path, cache=STORE)
-    assert loaded.parameters() == model.parameters()
-    assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
+    assert all(member.cache is cache for member in (loaded, *loaded.members_, *pair.members_))
 
 
 def test_what_members_caution_of_is_said_by_the_fusion_and_told_once(cohort: Cohort) -> None:
     class Warned(Baseline):
-        def warnings(self, cohort: Cohort) -> tuple[str, ...]:
-            return (f"{self.name}: {len(cohort)} scans",)
+        def report(self, cohort: Cohort) -> FitReport:
+            return FitReport(warnings=(f"{self.name}: {len(cohort)} scans",))
 
     first, second = Warned("age"), Warned("sex")
     fusion = Fusion([Fusion([first, second], name="pair"), Baseline("suvmax")])
     expected = [f"{one.name}: {len(cohort)} scans" for one in (first, second)]
-    assert list(fusion.warnings(cohort)) == expected
+    assert list(fusion.report(cohort).warnings) == expected
     assert collect_warnings([second, fusion, first], cohort) == expected[::-1]
 
 

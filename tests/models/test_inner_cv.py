@@ -18,6 +18,7 @@ from twobe3.core.outcomes import Endpoint, FloatArray, IntArray, Outcomes
 from twobe3.models import MODELS
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.learner import FITTED
+from twobe3.models.model import parameter_names
 from twobe3.validation.thresholds import ThresholdPolicy, inner_risks
 
 TWINS = ("MRN-1000", "MRN-1001")
@@ -68,7 +69,7 @@ def apart(splits: list[tuple[Sample, tuple[Fold, ...]]]) -> list[Sample]:
 def test_no_model_has_a_person_on_both_sides_of_an_inner_fold(
     kind: str, endpoint: str, twins: Cohort, splits: list[tuple[Sample, tuple[Fold, ...]]]
 ) -> None:
-    names = MODELS[kind].parameter_names()
+    names = parameter_names(MODELS[kind])
     covariates = {"covariates": ("age_years",)} if "covariates" in names else {}
     known = {"variable": "clinical", "covariates": ("age_years", "sex")} if kind == "baseline" else covariates
     small(kind, **known).fit(twins.for_endpoint(endpoint))

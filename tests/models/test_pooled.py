@@ -41,7 +41,7 @@ def test_the_statistics_asked_for_are_taken_in_their_order(cohort: Cohort) -> No
 def test_pooled_over_planes_they_are_those_of_all_positions_each_plane_counting_alike(cohort: Cohort) -> None:
     few = cohort.subset(range(2))
     model = PooledModel(**SMALL, planes=PLANES, pool_planes=True)
-    (extractor,) = model.extractors()
+    (extractor,) = model.maps.extractors()
     for row, subject in zip(model._pooled(few), few.subjects, strict=True):
         maps = extractor.extract(few, subject)
         # 16 slices of 4 × 4 positions in either plane: as many, so each plane counts alike.
@@ -76,7 +76,7 @@ def test_the_model_of_a_projection_is_the_ridge_regression_of_its_columns(cohort
     standard = (z - z.mean(axis=0)) / z.std(axis=0)
     reference = LogisticRegression(C=1 / 10.0, tol=1e-10, max_iter=10_000).fit(standard, cohort.outcomes.event)
     np.testing.assert_allclose(model.predict(cohort).risk, reference.decision_function(standard), atol=1e-4)
-    assert model.candidate_parameters(cohort) == 16
+    assert model.report(cohort).n_parameters == 16
 
 
 def test_a_projection_still_finds_the_lesion_in_patients_that_were_not_seen(make_cohort: Callable[..., Cohort]) -> None:
@@ -103,7 +103,7 @@ def test_covariates_of_noise_leave_what_the_images_tell(make_cohort: Callable[..
     train, test = cohort.subset(order[:24]), cohort.subset(order[24:])
     model = PooledModel(**SMALL, planes=("axial",), covariates=("age_years", "sex"))
     assert roc_auc_score(test.outcomes.event, model.fit(train).predict(test).risk) > 0.75
-    assert model.candidate_parameters(train) == 3 * CHANNELS + 2
+    assert model.report(train).n_parameters == 3 * CHANNELS + 2
 
 
 def test_a_statistic_may_stand_once_and_must_be_known() -> None:

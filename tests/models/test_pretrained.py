@@ -39,15 +39,12 @@ def cohort(make_cohort: Any) -> Cohort:
 def start(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As a pre-training leaves it: another 2D network, components of other scans, branches of its own."""
     model = TwoBe3Net(**SMALL, weights="random", **QUICK)
-    backbone = model.extractors()[0].backbone
-    model._learn_inputs(cohort.subset([8, 9]))
+    model.fit_inputs(cohort.subset([8, 9]))
     torch.manual_seed(7)
-    branches = model._network(covariates=0, outputs=1).branches.state_dict()
+    branches = model.make_network(covariates=0, outputs=1).branches.state_dict()
     marks = {mark for i in (8, 9) for mark in marks_of(cohort, cohort.subjects[i])}
     parameters = {name: getattr(model, name) for name in SHARED}
-    made = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
-    )  # fmt: skip
+    made = PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks))
     path = tmp_path_factory.mktemp("somebody") / "pretrained.safetensors"
     made.save(path)
     return path
@@ -59,21 +56,21 @@ def model_of(path: Path, **parameters: Any) -> TwoBe3Net:
 
 def test_it_really_starts_there(cohort: Cohort, start: Path) -> None:
     model, stored = model_of(start), PretrainedCheckpoint.read(start)
-    model._choose_ends(cohort)
-    model._learn_inputs(cohort)
+    model.fit_head(cohort)
+    model.fit_inputs(cohort)
     networks = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        network = model._initialised()
+        network = model._init_network()
         assert isinstance(network, PlanesNetwork)
         networks.append(network)
     for network in networks:
         for name, value in network.branches.state_dict().items():
             assert torch.equal(value, stored.branches[name])
     assert not torch.equal(networks[0].head[1].weight, networks[1].head[1].weight)  # the last layer starts as always
-    for stack, projection in model.projections_.items():
-        np.testing.assert_array_equal(projection.matrix, stored.projections[stack].matrix)
-    assert model.extractors()[0].backbone.weights_digest == stored.backbone.weights_digest
+    for stack, projection in model.inputs_.projections.items():
+        np.testing.assert_array_equal(projection.matrix, stored.inputs.projections[stack].matrix)
+    assert model.maps.backbone.weights_digest == stored.inputs.maps.backbone.weights_digest
 
 
 def test_without_branches_they_start_by_chance(cohort: Cohort, start: Path, tmp_path: Path) -> None:
@@ -86,7 +83,7 @@ def test_without_branches_they_start_by_chance(cohort: Cohort, start: Path, tmp_
 def test_the_file_is_read_as_it_was_written(cohort: Cohort, start: Path, tmp_path: Path) -> None:
     stored = PretrainedCheckpoint.read(start)
     assert stored.save(tmp_path / "again.safetensors") == stored.digest
-    assert stored.seen(cohort) == 2
+    assert stored.count_seen(cohort) == 2
     assert stored.grid == cohort.grid
 
 
@@ -115,10 +112,8 @@ def test_its_identity_has_the_file_s_digest_and_not_its_path(start: Path, tmp_pa
     assert model_of(copied).cache_key() != model_of(start).cache_key()
 
 
-def test_without_it_a_model_is_what_it_was() -> None:
-    model = TwoBe3Net(**SMALL)
-    assert "init" not in model.cache_key()
-    assert model.warnings(Cohort(())) == ()
+def test_without_it_there_is_nothing_to_warn_of() -> None:
+    assert TwoBe3Net(**SMALL).report(Cohort(())).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +144,7 @@ def test_what_does_not_fit_is_named(start: Path, wrong: dict[str, Any], said: st
 )
 def test_a_grid_that_needs_other_blocks_is_refused(cohort: Cohort, start: Path, grid: Grid, said: str) -> None:
     model, other = model_of(start), replace(cohort, grid=grid)
-    for use in (model.prepare, model.fit):
+    for use in (model.precompute, model.fit):
         with pytest.raises(ConfigurationError) as caught:
             use(other)
         assert caught.value.code is Code.WEIGHTS_MISMATCH
@@ -193,9 +188,9 @@ def test_scans_are_known_again_by_files_or_by_voxels(cohort: Cohort, start: Path
     renamed = [replace(subject, patient_id=f"other-{i}") for i, subject in enumerate(cohort.subjects)]
     named = [replace(subject, scan=TumourScan(subject.scan, ("GTV",))) for subject in renamed]
     for subjects in (renamed, named):
-        assert stored.seen(replace(cohort, subjects=tuple(subjects))) == 2
-    assert stored.seen(replace(cohort, grid=Grid((4.0,) * 3, (128.0,) * 3))) == 2  # by the files alone
-    (said,) = model_of(start).warnings(cohort)
+        assert stored.count_seen(replace(cohort, subjects=tuple(subjects))) == 2
+    assert stored.count_seen(replace(cohort, grid=Grid((4.0,) * 3, (128.0,) * 3))) == 2  # by the files alone
+    (said,) = model_of(start).report(cohort).warnings
     assert said.startswith("2be3-net: 2 of 10 scans were among those of its pre-training")
 
 

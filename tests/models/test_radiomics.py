@@ -165,10 +165,10 @@ def test_a_scan_without_a_region_is_named_and_neither_trains_nor_is_predicted() 
     assert model.predict(cohort).patients == cohort.subset(with_features).patients
     assert (model.predict(cohort).risk == alone.predict(cohort.subset(with_features)).risk).all()
     assert len(model.predict(cohort.subset(without))) == 0
-    assert [(item.code, item.reason) for item in model.unusable(cohort)] == [
+    assert [(item.code, item.reason) for item in model.report(cohort).exclusions] == [
         ("CONTOUR_UNUSABLE", "the region 'GTV' is empty")
     ] * 2
-    assert {item.patient for item in model.unusable(cohort)} == {cohort.subjects[i].patient for i in without}
+    assert {item.patient for item in model.report(cohort).exclusions} == {cohort.subjects[i].patient for i in without}
 
 
 def test_features_that_scans_lack_are_counted_and_left_out_where_most_lack_them(tmp_path: Path) -> None:
@@ -177,11 +177,11 @@ def test_features_that_scans_lack_are_counted_and_left_out_where_most_lack_them(
         replaced(cache, subject, FeatureVector(NAMES, np.where(np.array(NAMES) == "weaker", np.nan, row)))
     replaced(cache, cohort.subjects[3], REFUSAL)
     model = quick(cache=cache).fit(cohort)
-    counted = {one.feature: (one.missing, one.n, one.left_out) for one in model.undefined(cohort)}
+    counted = {one.feature: (one.missing, one.n, one.left_out) for one in model.report(cohort).undefined}
     assert counted == {"weaker": (3, 59, False), "unknown": (39, 59, True)}
     again = load_model(model.save(tmp_path), cache=cache)
     assert isinstance(again, RadiomicsModel)
-    assert again.undefined_ == model.undefined_ == model.undefined(cohort)
+    assert again.undefined_ == model.undefined_ == model.report(cohort).undefined
     assert "weaker" in model.names_
     assert "unknown" not in model.names_
     (left_out,) = (one.exclusion for one in model.undefined_ if one.left_out)
@@ -199,7 +199,7 @@ def test_a_scan_without_a_contour_gets_the_automatic_region_unless_none_is_wante
     both, drawn, automatic = (
         quick(cache=cache, **parameters) for parameters in ({}, {"otherwise": "none"}, {"region": "threshold"})
     )
-    assert [len(model.unusable(cohort)) for model in (both, drawn, automatic)] == [1, 2, 0]
+    assert [len(model.report(cohort).exclusions) for model in (both, drawn, automatic)] == [1, 2, 0]
     signal = both.fit(cohort).median_[both.names_.index("signal")]
     assert signal == pytest.approx(np.median(np.concatenate([-x[:1, 0], x[2:, 0]])))
     assert both.name == "radiomics elastic-net (contour, else SUV > 4)"
@@ -272,5 +272,5 @@ def test_features_that_never_differ_are_a_coded_error() -> None:
 def test_preparing_twice_computes_nothing_again() -> None:
     cohort, cache, _ = cohort_of(8)
     model = quick(cache=cache)
-    model.prepare(cohort)
+    model.precompute(cohort)
     assert (cache.computed, cache.reused) == (0, 8)

@@ -120,10 +120,10 @@ def test_interpolation_is_that_of_another_library_and_knows_what_is_shown_alone(
 
 def test_components_mean_maps_and_units_are_those_of_the_training_scans(bodies: Cohort, recipe: Make) -> None:
     stage, model = prepared(recipe(), bodies)
-    (extractor,) = model.extractors()
+    (extractor,) = model.maps.extractors()
     maps = [extractor.extract(bodies, bodies.subjects[i])["axial"] for i in TRAINING]
     expected = Projection.fit(maps, 4)
-    np.testing.assert_array_equal(model.projections_["axial"].matrix, expected.matrix)
+    np.testing.assert_array_equal(model.inputs_.projections["axial"].matrix, expected.matrix)
     mean = np.mean([expected(one)[:, 2:].mean(axis=1) for one in maps], axis=0)  # slices 0 and 1 are empty
     np.testing.assert_allclose(stage.reference["axial"].numpy(), mean, atol=1e-4)
 

@@ -93,7 +93,7 @@ def test_the_first_radiomics_model_has_a_twin_on_shuffled_voxels(cohort: Cohort)
     )
     twin = add_baselines([CNN3D(), first, second], cohort)[-1]
     assert isinstance(twin, RadiomicsModel)
-    assert twin.parameters() == {**first.parameters(), "voxels": "shuffled", "name": twin.name}
+    assert twin.get_params() == {**first.get_params(), "voxels": "shuffled"}
     assert twin.name == "radiomics elastic-net (contour, else SUV > 4, shuffled voxels)"
     assert twin.cache is cache
     assert add_baselines([second], cohort)[-1].name == "second, shuffled voxels"
@@ -106,7 +106,7 @@ def test_a_radiomics_model_inside_a_fusion_has_one_too(cohort: Cohort) -> None:
     fusion = Fusion([Fusion([CNN3D(), inner], name="pair"), Baseline("age")], cache=cache)
     twin = add_baselines([fusion], cohort)[-1]
     assert isinstance(twin, RadiomicsModel)
-    assert twin.parameters() == {**inner.parameters(), "voxels": "shuffled", "name": "inner, shuffled voxels"}
+    assert twin.get_params() == {**inner.get_params(), "voxels": "shuffled", "name": "inner, shuffled voxels"}
     assert twin.cache is cache
     first = RadiomicsModel(name="first")
     assert add_baselines([fusion, first], cohort)[-1].name == "first, shuffled voxels"
@@ -116,7 +116,7 @@ def test_baselines_have_the_seed_and_the_store_of_the_models(cohort: Cohort) -> 
     model = CNN3D(seed=7)
     baselines = add_baselines([model], cohort, inner_folds=3)[1:]
     assert all(one.seed == 7 and one.cache is model.cache for one in baselines)
-    assert [one.parameters()["inner_folds"] for one in baselines if one.name == "clinical"] == [3]
+    assert [one.get_params()["inner_folds"] for one in baselines if one.name == "clinical"] == [3]
 
 
 def test_a_baseline_that_a_fold_cannot_fit_is_left_out_with_its_reason(cohort: Cohort) -> None:

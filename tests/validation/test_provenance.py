@@ -36,13 +36,13 @@ def test_few_events_are_told_with_those_that_each_parameter_has(
     cohort = make_cohort(16, ("binary", "continuous"))  # 8 with the event, 8 without
     (line,) = warn_of_few_events(models, cohort)
     assert line.startswith("relapse: only 8 events, fewer than 10")
-    known = {one.name: one.candidate_parameters(cohort) or 0 for one in models[:2]}
+    known = {one.name: one.report(cohort).n_parameters or 0 for one in models[:2]}
     size = sample_size(cohort.for_endpoint("relapse").outcomes, known)
     assert size is not None
     for model in size.models:
         assert f"{model.model} {model.events_per_parameter:.2g} ({model.parameters})" in line
     assert known == {"age": 1, "pooled": 3 * 128}
-    trained = models[2].size(cohort.for_endpoint("relapse"))["trainable_parameters"]
+    trained = models[2].report(cohort.for_endpoint("relapse")).size["trainable_parameters"]
     assert f"2be3-net {8 / trained:.2g} ({trained})" in line
 
 

@@ -39,26 +39,22 @@ def diagnose() -> tuple[Check, ...]:
         Check("twobe3", True, __version__),
         Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
     ]
-    checks += [_check_core(package) for package in CORE]
-    checks += [_check_optional(package, use, extra) for package, (use, extra) in OPTIONAL.items()]
+    checks += [_check(package, package, "missing: install twobe3 again") for package in CORE]
+    checks += [
+        _check(package, f"{package} ({use})", f"optional: pip install 'twobe3[{extra}]'")
+        for package, (use, extra) in OPTIONAL.items()
+    ]
     checks.append(_try("timm imports", _timm_imports))
     checks.append(_try("devices", _devices))
     checks.append(_try("networks", _networks))
     return tuple(checks)
 
 
-def _check_core(package: str) -> Check:
+def _check(package: str, name: str, remedy: str) -> Check:
     try:
-        return Check(package, True, version(package))
+        return Check(name, True, version(package))
     except PackageNotFoundError:
-        return Check(package, False, "missing: install twobe3 again")
-
-
-def _check_optional(package: str, use: str, extra: str) -> Check:
-    try:
-        return Check(f"{package} ({use})", True, version(package))
-    except PackageNotFoundError:
-        return Check(f"{package} ({use})", False, f"optional: pip install 'twobe3[{extra}]'")
+        return Check(name, False, remedy)
 
 
 def _try(name: str, look: Callable[[], str]) -> Check:

@@ -39,20 +39,16 @@ class CatalogueRow:
         Pseudonymous ids.
     code : str
         Why it is not the scan of its patient; empty where it is.
-    manufacturer, model, tracer, units : str
-        As the header says.
-    sex, age_years, weight_kg, body_region : str
-        What the header says of the patient, see :mod:`twobe3.cohort.header_endpoints`; empty where it says nothing.
-    slices, files : int
-        Of the series.
-    coverage_mm : float
-        From the first to the last slice.
+    manufacturer, model, tracer, units, sex, age_years, weight_kg, body_region : str
+        From the header, see :mod:`twobe3.cohort.header_endpoints`; empty where it has none.
+    slices, files, coverage_mm
+        Of the series; the coverage from the first to the last slice.
     contour : bool
-        Whether someone drew on it.
+        Whether it has a contour.
     header_digest : str
-        The same for copies of the files, wherever they lie.
+        The same for copies of the files.
     group : str
-        Scans that show one picture share it: the series id of one of them; empty where nothing else shows it.
+        The series id of one of the scans that show the same picture; empty where there is only one.
     """
 
     collection: str
@@ -78,17 +74,7 @@ class CatalogueRow:
 
 @dataclass(frozen=True)
 class SamePicture:
-    """Two series that show one scan.
-
-    Attributes
-    ----------
-    first, second : str
-        Pseudonymous series ids.
-    collections : tuple of str
-        Where they are.
-    similarity : float
-        1 for the same voxels; else their correlation.
-    """
+    """Two series, by pseudonym, that show one scan; ``similarity`` is 1 for equal voxels, else their correlation."""
 
     first: str
     second: str
@@ -98,7 +84,7 @@ class SamePicture:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What is in some collections.
+    """The PET series of some collections.
 
     Attributes
     ----------
@@ -154,17 +140,17 @@ class Catalogue:
 def make_catalogue(
     paths: Sequence[Path | str], *, compare: bool = True, fingerprints: Path | None = None, policy: Policy = "lenient"
 ) -> Catalogue:
-    """List the PET series of collections, and find scans that are in them twice.
+    """List the PET series of collections, and find scans that occur twice.
 
     Parameters
     ----------
     paths : sequence of path
-        A folder for each collection; a folder that ``twobe3 collections fetch`` filled stands for those in it. Of a
-        collection that has only folders in it, such as one a patient, contours count in the same one as the scan.
+        A folder for each collection; a folder that ``twobe3 collections fetch`` filled stands for those in it. In a
+        collection of subfolders, contours belong to the scans of their subfolder.
     compare : bool
-        Whether the scans are read and compared; else headers alone are.
+        Whether the scans are read and compared, or the headers alone are read.
     fingerprints : Path, optional
-        Folder for what scans are known by, so that the next call reads only new ones.
+        Cache of the fingerprints, so that the next call reads only new scans.
     policy : {"lenient", "strict"}
         For the SUV rules.
 

@@ -41,7 +41,7 @@ class FetchResult:
     needed_bytes, free_bytes : int
         What was missing at the start, and the free space.
     failed : tuple of Exclusion
-        Series that could not be fetched whole, and why.
+        Series that could not be fetched whole.
     """
 
     series: int
@@ -66,19 +66,16 @@ def fetch_collections(
     dry_run: bool = False,
     allow_edited: bool = False,
 ) -> FetchResult:
-    """Download the series of a manifest that lack into ``out/<collection>/<study UID>/<series UID>``.
+    """Download the series of a manifest that are missing into ``out/<collection>/<study UID>/<series UID>``.
 
     A series appears in its folder when every file has the size and, where the server tells one, the MD5 of the
-    server's object, is a DICOM file, and belongs to that series. What was fetched of others waits in ``out/.partial``
-    and is used by the next call. One series that cannot be had does not keep back the others. ``LICENSES.md`` and
-    ``CITATIONS.md`` are written first.
+    server's object, is a DICOM file, and belongs to that series. Incomplete series wait in ``out/.partial`` for the
+    next call. One failed series does not keep back the others. ``LICENSES.md`` and ``CITATIONS.md`` are written first.
 
     Parameters
     ----------
-    manifest : path
-        As :func:`~twobe3.collections.plan.plan_collections` writes it.
-    out : path
-        The folder.
+    manifest, out : path
+        From :func:`~twobe3.collections.plan.plan_collections`; the folder of the images.
     endpoint : str, optional
         Address of the S3-compatible server; that of IDC by default.
     workers : int
@@ -86,7 +83,7 @@ def fetch_collections(
     verify : bool
         Whether the contents of series that are there are read and compared with their digest.
     dry_run : bool
-        Whether only to say what lacks; nothing is written, and no network is needed.
+        Whether to report only what is missing, without network.
     allow_edited : bool
         Whether a manifest that was changed since it was planned is accepted.
 

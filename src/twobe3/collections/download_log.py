@@ -16,17 +16,7 @@ LOG_FILE = "fetched.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """A series that arrived whole.
-
-    Attributes
-    ----------
-    series : str
-        SeriesInstanceUID.
-    instances, size_bytes : int
-        Its files and their size.
-    digest : str
-        Of the files' names and contents.
-    """
+    """A series that arrived whole: its UID, its files and their size, and the digest of their names and contents."""
 
     series: str
     instances: int

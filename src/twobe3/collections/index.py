@@ -28,12 +28,9 @@ class SeriesIndex:
     Attributes
     ----------
     database : duckdb.DuckDBPyConnection
-        With the tables ``pet`` (a row for each PET series), ``contours`` (a row for each SEG and RTSTRUCT series of a
-        study that has PET) and ``about`` (a row for each collection).
-    version : str
-        Release of IDC and of the package.
-    digest : str
-        Of the index files.
+        Tables ``pet`` (PET series), ``contours`` (SEG and RTSTRUCT of studies with PET) and ``about`` (collections).
+    version, digest : str
+        Release of IDC, and digest of the index files.
     """
 
     database: duckdb.DuckDBPyConnection

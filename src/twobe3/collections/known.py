@@ -33,10 +33,8 @@ class IndexFacts:
     ----------
     tracer : str
         Of the PET series whose descriptions do not name one.
-    outcomes : str
-        The outcome tables published with it; empty where none is known.
-    adapter : str
-        Name of the adapter that reads its clinical table, if any.
+    outcomes, adapter : str
+        The published outcome tables, and the adapter that reads them; empty where there is none.
     """
 
     tracer: str = UNKNOWN
@@ -50,10 +48,8 @@ class CollectionRow:
 
     Attributes
     ----------
-    name : str
-        What ``--collection`` takes.
-    title : str
-        As published.
+    name, title : str
+        What ``--collection`` takes, and the published title.
     patients, studies, series : int
         Those with PET, before any rule; no studies and series where the images are not in the index.
     size_gb : float
@@ -62,14 +58,10 @@ class CollectionRow:
         Of the PET series; several are separated by commas.
     contours : int or None
         SEG and RTSTRUCT series in studies with PET; None where the images are not in the index.
-    contours_note : str
-        Kind of the contours.
-    outcomes : str
-        Published outcomes.
+    contours_note, outcomes, citation : str
+        Kind of the contours, published outcomes, and citation with the DOI.
     adapters : tuple of str
         Names of the adapters that read its tables.
-    citation : str
-        With the DOI.
     steps : tuple of str
         How to get a collection that ``twobe3 collections fetch`` cannot download.
     """

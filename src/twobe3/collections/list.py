@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
+from typing import Any
 
 from twobe3.collections.index import open_index
 from twobe3.collections.known import ELSEWHERE, IDC, CollectionRow, IndexFacts
@@ -24,37 +25,21 @@ _QUERY = """
 
 
 def list_collections(*, index: Path | str | None = None) -> tuple[CollectionRow, ...]:
-    """List the collections, those of the index with most patients first, then those to be downloaded otherwise.
+    """List the collections of the index, those with most patients first, then those to be downloaded otherwise.
 
-    Parameters
-    ----------
-    index : path, optional
-        Folder of another index, see :func:`~twobe3.collections.index.open_index`.
+    ``index`` is the folder of another index, see :func:`~twobe3.collections.index.open_index`.
 
     Raises
     ------
     EnvironmentFailure
         ``EXTRA_MISSING``, ``INDEX_INVALID``.
     """
-    return (*(_make_row(*row) for row in open_index(index).query(_QUERY)), *ELSEWHERE.values())
+    return (*map(_make_row, open_index(index).query(_QUERY)), *ELSEWHERE.values())
 
 
-def _make_row(
-    name: str,
-    title: str | None,
-    supporting_data: str | None,
-    dois: list[str] | None,
-    citations: list[str] | None,
-    patients: int,
-    studies: int,
-    series: int,
-    size_bytes: int,
-    licenses: str | None,
-    tracers: str,
-    doi: str | None,
-    contours: int,
-    kinds: str,
-) -> CollectionRow:
+def _make_row(cells: tuple[Any, ...]) -> CollectionRow:
+    name, title, supporting_data, dois, citations, *counts, size_bytes, licenses, tracers, doi, contours, kinds = cells
+    patients, studies, series = counts
     known = IDC.get(name, IndexFacts())
     clinical = "Clinical" in (supporting_data or "")
     return CollectionRow(

@@ -24,24 +24,20 @@ class ManifestRow:
 
     Attributes
     ----------
-    collection : str
-        In the index.
-    patient, study_uid, series_uid : str
+    collection, patient, study_uid, series_uid : str
         Public, de-identified ids.
     modality : str
         ``PT``; ``SEG`` or ``RTSTRUCT`` where contours were asked for.
     series_uuid : str
-        Of this version of the series in IDC: another content has another one.
+        Of this version of the series in IDC.
     url : str
-        Where its files lie, ``s3://bucket/folder/*``.
+        Where its files are, ``s3://bucket/folder/*``.
     instances, size_bytes : int
         Its files and their size.
     license, doi : str
-        Under which it was published, and what to cite.
-    tracer : str
-        ``unknown`` where neither collection nor description says.
-    description : str
-        SeriesDescription.
+        Its licence, and what to cite.
+    tracer, description : str
+        Tracer, or ``unknown``, and SeriesDescription.
     """
 
     collection: str
@@ -65,21 +61,7 @@ _NUMBERS = ("instances", "size_bytes")
 
 @dataclass(frozen=True)
 class Header:
-    """How a manifest was made.
-
-    Attributes
-    ----------
-    index_version, index_digest : str
-        Of the index.
-    package_version : str
-        Of this package, whose rules were applied.
-    options : dict
-        What was asked for.
-    citations : dict
-        From each DOI to its citation.
-    excluded : dict
-        From each rule to how many PET series it left out.
-    """
+    """How a manifest was made: index, package version, options, citations by DOI, and series left out by each rule."""
 
     index_version: str
     index_digest: str
@@ -91,17 +73,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest.
-
-    Attributes
-    ----------
-    rows : tuple of ManifestRow
-        Sorted.
-    header : Header or None
-        None where another program wrote the file.
-    edited : bool
-        Whether it is not as it was planned.
-    """
+    """Sorted rows; their header, None where another program wrote the file; and whether they differ from the plan."""
 
     rows: tuple[ManifestRow, ...]
     header: Header | None

@@ -39,16 +39,9 @@ def require_duckdb(what: str) -> Any:
 def to_csv(
     kind: type[DataclassInstance], rows: Sequence[DataclassInstance], escape: Callable[[str], str] = escape_formula
 ) -> bytes:
-    """Write rows as a table with a column for each field and every cell in quotes.
+    """Write dataclass rows as a table with a column for each field and every cell in quotes.
 
-    Parameters
-    ----------
-    kind : type
-        The dataclass of the rows.
-    rows : sequence of dataclass
-        Their fields are str, int, float or bool.
-    escape : callable
-        Applied to every text; by default no spreadsheet takes a cell for a formula.
+    ``escape`` is applied to every text; by default no spreadsheet takes a cell for a formula.
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -68,16 +61,7 @@ def to_parquet(
 ) -> bytes:
     """Write rows as Parquet, typed as the fields of their class are annotated.
 
-    Parameters
-    ----------
-    kind, rows
-        See :func:`to_csv`.
-    what : str
-        Name of the table in the error.
-    select : str
-        SQL of the columns.
-    metadata : mapping, optional
-        Keys and values of the file.
+    ``what`` names the table in the error, ``select`` is the SQL of its columns, ``metadata`` goes into the file.
 
     Raises
     ------

@@ -24,18 +24,9 @@ from twobe3.io.files import write_atomic
 
 @dataclass(frozen=True)
 class Selection:
-    """What a plan selected.
+    """The series that a plan selected, sorted by collection, patient, study and UID.
 
-    Attributes
-    ----------
-    rows : tuple of ManifestRow
-        The series, sorted by collection, patient, study and UID.
-    excluded : dict
-        From the name of every rule that was applied to the series that it left out.
-    manifest : Path
-        The file.
-    summary : str
-        The same in words, as Markdown.
+    ``excluded`` counts the series that each rule left out; ``summary`` is Markdown.
     """
 
     rows: tuple[ManifestRow, ...]

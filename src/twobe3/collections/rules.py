@@ -29,17 +29,7 @@ WORDS = "' ' || trim(regexp_replace(lower(coalesce({}, '')), '[^a-z0-9]+', ' ', 
 
 @dataclass(frozen=True)
 class Rule:
-    """Why a series is left out.
-
-    Attributes
-    ----------
-    name : str
-        What it is counted under.
-    reason : str
-        In words.
-    condition : str
-        In SQL; a row for which it is true is left out.
-    """
+    """Why a series is left out: a name, the reason in words, and a condition in SQL that is true of such a series."""
 
     name: str
     reason: str

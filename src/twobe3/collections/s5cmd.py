@@ -30,15 +30,13 @@ class StoredObject:
 
     Attributes
     ----------
-    key : str
-        Its address, ``s3://bucket/key``.
-    name : str
-        The last part of the key, the file's name here.
+    key, name : str
+        Its address ``s3://bucket/key``, and the last part of the key.
     size_bytes : int
         Its size.
     md5 : str
-        Digest of its content, in hexadecimal; empty where the server tells none, as of an upload in parts, whose ETag
-        is another digest (Amazon S3 API reference, Object).
+        Digest of its content; empty where the ETag is another digest, as of an upload in parts (Amazon S3 API
+        reference, Object).
     """
 
     key: str
@@ -49,16 +47,9 @@ class StoredObject:
 
 @dataclass
 class S5cmd:
-    """The program, one server, and what runs of it at the moment; it may be used from several threads.
+    """The program s5cmd with one unsigned S3-compatible server; usable from several threads.
 
-    Parameters
-    ----------
-    endpoint : str
-        Address of an S3-compatible server that needs no signature.
-    connections : int
-        Connections at once of a copy.
-    retries : int
-        How often s5cmd repeats a request that failed.
+    ``connections`` are those of one copy, ``retries`` those of a failed request.
     """
 
     endpoint: str = IDC_ENDPOINT

@@ -51,29 +51,22 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
     files: dict[Path, None] = {}
     refused: list[tuple[Path, UnusableScanError]] = []
     n_links = listed.n_links
-    for path in listed.files:
-        if not is_zip(path):
-            files[path] = None
-            continue
+    for path, is_medium in (*((path, False) for path in listed.files), *((path, True) for path in directories)):
         try:
-            inner = list_files([unpack(path)])
-        except UnusableScanError as refusal:
-            refused.append((path, refusal))
-            continue
-        files.update(dict.fromkeys(inner.files))
-        n_links += inner.n_links
-    for path in directories:
-        try:
-            named, n_missing = list_directory(path)
-        except UnusableScanError as refusal:
-            refused.append((path.resolve(), refusal))
-            continue
-        files.update(dict.fromkeys(named))
-        if n_missing:
-            reason = f"a DICOMDIR names {n_missing} files that are not there, and {len(named)} that are"
-            refused.append(
-                (path.resolve(), UnusableScanError(Code.CORRUPT_FILE, reason, remedy="copy the whole medium"))
-            )
+            if is_medium:
+                named, n_missing = list_directory(path)
+                files.update(dict.fromkeys(named))
+                if n_missing:
+                    reason = f"a DICOMDIR names {n_missing} files that are not there, and {len(named)} that are"
+                    raise UnusableScanError(Code.CORRUPT_FILE, reason, remedy="copy the whole medium")
+            elif is_zip(path):
+                inner = list_files([unpack(path)])
+                files.update(dict.fromkeys(inner.files))
+                n_links += inner.n_links
+            else:
+                files[path] = None
+        except UnusableScanError as error:
+            refused.append((path.resolve(), error))
     return Inputs(Listing(tuple(files), n_links), tuple(refused))
 
 

@@ -127,7 +127,7 @@ class Repair:
 
 @dataclass(frozen=True)
 class WithRepairs(Generic[T]):
-    """A value, and what had to be noted to get it."""
+    """A value, and the repairs and failed cross-checks on the way to it."""
 
     value: T
     repairs: tuple[Repair, ...] = ()

@@ -2,7 +2,7 @@
 
 An enhanced object keeps position, spacing, scale and times in functional groups, shared or per frame (DICOM PS3.3
 C.7.6.16); a legacy converted one keeps its old elements there too. Translated, the frames meet the same checks and
-rules as the slices of any series. Use within ``files.quietly()``.
+rules as the slices of any series. Use within :func:`~twobe3.dicom.reader.quietly`.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _translate_frame(dataset: pydicom.Dataset, groups: _Groups, series_type: str
 
 
 def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
-    """SeriesType (0054,1000) in the old words, from the image's flavour and what differs between the frames.
+    """SeriesType (0054,1000) as a single-frame image has it, by the flavour and what differs between the frames.
 
     Value 3 of ImageType and FrameType: DICOM PS3.3 C.8.16.1.3; frames at several temporal positions or triggers
     belong to several volumes whatever the flavour says.
@@ -157,7 +157,7 @@ def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> st
 
 
 def _set_order(frame: pydicom.Dataset, groups: _Groups) -> None:
-    """Which of several volumes a frame belongs to, in the old words (DICOM PS3.3 C.7.6.16.2.2, .7 and .17)."""
+    """Which of several volumes a frame belongs to, in single-frame elements (DICOM PS3.3 C.7.6.16.2.2, .7 and .17)."""
     for keyword, sequence, source in (
         ("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
         ("TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),

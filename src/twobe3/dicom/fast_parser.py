@@ -211,7 +211,7 @@ def _encodings(value: bytes) -> tuple[str, ...]:
 
 
 def _read_element(content: bytes, start: int, implicit: bool, depth: int) -> tuple[int, bytes, int, int, bool]:
-    """The element that begins at a place (DICOM PS3.5 7.1): tag, VR, where value and element end, and if it said so."""
+    """The element that begins at a place (DICOM PS3.5 7.1): tag, VR, place of value and end, and whether it said so."""
     value, vr = start + 8, b"SQ"
     if implicit:
         group, number, length = _implicit(content, start)

@@ -37,13 +37,6 @@ class _Slice:
     keys: tuple[_Key, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Frames:
-    frames: tuple[tuple[_Slice, ...], ...]
-    order: str
-    first: SliceAttributes | None
-
-
 _ORDERS = (
     "acquisition time (0008,0022), (0008,0032)",
     "FrameReferenceTime (0054,1300)",
@@ -80,13 +73,12 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
         ``NOT_STATIC``: there is no such frame, the positions have different numbers of slices, or nothing tells which
         slices belong together. ``CORRUPT_FILE``: a slice has no position, or a file cannot be read.
     """
-    found = _find_frames(series)
-    count = len(found.frames)
+    frames, order, first = _find_frames(series)
+    count = len(frames)
     if not 1 <= frame <= count:
         reason = f"frame {frame} of a {series.frames} series was asked for, which has {_plural(count, 'frame')}"
         raise UnusableScanError(Code.NOT_STATIC, reason, remedy=f"choose one from 1 to {count}")
-    slices = found.frames[frame - 1]
-    order = f", in the order of {found.order}" if found.order else ""
+    slices = frames[frame - 1]
     return replace(
         series,
         series=f"{series.series}-frame-{frame}",
@@ -95,9 +87,9 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
         slices=len(slices),
         frames="static",
         chosen=ChosenFrame(
-            f"frame {frame} of {count} of a {series.frames} series{order}",
+            f"frame {frame} of {count} of a {series.frames} series" + (f", in the order of {order}" if order else ""),
             frozenset((one.path, one.index) for one in slices),
-            found.first,
+            first,
         ),
     )
 
@@ -109,7 +101,7 @@ def require_choice(series: PETSeries) -> None:
     """
     if series.frames not in ("dynamic", "gated"):
         return
-    frames = _find_frames(series).frames
+    frames, _, _ = _find_frames(series)
     reason = f"the series is {series.frames}: {_plural(len(frames), 'frame')} of {_plural(len(frames[0]), 'slice')}"
     raise UnusableScanError(
         Code.NOT_STATIC, reason, remedy=f"choose one: twobe3 convert --frame N, from 1 to {len(frames)}"
@@ -120,8 +112,8 @@ def _plural(n: int, what: str) -> str:
     return f"{n} {what}" + ("s" if n > 1 else "")
 
 
-def _find_frames(series: PETSeries) -> _Frames:
-    """All frames, in order."""
+def _find_frames(series: PETSeries) -> tuple[list[tuple[_Slice, ...]], str, SliceAttributes | None]:
+    """All frames in order, by what they are in order, and the slice acquired first."""
     with quietly():
         slices, first = _read_slices(series.files)
     positions = _group_by_position(slices)
@@ -132,8 +124,7 @@ def _find_frames(series: PETSeries) -> _Frames:
     which = _find_order(positions) if counts[0] > 1 else None
     if which is not None:
         positions = [sorted(position, key=lambda one: one.keys[which] or 0.0) for position in positions]
-    frames = tuple(zip(*positions, strict=True))
-    return _Frames(frames, "" if which is None else _ORDERS[which], first)
+    return list(zip(*positions, strict=True)), "" if which is None else _ORDERS[which], first
 
 
 def _find_order(positions: Sequence[Sequence[_Slice]]) -> int:
@@ -159,7 +150,7 @@ def _group_by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
 
 def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes | None]:
     """Every slice of the files, and the one acquired first."""
-    headers = [(path, i, one) for path in files for i, one in enumerate(_singles(path))]
+    headers = [(path, i, one) for path in files for i, one in enumerate(_read_frames(path))]
     attributes = header.read_series_attributes([one for *_, one in headers])
     orientation = numbers(headers[0][2], "ImageOrientationPatient")
     if len(orientation) != 6 or not np.cross(orientation[:3], orientation[3:]).any():
@@ -178,9 +169,9 @@ def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes |
     return slices, min(known, key=lambda one: one.keys[0] or 0.0).attributes if known else None
 
 
-def _singles(path: Path) -> Sequence[pydicom.Dataset]:
+def _read_frames(path: Path) -> Sequence[pydicom.Dataset]:
     dataset = read_dataset(path, tags=_TAGS)
-    return enhanced.split_frames(read_dataset(path)) if enhanced.is_multi_frame(dataset) else (dataset,)
+    return enhanced.split_frames(read_dataset(path) if enhanced.is_multi_frame(dataset) else dataset)
 
 
 def _seconds(attributes: SeriesAttributes) -> list[_Key]:

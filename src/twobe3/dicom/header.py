@@ -16,7 +16,7 @@ _SIEMENS = "SIEMENS MED PT"
 
 
 def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
-    """Facts of a series from the headers of its slices, in the order of the volume."""
+    """Read the attributes of a series from the headers of its slices, in the order of the volume."""
     first = datasets[0]
     tracer = find_radiopharmaceutical(first)
     nuclides = items(tracer, "RadionuclideCodeSequence")
@@ -46,7 +46,7 @@ def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttribu
 
 
 def read_slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
-    """Facts of one slice."""
+    """Read the attributes of one slice."""
     intercept = number(dataset, "RescaleIntercept")
     return SliceAttributes(
         slope=number(dataset, "RescaleSlope"),

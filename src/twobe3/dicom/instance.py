@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,12 +124,10 @@ def read_instance(path: Path) -> Instance | None:
 
 def _describe_frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:
     """Kind of the file's frames, and where each lies."""
-    singles: Sequence[pydicom.Dataset] = (dataset,)
-    if enhanced.is_multi_frame(dataset):
-        try:
-            singles = enhanced.split_frames(read_dataset(path))
-        except UnusableScanError:
-            return "multi-frame", (None,)
+    try:
+        singles = enhanced.split_frames(read_dataset(path) if enhanced.is_multi_frame(dataset) else dataset)
+    except UnusableScanError:
+        return "multi-frame", (None,)
     kind: Frames = "static"
     match texts(singles[0], "SeriesType")[:1]:
         case ("DYNAMIC",):

@@ -20,8 +20,8 @@ PIXEL_DATA = BaseTag(0x7FE00010)
 _LITTLE_ENDIAN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
 
 
-def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
-    """Stored values of every frame before any slope, of shape (frames, rows, columns), integer or floating.
+def decode_pixels(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Decode the stored values of every frame, before any slope, to shape (frames, rows, columns), integer or floating.
 
     Raises
     ------

@@ -125,7 +125,7 @@ def read_dataset(
 
 @contextmanager
 def _refuse_errors() -> Iterator[None]:
-    """Whatever goes wrong in reading a file becomes a refusal."""
+    """Make an UnusableScanError of whatever goes wrong in reading a file."""
     try:
         yield
     except UnusableScanError:

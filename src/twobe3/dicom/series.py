@@ -206,8 +206,8 @@ def find_series(
     for key, group in pet.items():
         try:
             series.append(_describe(group, contours[key], times[key[2]] > 1))
-        except UnusableScanError as refusal:
-            exclusion = Exclusion.of(refusal, patient=pseudonym("patient", group[0].patient))
+        except UnusableScanError as error:
+            exclusion = Exclusion.of(error, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
     unused = [_describe_other(group) for group in others.values()]
     corrupt.sort(key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))
@@ -224,8 +224,8 @@ def find_series(
 def _read_instance(path: Path) -> Instance | UnusableScanError | None:
     try:
         return read_instance(path)
-    except UnusableScanError as refusal:
-        return refusal
+    except UnusableScanError as error:
+        return error
 
 
 def require_pet(found: SearchResult[PETSeries]) -> None:
@@ -257,11 +257,11 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
             best[one.patient] = one
     exclusions = []
     for one in series:
-        refusal = obstacles[one.series]
-        if refusal is None and best[one.patient].series != one.series:
-            refusal = UnusableScanError(Code.NOT_CHOSEN, f"{best[one.patient].series} of the same patient was chosen")
-        if refusal is not None:
-            exclusions.append(Exclusion.of(refusal, patient=one.patient, series=one.series))
+        error = obstacles[one.series]
+        if error is None and best[one.patient].series != one.series:
+            error = UnusableScanError(Code.NOT_CHOSEN, f"{best[one.patient].series} of the same patient was chosen")
+        if error is not None:
+            exclusions.append(Exclusion.of(error, patient=one.patient, series=one.series))
     return tuple(one for one in series if best.get(one.patient) is one), tuple(exclusions)
 
 
@@ -331,8 +331,8 @@ def _read_first_header(group: Sequence[Instance]) -> pydicom.Dataset:
     for instance in group:
         try:
             dataset = read_dataset(instance.path)
-        except UnusableScanError as refusal:
-            failed = refusal
+        except UnusableScanError as error:
+            failed = error
             continue
         return dataset if instance.frames == "multi-frame" else enhanced.split_frames(dataset)[0]
     raise failed

@@ -51,10 +51,8 @@ def calibrate(attributes: SeriesAttributes, *, policy: Policy = "lenient", repai
     ----------
     attributes : SeriesAttributes
         What the headers say.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made and recorded, or refused.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
 
     Returns
     -------

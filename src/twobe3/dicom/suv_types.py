@@ -71,23 +71,19 @@ def norm_per_weight(suv_type: SUVType, body: BodyMeasurements) -> WithRepairs[fl
 def to_suv_type(
     volume: SUVVolume, suv_type: SUVType, body: BodyMeasurements, *, policy: Policy = "lenient"
 ) -> SUVVolume:
-    """A scan in SUV by body weight, in another type.
+    """Convert a scan from SUV by body weight to another type; ``"bw"`` gives the volume itself.
+
+    The calibration of the result records the type, the inputs, the factor and every repair.
 
     Parameters
     ----------
     volume : SUVVolume
         SUV by body weight.
     suv_type : str
-        One of :data:`SUV_TYPES`; ``"bw"`` gives the volume itself.
+        One of :data:`SUV_TYPES`.
     body : BodyMeasurements
-        Weight, height and sex.
     policy : {"lenient", "strict"}
         Whether a weight in grams and a height in centimetres are repaired and recorded, or refused.
-
-    Returns
-    -------
-    SUVVolume
-        Its calibration records the type, the inputs, the factor and every repair.
 
     Raises
     ------

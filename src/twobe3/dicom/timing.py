@@ -128,11 +128,8 @@ def determine_timing(attributes: SeriesAttributes, half_life_s: float) -> WithRe
 
 def replace_missing_dates(attributes: SeriesAttributes) -> WithRepairs[SeriesAttributes] | None:
     """The same attributes on one arbitrary day, if the images carry clock times only; None where they carry dates."""
-    dates = {
-        attributes.series_date,
-        *(s.acquisition_date for s in attributes.slices),
-        *(_day(s) for s in attributes.slices),
-    }
+    dates = {attributes.series_date}
+    dates.update(day for s in attributes.slices for day in (s.acquisition_date, s.acquisition_datetime[:8]))
     if any(parse_date(text) for text in dates):
         return None
     clock = attributes.start_time
@@ -150,7 +147,7 @@ def acquisition_times(attributes: SeriesAttributes) -> tuple[datetime | None, ..
     zone = parse_zone(attributes.zone)
     series = _combine(attributes.series_date, attributes.series_time, zone)
 
-    def acquired(slice_: SliceAttributes) -> datetime | None:
+    def acquisition_time(slice_: SliceAttributes) -> datetime | None:
         whole = _combine(slice_.acquisition_date, slice_.acquisition_time, zone)
         whole = whole or parse_datetime(slice_.acquisition_datetime, zone)
         if whole is not None:
@@ -160,7 +157,7 @@ def acquisition_times(attributes: SeriesAttributes) -> tuple[datetime | None, ..
             guessed += timedelta(days=1)
         return guessed
 
-    return tuple(acquired(slice_) for slice_ in attributes.slices)
+    return tuple(acquisition_time(slice_) for slice_ in attributes.slices)
 
 
 def reference_times(attributes: SeriesAttributes, half_life_s: float) -> WithRepairs[tuple[datetime, ...]]:
@@ -177,7 +174,7 @@ def reference_times(attributes: SeriesAttributes, half_life_s: float) -> WithRep
         return WithRepairs(_require_all(acquired))
     zone = parse_zone(attributes.zone)
     series = _combine(attributes.series_date, attributes.series_time, zone)
-    if series and known and all(_comparable(series, t) and series <= t for t in known):
+    if series and known and all(_is_comparable(series, t) and series <= t for t in known):
         return WithRepairs((series,) * len(acquired))
     if scan := parse_datetime(attributes.ge_scan_datetime, zone):
         return WithRepairs((scan,) * len(acquired))
@@ -209,7 +206,7 @@ def injection_time(attributes: SeriesAttributes, reference: datetime, half_life_
     for tag, instant in candidates:
         if instant is None:
             continue
-        if not _comparable(instant, reference):
+        if not _is_comparable(instant, reference):
             repairs.append(
                 Repair(Code.TIMES_INCONSISTENT, f"{tag} is left out: of it and the scan, one has a time zone")
             )
@@ -246,7 +243,7 @@ def keep_clock_time(
     """Rule 13's repair: of an injection with an implausible date, the time of day, on the last day that it fits.
 
     De-identification that shifts the date of the scan or that of the injection, not both, leaves the times of day.
-    The repair is a refusal unless :data:`REPAIR_DATES` was asked for. Raises ``TIMES_INCONSISTENT``: the half-life is
+    The repair is refused unless :data:`REPAIR_DATES` was asked for. Raises ``TIMES_INCONSISTENT``: the half-life is
     above 6 h, so the injection may well have been on an earlier day; or the time of day is midnight sharp, which
     stands for none, is no more plausible, or (0018,1072) says another.
     """
@@ -258,7 +255,7 @@ def keep_clock_time(
         or stated.time() == time(0)
         or uptake > LONGEST_UPTAKE
         or not is_plausible(uptake, half_life_s)
-        or (other and _comparable(other, kept) and abs(other - kept) > timedelta(minutes=1))
+        or (other and _is_comparable(other, kept) and abs(other - kept) > timedelta(minutes=1))
     ):
         require_plausible(tag, reference - stated, half_life_s)
     text = f"the injection{tag} is {_hours(reference - stated)} before the reference time; by its time of day alone, "
@@ -274,7 +271,7 @@ def check_reference(attributes: SeriesAttributes, timing: Timing, half_life_s: f
     """
     repairs = []
     siemens = parse_datetime(attributes.siemens_decay_datetime, parse_zone(attributes.zone))
-    if siemens and timing.dated and _comparable(siemens, timing.reference[0]):
+    if siemens and timing.dated and _is_comparable(siemens, timing.reference[0]):
         apart_s = max(abs((siemens - t).total_seconds()) for t in timing.reference)
         if apart_s > 60:
             repairs.append(_disagreement(f"Siemens (0071,xx22) is {apart_s:.0f} s from the reference time taken"))
@@ -285,7 +282,7 @@ def check_reference(attributes: SeriesAttributes, timing: Timing, half_life_s: f
     for slice_, began, reference in zip(attributes.slices, acquired, timing.reference, strict=True):
         if not slice_.decay_factor or slice_.decay_factor <= 0:
             continue
-        elapsed = [(began - reference).total_seconds()] if began and _comparable(began, reference) else []
+        elapsed = [(began - reference).total_seconds()] if began and _is_comparable(began, reference) else []
         if slice_.frame_reference_time_ms is not None and one_time:
             elapsed.append(slice_.frame_reference_time_ms / 1000)
         within = frame_decay(half_life_s, (slice_.frame_duration_ms or 0) / 1000)
@@ -326,7 +323,7 @@ def _require_all(instants: tuple[datetime | None, ...]) -> tuple[datetime, ...]:
         raise UnusableScanError(
             Code.TIMES_MISSING, f"{missing} of {len(instants)} slices lack AcquisitionTime (0008,0032)"
         )
-    if not all(_comparable(instant, known[0]) for instant in known):
+    if not all(_is_comparable(instant, known[0]) for instant in known):
         raise UnusableScanError(Code.TIMES_INCONSISTENT, "some acquisition times have a time zone and others have none")
     return known
 
@@ -338,7 +335,7 @@ def _find_last_before(reference: datetime, clock: time | None) -> datetime | Non
     if reference.tzinfo and clock.tzinfo:
         reference = reference.astimezone(clock.tzinfo)
     instant = datetime.combine(reference.date(), clock)
-    return instant - timedelta(days=1) if _comparable(instant, reference) and instant > reference else instant
+    return instant - timedelta(days=1) if _is_comparable(instant, reference) and instant > reference else instant
 
 
 def _combine(day: str, clock: str, zone: timezone | None) -> datetime | None:
@@ -346,9 +343,5 @@ def _combine(day: str, clock: str, zone: timezone | None) -> datetime | None:
     return datetime.combine(parsed_day, parsed_clock) if parsed_day and parsed_clock else None
 
 
-def _comparable(a: datetime, b: datetime) -> bool:
+def _is_comparable(a: datetime, b: datetime) -> bool:
     return (a.tzinfo is None) == (b.tzinfo is None)
-
-
-def _day(slice_: SliceAttributes) -> str:
-    return slice_.acquisition_datetime[:8]

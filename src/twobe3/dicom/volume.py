@@ -20,7 +20,7 @@ from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
 from twobe3.dicom.frames import require_choice
 from twobe3.dicom.geometry import Plane
-from twobe3.dicom.pixels import PIXEL_DATA, stored_values
+from twobe3.dicom.pixels import PIXEL_DATA, decode_pixels
 from twobe3.dicom.reader import number, numbers, quietly, read_dataset, text, value_of
 from twobe3.dicom.series import PETSeries
 from twobe3.dicom.suv import calibrate
@@ -46,7 +46,7 @@ class _File:
     @cached_property
     def decoded(self) -> npt.NDArray[Any]:
         """Stored values, shape (frames, rows, columns)."""
-        return stored_values(self.dataset, self.shape)
+        return decode_pixels(self.dataset, self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class _Slice:
     def stored(self) -> npt.NDArray[Any]:
         """Stored values, shape (rows, columns); a file of several frames is decoded once."""
         several = self.file.shape[0] > 1
-        decoded = self.file.decoded if several else stored_values(self.file.dataset, self.file.shape)
+        decoded = self.file.decoded if several else decode_pixels(self.file.dataset, self.file.shape)
         values: npt.NDArray[Any] = decoded[self.frame]
         return values
 

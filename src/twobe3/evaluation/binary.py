@@ -101,10 +101,10 @@ def weighted_mean(values: FloatArray) -> Callable[[FloatArray], FloatArray]:
 
 
 def delong(risks: FloatArray, event: BoolArray, folds: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
-    """AUCs of several risks of the same patients, and their covariance.
+    """AUCs of several risks of the same patients, shape (k,), and their covariance, shape (k, k).
 
     DeLong et al., Biometrics 44 (1988) 837–845, by the ranks of Sun & Xu (IEEE Signal Processing Letters 21 (2014)
-    1389–1393).
+    1389–1393). ``risks`` and ``folds``, shape (k, n), have a row for each model, or each repeat of one model.
 
     With folds, the AUC is that of :func:`auc_within_folds`, A = Σ_f W_f / P, W_f the pairs of fold f that are ordered
     rightly and P = Σ_f m_f n_f all pairs. The structural component of a positive in fold f is m/P times its pairs won
@@ -112,26 +112,7 @@ def delong(risks: FloatArray, event: BoolArray, folds: IntArray | None = None) -
     covariance over the m positives and the n negatives takes the place of that of DeLong's components, which they are
     when there is one fold. Repeats count with their covariance, whatever their folds. Differences between the folds
     count as chance, and the components of small folds are themselves uncertain: the variance is rather too large than
-    too small.
-
-    Parameters
-    ----------
-    risks : ndarray, shape (k, n)
-        A row for each model, or each repeat of one model.
-    event : ndarray of bool, shape (n,)
-        The positive class; at least two patients of each class.
-    folds : ndarray of int, shape (k, n), optional
-        In which fold each row tested the patient; all are of one by default.
-
-    Returns
-    -------
-    auc : ndarray, shape (k,)
-    covariance : ndarray, shape (k, k)
-
-    Raises
-    ------
-    ValueError
-        A class has fewer than two patients, or no fold of a row has patients of both.
+    too small. A ValueError where a class has fewer than two patients, or no fold of a row has patients of both.
     """
     m, n = int(event.sum()), int((~event).sum())
     if min(m, n) < 2:

@@ -1,4 +1,4 @@
-"""What a reader must know of the patients behind the figures: parts of the cohort, missing values, sample size.
+"""The patients behind the figures: parts of the cohort, missing values, sample size.
 
 References
 ----------
@@ -25,15 +25,7 @@ from twobe3.evaluation.subgroups import evaluate_subgroups, levels
 
 
 def count_missing(known: Mapping[str, Collection[str]], patients: Collection[str]) -> tuple[Missing, ...]:
-    """Count whom each thing is not known of.
-
-    Parameters
-    ----------
-    known : mapping
-        From what to the patients of whom it is known.
-    patients : collection of str
-        Of whom it should be.
-    """
+    """Count of how many of the patients each thing is not known; ``known`` leads from it to those of whom it is."""
     wanted = set(patients)
     return tuple(Missing(what, len(wanted - set(there)), len(wanted)) for what, there in known.items())
 
@@ -45,19 +37,9 @@ EXPLAINED = 0.15  # of the largest possible R², where nothing is known of it: t
 
 
 def sample_size(outcomes: Outcomes, parameters: Mapping[str, int]) -> SampleSize | None:
-    """What the size of a cohort is enough for.
+    """What the size of a cohort is enough for, and what each model needs, by its number of candidate parameters.
 
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the cohort.
-    parameters : mapping
-        From the name of a model to its number of candidate parameters, at least 1.
-
-    Returns
-    -------
-    SampleSize or None
-        None for a continuous endpoint, for which these criteria aren't made, or without an event.
+    None for a continuous endpoint, for which these criteria aren't made, or without an event.
     """
     n, events = len(outcomes), outcomes.n_events
     endpoint = outcomes.endpoint
@@ -76,25 +58,12 @@ def sample_size(outcomes: Outcomes, parameters: Mapping[str, int]) -> SampleSize
 
 
 def patients_for(parameters: int, r2: float, most: float, share: float | None = None) -> dict[str, int]:
-    """The least number of patients by each criterion of [1]_; a model needs the largest.
+    """The least number of patients for p candidate parameters by each criterion of [1]_; a model needs the largest.
 
-    Parameters
-    ----------
-    parameters : int
-        Candidate parameters p.
-    r2 : float
-        Cox–Snell R² expected.
-    most : float
-        The largest possible, see :func:`largest_r2`.
-    share : float, optional
-        Of patients with the event, for a binary endpoint.
-
-    Returns
-    -------
-    dict
-        ``shrinkage``: p / ((S − 1) ln(1 − R²/S)) with a shrinkage of S = 0.9; ``optimism``: the same with
-        S = R² / (R² + 0.05 max R²), so that Nagelkerke's R² is too high by 0.05 at most; ``risk``:
-        (1.96/0.05)² φ(1 − φ), so that the overall share of events φ is known within 0.05 (binary only).
+    ``shrinkage``: p / ((S − 1) ln(1 − R²/S)) with a shrinkage of S = 0.9 and the Cox–Snell R² expected; ``optimism``:
+    the same with S = R² / (R² + 0.05 max R²), so that Nagelkerke's R² is too high by 0.05 at most, ``most`` being max
+    R², see :func:`largest_r2`; ``risk``: (1.96/0.05)² φ(1 − φ), so that the overall ``share`` of events φ is known
+    within 0.05 (binary only).
     """
     for_optimism = r2 / (r2 + OPTIMISM * most)
     needed = {"shrinkage": _for_shrinkage(parameters, r2, SHRINKAGE)}
@@ -129,23 +98,11 @@ def summarize_cohort(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> CohortSummary:
-    """Look at the patients of a study.
+    """Summarise the patients of a study, with the predictions of every model and the outcomes of every endpoint.
 
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        Of every model and endpoint.
-    endpoints : iterable of Outcomes
-        Of every endpoint.
-    factors : mapping
-        From a factor to its value in each patient, None where it is not known; see
-        :func:`~twobe3.evaluation.subgroups.levels`.
-    known : iterable of (mapping, collection)
-        From what to the patients of whom it is known, and of whom it should be.
-    parameters : mapping, optional
-        Candidate parameters of the models whose number is known.
-    resamples, seed : int
-        Number of bootstrap samples, and the seed of their generator.
+    ``factors`` leads from a factor to its value in each patient, see :func:`~twobe3.evaluation.subgroups.levels`;
+    ``known`` holds mappings from a thing to the patients of whom it is known, each with those of whom it should be;
+    ``parameters`` are the candidate parameters of the models whose number is known.
     """
     divided = {factor: levels(values) for factor, values in factors.items()}
     divided = {factor: level_of for factor, level_of in divided.items() if level_of}

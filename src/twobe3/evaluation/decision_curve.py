@@ -41,24 +41,10 @@ def decision_curves(
     the share of true positives among the patients called is the probability of the event by a horizon, estimated from
     these patients alone (1 − Kaplan–Meier, or Aalen–Johansen where there are competing events) [2]_.
 
-    Parameters
-    ----------
-    probability : ndarray, shape (repeats, n)
-        Of the positive class, or of the event by the horizon.
-    present : ndarray of bool, shape (repeats, n)
-        Whether the patient was predicted in the repeat.
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
-    counts : ndarray, shape (samples, n)
-        Bootstrap samples of the patients, not stratified by event.
-    horizon : float, optional
-        For a time to an event, in its unit.
-
-    Returns
-    -------
-    tuple of Curve
-        ``net_benefit``, the mean over repeats, with pointwise percentile limits of at most 200 samples, and
-        ``net_benefit_all``, that of acting on all. x: threshold from 0.02 to 0.98; y: true positives per patient.
+    ``probability`` and ``present``, whether the patient was predicted in the repeat, have the shape (repeats, n);
+    ``counts``, shape (samples, n), are bootstrap samples, not stratified by event. ``net_benefit`` is the mean over
+    repeats, with pointwise percentile limits of at most 200 samples, ``net_benefit_all`` that of acting on all. x:
+    threshold from 0.02 to 0.98; y: true positives per patient.
     """
     positives = _counted(outcomes) if horizon is None else _estimated(outcomes, horizon)
     table = np.vstack([np.ones(len(outcomes)), counts[:BAND_SAMPLES]])
@@ -86,7 +72,7 @@ def _net_benefit(positives: Positives, counts: FloatArray, called: BoolArray, th
 
 
 def _counted(outcomes: Outcomes) -> Positives:
-    """Every outcome is known."""
+    """True and false positives where every outcome is known."""
 
     def positives(counts: FloatArray, called: BoolArray) -> tuple[FloatArray, FloatArray]:
         return counts @ (called & outcomes.event).astype(float), counts @ (called & ~outcomes.event).astype(float)

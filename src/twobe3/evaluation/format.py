@@ -10,7 +10,7 @@ from statistics import median
 from twobe3.core.outcomes import Outcomes
 from twobe3.evaluation.compare import DIFFERENCE, POWER
 from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
-from twobe3.evaluation.results import Comparison, Evaluation, MetricValue
+from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, MetricValue, Subgroup
 
 NOT_ESTIMABLE = "not estimable"
 
@@ -145,6 +145,32 @@ def ranking_lines(
     return [*lines, *(f"  {line}" for part in notes for line in part)]
 
 
+def results_lines(
+    evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison], summary: CohortSummary
+) -> list[str]:
+    """Every metric of every model, the differences, parts of the cohort, what is missing, and how all was estimated."""
+    lines = []
+    for one in evaluations:
+        missing = f", {one.missing} not predicted" if one.missing else ""
+        lines.append(f"{one.model or 'model'}: {one.n} patients, {one.events} events{missing}")
+        for metric in one.metrics:
+            failed = f", {metric.failed_resamples} resamples failed" if metric.failed_resamples else ""
+            lines.append(f"  {metric.name:<22}  {_measure(metric)}{failed}")
+    lines += primary_metric_lines(evaluations)
+    for pair in comparisons:
+        p = "" if pair.p_holm is None else f", p {pair.p_holm:.3g} (Holm)"
+        difference = interval_text(pair.difference, pair.low, pair.high)
+        lines.append(f"{pair.model_a} − {pair.model_b}: {difference} {pair.metric}{p}")
+    lines += patients_needed_lines(comparisons)
+    for part in summary.subgroups:
+        who = f"{part.model or 'model'}, {part.factor} {part.level}: {part.n} patients, {part.events} events"
+        lines.append(f"{who}: {part.metric} {_measure(part)}{f' ({part.warning})' if part.warning else ''}")
+    for row in summary.missing:
+        lines.append(f"{row.what}: missing for {row.missing} of {row.n} patients ({row.share:.0%})")
+    how = dict.fromkeys((metric.name, metric.estimator) for one in evaluations for metric in one.metrics)
+    return [*lines, "how the figures were made:", *(f"  {name:<22}  {estimator}" for name, estimator in how)]
+
+
 def primary_metric_lines(evaluations: Iterable[Evaluation]) -> list[str]:
     """By which metric the models of each endpoint are ranked and compared, and why; nothing where none is chosen."""
     choice = [one.primary_metric for one in evaluations if one.endpoint_class.primary_metric in WITHIN_FOLDS]
@@ -172,7 +198,7 @@ def _compared_patients(comparisons: Iterable[Comparison]) -> list[str]:
     return [f"models are compared on the patients that both predicted: {min(counts)} to {max(counts)}"]
 
 
-def _measure(metric: MetricValue | None) -> str:
+def _measure(metric: MetricValue | Subgroup | None) -> str:
     return NOT_ESTIMABLE if metric is None else interval_text(metric.value, metric.low, metric.high)
 
 

@@ -37,20 +37,13 @@ class Split:
 def split_by_risk(
     risk: FloatArray, present: BoolArray, cutoff: FloatArray | None = None, given: float | None = None
 ) -> Split:
-    """Divide patients by their out-of-fold risks.
+    """Divide patients by their out-of-fold risks; arrays have the shape (repeats, n).
 
-    Parameters
-    ----------
-    risk : ndarray, shape (repeats, n)
-    present : ndarray of bool, shape (repeats, n)
-        Whether the patient was predicted in the repeat; in at least one.
-    cutoff : ndarray, shape (repeats, n), optional
-        What the training patients of the patient's own fold chose: folds are different models, whose risks need not
-        share a scale. A patient is in the group of high risk when the risk lies above it in at least half of the
-        repeats.
-    given : float, optional
-        One cut-off for all, of the mean risk over repeats; it takes precedence. With neither, the median of those
-        means: then the groups were chosen with the very patients that they describe, and ``cutoff`` says so.
+    With ``cutoff``, what the training patients of each patient's own fold chose (folds are different models, whose
+    risks need not share a scale), a patient is in the group of high risk when the risk lies above it in at least half
+    of the repeats. A ``given`` cut-off, for all, of the mean risk over repeats takes precedence. With neither it is the
+    median of those means: then the groups were chosen with the very patients that they describe, and ``Split.cutoff``
+    says so.
     """
     times = present.sum(axis=0)
     if given is None and cutoff is not None:
@@ -84,12 +77,8 @@ def risk_groups(split: Split, outcomes: Outcomes) -> RiskGroups:
 def kaplan_meier(split: Split, outcomes: Outcomes) -> tuple[Curve, ...]:
     """Kaplan–Meier curves of the groups of low and of high risk; a competing event counts as a censoring.
 
-    Returns
-    -------
-    tuple of Curve
-        ``kaplan_meier_low`` and ``kaplan_meier_high``; a group without patients has none. x: time; y: share without
-        the event; limits: pointwise 95 % on the log(−log) scale, Greenwood's variance (Kalbfleisch & Prentice,
-        The Statistical Analysis of Failure Time Data, 2nd ed. 2002, §1.4), NaN where y is 0 or 1.
+    x: time; y: share without the event; limits: pointwise 95 % on the log(−log) scale, Greenwood's variance
+    (Kalbfleisch & Prentice, The Statistical Analysis of Failure Time Data, 2nd ed. 2002, §1.4), NaN where y is 0 or 1.
     """
     p = logrank_p(outcomes, split.high)
     test = "log-rank test not estimable" if p is None else f"log-rank p = {p:.3g}"
@@ -122,15 +111,9 @@ def logrank_p(outcomes: Outcomes, group: BoolArray) -> float | None:
 def cumulative_incidence(outcomes: Outcomes, split: Split | None = None) -> tuple[Curve, ...]:
     """Probability of the event and of the competing event by each time, neither counted as a censoring of the other.
 
-    Aalen & Johansen, Scandinavian Journal of Statistics 5 (1978) 141–150; limits: pointwise 95 % on the log(−log)
-    scale, variance by the delta method (Dinse & Larson, Biometrika 73 (1986) 379–386, eq. 6).
-
-    Returns
-    -------
-    tuple of Curve
-        ``cumulative_incidence_event`` and ``cumulative_incidence_competing`` of all patients; with a split, of the
-        event ``cumulative_incidence_low`` and ``cumulative_incidence_high``. x: time; y: probability; a limit is NaN
-        where y is 0 or 1, and where nobody is left at risk.
+    Of all patients and, with a split, of the event in its groups. Aalen & Johansen, Scandinavian Journal of Statistics
+    5 (1978) 141–150; limits: pointwise 95 % on the log(−log) scale, variance by the delta method (Dinse & Larson,
+    Biometrika 73 (1986) 379–386, eq. 6); NaN where y is 0 or 1, and where nobody is left at risk.
     """
     all_patients = np.ones(len(outcomes), dtype=np.bool_)
     curves = [
@@ -176,24 +159,12 @@ def _round_times(outcomes: Outcomes) -> tuple[float, ...]:
 
 
 class FollowUp:
-    """Product-limit estimates of counted samples of the same patients.
+    """Product-limit estimates of counted samples of the same n patients.
 
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of n patients.
-    competing_censors : bool
-        Whether a competing event counts as a censoring, as it does for the hazard of the event alone; for the
-        probability of the event it doesn't, since it precludes the event.
-
-    Attributes
-    ----------
-    times : ndarray of float64, shape (m,)
-        The distinct times at which somebody's follow-up ended.
-    position : ndarray of int64, shape (n,)
-        Of each patient's time among ``times``.
-    ended : ndarray of bool, shape (n,)
-        Whether an event ended the follow-up, rather than a censoring.
+    With ``competing_censors`` a competing event counts as a censoring, as it does for the hazard of the event alone;
+    for the probability of the event it doesn't, since it precludes the event. ``times``, shape (m,), are the distinct
+    times at which somebody's follow-up ended, ``position``, shape (n,), is that of each patient's time among them, and
+    ``ended`` says whether an event ended the follow-up, rather than a censoring.
     """
 
     def __init__(self, outcomes: Outcomes, *, competing_censors: bool) -> None:

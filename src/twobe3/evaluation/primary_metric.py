@@ -19,7 +19,7 @@ PATIENTS_PER_PAIR = 2
 def choose_primary_metric(
     predictions: Sequence[Prediction], outcomes: Outcomes, metric: str | None = None
 ) -> PrimaryMetric:
-    """The metric by which these predictions can be compared fairly; one for all of them.
+    """The metric by which these predictions can be compared fairly, one for all of them; or the one asked for.
 
     A risk has a meaning within one model. Of several folds, each with a model of its own, only the pairs of patients
     tested in one fold are compared, since pooled risks put a model that knows nothing below ½ (Airola et al.,
@@ -30,19 +30,10 @@ def choose_primary_metric(
       table without folds;
     - where the folds are so small that in some repeat they hold fewer comparable pairs than half the patients, as
       when one patient is left out at a time;
-    - where one of these holds for one of the models, so that all are judged alike; a model that predicted fewer than
+    - where one of these holds for one of the models, so that all are evaluated alike; a model that predicted fewer than
       half as many patients as another, since it can use few of the scans, is not asked.
 
     A continuous endpoint has no such pair of metrics, and its first one is taken.
-
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        Of the models to compare, or of the one to evaluate.
-    outcomes : Outcomes
-        Of all patients predicted.
-    metric : str, optional
-        Takes precedence where somebody asked for it.
 
     Raises
     ------

@@ -43,8 +43,6 @@ class MetricValue:
 
     Attributes
     ----------
-    name : str
-        Name in the registry of metrics.
     value, low, high : float or None
         The mean over repeats and its 95 % interval; None where it cannot be estimated.
     n, events : int
@@ -77,10 +75,8 @@ class Curve:
         ``"cumulative_incidence_competing"``, ``"cumulative_incidence_low"`` and ``"cumulative_incidence_high"``.
     label : str
         What the line is, for a legend.
-    x, y : ndarray of float64, shape (points,)
-        The vertices.
-    low, high : ndarray of float64, shape (points,), or None
-        Pointwise 95 % limits; NaN at a point that has none.
+    x, y, low, high : ndarray of float64, shape (points,)
+        The vertices, and the pointwise 95 % limits where there are any; NaN at a point that has none.
     """
 
     name: str
@@ -93,17 +89,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Group:
-    """Patients of similar risk.
-
-    Attributes
-    ----------
-    name : {"low", "high"}
-        Their risk.
-    n, events : int
-        Patients, and how many of them have the event.
-    at_risk : tuple of int
-        How many are still observed, without the event, at each of the times of the :class:`RiskGroups`.
-    """
+    """Patients of low or high risk: how many, with the event, and at risk at each time of the :class:`RiskGroups`."""
 
     name: str
     n: int
@@ -147,10 +133,6 @@ class Evaluation:
 
     Attributes
     ----------
-    endpoint, model : str
-        Their names.
-    kind : {"binary", "time-to-event", "continuous"}
-        Kind of the endpoint.
     n, events : int
         Patients with a prediction and an outcome, and how many of them have the event.
     missing : int
@@ -203,16 +185,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class DifferenceTest:
-    """One more test of the difference of two models.
+    """One more test of the difference of two models: ``"delong"`` (of two AUCs) or ``"corrected_t"`` (across folds).
 
-    Attributes
-    ----------
-    name : {"delong", "corrected_t"}
-        DeLong's test of two AUCs, or the corrected resampled t-test across folds.
-    p, p_holm : float or None
-        Two-sided p-value, and the same adjusted for all comparisons made together; None where it cannot be estimated.
-    method : str
-        How it was made.
+    ``p`` is two-sided, ``p_holm`` adjusted for all comparisons made together; None where it cannot be estimated.
     """
 
     name: str
@@ -223,16 +198,10 @@ class DifferenceTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the patients that both predicted.
+    """Two models on the ``n`` patients that both predicted.
 
     Attributes
     ----------
-    endpoint, metric : str
-        What was compared.
-    model_a, model_b : str
-        The models.
-    n : int
-        Patients that both predicted.
     difference, low, high : float or None
         Metric of ``model_a`` minus metric of ``model_b``, and its 95 % interval.
     p, p_holm : float or None
@@ -265,18 +234,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The primary metric of one model in one part of the cohort.
+    """The primary metric, with its 95 % interval, of one model in one part of the cohort.
 
     Attributes
     ----------
-    endpoint, model, metric : str
-        Their names.
     factor, level : str
         Which part: of ``"sex"`` for instance ``"F"``.
     n, events : int
         Patients, and how many of them have the event.
     value, low, high : float or None
-        The metric with its 95 % interval; None where it cannot be estimated.
+        None where it cannot be estimated.
     warning : str
         Why not much can be said; empty where there are enough patients.
     """
@@ -314,8 +281,6 @@ class ModelSize:
 
     Attributes
     ----------
-    model : str
-        Its name.
     parameters : int
         Candidate parameters: what could get a coefficient, before any selection.
     events_per_parameter : float
@@ -336,8 +301,6 @@ class SampleSize:
 
     Attributes
     ----------
-    endpoint : str
-        Its name.
     n, events : int
         Patients; those with the event, of a binary endpoint those of the rarer class.
     r2 : float

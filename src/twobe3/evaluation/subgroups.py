@@ -31,28 +31,13 @@ def evaluate_subgroups(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Subgroup, ...]:
-    """The metric of each model in each level of each factor, with its interval.
+    """The metric of each model in each level of each factor, with its interval; by model, factor and level.
 
     It is the metric by which the models are compared, see
-    :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`. Levels of one factor are not compared: with the
-    few patients that a level has, intervals that overlap are no evidence of equality.
-
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        Of different models for one endpoint.
-    outcomes : Outcomes
-        Of all patients predicted.
-    factors : mapping
-        From a factor to each patient's level, see :func:`levels`; a patient who isn't there is of "not stated". A
-        factor that is the same for all patients is left out.
-    resamples, seed : int
-        Number of bootstrap samples, and the seed of their generator.
-
-    Returns
-    -------
-    tuple of Subgroup
-        By model, then factor, then level.
+    :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`. Levels of one factor are not compared: with the few
+    patients that a level has, intervals that overlap are no evidence of equality. ``factors`` leads from a factor to
+    each patient's level, see :func:`levels`; a patient who isn't there is of "not stated", and a factor that is the
+    same for all patients is left out.
     """
     row = find_metric(choose_primary_metric(predictions, outcomes).metric, outcomes.endpoint.kind)
     found = []
@@ -73,15 +58,10 @@ def evaluate_subgroups(
 
 
 def levels(values: Mapping[str, float | str | None]) -> dict[str, str]:
-    """The level of each patient whose value is known, in the order in which to show them.
+    """The level of each patient whose value is known (not None or empty), in the order in which to show them.
 
     A text is its own level; of more than eight, the rarest are joined as "other". Numbers, also as text, with more
     than five different values are cut at their tertiles: the cuts depend on the patients, never on their outcomes.
-
-    Parameters
-    ----------
-    values : mapping
-        From patient to value; None or an empty text where it is not known.
     """
     known = {patient: value for patient, value in values.items() if value is not None and value != ""}
     try:
@@ -113,7 +93,7 @@ def _place(level: str, level_of: Mapping[str, str]) -> int:
 
 def _subgroup(aligned: AlignedPredictions, row: Metric, factor: str, level: str, resamples: int, seed: int) -> Subgroup:
     outcomes = aligned.outcomes
-    statistic = aligned.statistic(row)
+    statistic = row.over_repeats(aligned)
     assert statistic is not None  # it needs the risk alone, which every model gives
     bootstrap = PatientBootstrap.draw(outcomes.event, stratified=row.stratified, resamples=resamples, seed=seed)
     replicates = bootstrap.replicate(statistic)

@@ -17,14 +17,8 @@ class Augmentation:
     """One version of every scan: mirrored or not, shifted by up to 8 mm along each axis, scaled by up to 5 %.
 
     Every patient is changed alike, so a version is made once and nothing depends on who else is in the cohort. SUV
-    is left as it is: how hot a lesion is, is a message.
-
-    Parameters
-    ----------
-    number : int
-        From 1 on; every other version is mirrored, left for right.
-    seed : int
-        Of shifts and scales.
+    is left as it is: how hot a lesion is, is a message. Numbers start from 1; every other version is mirrored, left for
+    right. The seed is that of shifts and scales.
     """
 
     number: int
@@ -47,7 +41,7 @@ class Augmentation:
     def __call__(
         self, volume: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float]
     ) -> npt.NDArray[np.float32]:
-        """The version of a volume.
+        """Apply the version to a volume by linear interpolation about its centre; SUV is 0 outside the scan.
 
         Parameters
         ----------
@@ -55,11 +49,6 @@ class Augmentation:
             SUV, columns towards the patient's left.
         spacing_mm : tuple of float
             Along the same axes.
-
-        Returns
-        -------
-        ndarray, shape (slices, rows, columns)
-            By linear interpolation, about the volume's centre; SUV 0 where the scan has nothing to show.
         """
         shift_mm, scale = self.draw()
         centre = (np.array(volume.shape) - 1) / 2

@@ -40,9 +40,9 @@ class BackboneRow:
     build : callable
         Makes the network that a state dictionary fits.
     pretrained : str
-        What ``weights = "pretrained"`` means, see :class:`~twobe3.features.weights.WeightsSource`; empty if nothing.
+        Source of the ``"pretrained"`` weights, see :class:`~twobe3.features.weights.WeightsSource`; may be empty.
     mean, std : tuple of float
-        The input normalisation that the weights were trained with, for pictures in [0, 1].
+        Input normalisation of these weights, for pictures in [0, 1].
     """
 
     description: str
@@ -95,12 +95,12 @@ class Backbone:
             )
 
     def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
-        """Feature maps of a layer.
+        """Compute the maps of a layer, on the device of the pictures.
 
         Parameters
         ----------
         pictures : Tensor, shape (n, 3, height, width)
-            Between 0 and 1; on the device where the maps are wanted.
+            Between 0 and 1.
         layer : int
             0 is the stem.
 
@@ -178,7 +178,7 @@ def normalise(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float,
 
 
 def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
-    """Compute the maps of some layers by one pass that ends at the deepest of them.
+    """Compute maps of some layers by one pass that ends at the deepest of them.
 
     Parameters
     ----------
@@ -187,12 +187,7 @@ def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) ->
     x : Tensor, shape (n, 3, height, width)
         Normalised pictures.
     layers : sequence of int
-        Their numbers.
-
-    Returns
-    -------
-    list of Tensor, each of shape (n, channels, height / stride, width / stride)
-        In the order of ``layers``.
+        0 is the stem; maps, (n, channels, height / stride, width / stride) each, are returned in this order.
     """
     if isinstance(network, ResNet):
         maps = [network.act(network.bn1(network.conv1(x)))]

@@ -22,14 +22,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class MapExtractor:
-    """Feature maps by scan and plane, computed where the store lacks them.
+    """Feature maps by scan and plane, computed where the cache lacks them.
 
     Parameters
     ----------
-    backbone : Backbone
-        The frozen 2D network.
-    layer : int
-        Which of its layers.
+    backbone, layer
+        The frozen 2D network and its layer.
     planes : tuple of {"axial", "coronal", "sagittal"}
         Cutting planes; each gives maps of its own.
     slices : SliceSpec

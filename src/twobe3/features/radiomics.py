@@ -53,13 +53,12 @@ class RadiomicsSettings:
     ----------
     spacing_mm : float or None
         Isotropic voxels on which they are computed; cubic splines for the image, linear for the mask, half of a voxel
-        for inclusion. 4 mm lies near the voxels of clinical PET, so that little is made up. None leaves the voxels.
+        for inclusion. 4 mm is near the voxels of clinical PET. None leaves the voxels.
     bin_width_suv : float or None
-        Width of the bins of grey levels, the first of which begins at SUV 0. None takes the values as levels that
-        they are already, for phantoms.
+        Width of the bins of grey levels, the first of which begins at SUV 0. None takes the values as levels.
     log_sigma_mm : tuple of float
-        Laplacians of Gaussians as IBSI 2 defines them (Whybra P et al., *Radiology* 310:e231319, 2024), each of which
-        adds the statistics of its response.
+        Laplacians of Gaussians as IBSI 2 defines them (Whybra P et al., *Radiology* 310:e231319, 2024); each adds the
+        statistics of its response.
     """
 
     spacing_mm: float | None = 4.0
@@ -93,15 +92,7 @@ class RadiomicsSettings:
 
 @dataclass(frozen=True, eq=False)
 class FeatureVector:
-    """Features of one scan.
-
-    Attributes
-    ----------
-    names : tuple of str, length p
-        For instance ``"cm_contrast"`` or ``"pet_mtv_ml"``.
-    values : ndarray of float64, shape (p,)
-        NaN where a feature is not defined.
-    """
+    """Features of one scan, for instance ``"cm_contrast"`` or ``"pet_mtv_ml"``; NaN where a feature is not defined."""
 
     names: tuple[str, ...]
     values: FloatArray

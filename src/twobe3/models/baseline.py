@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from twobe3.features.measurements import Measurements, measure
 from twobe3.io.cache import Arrays
 from twobe3.models.encoder import CovariateEncoder
 from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
-from twobe3.models.model import CONFIG, Model
+from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.registry import register
 from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 
@@ -41,7 +42,7 @@ log = logging.getLogger("twobe3")
 class Baseline(Model):
     """One number of each patient, and the univariate logistic, Cox or linear model on it.
 
-    A scan without the region in which the number is measured is left out, see :meth:`unusable`; nothing above a
+    A scan without the region in which the number is measured is left out; nothing above a
     threshold is a region of volume 0. The training median stands in for a missing age, sex or weight.
 
     ``clinical`` is the one with several numbers: covariates as :class:`~twobe3.models.encoder.CovariateEncoder`
@@ -64,8 +65,6 @@ class Baseline(Model):
     """
 
     kind: ClassVar[str] = "baseline"
-    version: ClassVar[int] = 2
-    joined_later: ClassVar[Mapping[str, Any]] = {"covariates": (), "inner_folds": 4}
     summary: ClassVar[str] = f"one trivial explanation: {', '.join(get_args(Variable))}"
 
     variable: Variable = "suvmax"
@@ -93,39 +92,38 @@ class Baseline(Model):
         """Always."""
         return True
 
+    @property
     def default_name(self) -> str:
         """For instance ``suvmax (contour)``, ``clinical (age, stage)``."""
         if self.variable in IN_REGION:
             return f"{self.variable} ({self.where.label})"
         return f"{self.variable} ({', '.join(self.covariates)})" if self.covariates else self.variable
 
-    def prepare(self, cohort: Cohort) -> None:
-        """Measure every scan that the store lacks."""
+    def precompute(self, cohort: Cohort) -> None:
+        """Measure every scan that the cache lacks."""
         if self.variable in MEASURED:
             for subject in cohort.subjects:
                 self._value(subject)
 
-    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+    def report(self, cohort: Cohort) -> FitReport:
+        """Count missing covariates, and columns: one, or one for each centre but the first, or for each covariate."""
+        imputed, n = {}, 1
+        if self.variable == "clinical":
+            encoder = self._encoder(cohort)
+            imputed, n = encoder.imputed(cohort.subjects), max(1, len(encoder.columns))
+        elif self.variable == "centre":
+            n = max(1, len(set(cohort.centres)) - 1)
+        elif self.variable not in MEASURED:
+            missing = sum(np.isnan(self._value(subject)) for subject in cohort.subjects)
+            imputed = {self.variable: int(missing)} if missing else {}
+        return replace(super().report(cohort), imputed=imputed, n_parameters=n)
+
+    def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans without the region in which the variable is measured, and why there is none."""
         if self.variable not in IN_REGION:
             return ()
         found = ((subject, self._measured(subject).lacking) for subject in cohort.subjects)
         return tuple(Exclusion.of(lacking, patient=subject.patient) for subject, lacking in found if lacking)
-
-    def imputed(self, cohort: Cohort) -> dict[str, int]:
-        """How many patients lack the covariate, or each of several."""
-        if self.variable == "clinical":
-            return self._encoder(cohort).imputed(cohort.subjects)
-        if self.variable in MEASURED or self.variable == "centre":
-            return {}
-        lacking = sum(np.isnan(self._value(subject)) for subject in cohort.subjects)
-        return {self.variable: int(lacking)} if lacking else {}
-
-    def candidate_parameters(self, cohort: Cohort) -> int:
-        """One, or one for each centre but the first, or one for each column of the clinical covariates."""
-        if self.variable == "clinical":
-            return max(1, len(self._encoder(cohort).columns))
-        return max(1, len({subject.centre for subject in cohort.subjects}) - 1) if self.variable == "centre" else 1
 
     def _encoder(self, cohort: Cohort) -> CovariateEncoder:
         return CovariateEncoder.fit(cohort.subjects, tuple(map(covariate_of, self.covariates)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,13 +9,10 @@ from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from twobe3.cohort.cohort import Cohort
-from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError
 from twobe3.features.weights import State
 from twobe3.io.files import digest
 from twobe3.models.model import CONFIG
-from twobe3.models.nn.batches import ModelInput
+from twobe3.models.nn.inputs import VolumeInputs
 from twobe3.models.nn.networks import VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.models.nn.resnet3d import NETWORKS, RESNET_LAYERS, compact_resnet, read_weights
@@ -47,7 +43,6 @@ class CNN3D(NeuralModel):
 
     kind: ClassVar[str] = "cnn3d"
     summary: ClassVar[str] = "3D CNN on the SUV volume: a compact ResNet, or MONAI's ResNet or DenseNet"
-    joined_later: ClassVar[Mapping[str, Any]] = {**NeuralModel.joined_later, "network": "compact", "weights": ""}
 
     network: Literal["compact", "resnet10", "resnet18", "densenet121"] = Field(default="compact")
     weights: str = ""
@@ -67,36 +62,26 @@ class CNN3D(NeuralModel):
             raise ValueError(f"weights are for the networks {', '.join(NETWORKS)}, not for the compact one")
         self.state_: State | None = None
 
-    def identifying_parameters(self) -> dict[str, Any]:
-        """As for every model; not the path of the weights, but the weights."""
-        parameters = super().identifying_parameters()
-        if self.weights:
-            parameters["weights"] = digest(
-                [part for key, value in self._weights().items() for part in (key, value.numpy().tobytes())]
-            )
-        return parameters
+    def _content_of_files(self) -> dict[str, str]:
+        state = self._weights() if self.weights else {}
+        parts = [part for key, value in state.items() for part in (key, value.numpy().tobytes())]
+        return {"weights": digest(parts)} if parts else {}
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
-        return {**self.parameters(), "weights": Path(self.weights).name}
+        return {**super().public_parameters(), "weights": Path(self.weights).name}
 
-    def _own_capacity(self) -> NetworkSize:
+    def default_size(self) -> NetworkSize:
+        """The size that the parameters say."""
         return NetworkSize(components=0, reduced_channels=0, width=self.width, dropout=self.dropout)
 
-    def _learn_inputs(self, cohort: Cohort) -> None:
-        smallest = NETWORKS[self.network].smallest if self.network in NETWORKS else 8
-        if min(cohort.grid.shape) < smallest:
-            raise ConfigurationError(
-                Code.STUDY_FILE_INVALID,
-                f"{self.network} needs {smallest} voxels along each axis, the grid has {cohort.grid.shape}",
-                remedy="lower `volume.spacing_mm`, or choose a ResNet",
-            )
+    def make_inputs(self) -> VolumeInputs:
+        """The SUV volumes."""
+        return VolumeInputs(self.network, NETWORKS[self.network].smallest if self.network in NETWORKS else 8)
 
-    def _inputs(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
-        return [self._volumes(cohort, augmentations)]
-
-    def _network(self, *, covariates: int, outputs: int) -> VolumeNetwork:
-        channels, size = len(self.windows_suv), self.capacity_
+    def make_network(self, *, covariates: int, outputs: int) -> VolumeNetwork:
+        """A 3D CNN whose channels are the SUV windows, and one linear layer."""
+        channels, size = len(self.windows_suv), self.size_
         if self.network == "compact":
             body, features = compact_resnet(channels, depth=self.depth, width=size.width), 8 * size.width
         else:
@@ -106,8 +91,8 @@ class CNN3D(NeuralModel):
             self.windows_suv, body, features, dropout=size.dropout, covariates=covariates, outputs=outputs
         )
 
-    def _initialised(self) -> nn.Module:
-        network = super()._initialised()
+    def _init_network(self) -> nn.Module:
+        network = super()._init_network()
         if self.weights:
             assert isinstance(network, VolumeNetwork)
             network.body.load_state_dict(self._weights())

@@ -282,7 +282,7 @@ def learnt_encoder(subjects: Sequence[Subject], names: Sequence[str]) -> Covaria
 
 def imputed(subjects: Sequence[Subject], names: Sequence[str]) -> dict[str, int]:
     """For how many patients each covariate is filled in, learnt from all of them."""
-    return learnt_encoder(subjects, names).imputed(subjects) if names else {}
+    return CovariateEncoder.fit(subjects, names).imputed(subjects) if names else {}
 
 
 def encoded(encoder: CovariateEncoder, subjects: Sequence[Subject]) -> FloatArray:

@@ -1,39 +1,29 @@
-"""CVPlan that several models of a study share: a fusion takes its members from here instead of fitting them again."""
+"""Fitted models that several models of a study share: a fusion takes its members from here, fitted already."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.io.files import digest
-from twobe3.models.model import Model
-
-_fits: dict[str, Model] | None = None  # of this process, while it works on one fold
+from twobe3.models.model import Model, drop_unusable
 
 
-@contextmanager
-def shared_fits() -> Iterator[None]:
-    """Keep the models that are remembered inside, and forget them at the end."""
-    global _fits
-    before, _fits = _fits, {}
-    try:
-        yield
-    finally:
-        _fits = before
+class FitCache:
+    """Fitted models by their parameters and training patients, in memory."""
 
+    def __init__(self) -> None:
+        self._fits: dict[str, Model] = {}
 
-def remember(model: Model, training: Cohort) -> None:
-    """Keep a model that was fitted on these patients; only inside :func:`shared_fits`."""
-    if _fits is not None:
-        _fits[_key(model, training)] = copy.copy(model)
+    def put(self, model: Model, training: Cohort) -> None:
+        """Keep a copy of a model that was fitted on these patients."""
+        self._fits[_key(model, training)] = copy.copy(model)
 
-
-def recall(model: Model, training: Cohort) -> Model | None:
-    """A copy of the same model as it was fitted on the same patients, where one is remembered."""
-    found = _fits.get(_key(model, training)) if _fits else None
-    return None if found is None else copy.copy(found)
+    def get(self, model: Model, training: Cohort) -> Model | None:
+        """A copy of the same model as it was fitted on the same patients, if there is one."""
+        found = self._fits.get(_key(model, training)) if self._fits else None
+        return None if found is None else copy.copy(found)
 
 
 def content(cohort: Cohort, *, multitask: bool) -> Iterator[bytes | str]:
@@ -58,4 +48,4 @@ def content(cohort: Cohort, *, multitask: bool) -> Iterator[bytes | str]:
 
 
 def _key(model: Model, training: Cohort) -> str:
-    return digest([model.cache_key(), *content(model.usable(training), multitask=model.multitask)])
+    return digest([model.cache_key(), *content(drop_unusable(model, training), multitask=model.multitask)])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import difflib
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,11 +21,11 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.io.cache import Arrays, Cache
-from twobe3.models.fit_cache import recall, remember
+from twobe3.models.fit_cache import FitCache
 from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.learners.elastic_net import fit_nonnegative
 from twobe3.models.learners.linear import FloatArray, RidgeModel
-from twobe3.models.model import CONFIG, Model, risk_of_fitted
+from twobe3.models.model import CONFIG, FitReport, Model, risk_of_fitted
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 
@@ -40,21 +40,21 @@ NEGLIGIBLE = 1e-9
 
 Weights = Literal["equal", "learnt"]
 log = logging.getLogger("twobe3")
-_NO_STORE, _NO_DEVICE = Cache(), Device()  # where none is given
+_NO_CACHE, _NO_DEVICE = Cache(), Device()  # where none is given
 
 
 def _members(value: Any) -> tuple[Model, ...]:
-    """Models as they are, and those that :meth:`Fusion.parameters` described."""
+    """Models as they are, and those that :meth:`Fusion.public_parameters` described."""
     if not isinstance(value, Sequence) or not all(isinstance(one, Model | Mapping) for one in value):
         raise ValueError(f"a fusion is of a sequence of models, got {value!r}")
-    members = tuple(one if isinstance(one, Model) else _described(one) for one in value)
+    members = tuple(one if isinstance(one, Model) else _member_of(one) for one in value)
     names = [member.name for member in members]
     if len(set(names)) < max(FEWEST, len(names)):
         raise ValueError(f"a fusion needs at least {FEWEST} models, of different names; got {', '.join(names) or None}")
     return members
 
 
-def _described(description: Mapping[str, Any]) -> Model:
+def _member_of(description: Mapping[str, Any]) -> Model:
     parameters = dict(description)
     kind = parameters.pop("kind", None)
     if kind not in tuple(MODELS):
@@ -107,62 +107,30 @@ class Fusion(Model):
     of: Annotated[Sequence[Model], PlainValidator(_members)]
     weights: Weights = Field(default="equal", kw_only=True)
     inner_folds: int = Field(default=4, ge=2, kw_only=True)
-    cache: Cache = field(default_factory=lambda: _NO_STORE, repr=False, kw_only=True)
+    cache: Cache = field(default_factory=lambda: _NO_CACHE, repr=False, kw_only=True)
     device: Device = field(default_factory=lambda: _NO_DEVICE, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.of = tuple(copy.copy(member) for member in self.of)
-        for name, unsaid in (("cache", _NO_STORE), ("device", _NO_DEVICE)):
-            if getattr(self, name) is unsaid:
-                setattr(self, name, getattr(self.of[0], name))
-            else:
-                self._give(name, getattr(self, name))
+        cache = None if self.cache is _NO_CACHE else self.cache
+        device = None if self.device is _NO_DEVICE else self.device
+        self.of = tuple(member.clone(cache=cache, device=device) for member in self.of)
+        self.cache, self.device = self.of[0].cache, self.of[0].device
+        self.members_: tuple[Model, ...] = ()
         self.blend_: RidgeModel | None = None
+        self.fit_cache: FitCache | None = None  # where a study keeps what it has fitted on the same patients
 
-    def __copy__(self) -> Fusion:
-        """With members of its own, so that fitting the copy leaves the original as it is."""
-        made = object.__new__(Fusion)
-        made.__dict__.update(self.__dict__)
-        made.of = tuple(copy.copy(member) for member in self.of)
-        return made
-
-    def on(self, device: Device) -> Fusion:
-        """A copy whose members' networks compute elsewhere."""
-        made = copy.copy(self)
-        made._give("device", device)
-        return made
-
-    def _give(self, name: str, value: Cache | Device) -> None:
-        setattr(self, name, value)
-        for member in self.of:
-            setattr(member, name, value)
-            if isinstance(member, Fusion):
-                member._give(name, value)
-
+    @property
     def default_name(self) -> str:
         """For instance ``fusion of 3, equal weights``."""
         return fusion_name(len(self.of), self.weights)
 
-    def parameters(self) -> dict[str, Any]:
-        """Constructor arguments, members as their kinds and parameters."""
-        return {**super().parameters(), "of": [{"kind": one.kind, **one.parameters()} for one in self.of]}
-
-    @classmethod
-    def completed(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """As for every model, and likewise those of the members."""
-        members = [MODELS[member["kind"]].completed(member) for member in parameters["of"]]
-        return {**super().completed(parameters), "of": members}
-
     def public_parameters(self) -> dict[str, Any]:
-        """The same, with what members say of themselves in public."""
-        return {**super().parameters(), "of": [{"kind": one.kind, **one.public_parameters()} for one in self.of]}
+        """As for every model, members as their kinds and public parameters."""
+        return {**super().public_parameters(), "of": [{"kind": one.kind, **one.public_parameters()} for one in self.of]}
 
-    def cache_key(self) -> str:
-        """As for every model, and what its members are."""
-        own = {key: value for key, value in self.identifying_parameters().items() if key != "of"}
-        members = [member.cache_key() for member in self.of]
-        return f"{self.kind} {self.version} {json.dumps(own, sort_keys=True)} {json.dumps(members)}"
+    def _content_of_files(self) -> dict[str, Any]:
+        return {"of": [member.cache_key() for member in self.of]}
 
     @property
     def min_patients(self) -> int:  # type: ignore[override]  # that of a class for every other model
@@ -174,27 +142,26 @@ class Fusion(Model):
         """Whether a member does."""
         return any(member.multitask for member in self.of)
 
-    def prepare(self, cohort: Cohort) -> None:
+    def precompute(self, cohort: Cohort) -> None:
         """Compute what members lack."""
         for member in self.of:
-            member.prepare(cohort)
+            member.precompute(cohort)
 
-    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+    def report(self, cohort: Cohort) -> FitReport:
+        """Sum up what members report; parameters are counted where no member is a network."""
+        reports = [member.report(cohort.without_outcomes()) for member in self.of]
+        counts = [report.n_parameters for report in reports if report.n_parameters is not None]
+        n = sum(counts) + (len(counts) if self.weights == "learnt" else 0)
+        return replace(
+            super().report(cohort),
+            warnings=tuple(line for report in reports for line in report.warnings),
+            n_parameters=n if len(counts) == len(reports) else None,
+        )
+
+    def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans that any member cannot use, each with the first such member's reason."""
-        why = {scan.patient: scan for member in reversed(self.of) for scan in member.unusable(cohort)}
+        why = {scan.patient: scan for member in reversed(self.of) for scan in member._exclusions(cohort)}
         return tuple(why[subject.patient] for subject in cohort.subjects if subject.patient in why)
-
-    def warnings(self, cohort: Cohort) -> tuple[str, ...]:
-        """Those of the members."""
-        return tuple(line for member in self.of for line in member.warnings(cohort))
-
-    def candidate_parameters(self, cohort: Cohort) -> int | None:
-        """Those of all members, and a learnt weight for each; None where a member is a network."""
-        counts = [member.candidate_parameters(cohort) for member in self.of]
-        known = [count for count in counts if count is not None]
-        if len(known) < len(counts):
-            return None
-        return sum(known) + (len(counts) if self.weights == "learnt" else 0)
 
     @property
     def weight_of(self) -> dict[str, float]:
@@ -203,32 +170,43 @@ class Fusion(Model):
         return {member.name: float(weight) for member, weight in zip(self.of, self.blend_.weights, strict=True)}
 
     def _fit(self, cohort: Cohort) -> None:
-        held_out = self._held_out(cohort) if self.weights == "learnt" else None
-        self.of = tuple(_fitted(member, cohort) for member in self.of)
-        fitted, outcomes = self._risks(cohort.without_outcomes()), cohort.outcomes
-        if held_out is None:
-            self.blend_ = equal_weights(fitted, outcomes.endpoint)
+        out_of_fold = self._predict_members_out_of_fold(cohort) if self.weights == "learnt" else None
+        self.members_ = tuple(self._fit_member(member, cohort) for member in self.of)
+        risks, outcomes = self._risks(cohort.without_outcomes()), cohort.outcomes
+        if out_of_fold is None:
+            self.blend_ = weigh_equally(risks, outcomes.endpoint)
         else:
-            self.blend_ = learnt_weights(held_out, outcomes)
+            self.blend_ = learn_weights(out_of_fold, outcomes)
             if not outcomes.endpoint.risk_has_origin:  # as each inner model's, risks count from the mean
-                self.blend_ = replace(self.blend_, mean=self.blend_.mean + fitted.mean(axis=0))
+                self.blend_ = replace(self.blend_, mean=self.blend_.mean + risks.mean(axis=0))
         log.info("%s: %s", self.name, ", ".join(f"{name} {weight:.2f}" for name, weight in self.weight_of.items()))
 
-    def _held_out(self, cohort: Cohort) -> FloatArray | None:
-        """Shape (patients, members); None where there are too few patients to split."""
+    def _fit_member(self, member: Model, training: Cohort) -> Model:
+        """A fitted copy of a member, from the study's own fits where it is among them."""
+        found = self.fit_cache.get(member, training) if self.fit_cache else None
+        if found is None:
+            found = copy.copy(member).fit(training)
+            if self.fit_cache:
+                self.fit_cache.put(found, training)
+        found.cache = member.cache
+        return found
+
+    def _predict_members_out_of_fold(self, cohort: Cohort) -> FloatArray | None:
+        """Risks of inner folds, shape (patients, members); None where there are too few patients to split."""
+        outcomes = cohort.outcomes
         split = inner_split(
-            cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=self.min_patients
+            outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=self.min_patients
         )
         if not split:
             log.info("%s: too few patients to learn weights, which are equal", self.name)
             return None
         return np.column_stack(
-            [cross_val_predict(risk_of_fitted(member, cohort), cohort.outcomes, split) for member in self.of]
+            [cross_val_predict(risk_of_fitted(copy.copy(one), cohort), outcomes, split) for one in self.of]
         )
 
     def _risks(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, members)."""
-        return np.column_stack([member.predict(cohort).risk for member in self.of])
+        return np.column_stack([member.predict(cohort).risk for member in self.members_])
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         assert self.blend_ is not None
@@ -237,31 +215,21 @@ class Fusion(Model):
     def _arrays(self) -> Arrays:
         assert self.blend_ is not None
         arrays: dict[str, npt.NDArray[Any]] = dict(self.blend_.arrays())
-        for number, member in enumerate(self.of):
+        for number, member in enumerate(self.members_):
             arrays |= {f"{_prefix(number)}{name}": array for name, array in member._arrays().items()}
         return arrays
 
     def _notes(self) -> dict[str, Any]:
-        return {"of": [member._notes() for member in self.of]}
+        return {"of": [member._notes() for member in self.members_]}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.blend_ = RidgeModel.from_arrays(arrays)
-        for number, (member, its_notes) in enumerate(zip(self.of, notes["of"], strict=True)):
+        self.members_ = tuple(copy.copy(member) for member in self.of)
+        for number, (member, its_notes) in enumerate(zip(self.members_, notes["of"], strict=True)):
             prefix = _prefix(number)
             own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             member.endpoint_, member.grid_ = self.endpoint_, self.grid_
             member._restore(own, its_notes)
-
-
-def _fitted(member: Model, training: Cohort) -> Model:
-    """The member, fitted on the training patients: here, or where the study has fitted it on the same ones already."""
-    known = recall(member, training)
-    if known is None:
-        member.fit(training)
-        remember(member, training)
-        return member
-    known.cache = member.cache
-    return known
 
 
 def depth(model: Model) -> int:
@@ -276,12 +244,26 @@ def members_of(model: Model) -> Iterator[Model]:
         yield from members_of(member)
 
 
+@contextmanager
+def share_fits(models: Iterable[Model]) -> Iterator[FitCache]:
+    """Let fusions take members from what is put into a cache, and forget it at the end."""
+    cache = FitCache()
+    fusions = [one for model in models for one in (model, *members_of(model)) if isinstance(one, Fusion)]
+    for fusion in fusions:
+        fusion.fit_cache = cache
+    try:
+        yield cache
+    finally:
+        for fusion in fusions:
+            fusion.fit_cache = None
+
+
 def fusion_name(members: int, weights: str) -> str:
     """How tables call a fusion that nobody named."""
     return f"fusion of {members}, {weights} weights"
 
 
-def members_first(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
+def order_fusions(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     """The fusions of a study by name, in an order in which each comes after those that it is made of.
 
     Parameters
@@ -326,7 +308,7 @@ def _invalid(name: str, problem: str) -> ConfigurationError:
     )
 
 
-def equal_weights(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
+def weigh_equally(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
     """Mean of standardised risks, put on the scale that the members have on average.
 
     Parameters
@@ -342,7 +324,7 @@ def equal_weights(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
     return RidgeModel(mean, unit, np.full(p, float(spread.mean()) / p), origin, 0.0)
 
 
-def learnt_weights(risks: FloatArray, outcomes: Outcomes) -> RidgeModel:
+def learn_weights(risks: FloatArray, outcomes: Outcomes) -> RidgeModel:
     """Ridge regression with weights that are not negative, on standardised risks.
 
     Parameters

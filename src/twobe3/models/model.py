@@ -1,12 +1,12 @@
-"""What every model does, the registry of models, and the one safe file that a fitted model becomes."""
+"""The protocol of models: parameters, fit, prediction, and the one safe file that a fitted model becomes."""
 
 from __future__ import annotations
 
-import copy
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -28,6 +28,7 @@ from twobe3.runtime.device import Device
 
 CONFIG: ConfigDict = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 MODEL_FILE = "model.safetensors"
+SURROUNDINGS = ("cache", "device")  # constructor arguments that are no parameters: no result depends on them
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,42 @@ class UndefinedFeature:
         return Exclusion.of(ConfigurationError(Code.FEATURE_UNDEFINED, reason))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitReport:
+    """What a model does with a cohort, beside learning from it.
+
+    Attributes
+    ----------
+    exclusions : tuple of Exclusion
+        The scans that the model cannot use, in the order of the cohort, and why; fit and prediction leave them out.
+    undefined : tuple of UndefinedFeature
+        Features that are not defined in some of the other scans.
+    imputed : mapping
+        Covariate to the number of patients for whom it is filled in, where the model is fitted on all of them.
+    warnings : tuple of str
+        Sentences that a reader of the model's results should know.
+    n_parameters : int or None
+        Coefficients that the fit may choose from, before any selection; None for a network.
+    size : mapping
+        How large a network is that is fitted on the cohort; empty unless the cohort has one endpoint.
+    """
+
+    exclusions: tuple[Exclusion, ...] = ()
+    undefined: tuple[UndefinedFeature, ...] = ()
+    imputed: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    n_parameters: int | None = None
+    size: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(kw_only=True, config=CONFIG)
 class Model(ABC):
     """A model of one endpoint: fitted on a cohort, it predicts the patients of another.
 
-    Whatever is learnt, chosen or scaled is learnt in :meth:`fit` from the patients it is given. Parameters are
-    constructor arguments; what was learnt hangs on attributes with a trailing underscore.
+    Parameters are constructor arguments, and the constructor does nothing but check them. Whatever is learnt, chosen or
+    scaled is learnt in :meth:`fit` from the patients it is given, and hangs on attributes with a trailing underscore.
+    A subclass is a pydantic dataclass with ``kind`` and ``summary`` that defines ``_fit``, ``_risk``, ``_arrays`` and
+    ``_restore``.
 
     Parameters
     ----------
@@ -77,23 +108,36 @@ class Model(ABC):
 
     kind: ClassVar[str]
     summary: ClassVar[str]
-    version: ClassVar[int] = 1  # raise it when the same parameters and patients give another fitted model
     min_patients: ClassVar[int] = 1  # training patients below which nothing is learnt
-    # Parameters that joined later, and the value at which the model is what it was before them.
-    joined_later: ClassVar[Mapping[str, Any]] = {}
 
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
     cache: Cache = field(default_factory=Cache, repr=False)
     device: Device = field(default_factory=Device, repr=False)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in cls.__dict__:  # or the decorator would write one that shows everything
+            cls.__repr__ = Model.__repr__  # type: ignore[method-assign]
+
     def __post_init__(self) -> None:
-        self.name = self.name or self.default_name()
+        self.name = self.name or self.default_name
         self.endpoint_: Endpoint | None = None
         # Slope and intercept of the logit of the probability on the risk, where an inner cross-validation chose them.
         self.recalibration_: tuple[float, float] | None = None
         self.grid_: Grid | None = None
 
+    def __repr__(self) -> str:
+        defaults = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
+        public = self.public_parameters()
+        changed = {name: value for name, value in self.get_params().items() if value != defaults[name]}
+        shown = {name: public[name] if isinstance(value, str) else value for name, value in changed.items()}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def __sklearn_clone__(self) -> Self:
+        return self.clone()
+
+    @property
     def default_name(self) -> str:
         """The name in tables where the user gave none."""
         return self.kind
@@ -108,78 +152,69 @@ class Model(ABC):
         """Whether it also learns from the outcomes of other endpoints, which a cohort keeps beside its own."""
         return False
 
-    def parameters(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {name: getattr(self, name) for name in self.parameter_names()}
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters as the constructor takes them; neither cache nor device.
 
-    @classmethod
-    def parameter_names(cls) -> list[str]:
-        """Their names; where features are kept and networks compute are none of the model's parameters."""
-        return [item.name for item in fields(cls) if item.init and item.name not in ("cache", "device")]
+        Parameters
+        ----------
+        deep : bool
+            For scikit-learn; models have no parameters of parameters.
+        """
+        name = "" if self.name == self.default_name else self.name
+        return {**{one: getattr(self, one) for one in parameter_names(type(self))}, "name": name}
 
-    def on(self, device: Device) -> Self:
-        """A copy whose networks compute elsewhere."""
-        made = copy.copy(self)
-        made.device = device
-        return made
+    def set_params(self, **params: Any) -> Self:
+        """Change parameters; the model is unfitted then.
 
-    @classmethod
-    def completed(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters of a file: what joined later stands at the value at which the model is what it was then."""
-        return {**cls.joined_later, **parameters}
+        Raises
+        ------
+        ValueError
+            An unknown parameter, with the names of all that there are; pydantic's ``ValidationError``, which is one,
+            for a wrong value. The model stays as it was.
+        """
+        known = parameter_names(type(self))
+        unknown = [name for name in params if name not in known]
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no parameter {', '.join(map(repr, unknown))}; it has {', '.join(known)}"
+            )
+        if params:
+            self.__dict__ = self._rebuild(params).__dict__
+        return self
+
+    def clone(self, *, cache: Cache | None = None, device: Device | None = None) -> Self:
+        """An unfitted model of the same parameters, with the same cache and device unless others are given."""
+        return self._rebuild({}, cache=cache, device=device)
+
+    def _rebuild(self, params: Mapping[str, Any], cache: Cache | None = None, device: Device | None = None) -> Self:
+        given = {**self.get_params(deep=False), **params}
+        return type(self)(**given, cache=cache or self.cache, device=device or self.device)
 
     def public_parameters(self) -> dict[str, Any]:
-        """The parameters as they may leave this machine: without its folders."""
-        return self.parameters()
-
-    def identifying_parameters(self) -> dict[str, Any]:
-        """The parameters, without those that joined later and change nothing: earlier results keep their keys."""
-        later = self.joined_later
-        return {key: value for key, value in self.parameters().items() if key not in later or value != later[key]}
+        """Parameters as JSON types that may leave this machine: without its folders."""
+        return {**self.get_params(deep=False), "name": self.name}
 
     def cache_key(self) -> str:
         """Text that differs whenever the fitted model may differ on the same patients; part of cache keys."""
-        return f"{self.kind} {self.version} {json.dumps(self.identifying_parameters(), sort_keys=True, default=str)}"
+        parameters = {**self.get_params(deep=False), "name": self.name, **self._content_of_files()}
+        return f"{self.kind} {json.dumps(parameters, sort_keys=True, default=str)}"
 
-    def prepare(self, cohort: Cohort) -> None:  # noqa: B027  a model on the volumes has nothing to prepare
-        """Compute whatever of the scans the store lacks. Learns nothing."""
-
-    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
-        """The scans of a cohort that this model cannot use, and why; :meth:`fit` and :meth:`predict` leave them out.
-
-        One exclusion a scan, in the order of the cohort. A model without regions uses every scan.
-        """
-        return ()
-
-    def usable(self, cohort: Cohort) -> Cohort:
-        """The cohort without the scans of :meth:`unusable`."""
-        left_out = {exclusion.patient for exclusion in self.unusable(cohort)}
-        if not left_out:
-            return cohort
-        return cohort.subset([i for i, subject in enumerate(cohort.subjects) if subject.patient not in left_out])
-
-    def undefined(self, cohort: Cohort) -> tuple[UndefinedFeature, ...]:
-        """The features that are not defined in some of the usable scans, and in how many."""
-        return ()
-
-    def imputed(self, cohort: Cohort) -> dict[str, int]:
-        """For how many patients, fitted on all of them, the model fills in what is not known of them, by what it is.
-
-        What is undefined in a scan, see :meth:`undefined`, is told there.
-        """
+    def _content_of_files(self) -> dict[str, Any]:
+        """For parameters that name files or models, what differs whenever their content does."""
         return {}
 
-    def warnings(self, cohort: Cohort) -> tuple[str, ...]:
-        """What a reader of this model's results on a cohort should know, a sentence each; told in log and report."""
-        return ()
+    def precompute(self, cohort: Cohort) -> None:  # noqa: B027  a model on the volumes has nothing to compute
+        """Compute what the cache lacks of a cohort's scans. Learns nothing."""
 
-    def candidate_parameters(self, cohort: Cohort) -> int | None:
-        """How many coefficients the fit may choose from, before any selection; None for a network."""
-        return None
+    def report(self, cohort: Cohort) -> FitReport:
+        """What the model cannot use of a cohort, what it fills in, and how large it is.
 
-    def size(self, cohort: Cohort) -> dict[str, Any]:
-        """How large the model is, fitted on a cohort with one endpoint, where that is not among its parameters."""
-        return {}
+        Parameters
+        ----------
+        cohort : Cohort
+            With one endpoint, several or none.
+        """
+        return FitReport(exclusions=self._exclusions(cohort))
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn from a cohort with one endpoint.
@@ -187,7 +222,7 @@ class Model(ABC):
         Parameters
         ----------
         cohort : Cohort
-            Training patients; the :meth:`unusable` scans among them are left out.
+            Training patients; scans that the model cannot use, see :class:`FitReport`, are left out.
 
         Returns
         -------
@@ -197,48 +232,19 @@ class Model(ABC):
         Raises
         ------
         ConfigurationError
-            ``NOTHING_USABLE``, ``ONE_CLASS``: the scans that are left are too few, or of one class.
+            See :func:`check_training`.
         """
-        usable = self.usable(cohort)
-        self.require_enough(usable, len(cohort))
+        usable = drop_unusable(self, cohort)
+        check_training(self, usable, len(cohort))
         self._fit(usable)
         self.recalibration_ = None
         self.endpoint_, self.grid_ = cohort.endpoint, cohort.grid
         return self
 
-    def require_enough(self, usable: Cohort, n: int, where: str = "") -> None:
-        """Refuse training patients who are too few once the :meth:`unusable` scans are left out.
-
-        Parameters
-        ----------
-        usable : Cohort
-            Those that are left, with one endpoint.
-        n : int
-            How many there were; whether they are of both classes is not this model's question.
-        where : str
-            Of which fold they are, for the message.
-
-        Raises
-        ------
-        ConfigurationError
-            ``NOTHING_USABLE``: fewer than :attr:`min_patients`. ``ONE_CLASS``: nobody, or for a binary endpoint
-            everybody, has the event.
-        """
-        said = f"model {self.name!r}: {len(usable)} of {n} training patients{where} have a scan that it can use"
-        remedy = "name another `region`, or leave the model out"
-        if len(usable) < self.min_patients:
-            raise ConfigurationError(Code.NOTHING_USABLE, f"{said}, {self.min_patients} are needed", remedy=remedy)
-        outcomes = usable.outcomes
-        endpoint = outcomes.endpoint
-        if len(usable) < n and endpoint.has_events and not endpoint.has_contrast(outcomes):
-            raise ConfigurationError(
-                Code.ONE_CLASS, f"{said}, {outcomes.n_events} of them with the event", remedy=remedy
-            )
-
     def predict(self, cohort: Cohort) -> Prediction:
         """Risk, for a binary endpoint the probability, and survival where the model has curves of its own.
 
-        Outcomes are not looked at. The :meth:`unusable` scans have no row.
+        Outcomes are not looked at. Scans that the model cannot use have no row.
 
         Raises
         ------
@@ -249,7 +255,7 @@ class Model(ABC):
             raise ValueError(f"model {self.name!r} is not fitted")
         if cohort.grid != self.grid_:
             raise ValueError(f"the model was fitted on {self.grid_}, the cohort lies on {cohort.grid}")
-        cohort = self.usable(cohort)
+        cohort = drop_unusable(self, cohort)
         risk = self._risk(cohort) if len(cohort) else np.zeros(0)
         chance = self.endpoint_.probability(risk)
         if self.recalibration_ is not None:
@@ -286,6 +292,10 @@ class Model(ABC):
         write_sealed(path, header, self._arrays())
         return path
 
+    def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+        """The scans that the model cannot use, and why; one exclusion a scan, in the order of the cohort."""
+        return ()
+
     @abstractmethod
     def _fit(self, cohort: Cohort) -> None: ...
 
@@ -300,13 +310,56 @@ class Model(ABC):
     def _arrays(self) -> Arrays:
         """What was learnt, as arrays."""
 
+    def _notes(self) -> dict[str, Any]:
+        """What was learnt and is no array."""
+        return {}
+
     @abstractmethod
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         """Take back what :meth:`_arrays` and :meth:`_notes` gave."""
 
-    def _notes(self) -> dict[str, Any]:
-        """What was learnt and is no array."""
-        return {}
+
+def parameter_names(model: type[Model]) -> list[str]:
+    """Names of a model's parameters: its constructor's arguments without cache and device."""
+    return [name for name in inspect.signature(model).parameters if name not in SURROUNDINGS]
+
+
+def drop_unusable(model: Model, cohort: Cohort) -> Cohort:
+    """The cohort without the scans that the model cannot use."""
+    excluded = {exclusion.patient for exclusion in model._exclusions(cohort)}
+    if not excluded:
+        return cohort
+    return cohort.subset([i for i, subject in enumerate(cohort.subjects) if subject.patient not in excluded])
+
+
+def check_training(model: Model, usable: Cohort, n: int, where: str = "") -> None:
+    """Refuse training patients who are too few without the scans that the model cannot use.
+
+    Parameters
+    ----------
+    model : Model
+        That would be fitted.
+    usable : Cohort
+        The patients who are left, with one endpoint.
+    n : int
+        How many there were; whether they are of both classes is not this model's question.
+    where : str
+        Of which fold they are, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        ``NOTHING_USABLE``: fewer than the model's ``min_patients``. ``ONE_CLASS``: nobody, or for a binary endpoint
+        everybody, has the event.
+    """
+    said = f"model {model.name!r}: {len(usable)} of {n} training patients{where} have a scan that it can use"
+    remedy = "name another `region`, or leave the model out"
+    if len(usable) < model.min_patients:
+        raise ConfigurationError(Code.NOTHING_USABLE, f"{said}, {model.min_patients} are needed", remedy=remedy)
+    outcomes = usable.outcomes
+    endpoint = outcomes.endpoint
+    if len(usable) < n and endpoint.has_events and not endpoint.has_contrast(outcomes):
+        raise ConfigurationError(Code.ONE_CLASS, f"{said}, {outcomes.n_events} of them with the event", remedy=remedy)
 
 
 def risk_of_fitted(model: Model, training: Cohort) -> Callable[[IntArray], Risk]:

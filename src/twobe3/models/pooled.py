@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import IntArray, Outcomes
-from twobe3.features.slices import Plane
+from twobe3.features.slices import Plane, SliceSpec
 from twobe3.io.cache import Arrays
 from twobe3.models import encoder as late
 from twobe3.models.encoder import CovariateEncoder
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
-from twobe3.models.model import CONFIG
-from twobe3.models.nn.inputs import MapModel
+from twobe3.models.model import CONFIG, FitReport, Model
+from twobe3.models.nn.inputs import FeatureMaps
 from twobe3.models.registry import register
 
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(0, 5, 11))
@@ -28,11 +29,13 @@ STATISTICS: tuple[Statistic, ...] = ("mean", "max", "std")
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class PooledModel(MapModel):
+class PooledModel(Model):
     """Mean, maximum and standard deviation of each frozen map, and ridge regression on them.
 
     Parameters
     ----------
+    backbone, weights, layer, planes, windows_suv, slice_size
+        Of the maps, see :class:`~twobe3.models.twobe3net.StackedMapsModel`.
     penalties : tuple of float
         Candidates, of which an inner cross-validation of the training patients chooses.
     inner_folds : int
@@ -52,11 +55,13 @@ class PooledModel(MapModel):
 
     kind: ClassVar[str] = "pooled"
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        "statistics": STATISTICS, "pool_planes": False, "projection": 0, "covariates": (),
-    }  # fmt: skip
 
+    backbone: str = "resnet18"
+    weights: str = "pretrained"
+    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    slice_size: int = 128
     penalties: tuple[PositiveFloat, ...] = Field(default=PENALTIES, min_length=1)
     inner_folds: int = Field(default=4, ge=2)
     statistics: tuple[Statistic, ...] = Field(default=STATISTICS, min_length=1)
@@ -68,23 +73,38 @@ class PooledModel(MapModel):
         super().__post_init__()
         if len(set(self.statistics)) < len(self.statistics):
             raise ValueError(f"each of `statistics` may stand once, got {self.statistics}")
+        slices = SliceSpec(self.windows_suv, self.slice_size)
+        self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
         self.ridge_: RidgeModel | None = None
         self.encoder_: CovariateEncoder | None = None
         self.joined_: RidgeModel | None = None
 
-    def prepare(self, cohort: Cohort) -> None:
-        """Compute the pooled feature maps that the store lacks."""
+    @property
+    def maps(self) -> FeatureMaps:
+        """The feature maps, computed and kept where this model says."""
+        return self.maps_.at(self.cache, self.device)
+
+    def cache_key(self) -> str:
+        """As for every model, and the device unless it is the CPU in single precision."""
+        return f"{super().cache_key()}{self.device.cache_key()}"
+
+    def _content_of_files(self) -> dict[str, Any]:
+        return {"weights": self.maps.cache_key()}
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, a weights file told by its name alone."""
+        return {**super().public_parameters(), "weights": self.maps_.public_weights}
+
+    def precompute(self, cohort: Cohort) -> None:
+        """Compute the pooled feature maps that the cache lacks."""
         self._pooled(cohort)
 
-    def imputed(self, cohort: Cohort) -> dict[str, int]:
-        """How many patients lack each covariate."""
-        return late.imputed(cohort.subjects, self.covariates)
-
-    def candidate_parameters(self, cohort: Cohort) -> int:
-        """One for each pooled map, or each column of their projection, and one for each covariate's column."""
-        pooled = int(self._pooled(cohort.subset([0])).shape[1])
-        columns = len(late.learnt_encoder(cohort.subjects, self.covariates).columns) if self.covariates else 0
-        return (self.projection or pooled) + columns
+    def report(self, cohort: Cohort) -> FitReport:
+        """Count missing covariates; and pooled maps, or columns of their projection, and columns of covariates."""
+        columns = CovariateEncoder.fit(cohort.subjects, self.covariates).columns if self.covariates else ()
+        n = (self.projection or int(self._pooled(cohort.subset([0])).shape[1])) + len(columns)
+        imputed = late.imputed(cohort.subjects, self.covariates)
+        return replace(super().report(cohort), imputed=imputed, n_parameters=n)
 
     def _fit(self, cohort: Cohort) -> None:
         x, outcomes = self._pooled(cohort), cohort.outcomes
@@ -135,7 +155,7 @@ class PooledModel(MapModel):
     def _pooled(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, statistics · channels · planes), of several layers one after another."""
         layers = []
-        for extractor in self.extractors():
+        for extractor in self.maps.extractors():
             rows = np.stack([extractor.extract_pooled(cohort, subject) for subject in cohort.subjects])
             by_plane = rows.reshape(len(rows), len(self.planes), len(STATISTICS), -1)
             if self.pool_planes:
@@ -146,17 +166,17 @@ class PooledModel(MapModel):
 
     def _arrays(self) -> Arrays:
         assert self.ridge_ is not None
-        arrays = {**self._backbone_arrays(), **self.ridge_.arrays()}
+        arrays = {**self.maps.arrays(), **self.ridge_.arrays()}
         if self.encoder_ is not None and self.joined_ is not None:
             arrays |= {f"covariates.{name}": array for name, array in self.encoder_.arrays().items()}
             arrays |= {f"joined.{name}": array for name, array in self.joined_.arrays().items()}
         return arrays
 
     def _notes(self) -> dict[str, Any]:
-        return self._backbone_notes()
+        return self.maps.notes()
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self._restore_backbone(arrays, notes)
+        self.maps_.restore(arrays, notes)
         self.ridge_ = RidgeModel.from_arrays(arrays)
         if self.covariates:
             self.encoder_ = CovariateEncoder.from_arrays(late.under("covariates.", arrays))

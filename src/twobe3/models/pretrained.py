@@ -14,12 +14,14 @@ from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
-from twobe3.features.backbones import Backbone, build_backbone
+from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.features.weights import State
+from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
 from twobe3.io.model_file import read_sealed, write_sealed
-from twobe3.models.nn.networks import Shape
-from twobe3.models.nn.pca import Projection
+from twobe3.models.encoder import under
+from twobe3.models.nn.inputs import FeatureMaps, MapInputs, map_spacing_mm
+from twobe3.models.nn.networks import Block, Shape, plan_blocks
 from twobe3.scans.scan import TumourScan
 
 KIND: Final = "pretrained"
@@ -40,12 +42,8 @@ class PretrainedCheckpoint:
         Those of :data:`SHARED`.
     grid : Grid
         The grid of the scans.
-    backbone : Backbone
-        The 2D network.
-    projections : mapping
-        Principal components of each stack's maps.
-    shapes : mapping
-        (components, slices, height, width) of each stack.
+    inputs : MapInputs
+        The 2D network, the principal components of each stack's maps, and the shapes of the stacks.
     branches : mapping of Tensor
         State of the branches of all stacks, as :class:`~twobe3.models.nn.networks.PlanesNetwork` names it; empty where
         the 2D network alone was trained.
@@ -57,27 +55,20 @@ class PretrainedCheckpoint:
 
     parameters: Mapping[str, Any]
     grid: Grid
-    backbone: Backbone
-    projections: Mapping[str, Projection]
-    shapes: Mapping[str, Shape]
+    inputs: MapInputs
     branches: State
     marks: frozenset[str]
     digest: str = ""
 
     def save(self, path: Path) -> str:
         """Write the file; gives its digest."""
-        arrays = {f"backbone.{key}": value.numpy() for key, value in self.backbone.network.state_dict().items()}
-        arrays |= {f"branches.{key}": value.numpy() for key, value in self.branches.items()}
-        for stack, projection in self.projections.items():
-            arrays |= projection.arrays(f"projection.{stack}.")
+        arrays = {**self.inputs.arrays(), **{f"branches.{key}": value.numpy() for key, value in self.branches.items()}}
         header = {
             "kind": KIND,
             "parameters": dict(self.parameters),
             "grid": asdict(self.grid),
-            "mean": self.backbone.mean,
-            "std": self.backbone.std,
-            "shapes": dict(self.shapes),
             "marks": sorted(self.marks),
+            **self.inputs.notes(),
         }
         return write_sealed(path, header, arrays)
 
@@ -104,34 +95,23 @@ class PretrainedCheckpoint:
                 remedy="name a file that `twobe3 pretrain` wrote",
             )
         try:
-            return cls._restored(header, arrays, sealed)
+            return cls._restore(header, arrays, sealed)
         except (KeyError, TypeError, ValueError):
             raise ConfigurationError(
                 Code.MODEL_INVALID, f"{path.name!r} was written by another version of twobe3"
             ) from None
 
     @classmethod
-    def _restored(cls, header: Mapping[str, Any], arrays: Mapping[str, Any], sealed: str) -> PretrainedCheckpoint:
-        def under(prefix: str) -> State:
-            return {
-                key.removeprefix(prefix): torch.from_numpy(array)
-                for key, array in arrays.items()
-                if key.startswith(prefix)
-            }
-
+    def _restore(cls, header: Mapping[str, Any], arrays: Arrays, sealed: str) -> PretrainedCheckpoint:
         parameters = {name: _as_tuple(header["parameters"][name]) for name in SHARED}
-        backbone = build_backbone(
-            parameters["backbone"], under("backbone."),
-            mean=tuple(header["mean"]), std=tuple(header["std"]), weights=KIND,
-        )  # fmt: skip
-        shapes = {stack: _as_tuple(shape) for stack, shape in header["shapes"].items()}
+        slices = SliceSpec(parameters["windows_suv"], parameters["slice_size"])
+        maps = FeatureMaps(parameters["backbone"], KIND, parameters["layer"], parameters["planes"], slices)
+        maps.restore(arrays, header)
         return cls(
             parameters,
             Grid(**{name: tuple(values) for name, values in header["grid"].items()}),
-            backbone,
-            {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in shapes},
-            shapes,
-            under("branches."),
+            MapInputs(maps, parameters["components"]).restore(arrays, header),
+            {key: torch.from_numpy(array) for key, array in under("branches.", arrays).items()},
             frozenset(header["marks"]),
             sealed,
         )
@@ -149,18 +129,39 @@ class PretrainedCheckpoint:
         if differing:
             raise mismatch(where, "; ".join(differing))
 
-    def seen(self, cohort: Cohort) -> int:
+    def require_grid(self, grid: Grid, where: str) -> None:
+        """Refuse a grid of another spacing, or one whose stacks need other blocks.
+
+        Raises
+        ------
+        ConfigurationError
+            ``WEIGHTS_MISMATCH`` that names what differs.
+        """
+        if grid.spacing_mm != self.grid.spacing_mm:
+            raise mismatch(where, f"the voxels are {grid.spacing_mm} mm apart, there {self.grid.spacing_mm}")
+        for stack, plane in self.inputs.maps.stacks.items():
+            there = self.inputs.shapes[stack]
+            here = (there[0], grid.shape[AXIS[plane]], *there[2:])
+            if self._plan(grid, plane, here) != self._plan(self.grid, plane, there):
+                differing = f"the {stack} stack has {here[1]} slices, there {there[1]}, and so other blocks"
+                raise mismatch(where, differing)
+
+    def _plan(self, grid: Grid, plane: Plane, shape: Shape) -> tuple[Block, ...]:
+        by_spacing = self.parameters["anisotropy"] == "spacing"
+        return plan_blocks(shape[1:], map_spacing_mm(grid, plane, shape) if by_spacing else None)
+
+    def count_seen(self, cohort: Cohort) -> int:
         """How many of a cohort's scans were trained on."""
-        return sum(not self.marks.isdisjoint(marks_of(cohort, study)) for study in cohort.subjects)
+        return sum(not self.marks.isdisjoint(marks_of(cohort, subject)) for subject in cohort.subjects)
 
 
-def marks_of(cohort: Cohort, study: Subject) -> tuple[str, str]:
+def marks_of(cohort: Cohort, subject: Subject) -> tuple[str, str]:
     """By what a scan is known again: its files, and its voxels on the cohort's grid; digests, which tell no identity.
 
     Either may change, the files with an export or a contour, the voxels with the grid.
     """
-    scan = study.scan.scan if isinstance(study.scan, TumourScan) else study.scan
-    voxels = digest([str(cohort.grid.spacing_mm), np.ascontiguousarray(cohort.volume(study)).tobytes()])
+    scan = subject.scan.scan if isinstance(subject.scan, TumourScan) else subject.scan
+    voxels = digest([str(cohort.grid.spacing_mm), np.ascontiguousarray(cohort.volume(subject)).tobytes()])
     return scan.digest[:MARK_LENGTH], voxels[:MARK_LENGTH]
 
 

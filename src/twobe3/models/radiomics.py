@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ from twobe3.models.learners.selection import (
     spearman,
     without_redundancy,
 )
-from twobe3.models.model import CONFIG, Model, UndefinedFeature
+from twobe3.models.model import CONFIG, FitReport, Model, UndefinedFeature
 from twobe3.models.registry import register
 from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 
@@ -53,7 +53,7 @@ class RadiomicsModel(Model):
     left out, and, if asked for, those that another contour would change; the median stands in for what a patient
     lacks; ComBat, if asked for; of features that rank patients alike only the one that ranks them best is kept; a few
     are chosen; the learner. ICARE does its own choosing. A scan without a usable region neither trains nor is
-    predicted; :meth:`unusable` says why.
+    predicted; :meth:`report` says why.
 
     Parameters
     ----------
@@ -88,8 +88,6 @@ class RadiomicsModel(Model):
 
     kind: ClassVar[str] = "radiomics"
     summary: ClassVar[str] = "IBSI and PET features of the tumour, selected, and one of six learners"
-    version: ClassVar[int] = 2
-    joined_later: ClassVar[Mapping[str, Any]] = {"voxels": "measured"}
     min_patients: ClassVar[int] = FEWEST
 
     region: RegionKind = "contour"
@@ -125,6 +123,7 @@ class RadiomicsModel(Model):
         """Whether its voxels are shuffled."""
         return self.voxels == "shuffled"
 
+    @property
     def default_name(self) -> str:
         """For instance ``radiomics elastic-net (contour, else SUV > 4)``."""
         shuffled = ", shuffled voxels" if self.voxels == "shuffled" else ""
@@ -138,8 +137,8 @@ class RadiomicsModel(Model):
             return (first,)
         return first, Region(self.otherwise, threshold_suv=self.threshold_suv)
 
-    def prepare(self, cohort: Cohort) -> None:
-        """Extract the features that the store lacks."""
+    def precompute(self, cohort: Cohort) -> None:
+        """Extract the features that the cache lacks."""
         for subject in cohort.subjects:
             for change in self._changes():
                 self._features(subject, change)
@@ -147,7 +146,16 @@ class RadiomicsModel(Model):
     def _changes(self) -> tuple[Change, ...]:
         return ("none",) if self.stability is None else ("none", "eroded", "dilated")
 
-    def unusable(self, cohort: Cohort) -> tuple[Exclusion, ...]:
+    def report(self, cohort: Cohort) -> FitReport:
+        """Count the features, and those of them that are not defined in some of the scans that have features."""
+        vectors = self._vectors(cohort)
+        if not vectors:
+            return super().report(cohort)
+        names = vectors[0].names
+        undefined = _undefined(names, _stacked(vectors))
+        return replace(super().report(cohort), undefined=undefined, n_parameters=len(names))
+
+    def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans that have no features, and why; models without a region may use them."""
         found = ((subject, self._features(subject)) for subject in cohort.subjects)
         return tuple(
@@ -155,16 +163,6 @@ class RadiomicsModel(Model):
             for subject, features in found
             if isinstance(features, UnusableScanError)
         )
-
-    def undefined(self, cohort: Cohort) -> tuple[UndefinedFeature, ...]:
-        """The features that are not defined in some of the scans that have features, and in how many."""
-        vectors = self._vectors(cohort)
-        return _undefined(vectors[0].names, _stacked(vectors)) if vectors else ()
-
-    def candidate_parameters(self, cohort: Cohort) -> int | None:
-        """One for each feature; None where no scan has them."""
-        found = (self._features(subject) for subject in cohort.subjects)
-        return next((len(one.names) for one in found if isinstance(one, FeatureVector)), None)
 
     @property
     def chosen_names(self) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
-"""The registry of models, and reading a fitted model back."""
+"""The registry of models, open to other distributions, and reading a fitted model back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
-from twobe3.core.errors import ConfigurationError
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Endpoint
 from twobe3.io.cache import Arrays, Cache
@@ -17,18 +20,80 @@ from twobe3.io.model_file import read_sealed
 from twobe3.models.model import MODEL_FILE, Model
 from twobe3.runtime.device import Device
 
+ENTRY_POINTS = "twobe3.models"
 ENDPOINT_KINDS: dict[str, type[Endpoint]] = {item.kind: item for item in (Binary, TimeToEvent, Continuous)}
+log = logging.getLogger("twobe3")
 
 
-MODELS: dict[str, type[Model]] = {}
+class Registry(Mapping[str, type[Model]]):
+    """Models by their kind: those of twobe3, and those of other distributions, loaded when it is first asked.
+
+    Another distribution has an entry point in the group :data:`ENTRY_POINTS` for each model; its name is the model's
+    kind. One that cannot be loaded, or has the kind of another model, is refused with a warning and leaves the others
+    as they are; asking for its kind raises why.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[str, type[Model]] = {}
+        self._refused: dict[str, EnvironmentFailure] | None = None
+
+    def __getitem__(self, kind: str) -> type[Model]:
+        self._load_plugins()
+        if kind not in self._models and self._refused and kind in self._refused:
+            raise self._refused[kind]
+        return self._models[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_plugins()
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        self._load_plugins()
+        return len(self._models)
+
+    def add(self, model: type) -> None:
+        """Make a model known by its kind.
+
+        Raises
+        ------
+        TypeError
+            It is not a concrete subclass of :class:`~twobe3.models.model.Model`.
+        ValueError
+            Another model has its kind.
+        """
+        if not (isinstance(model, type) and issubclass(model, Model)) or inspect.isabstract(model):
+            raise TypeError(f"{getattr(model, '__name__', model)!r} is not a Model that can be fitted")
+        if self._models.setdefault(model.kind, model) is not model:
+            raise ValueError(f"there is a model of the kind {model.kind!r} already")
+
+    def _load_plugins(self) -> None:
+        if self._refused is not None:
+            return
+        self._refused = {}
+        found = entry_points(group=ENTRY_POINTS)
+        for point in sorted(found, key=lambda one: (one.name, one.dist.name if one.dist else "")):
+            try:
+                model = point.load()
+                if getattr(model, "kind", None) != point.name:
+                    raise ValueError(f"its kind is {getattr(model, 'kind', None)!r}")
+                self.add(model)
+            except Exception as error:  # whatever a stranger's module raises
+                whose = point.dist.name if point.dist else point.value
+                failure = EnvironmentFailure(
+                    Code.PLUGIN_INVALID,
+                    f"the model {point.name!r} of the distribution {whose!r}: {type(error).__name__}: {error}",
+                )
+                self._refused[point.name] = failure
+                log.warning("%s", failure)
+
+
+MODELS = Registry()
 T = TypeVar("T")
 
 
 def register(model: type[T]) -> type[T]:
-    """Class decorator: make a model known by its kind to study files, the command line and the test suite."""
-    if not issubclass(model, Model):
-        raise TypeError(f"{model.__name__} is not a Model")
-    MODELS[model.kind] = model
+    """Class decorator: make a model of twobe3 known, see :meth:`Registry.add`."""
+    MODELS.add(model)
     return model
 
 
@@ -62,7 +127,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
 
 def _restored(header: Mapping[str, Any], arrays: Arrays, cache: Cache, device: Device) -> Model:
     kind_of_model = MODELS[header["kind"]]
-    model = kind_of_model(**kind_of_model.completed(header["parameters"]), cache=cache, device=device)
+    model = kind_of_model(**header["parameters"], cache=cache, device=device)
     endpoint = dict(header["endpoint"])
     kind = endpoint.pop("kind")
     model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)

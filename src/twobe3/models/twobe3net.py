@@ -2,30 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.core.grid import Grid
-from twobe3.features.backbones import Backbone
-from twobe3.features.slices import AXIS
+from twobe3.features.slices import Plane, SliceSpec
 from twobe3.io.cache import Arrays
-from twobe3.models.model import CONFIG
-from twobe3.models.nn.inputs import StackedMaps, spacing_of_maps
-from twobe3.models.nn.networks import PlanesNetwork, Shape, SliceBranch, StackBranch, plan_blocks
-from twobe3.models.nn.pca import Projection
-from twobe3.models.pretrained import PretrainedCheckpoint, mismatch
+from twobe3.models.model import CONFIG, FitReport
+from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, MapInputs, ModelInput
+from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
+from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
+from twobe3.models.nn.neural_model import NeuralModel
+from twobe3.models.nn.size import NetworkSize
+from twobe3.models.nn.training import train_ensemble
+from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.models.registry import register
+
+
+@dataclass(kw_only=True, config=CONFIG)
+class StackedMapsModel(NeuralModel):
+    """A network on the stacked feature maps of a 2D network; :meth:`make_branch` says which.
+
+    Each plane, and of several layers each layer of it, has a stack, principal components and a branch of its own.
+
+    Parameters
+    ----------
+    backbone : str
+        Name of the 2D network, see ``twobe3 list backbones``.
+    weights : str
+        ``"pretrained"``, a local safetensors file, ``"hf:owner/repository"``, or ``"random"``.
+    layer : int or tuple of int
+        Which layer's maps, or those of several; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
+    planes : tuple of {"axial", "coronal", "sagittal"}
+        Cutting planes.
+    windows_suv : tuple of float
+        Upper ends of the SUV windows, a channel each.
+    slice_size : int
+        Rows and columns of the pictures that the 2D network sees.
+    components : int
+        Principal components of the maps' channels that the network sees.
+    reduced_channels : int
+        Channels that the first 1×1 convolution leaves of them.
+    width : int
+        Channels of the convolution blocks.
+    finetune : {"none", "low-rank", "last-stage", "all"}
+        Which parameters of the 2D network are trained too, see :func:`~twobe3.models.nn.lora.unfreeze`: once the
+        network on its maps is trained, every member goes on with a copy of the 2D network, end to end. For a GPU.
+    finetune_epochs : int
+        Passes over the training patients then.
+    finetune_learning_rate : float
+        Of the 2D network; the network on its maps keeps ``learning_rate``.
+    rank : int
+        Of low-rank products.
+    """
+
+    backbone: str = "resnet18"
+    weights: str = "pretrained"
+    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
+    planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    slice_size: int = 128
+    components: int = Field(default=32, ge=1)
+    reduced_channels: int = Field(default=16, ge=1)
+    width: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    fewest_steps: int = Field(default=150, ge=1)
+    fewest_epochs: int = Field(default=40, ge=1)
+    finetune: Finetune = Field(default="none")
+    finetune_epochs: int = Field(default=10, ge=1)
+    finetune_learning_rate: float = Field(default=1e-4, gt=0)
+    rank: int = Field(default=4, ge=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        slices = SliceSpec(self.windows_suv, self.slice_size)
+        self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
+        self.inputs_: MapInputs
+        self.end_to_end_ = False  # whether the networks see volumes
+
+    @abstractmethod
+    def make_branch(self, stack: str) -> StackBranch | SliceBranch:
+        """A fresh branch for a stack of the fitted inputs."""
+
+    @property
+    def maps(self) -> FeatureMaps:
+        """The feature maps, computed and kept where this model says."""
+        return self.maps_.at(self.cache, self.device)
+
+    def _content_of_files(self) -> dict[str, Any]:
+        return {"weights": self.maps.cache_key()}
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, a weights file told by its name alone."""
+        return {**super().public_parameters(), "weights": self.maps_.public_weights}
+
+    def precompute(self, cohort: Cohort) -> None:
+        """Compute the feature maps that the cache lacks, those of augmented scans among them."""
+        self.maps.precompute(cohort, self._versions(self.augmentations))
+
+    def default_size(self) -> NetworkSize:
+        """The size that the parameters say."""
+        return NetworkSize(self.components, self.reduced_channels, self.width, self.dropout)
+
+    def make_inputs(self) -> MapInputs:
+        """Stacks of maps, projected onto the training patients' principal components."""
+        return MapInputs(self.maps, self.size_.components)
+
+    def make_network(self, *, covariates: int, outputs: int) -> PlanesNetwork:
+        """A branch for each stack, joined by one linear layer."""
+        branches = {stack: self.make_branch(stack) for stack in self.inputs_.shapes}
+        return PlanesNetwork(branches, dropout=self.size_.dropout, covariates=covariates, outputs=outputs)
+
+    def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
+        self.inputs_ = replace(self.inputs_, maps=self.maps, end_to_end=self.end_to_end_)
+        return super()._transform(cohort, augmentations)
+
+    def _final_network(self, *, trainable: bool) -> nn.Module:
+        network = self._build_network()
+        return network if self.finetune == "none" else self._end_to_end(network, trainable=trainable)
+
+    def _fit(self, cohort: Cohort) -> None:
+        self.end_to_end_ = False
+        super()._fit(cohort)
+        if self.finetune != "none":
+            self.train_end_to_end(cohort)
+
+    def train_end_to_end(self, cohort: Cohort) -> None:
+        """Go on training every member of the frozen fit, its 2D network with it."""
+        self.end_to_end_ = True
+        starts = [partial(self._end_to_end, network, trainable=True) for network in self.networks_]
+        inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
+        how = replace(self.training, epochs=self.finetune_epochs)
+        groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
+        tuned = train_ensemble(starts, inputs, cohort.outcomes, how, self.seed, head, self.device, groups, resume=True)
+        self.networks_ = [merge_lora(network) for network in tuned]
+
+    def _end_to_end(self, network: nn.Module, *, trainable: bool) -> EndToEnd:
+        """A network on maps, and before it a 2D network of its own."""
+        assert isinstance(network, PlanesNetwork)
+        maps, projections = self.maps, tuple(self.inputs_.projections.values())
+        if trainable:
+            own = unfreeze(maps.backbone, maps.layers, self.finetune, rank=self.rank, picture_size=self.slice_size)
+        else:
+            own = copy.deepcopy(maps.backbone)
+        return EndToEnd(SliceMaps(own, maps.layers, self.planes, maps.slices, projections), network)
+
+    def _arrays(self) -> Arrays:
+        """A 2D network that was tuned differs from the frozen one in some arrays, which alone are kept of it."""
+        arrays, frozen = super()._arrays(), self._frozen_in_members()
+        same = {name for name, array in frozen.items() if np.array_equal(arrays[name], array)}
+        return {name: array for name, array in arrays.items() if name not in same}
+
+    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
+        self.maps_.restore(arrays, notes)
+        super()._restore({**self._frozen_in_members(), **arrays}, notes)
+        self.end_to_end_ = self.finetune != "none"
+
+    def _frozen_in_members(self) -> Arrays:
+        """The frozen 2D network under the names that it has in each member that is trained end to end."""
+        if self.finetune == "none":
+            return {}
+        return {
+            f"member{member}.{NETWORK}{name.removeprefix(BACKBONE)}": array
+            for name, array in self.maps.arrays().items()
+            for member in range(self.ensemble_size)
+        }
 
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class TwoBe3Net(StackedMaps):
+class TwoBe3Net(StackedMapsModel):
     """2Be3-Net: a 3D CNN on the stacked feature maps of a pre-trained 2D network (Thomas et al., MICAD 2021).
 
     Parameters
@@ -36,7 +192,7 @@ class TwoBe3Net(StackedMaps):
     taps : int
         After how many of the last blocks average and maximum are taken, beside those before the first; 0: after all.
     blocks_start : {"smoothing", "random"}
-        Whether blocks start as averages over what they merge, see :func:`~twobe3.models.nn.networks.start_smoothing`.
+        Whether blocks start as averages over what they merge, see :func:`~twobe3.models.nn.networks.init_smoothing`.
     init : str
         A file of ``twobe3 pretrain`` from which the 2D network, the principal components and the branches start; the
         last layer starts as always. Empty: ``weights``, the training patients' components, random branches.
@@ -44,13 +200,6 @@ class TwoBe3Net(StackedMaps):
 
     kind: ClassVar[str] = "2be3-net"
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        **StackedMaps.joined_later,
-        "anisotropy": "shape",
-        "taps": 0,
-        "blocks_start": "random",
-        "init": "",
-    }
     branch: ClassVar[type[StackBranch]] = StackBranch
 
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
@@ -65,106 +214,90 @@ class TwoBe3Net(StackedMaps):
             raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
         if self.init and self.capacity == "auto":
             raise ValueError('what `init` names has the size that it has: leave `capacity = "auto"` out')
-        self.start_: PretrainedCheckpoint | None = None
+        self.checkpoint_: PretrainedCheckpoint | None = None
         self.init_digest_ = ""
 
-    def identifying_parameters(self) -> dict[str, Any]:
-        """As for every model; not the path of the file that it starts from, but its digest."""
-        parameters = super().identifying_parameters()
-        if self.init:
-            parameters["init"] = self.init_digest_ or self._start().digest
-        return parameters
+    def make_branch(self, stack: str) -> StackBranch:
+        """3D convolutions over the stack."""
+        return self.branch(
+            self.inputs_.shapes[stack],
+            reduced=self.size_.reduced_channels,
+            width=self.size_.width,
+            spacing_mm=self.inputs_.spacings_mm[stack] if self.anisotropy == "spacing" else None,
+            taps=self.taps,
+            smoothing=self.blocks_start == "smoothing",
+        )
+
+    def _checkpoint(self) -> PretrainedCheckpoint:
+        """Where it starts, if ``init`` names it; the file is read once."""
+        if self.checkpoint_ is None:
+            self.checkpoint_ = PretrainedCheckpoint.read(Path(self.init))
+            self.checkpoint_.require_same(self.get_params(), self.name)
+            self.init_digest_ = self.checkpoint_.digest
+        return self.checkpoint_
+
+    @property
+    def maps(self) -> FeatureMaps:
+        """The feature maps, those of the 2D network of ``init`` where it is given."""
+        if self.init and self.maps_.loaded is None:
+            self.maps_.loaded = self._checkpoint().inputs.maps.backbone
+        return super().maps
+
+    def _content_of_files(self) -> dict[str, Any]:
+        files = super()._content_of_files()
+        return {**files, "init": self.init_digest_ or self._checkpoint().digest} if self.init else files
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, files told by their names alone."""
         return {**super().public_parameters(), "init": Path(self.init).name}
 
-    def prepare(self, cohort: Cohort) -> None:
-        """Compute the feature maps that the store lacks; refuse a grid that ``init`` does not fit."""
+    def precompute(self, cohort: Cohort) -> None:
+        """Compute the feature maps that the cache lacks; refuse a grid that ``init`` does not fit."""
         if self.init:
-            self._require_grid(cohort.grid)
-        super().prepare(cohort)
+            self._checkpoint().require_grid(cohort.grid, self.name)
+        super().precompute(cohort)
 
-    def warnings(self, cohort: Cohort) -> tuple[str, ...]:
-        """How many scans were in the pre-training."""
-        seen = self._start().seen(cohort) if self.init else 0
-        if not seen:
-            return ()
-        return (
+    def report(self, cohort: Cohort) -> FitReport:
+        """As for every network; warns of scans that were in the pre-training, where its file is at hand."""
+        at_hand = self.init and (self.checkpoint_ is not None or not self.init_digest_)
+        seen = self._checkpoint().count_seen(cohort) if at_hand else 0
+        said = (
             f"{self.name}: {seen} of {len(cohort)} scans were among those of its pre-training, which looked at no "
-            "outcome; but a scan that it has seen is not new to it.",
+            "outcome; but a scan that it has seen is not new to it."
         )
+        return replace(super().report(cohort), warnings=(said,) if seen else ())
 
-    def _start(self) -> PretrainedCheckpoint:
-        """Where it starts; the file is read once."""
-        if self.start_ is None:
-            start = PretrainedCheckpoint.read(Path(self.init))
-            start.require_same(self.parameters(), self.name)
-            self.start_, self.init_digest_ = start, start.digest
-        return self.start_
-
-    def _load_backbone(self) -> Backbone:
-        return self._start().backbone if self.init else super()._load_backbone()
-
-    def _learn_inputs(self, cohort: Cohort) -> None:
+    def fit_inputs(self, cohort: Cohort) -> None:
+        """Learn the principal components, or take those of ``init``."""
+        inputs = self.make_inputs()
         if self.init:
-            self._require_grid(cohort.grid)
-        super()._learn_inputs(cohort)
+            self._checkpoint().require_grid(cohort.grid, self.name)
+            inputs = replace(inputs, projections=self._checkpoint().inputs.projections)
+        self.inputs_ = inputs.fit(cohort)
 
-    def _learnt_projections(self, cohort: Cohort, stacks: Sequence[str]) -> dict[str, Projection]:
-        return dict(self._start().projections) if self.init else super()._learnt_projections(cohort, stacks)
-
-    def _require_grid(self, grid: Grid) -> None:
-        """Refuse a grid of another spacing, or one whose stacks need other blocks."""
-        start = self._start()
-        if grid.spacing_mm != start.grid.spacing_mm:
-            differing = f"the voxels are {grid.spacing_mm} mm apart, there {start.grid.spacing_mm}"
-            raise mismatch(self.name, differing)
-        planes = self.planes * len(self.layers)
-        for plane, (stack, there) in zip(planes, start.shapes.items(), strict=True):
-            here: Shape = (there[0], grid.shape[AXIS[plane]], *there[2:])
-            plans = [
-                plan_blocks(shape[1:], spacing_of_maps(grid, plane, shape) if self.anisotropy == "spacing" else None)
-                for grid, shape in ((grid, here), (start.grid, there))
-            ]
-            if plans[0] != plans[1]:
-                differing = f"the {stack} stack has {here[1]} slices, there {there[1]}, and so other blocks"
-                raise mismatch(self.name, differing)
-
-    def _branch(self, stack: str) -> StackBranch:
-        size = self.capacity_
-        return self.branch(
-            self.shapes_[stack],
-            reduced=size.reduced_channels,
-            width=size.width,
-            spacing_mm=self.spacings_[stack] if self.anisotropy == "spacing" else None,
-            taps=self.taps,
-            smoothing=self.blocks_start == "smoothing",
-        )
-
-    def _initialised(self) -> nn.Module:
-        network = super()._initialised()
-        if self.init and self._start().branches:
+    def _init_network(self) -> nn.Module:
+        network = super()._init_network()
+        if self.init and self._checkpoint().branches:
             assert isinstance(network, PlanesNetwork)
-            network.branches.load_state_dict(self._start().branches)
+            network.branches.load_state_dict(self._checkpoint().branches)
         return network
 
     def _notes(self) -> dict[str, Any]:
-        return {**super()._notes(), **({"init": self.init_digest_} if self.init else {})}
+        return {**super()._notes(), "init": self.init_digest_}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self.init_digest_ = notes.get("init", "")
+        self.init_digest_ = notes["init"]
         super()._restore(arrays, notes)
 
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class CNN2D(StackedMaps):
+class CNN2D(StackedMapsModel):
     """The same feature maps, each slice by itself: 2D convolutions, slices pooled as a set without order."""
 
     kind: ClassVar[str] = "cnn2d"
     summary: ClassVar[str] = "2D CNN on the same feature maps, slices pooled without their order"
 
-    def _branch(self, stack: str) -> SliceBranch:
-        size = self.capacity_
-        return SliceBranch(self.shapes_[stack], reduced=size.reduced_channels, width=size.width)
+    def make_branch(self, stack: str) -> SliceBranch:
+        """2D convolutions over the slices of the stack."""
+        return SliceBranch(self.inputs_.shapes[stack], reduced=self.size_.reduced_channels, width=self.size_.width)

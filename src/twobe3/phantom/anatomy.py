@@ -26,17 +26,7 @@ class Organ:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A person's organs.
-
-    Attributes
-    ----------
-    organs : tuple of Organ
-        In painter's order: a later one covers an earlier one.
-    sites : dict from str to tuple of Ellipsoid
-        Where lesions can grow.
-    keep_out : tuple of Ellipsoid
-        Brain, bladder, kidneys and heart wall: no lesion touches them.
-    """
+    """A person's organs in painter's order, the sites where lesions can grow, and the organs that no lesion touches."""
 
     organs: tuple[Organ, ...]
     sites: dict[str, tuple[Ellipsoid, ...]]

@@ -90,11 +90,6 @@ def write_cohort(
     progress : callable, optional
         Called with (patients written, patients) after each.
 
-    Returns
-    -------
-    Path
-        The folder.
-
     Raises
     ------
     EnvironmentFailure

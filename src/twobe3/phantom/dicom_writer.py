@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,16 +41,12 @@ _PHILIPS_COUNT_BQML = 3.2  # Bq/ml that one Philips count stands for; any positi
 
 @dataclass(frozen=True, kw_only=True)
 class PETHeader:
-    """What a PET header says besides the image: patient, injection, times, vendor.
+    """What a PET header says besides the image.
 
     Parameters
     ----------
-    patient_id : str
-        PatientID (0010,0020).
-    sex : {"M", "F", "O"}
-    age_years : int
-    weight_kg, height_m, injected_dose_bq : float
-        Positive.
+    patient_id, sex, age_years, weight_kg, height_m, injected_dose_bq
+        Of the patient; numbers positive.
     injected, started : datetime
         Injection and start of the first bed position; both without a time zone.
     vendor : {"siemens", "ge", "philips"}
@@ -127,24 +123,10 @@ def derive_uid(name: str) -> UID:
 
 
 def write_pet_series(volume: SUVVolume, folder: Path, *, header: PETHeader) -> list[Path]:
-    """Write a volume as a PET series, one file for each slice.
+    """Write a volume of SUV by body weight as a PET series; returns its files in the order of the slices.
 
     Values are stored in 16 bits with a slope for each slice; reading them back by the vendor's rule gives the SUV to
-    half of (largest SUV of the slice / 32767). Negative SUV become 0.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        SUV by body weight.
-    folder : Path
-        Made where it does not exist; files of the same names are replaced.
-    header : PETHeader
-        Patient, injection, times and vendor's style.
-
-    Returns
-    -------
-    list of Path
-        In the order of the volume's slices.
+    half of (largest SUV of the slice / 32767). Negative SUV become 0. Files of the same names are replaced.
 
     Raises
     ------
@@ -191,6 +173,14 @@ def make_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Datase
     ds.StudyID = "1"
     ds.PositionReferenceIndicator = ""
     return ds
+
+
+def make_item(**attributes: Any) -> Dataset:
+    """Make an item of a sequence."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
 
 
 def format_date_time(moment: datetime) -> tuple[str, str]:
@@ -262,24 +252,23 @@ def _set_plane(ds: Dataset, geometry: Geometry) -> None:
 
 
 def _injection(header: PETHeader) -> Dataset:
-    item = Dataset()
-    item.Radiopharmaceutical = "Fluorodeoxyglucose"
     date, time = format_date_time(header.injected)
-    item.RadiopharmaceuticalStartTime = time
+    item = make_item(
+        Radiopharmaceutical="Fluorodeoxyglucose",
+        RadiopharmaceuticalStartTime=time,
+        RadionuclideTotalDose=format_number_as_ds(header.injected_dose_bq),
+        RadionuclideHalfLife=format_number_as_ds(header.half_life_s),
+        RadionuclidePositronFraction="0.967",
+        RadionuclideCodeSequence=[_code("C-111A1", "^18^Fluorine")],
+        RadiopharmaceuticalCodeSequence=[_code("C-B1031", "Fluorodeoxyglucose F^18^")],
+    )
     if header.vendor != "philips":
         item.RadiopharmaceuticalStartDateTime = date + time
-    item.RadionuclideTotalDose = format_number_as_ds(header.injected_dose_bq)
-    item.RadionuclideHalfLife = format_number_as_ds(header.half_life_s)
-    item.RadionuclidePositronFraction = "0.967"
-    item.RadionuclideCodeSequence = [_code("C-111A1", "^18^Fluorine")]
-    item.RadiopharmaceuticalCodeSequence = [_code("C-B1031", "Fluorodeoxyglucose F^18^")]
     return item
 
 
 def _code(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SRT", meaning
-    return item
+    return make_item(CodeValue=value, CodingSchemeDesignator="SRT", CodeMeaning=meaning)
 
 
 def _add_private(ds: Dataset, header: PETHeader) -> None:

@@ -41,7 +41,7 @@ REGIONS = ("neck", "chest", "distant")
 
 @dataclass(frozen=True)
 class Lesion:
-    """A lesion of uniform uptake.
+    """A lesion of uniform uptake, before the scanner.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Lesion:
     radius_mm : float
         Of the sphere of equal volume.
     suv : float
-        True uptake, before the scanner.
+        True uptake.
     flattening : tuple of float
         Factors of the radius along x, y and z; their product is 1.
     """

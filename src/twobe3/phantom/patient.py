@@ -69,17 +69,7 @@ class PhantomSubject:
 
 @dataclass(frozen=True, eq=False)
 class PhantomPatient:
-    """A scanned patient.
-
-    Attributes
-    ----------
-    subject : PhantomSubject
-        The ground truth.
-    volume : SUVVolume
-        The scan.
-    mask : Mask
-        The true lesions on the scan's voxels; empty where there are none.
-    """
+    """A scanned patient: the ground truth, the scan, and the true lesions on the scan's voxels."""
 
     subject: PhantomSubject
     volume: SUVVolume
@@ -108,21 +98,9 @@ def draw_phantom_subject(seed: int | np.random.Generator, *, spec: PhantomSpec |
 def make_patient(
     seed: int | np.random.Generator, *, spec: PhantomSpec | None = None, frame_of_reference: str = ""
 ) -> PhantomPatient:
-    """Draw a patient and scan them.
+    """Draw a patient and scan them from vertex to mid-thigh, about (165, 96, 96) voxels, slices from the feet upwards.
 
-    Parameters
-    ----------
-    seed : int or numpy.random.Generator
-        An int gives the subject that :func:`draw_phantom_subject` gives.
-    spec : PhantomSpec, optional
-        What is fixed.
-    frame_of_reference : str, optional
-        FrameOfReferenceUID of volume and mask.
-
-    Returns
-    -------
-    PhantomPatient
-        Volume and mask of about (165, 96, 96) voxels, vertex to mid-thigh, slices from the feet upwards.
+    An int as seed gives the subject that :func:`draw_phantom_subject` gives.
     """
     spec, rng = spec or PhantomSpec(), np.random.default_rng(seed)
     subject = draw_phantom_subject(rng, spec=spec)

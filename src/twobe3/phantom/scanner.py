@@ -29,11 +29,9 @@ class Scanner:
     fwhm_mm : float
         Full width at half maximum of the point spread.
     noise : float
-        Standard deviation at SUV 1; at other uptakes it grows with the square root, as counts do.
-    spacing_mm : tuple of float
-        Along slices, rows and columns.
-    matrix : int
-        Rows and columns.
+        Standard deviation at SUV 1; proportional to the square root of the uptake, as for counts.
+    spacing_mm, matrix
+        Along slices, rows and columns; number of rows and columns.
     """
 
     centre: str

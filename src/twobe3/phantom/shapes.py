@@ -64,15 +64,7 @@ class Solid(Protocol):
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid, tilted in the coronal plane.
-
-    Attributes
-    ----------
-    centre_mm, radii_mm : tuple of float
-        LPS.
-    tilt_deg : float
-        Positive turns its upper end to the patient's left.
-    """
+    """An ellipsoid in LPS mm; a positive tilt in the coronal plane turns its upper end to the patient's left."""
 
     centre_mm: Vector
     radii_mm: Vector

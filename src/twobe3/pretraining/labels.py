@@ -19,17 +19,7 @@ POSITIVE = "M"  # as a number: 1, and F: 0; other codes are not known
 
 @dataclass(frozen=True)
 class Scale:
-    """The unit in which a label is learnt.
-
-    Attributes
-    ----------
-    name : str
-        Of the label.
-    binary : bool
-        Whether it is 0 or 1, and its logit is learnt.
-    origin, unit : float
-        Mean and standard deviation of the training patients; 0 and 1 of a binary label.
-    """
+    """The unit of a label: mean and standard deviation of the training patients; 0 and 1 of a binary label."""
 
     name: str
     binary: bool
@@ -45,10 +35,8 @@ class Labels:
     ----------
     scales : tuple of Scale
         Of the labels that can be learnt.
-    values : ndarray, shape (n, labels)
-        In the units of the scales; 0 where not known.
-    known : ndarray of bool, shape (n, labels)
-        Whether the header has it.
+    values, known : ndarray, shape (n, labels)
+        In the units of the scales, 0 where the header lacks the label, and whether it has it.
     left_out : tuple of str
         Labels of which the training patients have fewer than two different values.
     """
@@ -103,14 +91,8 @@ def label_weights(known: BoolArray) -> npt.NDArray[np.float32]:
 def label_loss(raw: torch.Tensor, values: torch.Tensor, weights: torch.Tensor, scales: Sequence[Scale]) -> torch.Tensor:
     """Weighted sum of the losses: cross-entropy of a binary label, squared error of a number; shape ().
 
-    Standardised, they are of one order, so no label needs a weight of its own.
-
-    Parameters
-    ----------
-    raw, values, weights : Tensor, shape (m, labels)
-        Predictions, true values, and weights, see :func:`label_weights`.
-    scales : sequence of Scale
-        Of the labels.
+    Standardised, they are of one order, so no label needs a weight of its own. Predictions, true values and
+    :func:`label_weights` have the shape (m, labels).
     """
     values = torch.where(weights > 0, values, 0.0)
     binary = torch.tensor([scale.binary for scale in scales], device=raw.device)

@@ -20,7 +20,7 @@ from torch import nn
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.cache import Arrays, Cache
-from twobe3.models.nn.training import warm_cosine
+from twobe3.models.nn.training import warmup_cosine
 from twobe3.runtime.device import enough_memory
 from twobe3.runtime.parallel import one_thread
 from twobe3.runtime.progress import track
@@ -71,25 +71,21 @@ def train(
 ) -> dict[str, torch.Tensor]:
     """Train a network from the last epoch that was kept, and return its state on the CPU.
 
-    Several processes draw the same batches, and each learns from its share of them.
+    Several processes draw the same batches, and each learns from its share of them. The rate of each parameter group
+    rises to its value in the optimiser over the first tenth of the steps and falls along a cosine to 0.
 
     Parameters
     ----------
     fabric : Fabric
         Launched.
-    network : Module
-        In the mode in which it is to be trained.
-    optimiser : Optimizer
-        With the highest rate of each of its groups; it rises over the first tenth of the steps and falls along a
-        cosine to 0.
+    network, optimiser
+        The network in the mode in which it is trained.
     batches : callable
         Gives the batches of an epoch.
     loss : callable
-        Of the network, wrapped, and a share of a batch: that share's part of the batch's loss.
-    schedule : Schedule
-        How long.
-    checkpoint : Checkpoint
-        Where its state is kept.
+        Of the wrapped network and a share of a batch: that share's part of the batch's loss.
+    schedule, checkpoint
+        How long it is trained, and where its state is kept.
 
     Raises
     ------
@@ -100,7 +96,7 @@ def train(
     """
     device, first = fabric.device, fabric.global_rank == 0
     highest = [group["lr"] for group in optimiser.param_groups]
-    factor = warm_cosine(schedule.epochs * schedule.steps)
+    factor = warmup_cosine(schedule.epochs * schedule.steps)
     with one_thread(), enough_memory():
         wrapped, stepper = fabric.setup(network, optimiser)
         done = _restore(network, optimiser, checkpoint)

@@ -52,35 +52,28 @@ def pretrain(
     """Pre-train a 2D network and the 3D head on scans without outcomes.
 
     Two stages: the 2D network learns from single slices, then the branches of a ``2be3-net`` from the stacks of its
-    maps. After every epoch the state is kept; the same command goes on where it stopped, and ends with the same
-    arrays and figures.
+    maps. The state is kept after every epoch; the same command resumes, and ends with the same arrays and figures.
 
     Parameters
     ----------
     recipe_file : path
         See ``examples/pretrain.toml``.
     out : path
-        Output folder: ``pretrained.safetensors``, which ``init`` of a study's model names, ``card.md`` and
-        ``card.json``, and what a second run does not compute again.
+        Output folder: ``pretrained.safetensors``, which ``init`` of a study's model names, ``card.md``, ``card.json``,
+        and what a second run does not compute again.
     update : bool
         Allow a folder that holds the result of another recipe.
     workers : int, optional
         Processes that compute feature maps; by default as many as the device says.
     device, precision : str, optional
-        Instead of what ``[compute]`` says, see :class:`~twobe3.runtime.device.Device`. On the CPU results are the same
-        bits everywhere.
+        Instead of those of ``[compute]``, see :class:`~twobe3.runtime.device.Device`.
     devices : int, optional
         GPUs that share the batches, all by default; on the CPU processes, 1 by default.
-
-    Returns
-    -------
-    Card
-        What the file was trained on, and how well.
 
     Raises
     ------
     TwoBe3Error
-        Whatever is wrong with the recipe, the weights or the scans.
+        The recipe, the weights or the scans cannot be used.
     """
     recipe_file, out = Path(recipe_file), Path(out)
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
@@ -88,7 +81,7 @@ def pretrain(
     compute = recipe.compute
     target = Device(device or compute.device, precision or compute.precision, devices or "auto")
     model = recipe.model(folder, cache, target)
-    backbone = model.extractors()[0].backbone  # what is wrong with the weights is better known before scans are read
+    backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)
     roots = recipe.cohort.folders(folder)
     cohort = join_duplicates(
@@ -118,18 +111,9 @@ def pretrain(
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """A cohort, its training and held-out patients, and the labels of the headers.
+    """A cohort, its training and held-out scans by position, and the labels of the headers in training units.
 
-    Attributes
-    ----------
-    cohort : Cohort
-        All scans.
-    training, held_out : ndarray of int
-        Positions; scans of one person are in one part.
-    labels : Labels
-        Of all scans, in units of the training part.
-    held_out_patients : tuple of str
-        Pseudonyms of the held-out part.
+    Scans of one person are in one part; ``held_out_patients`` are pseudonyms.
     """
 
     cohort: Cohort
@@ -203,7 +187,7 @@ def _second_stage(
     """Learn projections, train the branches, evaluate them, and give what a study starts from."""
     cohort, training = parts.cohort, parts.training
     stage = StackStage.from_cohort(model, cohort, parts.labels, training, recipe.stacks.masked_share)
-    backbone = model.extractors()[0].backbone
+    backbone = model.maps.backbone
     branches, scores = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
         key = digest([_key(recipe, parts, backbone, model.device, "stacks"), model.cache_key()])
@@ -220,22 +204,19 @@ def _second_stage(
             scores.append(replace(line, metric="explained_by_interpolation"))
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
-    start = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.projections_, model.shapes_, branches, frozenset(marks)
-    )  # fmt: skip
-    return start, scores
+    return PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks)), scores
 
 
 def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
     """A model of the same parameters on another 2D network."""
     other = replace(model)
-    other.backbone_ = backbone
+    other.maps_.loaded = backbone
     return other
 
 
 def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
     model, cohort = shared
-    model.prepare(cohort.subset([position]))
+    model.precompute(cohort.subset([position]))
 
 
 def _evaluator(recipe: Recipe, parts: Partition, stage: str) -> Evaluator:

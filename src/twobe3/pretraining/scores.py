@@ -22,18 +22,10 @@ UNITS = {"age_years": "years", "weight_kg": "kg"}
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one task on the held-out patients.
+    """One metric of one task on the held-out patients, with the 95 % interval; None where it cannot be estimated.
 
-    Attributes
-    ----------
-    stage : {"slices", "stacks"}
-        Which network: the 2D network with its linear heads, or the 3D head.
-    task, metric : str
-        What it learnt, and the name of the metric.
-    value, low, high : float or None
-        With the 95 % interval; None where it cannot be estimated.
-    n : int
-        Scans, one a patient.
+    ``stage`` is ``"slices"`` for the 2D network with its linear heads, ``"stacks"`` for the 3D head; ``n`` counts
+    scans, one a patient.
     """
 
     stage: str
@@ -47,17 +39,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Who is evaluated, and how intervals are drawn.
-
-    Attributes
-    ----------
-    stage : {"slices", "stacks"}
-        Which network is evaluated.
-    patients : tuple of str
-        Pseudonyms.
-    resamples, seed : int
-        Of the bootstrap.
-    """
+    """Scores the network of a stage on patients, by pseudonym, with bootstrap intervals."""
 
     stage: str
     patients: tuple[str, ...]
@@ -67,14 +49,7 @@ class Evaluator:
     def score_labels(self, scales: Sequence[Scale], raw: FloatArray, true: FloatArray, known: BoolArray) -> list[Score]:
         """Score the predictions of several labels.
 
-        Parameters
-        ----------
-        scales : sequence of Scale
-            A label each.
-        raw, true : ndarray, shape (n, labels)
-            Predicted and true values in units of the scales.
-        known : ndarray of bool, shape (n, labels)
-            Which labels the headers have.
+        Predictions and true values, in units of the scales, and whether the labels are known, are (n, labels) arrays.
         """
         columns = enumerate(scales)
         return [one for i, scale in columns for one in self._score_label(scale, raw[:, i], true[:, i], known[:, i])]

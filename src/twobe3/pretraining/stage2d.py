@@ -19,7 +19,7 @@ from twobe3.features.backbones import Backbone, build_backbone, intermediates, n
 from twobe3.features.maps import to_pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, apply_windows, cut
 from twobe3.features.weights import State
-from twobe3.models.nn.batches import to_device
+from twobe3.models.nn.training import to_device
 from twobe3.pretraining.config import POSITION, Recipe
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
 from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_without_gradient, train
@@ -40,15 +40,7 @@ PICTURES_AT_ONCE = 32
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """Slices and what is known of them.
-
-    Attributes
-    ----------
-    pictures : Tensor, shape (m, 3, size, size)
-        In half precision.
-    values, known : ndarray, shape (m, labels)
-        Their labels.
-    """
+    """Slices, (m, 3, size, size) in half precision, with their labels and whether they are known, (m, labels) each."""
 
     pictures: torch.Tensor
     values: npt.NDArray[np.float32]
@@ -75,18 +67,9 @@ class SliceBatch:
 
 
 class SliceNetwork(nn.Module):
-    """The 2D network, and a linear head on the average and maximum of its maps.
+    """The 2D network, a copy of the backbone's, and a linear head on the average and maximum of its maps.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Where the 2D network starts; it is copied.
-    layers : tuple of int
-        Whose maps are pooled.
-    outputs : int
-        Labels.
-    pictures : Tensor
-        Of the training scans: by what the untrained network says of them the head's inputs are standardised.
+    The head's inputs are standardised by what the untrained network gives for ``pictures`` of the training scans.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[int], outputs: int, pictures: torch.Tensor) -> None:
@@ -120,14 +103,10 @@ class SliceStage:
 
     Attributes
     ----------
-    cohort : Cohort
-        All scans.
     labels : Labels
         Of all scans; the last column is the height of an axial slice where that is a task.
-    planes : tuple of {"axial", "coronal", "sagittal"}
-        In which slices are cut.
-    grid : SliceSpec
-        How they are shown.
+    planes, grid
+        In which slices are cut, and how they are shown.
     per_scan : int
         Slices of each plane of a scan that are drawn for an epoch.
     """
@@ -210,27 +189,11 @@ class SliceStage:
 def train_slices(
     device: Device, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> tuple[Backbone, SliceNetwork]:
-    """Train the 2D network.
+    """Train the 2D network; returns it, frozen, and with its heads in evaluation mode.
 
     Normalisation by batches keeps the statistics that came with pre-trained weights: a batch has slices of a few
     scans, whose statistics are neither those of the cohort nor those with which the maps are made later. Random
     weights have none to keep.
-
-    Parameters
-    ----------
-    device, stage, backbone, recipe
-        Where it is trained, from which slices, from which weights, and how.
-    training : ndarray of int
-        Positions of the training scans.
-    checkpoint : Checkpoint
-        Where the state is kept.
-
-    Returns
-    -------
-    backbone : Backbone
-        The trained one, frozen.
-    network : SliceNetwork
-        The same with its heads, in evaluation mode.
     """
     state = device.run_distributed(_run_training, stage, backbone, recipe, training, checkpoint)
     network = _network(stage, backbone, recipe, training)

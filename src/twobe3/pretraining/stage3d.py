@@ -17,8 +17,9 @@ from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
 from twobe3.features.slices import cut
 from twobe3.features.weights import State
 from twobe3.models import TwoBe3Net
-from twobe3.models.nn.batches import ModelInput, to_device
+from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, StackBranch
+from twobe3.models.nn.training import to_device
 from twobe3.pretraining.config import MASKED, Recipe
 from twobe3.pretraining.labels import Labels, label_loss, label_weights
 from twobe3.pretraining.loop import Checkpoint, Schedule, train
@@ -41,11 +42,11 @@ class StackBatch:
     stacks : mapping of Tensor, each (m, components, slices, height, width)
         By the name of the stack.
     masks : mapping of Tensor of bool, each (m, slices)
-        Which slices are hidden.
+        Hidden slices.
     hidden : mapping of int
-        Numbers that are hidden in the whole batch.
+        Hidden numbers in the whole batch.
     values, weights : Tensor, shape (m, labels)
-        What the headers say, and what it counts, see :func:`~twobe3.pretraining.labels.label_weights`.
+        Labels and their weights.
     """
 
     stacks: Tensors
@@ -122,13 +123,9 @@ class StackStage:
     inputs : mapping
         By the name of the stack, the projected maps of all scans.
     filled : mapping of bool ndarray, each (n, slices)
-        Which slices show anything.
-    labels : Labels
-        Of all scans.
-    masked_share : float
-        Share of the slices that are hidden.
+        Slices with content.
     reference : mapping of Tensor, each (components, height, width)
-        Mean map of the training scans' filled slices, against which filling in is judged.
+        Mean map of the training scans' slices with content, the baseline of the reconstruction.
     """
 
     inputs: Mapping[str, ModelInput]
@@ -142,9 +139,9 @@ class StackStage:
         cls, model: TwoBe3Net, cohort: Cohort, labels: Labels, training: IntArray, masked_share: float
     ) -> StackStage:
         """The projected maps of all scans; the projections are learnt from the training scans and stay in the model."""
-        model._learn_inputs(cohort.subset(training))
-        inputs = dict(zip(model.shapes_, model._inputs(cohort, 0), strict=True))
-        planes = dict(zip(inputs, model.planes * len(model.layers), strict=True))
+        model.fit_inputs(cohort.subset(training))
+        planes = model.maps.stacks
+        inputs = dict(zip(planes, model.inputs_.transform(cohort), strict=True))
         shown = {
             plane: np.stack([cut(cohort.volume(subject), plane).any(axis=(1, 2)) for subject in cohort.subjects])
             for plane in model.planes
@@ -188,14 +185,7 @@ class StackStage:
 def draw_mask(filled: BoolArray, share: float, rng: np.random.Generator) -> BoolArray:
     """Draw the slices to hide: a share of the runs of four neighbouring slices with content, one at least.
 
-    Parameters
-    ----------
-    filled : ndarray of bool, shape (slices,)
-        Which slices show anything.
-    share : float
-        Of the runs.
-    rng : Generator
-        Where the runs begin, and which of them.
+    ``filled``, shape (slices,), says which slices have content.
     """
     positions = np.flatnonzero(filled)
     hidden = np.zeros(len(filled), dtype=np.bool_)
@@ -208,17 +198,7 @@ def draw_mask(filled: BoolArray, share: float, rng: np.random.Generator) -> Bool
 def train_stacks(
     device: Device, stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> StackNetwork:
-    """Train the branches of a model whose projections were learnt; returns them in evaluation mode.
-
-    Parameters
-    ----------
-    device, stage, model, recipe
-        Where they are trained, from which stacks, whose branches they are, and how.
-    training : ndarray of int
-        Positions of the training scans.
-    checkpoint : Checkpoint
-        Where the state is kept.
-    """
+    """Train the branches of a model whose projections were learnt; returns them in evaluation mode."""
     network = _network(stage, model, recipe)
     network.load_state_dict(device.run_distributed(_run_training, stage, network, recipe, training, checkpoint))
     return network.eval()
@@ -228,7 +208,7 @@ def _network(stage: StackStage, model: TwoBe3Net, recipe: Recipe) -> StackNetwor
     """The network as training starts with it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.pretrain.seed)
-        planes = model._network(covariates=0, outputs=max(1, len(stage.labels.scales)))
+        planes = model.make_network(covariates=0, outputs=max(1, len(stage.labels.scales)))
         network = StackNetwork(planes, stage.reference if MASKED in recipe.pretrain.tasks else {})
     planes.head.requires_grad_(bool(stage.labels.scales))
     return network
@@ -274,15 +254,10 @@ def squared_error(maps: torch.Tensor, true: torch.Tensor, mask: torch.Tensor) ->
 
 @dataclass(frozen=True, eq=False)
 class StackPredictions:
-    """Predictions for some scans.
+    """Predictions for some scans: raw labels, (m, labels), and sums of squares over the masked slices, (m,).
 
-    Attributes
-    ----------
-    labels : ndarray, shape (m, labels)
-        Raw.
-    error, spread, interpolation : ndarray, shape (m,)
-        Sums of squared differences over the masked slices of all stacks: to the maps as filled in, to the training
-        scans' mean map, and to what lies on a straight line between the nearest slices that are shown.
+    The sums are of the differences between the maps and their reconstruction (``error``), the training scans' mean map
+    (``spread``), and the straight line between the nearest slices that are shown (``interpolation``).
     """
 
     labels: FloatArray
@@ -313,12 +288,7 @@ def predict_stacks(stage: StackStage, network: StackNetwork, rows: IntArray, see
 def interpolate_masked(maps: torch.Tensor, mask: BoolArray, filled: BoolArray) -> torch.Tensor:
     """Interpolate the masked slices of one scan linearly between the nearest ones that are shown.
 
-    Parameters
-    ----------
-    maps : Tensor, shape (1, components, slices, height, width)
-        Of the scan.
-    mask, filled : ndarray of bool, shape (slices,)
-        Which slices are masked, and which show anything.
+    Maps have the shape (1, components, slices, height, width); ``mask`` and ``filled`` the shape (slices,).
     """
     shown, hidden = np.flatnonzero(filled & ~mask), np.flatnonzero(mask)
     line = maps.clone()

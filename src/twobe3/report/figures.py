@@ -9,7 +9,7 @@ import numpy as np
 
 from twobe3.evaluation.results import Curve, Evaluation, RiskGroups
 from twobe3.report import charts
-from twobe3.report.charts import Axis, Chart, Line, Row
+from twobe3.report.charts import Axis, Chart, Row
 from twobe3.report.wording import measure, metric_label, number, p_value
 
 SPOKEN = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -26,15 +26,7 @@ class Figure:
 
 
 def figures(results: Sequence[Evaluation], unit: str) -> tuple[Figure, ...]:
-    """The figures of one endpoint: those of ROC, Kaplan–Meier, calibration and decision that its curves allow.
-
-    Parameters
-    ----------
-    results : sequence of Evaluation
-        The models of one endpoint, in the order to show.
-    unit : str
-        Unit of the time axis.
-    """
+    """The figures of one endpoint that its curves allow, from its models in the order to show."""
     made = (
         Figure(
             "ROC curves",
@@ -85,8 +77,6 @@ def _roc_charts(results: Sequence[Evaluation]) -> tuple[Chart, ...]:
             description=f"ROC curve of {result.model}, {_pooled(result)}; the other models in grey.",
             x_label="1 − specificity",
             y_label="Sensitivity",
-            x_ticks=charts.x_ticks(charts.UNIT),
-            y_ticks=charts.y_ticks(),
             lines=tuple(drawn[result.model]),
             ghosts=tuple(line.path for model, lines in drawn.items() if model != result.model for line in lines),
             diagonal=True,
@@ -146,7 +136,6 @@ def _over_time(
         x_label=f"Time ({unit}s)" if unit else "Time",
         y_label=y_label,
         x_ticks=charts.x_ticks(time),
-        y_ticks=charts.y_ticks(),
         lines=tuple(
             charts.line(curve, time, label=_group_label(curve, result.risk_groups), step=True) for curve in curves
         ),
@@ -204,19 +193,14 @@ def _calibration(result: Evaluation) -> Chart:
         f"{number(x)} predicted, {number(y)} observed"
         for x, y in (zip(groups.x, groups.y, strict=True) if groups else ())
     )
-    lines: list[Line] = []
-    if groups:
-        lines.append(charts.line(groups, charts.UNIT, label="groups", dots=True))
-    if smooth:
-        lines.append(charts.line(smooth, charts.UNIT, label="smoothed"))
+    lines = [charts.line(groups, charts.UNIT, label="groups", dots=True)] if groups else []
+    lines += [charts.line(smooth, charts.UNIT, label="smoothed")] if smooth else []
     return Chart(
         title=result.model,
         subtitle=f"Brier score {measure(brier)}" if (brier := result.get("brier")) else _by(groups),
         description=f"Calibration of {result.model}: {points}.",
         x_label="Predicted probability",
         y_label="Observed proportion",
-        x_ticks=charts.x_ticks(charts.UNIT),
-        y_ticks=charts.y_ticks(),
         lines=tuple(lines),
         diagonal=True,
     )
@@ -249,7 +233,6 @@ def _decision(result: Evaluation) -> Chart:
         description=f"Decision curve of {result.model}: net benefit {values}.",
         x_label="Threshold probability",
         y_label="Net benefit",
-        x_ticks=charts.x_ticks(charts.UNIT),
         y_ticks=charts.y_ticks(benefit),
         lines=tuple(charts.line(curve, charts.UNIT, benefit, label=label) for curve, label in named),
         level=benefit.between(0.0, charts.BOTTOM, charts.TOP),
@@ -257,12 +240,9 @@ def _decision(result: Evaluation) -> Chart:
 
 
 def _primary(result: Evaluation) -> str:
-    return _named(result.primary_metric.metric, result)
+    return f"{metric_label(result.primary_metric.metric)} {measure(result.headline)}"
 
 
 def _pooled(result: Evaluation) -> str:
-    return _named(result.endpoint_class.primary_metric, result)
-
-
-def _named(name: str, result: Evaluation) -> str:
+    name = result.endpoint_class.primary_metric
     return f"{metric_label(name)} {measure(result.get(name))}"

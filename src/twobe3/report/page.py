@@ -91,17 +91,8 @@ def render(folder: StudyFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": wording.number,
-        "signed": wording.signed,
-        "measure": wording.measure,
-        "metric_label": wording.metric_label,
-        "p_value": wording.p_value,
-        "duration": wording.duration,
-        "patients": wording.patients,
-        "extent": wording.extent,
-        "parameter": wording.parameter,
-    }
+    filters = ("number", "signed", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
+    environment.filters |= {name: getattr(wording, name) for name in filters}
     css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
         css=Markup(css),  # our own file, the only text that is not escaped
@@ -121,7 +112,7 @@ def render(folder: StudyFolder) -> str:
         chart=charts,
         not_estimable=NOT_ESTIMABLE,
         tests=wording.TEST_LABELS,
-        scheme=wording.scheme(folder.run.configuration.validation),
+        scheme=wording.scheme(folder.run.validation),
         test_of=test_of,
         share=wording.share,
         missing=folder.evaluation.missing,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter
 
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import KINDS
@@ -105,12 +105,6 @@ class ValidationRecord(Record):
     recalibrate: bool = False
 
 
-class ConfigurationRecord(Record):
-    """The part of the study file that the methods paragraph tells."""
-
-    validation: ValidationRecord
-
-
 class PlatformRecord(Record):
     """Where the study ran."""
 
@@ -163,7 +157,7 @@ class RunRecord(Record):
     started: str
     seconds: float
     peak_memory_mib: float | None
-    configuration: ConfigurationRecord
+    validation: ValidationRecord = Field(validation_alias=AliasPath("configuration", "validation"))
     configuration_digest: str
     platform: PlatformRecord
     timings: tuple[TimingRecord, ...]
@@ -184,15 +178,7 @@ class StudyFolder:
 
     @classmethod
     def read(cls, path: Path) -> StudyFolder:
-        """Read the artefacts of a study folder.
-
-        Raises
-        ------
-        ConfigurationError
-            ``ARTEFACT_MISSING``, naming the file that is not there; ``PREDICTION_INVALID``.
-        EnvironmentFailure
-            ``ARTEFACT_DAMAGED``, naming the file and the key that is not as this version writes it.
-        """
+        """Read the artefacts of a study folder; raises as :func:`~twobe3.report.write_report`."""
         predictions = path / "predictions.csv"
         if not predictions.is_file():
             raise ConfigurationError(Code.ARTEFACT_MISSING, f"{predictions.name} is not in the study folder")

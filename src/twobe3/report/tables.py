@@ -94,14 +94,7 @@ def test_of(comparison: Comparison, name: str) -> DifferenceTest | None:
 def subgroup_table(subgroups: Sequence[Subgroup], models: Sequence[str], neutral: float) -> SubgroupTable | None:
     """Parts of the cohort of one endpoint; None where the cohort was not divided.
 
-    Parameters
-    ----------
-    subgroups : sequence of Subgroup
-        Of one endpoint.
-    models : sequence of str
-        In the order to show; the first one gets the forest plot.
-    neutral : float
-        The value of chance.
+    The first of the models, in the order to show, gets the forest plot, with the value of chance as ``neutral``.
     """
     of_model = {model: tuple(s for s in subgroups if s.model == model) for model in models}
     of_model = {model: rows for model, rows in of_model.items() if rows}

@@ -148,16 +148,8 @@ def answer(
 ) -> Answer:
     """Say which model did best, and whether that can be told from chance.
 
-    Parameters
-    ----------
-    endpoint : str
-        Its name.
-    results : sequence of Evaluation
-        Of every model; at least one.
-    comparisons : sequence of Comparison
-        Paired differences of the metric by which they are compared.
-    kinds : mapping of str to str
-        Kind of each model, by name.
+    ``results`` has one model at least, ``comparisons`` the paired differences of the metric by which they are compared,
+    ``kinds`` the kind of each model by name.
     """
     label = metric_label(results[0].primary_metric.metric)
     estimable = [(one, metric) for one in results if (metric := one.headline) and metric.value is not None]
@@ -208,7 +200,7 @@ def _patients_of(comparisons: Sequence[Comparison]) -> str:
 def methods(folder: StudyFolder) -> tuple[str, ...]:
     """The methods paragraph, a sentence to an item, generated from the artefacts."""
     cohort, run = folder.cohort, folder.run
-    validation, grid = run.configuration.validation, cohort.grid
+    validation, grid = run.validation, cohort.grid
     patients = len({subject.patient for subject in cohort.subjects})
     sentences = [
         f"{cohort.used} PET scans of {patients} patients were converted to SUV, resampled to voxels of "

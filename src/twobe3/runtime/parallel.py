@@ -88,7 +88,7 @@ def run_tasks(
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
     others = set(multiprocessing.active_children())
     with (
-        _pickled(shared) as path,
+        _pickle_to_file(shared) as path,
         ProcessPoolExecutor(workers, context, initializer=_start, initargs=(path, context.Value("i", 0))) as pool,
     ):
         try:
@@ -119,7 +119,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _pickled(shared: Any) -> Iterator[Path]:
+def _pickle_to_file(shared: Any) -> Iterator[Path]:
     """The shared object in a private file. Through the pipe, as an argument, a worker that cannot take it would die
     while the parent is still writing, and the parent would wait for ever."""
     with tempfile.TemporaryDirectory(prefix="twobe3-") as folder:

@@ -43,16 +43,9 @@ class SUVSummary:
 
     def to_json(self) -> dict[str, Any]:
         """The ``suv`` object of ``twobe3 inspect --json``."""
-        calibration = self.calibration
-        return {
-            "type": calibration.type,
-            "rule": calibration.rule,
-            "factor_min": calibration.factor_min,
-            "factor_max": calibration.factor_max,
-            "max": self.max,
-            "median": self.median,
-            "min": self.min,
-        }
+        names = ("type", "rule", "factor_min", "factor_max")
+        calibration = {name: getattr(self.calibration, name) for name in names}
+        return {**calibration, "max": self.max, "median": self.median, "min": self.min}
 
 
 @dataclass(frozen=True)
@@ -146,10 +139,8 @@ def inspect(
     ----------
     paths : sequence of Path
         Folders or files.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -196,10 +187,8 @@ def convert(
         Folders or files.
     out : Path
         The folder to write to; made if need be.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     suv_type : {"bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"}
         What the SUV are normalised by; a series whose header lacks what that needs is refused.
     frame : int, optional
@@ -230,8 +219,8 @@ def convert(
 def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
     try:
         return contour_mask(series, volume)
-    except UnusableScanError as refusal:
-        log.warning("%s: written without its contour: %s: %s", series.series, refusal.code.name, refusal.reason)
+    except UnusableScanError as error:
+        log.warning("%s: written without its contour: %s: %s", series.series, error.code.name, error.reason)
         return None
 
 
@@ -254,8 +243,8 @@ def _inspect_series(
     entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
     try:
         volume, output = read(series)
-    except UnusableScanError as refusal:
-        return replace(entry, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
+    except UnusableScanError as error:
+        return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
     return replace(entry, suv=SUVSummary.of(volume), output=output)
 
 

@@ -95,11 +95,13 @@ def find_liver(volume: SUVVolume) -> Liver:
     smooth = ndimage.gaussian_filter(suv, 8.0 / 2.355 / GRID_MM)
     body = _outline_body(smooth)
     region = _find_even_region(smooth)
+    slices = np.flatnonzero(region.any(axis=(1, 2)))
     _require_liver_size(region)
-    _require_whole_sections(region, body)
+    _require_whole_sections(body[slices])
+    right = np.arange(region.shape[2]) < np.flatnonzero(body[slices].any(axis=(0, 1))).mean()
+    _require_on_the_right(region, right)
+    _require_lungs_above(int(np.median(slices)), right, body, smooth)
     depth_mm = ndimage.distance_transform_edt(region) * GRID_MM
-    _require_on_the_right(region, body)
-    _require_lungs_above(region, body, smooth)
     centre = np.unravel_index(int(depth_mm.argmax()), depth_mm.shape)
     if depth_mm[centre] < SPHERE_RADIUS_MM + GRID_MM:
         raise _liver_error(f"no sphere of 3 cm fits into it: it is {2 * depth_mm[centre]:.0f} mm thick")
@@ -152,38 +154,29 @@ def _require_liver_size(region: BoolArray) -> None:
         raise _liver_error(f"the largest even region has {volume_ml:.0f} ml")
 
 
-def _require_whole_sections(region: BoolArray, body: BoolArray) -> None:
+def _require_whole_sections(sections: BoolArray) -> None:
     """In the liver's slices the whole body is in view, with air around it."""
-    sections = body[np.flatnonzero(region.any(axis=(1, 2)))]
     border = np.concatenate([sections[:, [0, -1], :].ravel(), sections[:, :, [0, -1]].ravel()])
     cut = float(border.mean())
     if cut > LARGEST_CUT:
         raise _liver_error(f"the field of view cuts the body: it fills {cut:.0%} of the image's border")
 
 
-def _require_on_the_right(region: BoolArray, body: BoolArray) -> None:
+def _require_on_the_right(region: BoolArray, right: BoolArray) -> None:
     """Most of the liver lies on the patient's right, where x is smaller: in columns before the body's middle."""
-    slices = np.flatnonzero(region.any(axis=(1, 2)))
-    columns = np.arange(region.shape[2])
-    width = body[slices].any(axis=(0, 1))
-    middle = float(columns[width].mean())
-    share = float(region[:, :, columns < middle].sum() / region.sum())
+    share = float(region[:, :, right].sum() / region.sum())
     if share < 0.65:
         raise _liver_error(f"only {share:.0%} of the largest even region lies on the patient's right")
 
 
-def _require_lungs_above(region: BoolArray, body: BoolArray, smooth: npt.NDArray[np.float32]) -> None:
-    """Both lungs, deep in the body, within 20 cm above the middle of the liver."""
-    slices = np.flatnonzero(region.any(axis=(1, 2)))
-    low = int(np.median(slices))
+def _require_lungs_above(low: int, right: BoolArray, body: BoolArray, smooth: npt.NDArray[np.float32]) -> None:
+    """Both lungs, deep in the body, within 20 cm above the slice of the middle of the liver."""
     above_mm = (body.shape[0] - low) * GRID_MM
     if above_mm < TRUNK_ABOVE_MM:
         raise _liver_error(f"the scan ends {above_mm:.0f} mm above the middle of the largest even region")
     part = slice(low, min(low + round(200 / GRID_MM), body.shape[0]))
     deep = np.stack([ndimage.distance_transform_edt(one) * GRID_MM > 25 for one in body[part]])
     lung = deep & (smooth[part] < LUNG_BELOW_SUV)
-    middle = float(np.flatnonzero(body[slices].any(axis=(0, 1))).mean())
-    right = np.arange(region.shape[2]) < middle
     for name, side in (("right", right), ("left", ~right)):
         volume_ml = float(lung[:, :, side].sum()) * GRID_MM**3 / 1000
         if volume_ml < SMALLEST_LUNG_ML:

@@ -43,10 +43,8 @@ class DicomScan:
     ----------
     series : PETSeries
         The series and its contours.
-    policy : {"lenient", "strict"}
-        Whether repairs that the SUV rules mark as warnings are applied or refused.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     """
 
     series: PETSeries

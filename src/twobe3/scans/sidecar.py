@@ -180,7 +180,7 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
     if among_dicom and files and len(missing) == len(files):
         log.warning("%d NIfTI files beside DICOM have no JSON that says they are SUV: not looked at", len(files))
         return SearchResult((), (), 0, frozenset())
-    masks = {_mask_if_usable(path, one) for path, one in sidecars.items() if isinstance(one, Sidecar)}
+    masks = {_find_usable_mask(path, one) for path, one in sidecars.items() if isinstance(one, Sidecar)}
     series: list[NiftiSeries] = []
     unused: list[Unused] = []
     for path, one in sidecars.items():
@@ -188,9 +188,9 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
             continue
         try:
             series.append(_describe(path, one))
-        except UnusableScanError as refusal:
+        except UnusableScanError as error:
             patient = _patient_pseudonym(one) if isinstance(one, Sidecar) else ""
-            exclusion = Exclusion.of(refusal, patient=patient, series=_own_id("series", path))
+            exclusion = Exclusion.of(error, patient=patient, series=_own_id("series", path))
             unused.append(Unused(exclusion, files=(path,)))
     series.sort(key=lambda one: (one.patient, one.series, one.digest))
     unused.sort(key=lambda one: one.exclusion.series)
@@ -315,7 +315,7 @@ def _find_mask(path: Path, name: str) -> Path:
     return mask
 
 
-def _mask_if_usable(path: Path, sidecar: Sidecar) -> Path | None:
+def _find_usable_mask(path: Path, sidecar: Sidecar) -> Path | None:
     try:
         return _find_mask(path, sidecar.mask) if sidecar.mask else None
     except UnusableScanError:

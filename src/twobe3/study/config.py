@@ -19,7 +19,8 @@ from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models import MODELS, Baseline, Fusion, Model
 from twobe3.models.baseline import DEFAULT
-from twobe3.models.fusion import fusion_name, members_first
+from twobe3.models.fusion import fusion_name, order_fusions
+from twobe3.models.model import parameter_names
 from twobe3.runtime.device import Device
 from twobe3.study.sections import (
     SECTIONS,
@@ -113,7 +114,7 @@ class StudyConfig(Section):
         fusions = {names[n]: _member_names(entry) for n, entry in waiting.items()}
         known = {model.name: model for model in made.values()}
         known |= {name: baseline for name, baseline in self._baselines(folder, shared).items() if name not in known}
-        for name in members_first(fusions, list(known)):
+        for name in order_fusions(fusions, list(known)):
             entry = waiting[numbers[name]]
             known[name] = self._model({**entry, "of": [known[one] for one in fusions[name]]}, folder, shared)
         return [known[names[n]] for n in range(len(names))]
@@ -133,7 +134,7 @@ class StudyConfig(Section):
             near = difflib.get_close_matches(kind, MODELS, n=1)
             hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(MODELS)}"
             raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
-        known = MODELS[kind].parameter_names()
+        known = parameter_names(MODELS[kind])
         for key in entry:
             if key not in known:
                 raise _unknown_key(f"[[model]] {kind}", key, known)

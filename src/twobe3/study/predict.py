@@ -113,12 +113,13 @@ def predict(
         )
         alone = Cohort((subject,), grid=grid)
         try:
-            unusable = model.unusable(alone)
             prediction = model.predict(alone)
         except UnusableScanError as refusal:
-            unusable = (Exclusion.of(refusal),)
-        if unusable:
-            reason = replace(unusable[0], patient=series.patient, series=series.series)
+            unusable: Exclusion | None = Exclusion.of(refusal)
+        else:
+            unusable = None if len(prediction) else model.report(alone).exclusions[0]
+        if unusable is not None:
+            reason = replace(unusable, patient=series.patient, series=series.series)
             results.append(_refuse(reason, endpoint))
             continue
         probability = None if prediction.probability is None else float(prediction.probability[0])

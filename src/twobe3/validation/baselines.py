@@ -119,14 +119,17 @@ def _has_contour(subject: Subject) -> bool:
 
 
 def _shuffle_voxels(model: RadiomicsModel) -> RadiomicsModel:
-    name = "" if model.name == model.default_name() else f"{model.name}, shuffled voxels"
+    name = "" if model.name == model.default_name else f"{model.name}, shuffled voxels"
     return RadiomicsModel(
-        **{**model.parameters(), "voxels": "shuffled", "name": name}, cache=model.cache, device=model.device
+        **{**model.get_params(), "voxels": "shuffled", "name": name}, cache=model.cache, device=model.device
     )
 
 
 def _is_same(one: Model, other: Model) -> bool:
     """Whether two models differ in nothing but their names, or, as baselines, in nothing that they look at."""
     if isinstance(one, Baseline) and isinstance(other, Baseline):
-        return one.default_name() == other.default_name()
-    return one.kind == other.kind and {**one.parameters(), "name": ""} == {**other.parameters(), "name": ""}
+        return one.default_name == other.default_name
+    return one.kind == other.kind and {**one.public_parameters(), "name": ""} == {
+        **other.public_parameters(),
+        "name": "",
+    }

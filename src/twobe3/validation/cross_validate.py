@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import CACHE_VERSION, Arrays, Cache
 from twobe3.io.files import digest
-from twobe3.models.fit_cache import content, remember, shared_fits
-from twobe3.models.fusion import depth, members_of
+from twobe3.models.fit_cache import FitCache, content
+from twobe3.models.fusion import depth, members_of, share_fits
 from twobe3.models.model import Model
 from twobe3.runtime.parallel import available_cores, run_tasks
 from twobe3.scans.regions import Region
@@ -190,18 +189,19 @@ def group_tasks(plan: CVPlan, fits: Sequence[FoldTask]) -> list[tuple[FoldTask, 
 
 def fit_folds(plan: CVPlan, fits: Sequence[FoldTask]) -> list[Arrays]:
     """:func:`fit_fold` for several fits, which share what they fit on the same patients."""
-    with shared_fits() if len(fits) > 1 else nullcontext():
-        return [fit_fold(plan, fit) for fit in fits]
+    with share_fits(plan.models) as cache:
+        return [fit_fold(plan, fit, cache) for fit in fits]
 
 
-def fit_fold(plan: CVPlan, fit: FoldTask) -> Arrays:
+def fit_fold(plan: CVPlan, fit: FoldTask, cache: FitCache | None = None) -> Arrays:
     """The arrays of :data:`PREDICTED` that the model gives in a fold, the seconds it took, and :data:`USABLE`."""
     endpoint, number, position = fit
     model, begin = plan.models[number], time.perf_counter()
     times = observed_times(plan.cohorts[endpoint].outcomes)
     training, tested = plan.parts(endpoint, position)
     prediction = fit_predict(model, training, tested, times, plan.policy)
-    remember(model, training)
+    if cache is not None:
+        cache.put(model, training)
     values = {name: getattr(prediction, name) for name in PREDICTED}
     arrays = {"seconds": np.array([time.perf_counter() - begin])}
     if prediction.patients != tested.patients:
@@ -246,12 +246,12 @@ def fit_final_models(plan: CVPlan, folder: Path, workers: int) -> dict[tuple[str
 
 def _fit_and_save(shared: tuple[CVPlan, Mapping[tuple[str, int], Path]], fits: Sequence[FoldTask]) -> None:
     plan, targets = shared
-    with shared_fits() if len(fits) > 1 else nullcontext():
+    with share_fits(plan.models) as cache:
         for endpoint, number, _ in fits:
             cohort = plan.cohorts[endpoint]
             model = fit_final(plan.models[number], cohort, plan.policy)
             model.save(targets[endpoint, number])
-            remember(model, cohort)
+            cache.put(model, cohort)
 
 
 def file_name(name: str) -> str:

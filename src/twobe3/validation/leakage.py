@@ -149,7 +149,7 @@ def audit(
         sum(bool(subject.duplicate_of) for subject in plan.cohort.subjects),
         tuple(sorted(_find_peeking(plan, folds, workers))),
         permute_outcomes(plan, scheme, permutations, seed, checkpoints or Cache(), workers),
-        next((model.name for model in plan.models if model.parameters().get("variable") == "centre"), None),
+        next((model.name for model in plan.models if model.get_params().get("variable") == "centre"), None),
     )
     (log.info if found.passed else log.warning)("%s", found.text())
     return found
@@ -234,7 +234,7 @@ def _find_peeking(plan: CVPlan, folds: Mapping[FoldTask, Arrays], workers: int) 
 
     What was not computed on the CPU is fitted there twice: elsewhere two fits may differ for no reason.
     """
-    on_cpu = replace(plan, models=tuple(model.on(CPU) for model in plan.models))
+    on_cpu = replace(plan, models=tuple(model.clone(device=CPU) for model in plan.models))
     fits = [FoldTask(endpoint, number, 0) for endpoint in plan.cohorts for number in range(len(plan.models))]
     elsewhere = [fit for fit in fits if on_cpu.models[fit.model].cache_key() != plan.models[fit.model].cache_key()]
     how: dict[str, Any] = {"workers": workers, "description": "audit: outcomes"}

@@ -14,7 +14,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import Fold, Scheme, describe_unassigned
 from twobe3.io.files import digest
 from twobe3.models.fit_cache import content
-from twobe3.models.model import Model
+from twobe3.models.model import Model, check_training
 from twobe3.runtime.parallel import run_tasks
 from twobe3.validation.recalibration import observed_times
 from twobe3.validation.thresholds import ThresholdPolicy
@@ -122,17 +122,17 @@ def require_enough(plan: CVPlan) -> None:
     Raises
     ------
     ConfigurationError
-        ``NOTHING_USABLE``, ``ONE_CLASS``: see :meth:`~twobe3.models.model.Model.require_enough`.
+        ``NOTHING_USABLE``, ``ONE_CLASS``: see :func:`~twobe3.models.model.check_training`.
     """
     for model in plan.models:
-        left_out = {exclusion.patient for exclusion in model.unusable(plan.cohort)}
+        left_out = {exclusion.patient for exclusion in model.report(plan.cohort.without_outcomes()).exclusions}
         for endpoint, split in plan.splits.items() if left_out else ():
             cohort = plan.cohorts[endpoint]
             usable = np.array([subject.patient not in left_out for subject in cohort.subjects])
             for fold in split:
                 training = cohort.subset(fold.train[usable[fold.train]])
                 where = f" of {endpoint!r}, repeat {fold.repeat}, fold {fold.fold},"
-                model.require_enough(training, len(fold.train), where)
+                check_training(model, training, len(fold.train), where)
 
 
 def warn_of_unassigned(plan: CVPlan, scheme: Scheme) -> list[str]:
@@ -161,7 +161,7 @@ def _precompute_scan(plan: CVPlan, position: int) -> tuple[int, int]:
     caches = {id(model.cache): model.cache for model in plan.models}.values()
     before = [(cache.computed, cache.reused) for cache in caches]
     for model in plan.models:
-        model.prepare(plan.cohort.subset([position]))
+        model.precompute(plan.cohort.subset([position]))
     differences = [(one.computed - made, one.reused - found) for one, (made, found) in zip(caches, before, strict=True)]
     computed, reused = (sum(numbers) for numbers in zip(*differences, strict=True))
     return computed, reused

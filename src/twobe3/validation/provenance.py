@@ -20,7 +20,7 @@ import torch
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion
-from twobe3.models.model import Model, UndefinedFeature
+from twobe3.models.model import Model, UndefinedFeature, drop_unusable
 
 FEW_EVENTS = 10
 log = logging.getLogger("twobe3")
@@ -42,9 +42,10 @@ class ModelProvenance:
     def of(cls, model: Model, cohort: Cohort, seconds: float) -> Self:
         """Describe a model that was validated on a cohort."""
         names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
-        sizes = {name: size for name in names if (size := model.size(model.usable(cohort.for_endpoint(name))))}
-        parameters, imputed = model.public_parameters(), model.imputed(cohort)
-        return cls(model.name, model.kind, model.summary, parameters, seconds, imputed, sizes)
+        sizes = {name: dict(model.report(drop_unusable(model, cohort.for_endpoint(name))).size) for name in names}
+        sizes = {name: size for name, size in sizes.items() if size}
+        imputed = dict(model.report(cohort.without_outcomes()).imputed)
+        return cls(model.name, model.kind, model.summary, model.public_parameters(), seconds, imputed, sizes)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class ModelExclusions:
     @classmethod
     def of(cls, model: Model, cohort: Cohort) -> Self:
         """What a model cannot use of a cohort."""
-        return cls(model.name, len(cohort), model.unusable(cohort), model.undefined(cohort))
+        report = model.report(cohort.without_outcomes())
+        return cls(model.name, len(cohort), report.exclusions, report.undefined)
 
     @property
     def exclusions(self) -> tuple[Exclusion, ...]:
@@ -190,7 +192,7 @@ def warn_of_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
 
 def collect_warnings(models: Sequence[Model], cohort: Cohort) -> list[str]:
     """What the models want said of their results on a cohort, each sentence once, also logged."""
-    lines = list(dict.fromkeys(line for model in models for line in model.warnings(cohort)))
+    lines = list(dict.fromkeys(line for model in models for line in model.report(cohort.without_outcomes()).warnings))
     for line in lines:
         log.warning("%s", line)
     return lines
@@ -206,7 +208,8 @@ def find_exclusions(models: Sequence[Model], cohort: Cohort) -> tuple[ModelExclu
 
 
 def _events_per_parameter(model: Model, cohort: Cohort, events: int) -> str:
-    count = model.candidate_parameters(cohort) or model.size(cohort).get("trainable_parameters")
+    report = model.report(cohort)
+    count = report.n_parameters or report.size.get("trainable_parameters")
     return f"{model.name} {events / count:.2g} ({count})" if count else ""
 
 

@@ -180,12 +180,13 @@ def evaluate_models(
             [item for item in of_endpoint if len(item)], outcomes,
             baselines={model.name for model in models if model.is_baseline}, resamples=resamples, seed=seed,
         )  # fmt: skip
+    counts = {one.name: one.report(cohort.without_outcomes()).n_parameters for one in models}
     behind = summarize_cohort(
         predictions,
         cohort.endpoints,
         factors=patients.factors(cohort),
         known=patients.known(cohort),
-        parameters={one.name: count for one in models if (count := one.candidate_parameters(cohort)) is not None},
+        parameters={name: n for name, n in counts.items() if n is not None},
         resamples=resamples,
         seed=seed,
     )

@@ -13,7 +13,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.models.inner_cv import cross_val_predict, inner_split
-from twobe3.models.model import Model, risk_of_fitted
+from twobe3.models.model import Model, drop_unusable, risk_of_fitted
 from twobe3.validation.recalibration import breslow, cox_slope, platt, survival_at
 
 log = logging.getLogger("twobe3")
@@ -81,7 +81,7 @@ def fit_final(model: Model, training: Cohort, policy: ThresholdPolicy) -> Model:
     inner = inner_risks(model, training, policy) if policy.recalibrate and training.endpoint.has_classes else None
     model.fit(training)
     if inner is not None:
-        model.recalibration_ = platt(inner, model.usable(training).outcomes)
+        model.recalibration_ = platt(inner, drop_unusable(model, training).outcomes)
     return model
 
 
@@ -89,7 +89,7 @@ def apply_thresholds(
     model: Model, training: Cohort, tested: Cohort, times: FloatArray, inner: FloatArray | None = None
 ) -> Prediction:
     """What :func:`fit_predict` gives, of a model that is fitted already and the inner risks, if any."""
-    training = model.usable(training)
+    training = drop_unusable(model, training)
     outcomes = training.outcomes
     prediction = model.predict(tested.without_outcomes())
     n = len(prediction)
@@ -130,7 +130,7 @@ def inner_risks(model: Model, training: Cohort, policy: ThresholdPolicy) -> Floa
     Of the training patients whose scans the model can use, in their order. Risks of a time to an event have no
     origin: each inner model's are counted from the mean of its own patients.
     """
-    training = model.usable(training)
+    training = drop_unusable(model, training)
     split = inner_split(
         training.outcomes, policy.inner_folds, policy.seed, centres=training.centres, min_patients=model.min_patients
     )

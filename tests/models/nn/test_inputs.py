@@ -49,7 +49,7 @@ def test_pooled_features_of_a_cohort_are_those_of_each_study_in_its_order(cohort
     model, few = PooledModel(**SMALL, planes=("sagittal", "axial"), cache=STORE), cohort.subset([5, 2])
     x = model._pooled(few)
     assert x.shape == (2, 3 * 128 * 2)
-    np.testing.assert_array_equal(x[1], model.extractors()[0].extract_pooled(cohort, cohort.subjects[2]))
+    np.testing.assert_array_equal(x[1], model.maps.extractors()[0].extract_pooled(cohort, cohort.subjects[2]))
 
 
 def test_the_penalty_is_chosen_among_the_training_patients(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,11 +68,11 @@ def test_the_penalty_is_chosen_among_the_training_patients(cohort: Cohort, monke
 def test_the_projection_is_learnt_from_the_training_patients(cohort: Cohort) -> None:
     how: dict[str, Any] = {**SMALL, "epochs": 1, "ensemble_size": 1, "cache": STORE}
     model = TwoBe3Net(**how).fit(cohort.subset(range(10)))
-    before = model.projections_["axial"].matrix.copy()
+    before = model.inputs_.projections["axial"].matrix.copy()
     model.predict(cohort)
-    np.testing.assert_array_equal(model.projections_["axial"].matrix, before)
+    np.testing.assert_array_equal(model.inputs_.projections["axial"].matrix, before)
     other = TwoBe3Net(**how).fit(cohort.subset(range(10, 20)))
-    assert not np.allclose(other.projections_["axial"].matrix, before)
+    assert not np.allclose(other.inputs_.projections["axial"].matrix, before)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, TwoBe3Net
 from twobe3.models.nn import lora as finetune
 from twobe3.models.nn import training
-from twobe3.models.nn.lora import EndToEnd, Finetune, LoRALayer, SliceMaps, merged, opened
+from twobe3.models.nn.lora import EndToEnd, Finetune, LoRALayer, SliceMaps, merge_lora, unfreeze
 from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.models.nn.pca import Projection
 from twobe3.scans.scan import ArrayScan
@@ -102,8 +102,8 @@ def test_before_the_first_step_the_prediction_is_that_of_the_frozen_model(
     model = TwoBe3Net(**PHANTOM, **SMALL, **options, finetune=how)
     NeuralModel._fit(model, one)
     frozen = model._risk(one)
-    monkeypatch.setattr(training, "warm_cosine", lambda steps: lambda step: 0.0)  # steps of length 0
-    model._tune(one)
+    monkeypatch.setattr(training, "warmup_cosine", lambda steps: lambda step: 0.0)  # steps of length 0
+    model.train_end_to_end(one)
     assert isinstance(model.networks_[0], EndToEnd)
     np.testing.assert_allclose(model._risk(one), frozen, rtol=1e-3, atol=1e-3 * frozen.std())
 
@@ -129,7 +129,7 @@ def test_what_is_to_be_tuned_changes_and_nothing_else(
     how: Finetune, parameters: dict[str, Any], expected: Callable[..., bool], binary: Cohort
 ) -> None:
     model = TwoBe3Net(**parameters, **SMALL, finetune=how)
-    before = copy.deepcopy(model.extractors()[0].backbone.network.state_dict())
+    before = copy.deepcopy(model.maps.backbone.network.state_dict())
     tuned = model.fit(binary).networks_[0].maps.network.state_dict()
     assert tuned.keys() == before.keys()  # an ordinary 2D network
     changed = {name for name in before if not torch.equal(before[name], tuned[name])}
@@ -137,7 +137,7 @@ def test_what_is_to_be_tuned_changes_and_nothing_else(
     assert changed == {
         name for name, value in before.items() if expected(how, name, value) and not name.endswith(statistics)
     }
-    frozen = model.extractors()[0].backbone.network.state_dict()
+    frozen = model.maps.backbone.network.state_dict()
     assert all(torch.equal(frozen[name], before[name]) for name in before)
 
 
@@ -150,7 +150,7 @@ def test_tuning_starts_at_the_frozen_fit_and_lowers_the_training_loss(binary: Co
     assert losses[1] < losses[0]
 
 
-def test_a_low_rank_product_is_a_second_convolution_beside_the_first() -> None:
+def test_a_low_rank_product_is_a_second_convolution_other_outputs_the_first() -> None:
     torch.manual_seed(0)
     convolution = nn.Conv2d(5, 7, 3, stride=2, padding=1, bias=False).requires_grad_(False)
     weight, pictures = convolution.weight.clone(), torch.randn(2, 5, 9, 9)
@@ -168,10 +168,10 @@ def test_a_low_rank_product_is_a_second_convolution_beside_the_first() -> None:
     }  # fmt: skip
 
 
-def test_merged_low_rank_products_say_what_they_said_beside_the_weights(binary: Cohort) -> None:
+def test_merged_low_rank_products_say_what_they_said_other_outputs_the_weights(binary: Cohort) -> None:
     backbone, suv = load_backbone("phantom-resnet10"), suv_of(binary.subset([0]))
     slices = SliceSpec(size=32)
-    maps = unprojected(opened(backbone, LAYERS, "low-rank", rank=3, picture_size=32), slices)
+    maps = unprojected(unfreeze(backbone, LAYERS, "low-rank", rank=3, picture_size=32), slices)
     torch.manual_seed(0)
     for name, value in maps.named_parameters():
         if name.endswith(".b"):
@@ -179,7 +179,7 @@ def test_merged_low_rank_products_say_what_they_said_beside_the_weights(binary: 
     with torch.no_grad():
         before = maps(suv)
         frozen = unprojected(backbone, slices)(suv)
-        after = merged(maps)(suv)
+        after = merge_lora(maps)(suv)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     assert not any(torch.equal(one, other) for one, other in zip(before, frozen, strict=True))
     assert not any(parametrize.is_parametrized(module) for module in maps.modules())
@@ -191,7 +191,7 @@ def test_gradients_are_those_without_computing_activations_again(
 ) -> None:
     backbone, suv = load_backbone("phantom-resnet10"), suv_of(binary.subset([0, 1]))
     torch.manual_seed(0)
-    maps = unprojected(opened(backbone, LAYERS, how, rank=3, picture_size=32), SliceSpec(size=32)).train()
+    maps = unprojected(unfreeze(backbone, LAYERS, how, rank=3, picture_size=32), SliceSpec(size=32)).train()
     trained = [value for value in maps.parameters() if value.requires_grad]
 
     def gradients() -> tuple[torch.Tensor, ...]:
@@ -213,7 +213,7 @@ def test_a_file_has_the_frozen_network_once_and_of_each_member_what_was_tuned(bi
     model = CNN2D(**PHANTOM, **SMALL | {"ensemble_size": 2}, finetune="last-stage").fit(binary)
     with safe_open(model.save(tmp_path), framework="numpy") as stored:
         names = list(stored.keys())
-    frozen = model.extractors()[0].backbone.network
+    frozen = model.maps.backbone.network
     assert {name for name in names if name.startswith("backbone.")} == {
         f"backbone.{key}" for key in frozen.state_dict()
     }
@@ -233,9 +233,9 @@ def test_how_it_is_tuned_is_part_of_the_identity_and_of_the_size(binary: Cohort)
     models = [TwoBe3Net(**PHANTOM, **SMALL, finetune=how) for how in ("none", *HOW)]
     models += [replace(models[1], **{name: 7}) for name in ("rank", "finetune_epochs", "finetune_learning_rate")]
     assert len({model.cache_key() for model in models}) == len(models)
-    none, low_rank, last_stage, everything, *_ = (model.size(binary)["trainable_parameters"] for model in models)
+    none, low_rank, last_stage, everything, *_ = (model.report(binary).size["trainable_parameters"] for model in models)
     assert none < low_rank < last_stage < everything
-    network = models[0].extractors()[0].backbone.network
+    network = models[0].maps.backbone.network
     reached = (network.conv1, network.bn1, network.layer1, network.layer2)
     assert everything - none == sum(value.numel() for module in reached for value in module.parameters())
     assert last_stage - none == sum(value.numel() for value in network.layer2.parameters())

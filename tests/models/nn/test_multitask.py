@@ -25,7 +25,7 @@ from twobe3.core.outcomes import FloatArray, Kind, Outcomes
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, Baseline, Fusion, TwoBe3Net, load_model
 from twobe3.models.encoder import CovariateBranch
-from twobe3.models.fit_cache import recall, remember, shared_fits
+from twobe3.models.fit_cache import FitCache
 from twobe3.models.model import CONFIG
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, hazard_loss
 from twobe3.models.nn.neural_model import NeuralModel
@@ -189,7 +189,7 @@ def test_each_head_starts_and_finishes_its_rows_of_the_last_layer(told: dict[str
 # -- the cohort
 
 
-def test_the_other_endpoints_lie_beside_the_one_that_is_chosen_and_are_taken_with_it(cohort: Cohort) -> None:
+def test_the_other_endpoints_lie_other_outputs_the_one_that_is_chosen_and_are_taken_with_it(cohort: Cohort) -> None:
     ids = cohort.patients
     chosen = cohort.for_endpoint("survival")
     assert [outcomes.endpoint.name for outcomes in chosen.other_endpoints] == ["relapse", "uptake"]
@@ -219,7 +219,7 @@ def test_with_a_single_endpoint_it_is_the_same_network_to_the_bit(
     np.testing.assert_array_equal(own.predict(single).risk, every.predict(single).risk)
 
 
-def test_what_is_learnt_beside_changes_the_network_and_a_network_that_learns_its_own_never_sees_it(
+def test_what_is_learnt_other_outputs_changes_the_network_and_a_network_that_learns_its_own_never_sees_it(
     cohort: Cohort,
 ) -> None:
     altered = changed(cohort, "uptake", cohort.patients[3])
@@ -246,14 +246,14 @@ def test_the_last_layer_has_rows_for_every_endpoint_the_own_one_first(
     model, subset = network(head="hazard", intervals=3), cohort.for_endpoint(endpoint)
     first = model.fit(subset).predict(cohort)
     others = [name for name in ("relapse", "survival", "uptake") if name != endpoint]
-    assert model.beside_ == {name: 3 if name == "survival" else 1 for name in others}
+    assert model.other_outputs_ == {name: 3 if name == "survival" else 1 for name in others}
     parameters = dict(model.networks_[0].named_parameters())
     assert parameters["head.1.bias"].shape == (5,)
-    assert model.size(subset)["trainable_parameters"] == sum(value.numel() for value in parameters.values())
+    assert model.report(subset).size["trainable_parameters"] == sum(value.numel() for value in parameters.values())
     assert (None if first.survival is None else first.survival.shape) == ((16, 3) if endpoint == "survival" else None)
     loaded = load_model(model.save(tmp_path), cache=STORE)
     assert isinstance(loaded, NeuralModel)
-    assert loaded.beside_ == model.beside_
+    assert loaded.other_outputs_ == model.other_outputs_
 
 
 def test_the_risk_is_that_of_the_own_endpoint(make_cohort: MakeCohort) -> None:
@@ -267,10 +267,10 @@ def test_the_risk_is_that_of_the_own_endpoint(make_cohort: MakeCohort) -> None:
 
 def test_covariates_start_at_the_weights_of_each_endpoint_by_those_whose_outcome_is_known(cohort: Cohort) -> None:
     model, subset = network(covariates=("age_years", "weight_kg")), cohort.for_endpoint("relapse")
-    model._choose_ends(subset)
+    model.fit_head(subset)
     last = nn.Linear(10, 3)
-    model._head(subset).start(last)
-    assert model.late_ is not None
+    model.make_head(subset).start(last)
+    assert model.covariate_branch_ is not None
     subjects = {subject.patient_id: subject for subject in cohort.subjects}
     for row, (outcomes, unit) in enumerate(
         (
@@ -280,10 +280,10 @@ def test_covariates_start_at_the_weights_of_each_endpoint_by_those_whose_outcome
         )
     ):
         known = [subjects[patient] for patient in outcomes.patients]
-        late = model.late_ if row == 0 else model.late_.weighed_for(known, outcomes, seed=0)
+        late = model.covariate_branch_ if row == 0 else model.covariate_branch_.weighed_for(known, outcomes, seed=0)
         np.testing.assert_allclose(last.weight[row, -2:].detach(), late.weights / unit, rtol=1e-5)
     alone = CovariateBranch.fit(subset.subjects, subset.outcomes, model.covariates, seed=0)
-    np.testing.assert_array_equal(alone.weights, model.late_.weights)
+    np.testing.assert_array_equal(alone.weights, model.covariate_branch_.weights)
 
 
 def test_an_endpoint_that_tells_the_training_patients_nothing_is_left_out(cohort: Cohort) -> None:
@@ -291,7 +291,7 @@ def test_an_endpoint_that_tells_the_training_patients_nothing_is_left_out(cohort
     nobody = replace(survival, event=np.zeros(len(survival), bool))
     emptied = replace(cohort, endpoints=(relapse, nobody, uptake.subset([])))
     model = network(head="hazard").fit(emptied.for_endpoint("relapse"))
-    assert model.beside_ == {}
+    assert model.other_outputs_ == {}
     alone = network(endpoints="own").fit(cohort.for_endpoint("relapse"))
     np.testing.assert_array_equal(model.predict(cohort).risk, alone.predict(cohort).risk)
 
@@ -318,7 +318,7 @@ def fits_of(models: list[Any], cohort: Cohort, *, recalibrate: bool = False) -> 
     return CVPlan.of(models, cohort, CrossValidation(2), ThresholdPolicy(recalibrate, 2))
 
 
-def test_keys_tell_the_outcomes_beside_for_those_alone_who_learn_them(cohort: Cohort, tmp_path: Path) -> None:
+def test_keys_tell_the_outcomes_other_outputs_for_those_alone_who_learn_them(cohort: Cohort, tmp_path: Path) -> None:
     models = [
         network(name="all"),
         network(name="own", endpoints="own"),
@@ -337,10 +337,10 @@ def test_keys_tell_the_outcomes_beside_for_those_alone_who_learn_them(cohort: Co
 def test_a_fit_is_not_taken_over_where_other_endpoints_have_other_outcomes(cohort: Cohort) -> None:
     model, subset = network(), cohort.for_endpoint("relapse")
     model.fit(subset)
-    with shared_fits():
-        remember(model, subset)
-        assert recall(network(), subset) is not None
-        assert recall(network(), changed(cohort, "survival", cohort.patients[3]).for_endpoint("relapse")) is None
+    cache = FitCache()
+    cache.put(model, subset)
+    assert cache.get(network(), subset) is not None
+    assert cache.get(network(), changed(cohort, "survival", cohort.patients[3]).for_endpoint("relapse")) is None
 
 
 def test_a_study_of_three_endpoints_where_outcomes_are_missing_is_validated(cohort: Cohort) -> None:
@@ -432,7 +432,10 @@ def test_a_study_file_may_ask_for_it_and_the_saved_network_predicts_the_next_sca
     assert result.provenance.audit["passed"]
     files = sorted((tmp_path / "out" / "models").glob("*joint*.safetensors"))
     loaded = [load_model(file) for file in files]
-    assert [model.beside_ for model in loaded if isinstance(model, NeuralModel)] == [{"survival": 1}, {"outcome": 1}]
+    assert [model.other_outputs_ for model in loaded if isinstance(model, NeuralModel)] == [
+        {"survival": 1},
+        {"outcome": 1},
+    ]
     assert predict(files[0], [tiny_cohort.images]).usable == 8
     path.write_text(path.read_text().replace('endpoints = "all"', 'endpoints = "both"'))
     with pytest.raises(ConfigurationError, match=r"cnn3d: endpoints: .*'own' or 'all'") as refused:

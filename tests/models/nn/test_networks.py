@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,9 +18,8 @@ from twobe3.models.nn.networks import (
     Spacing,
     StackBranch,
     VolumeNetwork,
+    init_smoothing,
     plan_blocks,
-    receptive_field,
-    start_smoothing,
 )
 from twobe3.models.nn.resnet3d import compact_resnet
 
@@ -31,6 +31,19 @@ def _seeded() -> None:
 
 def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def receptive_field(blocks: Sequence[Block]) -> tuple[int, ...]:
+    """How many slices, rows and columns of its input one output position of the last block sees.
+
+    Each block adds (kernel − 1) times the product of the strides before it (Araujo et al., Distill 2019, equation 2).
+    """
+    seen, apart = [1, 1, 1], [1, 1, 1]
+    for block in blocks:
+        for axis in range(3):
+            seen[axis] += (block.kernel[axis] - 1) * apart[axis]
+            apart[axis] *= block.stride[axis]
+    return tuple(seen)
 
 
 SPACINGS = [None, (4.0, 64.0, 64.0), (4.0, 4.0, 4.0), (8.0, 1.0, 1.0)]
@@ -107,7 +120,7 @@ def test_the_features_of_a_stack_depend_on_its_first_and_last_slice(slices: int)
 @pytest.mark.parametrize("stride", [(2, 1, 1), (2, 2, 2), (1, 2, 1)])
 def test_a_block_starts_as_a_binomial_average_along_the_axes_that_it_halves(stride: tuple[int, int, int]) -> None:
     convolution = nn.Conv3d(2, 3, 3, stride, 1)
-    start_smoothing(convolution, noise=0.0)
+    init_smoothing(convolution, noise=0.0)
     maps = np.random.default_rng(0).random((2, 9, 5, 7))
     for channel, got in enumerate(convolution(torch.from_numpy(maps).float()).detach().numpy()):
         expected = maps[channel % 2]
@@ -116,10 +129,10 @@ def test_a_block_starts_as_a_binomial_average_along_the_axes_that_it_halves(stri
         np.testing.assert_allclose(got, expected[tuple(slice(None, None, by) for by in stride)], atol=1e-6)
 
 
-def test_only_a_share_of_the_random_start_is_kept_beside_the_average() -> None:
+def test_only_a_share_of_the_random_start_is_kept_other_outputs_the_average() -> None:
     convolution = nn.Conv3d(4, 4, 3, (2, 1, 1), 1)
     before = convolution.weight.detach().clone()
-    start_smoothing(convolution, noise=0.3)
+    init_smoothing(convolution, noise=0.3)
     others = ~torch.eye(4, dtype=torch.bool)  # from another channel there is nothing but chance
     torch.testing.assert_close(convolution.weight[others], 0.3 * before[others])
 

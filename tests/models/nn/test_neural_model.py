@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,15 @@ from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
 from twobe3.features.backbones import Backbone
+from twobe3.features.slices import SliceSpec
 from twobe3.io.cache import Cache
-from twobe3.models import CNN2D, CNN3D, PooledModel, TwoBe3Net, load_model
+from twobe3.models import CNN2D, CNN3D, TwoBe3Net, load_model
 from twobe3.models.nn import neural_model as trained
 from twobe3.models.nn import size as capacity
-from twobe3.models.nn.networks import VolumeNetwork
+from twobe3.models.nn.inputs import FeatureMaps, MapInputs
+from twobe3.models.nn.networks import PlanesNetwork, StackBranch, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
+from twobe3.models.nn.training import TrainingParameters, train_ensemble
 from twobe3.validation.recalibration import observed_times, survival_at
 from twobe3.validation.thresholds import ThresholdPolicy, fit_predict
 
@@ -50,28 +53,27 @@ def binary(make_cohort: MakeCohort) -> Cohort:
     return cohort
 
 
-@pytest.mark.parametrize("model", [TwoBe3Net(**MAPS), CNN2D(**MAPS), CNN3D(), PooledModel(**MAPS)],
-                         ids=lambda model: model.kind)  # fmt: skip
-def test_parameters_that_joined_later_leave_earlier_results_their_keys(model: Any) -> None:
-    model = replace(model, **model.joined_later)
-    told = model.identifying_parameters()
-    assert model.joined_later
-    assert not set(model.joined_later) & set(told)
-    assert set(told) | set(model.joined_later) == set(model.parameters())
-    changed = replace(model, covariates=("age_years",))
-    assert "covariates" in changed.identifying_parameters()
-    assert changed.cache_key() != model.cache_key()
+def test_a_model_is_its_inputs_its_network_and_the_training_put_together(binary: Cohort) -> None:
+    model = TwoBe3Net(**MAPS, **SMALL).fit(binary)
+    maps = FeatureMaps("resnet18", "random", 2, ("axial",), SliceSpec(size=32), STORE)
+    inputs = MapInputs(maps, components=4).fit(binary)
+
+    def make() -> PlanesNetwork:
+        branch = StackBranch(inputs.shapes["axial"], reduced=4, width=4, taps=4, smoothing=True)
+        return PlanesNetwork({"axial": branch}, dropout=0.2)
+
+    how = TrainingParameters(epochs=2, ensemble_size=2, learning_rate=3e-3, shift_share=0.125)
+    networks = train_ensemble(make, inputs.transform(binary), binary.outcomes, how, 0)
+    for ours, plain in zip(model.networks_, networks, strict=True):
+        state = plain.state_dict()
+        assert ours.state_dict().keys() == state.keys()
+        assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
 
 
-def test_a_file_from_before_parameters_joined_is_the_model_that_it_was(
-    binary: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = TwoBe3Net(**MAPS, **{**SMALL, **TwoBe3Net.joined_later}).fit(binary)
-    told = {key: value for key, value in model.public_parameters().items() if key not in model.joined_later}
-    monkeypatch.setattr(TwoBe3Net, "public_parameters", lambda self: told)
-    loaded = load_model(model.save(tmp_path), cache=STORE)
-    assert loaded.parameters() == model.parameters()
-    np.testing.assert_array_equal(loaded.predict(binary).risk, model.predict(binary).risk)
+def test_the_defaults_of_the_training_are_those_of_the_model() -> None:
+    of_model = {item.name: item.default for item in fields(NeuralModel)}
+    for item in fields(TrainingParameters):
+        assert of_model[item.name].default == item.default
 
 
 def test_the_hazard_head_gives_curves_that_fall_and_a_risk_that_ranks_patients(survival: Cohort) -> None:
@@ -154,9 +156,9 @@ def test_with_any_options_a_model_is_the_same_twice_and_out_of_its_file(
 def test_every_plane_of_every_layer_has_a_branch_and_all_reach_the_risk(binary: Cohort) -> None:
     model = TwoBe3Net(**{**MAPS, **SMALL, "layer": (1, 3), "planes": ("axial", "sagittal")}).fit(binary)
     names = ["axial-1", "sagittal-1", "axial-3", "sagittal-3"]
-    assert list(model.shapes_) == names
-    assert [model.shapes_[name][2:] for name in names] == [(8, 8), (8, 8), (2, 2), (2, 2)]
-    inputs = model._inputs(binary, 0)
+    assert list(model.inputs_.shapes) == names
+    assert [model.inputs_.shapes[name][2:] for name in names] == [(8, 8), (8, 8), (2, 2), (2, 2)]
+    inputs = model._transform(binary, 0)
     network = model.networks_[0]
     values = [stack.values.requires_grad_() for stack in inputs]
     gradients = torch.autograd.grad(network(values).sum(), values)
@@ -167,10 +169,10 @@ def test_every_plane_of_every_layer_has_a_branch_and_all_reach_the_risk(binary: 
 def test_positions_of_maps_are_as_far_apart_as_the_grid_and_the_stride_say(binary: Cohort) -> None:
     cohort = replace(binary, grid=Grid((4.0, 8.0, 16.0), (128.0, 256.0, 512.0)))
     model = TwoBe3Net(**{**MAPS, **SMALL, "planes": ("axial", "coronal", "sagittal")})
-    model._choose_ends(cohort)
-    model._learn_inputs(cohort.subset([0]))
+    model.fit_head(cohort)
+    model.fit_inputs(cohort.subset([0]))
     # Pictures of 32 pixels at stride 8: 4 positions along each side; each slice is one position along the stack.
-    assert model.spacings_ == {
+    assert model.inputs_.spacings_mm == {
         "axial": (4.0, 64.0, 128.0), "coronal": (8.0, 32.0, 128.0), "sagittal": (16.0, 32.0, 64.0),
     }  # fmt: skip
 
@@ -181,7 +183,7 @@ def test_augmented_maps_are_kept_like_those_of_the_scan(
     few, cache = binary.subset(range(4)), Cache(tmp_path)
     how = {**MAPS, **SMALL, "augmentations": 2, "test_time": "average", "cache": cache}
     model = TwoBe3Net(**how)
-    model.prepare(few)
+    model.precompute(few)
     assert cache.computed == 12
 
     def computes(*_: Any) -> None:
@@ -205,22 +207,22 @@ def test_the_automatic_capacity_is_that_of_the_training_patients_and_is_told(
     make_cohort: MakeCohort, binary: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = TwoBe3Net(**{**MAPS, **SMALL, "width": 32}, capacity="auto")
-    few = model.size(binary)  # 6 of 12
+    few = model.report(binary).size  # 6 of 12
     assert few["capacity"] == {"components": 32, "reduced_channels": 16, "width": 16, "dropout": 0.2}
     model.fit(binary)
     trained_ones = sum(value.numel() for value in model.networks_[0].parameters())
     assert few["trainable_parameters"] == trained_ones
     assert few["events_per_parameter"] == pytest.approx(6 / trained_ones)
     monkeypatch.setattr(capacity, "STEPS", ((20, capacity.STEPS[0][1]), capacity.STEPS[1]))
-    assert model.size(make_cohort(50, ("binary",)))["capacity"]["width"] == 32  # 25 of 50
-    assert CNN3D(capacity="auto", width=4).size(binary)["capacity"]["width"] == 16
-    assert TwoBe3Net(**MAPS, **SMALL).size(binary)["capacity"]["width"] == 4
+    assert model.report(make_cohort(50, ("binary",))).size["capacity"]["width"] == 32  # 25 of 50
+    assert CNN3D(capacity="auto", width=4).report(binary).size["capacity"]["width"] == 16
+    assert TwoBe3Net(**MAPS, **SMALL).report(binary).size["capacity"]["width"] == 4
 
 
 def test_telling_leaves_a_fitted_model_as_it_was(binary: Cohort, make_cohort: MakeCohort) -> None:
     model = TwoBe3Net(**MAPS, **SMALL, capacity="auto").fit(binary)
     before = model.predict(binary).risk
-    model.size(make_cohort(50, ("time-to-event",)))
+    model.report(make_cohort(50, ("time-to-event",)))
     np.testing.assert_array_equal(model.predict(binary).risk, before)
 
 

@@ -15,11 +15,15 @@ from torch import nn
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.outcomes import Outcomes
 from twobe3.models.nn import training
-from twobe3.models.nn.batches import ModelInput, augmented_batch, epoch_batches, set_aside
+from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.nn.training import (
+    EarlyStopping,
     TrainingParameters,
+    augmented_batch,
     ensemble_risk,
+    epoch_batches,
+    hold_out,
     member_from_arrays,
     members_to_arrays,
     train_ensemble,
@@ -159,7 +163,7 @@ def test_batches_without_an_event_are_survived(stack: ModelInput, binary: Outcom
 
 
 def test_networks_learn_what_the_input_tells(stack: ModelInput, continuous: Outcomes) -> None:
-    how = TrainingParameters(epochs=150, learning_rate=1e-2, dropout=0.0, ensemble_size=1)
+    how = TrainingParameters(epochs=150, learning_rate=1e-2, ensemble_size=1)
     risk = ensemble_risk(train_ensemble(Small, [stack], continuous, how, 0), [stack], replace(HOW, batch_size=10))
     assert np.corrcoef(risk, continuous.value)[0, 1] > 0.9
 
@@ -184,11 +188,11 @@ def test_who_is_set_aside_for_stopping_has_its_share_of_the_events_and_does_not_
     everybody = Outcomes(
         binary.endpoint, tuple(f"p{i}" for i in range(40)), np.arange(40) % 4 / 3 // 1, np.arange(40) % 4 == 3
     )
-    learning, watched = set_aside(everybody, 0.2, 5)
+    learning, watched = hold_out(everybody, 0.2, 5)
     assert sorted([*learning, *watched]) == list(range(40))
     assert (len(watched), int(everybody.event[watched].sum())) == (8, 2)
-    assert list(set_aside(everybody, 0.2, 6)[1]) != list(watched)
-    assert len(set_aside(everybody, 0.0, 5)[1]) == 0
+    assert list(hold_out(everybody, 0.2, 6)[1]) != list(watched)
+    assert len(hold_out(everybody, 0.0, 5)[1]) == 0
 
 
 def test_stopping_never_shows_the_network_a_mirrored_or_a_training_patient_to_judge_it(
@@ -204,25 +208,25 @@ def test_stopping_never_shows_the_network_a_mirrored_or_a_training_patient_to_ju
 
     how = replace(HOW, ensemble_size=1, stopping_share=0.3, patience=100)
     train_ensemble(Spy, [stack], continuous, how, 0)
-    _, watched = set_aside(continuous, 0.3, 0)
+    _, watched = hold_out(continuous, 0.3, 0)
     assert all(torch.equal(seen, stack.values[watched]) for seen in torch.cat(judged).split(len(watched)))
     for seen in torch.cat(trained):
         assert not any(torch.equal(seen, other) or torch.equal(seen, other.flip(-1)) for other in stack.values[watched])
 
 
 def test_training_stops_when_patience_is_over_and_keeps_the_best_epoch() -> None:
-    network, stopper = nn.Linear(1, 1), training._Stopper(patience=2, rising=0)
+    network, stopper = nn.Linear(1, 1), EarlyStopping(patience=2, warmup=0)
     for loss, done in ((3.0, False), (1.0, False), (2.0, False), (1.5, True)):
         nn.init.constant_(network.weight, loss)
-        assert stopper.done(network, loss) is done
+        assert stopper.update(network, loss) is done
     stopper.restore(network)
     assert network.weight.item() == 1.0
 
 
 def test_patience_begins_once_the_rate_has_risen() -> None:
-    network, stopper = nn.Linear(1, 1), training._Stopper(patience=2, rising=3)
+    network, stopper = nn.Linear(1, 1), EarlyStopping(patience=2, warmup=3)
     losses = (1.0, 0.9, 2.0, 2.0, 2.0)
-    assert [stopper.done(network, loss) for loss in losses] == [False, False, False, False, True]
+    assert [stopper.update(network, loss) for loss in losses] == [False, False, False, False, True]
 
 
 def test_steps_draw_the_scan_and_its_augmentations_alike_in_all_inputs(stack: ModelInput, binary: Outcomes) -> None:
@@ -317,7 +321,7 @@ def test_the_average_over_views_is_that_of_the_scan_its_augmentations_and_their_
 
 
 def test_the_learning_rate_rises_over_a_tenth_of_the_steps_and_falls_to_nothing() -> None:
-    factor = training.warm_cosine(100)
+    factor = training.warmup_cosine(100)
     rates = [factor(step) for step in range(101)]
     assert rates[:11] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0])
     assert (np.diff(rates[10:]) < 0).all()

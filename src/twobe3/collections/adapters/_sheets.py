@@ -22,15 +22,7 @@ MAX_COLUMNS = 512
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a published table.
-
-    Attributes
-    ----------
-    line : int
-        Its number in the file or sheet, from 1.
-    cells : dict
-        From the column, as :func:`spelling` writes it, to the text of the cell.
-    """
+    """One row of a published table: its line, from 1, and its cells by column, spelt as by :func:`spelling`."""
 
     line: int
     cells: dict[str, str]
@@ -42,17 +34,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table: a sheet of a workbook, or a text file.
-
-    Attributes
-    ----------
-    file, name : str
-        Name of the file; name of the sheet, empty for a text.
-    columns : tuple of str
-        As published.
-    records : tuple of Record
-        The rows below the header that hold anything.
-    """
+    """One table: a sheet of a workbook, or a text file, whose sheet name is empty; ``columns`` are as published."""
 
     file: str
     name: str

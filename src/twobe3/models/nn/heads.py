@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
-from twobe3.core.outcomes import Loss, Outcomes
-
-FloatArray = npt.NDArray[np.float64]
+from twobe3.core.outcomes import FloatArray, Loss, Outcomes
 
 
 def cox_loss(risk: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
@@ -106,13 +103,32 @@ def outcome_loss(loss: Loss, risk: torch.Tensor, value: torch.Tensor, event: tor
     return functional.mse_loss(risk.double(), value.double())
 
 
-class Head(Protocol):
-    """The end of a network during training."""
+class Head(ABC):
+    """The end of a network during training: a loss, and what the last layer starts and ends with.
 
-    @property
-    def outputs(self) -> int:
-        """Numbers that the last layer gives for each patient."""
+    Parameters
+    ----------
+    bias : ndarray, shape (k,)
+        Of the untrained layer: what is true of all patients together, so that no step is spent on it.
+    covariates : ndarray, shape (q,) or (k, q), optional
+        Where the weights of the layer's last q inputs start.
+    origin, unit : float or ndarray of shape (k,)
+        Where the trained layer's outputs begin, and what they are multiplied by, to be in the unit of the outcome.
+    """
 
+    def __init__(
+        self,
+        bias: FloatArray,
+        covariates: FloatArray | None = None,
+        origin: float | FloatArray = 0.0,
+        unit: float | FloatArray = 1.0,
+    ) -> None:
+        self.outputs = len(bias)
+        weights = np.zeros(0) if covariates is None else covariates
+        self.bias, self.covariates = bias, np.broadcast_to(weights, (self.outputs, weights.shape[-1]))
+        self.origin, self.unit = (np.broadcast_to(values, self.outputs) for values in (origin, unit))
+
+    @abstractmethod
     def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Loss of the patients at these positions, shape (): ``raw`` is (m,), or (m, outputs) for several outputs."""
 
@@ -120,33 +136,29 @@ class Head(Protocol):
         """What tells when training should stop, likewise."""
         return self.loss(raw, index)
 
+    @torch.no_grad()
     def start(self, last: nn.Linear) -> None:
-        """Let the untrained network say what is true of all patients together, so that no step is spent on it."""
+        """Let the untrained layer say what is known before."""
+        last.bias.copy_(torch.from_numpy(self.bias))
+        inputs = last.in_features - self.covariates.shape[1]
+        last.weight[:, inputs:] = torch.from_numpy(self.covariates.copy())
 
+    @torch.no_grad()
     def finish(self, last: nn.Linear) -> None:
         """Bring the trained layer to the unit of the outcome."""
+        origin, unit = self._origin_and_unit(last)
+        last.weight *= unit[:, None]
+        last.bias.mul_(unit).add_(origin)
 
+    @torch.no_grad()
     def resume(self, last: nn.Linear) -> None:
         """Take back what :meth:`finish` did, for training to go on."""
+        origin, unit = self._origin_and_unit(last)
+        last.weight /= unit[:, None]
+        last.bias.sub_(origin).div_(unit)
 
-
-class ResumedHead:
-    """A head whose last layer was trained with the same outcomes before, and goes on from there.
-
-    Parameters
-    ----------
-    head : Head
-        With which it was trained.
-    """
-
-    def __init__(self, head: Head) -> None:
-        self._head = head
-        self.outputs, self.loss, self.stopping_loss = head.outputs, head.loss, head.stopping_loss
-        self.finish, self.resume = head.finish, head.resume
-
-    def start(self, last: nn.Linear) -> None:
-        """Where the layer stands."""
-        self._head.resume(last)
+    def _origin_and_unit(self, last: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor(self.origin, dtype=last.bias.dtype), torch.tensor(self.unit, dtype=last.bias.dtype)
 
 
 class RiskHead(Head):
@@ -154,91 +166,86 @@ class RiskHead(Head):
 
     Classes are not weighted: weights spoil the probabilities and gain no discrimination (van den Goorbergh et al.,
     J Am Med Inform Assoc 2022;29:1525). The bias starts at the log-odds of the positive class instead. A continuous
-    outcome is learnt in units of its standard deviation.
-
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the training patients.
-    covariates : ndarray, shape (q,), optional
-        Where the weights of the layer's last q inputs start, in the unit of the outcome.
+    outcome is learnt in units of its standard deviation, so that what is learnt does not depend on its unit; covariates
+    are given in the unit of the outcome, shape (q,).
     """
 
-    outputs = 1
-
     def __init__(self, outcomes: Outcomes, covariates: FloatArray | None = None) -> None:
-        self._loss = outcomes.endpoint.loss
-        self._origin, self._unit = _origin_and_unit(outcomes)
-        self._bias = _log_odds(outcomes.n_events, len(outcomes)) if outcomes.endpoint.has_classes else 0.0
-        self._value = torch.from_numpy((outcomes.value - self._origin) / self._unit)
+        self._loss, origin, unit = outcomes.endpoint.loss, 0.0, 1.0
+        if self._loss == "squared-error":
+            origin, unit = float(outcomes.value.mean()), float(outcomes.value.std()) or 1.0
+        bias = _log_odds(outcomes.n_events, len(outcomes)) if outcomes.endpoint.has_classes else 0.0
+        super().__init__(np.array([bias]), None if covariates is None else covariates / unit, origin, unit)
+        self._value = torch.from_numpy((outcomes.value - origin) / unit)
         self._event = torch.from_numpy(outcomes.event)
-        self._covariates = None if covariates is None else covariates / self._unit
 
     def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """See :func:`~twobe3.models.nn.heads.outcome_loss`."""
+        """See :func:`outcome_loss`."""
         return outcome_loss(self._loss, raw, self._value[index], self._event[index])
-
-    def start(self, last: nn.Linear) -> None:
-        """The bias becomes the log-odds of the positive class, otherwise 0."""
-        nn.init.constant_(last.bias, self._bias)
-        _start_covariates(last, self._covariates)
-
-    def finish(self, last: nn.Linear) -> None:
-        """Take back the standardisation of a continuous outcome."""
-        with torch.no_grad():
-            last.weight *= self._unit
-            last.bias.mul_(self._unit).add_(self._origin)
-
-    def resume(self, last: nn.Linear) -> None:
-        """Standardise a continuous outcome again."""
-        with torch.no_grad():
-            last.weight /= self._unit
-            last.bias.sub_(self._origin).div_(self._unit)
 
 
 class HazardHead(Head):
     """The log-odds of the hazard in each interval of time; hazards need not stay proportional.
 
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the training patients.
-    edges : ndarray, shape (k,)
-        Ends of the intervals, see :func:`interval_edges`.
-    covariates : ndarray, shape (q,), optional
-        Where the weights of the layer's last q inputs start, as log hazard ratios.
+    The biases start at the log-odds of the hazards of all training patients together. Covariates are given as log
+    hazard ratios, shape (q,), and the ends of the k intervals as :func:`interval_edges` has them.
     """
 
     def __init__(self, outcomes: Outcomes, edges: FloatArray, covariates: FloatArray | None = None) -> None:
-        self._time, self._event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
-        self._edges, self._covariates = torch.from_numpy(edges), covariates
         in_interval = np.searchsorted(edges, outcomes.value[outcomes.event])
         events = np.bincount(in_interval, minlength=len(edges))[: len(edges)]
         at_risk = np.array([(outcomes.value > start).sum() for start in (0.0, *edges[:-1])])
         # Half an event more and half a patient without: the last interval may take everybody who reached it.
-        self._bias = torch.from_numpy(np.log((events + 0.5) / (at_risk - events + 0.5)))
-
-    @property
-    def outputs(self) -> int:
-        """One for each interval."""
-        return len(self._edges)
+        super().__init__(np.log((events + 0.5) / (at_risk - events + 0.5)), covariates)
+        self._time, self._event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
+        self._edges = torch.from_numpy(edges)
 
     def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """See :func:`~twobe3.models.nn.heads.hazard_loss`."""
+        """See :func:`hazard_loss`."""
         logits = raw.view(len(index), self.outputs)  # a single interval comes without its axis
         return hazard_loss(logits, self._time[index], self._event[index], self._edges)
 
-    def start(self, last: nn.Linear) -> None:
-        """The biases become the log-odds of the hazards of all training patients together."""
-        with torch.no_grad():
-            last.bias.copy_(self._bias)
-        _start_covariates(last, self._covariates)
 
-    def finish(self, last: nn.Linear) -> None:
-        """Nothing: hazards have no unit."""
+class MultitaskHead(Head):
+    """A head for each endpoint, one after another over the outputs of the last layer.
 
-    def resume(self, last: nn.Linear) -> None:
-        """Nothing."""
+    The loss is the mean of the endpoints' losses, each of the patients whose outcome is known for it; all of them are
+    free of units, nats a patient or an event, or variances of the outcome. An endpoint that no patient of a step is
+    known for adds 0 to it and moves nothing. The fit's own endpoint alone tells when to stop.
+
+    Parameters
+    ----------
+    patients : sequence of str, length n
+        Those who train.
+    heads : sequence of (Head, sequence of str)
+        The own endpoint first: its head, and the patients whose outcomes the head was given, in their order.
+    """
+
+    def __init__(self, patients: Sequence[str], heads: Sequence[tuple[Head, Sequence[str]]]) -> None:
+        self._heads = [head for head, _ in heads]
+        self._sizes = [head.outputs for head in self._heads]
+        self._rows = [_rows(patients, known) for _, known in heads]
+        bias, covariates, origin, unit = (
+            np.concatenate([getattr(head, name) for head in self._heads])
+            for name in ("bias", "covariates", "origin", "unit")
+        )
+        super().__init__(bias, covariates, origin, unit)
+
+    def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Mean over the endpoints."""
+        return torch.stack([self._loss(number, raw, index) for number in range(len(self._heads))]).mean()
+
+    def stopping_loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Of the own endpoint."""
+        return self._loss(0, raw, index)
+
+    def _loss(self, number: int, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        rows = self._rows[number][index]
+        known = rows >= 0
+        outputs = torch.split(raw.view(len(index), self.outputs), self._sizes, dim=1)[number][known]
+        if not known.any():
+            return outputs.double().sum()
+        return self._heads[number].loss(outputs.squeeze(1) if outputs.shape[1] == 1 else outputs, rows[known])
 
 
 def interval_edges(outcomes: Outcomes, intervals: int) -> FloatArray:
@@ -284,87 +291,9 @@ def _cumulative_hazard(logits: FloatArray) -> FloatArray:
     return np.asarray(np.cumsum(np.clip(np.logaddexp(0.0, logits), 1e-12, 1e3), axis=-1))
 
 
-def _start_covariates(last: nn.Linear, weights: FloatArray | None) -> None:
-    if weights is not None and len(weights):
-        with torch.no_grad():
-            last.weight[:, -len(weights) :] = torch.from_numpy(weights)
-
-
-def _origin_and_unit(outcomes: Outcomes) -> tuple[float, float]:
-    """Mean and standard deviation of a continuous outcome: what a network learns must not depend on its unit."""
-    if outcomes.endpoint.loss != "squared-error":
-        return 0.0, 1.0
-    return float(outcomes.value.mean()), float(outcomes.value.std()) or 1.0
-
-
 def _log_odds(events: int, n: int) -> float:
     share = events / n
     return math.log(share / (1 - share)) if 0 < share < 1 else 0.0
-
-
-class MultitaskHead(Head):
-    """A head for each endpoint, one after another over the outputs of the last layer.
-
-    The loss is the mean of the endpoints' losses, each of the patients whose outcome is known for it; all of them are
-    free of units, nats a patient or an event, or variances of the outcome. An endpoint that no patient of a step is
-    known for adds 0 to it and moves nothing. The fit's own endpoint alone tells when to stop.
-
-    Parameters
-    ----------
-    patients : sequence of str, length n
-        Those who train.
-    heads : sequence of (Head, sequence of str)
-        The own endpoint first: its head, and the patients whose outcomes the head was given, in their order.
-    """
-
-    def __init__(self, patients: Sequence[str], heads: Sequence[tuple[Head, Sequence[str]]]) -> None:
-        self._heads = [head for head, _ in heads]
-        self._sizes = [head.outputs for head in self._heads]
-        self._rows = [_rows(patients, known) for _, known in heads]
-
-    @property
-    def outputs(self) -> int:
-        """Those of all heads."""
-        return sum(self._sizes)
-
-    def loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Mean over the endpoints."""
-        return torch.stack([self._loss(number, raw, index) for number in range(len(self._heads))]).mean()
-
-    def stopping_loss(self, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Of the own endpoint."""
-        return self._loss(0, raw, index)
-
-    def start(self, last: nn.Linear) -> None:
-        """As each head starts with its rows."""
-        for head, rows in self._layers(last):
-            head.start(rows)
-
-    def finish(self, last: nn.Linear) -> None:
-        """As each head finishes its rows."""
-        for head, rows in self._layers(last):
-            head.finish(rows)
-
-    def resume(self, last: nn.Linear) -> None:
-        """As each head resumes its rows."""
-        for head, rows in self._layers(last):
-            head.resume(rows)
-
-    def _loss(self, number: int, raw: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        rows = self._rows[number][index]
-        known = rows >= 0
-        said = torch.split(raw.view(len(index), self.outputs), self._sizes, dim=1)[number][known]
-        if not known.any():
-            return said.double().sum()
-        return self._heads[number].loss(said.squeeze(1) if said.shape[1] == 1 else said, rows[known])
-
-    def _layers(self, last: nn.Linear) -> Iterator[tuple[Head, nn.Linear]]:
-        """Each head with its rows of the last layer, as a layer that shares their memory."""
-        weights, biases = (torch.split(values.data, self._sizes) for values in (last.weight, last.bias))
-        for head, weight, bias in zip(self._heads, weights, biases, strict=True):
-            rows = nn.Linear(last.in_features, head.outputs, device="meta")  # draws no random number
-            rows.weight, rows.bias = nn.Parameter(weight), nn.Parameter(bias)
-            yield head, rows
 
 
 def _rows(patients: Sequence[str], known: Sequence[str]) -> torch.Tensor:

@@ -1,336 +1,300 @@
-"""What networks see: stacks of feature maps, or volumes."""
+"""What networks see of all patients: stacks of projected feature maps, or SUV volumes."""
 
 from __future__ import annotations
 
-import copy
-import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from functools import partial
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, NonNegativeInt
-from pydantic.dataclasses import dataclass
-from torch import nn
 
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
 from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
 from twobe3.features.weights import WeightsSource
-from twobe3.io.cache import Arrays
-from twobe3.models.model import CONFIG, Model
-from twobe3.models.nn.batches import ModelInput
-from twobe3.models.nn.heads import ResumedHead
-from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merged, opened, parameter_groups
-from twobe3.models.nn.networks import PlanesNetwork, Shape, SliceBranch, Spacing, StackBranch
-from twobe3.models.nn.neural_model import NeuralModel
+from twobe3.io.cache import Arrays, Cache
+from twobe3.models.encoder import under
+from twobe3.models.nn.networks import Shape, Spacing
 from twobe3.models.nn.pca import Projection
-from twobe3.models.nn.size import NetworkSize
-from twobe3.models.nn.training import TrainingParameters, train_ensemble
+from twobe3.runtime.device import CPU, Device
 
-Maps = npt.NDArray[np.float16]
-
-
-PREFIX = "backbone."
+BACKBONE = "backbone."  # how the names of the 2D network's arrays begin in a model file
 
 
-@dataclass(kw_only=True, config=CONFIG)
-class MapModel(Model):
-    """A model on the feature maps of a frozen 2D network.
+@dataclass(frozen=True)
+class ModelInput:
+    """One input of a network for all patients, a row each."""
+
+    values: torch.Tensor
+    left_right_axis: int | None  # from the end; runs from the patient's right to the left; None for what is no picture
+    augmented: tuple[torch.Tensor, ...] = ()  # of augmented scans, in the same order for every input of a network
+
+    @property
+    def versions(self) -> tuple[torch.Tensor, ...]:
+        """The scan itself, and its augmentations."""
+        return (self.values, *self.augmented)
+
+    def to(self, device: torch.device) -> ModelInput:
+        """The same on a device."""
+        return ModelInput(self.values.to(device), self.left_right_axis, tuple(one.to(device) for one in self.augmented))
+
+
+class Inputs(ABC):
+    """How scans become inputs of a network."""
+
+    @abstractmethod
+    def fit(self, cohort: Cohort) -> Self:
+        """A copy that has learnt from the training patients what the inputs are made with."""
+
+    @abstractmethod
+    def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
+        """The inputs of all patients, with a version of each for every augmentation."""
+
+    def arrays(self) -> Arrays:
+        """What was learnt, and is needed to predict, as arrays."""
+        return {}
+
+    def notes(self) -> dict[str, Any]:
+        """What was learnt and is no array."""
+        return {}
+
+    def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
+        """A copy with what :meth:`arrays` and :meth:`notes` gave."""
+        return self
+
+
+@dataclass(frozen=True)
+class VolumeInputs(Inputs):
+    """The SUV volumes, (n, 1, slices, rows, columns), for a network that needs some voxels along each axis."""
+
+    network: str
+    smallest: int
+
+    def fit(self, cohort: Cohort) -> Self:
+        """Refuse a grid that is too small.
+
+        Raises
+        ------
+        ConfigurationError
+            ``STUDY_FILE_INVALID``.
+        """
+        if min(cohort.grid.shape) < self.smallest:
+            raise ConfigurationError(
+                Code.STUDY_FILE_INVALID,
+                f"{self.network} needs {self.smallest} voxels along each axis, the grid has {cohort.grid.shape}",
+                remedy="lower `volume.spacing_mm`, or choose a ResNet",
+            )
+        return self
+
+    def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
+        """SUV of all patients."""
+        return [stack_volumes(cohort, augmentations)]
+
+
+@dataclass(eq=False)
+class FeatureMaps:
+    """The maps of a frozen 2D network: a stack for each plane, of several layers one for each plane of each.
 
     Parameters
     ----------
-    backbone : str
-        Name of the 2D network, see ``twobe3 list backbones``.
-    weights : str
-        ``"pretrained"``, a local safetensors file, ``"hf:owner/repository"``, or ``"random"``.
-    layer : int or tuple of int
-        Which layer's maps, or those of several; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
-    planes : tuple of {"axial", "coronal", "sagittal"}
-        Cutting planes.
-    windows_suv : tuple of float
-        Upper ends of the SUV windows, a channel each.
-    slice_size : int
-        Rows and columns of the pictures that the 2D network sees.
+    name, weights, layer, planes, slices
+        As in :class:`~twobe3.models.twobe3net.StackedMapsModel`.
+    cache, device
+        Where maps are kept, and where they are computed.
+    loaded : Backbone, optional
+        The 2D network; it is loaded on first use.
     """
 
-    backbone: str = "resnet18"
-    weights: str = "pretrained"
-    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
-    planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
-    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
-    slice_size: int = 128
+    name: str
+    weights: str
+    layer: int | tuple[int, ...]
+    planes: tuple[Plane, ...]
+    slices: SliceSpec
+    cache: Cache = field(default_factory=Cache)
+    device: Device = CPU
+    loaded: Backbone | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if len(set(self.planes)) < len(self.planes):
             raise ValueError(f"each plane may stand once, got {self.planes}")
         if not self.layers or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"`layer` must be one layer or several different ones, got {self.layer}")
-        self.slices_ = SliceSpec(self.windows_suv, self.slice_size)
-        self.backbone_: Backbone | None = None
-
-    def cache_key(self) -> str:
-        """As for every model, and what its maps depend on; not the path of the weights, but the weights."""
-        parameters = {key: value for key, value in self.identifying_parameters().items() if key != "weights"}
-        maps = " ".join(extractor.cache_key() for extractor in self.extractors())
-        return f"{self.kind} {self.version} {json.dumps(parameters, sort_keys=True)} {maps}{self.device.cache_key()}"
-
-    def public_parameters(self) -> dict[str, Any]:
-        """The parameters, a weights file told by its name alone."""
-        return {**self.parameters(), "weights": WeightsSource.parse(self.weights).label}
-
-    def prepare(self, cohort: Cohort) -> None:
-        """Compute the feature maps that the store lacks."""
-        for extractor in self.extractors():
-            for subject in cohort.subjects:
-                extractor.extract(cohort, subject)
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers whose maps are used."""
         return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
-    def extractors(self, augmentation: Augmentation | None = None) -> list[MapExtractor]:
-        """A feature extractor for each layer; the 2D network is loaded on first use.
+    @property
+    def stacks(self) -> dict[str, Plane]:
+        """The plane of each stack, by the name of the stack."""
+        several = len(self.layers) > 1
+        return {f"{plane}-{layer}" if several else plane: plane for layer in self.layers for plane in self.planes}
 
-        Parameters
-        ----------
-        augmentation : Augmentation, optional
-            Of the scans.
+    @property
+    def public_weights(self) -> str:
+        """The weights as they may leave this machine: of a file the name alone."""
+        return WeightsSource.parse(self.weights).label
+
+    @property
+    def backbone(self) -> Backbone:
+        """The 2D network.
 
         Raises
         ------
         ConfigurationError
-            Whatever is wrong with the network's name or its weights, see
-            :func:`~twobe3.features.backbones.load_backbone`; ``LAYER_OUT_OF_RANGE``.
+            Whatever is wrong with its name or its weights; ``LAYER_OUT_OF_RANGE``.
         """
-        if self.backbone_ is None:
-            self.backbone_ = self._load_backbone()
+        if self.loaded is None:
+            self.loaded = load_backbone(self.name, self.weights)
         for layer in self.layers:
-            self.backbone_.require_layer(layer)
-        device = self.device.torch_device()
+            self.loaded.require_layer(layer)
+        return self.loaded
+
+    def at(self, cache: Cache, device: Device) -> FeatureMaps:
+        """The same maps of the same 2D network, kept and computed elsewhere."""
+        return replace(self, cache=cache, device=device, loaded=self.backbone)
+
+    def cache_key(self) -> str:
+        """Text that differs whenever the maps may differ; the weights count, not their path."""
+        return " ".join(extractor.cache_key() for extractor in self.extractors())
+
+    def extractors(self, augmentation: Augmentation | None = None) -> list[MapExtractor]:
+        """A feature extractor for each layer, of scans or of an augmented version of them."""
+        backbone, device = self.backbone, self.device.torch_device()
         return [
-            MapExtractor(self.backbone_, layer, self.planes, self.slices_, self.cache, augmentation, device)
+            MapExtractor(backbone, layer, self.planes, self.slices, self.cache, augmentation, device)
             for layer in self.layers
         ]
 
-    def _load_backbone(self) -> Backbone:
-        return load_backbone(self.backbone, self.weights)
+    def extract(
+        self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
+    ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
+        """Name and maps of each stack of a scan, (channels, n_slices, height, width), in the order of `stacks`."""
+        names = iter(self.stacks)
+        for extractor in self.extractors(augmentation):
+            for maps in extractor.extract(cohort, subject).values():
+                yield next(names), maps
 
-    def _backbone_arrays(self) -> Arrays:
-        network = self.extractors()[0].backbone.network
-        return {f"{PREFIX}{key}": value.numpy() for key, value in network.state_dict().items()}
+    def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
+        """Compute the maps that the cache lacks."""
+        for version in (None, *augmentations):
+            for subject in cohort.subjects:
+                for _ in self.extract(cohort, subject, version):
+                    pass
 
-    def _backbone_notes(self) -> dict[str, Any]:
-        backbone = self.extractors()[0].backbone
-        return {"mean": backbone.mean, "std": backbone.std}
+    def arrays(self) -> Arrays:
+        """The parameters of the 2D network."""
+        return {f"{BACKBONE}{key}": value.numpy() for key, value in self.backbone.network.state_dict().items()}
 
-    def _restore_backbone(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        state = {
-            key.removeprefix(PREFIX): torch.from_numpy(array) for key, array in arrays.items() if key.startswith(PREFIX)
-        }
-        self.backbone_ = build_backbone(
-            self.backbone, state, mean=tuple(notes["mean"]), std=tuple(notes["std"]), weights=self.weights
-        )
+    def notes(self) -> dict[str, Any]:
+        """Its input normalisation."""
+        return {"mean": self.backbone.mean, "std": self.backbone.std}
+
+    def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
+        """Take the 2D network from what :meth:`arrays` and :meth:`notes` gave."""
+        state = {key: torch.from_numpy(array) for key, array in under(BACKBONE, arrays).items()}
+        mean, std = tuple(notes["mean"]), tuple(notes["std"])
+        self.loaded = build_backbone(self.name, state, mean=mean, std=std, weights=self.weights)
 
 
-@dataclass(kw_only=True, config=CONFIG)
-class StackedMaps(MapModel, NeuralModel):
-    """A network trained on the stacked feature maps; subclasses say with which branch.
-
-    Each plane, and of several layers each layer of it, has a stack, principal components and a branch of its own.
+@dataclass(frozen=True, eq=False)
+class MapInputs(Inputs):
+    """Stacks of feature maps, each (n, components, n_slices, height, width).
 
     Parameters
     ----------
+    maps : FeatureMaps
+        Of which 2D network.
     components : int
-        Principal components of the maps' channels that the network sees.
-    reduced_channels : int
-        Channels that the first 1×1 convolution leaves of them.
-    width : int
-        Channels of the convolution blocks.
-    finetune : {"none", "low-rank", "last-stage", "all"}
-        Which parameters of the 2D network are trained too, see :func:`~twobe3.models.nn.lora.opened`: once the network
-        on its maps is trained, every member goes on with a copy of the 2D network, end to end. For a GPU.
-    finetune_epochs : int
-        Passes over the training patients then.
-    finetune_learning_rate : float
-        Of the 2D network; the network on its maps keeps ``learning_rate``.
-    rank : int
-        Of low-rank products.
+        Principal components of the maps' channels.
+    projections : mapping of Projection
+        For each stack; where there are any, :meth:`fit` keeps them.
+    shapes : mapping
+        (components, slices, height, width) of each stack, learnt.
+    spacings_mm : mapping
+        How far apart the positions of each stack are, learnt.
+    end_to_end : bool
+        Whether the 2D network is a part of the network, which then sees the volumes.
     """
 
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        **NeuralModel.joined_later,
-        "finetune": "none",
-        "finetune_epochs": 10,
-        "finetune_learning_rate": 1e-4,
-        "rank": 4,
-    }
+    maps: FeatureMaps
+    components: int
+    projections: Mapping[str, Projection] = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    spacings_mm: Mapping[str, Spacing] = field(default_factory=dict)
+    end_to_end: bool = False
 
-    components: int = Field(default=32, ge=1)
-    reduced_channels: int = Field(default=16, ge=1)
-    width: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    ensemble_size: int = Field(default=3, ge=1)
-    fewest_steps: int = Field(default=150, ge=1)
-    fewest_epochs: int = Field(default=40, ge=1)
-    finetune: Finetune = Field(default="none")
-    finetune_epochs: int = Field(default=10, ge=1)
-    finetune_learning_rate: float = Field(default=1e-4, gt=0)
-    rank: int = Field(default=4, ge=1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.projections_: dict[str, Projection] = {}
-        self.shapes_: dict[str, Shape] = {}
-        self.spacings_: dict[str, Spacing] = {}
-        self.tuned_ = False  # whether the networks see volumes
-
-    def prepare(self, cohort: Cohort) -> None:
-        """Compute the feature maps that the store lacks, those of augmented scans among them."""
-        super().prepare(cohort)
-        for augmentation in self._augmentations(self.augmentations):
-            for extractor in self.extractors(augmentation):
-                for subject in cohort.subjects:
-                    extractor.extract(cohort, subject)
-
-    @abstractmethod
-    def _branch(self, stack: str) -> StackBranch | SliceBranch:
-        """A fresh branch for a stack of maps."""
-
-    def _own_capacity(self) -> NetworkSize:
-        return NetworkSize(self.components, self.reduced_channels, self.width, self.dropout)
-
-    def _fit(self, cohort: Cohort) -> None:
-        self.tuned_ = False
-        super()._fit(cohort)
-        if self.finetune != "none":
-            self._tune(cohort)
-
-    def _tune(self, cohort: Cohort) -> None:
-        """Go on training every member of the frozen fit, its 2D network with it."""
-        self.tuned_ = True
-        starts = [partial(self._end_to_end, network, training=True) for network in self.networks_]
-        inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
-        how = TrainingParameters(
-            **{item.name: getattr(self, item.name) for item in fields(TrainingParameters)}
-            | {"epochs": self.finetune_epochs}
-        )
-        groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
-        head = ResumedHead(self._head(cohort))
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups)
-        self.networks_ = [merged(network) for network in tuned]
-
-    def _end_to_end(self, network: nn.Module, *, training: bool) -> EndToEnd:
-        """A network on maps, and before it a 2D network of its own."""
-        assert isinstance(network, PlanesNetwork)
-        backbone, size = self.extractors()[0].backbone, self.slices_.size
-        if training:
-            own = opened(backbone, self.layers, self.finetune, rank=self.rank, picture_size=size)
-        else:
-            own = copy.deepcopy(backbone)
-        maps = SliceMaps(own, self.layers, self.planes, self.slices_, tuple(self.projections_.values()))
-        return EndToEnd(maps, network)
-
-    def _learn_inputs(self, cohort: Cohort) -> None:
-        stacks = list(dict(self._maps(cohort, cohort.subjects[0])))
-        self.projections_ = self._learnt_projections(cohort, stacks)
-        projected = {name: self.projections_[name](maps) for name, maps in self._maps(cohort, cohort.subjects[0])}
-        self.shapes_ = {name: _shape(maps) for name, maps in projected.items()}
-        planes = dict(zip(stacks, self.planes * len(self.layers), strict=True))
-        self.spacings_ = {
-            name: spacing_of_maps(cohort.grid, planes[name], shape) for name, shape in self.shapes_.items()
+    def fit(self, cohort: Cohort) -> Self:
+        """Learn the principal components of each stack, one patient in memory at a time."""
+        projections = self.projections or {
+            stack: Projection.fit(self._each(cohort, stack), self.components) for stack in self.maps.stacks
         }
-
-    def _learnt_projections(self, cohort: Cohort, stacks: Sequence[str]) -> dict[str, Projection]:
-        """The principal components of each stack's maps."""
-        return {
-            stack: Projection.fit(
-                (maps for subject in cohort.subjects for name, maps in self._maps(cohort, subject) if name == stack),
-                self.capacity_.components,
-            )
-            for stack in stacks
+        first = self.maps.extract(cohort, cohort.subjects[0])
+        shapes = {stack: _shape(projections[stack](maps)) for stack, maps in first}
+        spacings = {
+            stack: map_spacing_mm(cohort.grid, plane, shapes[stack]) for stack, plane in self.maps.stacks.items()
         }
+        return replace(self, projections=projections, shapes=shapes, spacings_mm=spacings)
 
-    def _maps(
-        self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
-    ) -> Iterator[tuple[str, Maps]]:
-        """Name and maps of each stack of a scan: one for each plane, of several layers one for each plane of each."""
-        for extractor in self.extractors(augmentation):
-            for plane, maps in extractor.extract(cohort, subject).items():
-                yield (plane if len(self.layers) == 1 else f"{plane}-{extractor.layer}"), maps
-
-    def _inputs(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
-        if self.tuned_:
-            return [self._volumes(cohort, augmentations)]
-        scans, *augmented = (
-            self._projected(cohort, version) for version in (None, *self._augmentations(augmentations))
-        )
-        axes = [LEFT_RIGHT_AXIS[plane] for _ in self.layers for plane in self.planes]
+    def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
+        """The projected maps of all patients, or their volumes where the network is trained end to end."""
+        if self.end_to_end:
+            return [stack_volumes(cohort, augmentations)]
+        scans, *augmented = (self._project(cohort, version) for version in (None, *augmentations))
         return [
-            ModelInput(scans[name], axis, tuple(version[name] for version in augmented))
-            for name, axis in zip(self.projections_, axes, strict=True)
+            ModelInput(scans[stack], LEFT_RIGHT_AXIS[plane], tuple(version[stack] for version in augmented))
+            for stack, plane in self.maps.stacks.items()
         ]
 
-    def _projected(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
-        """For each stack the projected maps of all patients: (n, components, n_slices, height, width)."""
-        rows: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in self.projections_}
+    def arrays(self) -> Arrays:
+        """The 2D network and the projections."""
+        arrays = dict(self.maps.arrays())
+        for stack, projection in self.projections.items():
+            arrays |= projection.arrays(f"projection.{stack}.")
+        return arrays
+
+    def notes(self) -> dict[str, Any]:
+        """The 2D network's normalisation, and the geometry of the stacks."""
+        return {**self.maps.notes(), "shapes": self.shapes, "spacings_mm": self.spacings_mm}
+
+    def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
+        """A copy with these projections; the 2D network is that of :attr:`maps`."""
+        shapes = {stack: tuple(shape) for stack, shape in notes["shapes"].items()}
+        spacings = {stack: tuple(spacing) for stack, spacing in notes["spacings_mm"].items()}
+        projections = {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in shapes}
+        return replace(self, projections=projections, shapes=shapes, spacings_mm=spacings)
+
+    def _each(self, cohort: Cohort, stack: str) -> Iterator[npt.NDArray[np.float16]]:
         for subject in cohort.subjects:
-            for name, maps in self._maps(cohort, subject, augmentation):
-                rows[name].append(self.projections_[name](maps))
-        return {name: torch.from_numpy(np.stack(patients)) for name, patients in rows.items()}
+            yield from (maps for name, maps in self.maps.extract(cohort, subject) if name == stack)
 
-    def _network(self, *, covariates: int, outputs: int) -> PlanesNetwork:
-        branches = {stack: self._branch(stack) for stack in self.shapes_}
-        return PlanesNetwork(branches, dropout=self.capacity_.dropout, covariates=covariates, outputs=outputs)
-
-    def _whole(self, *, training: bool) -> nn.Module:
-        network = super()._whole(training=training)
-        return network if self.finetune == "none" else self._end_to_end(network, training=training)
-
-    def _arrays(self) -> Arrays:
-        frozen = self._frozen_in_members()
-        learnt: dict[str, npt.NDArray[Any]] = {
-            name: array
-            for name, array in super()._arrays().items()
-            if name not in frozen or not np.array_equal(array, frozen[name])
-        }
-        for stack, projection in self.projections_.items():
-            learnt.update(projection.arrays(f"projection.{stack}."))
-        return {**self._backbone_arrays(), **learnt}
-
-    def _frozen_in_members(self) -> Arrays:
-        """The frozen 2D network under the names of each member's own, of which a file has only what was tuned."""
-        if self.finetune == "none":
-            return {}
-        return {
-            f"member{member}.{NETWORK}{name.removeprefix(PREFIX)}": array
-            for name, array in self._backbone_arrays().items()
-            for member in range(self.ensemble_size)
-        }
-
-    def _notes(self) -> dict[str, Any]:
-        shapes = {"shapes": self.shapes_, "spacings_mm": self.spacings_}
-        return {**self._backbone_notes(), **super()._notes(), **shapes}
-
-    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self._restore_backbone(arrays, notes)
-        self.shapes_ = {stack: tuple(shape) for stack, shape in notes["shapes"].items()}
-        self.spacings_ = {stack: tuple(spacing) for stack, spacing in notes.get("spacings_mm", {}).items()}
-        self.projections_ = {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in self.shapes_}
-        super()._restore({**self._frozen_in_members(), **arrays}, notes)
-        self.tuned_ = self.finetune != "none"
+    def _project(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
+        """For each stack the projected maps of all patients: (n, components, n_slices, height, width)."""
+        rows: dict[str, list[npt.NDArray[np.float32]]] = {stack: [] for stack in self.projections}
+        for subject in cohort.subjects:
+            for stack, maps in self.maps.extract(cohort, subject, augmentation):
+                rows[stack].append(self.projections[stack](maps))
+        return {stack: torch.from_numpy(np.stack(patients)) for stack, patients in rows.items()}
 
 
-def spacing_of_maps(grid: Grid, plane: Plane, shape: Shape) -> Spacing:
+def stack_volumes(cohort: Cohort, augmentations: Sequence[Augmentation]) -> ModelInput:
+    """SUV of all patients, (n, 1, slices, rows, columns), with a version of each for every augmentation."""
+    volumes, spacing = [cohort.volume(subject) for subject in cohort.subjects], cohort.grid.spacing_mm
+    augmented = [[augmentation(volume, spacing) for volume in volumes] for augmentation in augmentations]
+    scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
+    return ModelInput(scans, -1, tuple(versions))
+
+
+def map_spacing_mm(grid: Grid, plane: Plane, shape: Shape) -> Spacing:
     """How far apart the positions of a stack of maps are, in mm: along the stack, between rows, between columns."""
     lengths = [grid.spacing_mm[axis] * grid.shape[axis] for axis in range(3)]
     along = AXIS[plane]

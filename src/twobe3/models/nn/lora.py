@@ -27,13 +27,7 @@ CHUNK = 32  # slices whose activations are in memory at once
 
 
 class FixedProjection(nn.Module):
-    """A :class:`Projection` as a 1×1 convolution that is not trained: what is on top of it can learn any other.
-
-    Parameters
-    ----------
-    projection : Projection
-        Learnt from the maps of the training patients before any fine-tuning.
-    """
+    """A :class:`Projection` as a 1×1 convolution that is not trained: what is on top of it can learn any other."""
 
     mean: torch.Tensor
     matrix: torch.Tensor
@@ -51,23 +45,11 @@ class FixedProjection(nn.Module):
 
 
 class SliceMaps(nn.Module):
-    """Stacks of projected maps of SUV volumes, those that models have from the store, with gradients.
+    """The stacks of :class:`~twobe3.models.nn.inputs.MapInputs`, with gradients.
 
-    The 2D network stays in evaluation mode: neighbouring slices of a few patients are no sample from which a batch
-    normalisation could learn its statistics.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Its network becomes a part of this one.
-    layers : sequence of int
-        Which maps.
-    planes : sequence of {"axial", "coronal", "sagittal"}
-        Cutting planes.
-    slices : SliceSpec
-        SUV windows and picture size.
-    projections : sequence of Projection
-        For each layer, in it for each plane.
+    The 2D network becomes a part of this one. It stays in evaluation mode: neighbouring slices of a few patients are no
+    sample from which a batch normalisation could learn its statistics. There is a projection for each layer, in it for
+    each plane.
     """
 
     def __init__(
@@ -94,16 +76,16 @@ class SliceMaps(nn.Module):
 
     def forward(self, suv: torch.Tensor) -> list[torch.Tensor]:
         """SUV, (n, 1, slices, rows, columns), to the stacks, each (n, components, n_slices, height, width)."""
-        patients = [[self._stacks(volume, number) for number in range(len(self.planes))] for volume in suv[:, 0]]
+        patients = [[self._stack(volume, number) for number in range(len(self.planes))] for volume in suv[:, 0]]
         return [
             torch.stack([planes[number][layer] for planes in patients])
             for layer in range(len(self.layers))
             for number in range(len(self.planes))
         ]
 
-    def _stacks(self, volume: torch.Tensor, plane: int) -> list[torch.Tensor]:
+    def _stack(self, volume: torch.Tensor, plane: int) -> list[torch.Tensor]:
         """One patient's stack of one plane for each layer; as in the extractor, slices of padding are seen once."""
-        slices = cut(volume, self.planes[plane])
+        slices = _cut(volume, self.planes[plane])
         filled = (slices != 0).flatten(1).any(dim=1)
         different = torch.cat([torch.zeros_like(slices[:1]), slices[filled]])
         parts = [self._chunk(some, plane) for some in torch.split(different, CHUNK)]
@@ -112,29 +94,21 @@ class SliceMaps(nn.Module):
 
     def _chunk(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
         if not torch.is_grad_enabled():
-            return self._projected(slices, plane)
+            return self._project(slices, plane)
         # Activations of one chunk at a time: the way back computes them again.
-        again: list[torch.Tensor] = checkpoint(
-            self._projected, slices, plane, use_reentrant=False, preserve_rng_state=False
+        maps: list[torch.Tensor] = checkpoint(
+            self._project, slices, plane, use_reentrant=False, preserve_rng_state=False
         )
-        return again
+        return maps
 
-    def _projected(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
+    def _project(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
         channels = torch.stack([(slices / upper).clamp(0.0, 1.0) for upper in self.slices.windows_suv], dim=1)
         maps = intermediates(self.network, self.see(to_pictures(channels, self.slices.size)), self.layers)
         return [self.projections[layer * len(self.planes) + plane](maps[layer]) for layer in range(len(self.layers))]
 
 
 class EndToEnd(nn.Module):
-    """From the SUV volume to the risk: the 2D network, its maps stacked, and the network on them.
-
-    Parameters
-    ----------
-    maps : SliceMaps
-        From volumes to stacks.
-    top : PlanesNetwork
-        On the stacks.
-    """
+    """From the SUV volume to the risk: the 2D network, its maps stacked, and the network on top of them."""
 
     def __init__(self, maps: SliceMaps, top: PlanesNetwork) -> None:
         super().__init__()
@@ -143,21 +117,14 @@ class EndToEnd(nn.Module):
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """SUV, (n, 1, slices, rows, columns), and covariates, if any, to what :class:`PlanesNetwork` gives."""
         suv, *covariates = inputs
-        said: torch.Tensor = self.top([*self.maps(suv.float()), *covariates])
-        return said
+        outputs: torch.Tensor = self.top([*self.maps(suv.float()), *covariates])
+        return outputs
 
 
 class LoRALayer(nn.Module):
     """A weight W plus a trained product B A of low rank (LoRA; Hu et al., ICLR 2022, equation 3, with α = r).
 
     Of a convolution A is a convolution of the same kernel to ``rank`` channels, and B one of 1×1. B starts at 0.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (outputs, inputs, …)
-        W.
-    rank : int
-        Of the product.
     """
 
     def __init__(self, weight: torch.Tensor, rank: int) -> None:
@@ -172,26 +139,24 @@ class LoRALayer(nn.Module):
         return weight + (self.b @ self.a).view_as(weight)
 
 
-def opened(backbone: Backbone, layers: Sequence[int], finetune: Finetune, *, rank: int, picture_size: int) -> Backbone:
+def unfreeze(
+    backbone: Backbone, layers: Sequence[int], finetune: Finetune, *, rank: int, picture_size: int
+) -> Backbone:
     """A copy of a frozen 2D network, of which the parameters to be fine-tuned can be trained, and no other.
 
     Parameters
     ----------
-    backbone : Backbone
-        Stays as it is.
-    layers : sequence of int
-        Whose maps are used.
+    backbone, layers
+        The 2D network, which stays as it is, and whose maps are used.
     finetune : {"low-rank", "last-stage", "all"}
         ``"all"``: whatever the maps depend on. ``"last-stage"``: of that, what the layer before the deepest one does
         not depend on. Scale and shift of batch normalisations are among them. ``"low-rank"``: :class:`LoRALayer` on
         the convolutions (but grouped ones, whose rank is low already) and linear layers that the maps depend on.
-    rank : int
-        Of the low-rank products.
-    picture_size : int
-        Rows and columns of a picture, for a trial.
+    rank, picture_size : int
+        Of the low-rank products; rows and columns of a picture.
     """
     network = copy.deepcopy(backbone.network)
-    tuned = parameters_behind(network, layers, picture_size)
+    tuned = find_parameters_behind(network, layers, picture_size)
     if finetune == "low-rank":
         for name, module in list(network.named_modules()):
             full = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
@@ -199,13 +164,13 @@ def opened(backbone: Backbone, layers: Sequence[int], finetune: Finetune, *, ran
                 parametrize.register_parametrization(module, "weight", LoRALayer(module.weight, rank))
         return replace(backbone, network=network)
     if finetune == "last-stage" and max(layers) > 0:
-        tuned -= parameters_behind(network, [max(layers) - 1], picture_size)
+        tuned -= find_parameters_behind(network, [max(layers) - 1], picture_size)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in tuned)
     return replace(backbone, network=network)
 
 
-def parameters_behind(network: nn.Module, layers: Sequence[int], picture_size: int) -> set[str]:
+def find_parameters_behind(network: nn.Module, layers: Sequence[int], picture_size: int) -> set[str]:
     """Names of the parameters of a 2D network that its maps depend on: automatic differentiation tells of each."""
     probe = copy.deepcopy(network).requires_grad_(True)
     parameters = dict(probe.named_parameters())
@@ -216,7 +181,7 @@ def parameters_behind(network: nn.Module, layers: Sequence[int], picture_size: i
     return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
-def merged(network: nn.Module) -> nn.Module:
+def merge_lora(network: nn.Module) -> nn.Module:
     """A trained :class:`EndToEnd` as an ordinary one: low-rank products become part of the weights."""
     for module in list(network.modules()):
         if parametrize.is_parametrized(module, "weight"):
@@ -234,7 +199,7 @@ def parameter_groups(network: nn.Module, learning_rate: float) -> Iterable[Mappi
     return [{"params": network.top.parameters()}, {"params": tuned, "lr": learning_rate, "weight_decay": 0.0}]
 
 
-def cut(volume: torch.Tensor, plane: Plane) -> torch.Tensor:
+def _cut(volume: torch.Tensor, plane: Plane) -> torch.Tensor:
     """As :func:`twobe3.features.slices.cut`, of a tensor."""
     slices = volume.movedim(AXIS[plane], 0)
     return slices if plane == "axial" else slices.flip(1)

@@ -1,33 +1,29 @@
-"""What the trained networks share: covariates that join late, the head, the ensemble, and the arrays of its file."""
+"""A model that is an ensemble of trained networks, put together from inputs, a network and a training procedure."""
 
 from __future__ import annotations
 
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, fields, replace
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.features.augment import Augmentation
 from twobe3.io.cache import Arrays
-from twobe3.models import encoder as late
-from twobe3.models.encoder import CovariateBranch
-from twobe3.models.learners.linear import FloatArray
-from twobe3.models.model import CONFIG, Model
-from twobe3.models.nn.batches import ModelInput
+from twobe3.models.encoder import CovariateBranch, imputed
+from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
+from twobe3.models.nn.inputs import Inputs, ModelInput
 from twobe3.models.nn.size import NetworkSize, size_for
 from twobe3.models.nn.training import (
-    UNCHANGED_TRAINING,
     TrainingParameters,
     ensemble_outputs,
     ensemble_risk,
@@ -40,11 +36,50 @@ EDGES = "interval_edges"
 
 
 @dataclass(kw_only=True, config=CONFIG)
-class NeuralModel(Model, TrainingParameters):
-    """A model that is an ensemble of trained networks; subclasses say what they are and what they see.
+class NeuralModel(Model):
+    """An ensemble of trained networks: :meth:`make_inputs` says what they see, :meth:`make_network` what they are.
+
+    By default the length of the training is fixed beforehand, so no patient is spent on stopping it.
 
     Parameters
     ----------
+    epochs : int or "auto"
+        Passes over the training patients; ``"auto"``: as many as make ``fewest_steps``, but at least
+        ``fewest_epochs``. 40 patients make 3 steps an epoch, too few for any number of epochs that suits 400.
+    batch_size : int
+        Patients a step.
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises over the first tenth of the steps and falls along a cosine to 0.
+    dropout : float
+        Before the last layer.
+    ensemble_size : int
+        Networks trained from different seeds; their risks are averaged.
+    head : {"risk", "hazard"}
+        For a time to an event: ``"risk"``, a log hazard ratio by Cox's partial likelihood, or ``"hazard"``, the
+        discrete-time logistic hazard, which gives survival curves. Other endpoints have ``"risk"``.
+    intervals : int
+        Of the discrete-time hazard, at quantiles of the training patients' event times.
+    batches : {"shuffled", "stratified"}
+        Whether each batch has its share of the events.
+    stopping_share : float
+        Share of the training patients, stratified by event and drawn anew for each member, that is set aside to tell
+        when to stop; 0 trains for all epochs.
+    patience : int
+        Epochs without a better loss of those patients, after which training ends; the best epoch is kept. They count
+        from when the rate has risen: before, little is learnt, and with few patients that takes many epochs.
+    augmentations : int
+        Shifted, scaled and mirrored versions of every scan, cached like the scan itself; each step draws one of them
+        or the scan for each of its patients.
+    augmentation_seed : int
+        Of those versions; models that share it share the cache.
+    test_time : {"single", "average"}
+        Whether a prediction is that of the scan, or the mean over the scan, its augmentations, and the mirror
+        images of them, which training drew from; shifts along the slices are not among them.
+    fewest_steps, fewest_epochs : int
+        See ``epochs``; not looked at where their number is given.
+    shift_share : float
+        Up to such a share of its length each patient's stack is shifted along its slices in every step; what leaves at
+        one end enters at the other. Maps of the shifted scan would be the same, so this costs nothing.
     covariates : tuple of str
         Clinical covariates that join the images at the last layer, see :class:`~twobe3.models.encoder.CovariateBranch`.
     capacity : {"fixed", "auto"}
@@ -56,14 +91,23 @@ class NeuralModel(Model, TrainingParameters):
         is left out: it is known of none of them, all are of one class, or nobody has the event.
     """
 
-    version: ClassVar[int] = 2
-    joined_later: ClassVar[Mapping[str, Any]] = {
-        **UNCHANGED_TRAINING,
-        "covariates": (),
-        "capacity": "fixed",
-        "endpoints": "own",
-    }
-
+    epochs: PositiveInt | Literal["auto"] = Field(default="auto")
+    batch_size: int = Field(default=16, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    ensemble_size: int = Field(default=3, ge=1)
+    head: Literal["risk", "hazard"] = Field(default="risk")
+    intervals: int = Field(default=10, ge=1)
+    batches: Literal["shuffled", "stratified"] = Field(default="shuffled")
+    stopping_share: float = Field(default=0.0, ge=0, le=0.5)
+    patience: int = Field(default=5, ge=1)
+    augmentations: int = Field(default=0, ge=0)
+    augmentation_seed: int = Field(default=0, ge=0)
+    test_time: Literal["single", "average"] = Field(default="single")
+    fewest_steps: int = Field(default=400, ge=1)
+    fewest_epochs: int = Field(default=20, ge=1)
+    shift_share: float = Field(default=0.0, ge=0, le=0.5)
     covariates: tuple[str, ...] = ()
     capacity: Literal["fixed", "auto"] = Field(default="fixed")
     endpoints: Literal["own", "all"] = Field(default="own")
@@ -72,116 +116,114 @@ class NeuralModel(Model, TrainingParameters):
         super().__post_init__()
         if len(set(self.covariates)) < len(self.covariates):
             raise ValueError(f"each covariate may stand once in `covariates`, got {self.covariates}")
+        self.size_ = self.default_size()
+        self.covariate_branch_: CovariateBranch | None = None
+        self.edges_: FloatArray = np.zeros(0)  # ends of the intervals, where the own endpoint has a hazard
+        self.other_outputs_: dict[str, int] = {}  # of each other endpoint; in the last layer they follow the own ones
+        self.inputs_: Inputs
         self.networks_: list[nn.Module] = []
-        self.late_: CovariateBranch | None = None
-        self.edges_: FloatArray = np.zeros(0)
-        # Outputs of the last layer for each other endpoint; they follow those of the own one.
-        self.beside_: dict[str, int] = {}
-        self.capacity_ = self._own_capacity()
 
     @property
     def multitask(self) -> bool:
         """Whether it learns all endpoints."""
         return self.endpoints == "all"
 
-    @abstractmethod
-    def _own_capacity(self) -> NetworkSize:
-        """What the parameters say."""
+    @property
+    def training(self) -> TrainingParameters:
+        """The parameters of the training procedure."""
+        return TrainingParameters(**{item.name: getattr(self, item.name) for item in fields(TrainingParameters)})
 
     @abstractmethod
-    def _learn_inputs(self, cohort: Cohort) -> None:
-        """Learn from the training patients what the inputs are made with."""
+    def default_size(self) -> NetworkSize:
+        """The size that the parameters say."""
 
     @abstractmethod
-    def _inputs(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
-        """The pictures of all patients, with so many augmented versions of each."""
-
-    def _volumes(self, cohort: Cohort, augmentations: int) -> ModelInput:
-        """SUV of all patients, (n, 1, slices, rows, columns), with so many augmented versions of each."""
-        volumes = [cohort.volume(subject) for subject in cohort.subjects]
-        spacing = cohort.grid.spacing_mm
-        augmented = [
-            [augmentation(volume, spacing) for volume in volumes] for augmentation in self._augmentations(augmentations)
-        ]
-        scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
-        return ModelInput(scans, -1, tuple(versions))
-
-    def _augmentations(self, count: int) -> tuple[Augmentation, ...]:
-        return tuple(Augmentation(number, self.augmentation_seed) for number in range(1, count + 1))
+    def make_inputs(self) -> Inputs:
+        """What turns scans into inputs, not yet fitted."""
 
     @abstractmethod
-    def _network(self, *, covariates: int, outputs: int) -> nn.Module:
-        """A fresh network for the inputs, random numbers drawn from torch."""
+    def make_network(self, *, covariates: int, outputs: int) -> nn.Module:
+        """A fresh network, drawn from torch, for the fitted inputs, of which the covariates' columns are the last."""
 
-    def _initialised(self) -> nn.Module:
-        """The network as training starts with it."""
-        return self._network(**self._ends())
+    def _build_network(self) -> nn.Module:
+        columns = 0 if self.covariate_branch_ is None else len(self.covariate_branch_.weights)
+        outputs = max(1, len(self.edges_)) + sum(self.other_outputs_.values())
+        return self.make_network(covariates=columns, outputs=outputs)
 
-    def _whole(self, *, training: bool) -> nn.Module:
-        """A fresh network as it is when training ends, before or after what training alone needs is taken away."""
-        return self._network(**self._ends())
+    def _init_network(self) -> nn.Module:
+        """A network as training starts with it."""
+        return self._build_network()
 
-    def _ends(self) -> dict[str, int]:
-        covariates = 0 if self.late_ is None else len(self.late_.weights)
-        return {"covariates": covariates, "outputs": max(1, len(self.edges_)) + sum(self.beside_.values())}
+    def _final_network(self, *, trainable: bool) -> nn.Module:
+        """A network as training ends with it, with or without what training alone needs."""
+        return self._build_network()
 
     def cache_key(self) -> str:
-        """As for every model, and where it is trained unless that is the CPU in single precision."""
+        """As for every model, and the device unless it is the CPU in single precision."""
         return f"{super().cache_key()}{self.device.cache_key()}"
 
-    def imputed(self, cohort: Cohort) -> dict[str, int]:
-        """How many patients lack each covariate."""
-        return late.imputed(cohort.subjects, self.covariates)
+    def report(self, cohort: Cohort) -> FitReport:
+        """Count missing covariates; with one endpoint also the trainable parameters, and events for each of them."""
+        counts = imputed(cohort.subjects, self.covariates)
+        size = self._size(cohort) if len(cohort.endpoints) == 1 else {}
+        return replace(super().report(cohort), imputed=counts, size=size)
 
-    def size(self, cohort: Cohort) -> dict[str, Any]:
-        """The capacity for this cohort, its trainable parameters, and events for each of them."""
-        model = copy.copy(self)  # what it may have learnt stays
-        model._choose_ends(cohort)
-        model._learn_inputs(cohort.subset([0]))  # whoever it is, the shapes are the same
+    def _size(self, cohort: Cohort) -> dict[str, Any]:
+        model, outcomes = copy.copy(self), cohort.outcomes  # what it may have learnt stays
+        model.fit_head(cohort)
+        model.fit_inputs(cohort.subset([0]))  # whoever it is, the shapes are the same
         with torch.random.fork_rng(devices=[]):
-            network = model._whole(training=True)
+            network = model._final_network(trainable=True)
         count = sum(value.numel() for value in network.parameters() if value.requires_grad)
         return {
-            "capacity": asdict(model.capacity_),
+            "capacity": asdict(model.size_),
             "trainable_parameters": count,
-            "events_per_parameter": cohort.endpoint.effective_sample_size(cohort.outcomes) / count,
+            "events_per_parameter": outcomes.endpoint.effective_sample_size(outcomes) / count,
         }
 
-    def _choose_ends(self, cohort: Cohort) -> None:
-        """The capacity, and what the last layer takes and gives."""
+    def fit_head(self, cohort: Cohort) -> None:
+        """Choose the size of the network, and learn what its last layer takes and gives."""
         outcomes = cohort.outcomes
-        self.capacity_ = size_for(outcomes) if self.capacity == "auto" else self._own_capacity()
-        self.late_ = None
+        self.size_ = size_for(outcomes) if self.capacity == "auto" else self.default_size()
+        self.covariate_branch_ = None
         if self.covariates:
-            self.late_ = CovariateBranch.fit(cohort.subjects, outcomes, self.covariates, seed=self.seed)
+            self.covariate_branch_ = CovariateBranch.fit(cohort.subjects, outcomes, self.covariates, seed=self.seed)
         self.edges_ = self._edges(outcomes)
-        self.beside_ = {other.endpoint.name: max(1, len(self._edges(other))) for other in self._learnt_beside(cohort)}
+        others = self._other_outcomes(cohort)
+        self.other_outputs_ = {other.endpoint.name: max(1, len(self._edges(other))) for other in others}
+
+    def fit_inputs(self, cohort: Cohort) -> None:
+        """Learn from the training patients what the inputs are made with."""
+        self.inputs_ = self.make_inputs().fit(cohort)
 
     def _edges(self, outcomes: Outcomes) -> FloatArray:
         """Ends of the intervals of an endpoint that has a hazard, else none."""
         hazard = self.head == "hazard" and outcomes.endpoint.has_times
         return interval_edges(outcomes, self.intervals) if hazard else np.zeros(0)
 
-    def _learnt_beside(self, cohort: Cohort) -> list[Outcomes]:
+    def _other_outcomes(self, cohort: Cohort) -> list[Outcomes]:
         """The outcomes of other endpoints that the network learns at once with its own."""
         others = cohort.other_endpoints if self.multitask else ()
         return [other for other in others if other.endpoint.effective_sample_size(other)]
 
     def _fit(self, cohort: Cohort) -> None:
-        self._choose_ends(cohort)
-        self._learn_inputs(cohort)
-        inputs, outcomes = self._all_inputs(cohort, self.augmentations), cohort.outcomes
-        head = self._head(cohort)
-        self.networks_ = train_ensemble(self._initialised, inputs, outcomes, self, self.seed, head, self.device)
+        self.fit_head(cohort)
+        self.fit_inputs(cohort)
+        inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
+        self.networks_ = train_ensemble(
+            self._init_network, inputs, cohort.outcomes, self.training, self.seed, head, self.device
+        )
 
-    def _head(self, cohort: Cohort) -> Head:
+    def make_head(self, cohort: Cohort) -> Head:
+        """The losses of the endpoints that are learnt, and where the last layer starts."""
         own = cohort.outcomes
-        heads = [(self._head_of(own, self.late_), own.patients)]
+        heads = [(self._head_of(own, self.covariate_branch_), own.patients)]
         subjects = {subject.patient_id: subject for subject in cohort.subjects}
-        for other in self._learnt_beside(cohort):
-            known = [subjects[patient] for patient in other.patients]
-            weighed = None if self.late_ is None else self.late_.weighed_for(known, other, seed=self.seed)
-            heads.append((self._head_of(other, weighed), other.patients))
+        for other in self._other_outcomes(cohort):
+            branch = self.covariate_branch_
+            if branch is not None:
+                branch = branch.weighed_for([subjects[patient] for patient in other.patients], other, seed=self.seed)
+            heads.append((self._head_of(other, branch), other.patients))
         return MultitaskHead(own.patients, heads) if len(heads) > 1 else heads[0][0]
 
     def _head_of(self, outcomes: Outcomes, covariates: CovariateBranch | None) -> Head:
@@ -190,7 +232,7 @@ class NeuralModel(Model, TrainingParameters):
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         if not len(self.edges_):
-            return ensemble_risk(self.networks_, self._seen(cohort), self, self.device)
+            return ensemble_risk(self.networks_, self._transform_views(cohort), self.training, self.device)
         return np.asarray(mortality(self._logits(cohort)).mean(axis=0))
 
     def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
@@ -200,33 +242,40 @@ class NeuralModel(Model, TrainingParameters):
 
     def _logits(self, cohort: Cohort) -> FloatArray:
         """Of the hazards, shape (networks · views, n, intervals)."""
-        return ensemble_outputs(self.networks_, self._seen(cohort), self, self.device)[..., : len(self.edges_)].numpy()
+        outputs = ensemble_outputs(self.networks_, self._transform_views(cohort), self.training, self.device)
+        return outputs[..., : len(self.edges_)].numpy()
 
-    def _seen(self, cohort: Cohort) -> list[ModelInput]:
+    def _transform_views(self, cohort: Cohort) -> list[ModelInput]:
         """What a prediction looks at."""
-        return self._all_inputs(cohort, self.augmentations if self.test_time == "average" else 0)
+        return self._transform(cohort, self.augmentations if self.test_time == "average" else 0)
 
-    def _all_inputs(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
-        inputs = self._inputs(cohort, augmentations)
-        if self.late_ is not None:
-            inputs.append(ModelInput(torch.from_numpy(self.late_.encode(cohort.subjects)), None))
+    def _versions(self, count: int) -> tuple[Augmentation, ...]:
+        return tuple(Augmentation(number, self.augmentation_seed) for number in range(1, count + 1))
+
+    def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
+        """What the networks see, with so many augmented versions of every scan."""
+        inputs = self.inputs_.transform(cohort, self._versions(augmentations))
+        if self.covariate_branch_ is not None:
+            columns = torch.from_numpy(self.covariate_branch_.encode(cohort.subjects))
+            inputs.append(ModelInput(columns, None))
         return inputs
 
     def _arrays(self) -> Arrays:
-        learnt: dict[str, npt.NDArray[Any]] = dict(members_to_arrays(self.networks_))
-        if self.late_ is not None:
-            learnt |= self.late_.arrays()
-        return {**learnt, EDGES: self.edges_} if len(self.edges_) else learnt
+        arrays = {**self.inputs_.arrays(), **members_to_arrays(self.networks_)}
+        if self.covariate_branch_ is not None:
+            arrays |= self.covariate_branch_.arrays()
+        return {**arrays, EDGES: self.edges_} if len(self.edges_) else arrays
 
     def _notes(self) -> dict[str, Any]:
-        beside = {"beside": self.beside_} if self.beside_ else {}
-        return {"capacity": asdict(self.capacity_), **beside}
+        return {**self.inputs_.notes(), "capacity": asdict(self.size_), "other_outputs": self.other_outputs_}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self.capacity_ = NetworkSize(**notes["capacity"]) if "capacity" in notes else self._own_capacity()
-        self.late_ = CovariateBranch.from_arrays(arrays) if self.covariates else None
+        self.size_ = NetworkSize(**notes["capacity"])
+        self.covariate_branch_ = CovariateBranch.from_arrays(arrays) if self.covariates else None
         self.edges_ = np.asarray(arrays[EDGES]) if EDGES in arrays else np.zeros(0)
-        self.beside_ = dict(notes.get("beside", {}))
+        self.other_outputs_ = dict(notes["other_outputs"])
+        self.inputs_ = self.make_inputs().restore(arrays, notes)
         self.networks_ = [
-            member_from_arrays(self._whole(training=False), arrays, member) for member in range(self.ensemble_size)
+            member_from_arrays(self._final_network(trainable=False), arrays, member)
+            for member in range(self.ensemble_size)
         ]
