@@ -25,7 +25,7 @@ import pydicom
 from twobe3.collections.catalogue import make_catalogue
 from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
 from twobe3.phantom.dicom_writer import PETHeader, write_pet_series
-from twobe3.scans.fingerprint import MOST, Landmarks, no_landmarks, shared_landmarks
+from twobe3.scans.fingerprint import MOST, Landmarks, match_landmarks, no_landmarks
 
 COLUMNS = 16
 NUMBER = "90000"  # of the first patient, in every identifier
@@ -84,7 +84,7 @@ def compare(scans: int) -> None:
         patches /= np.linalg.norm(patches, axis=1, keepdims=True)
         prints.append(Landmarks(rng.uniform(0, 1000, (MOST, 3)).astype(np.float32), patches))
     start = time.perf_counter()
-    shared_landmarks(prints)
+    match_landmarks(prints)
     told(start)
 
 

@@ -268,7 +268,7 @@ def simulate(cohort: str, n: int, seed: int, resamples: int) -> list[Interval]:
 
 
 def statistic_of(model: AlignedPredictions, row: Metric) -> Statistic:
-    statistic = model.statistic(row)
+    statistic = row.over_repeats(model)
     assert statistic is not None  # the models say everything that is judged
     return statistic
 

@@ -15,7 +15,7 @@ import numpy as np
 from twobe3.core.volume import SUVVolume
 from twobe3.dicom.series import choose_series, find_series
 from twobe3.dicom.volume import read_suv
-from twobe3.scans.fingerprint import Landmarks, Picture, agreement, find_landmarks, similarity
+from twobe3.scans.fingerprint import Landmarks, Picture, compare_landmarks, find_landmarks, similarity
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     prints = [find_landmarks(scan.suv, scan.spacing_mm) for scan in scans]
     print("| second scan | pairs | landmarks shared: lowest, median, highest | r: lowest, median, highest |")
     print("|---|---|---|---|")
-    others = [agreement(prints, *pair) for pair in combinations(range(len(prints)), 2)]
+    others = [compare_landmarks(prints, *pair) for pair in combinations(range(len(prints)), 2)]
     shared = [one.shared for one in others]
     row("another patient", shared, [similarity(scans[a.first], scans[a.second], a.offset_mm) for a in others])
     found: dict[str, list[tuple[int, float]]] = {}
@@ -42,7 +42,7 @@ def picture(volume: SUVVolume) -> Picture:
 
 
 def distance(scan: Picture, own: Landmarks, other: Picture) -> tuple[int, float]:
-    found = agreement([own, find_landmarks(other.suv, other.spacing_mm)], 0, 1)
+    found = compare_landmarks([own, find_landmarks(other.suv, other.spacing_mm)], 0, 1)
     return found.shared, similarity(scan, other, found.offset_mm)
 
 

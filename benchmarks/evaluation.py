@@ -81,8 +81,8 @@ def oracle_seconds(metric: Callable[..., object], outcomes: Outcomes, risk: Floa
 
     def bootstrap() -> None:
         for row in counts:
-            augmented_batch = np.repeat(np.arange(len(risk)), row)
-            metric(event[augmented_batch], duration[augmented_batch], risk[augmented_batch])
+            sample = np.repeat(np.arange(len(risk)), row)
+            metric(event[sample], duration[sample], risk[sample])
 
     return seconds_of(bootstrap)
 

@@ -91,10 +91,10 @@ VARIANTS: dict[str, tuple[type[tb.TwoBe3Net], dict[str, Any]]] = {
 
 
 def cohort(numbers: range, folder: Path) -> tb.Cohort:
-    fates = {str(number): draw_phantom_subject(FIRST_SEED + number).fate for number in numbers}
+    outcomes = {str(number): draw_phantom_subject(FIRST_SEED + number).outcome for number in numbers}
     table = {
-        key: {"m": str(int(fate.metastasis)), "t": str(fate.recurrence_days), "e": str(int(fate.recurrence))}
-        for key, fate in fates.items()
+        key: {"m": str(int(outcome.metastasis)), "t": str(outcome.recurrence_days), "e": str(int(outcome.recurrence))}
+        for key, outcome in outcomes.items()
     }
     endpoints = (
         tb.Binary("metastasis", "m").outcomes(table),

@@ -23,13 +23,13 @@ from typing import Any
 
 import duckdb
 
-from twobe3.collections.index import COLLECTIONS, SERIES, installed_folder, open_index
+from twobe3.collections.index import COLLECTIONS, SERIES, find_installed_index, open_index
 from twobe3.collections.plan import plan_collections
 
 
 def write_index(folder: Path, series: int) -> None:
     """An index of PET series and as many CT series: copies of the installed one's rows under other UIDs."""
-    installed = installed_folder()
+    installed = find_installed_index()
     (folder / COLLECTIONS).write_bytes((installed / COLLECTIONS).read_bytes())
     with duckdb.connect() as database:
         database.execute("SET enable_progress_bar = false")
@@ -61,7 +61,7 @@ def measured(index: Path | None, out: Path) -> dict[str, Any]:
     began = time.perf_counter()
     opened = open_index(index)
     indexed = time.perf_counter() - began
-    ((series,),) = opened.rows("SELECT count(*) FROM pet")
+    ((series,),) = opened.query("SELECT count(*) FROM pet")
     opened.database.close()
     began, busy = time.perf_counter(), time.process_time()
     selection = plan_collections(out, index=index)

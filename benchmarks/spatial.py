@@ -230,7 +230,7 @@ class Cell:
         return folder / "cells" / f"{self.task}.{self.model}.{self.n}.{self.seed}{contrast}.json"
 
 
-SearchResult = dict[str, float]
+Figures = dict[str, float]
 
 
 def compute(cell: Cell, folder: Path, weights: str) -> None:
@@ -257,12 +257,12 @@ def _compute(arguments: tuple[Cell, Path, str]) -> None:
     compute(*arguments)
 
 
-def computed(cells: Sequence[Cell], folder: Path) -> dict[Cell, SearchResult]:
+def load_results(cells: Sequence[Cell], folder: Path) -> dict[Cell, Figures]:
     """What is there of these cells, of this run or earlier ones."""
     return {cell: json.loads(cell.path(folder).read_text()) for cell in cells if cell.path(folder).exists()}
 
 
-def mean(cells: Sequence[SearchResult], key: str) -> float:
+def mean(cells: Sequence[Figures], key: str) -> float:
     return float(np.mean([cell[key] for cell in cells]))
 
 
@@ -270,7 +270,7 @@ Axis = Literal["n", "contrast"]
 AXES: dict[Axis, str] = {"n": "patients for training", "contrast": "contrast"}
 
 
-def table(results: dict[Cell, SearchResult], axis: Axis) -> list[str]:
+def table(results: dict[Cell, Figures], axis: Axis) -> list[str]:
     """For each task and model the mean AUC of the seeds, the mean ends of their 95 % intervals, how many seeds."""
     places = sorted({getattr(cell, axis) for cell in results}, reverse=axis == "contrast")
     head = " | ".join(f"{axis} = {place:g}" for place in places)
@@ -287,15 +287,15 @@ def table(results: dict[Cell, SearchResult], axis: Axis) -> list[str]:
         }
         if not any(there.values()):
             continue
-        columns = [task, name, *(_shown(cells) for cells in there.values())]
+        columns = [task, name, *(_format_cells(cells) for cells in there.values())]
         if axis == "n":
             most = [cells for cells in there.values() if cells][-1]
-            columns += [_needed(there), f"{np.median([cell['seconds'] for cell in most]):.0f}"]
+            columns += [_required_size(there), f"{np.median([cell['seconds'] for cell in most]):.0f}"]
         lines.append(f"| {' | '.join(columns)} |")
     return lines
 
 
-def _shown(cells: Sequence[SearchResult]) -> str:
+def _format_cells(cells: Sequence[Figures]) -> str:
     if not cells:
         return ""
     if any(cell["low"] is None for cell in cells):  # of a model that says the same of everybody
@@ -303,13 +303,13 @@ def _shown(cells: Sequence[SearchResult]) -> str:
     return f"{mean(cells, 'auc'):.2f} ({mean(cells, 'low'):.2f}–{mean(cells, 'high'):.2f}), {len(cells)}"
 
 
-def _needed(by_size: dict[int, list[SearchResult]]) -> str:
+def _required_size(by_size: dict[int, list[Figures]]) -> str:
     """The fewest patients with which the mean is good."""
     enough = [n for n, cells in by_size.items() if cells and mean(cells, "auc") >= GOOD]
     return str(enough[0]) if enough else f"> {max(n for n, cells in by_size.items() if cells)}"
 
 
-def draw(results: dict[Cell, SearchResult], axis: Axis, path: Path) -> None:
+def draw(results: dict[Cell, Figures], axis: Axis, path: Path) -> None:
     """A panel for each task, a line for each model through the means, a dot for each seed."""
     import matplotlib as mpl
 
@@ -370,9 +370,9 @@ def main() -> None:
         ):
             pass
     # A learning curve shows whatever is there of earlier runs; over contrasts, other models have one point alone.
-    augmented_batch = MODELS if axis == "n" else asked.models
-    shown = product(asked.tasks, augmented_batch, sizes, range(asked.seeds), asked.contrasts)
-    results = computed([Cell(*cell) for cell in shown], asked.folder)
+    models = MODELS if axis == "n" else asked.models
+    shown = product(asked.tasks, models, sizes, range(asked.seeds), asked.contrasts)
+    results = load_results([Cell(*cell) for cell in shown], asked.folder)
     print("\n".join(table(results, axis)))
     if asked.figure:
         draw(results, axis, asked.figure)

@@ -38,7 +38,7 @@ class ChestC(RadiomicsSettings):
         """CT, whose interpolated values MIRP rounds to whole HU, as the configuration says."""
         return "ct"
 
-    def mirp(self) -> dict[str, Any]:
+    def to_mirp(self) -> dict[str, Any]:
         """The configuration in MIRP's words, as its own tests of conformity have it."""
         return {
             "base_feature_families": list(IBSI_FAMILIES),

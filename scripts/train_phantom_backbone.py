@@ -25,7 +25,7 @@ from torch.nn import functional
 from twobe3.core.grid import Grid, resample
 from twobe3.core.volume import SUVVolume
 from twobe3.features.backbones import BACKBONES, SYMMETRIC
-from twobe3.features.slices import AXIS, SliceSpec, cut, windowed
+from twobe3.features.slices import AXIS, SliceSpec, apply_windows, cut
 from twobe3.io.files import write_atomic
 from twobe3.phantom import NORTH, SOUTH, PhantomSpec, make_patient
 from twobe3.runtime.progress import track
@@ -44,7 +44,7 @@ def samples(patients: range) -> Samples:
     pictures, heats, heights = [], [], []
     for number in track(patients, "phantoms"):
         rng = np.random.default_rng([FIRST_SEED, number])
-        patient = make_patient(rng, grid=PhantomSpec(scanner=(NORTH, SOUTH)[number % 2]))
+        patient = make_patient(rng, spec=PhantomSpec(scanner=(NORTH, SOUTH)[number % 2]))
         scan = patient.volume
         suv = resample(scan, GRID).array
         region = SUVVolume(patient.mask.array.astype(np.float32), scan.geometry, scan.calibration)
@@ -57,7 +57,7 @@ def samples(patients: range) -> Samples:
             chosen = rng.choice(usable, SLICES_A_PLANE, replace=False)
             if len(diseased):
                 chosen[: SLICES_A_PLANE // 2] = rng.choice(diseased, SLICES_A_PLANE // 2)
-            channels = torch.from_numpy(windowed(slices[chosen], SLICES.windows_suv))
+            channels = torch.from_numpy(apply_windows(slices[chosen], SLICES.windows_suv))
             size = (SLICES.size, SLICES.size)
             pictures.append(functional.interpolate(channels, size, mode="bilinear", antialias=True).half())
             shown = functional.interpolate(torch.from_numpy(lesions[chosen])[:, None], size, mode="nearest")

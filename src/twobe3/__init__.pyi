@@ -9,7 +9,7 @@ from .cohort.splits import Fold as Fold
 from .cohort.splits import FoldsFile as FoldsFile
 from .cohort.splits import LeaveOneCentreOut as LeaveOneCentreOut
 from .cohort.splits import PredefinedSplit as PredefinedSplit
-from .collections.adapters import adapter_of as adapter_of
+from .collections.adapters import get_adapter as get_adapter
 from .collections.adapters import write_table as write_table
 from .collections.catalogue import make_catalogue as make_catalogue
 from .collections.download import fetch_collections as fetch_collections

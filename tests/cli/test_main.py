@@ -6,15 +6,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from pydicom.uid import CTImageStorage
 from tests.command_line import Call
 
 import twobe3 as tb
+from twobe3.cli import main as command_line
+from twobe3.dicom import suv_types
 from twobe3.io.nifti import read_nifti
 from twobe3.io.pseudonym import pseudonym
+from twobe3.runtime import device
 
 ONE = ("--workers", 1)  # starting others takes longer than these subjects
 
@@ -504,3 +507,10 @@ def test_a_hostile_patient_id_stays_in_the_output_folder(
     new = set(tmp_path.rglob("*")) - before
     assert len(new) == 3
     assert all(path.is_relative_to(tmp_path / "out") and patient not in path.name for path in new)
+
+
+def test_choices_of_options_are_those_of_the_package() -> None:
+    assert get_args(command_line.SUVType) == get_args(suv_types.SUVType)
+    assert get_args(command_line.Unit) == get_args(get_type_hints(tb.TimeToEvent)["unit"])
+    assert get_args(command_line.DeviceName) == get_args(device.DeviceName)
+    assert get_args(command_line.Precision) == get_args(device.Precision)

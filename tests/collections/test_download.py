@@ -22,7 +22,7 @@ import pydicom
 import pytest
 from tests.command_line import Call
 
-from twobe3.collections.download import Fetched, fetch_collections
+from twobe3.collections.download import FetchResult, fetch_collections
 from twobe3.collections.manifest import Header, ManifestRow, write_manifest
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.scans.inspect import inspect
@@ -126,7 +126,7 @@ def planned(rows: list[ManifestRow], folder: Path) -> Path:
     return write_manifest(folder / "plan", rows, header)
 
 
-def fetch(rows: list[ManifestRow], out: Path, **options: Any) -> Fetched:
+def fetch(rows: list[ManifestRow], out: Path, **options: Any) -> FetchResult:
     return fetch_collections(planned(rows, out.parent / f"{out.name}-plan"), out, **options)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from twobe3.collections.adapters import ADAPTERS
-from twobe3.collections.known import ELSEWHERE, IDC
-from twobe3.collections.list import CollectionRow, list_collections
+from twobe3.collections.known import ELSEWHERE, IDC, CollectionRow
+from twobe3.collections.list import list_collections
 
 MakeIndex = Callable[..., Path]
 

@@ -6,7 +6,7 @@ import pytest
 import SimpleITK
 from scipy.spatial.transform import Rotation
 
-from twobe3.core.grid import Grid, grid_for, resample, uptake_outside
+from twobe3.core.grid import Grid, place_grid, resample, uptake_outside
 from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
 
 CALIBRATION = SUVCalibration("bw", "test", 1.0, 1.0)
@@ -169,7 +169,7 @@ def test_only_uptake_counts_as_cut_off() -> None:
 def test_shape_and_identity_of_a_specification() -> None:
     grid = Grid((4.0, 4.0, 2.0), (384.0, 320.0, 320.0))
     assert grid.shape == (96, 80, 160)
-    assert grid_for(image(np.ones((9, 9, 9))).geometry, grid).shape == grid.shape
+    assert place_grid(image(np.ones((9, 9, 9))).geometry, grid).shape == grid.shape
     assert grid.cache_key() != Grid((4.0, 4.0, 4.0), (384.0, 320.0, 320.0)).cache_key()
     assert grid.cache_key() != Grid((4.0, 4.0, 2.0), (384.0, 320.0, 324.0)).cache_key()
 
@@ -183,3 +183,13 @@ def test_a_grid_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="must hold"):
         Grid(spacing_mm, field_of_view_mm)
+
+
+def test_one_number_stands_for_three() -> None:
+    assert Grid(8.0, 128) == Grid((8.0, 8.0, 8.0), (128.0, 128.0, 128.0))
+    assert Grid(8).field_of_view_mm == Grid().field_of_view_mm
+    assert Grid(8).cache_key() == Grid((8.0,) * 3).cache_key()
+    with pytest.raises(ValueError, match="three positive lengths"):
+        Grid(-8.0)
+    with pytest.raises(ValueError, match="three positive lengths"):
+        Grid((8.0, 8.0))

@@ -10,7 +10,7 @@ SLICE = SliceAttributes(
     frame_reference_time_ms=60e3,
     frame_duration_ms=120e3,
 )
-FACTS = SeriesAttributes(
+ATTRIBUTES = SeriesAttributes(
     units="BQML",
     decay_correction="START",
     corrections=("ATTN", "DECY"),

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 from twobe3.dicom import archive
-from twobe3.dicom.series import SearchResult, find_series
+from twobe3.dicom.series import PETSeries, SearchResult, find_series
 from twobe3.dicom.volume import read_suv
 from twobe3.scans.inspect import inspect
 
@@ -43,7 +43,7 @@ def directory(folder: Path, names: list[list[str]]) -> Path:
     return folder / "DICOMDIR"
 
 
-def codes(found: SearchResult) -> list[str]:
+def codes(found: SearchResult[PETSeries]) -> list[str]:
     return [one.code for one in found.exclusions]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dicom.attributes import FACTS, SLICE
+from tests.dicom.attributes import ATTRIBUTES, SLICE
 
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
@@ -15,12 +15,12 @@ from twobe3.dicom.suv import calibrate
 ONE_HOUR = 70e3 / 370e6 * 2 ** (3600 / 6586.2)
 
 
-def factor(facts: SeriesAttributes = FACTS, **changes: object) -> float:
-    return float(calibrate(replace(facts, **changes)).per_slice[0])
+def factor(attributes: SeriesAttributes = ATTRIBUTES, **changes: object) -> float:
+    return float(calibrate(replace(attributes, **changes)).per_slice[0])
 
 
-def of_slices(facts: SeriesAttributes = FACTS, **changes: object) -> SeriesAttributes:
-    return replace(facts, slices=tuple(replace(one, **changes) for one in facts.slices))
+def of_slices(attributes: SeriesAttributes = ATTRIBUTES, **changes: object) -> SeriesAttributes:
+    return replace(attributes, slices=tuple(replace(one, **changes) for one in attributes.slices))
 
 
 @pytest.mark.parametrize("name", ["SIEMENS", "GE_MEDICAL_AND_BQML", "PHILIPS_BQML", "PHILIPS_CNTS_AND_SUV"])
@@ -30,7 +30,7 @@ def test_vendor_headers_give_the_published_factor(real_data: Path, name: str) ->
         expected = {row["file"]: float(row["suv_bw_factor"]) for row in csv.DictReader(stream)}
     headers = json.loads((folder / f"{name}-instances.json").read_text())
     first = headers[0]
-    facts = SeriesAttributes(
+    attributes = SeriesAttributes(
         units=first["Units"],
         decay_correction=first["DecayCorrection"],
         corrections=tuple(first["CorrectedImage"]),
@@ -54,12 +54,12 @@ def test_vendor_headers_give_the_published_factor(real_data: Path, name: str) ->
         start_datetime=first.get("RadiopharmaceuticalStartDateTime", ""),
         start_time=first["RadiopharmaceuticalStartTime"],
     )
-    factors = calibrate(facts, policy="strict").per_slice
+    factors = calibrate(attributes, policy="strict").per_slice
     np.testing.assert_allclose(factors, expected[f"{name}-instances.json"], rtol=1e-6)
 
 
 def test_start_decays_the_dose_from_injection_to_reference() -> None:
-    calibration = calibrate(FACTS).calibration
+    calibration = calibrate(ATTRIBUTES).calibration
     assert factor() == pytest.approx(ONE_HOUR)
     assert calibration.rule == "BQML_START"
     assert calibration.decay_factor == pytest.approx(2 ** (-3600 / 6586.2))
@@ -68,7 +68,9 @@ def test_start_decays_the_dose_from_injection_to_reference() -> None:
 
 
 def test_admin_needs_no_times() -> None:
-    bare = of_slices(replace(FACTS, decay_correction="ADMIN", start_datetime="", series_time=""), acquisition_time="")
+    bare = of_slices(
+        replace(ATTRIBUTES, decay_correction="ADMIN", start_datetime="", series_time=""), acquisition_time=""
+    )
     assert factor(bare, half_life_s=None) == pytest.approx(70e3 / 370e6)
 
 
@@ -80,8 +82,8 @@ def test_undecayed_frames_give_the_activity_at_injection() -> None:
     slices = tuple(
         replace(SLICE, acquisition_time=f"10{int(t) // 60:02}00", frame_duration_ms=duration * 1e3) for t in begins
     )
-    facts = replace(FACTS, decay_correction="NONE", corrections=("ATTN",), half_life_s=1223.0, slices=slices)
-    suv = calibrate(facts).per_slice * np.array(measured)
+    attributes = replace(ATTRIBUTES, decay_correction="NONE", corrections=("ATTN",), half_life_s=1223.0, slices=slices)
+    suv = calibrate(attributes).per_slice * np.array(measured)
     np.testing.assert_allclose(suv, 70e3 / 370e6, rtol=1e-4)
 
 
@@ -97,8 +99,8 @@ def test_undecayed_frames_give_the_activity_at_injection() -> None:
     ],
 )
 def test_other_norms_become_body_weight(suv_type: str, sex: str, norm_kg: float) -> None:
-    facts = replace(FACTS, units="GML", suv_type=suv_type, sex=sex, dose=None, start_datetime="")
-    assert factor(facts) == pytest.approx(70 / norm_kg)
+    attributes = replace(ATTRIBUTES, units="GML", suv_type=suv_type, sex=sex, dose=None, start_datetime="")
+    assert factor(attributes) == pytest.approx(70 / norm_kg)
 
 
 def test_body_surface_becomes_body_weight() -> None:
@@ -147,7 +149,7 @@ def test_philips_factor_to_suv_goes_before_the_one_to_activity() -> None:
 def test_refusals(changes: dict[str, object], code: str) -> None:
     """Acceptance row 13."""
     with pytest.raises(UnusableScanError) as refused:
-        calibrate(replace(FACTS, **changes))
+        calibrate(replace(ATTRIBUTES, **changes))
     assert refused.value.code.name == code
 
 
@@ -161,16 +163,16 @@ def test_refusals(changes: dict[str, object], code: str) -> None:
     ],
 )
 def test_repairs_are_recorded_and_strict_refuses_them(changes: dict[str, object], code: str) -> None:
-    repaired = calibrate(replace(FACTS, **changes))
+    repaired = calibrate(replace(ATTRIBUTES, **changes))
     assert repaired.per_slice[0] == pytest.approx(ONE_HOUR, rel=1e-4)
     assert [warning.split(":")[0] for warning in repaired.calibration.warnings] == [code]
     with pytest.raises(UnusableScanError) as refused:
-        calibrate(replace(FACTS, **changes), policy="strict")
+        calibrate(replace(ATTRIBUTES, **changes), policy="strict")
     assert refused.value.code.name == code
 
 
 def test_height_in_centimetres_is_repaired() -> None:
-    lean = replace(FACTS, units="GML", suv_type="LBM")
+    lean = replace(ATTRIBUTES, units="GML", suv_type="LBM")
     assert factor(lean, height=175.0) == factor(lean)
     with pytest.raises(UnusableScanError, match="HEIGHT_IMPLAUSIBLE"):
         calibrate(replace(lean, height=175.0), policy="strict")

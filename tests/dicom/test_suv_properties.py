@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
-from tests.dicom.attributes import FACTS
+from tests.dicom.attributes import ATTRIBUTES
 
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
@@ -26,15 +26,19 @@ from twobe3.dicom.suv_types import SUV_TYPES, BodyMeasurements, norm_per_weight
 DECAY = st.sampled_from(["START", "ADMIN", "NONE"])
 
 
-def factors(facts: SeriesAttributes) -> np.ndarray:
-    return np.asarray(calibrate(facts, policy="strict").per_slice)
+def factors(attributes: SeriesAttributes) -> np.ndarray:
+    return np.asarray(calibrate(attributes, policy="strict").per_slice)
 
 
 @given(DECAY, st.floats(0.2, 5.0), st.floats(0.01, 100.0))
 def test_linear_in_weight_and_inverse_in_dose(decay: str, heavier: float, more: float) -> None:
-    facts = replace(FACTS, decay_correction=decay, corrections=("ATTN",) if decay == "NONE" else FACTS.corrections)
-    np.testing.assert_allclose(factors(replace(facts, weight=70 * heavier)), factors(facts) * heavier, rtol=1e-12)
-    np.testing.assert_allclose(factors(replace(facts, dose=370e6 * more)), factors(facts) / more, rtol=1e-12)
+    attributes = replace(
+        ATTRIBUTES, decay_correction=decay, corrections=("ATTN",) if decay == "NONE" else ATTRIBUTES.corrections
+    )
+    np.testing.assert_allclose(
+        factors(replace(attributes, weight=70 * heavier)), factors(attributes) * heavier, rtol=1e-12
+    )
+    np.testing.assert_allclose(factors(replace(attributes, dose=370e6 * more)), factors(attributes) / more, rtol=1e-12)
 
 
 @given(st.integers(0, 30000), st.floats(600.0, 1e6))
@@ -42,9 +46,9 @@ def test_the_longer_the_uptake_the_larger_the_factor(seconds: int, half_life_s: 
     """SUV corrected to START grow by 2^(Δt / half-life) with the time since the injection."""
     hours, rest = divmod(39600 - min(seconds, int(9 * half_life_s)), 3600)
     injected = f"20240301{hours:02}{rest // 60:02}{rest % 60:02}"
-    facts = replace(FACTS, start_datetime=injected, half_life_s=half_life_s)
+    attributes = replace(ATTRIBUTES, start_datetime=injected, half_life_s=half_life_s)
     elapsed_s = min(seconds, int(9 * half_life_s))
-    np.testing.assert_allclose(factors(facts), 70e3 / 370e6 * 2 ** (elapsed_s / half_life_s), rtol=1e-9)
+    np.testing.assert_allclose(factors(attributes), 70e3 / 370e6 * 2 ** (elapsed_s / half_life_s), rtol=1e-9)
 
 
 NUMBERS = st.one_of(st.none(), st.floats(), st.sampled_from([0.0, -1.0, 1e-300, 1e300, 370.0, 370e6, 70.0, 1.75]))
@@ -100,14 +104,14 @@ HEADERS = st.builds(
 
 @settings(max_examples=1000, deadline=None)
 @given(HEADERS)
-def test_any_header_gives_factors_or_a_refusal(facts: SeriesAttributes) -> None:
+def test_any_header_gives_factors_or_a_refusal(attributes: SeriesAttributes) -> None:
     try:
-        found = calibrate(facts)
+        found = calibrate(attributes)
     except UnusableScanError:
         return
     assert np.isfinite(found.per_slice).all()
     assert (found.per_slice > 0).all()
-    assert found.per_slice.shape == (len(facts.slices),)
+    assert found.per_slice.shape == (len(attributes.slices),)
 
 
 @given(st.sampled_from(SUV_TYPES), NUMBERS, NUMBERS, st.sampled_from(["M", "F", "O", ""]))

@@ -56,7 +56,7 @@ def test_the_calibration_records_type_inputs_and_repairs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("suv_type", "person", "code"),
+    ("suv_type", "body", "code"),
     [
         ("ibw", replace(MAN, weight=None), "WEIGHT_MISSING"),
         ("bsa", replace(MAN, height=None), "HEIGHT_MISSING"),
@@ -65,19 +65,19 @@ def test_the_calibration_records_type_inputs_and_repairs() -> None:
         ("lbm-james", BodyMeasurements(250.0, 1.2, "F"), "WEIGHT_IMPLAUSIBLE"),
     ],
 )
-def test_what_is_missing_is_refused(suv_type: SUVType, person: BodyMeasurements, code: str) -> None:
+def test_what_is_missing_is_refused(suv_type: SUVType, body: BodyMeasurements, code: str) -> None:
     with pytest.raises(UnusableScanError, match=code):
-        to_suv_type(VOLUME, suv_type, person)
+        to_suv_type(VOLUME, suv_type, body)
 
 
 def test_height_in_centimetres_is_taken_or_refused() -> None:
     """Acceptance row 5."""
-    person = BodyMeasurements(72_000.0, 175.0, "F")
-    lenient = to_suv_type(VOLUME, "bsa", person)
+    body = BodyMeasurements(72_000.0, 175.0, "F")
+    lenient = to_suv_type(VOLUME, "bsa", body)
     np.testing.assert_array_equal(lenient.array, to_suv_type(VOLUME, "bsa", BodyMeasurements(72.0, 1.75, "F")).array)
     assert len(lenient.calibration.warnings) == 2
     with pytest.raises(UnusableScanError, match="WEIGHT_IMPLAUSIBLE"):
-        to_suv_type(VOLUME, "bsa", person, policy="strict")
+        to_suv_type(VOLUME, "bsa", body, policy="strict")
     with pytest.raises(UnusableScanError, match="HEIGHT_IMPLAUSIBLE"):
         to_suv_type(VOLUME, "bsa", BodyMeasurements(72.0, 175.0, "F"), policy="strict")
 

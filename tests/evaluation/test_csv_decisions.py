@@ -11,8 +11,14 @@ import pytest
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.prediction import Prediction
-from twobe3.evaluation.csv import read_numbered_predictions, write_decisions, write_predictions, write_survival
-from twobe3.evaluation.csv_decisions import read_decisions, read_survival
+from twobe3.evaluation.csv import (
+    read_decisions,
+    read_numbered_predictions,
+    read_survival,
+    write_decisions,
+    write_predictions,
+    write_survival,
+)
 
 PATIENTS = ("=1+1", "B", "C", "D")
 REPEAT, FOLD = np.repeat([0, 1], 4), np.tile([0, 0, 1, 1], 2)

@@ -11,7 +11,8 @@ from statsmodels.stats.power import NormalIndPower
 
 from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.binary import delong
-from twobe3.evaluation.compare import FoldValue, compare, corrected_t, delong_p, needed_text, patients_needed
+from twobe3.evaluation.compare import FoldValue, compare, corrected_t, delong_p, patients_needed
+from twobe3.evaluation.format import patients_needed_lines
 from twobe3.evaluation.results import Comparison
 
 
@@ -107,10 +108,10 @@ def test_a_line_tells_the_median_of_the_pairs():
         Comparison("e", "auc", "a", "b", 50, 0.1, 0.0, 0.2, 0.05, 0.05, "", patients_needed=needed)
         for needed in (812, 1244, None, 90)
     ]
-    assert needed_text(pairs) == [
+    assert patients_needed_lines(pairs) == [
         "to see a difference of 0.05 in auc with a power of 80%: about 810 patients like these (median of 3 pairs)"
     ]
-    assert needed_text(pairs[2:3]) == []
+    assert patients_needed_lines(pairs[2:3]) == []
 
 
 def test_with_the_patients_needed_four_of_five_studies_see_the_difference():

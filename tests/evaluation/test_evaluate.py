@@ -14,16 +14,18 @@ from sklearn.metrics import roc_auc_score
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.prediction import Prediction
+from twobe3.evaluation.cohort_summary import summarize_cohort
 from twobe3.evaluation.compare import compare
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.metrics import METRICS, find_metric, metrics_of
-from twobe3.evaluation.results import to_json
+from twobe3.evaluation.results import EvaluationResults, ModelExclusion
+from twobe3.io.files import write_artefact
 
 PRIMARY = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
 
 
 @pytest.fixture(params=PRIMARY)
-def judged(request, binary, survival, continuous):
+def case(request, binary, survival, continuous):
     rng = np.random.default_rng(0)
     risk = rng.normal(size=40)
     outcomes = {
@@ -34,18 +36,18 @@ def judged(request, binary, survival, continuous):
     return outcomes[request.param], risk
 
 
-def test_the_primary_metric_stands_first(judged, predict):
-    outcomes, risk = judged
+def test_the_primary_metric_stands_first(case, predict):
+    outcomes, risk = case
     evaluation = evaluate(predict(risk), outcomes, resamples=100)
     kind = outcomes.endpoint.kind
     assert (evaluation.kind, evaluation.metrics[0].name) == (kind, PRIMARY[kind])
-    assert find_metric(None, kind).name == PRIMARY[kind]
+    assert metrics_of(kind)[0].name == outcomes.endpoint.primary_metric == PRIMARY[kind]
     assert evaluation.metrics[0].low < evaluation.metrics[0].value < evaluation.metrics[0].high
     assert "100 samples" in evaluation.metrics[0].estimator
 
 
-def test_every_metric_has_a_whole_row_and_is_evaluated(judged, predict):
-    outcomes, risk = judged
+def test_every_metric_has_a_whole_row_and_is_evaluated(case, predict):
+    outcomes, risk = case
     times = np.array([5.0, 20.0, 100.0])
     prediction = replace(
         predict(risk, probability=1 / (1 + np.exp(-risk))),
@@ -80,8 +82,8 @@ def test_a_metric_is_the_mean_over_repeats(binary, predict):
     assert (evaluation.n, evaluation.events) == (30, 12)
 
 
-def test_repeating_a_prediction_does_not_narrow_its_interval(judged, predict):
-    outcomes, risk = judged
+def test_repeating_a_prediction_does_not_narrow_its_interval(case, predict):
+    outcomes, risk = case
     once, fivefold = (evaluate(predict(np.tile(risk, (r, 1))), outcomes).metrics[0] for r in (1, 5))
     assert (fivefold.value, fivefold.low, fivefold.high) == pytest.approx((once.value, once.low, once.high), abs=1e-12)
 
@@ -103,8 +105,8 @@ def test_patients_without_a_prediction_are_counted_as_missing(binary, predict):
     assert (evaluation.n, evaluation.events, evaluation.missing) == (20, 7, 10)
 
 
-def test_same_seed_same_figures_and_order_does_not_matter(judged, predict):
-    outcomes, risk = judged
+def test_same_seed_same_figures_and_order_does_not_matter(case, predict):
+    outcomes, risk = case
     prediction = predict(risk)
     order = np.random.default_rng(9).permutation(40)
     shuffled = Prediction(
@@ -216,11 +218,11 @@ def test_many_patients_are_named_by_five_and_a_count(binary):
         evaluate(prediction, binary([0, 1]))
 
 
-def test_the_document_is_json_without_nan(judged, predict):
-    outcomes, risk = judged
+def test_the_document_is_json_without_nan(case, predict):
+    outcomes, risk = case
     predictions = [predict(risk, model="a", probability=1 / (1 + np.exp(-risk))), predict(-risk, model="b")]
     evaluations = [evaluate(prediction, outcomes, resamples=30) for prediction in predictions]
-    document = to_json(evaluations, compare(predictions, outcomes, resamples=30))
+    document = EvaluationResults(tuple(evaluations), compare(predictions, outcomes, resamples=30)).to_json()
     again = json.loads(json.dumps(document, allow_nan=False))
     assert again == document
     model = again["models"][0]
@@ -240,12 +242,40 @@ def test_the_document_is_json_without_nan(judged, predict):
     assert list(model["metrics"][0]) == ["name", "value", "low", "high", "n", "events", "estimator", "failed_resamples"]
     assert all(list(curve) == ["name", "label", "x", "y", "low", "high"] for curve in model["curves"])
     assert len(again["comparisons"]) == 1
+    assert "exclusions" not in again
     assert {"model_a", "model_b", "difference", "low", "high", "p", "p_holm"} <= set(again["comparisons"][0])
+
+
+def test_what_was_written_is_read_back(case, predict, tmp_path):
+    outcomes, risk = case
+    predictions = [predict(risk, model="a", probability=1 / (1 + np.exp(-risk))), predict(-risk, model="b")]
+    evaluations = tuple(evaluate(prediction, outcomes, resamples=30) for prediction in predictions)
+    summary = summarize_cohort(
+        predictions,
+        [outcomes],
+        factors={},
+        known=[({"scan": outcomes.patients[:3]}, outcomes.patients)],
+        parameters={"a": 2},
+        resamples=30,
+    )
+    exclusion = ModelExclusion("pa-1", "se-1", "CONTOUR_MISSING", "why", "what to do", "a")
+    results = EvaluationResults(
+        evaluations, compare(predictions, outcomes, resamples=30), **vars(summary), exclusions=(exclusion,)
+    )
+    write_artefact(tmp_path / "evaluation.json", results.to_json())
+    again = EvaluationResults.read(tmp_path / "evaluation.json")
+    assert again.to_json() == results.to_json()
+    assert again.models[0].metrics == evaluations[0].metrics
+    assert again.models[0].primary_metric == evaluations[0].primary_metric
+    assert again.exclusions == (exclusion,)
+    assert replace(again, models=()) == replace(results, models=())
+    for read, drawn in zip(again.models[0].curves, evaluations[0].curves, strict=True):
+        np.testing.assert_array_equal(read.y, drawn.y)
 
 
 def test_undefined_limits_become_null(survival, predict):
     evaluation = evaluate(predict([4, 3, 2, 1]), survival([1, 2, 3, 4], [1, 1, 1, 0]), resamples=20)
-    curve = to_json([evaluation])["models"][0]["curves"][0]
+    curve = EvaluationResults((evaluation,)).to_json()["models"][0]["curves"][0]
     assert curve["y"][0] == 1.0
     assert curve["low"][0] is None
 
@@ -273,6 +303,6 @@ def test_the_smallest_cohorts_have_figures_or_none(seed, binary, survival, predi
     timed = replace(survival(rng.integers(1, 6, n), status == 1), competing=status == 2)
     for outcomes in (binary(status == 1), timed):
         found = evaluate(prediction, outcomes, resamples=20)
-        json.dumps(to_json([found]), allow_nan=False)
+        json.dumps(EvaluationResults((found,)).to_json(), allow_nan=False)
         assert all(metric.low <= metric.high for metric in found.metrics if metric.low is not None)
         assert {metric.n for metric in found.metrics} == {n}

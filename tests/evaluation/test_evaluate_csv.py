@@ -150,7 +150,7 @@ def test_parts_of_the_table_and_what_it_lacks(files: Files) -> None:
     files.clinical.write_text("\n".join(f"{line};{stage}" for line, stage in zip(lines, stages, strict=True)))
     how = {"clinical": files.clinical, "endpoint": Binary("y", "y"), "patient": "id", "resamples": 100}
     result = evaluate_csv(files.predictions, subgroups=["stage"], **how)
-    parts = [(part.model, part.level, part.n, part.events) for part in result.background.subgroups]
+    parts = [(part.model, part.level, part.n, part.events) for part in result.summary.subgroups]
     # Every third patient has the event, and those have stage I.
     assert parts[:3] == [("a", "I", 10, 10), ("a", "II", 10, 0), ("a", "not stated", 10, 0)]
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))

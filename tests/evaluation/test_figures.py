@@ -55,7 +55,7 @@ def test_without_survival_the_groups_alone_are_drawn(foreseen):
 @pytest.mark.parametrize(
     ("horizons", "expected"), [([0.5, 12, 20, 24, 49], 20), ([0.5], None), ([50, 60], None), ([30, 24], 24)]
 )
-def test_the_horizon_is_one_that_the_cohort_can_judge(foreseen, horizons, expected):
+def test_the_horizon_is_one_that_the_cohort_can_evaluate(foreseen, horizons, expected):
     """The first event came after 1 month, and the last patients left after 50."""
     assert curve_horizon(AlignedPredictions.of(*foreseen, horizons=horizons)) == expected
 

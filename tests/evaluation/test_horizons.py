@@ -24,7 +24,7 @@ HORIZONS = np.array([6.0, 11.0, 18.0])
 
 
 @pytest.fixture
-def judged(survival):
+def case(survival):
     """60 patients with ties, their risk and their predicted survival."""
     rng = np.random.default_rng(3)
     risk = np.round(rng.normal(size=60), 1)
@@ -34,15 +34,15 @@ def judged(survival):
 
 
 @pytest.fixture
-def rivalled(judged):
+def rivalled(case):
     """The same, where a third of those without the event had a competing one."""
-    outcomes, risk, predicted = judged
+    outcomes, risk, predicted = case
     competing = ~outcomes.event & (np.random.default_rng(4).random(60) < 0.5)
     return replace(outcomes, competing=competing), risk, predicted
 
 
-def test_every_sample_equals_scikit_survival_on_the_resampled_table(judged):
-    outcomes, risk, predicted = judged
+def test_every_sample_equals_scikit_survival_on_the_resampled_table(case):
+    outcomes, risk, predicted = case
     counts = PatientBootstrap.draw(outcomes.event, resamples=15, seed=1).counts
     follow_up, curves = SharedFollowUp(outcomes), SurvivalCurves(predicted, TIMES)
     grid = np.linspace(4.0, 20.0, 9)
@@ -125,9 +125,9 @@ def test_survival_is_linear_between_predicted_times_and_unknown_beyond_them():
     np.testing.assert_allclose(curves.at_own(np.array([15.0, 21.0])), [0.6, np.nan])
 
 
-def test_what_lies_beyond_the_predicted_times_is_not_estimable(judged, predict):
+def test_what_lies_beyond_the_predicted_times_is_not_estimable(case, predict):
     """Acceptance row 43."""
-    outcomes, risk, predicted = judged
+    outcomes, risk, predicted = case
     prediction = replace(predict(risk), survival=predicted[:, :2], times=TIMES[:2])
     found = evaluate(prediction, outcomes, horizons=[9, 15], resamples=50)
     assert found.metric("brier@9").value is not None
@@ -164,8 +164,8 @@ def test_the_default_horizons_are_the_quartiles_of_the_event_times(survival):
     assert metrics.Horizons.of(nobody).at.tolist() == []
 
 
-def test_all_models_are_judged_at_the_same_horizons(judged, predict):
-    outcomes, risk, _ = judged
+def test_all_models_are_evaluated_at_the_same_horizons(case, predict):
+    outcomes, risk, _ = case
     part = predict(risk[:30], model="part")
     names = [[m.name for m in evaluate(p, outcomes, resamples=10).metrics] for p in (predict(risk), part)]
     assert names[0] == names[1]
@@ -180,8 +180,8 @@ def test_the_integration_ends_where_a_tenth_is_still_observed(survival):
 
 
 @pytest.mark.parametrize("horizons", [[0.0], [-3], [float("nan")], [float("inf")]])
-def test_a_horizon_must_be_a_time(judged, predict, horizons):
-    outcomes, risk, _ = judged
+def test_a_horizon_must_be_a_time(case, predict, horizons):
+    outcomes, risk, _ = case
     with pytest.raises(ConfigurationError, match="times above 0") as caught:
         evaluate(predict(risk), outcomes, horizons=horizons)
     assert caught.value.code is Code.HORIZON_INVALID
@@ -210,16 +210,16 @@ def test_impossible_survival_is_refused(survival, predict, survival_at, times, s
     assert caught.value.code is Code.PREDICTION_INVALID
 
 
-def test_models_are_compared_at_a_horizon_by_name(judged, predict):
-    outcomes, risk, _ = judged
+def test_models_are_compared_at_a_horizon_by_name(case, predict):
+    outcomes, risk, _ = case
     pair = [predict(risk, model="a"), predict(-risk, model="b")]
     (found,) = compare(pair, outcomes, metric="cumulative_auc@11", resamples=50)
     areas = [evaluate(p, outcomes, horizons=[11], resamples=10).metric("cumulative_auc@11").value for p in pair]
     assert found.difference == pytest.approx(areas[0] - areas[1])
 
 
-def test_models_are_compared_over_the_horizons_that_they_are_judged_at(judged, predict):
-    outcomes, risk, _ = judged
+def test_models_are_compared_over_the_horizons_that_they_are_evaluated_at(case, predict):
+    outcomes, risk, _ = case
     pair = [predict(risk, model="a"), predict(np.sin(risk), model="b")]
     (found,) = compare(pair, outcomes, metric="cumulative_auc", horizons=[4, 30], resamples=50)
     means = [evaluate(p, outcomes, horizons=[4, 30], resamples=10).metric("cumulative_auc").value for p in pair]
@@ -244,28 +244,28 @@ def test_a_horizon_without_events_has_no_weight_in_the_mean(survival):
         ("harrell_c@11", Code.UNKNOWN_NAME),
     ],
 )
-def test_a_metric_that_cannot_be_compared_is_refused(judged, predict, metric, code):
-    outcomes, risk, _ = judged
+def test_a_metric_that_cannot_be_compared_is_refused(case, predict, metric, code):
+    outcomes, risk, _ = case
     with pytest.raises(ConfigurationError) as caught:
         compare([predict(risk, model="a"), predict(-risk, model="b")], outcomes, metric=metric)
     assert caught.value.code is code
 
 
-def test_a_p_value_is_no_measure_to_compare_models_by(judged, predict):
-    outcomes, risk, predicted = judged
+def test_a_p_value_is_no_measure_to_compare_models_by(case, predict):
+    outcomes, risk, predicted = case
     pair = [replace(predict(risk, model=m), survival=predicted, times=TIMES) for m in "ab"]
     with pytest.raises(ConfigurationError, match="can't be compared by 'd_calibration'"):
         compare(pair, outcomes, metric="d_calibration")
 
 
-def test_horizons_beyond_all_observation_and_of_other_endpoints_are_refused_beforehand(judged, binary):
-    outcomes, *_ = judged
+def test_horizons_beyond_all_observation_and_of_other_endpoints_are_refused_beforehand(case, binary):
+    outcomes, *_ = case
     last = outcomes.value.max()
     metrics.check_horizons(outcomes, ())
     metrics.check_horizons(outcomes, [1.0, last - 1])
     metrics.check_horizons(binary([0, 1]), ())
     refused = [
-        (outcomes, [5.0, last], f"nobody is observed beyond {last:g} months, so it can't be judged at {last:g}"),
+        (outcomes, [5.0, last], f"nobody is observed beyond {last:g} months, so it can't be evaluated at {last:g}"),
         (outcomes, [-5.0], "above 0"),
         (binary([0, 1]), [5.0], "not a time to an event"),
     ]

@@ -12,10 +12,11 @@ from twobe3.core.endpoints import Binary
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.binary import auc_within_folds, delong
-from twobe3.evaluation.compare import basis_text, compare
+from twobe3.evaluation.compare import compare
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.primary_metric import choose_basis
-from twobe3.evaluation.results import to_json
+from twobe3.evaluation.format import primary_metric_lines
+from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.results import EvaluationResults
 from twobe3.evaluation.subgroups import evaluate_subgroups
 
 # Four folds of 20 patients with 4, 8, 12 and 16 events: each event that is tested is one less to learn from.
@@ -114,11 +115,11 @@ def test_of_one_part_all_pairs_are_compared(binary, survival, folded):
 )
 def test_one_metric_for_all_models_and_why(binary, folded, folds, metric, reason):
     models = [folded(np.arange(80) % 7, fold, name) for fold, name in zip(folds, "ab", strict=True)]
-    basis = choose_basis(models, binary(EVENT))
-    assert basis.metric == metric
-    assert basis.reason.startswith(reason)
+    primary = choose_primary_metric(models, binary(EVENT))
+    assert primary.metric == metric
+    assert primary.reason.startswith(reason)
     (pair,) = compare(models, binary(EVENT), resamples=50)
-    assert (pair.metric, pair.reason) == (basis.metric, basis.reason)
+    assert (pair.metric, pair.reason) == (primary.metric, primary.reason)
 
 
 def test_the_rule_is_one_pair_for_two_patients(binary, folded):
@@ -126,7 +127,7 @@ def test_the_rule_is_one_pair_for_two_patients(binary, folded):
     for n, metric in ((20, "auc_within_folds"), (21, "auc")):
         event = np.append(np.arange(20) % 2 == 0, [True])[:n]
         fold = np.append(np.repeat(np.arange(10), 2), [10])[:n]
-        assert choose_basis([folded(np.arange(n), fold)], binary(event)).metric == metric
+        assert choose_primary_metric([folded(np.arange(n), fold)], binary(event)).metric == metric
 
 
 def test_a_model_that_can_use_few_scans_does_not_decide_how_the_others_are_compared(binary, folded):
@@ -134,25 +135,25 @@ def test_a_model_that_can_use_few_scans_does_not_decide_how_the_others_are_compa
     for n, metric in ((3, "auc_within_folds"), (39, "auc_within_folds"), (40, "auc")):
         rows = np.arange(80) < n
         few = folded(np.arange(80), np.arange(80), "b").rows(rows)
-        assert choose_basis([whole, few], binary(EVENT)).metric == metric
+        assert choose_primary_metric([whole, few], binary(EVENT)).metric == metric
 
 
 def test_a_number_is_compared_by_its_own_metric(continuous, folded):
     models = [folded(np.arange(80), FOLD)]
-    assert choose_basis(models, continuous(np.arange(80))).metric == "spearman"
-    assert basis_text([evaluate(models[0], continuous(np.arange(80)), resamples=20)]) == []
+    assert choose_primary_metric(models, continuous(np.arange(80))).metric == "spearman"
+    assert primary_metric_lines([evaluate(models[0], continuous(np.arange(80)), resamples=20)]) == []
 
 
 def test_the_document_and_the_text_say_which_and_why(binary, folded):
     evaluation = evaluate(folded(np.arange(80), FOLD), binary(EVENT), resamples=20)
     reason = "risks of different folds come from different models, so only those of one fold are compared"
-    (model,) = to_json([evaluation])["models"]
+    (model,) = EvaluationResults((evaluation,)).to_json()["models"]
     assert model["basis"] == {"metric": "auc_within_folds", "reason": reason}
     assert model["metrics"][0]["name"] == "auc"
-    assert basis_text([evaluation]) == [f"models are ranked and compared by auc_within_folds: {reason}"]
+    assert primary_metric_lines([evaluation]) == [f"models are ranked and compared by auc_within_folds: {reason}"]
 
 
-def test_parts_of_the_cohort_are_judged_by_the_same_metric_with_a_caution_where_pairs_are_few(binary, folded):
+def test_parts_of_the_cohort_are_evaluated_by_the_same_metric_with_a_caution_where_pairs_are_few(binary, folded):
     model = folded(KNOWS_NOTHING, FOLD)
     half = {f"p{i:03d}": "even" if i % 2 == 0 else "odd" for i in range(80)}
     for part in evaluate_subgroups([model], binary(EVENT), {"half": half}, resamples=50):

@@ -12,14 +12,14 @@ from twobe3.evaluation.subgroups import evaluate_subgroups, levels
 
 
 @pytest.fixture
-def judged(binary, predict):
+def case(binary, predict):
     rng = np.random.default_rng(0)
     outcomes = binary(np.arange(60) % 3 == 0)
     return outcomes, predict(outcomes.value + rng.normal(size=(2, 60)))
 
 
-def test_a_subgroup_is_the_metric_of_its_patients(judged):
-    outcomes, prediction = judged
+def test_a_subgroup_is_the_metric_of_its_patients(case):
+    outcomes, prediction = case
     sex = {patient: "F" if i < 40 else "M" for i, patient in enumerate(outcomes.patients)}
     female, male = evaluate_subgroups([prediction], outcomes, {"sex": sex}, resamples=300)
     risk = prediction.risk.reshape(2, 60)
@@ -32,7 +32,7 @@ def test_a_subgroup_is_the_metric_of_its_patients(judged):
     assert female.value == pytest.approx(expected, abs=1e-12)
     assert (female.metric, female.warning) == ("auc_within_folds", "")
     assert (male.n, male.events, male.warning) == (20, 6, "only 6 with the event")
-    # The same patients judged alone have the same figure and interval.
+    # The same patients evaluated alone have the same figure and interval.
     rows = np.tile(np.arange(60) < 40, 2)
     alone = type(prediction)(
         "model", "e", tuple(np.array(prediction.patients)[rows]), prediction.risk[rows], None,
@@ -42,16 +42,16 @@ def test_a_subgroup_is_the_metric_of_its_patients(judged):
     assert (female.low, female.high) == (metric.low, metric.high)
 
 
-def test_a_subgroup_of_one_class_is_not_estimable_and_says_why(judged):
-    outcomes, prediction = judged
+def test_a_subgroup_of_one_class_is_not_estimable_and_says_why(case):
+    outcomes, prediction = case
     stage = {patient: "I" if event else "II" for patient, event in zip(outcomes.patients, outcomes.event, strict=True)}
     first, second = evaluate_subgroups([prediction], outcomes, {"stage": stage}, resamples=20)
     assert (first.value, first.low, first.warning) == (None, None, "only 0 without the event")
     assert (second.value, second.warning) == (None, "only 0 with the event")
 
 
-def test_patients_whose_level_is_not_known_stand_last_and_a_constant_factor_is_left_out(judged):
-    outcomes, prediction = judged
+def test_patients_whose_level_is_not_known_stand_last_and_a_constant_factor_is_left_out(case):
+    outcomes, prediction = case
     part = dict.fromkeys(outcomes.patients[:30], "zz")
     found = evaluate_subgroups([prediction], outcomes, {"a": part, "b": dict.fromkeys(outcomes.patients, "x")})
     assert [(group.factor, group.level, group.n) for group in found] == [("a", "zz", 30), ("a", "not stated", 30)]

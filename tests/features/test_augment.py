@@ -24,10 +24,10 @@ def test_a_lesion_moves_as_far_as_was_drawn_and_keeps_its_suv(number: int) -> No
     shape, at = (40, 60, 50), (18.0, 32.0, 21.0)
     augmentation = Augmentation(number, seed=7)
     moved = augmentation(blob(shape, at), SPACING)
-    shift_mm, scale = augmentation.drawn()
+    shift_mm, scale = augmentation.draw()
     middle = (np.array(shape) - 1) / 2
     expected = middle + (np.array(at) - middle) * scale + shift_mm / SPACING
-    if augmentation.mirrored:
+    if augmentation.is_mirrored:
         expected[2] = shape[2] - 1 - expected[2]
     assert moved.shape == shape
     assert moved.dtype == np.float32
@@ -37,11 +37,11 @@ def test_a_lesion_moves_as_far_as_was_drawn_and_keeps_its_suv(number: int) -> No
 
 def test_shifts_and_scales_are_within_what_is_promised_and_half_the_versions_are_mirrored() -> None:
     versions = [Augmentation(number) for number in range(1, 41)]
-    shifts, scales = zip(*(one.drawn() for one in versions), strict=True)
+    shifts, scales = zip(*(one.draw() for one in versions), strict=True)
     assert np.abs(shifts).max() <= SHIFT_MM
     assert np.abs(np.array(scales) - 1).max() <= SCALE
     assert len({one.tobytes() for one in shifts}) == 40
-    assert sum(one.mirrored for one in versions) == 20
+    assert sum(one.is_mirrored for one in versions) == 20
 
 
 def test_number_and_seed_are_all_that_a_version_depends_on() -> None:

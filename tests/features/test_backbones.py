@@ -24,7 +24,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure, TwoBe3Error
 from twobe3.features import backbones
 from twobe3.features._torchvision import import_timm
-from twobe3.features.backbones import BACKBONES, Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import BACKBONES, Backbone, build_backbone, load_backbone
 
 PLAIN: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "weights": "test"}
 
@@ -89,7 +89,7 @@ def test_monai_resnets_give_the_maps_of_timm_at_every_layer(name: str, timm: Mod
         if isinstance(module, nn.BatchNorm2d):  # fresh ones do nothing
             module.running_mean.normal_(0.0, 0.1)  # type: ignore[union-attr,operator]
             module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr,operator]
-    backbone = backbone_from_state(name, original.state_dict(), **PLAIN)
+    backbone = build_backbone(name, original.state_dict(), **PLAIN)
     pictures = torch.rand(2, 3, 64, 64)
     for layer in range(5):
         with torch.inference_mode():
@@ -122,8 +122,8 @@ def test_a_layer_out_of_range_is_refused(name: str, layer: int, timm: ModuleType
 
 def test_pictures_are_normalised_as_the_weights_expect(resnet18: Backbone) -> None:
     state, pictures = resnet18.network.state_dict(), torch.rand(1, 3, 32, 32)
-    shifted = backbone_from_state("resnet18", state, mean=(0.5,) * 3, std=(0.25,) * 3, weights="test")
-    plain = backbone_from_state("resnet18", state, **PLAIN)
+    shifted = build_backbone("resnet18", state, mean=(0.5,) * 3, std=(0.25,) * 3, weights="test")
+    plain = build_backbone("resnet18", state, **PLAIN)
     torch.testing.assert_close(shifted.maps(pictures, 2), plain.maps((pictures - 0.5) / 0.25, 2))
 
 
@@ -131,9 +131,9 @@ def test_a_network_is_frozen_and_its_digest_is_that_of_its_weights(resnet18: Bac
     assert not resnet18.network.training
     assert not any(parameter.requires_grad for parameter in resnet18.network.parameters())
     state = resnet18.network.state_dict()
-    assert backbone_from_state("resnet18", state, **PLAIN).weights_digest == resnet18.weights_digest
+    assert build_backbone("resnet18", state, **PLAIN).weights_digest == resnet18.weights_digest
     touched = {**state, "layer4.1.bn2.running_var": state["layer4.1.bn2.running_var"] + 1e-6}
-    assert backbone_from_state("resnet18", touched, **PLAIN).weights_digest != resnet18.weights_digest
+    assert build_backbone("resnet18", touched, **PLAIN).weights_digest != resnet18.weights_digest
 
 
 def test_random_weights_are_the_same_every_time_and_leave_the_callers_random_numbers_alone(
@@ -162,8 +162,8 @@ def test_a_local_file_in_half_precision_and_its_metadata_are_read(resnet18: Back
 
 def test_weights_without_a_classifier_load_into_a_network_without_one(resnet18: Backbone) -> None:
     state = {key: value for key, value in resnet18.network.state_dict().items() if not key.startswith("fc.")}
-    bare, pictures = backbone_from_state("resnet18", state, **PLAIN), torch.rand(1, 3, 32, 32)
-    whole = backbone_from_state("resnet18", resnet18.network.state_dict(), **PLAIN)
+    bare, pictures = build_backbone("resnet18", state, **PLAIN), torch.rand(1, 3, 32, 32)
+    whole = build_backbone("resnet18", resnet18.network.state_dict(), **PLAIN)
     assert (bare.maps(pictures, 4) == whole.maps(pictures, 4)).all()
 
 

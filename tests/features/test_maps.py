@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.grid import Grid
-from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
-from twobe3.features.slices import Plane, SliceSpec, cut, windowed
+from twobe3.features.slices import Plane, SliceSpec, apply_windows, cut
 from twobe3.io.cache import Cache
 from twobe3.scans.scan import ArrayScan
 
@@ -50,12 +50,12 @@ def test_maps_are_those_of_each_slice_by_itself_padding_included(
     backbone: Backbone, cohort: Cohort, plane: Plane
 ) -> None:
     subject = cohort.subjects[0]
-    got = extractor(backbone, planes=(plane,)).of_study(cohort, subject)[plane]
+    got = extractor(backbone, planes=(plane,)).extract(cohort, subject)[plane]
     slices = cut(cohort.volume(subject), plane)
     assert got.shape == (64, 16, 8, 8)
     assert got.dtype == np.float16
     for number, picture in enumerate(slices):
-        channels = torch.from_numpy(windowed(picture[None], (5.0, 10.0, 25.0)))
+        channels = torch.from_numpy(apply_windows(picture[None], (5.0, 10.0, 25.0)))
         resized = functional.interpolate(channels, (32, 32), mode="bilinear", antialias=True)
         expected = backbone.maps(resized, 1)[0].half().numpy()
         np.testing.assert_allclose(got[:, number], expected, rtol=2e-3, atol=2e-3)
@@ -63,7 +63,7 @@ def test_maps_are_those_of_each_slice_by_itself_padding_included(
 
 def test_one_window_is_shown_as_grey(backbone: Backbone, cohort: Cohort) -> None:
     grey, equal = (
-        extractor(backbone, slices=SliceSpec(windows, 32)).of_study(cohort, cohort.subjects[0])["axial"]
+        extractor(backbone, slices=SliceSpec(windows, 32)).extract(cohort, cohort.subjects[0])["axial"]
         for windows in ((5.0,), (5.0, 5.0, 5.0))
     )
     np.testing.assert_array_equal(grey, equal)
@@ -71,7 +71,7 @@ def test_one_window_is_shown_as_grey(backbone: Backbone, cohort: Cohort) -> None
 
 def test_planes_come_in_the_order_asked_for(backbone: Backbone, cohort: Cohort) -> None:
     order: tuple[Plane, ...] = ("sagittal", "axial")
-    assert tuple(extractor(backbone, planes=order).of_study(cohort, cohort.subjects[0])) == order
+    assert tuple(extractor(backbone, planes=order).extract(cohort, cohort.subjects[0])) == order
 
 
 def test_the_key_changes_with_everything_that_the_maps_depend_on(backbone: Backbone, cohort: Cohort) -> None:
@@ -96,9 +96,9 @@ def test_the_key_changes_with_everything_that_the_maps_depend_on(backbone: Backb
         key(layer=2),
         key(slices=SliceSpec((5.0, 10.0, 20.0), 32)),
         key(slices=SliceSpec(size=64)),
-        key(backbone_from_state("resnet18", touched, **moments)),
-        key(backbone_from_state("resnet18", state, **{**moments, "mean": (0.5, 0.5, 0.5)})),
-        key(backbone_from_state("resnet18", state, **{**moments, "std": (0.5, 0.5, 0.5)})),
+        key(build_backbone("resnet18", touched, **moments)),
+        key(build_backbone("resnet18", state, **{**moments, "mean": (0.5, 0.5, 0.5)})),
+        key(build_backbone("resnet18", state, **{**moments, "std": (0.5, 0.5, 0.5)})),
         key(load_backbone("resnet34", "random")),
     ]
     assert len(set(keys)) == len(keys)
@@ -107,7 +107,7 @@ def test_the_key_changes_with_everything_that_the_maps_depend_on(backbone: Backb
 def test_the_key_does_not_change_with_the_name_of_the_weights_file_or_the_other_planes(
     backbone: Backbone, cohort: Cohort
 ) -> None:
-    same = backbone_from_state(
+    same = build_backbone(
         "resnet18", backbone.network.state_dict(), mean=backbone.mean, std=backbone.std, weights="elsewhere"
     )
     subject = cohort.subjects[0]
@@ -121,8 +121,8 @@ def test_nothing_is_computed_twice(
 ) -> None:
     first = Cache(tmp_path)
     for subject in cohort.subjects:
-        extractor(backbone, planes=PLANES, cache=first).of_study(cohort, subject)
-        extractor(backbone, planes=PLANES, cache=first).pooled(cohort, subject)
+        extractor(backbone, planes=PLANES, cache=first).extract(cohort, subject)
+        extractor(backbone, planes=PLANES, cache=first).extract_pooled(cohort, subject)
     assert (first.computed, first.reused) == (12, 0)
 
     def computes(*_: Any) -> None:
@@ -131,8 +131,8 @@ def test_nothing_is_computed_twice(
     monkeypatch.setattr(Backbone, "maps", computes)
     second = Cache(tmp_path)
     for subject in cohort.subjects:
-        extractor(backbone, planes=PLANES, cache=second).of_study(cohort, subject)
-        extractor(backbone, planes=PLANES, cache=second).pooled(cohort, subject)
+        extractor(backbone, planes=PLANES, cache=second).extract(cohort, subject)
+        extractor(backbone, planes=PLANES, cache=second).extract_pooled(cohort, subject)
     assert (second.computed, second.reused) == (0, 12)
 
 
@@ -141,20 +141,20 @@ def test_pooled_maps_are_mean_maximum_and_deviation_of_each_channel_of_each_plan
 ) -> None:
     made = extractor(backbone, planes=("sagittal", "axial"))
     subject = cohort.subjects[0]
-    without_maps = made.pooled(cohort, subject)
+    without_maps = made.extract_pooled(cohort, subject)
     assert len(made.cache._memory) == 2  # the maps themselves were not kept
-    maps = made.of_study(cohort, subject)["axial"].astype(float).reshape(64, -1)
+    maps = made.extract(cohort, subject)["axial"].astype(float).reshape(64, -1)
     np.testing.assert_allclose(without_maps[192:256], maps.mean(axis=1), rtol=1e-9)
     np.testing.assert_allclose(without_maps[256:320], maps.max(axis=1))
     np.testing.assert_allclose(without_maps[320:], maps.std(axis=1), rtol=1e-9)
     with_maps = extractor(backbone, planes=("axial",))
-    with_maps.of_study(cohort, subject)
-    np.testing.assert_array_equal(with_maps.pooled(cohort, subject), without_maps[192:])
+    with_maps.extract(cohort, subject)
+    np.testing.assert_array_equal(with_maps.extract_pooled(cohort, subject), without_maps[192:])
 
 
 def test_stored_maps_are_the_computed_ones(backbone: Backbone, cohort: Cohort, tmp_path: Path) -> None:
     subject = cohort.subjects[1]
-    made = extractor(backbone, cache=Cache(tmp_path)).of_study(cohort, subject)["axial"]
-    found = extractor(backbone, cache=Cache(tmp_path)).of_study(cohort, subject)["axial"]
+    made = extractor(backbone, cache=Cache(tmp_path)).extract(cohort, subject)["axial"]
+    found = extractor(backbone, cache=Cache(tmp_path)).extract(cohort, subject)["axial"]
     np.testing.assert_array_equal(made, found)
     assert not any(subject.patient_id in path.name for path in tmp_path.iterdir())

@@ -174,3 +174,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFailure, match="WRITE_FAILED"):
         write_nifti(tmp_path / "file" / "a.nii.gz", oblique())
+
+
+def test_a_volume_writes_what_write_nifti_writes(tmp_path: Path) -> None:
+    volume = oblique()
+    np.testing.assert_array_equal(volume.affine, volume.geometry.affine)
+    volume.to_nifti(tmp_path / "a.nii")
+    write_nifti(tmp_path / "b.nii", volume)
+    assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
+    region = Mask(volume.array > 50, volume.geometry).to_nifti()
+    assert region.get_data_dtype() == np.uint8
+    assert float(np.asarray(region.dataobj).sum()) == (volume.array > 50).sum()

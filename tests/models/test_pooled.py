@@ -43,7 +43,7 @@ def test_pooled_over_planes_they_are_those_of_all_positions_each_plane_counting_
     model = PooledModel(**SMALL, planes=PLANES, pool_planes=True)
     (extractor,) = model.maps.extractors()
     for row, subject in zip(model._pooled(few), few.subjects, strict=True):
-        maps = extractor.of_study(few, subject)
+        maps = extractor.extract(few, subject)
         # 16 slices of 4 × 4 positions in either plane: as many, so each plane counts alike.
         positions = np.concatenate([maps[plane].reshape(CHANNELS, -1).astype(float) for plane in PLANES], axis=1)
         expected = np.concatenate([positions.mean(1), positions.max(1), positions.std(1)])

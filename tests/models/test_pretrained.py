@@ -39,15 +39,12 @@ def cohort(make_cohort: Any) -> Cohort:
 def start(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As a pre-training leaves it: another 2D network, components of other scans, branches of its own."""
     model = TwoBe3Net(**SMALL, weights="random", **QUICK)
-    backbone = model.maps.backbone
     model.fit_inputs(cohort.subset([8, 9]))
     torch.manual_seed(7)
     branches = model.make_network(covariates=0, outputs=1).branches.state_dict()
     marks = {mark for i in (8, 9) for mark in marks_of(cohort, cohort.subjects[i])}
     parameters = {name: getattr(model, name) for name in SHARED}
-    made = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.inputs_.projections, model.inputs_.shapes, branches, frozenset(marks)
-    )  # fmt: skip
+    made = PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks))
     path = tmp_path_factory.mktemp("somebody") / "pretrained.safetensors"
     made.save(path)
     return path
@@ -72,8 +69,8 @@ def test_it_really_starts_there(cohort: Cohort, start: Path) -> None:
             assert torch.equal(value, stored.branches[name])
     assert not torch.equal(networks[0].head[1].weight, networks[1].head[1].weight)  # the last layer starts as always
     for stack, projection in model.inputs_.projections.items():
-        np.testing.assert_array_equal(projection.matrix, stored.projections[stack].matrix)
-    assert model.maps.backbone.weights_digest == stored.backbone.weights_digest
+        np.testing.assert_array_equal(projection.matrix, stored.inputs.projections[stack].matrix)
+    assert model.maps.backbone.weights_digest == stored.inputs.maps.backbone.weights_digest
 
 
 def test_without_branches_they_start_by_chance(cohort: Cohort, start: Path, tmp_path: Path) -> None:

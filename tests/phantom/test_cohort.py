@@ -54,9 +54,9 @@ def test_clinical_table(cohort: Path) -> None:
     assert tuple(rows[0]) == COLUMNS
     for number, row in enumerate(rows[1:], start=1):
         case = draw_case(SEED, number)
-        fate = case.patient.subject.fate
+        outcome = case.patient.subject.outcome
         assert row[:2] == [f"PHANTOM-{number:03d}", case.centre]
-        assert row[4:] == [str(fate.recurrence_days), str(int(fate.recurrence)), str(int(fate.metastasis))]
+        assert row[4:] == [str(outcome.recurrence_days), str(int(outcome.recurrence)), str(int(outcome.metastasis))]
     assert len(rows) == PATIENTS + 1
 
 

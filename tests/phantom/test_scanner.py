@@ -17,7 +17,7 @@ CENTRE_MM = (0.0, 0.0, -108.0)
 
 def scan(scanner: Scanner, lesion: Lesion, background: float = 0.0) -> np.ndarray:
     image = np.full(GEOMETRY.shape, background, dtype=np.float32)
-    paint_exactly(image, VoxelGrid.of(GEOMETRY), lesion.solid, lesion.suv)
+    paint_exactly(image, VoxelGrid.from_geometry(GEOMETRY), lesion.solid, lesion.suv)
     return acquire(image, scanner, GEOMETRY, np.random.default_rng(0))
 
 
@@ -31,7 +31,7 @@ def test_point_spread_has_the_width_of_the_scanner() -> None:
     fwhm_mm = 40.0  # wide against the voxel, so that the profile can be measured
     image = scan(replace(NORTH, noise=0.0, fwhm_mm=fwhm_mm), Lesion("", CENTRE_MM, 3.0, 100.0))
     profile = image.sum(axis=(0, 1))
-    x = VoxelGrid.of(GEOMETRY).x
+    x = VoxelGrid.from_geometry(GEOMETRY).x
     variance = float((profile * x**2).sum() / profile.sum())
     assert variance == pytest.approx((fwhm_mm / 2.3548) ** 2 + 3.0**2 / 5, rel=0.05)
 

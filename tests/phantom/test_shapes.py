@@ -15,7 +15,7 @@ VOXEL_ML = GEOMETRY.voxel_volume_ml
 
 
 def test_grid_has_the_voxel_centres_of_its_geometry() -> None:
-    grid = VoxelGrid.of(GEOMETRY)
+    grid = VoxelGrid.from_geometry(GEOMETRY)
     np.testing.assert_allclose((grid.x[7], grid.y[5], grid.z[3]), GEOMETRY.to_mm((3, 5, 7)))
     assert grid.shape == GEOMETRY.shape
 
@@ -23,7 +23,7 @@ def test_grid_has_the_voxel_centres_of_its_geometry() -> None:
 @pytest.mark.parametrize("tilt", [0.0, 30.0, -75.0])
 def test_painting_exactly_keeps_the_activity(tilt: float) -> None:
     image = np.zeros(GEOMETRY.shape, dtype=np.float32)
-    paint_exactly(image, VoxelGrid.of(GEOMETRY), Ellipsoid((1.0, -2.0, 3.0), (22.0, 17.0, 31.0), tilt), 8.0)
+    paint_exactly(image, VoxelGrid.from_geometry(GEOMETRY), Ellipsoid((1.0, -2.0, 3.0), (22.0, 17.0, 31.0), tilt), 8.0)
     volume_ml = 4 / 3 * np.pi * 22.0 * 17.0 * 31.0 / 1000.0
     assert image.sum() * VOXEL_ML == pytest.approx(8.0 * volume_ml, rel=0.01)
     assert image.max() == 8.0
@@ -31,15 +31,15 @@ def test_painting_exactly_keeps_the_activity(tilt: float) -> None:
 
 def test_painting_smoothly_keeps_the_activity_nearly() -> None:
     image = np.zeros(GEOMETRY.shape, dtype=np.float32)
-    paint(image, VoxelGrid.of(GEOMETRY), Ellipsoid((0.0, 0.0, 0.0), (30.0, 30.0, 30.0)), 1.0, edge_mm=5.0)
+    paint(image, VoxelGrid.from_geometry(GEOMETRY), Ellipsoid((0.0, 0.0, 0.0), (30.0, 30.0, 30.0)), 1.0, edge_mm=5.0)
     assert image.sum() * VOXEL_ML == pytest.approx(4 / 3 * np.pi * 27.0, rel=0.03)
 
 
 def test_painting_outside_the_image_changes_nothing() -> None:
     image = np.zeros(GEOMETRY.shape, dtype=np.float32)
     far = Ellipsoid((900.0, 0.0, 0.0), (10.0, 10.0, 10.0))
-    paint(image, VoxelGrid.of(GEOMETRY), far, 1.0, edge_mm=5.0)
-    paint_exactly(image, VoxelGrid.of(GEOMETRY), far, 1.0)
+    paint(image, VoxelGrid.from_geometry(GEOMETRY), far, 1.0, edge_mm=5.0)
+    paint_exactly(image, VoxelGrid.from_geometry(GEOMETRY), far, 1.0)
     assert not image.any()
 
 

@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import log_loss, mean_squared_error
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights, values_of
+from twobe3.pretraining.labels import Labels, Scale, label_loss, label_values, label_weights
 
 NAMES = ("sex", "age_years", "weight_kg")
 SCALES = (Scale("sex", True), Scale("age_years", False))
@@ -12,17 +12,19 @@ SCALES = (Scale("sex", True), Scale("age_years", False))
 
 def test_what_headers_tell_becomes_numbers_in_units_of_the_training_patients(bodies: Cohort) -> None:
     training = np.arange(4)
-    labels = Labels.of(bodies.subjects, NAMES, training)
+    labels = Labels.from_subjects(bodies.subjects, NAMES, training)
     assert [scale.name for scale in labels.scales] == list(NAMES)
     assert (labels.values[:3, 0] == [0, 1, 0]).all()  # F, M, F
     np.testing.assert_allclose(labels.values[:4, 1].mean(), 0.0, atol=1e-6)
     np.testing.assert_allclose(labels.values[:4, 2].std(), 1.0, atol=1e-6)
-    assert (labels.known == np.isfinite(np.stack([values_of(bodies.subjects, name) for name in NAMES], axis=1))).all()
+    assert (
+        labels.known == np.isfinite(np.stack([label_values(bodies.subjects, name) for name in NAMES], axis=1))
+    ).all()
     assert labels.known[[3, 5, 7]].tolist() == [[False, True, True], [True, False, True], [False] * 3]
 
 
 def test_a_label_of_which_training_patients_tell_one_value_is_left_out(bodies: Cohort) -> None:
-    labels = Labels.of(bodies.subjects, NAMES, np.array([0, 2]))
+    labels = Labels.from_subjects(bodies.subjects, NAMES, np.array([0, 2]))
     assert labels.left_out == ("sex",)
     assert [scale.name for scale in labels.scales] == ["age_years", "weight_kg"]
 

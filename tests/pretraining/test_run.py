@@ -18,7 +18,7 @@ from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.pretraining import run as module
 from twobe3.pretraining.card import Card
 from twobe3.pretraining.config import read_recipe
-from twobe3.pretraining.run import Parts, pretrain
+from twobe3.pretraining.run import Partition, pretrain
 from twobe3.runtime.device import CPU
 from twobe3.study.predict import predict
 from twobe3.study.run import run
@@ -296,6 +296,6 @@ def test_a_study_that_the_file_does_not_fit_is_refused_before_scans_are_read(peo
 
 
 def test_the_held_out_part_does_not_depend_on_labels(bodies: Any, recipe: Any) -> None:
-    parts = [Parts.of(bodies, recipe(pretrain={"tasks": tasks})) for tasks in (["sex"], ["masked_features"])]
+    parts = [Partition.draw(bodies, recipe(pretrain={"tasks": tasks})) for tasks in (["sex"], ["masked_features"])]
     assert (parts[0].held_out == parts[1].held_out).all()
     assert len(parts[0].held_out) == 2

@@ -3,10 +3,10 @@ import pytest
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
 from twobe3.pretraining.labels import Scale
-from twobe3.pretraining.scores import Judge, of_labels
+from twobe3.pretraining.scores import Evaluator
 
 N = 30
-JUDGE = Judge("stacks", tuple(f"pa-{i}" for i in range(N)), 200, 0)
+EVALUATOR = Evaluator("stacks", tuple(f"pa-{i}" for i in range(N)), 200, 0)
 
 
 def test_figures_of_labels_are_those_of_another_library_on_whom_they_are_known() -> None:
@@ -14,7 +14,7 @@ def test_figures_of_labels_are_those_of_another_library_on_whom_they_are_known()
     true = np.stack([rng.random(N) < 0.5, rng.normal(size=N)], axis=1)
     raw, known = true + rng.normal(size=(N, 2)), rng.random((N, 2)) < 0.8
     scales = (Scale("sex", True), Scale("age_years", False, 60.0, 12.0))
-    found = {(figure.task, figure.metric): figure for figure in of_labels(JUDGE, scales, raw, true, known)}
+    found = {(figure.task, figure.metric): figure for figure in EVALUATOR.score_labels(scales, raw, true, known)}
     sex, age = known.T
     assert found["sex", "auc"].value == pytest.approx(roc_auc_score(true[sex, 0], raw[sex, 0]))
     assert found["age_years", "r2"].value == pytest.approx(r2_score(true[age, 1], raw[age, 1]))
@@ -30,17 +30,17 @@ def test_figures_of_labels_are_those_of_another_library_on_whom_they_are_known()
 
 def test_a_label_that_nobody_of_them_has_gets_no_figure() -> None:
     blank = np.zeros((N, 1))
-    assert of_labels(JUDGE, (Scale("sex", True),), blank, blank, blank > 0) == []
+    assert EVALUATOR.score_labels((Scale("sex", True),), blank, blank, blank > 0) == []
 
 
 def test_what_is_explained_is_a_share_of_the_squares_about_the_mean() -> None:
     spread = np.linspace(1.0, 2.0, N)
-    assert JUDGE.explained("x", np.zeros(N), spread).value == 1.0
-    assert JUDGE.explained("x", spread, spread).value == pytest.approx(0.0)
+    assert EVALUATOR.explained_variance("x", np.zeros(N), spread).value == 1.0
+    assert EVALUATOR.explained_variance("x", spread, spread).value == pytest.approx(0.0)
     error = np.random.default_rng(0).uniform(0.0, 1.0, N)
-    figure = JUDGE.explained("x", error, spread)
+    figure = EVALUATOR.explained_variance("x", error, spread)
     assert figure.value == pytest.approx(1 - error.sum() / spread.sum())
     assert figure.low is not None
     assert figure.high is not None
     assert figure.low < 1 - error.sum() / spread.sum() < figure.high
-    assert JUDGE.explained("x", np.zeros(N), np.zeros(N)).value is None
+    assert EVALUATOR.explained_variance("x", np.zeros(N), np.zeros(N)).value is None

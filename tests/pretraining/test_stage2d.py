@@ -15,7 +15,7 @@ from twobe3.io.cache import Cache
 from twobe3.pretraining.config import OF_PATIENTS, Recipe
 from twobe3.pretraining.labels import Labels
 from twobe3.pretraining.loop import Checkpoint
-from twobe3.pretraining.stage2d import HEIGHT, SliceNetwork, SliceStage, learn_from_slices, said_of_slices
+from twobe3.pretraining.stage2d import HEIGHT, SliceNetwork, SliceStage, predict_slices, train_slices
 from twobe3.runtime.device import CPU, Device
 
 Make = Callable[..., Recipe]
@@ -25,14 +25,14 @@ PHANTOM = load_backbone("phantom-resnet10")
 
 def stage_of(recipe: Recipe, cohort: Cohort) -> SliceStage:
     names = [task for task in OF_PATIENTS if task in recipe.pretrain.tasks]
-    return SliceStage.of(recipe, cohort, Labels.of(cohort.subjects, names, TRAINING))
+    return SliceStage.from_recipe(recipe, cohort, Labels.from_subjects(cohort.subjects, names, TRAINING))
 
 
 def learnt(
     recipe: Recipe, cohort: Cohort, backbone: Backbone = PHANTOM, device: Device = CPU
 ) -> tuple[SliceStage, Backbone, SliceNetwork]:
     stage = stage_of(recipe, cohort)
-    return stage, *learn_from_slices(device, stage, backbone, recipe, TRAINING, Checkpoint(Cache(), "a"))
+    return stage, *train_slices(device, stage, backbone, recipe, TRAINING, Checkpoint(Cache(), "a"))
 
 
 def test_heights_of_slices_are_learnt_better_than_by_their_mean(bodies: Cohort, recipe: Make) -> None:
@@ -40,7 +40,7 @@ def test_heights_of_slices_are_learnt_better_than_by_their_mean(bodies: Cohort, 
     stage, _, network = learnt(asked, bodies)
     error = spread = 0.0
     for row in HELD_OUT:
-        said, slices = said_of_slices(stage, network, int(row))
+        said, slices = predict_slices(stage, network, int(row))
         true = slices.values[:, -1]
         error, spread = error + ((said[:, -1] - true) ** 2).sum(), spread + (true**2).sum()
     assert error < 0.3 * spread
@@ -92,7 +92,7 @@ def test_large_cohorts_are_mixed_group_by_group(bodies: Cohort, recipe: Make, mo
 
 def test_heights_run_from_0_to_1_over_the_slices_that_show_anything(bodies: Cohort, recipe: Make) -> None:
     stage = stage_of(recipe(pretrain={"planes": ["axial", "coronal"]}), bodies)
-    slices = replace(stage, per_scan=5).spread(0)
+    slices = replace(stage, per_scan=5).sample_evenly(0)
     heights = slices.values[:, -1] * HEIGHT.unit + HEIGHT.origin
     # Of slices 2 to 15 those at 2, 5, 8, 12 and 15; a coronal slice has no height.
     np.testing.assert_allclose(heights[:5], np.array([0, 3, 6, 10, 13]) / 13, atol=1e-6)

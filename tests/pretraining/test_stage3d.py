@@ -21,12 +21,12 @@ from twobe3.pretraining.loop import Checkpoint
 from twobe3.pretraining.stage3d import (
     StackNetwork,
     StackStage,
-    interpolated,
-    learn_from_stacks,
+    draw_mask,
+    interpolate_masked,
     masked_loss,
-    masked_slices,
-    said_of_stacks,
+    predict_stacks,
     squared_error,
+    train_stacks,
 )
 from twobe3.runtime.device import CPU
 
@@ -38,20 +38,20 @@ STORE = Cache()
 def prepared(recipe: Recipe, cohort: Cohort) -> tuple[StackStage, TwoBe3Net]:
     model = recipe.model(Path(), STORE, CPU)
     names = [task for task in OF_PATIENTS if task in recipe.pretrain.tasks]
-    labels = Labels.of(cohort.subjects, names, TRAINING)
-    return StackStage.of(model, cohort, labels, TRAINING, recipe.stacks.masked_share), model
+    labels = Labels.from_subjects(cohort.subjects, names, TRAINING)
+    return StackStage.from_cohort(model, cohort, labels, TRAINING, recipe.stacks.masked_share), model
 
 
 def learnt(recipe: Recipe, cohort: Cohort) -> tuple[StackStage, StackNetwork]:
     stage, model = prepared(recipe, cohort)
-    return stage, learn_from_stacks(CPU, stage, model, recipe, TRAINING, Checkpoint(Cache(), "a"))
+    return stage, train_stacks(CPU, stage, model, recipe, TRAINING, Checkpoint(Cache(), "a"))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.9])
 def test_runs_of_four_neighbours_are_hidden_among_the_slices_that_show_anything(share: float) -> None:
     filled = np.zeros(60, dtype=bool)
     filled[5:53] = True
-    masks = np.stack([masked_slices(filled, share, np.random.default_rng(seed)) for seed in range(200)])
+    masks = np.stack([draw_mask(filled, share, np.random.default_rng(seed)) for seed in range(200)])
     assert not masks[:, ~filled].any()
     assert masks.any(axis=1).all()
     assert masks.sum() / 200 / 48 == pytest.approx(share, abs=0.03)
@@ -61,7 +61,7 @@ def test_runs_of_four_neighbours_are_hidden_among_the_slices_that_show_anything(
 
 
 def test_a_scan_that_shows_nothing_hides_nothing() -> None:
-    assert not masked_slices(np.zeros(9, dtype=bool), 0.5, np.random.default_rng(0)).any()
+    assert not draw_mask(np.zeros(9, dtype=bool), 0.5, np.random.default_rng(0)).any()
 
 
 def test_the_loss_looks_at_the_masked_slices_alone(bodies: Cohort, recipe: Make) -> None:
@@ -95,10 +95,10 @@ def test_masked_maps_are_filled_in_better_than_by_their_mean(bodies: Cohort, rec
     asked = recipe(pretrain={"tasks": ["masked_features"]}, stacks={"epochs": 60, "learning_rate": 1e-2})
     stage, model = prepared(asked, bodies)
     untrained = stacks._network(stage, model, asked).eval()
-    said = said_of_stacks(stage, untrained, HELD_OUT, 0)
+    said = predict_stacks(stage, untrained, HELD_OUT, 0)
     np.testing.assert_allclose(said.error, said.spread, rtol=1e-6)  # it starts at the mean map
-    trained = learn_from_stacks(CPU, stage, model, asked, TRAINING, Checkpoint(Cache(), "a"))
-    said = said_of_stacks(stage, trained, HELD_OUT, 0)
+    trained = train_stacks(CPU, stage, model, asked, TRAINING, Checkpoint(Cache(), "a"))
+    said = predict_stacks(stage, trained, HELD_OUT, 0)
     assert said.error.sum() < 0.85 * said.spread.sum()
 
 
@@ -107,7 +107,7 @@ def test_interpolation_is_that_of_another_library_and_knows_what_is_shown_alone(
     filled = np.arange(12) > 0
     mask = np.isin(np.arange(12), [1, 2, 5, 6, 7, 11])
     shown = np.flatnonzero(filled & ~mask)
-    line = interpolated(maps, mask, filled).numpy().reshape(3, 12, 4)
+    line = interpolate_masked(maps, mask, filled).numpy().reshape(3, 12, 4)
     for channel in range(3):
         for pixel in range(4):
             true = maps.numpy().reshape(3, 12, 4)[channel, :, pixel]
@@ -115,13 +115,13 @@ def test_interpolation_is_that_of_another_library_and_knows_what_is_shown_alone(
                 line[channel, mask, pixel], np.interp(np.flatnonzero(mask), shown, true[shown]), rtol=1e-5, atol=1e-6
             )
     other = torch.where(torch.from_numpy(mask).view(1, 1, -1, 1, 1), torch.tensor(9.0), maps)
-    assert (interpolated(other, mask, filled).numpy() == interpolated(maps, mask, filled).numpy()).all()
+    assert (interpolate_masked(other, mask, filled).numpy() == interpolate_masked(maps, mask, filled).numpy()).all()
 
 
 def test_components_mean_maps_and_units_are_those_of_the_training_scans(bodies: Cohort, recipe: Make) -> None:
     stage, model = prepared(recipe(), bodies)
     (extractor,) = model.maps.extractors()
-    maps = [extractor.of_study(bodies, bodies.subjects[i])["axial"] for i in TRAINING]
+    maps = [extractor.extract(bodies, bodies.subjects[i])["axial"] for i in TRAINING]
     expected = Projection.fit(maps, 4)
     np.testing.assert_array_equal(model.inputs_.projections["axial"].matrix, expected.matrix)
     mean = np.mean([expected(one)[:, 2:].mean(axis=1) for one in maps], axis=0)  # slices 0 and 1 are empty

@@ -59,7 +59,9 @@ def _result(endpoint: str, kind: str, model: str, value: float | None) -> dict[s
         "model": model,
         "n": 10,
         "events": 4,
+        "missing": 0,
         "repeats": 2,
+        "basis": {"metric": primary, "reason": "the only one"},
         "metrics": [_metric(primary, value), _metric("brier", 0.2)],
         "curves": curves if value is not None else [],
         "risk_groups": RISK_GROUPS if kind == "time-to-event" else None,
@@ -81,6 +83,7 @@ def _comparison(endpoint: str, metric: str, pair: tuple[str, str], difference: f
         "estimator": "how differences were estimated",
         "tests": [{"name": "corrected_t", "p": 0.21, "p_holm": 0.63, "method": "how folds were compared"}],
         "patients_needed": 1234,
+        "reason": "the only one",
     }
 
 

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from twobe3.core.outcomes import Kind
+from twobe3.evaluation.results import Curve, Evaluation, Group, MetricValue, PrimaryMetric, RiskGroups
 from twobe3.report.charts import BOTTOM, FOREST_MARGIN, FOREST_WIDTH, HEIGHT, LEFT, RIGHT, TOP, Axis, forest
 from twobe3.report.figures import figures
-from twobe3.report.records import Curve, MetricValue, ModelResult, RiskGroups
 
 
 @pytest.mark.parametrize(
@@ -33,16 +38,19 @@ def test_forest_keeps_order_and_leaves_out_what_is_not_estimable() -> None:
     assert (second.value, second.low, second.high) == (None, None, None)
 
 
-def result(*curves: Curve, kind: str = "binary") -> ModelResult:
-    metric = MetricValue(name="auc" if kind == "binary" else "harrell_c", value=0.75, low=0.6, high=0.9)
-    return ModelResult.model_validate(
-        {"endpoint": "e", "kind": kind, "model": "m", "n": 9, "repeats": 1, "metrics": [metric], "curves": curves}
-    )
+def curve(name: str, label: str, x: Sequence[float], y: Sequence[float], *limits: Sequence[float]) -> Curve:
+    return Curve(name, label, *(np.array(values, dtype=float) for values in (x, y, *limits)))
+
+
+def result(*curves: Curve, kind: Kind = "binary") -> Evaluation:
+    name = "auc" if kind == "binary" else "harrell_c"
+    metric = MetricValue(name, 0.75, 0.6, 0.9, 9, 4, "how", 0)
+    return Evaluation("e", kind, "m", 9, 4, 0, 1, PrimaryMetric(name, "why"), (metric,), curves)
 
 
 def test_roc_curve_runs_from_corner_to_corner() -> None:
-    curve = Curve(name="roc", label="m", x=(0.0, 0.5, 1.0), y=(0.0, 1.0, 1.0))
-    (figure,) = figures([result(curve)], "")
+    roc = curve("roc", "m", (0.0, 0.5, 1.0), (0.0, 1.0, 1.0))
+    (figure,) = figures([result(roc)], "")
     (chart,) = figure.charts
     assert chart.lines[0].path == f"M{LEFT:g} {BOTTOM:g}L{(LEFT + RIGHT) / 2:g} {TOP:g}L{RIGHT:g} {TOP:g}"
     assert chart.lines[0].band == ""
@@ -51,8 +59,8 @@ def test_roc_curve_runs_from_corner_to_corner() -> None:
 
 
 def test_survival_falls_in_steps_and_stops_where_unknown() -> None:
-    curve = Curve(name="kaplan_meier", label="all", x=(0.0, 5.0, 10.0), y=(1.0, 0.5, None))
-    (figure,) = figures([result(curve, kind="time-to-event")], "day")
+    falling = curve("kaplan_meier", "all", (0.0, 5.0, 10.0), (1.0, 0.5, np.nan))
+    (figure,) = figures([result(falling, kind="time-to-event")], "day")
     (chart,) = figure.charts
     middle, half = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
     assert chart.lines[0].path == f"M{LEFT:g} {TOP:g}L{middle:g} {TOP:g}L{middle:g} {half:g}"
@@ -60,8 +68,8 @@ def test_survival_falls_in_steps_and_stops_where_unknown() -> None:
 
 
 def test_others_are_ghosts_of_a_roc_curve() -> None:
-    curve = Curve(name="roc", label="m", x=(0.0, 1.0), y=(0.0, 1.0))
-    results = [result(curve).model_copy(update={"model": name}) for name in "abc"]
+    roc = curve("roc", "m", (0.0, 1.0), (0.0, 1.0))
+    results = [replace(result(roc), model=name) for name in "abc"]
     (figure,) = figures(results, "")
     assert [len(chart.ghosts) for chart in figure.charts] == [2, 2, 2]
 
@@ -71,10 +79,10 @@ def test_no_curves_no_figures() -> None:
 
 
 def test_numbers_at_risk_stand_under_their_times() -> None:
-    curves = [Curve(name=f"kaplan_meier_{g}", label=g, x=(0.0, 10.0), y=(1.0, 0.5)) for g in ("low", "high")]
-    groups = [{"name": g, "n": n, "events": 1, "at_risk": (n, 1)} for g, n in (("low", 7), ("high", 5))]
-    divided = RiskGroups.model_validate({"cutoff": "c", "p": None, "times": (0.0, 5.0), "groups": groups})
-    (figure,) = figures([result(*curves, kind="time-to-event").model_copy(update={"risk_groups": divided})], "day")
+    curves = [curve(f"kaplan_meier_{g}", g, (0.0, 10.0), (1.0, 0.5)) for g in ("low", "high")]
+    groups = tuple(Group(name, n, 1, (n, 1)) for name, n in (("low", 7), ("high", 5)))
+    divided = RiskGroups("c", None, (0.0, 5.0), groups)
+    (figure,) = figures([replace(result(*curves, kind="time-to-event"), risk_groups=divided)], "day")
     (chart,) = figure.charts
     middle = (LEFT + RIGHT) / 2
     assert [row.numbers for row in chart.below] == [((LEFT, "7"), (middle, "1")), ((LEFT, "5"), (middle, "1"))]
@@ -89,10 +97,8 @@ def test_numbers_at_risk_stand_under_their_times() -> None:
 
 
 def test_a_decision_curve_stops_where_it_leaves_the_drawing() -> None:
-    model = Curve(
-        name="net_benefit", label="m", x=(0.1, 0.5, 0.9), y=(0.4, -9.0, 0.0), low=(0.3, -9, 0), high=(0.4, 0, 0)
-    )
-    everybody = Curve(name="net_benefit_all", label="act on all by 9 days", x=(0.1, 0.5, 0.9), y=(0.4, -0.1, -9.0))
+    model = curve("net_benefit", "m", (0.1, 0.5, 0.9), (0.4, -9.0, 0.0), (0.3, -9, 0), (0.4, 0, 0))
+    everybody = curve("net_benefit_all", "act on all by 9 days", (0.1, 0.5, 0.9), (0.4, -0.1, -9.0))
     (figure,) = figures([result(model, everybody)], "")
     (chart,) = figure.charts
     own, of_all = chart.lines
@@ -106,20 +112,20 @@ def test_a_decision_curve_stops_where_it_leaves_the_drawing() -> None:
 
 
 def test_competing_events_bring_a_figure_of_incidence() -> None:
-    curve = Curve(name="cumulative_incidence_low", label="low", x=(0.0, 5.0), y=(0.0, 0.3))
-    (figure,) = figures([result(curve, kind="time-to-event")], "day")
+    incidence = curve("cumulative_incidence_low", "low", (0.0, 5.0), (0.0, 0.3))
+    (figure,) = figures([result(incidence, kind="time-to-event")], "day")
     assert figure.heading == "Cumulative incidence by predicted risk"
     assert figure.charts[0].lines[0].label == "low"
 
 
 def test_a_smooth_calibration_is_a_line_beside_the_dots_of_the_groups() -> None:
-    groups = Curve(name="calibration", label="g", x=(0.2, 0.8), y=(0.1, 0.9), low=(0.0, 0.6), high=(0.4, 1.0))
-    smooth = Curve(name="calibration_smooth", label="s", x=(0.2, 0.8), y=(0.2, 0.7))
+    groups = curve("calibration", "g", (0.2, 0.8), (0.1, 0.9), (0.0, 0.6), (0.4, 1.0))
+    smooth = curve("calibration_smooth", "s", (0.2, 0.8), (0.2, 0.7))
     (figure,) = figures([result(groups, smooth)], "")
     dots, line = figure.charts[0].lines
     assert (len(dots.dots), dots.path) == (2, "")
     assert (line.dots, line.path.count("L")) == ((), 1)
     assert "smoothed" in figure.caption
-    (alone,) = figures([result(groups.model_copy(update={"label": "observed by 24 months in 2 groups"}))], "")
+    (alone,) = figures([result(replace(groups, label="observed by 24 months in 2 groups"))], "")
     assert "smoothed" not in alone.caption
     assert alone.charts[0].subtitle == "Event by 24 months"

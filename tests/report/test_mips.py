@@ -10,7 +10,7 @@ import pytest
 from skimage.io import imread
 
 from twobe3.report.mips import coronal_mip, coronal_mips, png
-from twobe3.report.records import read_study
+from twobe3.report.study_folder import StudyFolder
 
 
 def test_head_is_on_top_and_the_patients_left_on_the_right() -> None:
@@ -41,7 +41,7 @@ def test_png_is_read_back_by_another_decoder() -> None:
 
 
 def test_picture_has_its_true_size_and_the_pseudonym(study: Path) -> None:
-    first, *_, last = coronal_mips(read_study(study))
+    first, *_, last = coronal_mips(StudyFolder.read(study))
     assert (first.width_mm, first.height_mm) == (16.0, 24.0)
     assert (first.caption, last.caption) == ("pa-000000000000", "pa-000000000009")
     kind, data = last.data_uri.split(",")
@@ -53,6 +53,6 @@ def test_at_most_twelve_scans_spread_over_the_cohort(study: Path) -> None:
     cohort = json.loads((study / "cohort.json").read_text())
     cohort["subjects"] = [s | {"patient": f"pa-{i}"} for i, s in enumerate(cohort["subjects"] * 5)]
     (study / "cohort.json").write_text(json.dumps(cohort))
-    captions = [picture.caption for picture in coronal_mips(read_study(study))]
+    captions = [picture.caption for picture in coronal_mips(StudyFolder.read(study))]
     assert len(set(captions)) == 12
     assert (captions[0], captions[-1]) == ("pa-0", "pa-49")

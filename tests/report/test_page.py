@@ -238,7 +238,6 @@ def test_an_audit_that_failed_says_where(study: Path) -> None:
 
 
 def test_an_evaluation_without_what_lies_behind_it_is_shown_as_well(study: Path) -> None:
-    """One that an earlier version wrote, or another tool's predictions."""
     rewrite(study, "evaluation.json", subgroups=[], missing=[], sample_sizes=[])
     text = text_of(study)
     assert "Missing data" not in text
@@ -266,9 +265,13 @@ def test_study_without_exclusions_notes_or_comparisons(study: Path) -> None:
 
 
 def test_continuous_endpoint_has_no_events(study: Path) -> None:
-    rewrite(study, "cohort.json", endpoints=[{"name": "age", "kind": "continuous", "unit": "year", "n": 10}])
-    metric = {"name": "spearman", "value": 0.25, "low": -0.1, "high": 0.6}
-    result = {"endpoint": "age", "kind": "continuous", "model": "radiomics", "n": 10, "repeats": 1, "metrics": [metric]}
+    rewrite(
+        study, "cohort.json", endpoints=[{"name": "age", "kind": "continuous", "unit": "year", "n": 10, "events": 10}]
+    )
+    evaluation = json.loads((study / "evaluation.json").read_text())["models"][0]
+    metric = {**evaluation["metrics"][0], "name": "spearman", "value": 0.25, "low": -0.1, "high": 0.6}
+    result = {**evaluation, "endpoint": "age", "kind": "continuous", "model": "radiomics", "metrics": [metric]}
+    result |= {"basis": {"metric": "spearman", "reason": "the first one"}, "curves": []}
     rewrite(study, "evaluation.json", models=[result], comparisons=[])
     text = text_of(study)
     assert "Continuous endpoint in years, known for 10 patients." in text
@@ -297,6 +300,10 @@ def test_missing_volume_is_named(study: Path) -> None:
     [
         ("cohort.json", b'{"schema": 1', "cohort.json"),
         ("run.json", b'{"schema": 2}', "run.json: schema"),
+        ("run.json", b'{"schema": 1}', "run.json: package_version: Field required"),
+        ("evaluation.json", b"[]", "evaluation.json: schema"),
+        ("evaluation.json", b'{"schema": 1, "models": [{"n": "x"}]}', "evaluation.json: models.0.endpoint"),
+        ("evaluation.json", b'{"schema": 1, "models": NaN}', "evaluation.json"),
         ("volumes/volume-0.safetensors", b"not a tensor", "volume-0"),
     ],
 )

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from twobe3.report.records import Comparison, MetricValue, ModelResult, PrimaryMetric
-from twobe3.report.wording import answer, basis_sentence, duration, extent, interval, number, p_value, parameter, signed
+from twobe3.evaluation.results import Comparison, Evaluation, MetricValue, PrimaryMetric
+from twobe3.report.wording import answer, duration, extent, interval, number, p_value, parameter, signed, why_primary
 
 
 def test_numbers_are_set_as_in_print() -> None:
@@ -46,15 +48,18 @@ def test_parameter_never_tells_a_path(value: object, text: str) -> None:
     assert parameter(value) == text
 
 
-def result(model: str, value: float | None, low: float = 0.6) -> ModelResult:
-    metric = MetricValue(
-        name="auc", value=value, low=None if value is None else low, high=None if value is None else 0.9
-    )
-    return ModelResult(endpoint="e", kind="binary", model=model, n=51, events=19, repeats=1, metrics=(metric,))
+def metric_value(name: str, value: float | None, low: float, high: float) -> MetricValue:
+    limits = (None, None) if value is None else (low, high)
+    return MetricValue(name, value, *limits, 51, 19, "how", 0)
+
+
+def result(model: str, value: float | None, low: float = 0.6) -> Evaluation:
+    metric = metric_value("auc", value, low, 0.9)
+    return Evaluation("e", "binary", model, 51, 19, 0, 1, PrimaryMetric("auc", "why"), (metric,), ())
 
 
 def pair(a: str, b: str, p_holm: float | None) -> Comparison:
-    return Comparison(endpoint="e", metric="auc", model_a=a, model_b=b, n=51, difference=0.1, p=p_holm, p_holm=p_holm)
+    return Comparison("e", "auc", a, b, 51, 0.1, None, None, p_holm, p_holm, "how")
 
 
 def test_nothing_resolved() -> None:
@@ -83,15 +88,16 @@ def test_best_is_told_from_others() -> None:
 
 def test_the_best_is_that_by_the_metric_compared() -> None:
     """By the AUC of all pairs b is ahead, within the folds a."""
-    basis = PrimaryMetric(metric="auc_within_folds", reason="why")
+    primary = PrimaryMetric("auc_within_folds", "why")
     models = []
     for one, within in ((result("a", 0.6), 0.9), (result("b", 0.8), 0.7)):
-        metrics = (*one.metrics, MetricValue(name="auc_within_folds", value=within, low=0.6, high=0.95))
-        models.append(one.model_copy(update={"basis": basis, "metrics": metrics}))
+        metrics = (*one.metrics, metric_value("auc_within_folds", within, 0.6, 0.95))
+        models.append(replace(one, primary_metric=primary, metrics=metrics))
     said = answer("e", models, [], {})
     assert (said.lead, said.sentence[:50]) == ("a", "had the highest AUC within folds for e, 0.90 (95 %")
-    assert basis_sentence(models[0]) == "Models are ranked and compared by AUC within folds: why."
-    assert basis_sentence(result("a", 0.6)) == ""
+    assert why_primary(models[0]) == "Models are ranked and compared by AUC within folds: why."
+    one = replace(models[0], kind="continuous", primary_metric=PrimaryMetric("spearman", "the only one"))
+    assert why_primary(one) == ""
 
 
 def test_chance_and_baselines_are_pointed_out() -> None:

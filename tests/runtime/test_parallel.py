@@ -43,7 +43,7 @@ def threads(_: None, task: int) -> int:
 
 def numbered(_: None, task: int) -> tuple[int, int]:
     time.sleep(0.1)
-    return os.getpid(), worker.number()
+    return os.getpid(), worker.worker_number()
 
 
 def refuse(_: None, task: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from twobe3.scans import fingerprint as landmarks
-from twobe3.scans.fingerprint import Landmarks, agreement, find_landmarks, no_landmarks, shared_landmarks
+from twobe3.scans.fingerprint import Landmarks, compare_landmarks, find_landmarks, match_landmarks, no_landmarks
 
 SPACING_MM = (4.0, 4.0, 4.0)
 Volume = npt.NDArray[np.float32]
@@ -26,7 +26,7 @@ def marks(volume: Volume) -> Landmarks:
 
 def test_a_crop_shares_landmarks_at_the_offset_of_the_crop() -> None:
     whole = body(0)
-    found = agreement([marks(whole), marks(whole[8:60, 4:44, 2:46])], 0, 1)
+    found = compare_landmarks([marks(whole), marks(whole[8:60, 4:44, 2:46])], 0, 1)
     assert found.shared >= 5
     assert found.offset_mm == pytest.approx((32.0, 16.0, 8.0), abs=0.5)
 
@@ -41,7 +41,7 @@ def test_landmarks_lie_where_they_lie_on_finer_voxels_too() -> None:
     coarse = body(0)
     fine = ndimage.zoom(coarse, 2, order=1, grid_mode=False)
     spacing = tuple(4.0 * (n - 1) / (2 * n - 1) for n in coarse.shape)
-    found = agreement([marks(coarse), find_landmarks(fine, (spacing[0], spacing[1], spacing[2]))], 0, 1)
+    found = compare_landmarks([marks(coarse), find_landmarks(fine, (spacing[0], spacing[1], spacing[2]))], 0, 1)
     assert found.shared >= 10
     assert found.offset_mm == pytest.approx((0.0, 0.0, 0.0), abs=2.0)
 
@@ -61,17 +61,17 @@ def test_an_empty_or_flat_volume_has_no_landmark() -> None:
     for value in (0.0, 3.0):
         flat = np.full((32, 32, 32), value, np.float32)
         assert len(marks(flat).patches) in (0, len(marks(flat).places_mm))
-    assert shared_landmarks([marks(np.zeros((32, 32, 32), np.float32)), no_landmarks()]) == []
+    assert match_landmarks([marks(np.zeros((32, 32, 32), np.float32)), no_landmarks()]) == []
 
 
 def test_only_scans_of_one_content_are_found_whatever_the_size_of_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     scans = [marks(body(seed)) for seed in range(6)]
     scans += [marks(body(4)[6:]), marks(body(1)[:, 5:])]
-    found = shared_landmarks(scans)
+    found = match_landmarks(scans)
     assert {(one.first, one.second) for one in found} == {(4, 6), (1, 7)}
     monkeypatch.setattr(landmarks, "_ROWS", 7)
     monkeypatch.setattr(landmarks, "_COLUMNS", 14)
-    assert shared_landmarks(scans) == found
+    assert match_landmarks(scans) == found
     monkeypatch.setattr(landmarks, "_ROWS", 10)  # tiles that don't fit each other
     monkeypatch.setattr(landmarks, "_COLUMNS", 14)
-    assert shared_landmarks(scans) == found
+    assert match_landmarks(scans) == found

@@ -208,7 +208,7 @@ def test_names_of_files_do_not_matter(tmp_path: Path) -> None:
     scan(tmp_path / "y" / "b.nii", {**BW, "patient_id": "A"}, suv=3.0)
     scan(tmp_path / "y" / "a.nii", {**BW, "patient_id": "A"}, suv=4.0)
     one, other = (find_scans([tmp_path / name]) for name in "xy")
-    assert [series.series for series in one.chosen] == [series.series for series in other.chosen]
+    assert [series.series for series in one.series] == [series.series for series in other.series]
     assert one.exclusions == other.exclusions
 
 

@@ -189,7 +189,7 @@ def test_the_table_puts_the_lowest_first_where_lower_is_better_and_the_unknown_l
         replace(first.metrics[0], name="brier", value=value, low=value, high=value) for value in (0.3, 0.1, None)
     ]
     evaluations = tuple(
-        replace(first, model=name, metrics=(metric,), basis=PrimaryMetric("brier", "it is asked for"))
+        replace(first, model=name, metrics=(metric,), primary_metric=PrimaryMetric("brier", "it is asked for"))
         for name, metric in zip(names, metrics, strict=True)
     )
     one = result.cohort.for_endpoint("relapse")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 import twobe3 as tb
-from twobe3.cli.output import Document, Json, columns, say
+from twobe3.cli.output import Document, Json, columns, print_document
+from twobe3.collections.rules import License, ScansPerPatient
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 
@@ -26,7 +27,7 @@ Index = Annotated[
 def list_collections(index: Index = None, as_json: Json = False) -> None:
     """List every public collection with PET: patients, series, size, licence, tracer, contours, outcomes, citation."""
     rows = [row.to_json() for row in tb.list_collections(index=index)]
-    say({"collections": rows}, as_json, _listed)
+    print_document({"collections": rows}, as_json, _list_lines)
 
 
 @collections.command()
@@ -35,12 +36,10 @@ def plan(
     min_scans: Annotated[int, typer.Option(min=1, help="Refuse a selection of fewer scans.")] = 1,
     collection: Annotated[list[str] | None, typer.Option(help="Of this collection only; repeatable.")] = None,
     license: Annotated[
-        Literal["permissive", "any"], typer.Option(help="permissive: public domain and attribution (CC0, CC BY) only.")
+        License, typer.Option(help="permissive: public domain and attribution (CC0, CC BY) only.")
     ] = "permissive",
     tracer: Annotated[str | None, typer.Option(help="Scans of this tracer only, such as FDG or PSMA.")] = None,
-    scans_per_patient: Annotated[
-        Literal["one", "all"], typer.Option(help="one: the first study of each patient.")
-    ] = "all",
+    scans_per_patient: Annotated[ScansPerPatient, typer.Option(help="one: the first study of each patient.")] = "all",
     contours: Annotated[
         bool, typer.Option("--contours", help="Put the SEG and RTSTRUCT series of the studies into the manifest, too.")
     ] = False,
@@ -58,7 +57,7 @@ def plan(
         contours=contours,
         index=index,
     )
-    say(selection.to_json(), as_json, lambda _: [selection.text()])
+    print_document(selection.to_json(), as_json, lambda _: [selection.text()])
 
 
 @collections.command()
@@ -75,11 +74,10 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Download the series of a manifest: resumable, every file checked, licences and citations beside them."""
-    address = {} if endpoint_url is None else {"endpoint": endpoint_url}
     done = tb.fetch_collections(
-        manifest, out, workers=workers, verify=verify, dry_run=dry_run, allow_edited=allow_edited, **address
+        manifest, out, endpoint=endpoint_url, workers=workers, verify=verify, dry_run=dry_run, allow_edited=allow_edited
     )
-    say(done.to_json(), as_json, _fetched)
+    print_document(done.to_json(), as_json, _fetch_lines)
     if done.failed:
         reason = f"{len(done.failed)} of {done.series} series could not be fetched whole"
         raise EnvironmentFailure(Code.FETCH_FAILED, reason)
@@ -98,7 +96,7 @@ def catalogue(
     """List the PET series of downloaded collections in one table, and find scans that are in them twice."""
     made = tb.make_catalogue(paths, compare=compare, fingerprints=out / "fingerprints")
     made.write(out, parquet=parquet)
-    say(made.to_json(), as_json, _catalogued)
+    print_document(made.to_json(), as_json, _catalogue_lines)
 
 
 @collections.command()
@@ -109,12 +107,12 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Write the clinical table of a collection, as it is published, as one that every study file can name."""
-    adapted = tb.adapter_of(name).read(files)
+    adapted = tb.get_adapter(name).read(files)
     tb.write_table(adapted, out)
-    say({"collection": name, "table": str(out), **adapted.to_json()}, as_json, _tabulated)
+    print_document({"collection": name, "table": str(out), **adapted.to_json()}, as_json, _table_lines)
 
 
-def _fetched(document: Document) -> list[str]:
+def _fetch_lines(document: Document) -> list[str]:
     gigabytes = {key: document[key] / 1e9 for key in ("needed_bytes", "free_bytes")}
     lines = [f"{one['series']}: {one['code']}: {one['reason']} ({one['remedy']})" for one in document["failed"]]
     room = f"{gigabytes['needed_bytes']:.3f} GB lacked, {gigabytes['free_bytes']:.0f} GB were free"
@@ -122,7 +120,7 @@ def _fetched(document: Document) -> list[str]:
     return [*lines, f"{document['series']} series: {there}; {room}"]
 
 
-def _catalogued(document: Document) -> list[str]:
+def _catalogue_lines(document: Document) -> list[str]:
     lines = [
         f"{pair['first']} and {pair['second']} ({' and '.join(pair['collections'])}) show one scan"
         f" (r = {pair['similarity']:.3f})"
@@ -130,27 +128,25 @@ def _catalogued(document: Document) -> list[str]:
     ]
     held = ", ".join(f"{count} in {name}" for name, count in document["collections"].items())
     tally = "".join(f", {count} {code}" for code, count in document["excluded"].items())
-    of = f"{document['scans']} of {document['series']} series are the scan of a patient ({held}){tally}"
-    told = f"; {document['distinct']} of {document['compared']} are distinct" if document["compared"] else ""
-    return [*lines, of + told]
+    summary = f"{document['scans']} of {document['series']} series are the scan of a patient ({held}){tally}"
+    distinct = f"; {document['distinct']} of {document['compared']} are distinct" if document["compared"] else ""
+    return [*lines, summary + distinct]
 
 
-def _tabulated(document: Document) -> list[str]:
+def _table_lines(document: Document) -> list[str]:
     centres = ", ".join(f"{centre} {n}" for centre, n in document["centres"].items())
     lines = [f"{document['patients']} patients{': ' if centres else ''}{centres}"]
     for row in document["endpoints"]:
         events = "" if row["events"] is None else f", {row['events']} with it"
-        said = row["code"] or f"{row['patients']} patients{events}"
-        lines.append(f"{row['name']} ({', '.join(row['columns'])}): {said}")
+        result = row["code"] or f"{row['patients']} patients{events}"
+        lines.append(f"{row['name']} ({', '.join(row['columns'])}): {result}")
     if document["contours"] is not None:
         lines.append(f"contours of the tumour named for {document['contours']} patients")
     return [*lines, document["table"]]
 
 
-def _listed(document: Document) -> list[str]:
+def _list_lines(document: Document) -> list[str]:
     rows = document["collections"]
-    held = [row for row in rows if not row["steps"]]
-    elsewhere = [row for row in rows if row["steps"]]
     table = columns(
         [
             {
@@ -161,11 +157,12 @@ def _listed(document: Document) -> list[str]:
                 "contours": f"{row['contours']:>5} contours",
                 "outcomes": row["outcomes"],
             }
-            for row in held
+            for row in rows
+            if not row["steps"]
         ]
     )
     lines = [*table, "", "To be downloaded by you:"]
-    for row in elsewhere:
+    for row in (row for row in rows if row["steps"]):
         lines += ["", f"{row['name']}  {row['patients']} patients  {row['license']}", f"  {row['outcomes']}"]
         lines += [f"  {number}. {step}" for number, step in enumerate(row["steps"], 1)]
     return [*lines, "", "--json has citations and more."]

@@ -13,17 +13,7 @@ from twobe3 import __version__
 
 @dataclass(frozen=True)
 class Check:
-    """One finding.
-
-    Attributes
-    ----------
-    name : str
-        What was looked at.
-    works : bool
-        Whether it can be used.
-    detail : str
-        A version, or what to install.
-    """
+    """Whether one part works, with its version or what to install."""
 
     name: str
     works: bool
@@ -44,34 +34,30 @@ CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scik
 
 
 def diagnose() -> tuple[Check, ...]:
-    """Look at versions, devices, codecs and optional parts."""
+    """Check versions, devices, codecs and optional parts."""
     checks = [
         Check("twobe3", True, __version__),
         Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
     ]
-    checks += [_core(package) for package in CORE]
-    checks += [_optional(package, use, extra) for package, (use, extra) in OPTIONAL.items()]
-    checks.append(_tried("timm imports", _timm_imports))
-    checks.append(_tried("devices", _devices))
-    checks.append(_tried("networks", _networks))
+    checks += [_check(package, package, "missing: install twobe3 again") for package in CORE]
+    checks += [
+        _check(package, f"{package} ({use})", f"optional: pip install 'twobe3[{extra}]'")
+        for package, (use, extra) in OPTIONAL.items()
+    ]
+    checks.append(_try("timm imports", _timm_imports))
+    checks.append(_try("devices", _devices))
+    checks.append(_try("networks", _networks))
     return tuple(checks)
 
 
-def _core(package: str) -> Check:
+def _check(package: str, name: str, remedy: str) -> Check:
     try:
-        return Check(package, True, version(package))
+        return Check(name, True, version(package))
     except PackageNotFoundError:
-        return Check(package, False, "missing: install twobe3 again")
+        return Check(name, False, remedy)
 
 
-def _optional(package: str, use: str, extra: str) -> Check:
-    try:
-        return Check(f"{package} ({use})", True, version(package))
-    except PackageNotFoundError:
-        return Check(f"{package} ({use})", False, f"optional: pip install 'twobe3[{extra}]'")
-
-
-def _tried(name: str, look: Callable[[], str]) -> Check:
+def _try(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look())
     except (ImportError, RuntimeError) as error:

@@ -22,11 +22,11 @@ import typer
 
 import twobe3 as tb
 from twobe3.cli.collections import collections
-from twobe3.cli.output import Document, Json
-from twobe3.cli.output import columns as _columns
-from twobe3.cli.output import say as _say
+from twobe3.cli.output import Document, Json, columns, print_document
+from twobe3.cli.registries import What
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
+from twobe3.dicom.attributes import Policy
 
 app = typer.Typer(
     name="twobe3",
@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(collections)
 
-Policy = Literal["lenient", "strict"]
+# The same as in modules that are too slow to import for `--help`; a test compares them.
 Unit = Literal["day", "week", "month", "year"]
 SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -66,7 +66,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Write a small PET cohort as DICOM, run a whole study on it, and end with the report's path."""
-    _say_result(tb.run_demo(out, patients=patients, seed=seed), out, as_json)
+    _print_result(tb.run_demo(out, patients=patients, seed=seed), out, as_json)
 
 
 @app.command()
@@ -86,7 +86,7 @@ def run(
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
     result = tb.run(study, out, update=update, audit=audit, workers=workers, device=device, precision=precision)
-    _say_result(result, out, as_json)
+    _print_result(result, out, as_json)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def pretrain(
     document = {
         "file": str(out / card.document["file"]), "card": str(out / "card.md"), "figures": card.document["figures"],
     }  # fmt: skip
-    _say(document, as_json, lambda document: [card.table(), "", document["file"], document["card"]])
+    print_document(document, as_json, lambda document: [card.table(), "", document["file"], document["card"]])
 
 
 @app.command()
@@ -115,7 +115,7 @@ def inspect(
     paths: Paths, policy: PolicyOption = "lenient", repair_dates: RepairDates = False, as_json: Json = False
 ) -> None:
     """Say which PET series are there, whether each can become SUV, and if not, why."""
-    _say_inspection(tb.inspect(paths, policy=policy, repair_dates=repair_dates, progress=True), as_json)
+    _print_inspection(tb.inspect(paths, policy=policy, repair_dates=repair_dates, progress=True), as_json)
 
 
 @app.command()
@@ -134,7 +134,7 @@ def convert(
     inspection = tb.convert(
         paths, out, policy=policy, repair_dates=repair_dates, suv_type=suv_type, frame=frame, progress=True
     )
-    _say_inspection(inspection, as_json)
+    _print_inspection(inspection, as_json)
 
 
 @app.command()
@@ -148,7 +148,7 @@ def predict(
 ) -> None:
     """Predict risk and probability for new scans."""
     predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"))
-    _say(predictions.to_json(), as_json, _prediction_lines)
+    print_document(predictions.to_json(), as_json, _prediction_lines)
     if not predictions.usable:
         raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
 
@@ -180,10 +180,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge anybody's predictions: metrics with intervals, and the models compared in pairs."""
-    judgement = tb.evaluate_csv(
+    evaluation = tb.evaluate_csv(
         predictions,
         clinical=clinical,
-        endpoint=_outcome(label, positive, time, event, unit, time_zero, competing, value),
+        endpoint=_endpoint(label, positive, time, event, unit, time_zero, competing, value),
         patient=patient,
         only=endpoint,
         survival=survival,
@@ -197,30 +197,28 @@ def evaluate(
         seed=seed,
     )
     if out is not None:
-        judgement.write(out)
-    _say(judgement.to_json(), as_json, lambda _: [judgement.text()])
+        evaluation.write(out)
+    print_document(evaluation.to_json(), as_json, lambda _: [evaluation.text()])
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Output folder of a study.")], as_json: Json = False) -> None:
     """Make report.html again from the artefacts of a study."""
     path = tb.write_report(folder)
-    _say({"report": str(path)}, as_json, lambda document: [document["report"]])
+    print_document({"report": str(path)}, as_json, lambda document: [document["report"]])
 
 
 @app.command("list")
-def list_names(
-    what: Annotated[Literal["backbones", "models", "metrics", "codes"], typer.Argument()], as_json: Json = False
-) -> None:
+def list_names(what: Annotated[What, typer.Argument()], as_json: Json = False) -> None:
     """List what can be named in a study file, and the codes of every refusal."""
-    _say({what: tb.names(what)}, as_json, lambda document: _columns(document[what]))
+    print_document({what: tb.names(what)}, as_json, lambda document: columns(document[what]))
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say which versions, devices, codecs and optional parts work here, and what to install for the rest."""
     checks = [asdict(check) for check in tb.diagnose()]
-    _say({"checks": checks}, as_json, lambda document: _columns(_marked(document["checks"])))
+    print_document({"checks": checks}, as_json, _check_lines)
 
 
 @app.callback()
@@ -241,24 +239,24 @@ def main() -> None:
             print(f"twobe3: {error}", file=sys.stderr)
             sys.exit(error.exit_status)
         except Exception as error:
-            fault = _fault(error)
+            fault = _internal_error(error)
             print(f"twobe3: {fault}", file=sys.stderr)
             sys.exit(fault.exit_status)
 
 
-def _fault(error: Exception) -> EnvironmentFailure:
-    """What nobody foresaw, by its kind and its places in the code: its words may quote a patient's name."""
-    said = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+def _internal_error(error: Exception) -> EnvironmentFailure:
+    """An unforeseen error by its kind and its places in the code; its message may quote a patient's name."""
+    detail = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
     stack = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in stack[:-1] if Path(frame.filename).is_relative_to(Path(tb.__file__).parent)]
     places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in (*own, stack[-1])]
-    return EnvironmentFailure(Code.INTERNAL_ERROR, f"{type(error).__name__}{said} at {', '.join(reversed(places))}")
+    return EnvironmentFailure(Code.INTERNAL_ERROR, f"{type(error).__name__}{detail} at {', '.join(reversed(places))}")
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let signals end what is inside with a message; outside they do what they did before."""
-    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _exit_interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -266,26 +264,20 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+def _exit_interrupted(number: int, frame: FrameType | None) -> NoReturn:
     print("twobe3: interrupted; the same command goes on where it stopped", file=sys.stderr)
     sys.exit(128 + number)
 
 
-def _say_result(result: tb.CVResult, out: Path, as_json: bool) -> None:
+def _print_result(result: tb.CVResult, out: Path, as_json: bool) -> None:
     document = {"report": str(out / "report.html"), "evaluation": str(out / "evaluation.json")}
-    _say(document, as_json, lambda document: [result.table(), "", document["report"]])
+    print_document(document, as_json, lambda document: [result.table(), "", document["report"]])
 
 
-def _outcome(
-    label: str | None,
-    positive: str,
-    time: str | None,
-    event: str | None,
-    unit: Unit,
-    time_zero: str,
-    competing: str,
+def _endpoint(
+    label: str | None, positive: str, time: str | None, event: str | None, unit: Unit, time_zero: str, competing: str,
     value: str | None,
-) -> tb.Binary | tb.TimeToEvent | tb.Continuous:
+) -> tb.Binary | tb.TimeToEvent | tb.Continuous:  # fmt: skip
     match label, time, event, value:
         case str(column), None, None, None:
             return tb.Binary(column, column, positive)
@@ -296,8 +288,8 @@ def _outcome(
     raise typer.BadParameter("give one of --label, --time with --event, and --value")
 
 
-def _say_inspection(inspection: tb.Inspection, as_json: bool) -> None:
-    _say(inspection.to_json(), as_json, _inspection_lines)
+def _print_inspection(inspection: tb.Inspection, as_json: bool) -> None:
+    print_document(inspection.to_json(), as_json, _inspection_lines)
     if not inspection.usable:
         pet = any(series.modality == "PT" for series in inspection.series)
         raise _nothing_usable(Code.NOTHING_USABLE if pet else Code.NO_PET, inspection.found)
@@ -311,10 +303,10 @@ def _inspection_lines(document: Document) -> list[str]:
     lines = []
     for row in document["series"]:
         suv = row["suv"]
-        said = (
+        result = (
             f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
         )
-        lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {said}")
+        lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {result}")
     codes = [row["code"] for row in document["series"] if row["code"]]
     tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
@@ -324,10 +316,11 @@ def _prediction_lines(document: Document) -> list[str]:
     lines = [f"model {document['model']}"]
     for row in document["predictions"]:
         chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
-        said = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
-        lines.append(f"{row['patient']}  {row['series_uid']}  {row['endpoint']}  {said}")
+        result = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
+        lines.append(f"{row['patient']}  {row['series_uid']}  {row['endpoint']}  {result}")
     return lines
 
 
-def _marked(checks: list[Document]) -> list[Document]:
-    return [{"name": f"{'✓' if c['works'] else '✗'} {c['name']}", "detail": c["detail"]} for c in checks]
+def _check_lines(document: Document) -> list[str]:
+    checks = document["checks"]
+    return columns([{"name": f"{'✓' if c['works'] else '✗'} {c['name']}", "detail": c["detail"]} for c in checks])

@@ -12,7 +12,7 @@ Document = dict[str, Any]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 
-def say(document: Document, as_json: bool, lines: Callable[[Document], list[str]]) -> None:
+def print_document(document: Document, as_json: bool, lines: Callable[[Document], list[str]]) -> None:
     """Print a document as JSON, or as the lines that a function makes of it."""
     if as_json:
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))

@@ -11,13 +11,7 @@ What = Literal["backbones", "models", "metrics", "codes"]
 
 
 def names(what: What) -> list[dict[str, str]]:
-    """The names of one kind, each with a line about it.
-
-    Parameters
-    ----------
-    what : {"backbones", "models", "metrics", "codes"}
-        Of which kind. Backbones: those with a row of their own; any other name is looked up in timm.
-    """
+    """The names of one kind, each with a line about it; any other backbone than these is looked up in timm."""
     tables: dict[What, Callable[[], list[dict[str, str]]]] = {
         "backbones": lambda: [{"name": name, "description": row.description} for name, row in tb.BACKBONES.items()],
         "models": lambda: [{"name": kind, "description": model.summary} for kind, model in tb.MODELS.items()],

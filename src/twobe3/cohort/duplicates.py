@@ -17,9 +17,9 @@ from twobe3.scans.fingerprint import (
     SAME_PICTURE,
     Fingerprint,
     Picture,
-    shared_landmarks,
+    cache_fingerprint,
+    match_landmarks,
     similarity,
-    stored_fingerprint,
 )
 
 
@@ -90,7 +90,7 @@ def same_pictures(
         Says of two numbers, the smaller first, whether that pair is of no interest.
     """
     found = {pair: 1.0 for pair in _same_content(prints) if not skip(*pair)}
-    for one in shared_landmarks([print_.landmarks for print_ in prints]):
+    for one in match_landmarks([print_.landmarks for print_ in prints]):
         pair = (one.first, one.second)
         if pair in found or skip(*pair):
             continue
@@ -153,7 +153,7 @@ def _fingerprint(cohort: Cohort, subject: Subject) -> Fingerprint:
     def picture() -> Picture:
         return Picture(cohort.volume(subject), cohort.grid.spacing_mm)
 
-    return stored_fingerprint(cohort.volumes, cohort.volume_key(subject), picture)
+    return cache_fingerprint(cohort.volumes, cohort.volume_key(subject), picture)
 
 
 def _same_content(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:

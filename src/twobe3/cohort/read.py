@@ -100,15 +100,15 @@ def read_cohort(
     found = None
     if clinical is None:
         found = find_scans(roots)
-        table: Table = {key: {patient: key} for key in (one.patient_id for one in found.chosen) if key}
+        table: Table = {key: {patient: key} for key in (one.patient_id for one in found.series) if key}
     else:
         table = clinical if isinstance(clinical, Mapping) else read_table(Path(clinical), patient=patient)
     require_columns(table, [column for column in (patient, centre, roi, *subgroups) if column])
     outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
     told = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
     found = found or find_scans(roots)
-    outcomes += _of_headers(header_endpoints, found.chosen, table)
-    subjects, unmatched = _join(found.chosen, table, outcomes, centre, policy, repair_dates)
+    outcomes += _of_headers(header_endpoints, found.series, table)
+    subjects, unmatched = _join(found.series, table, outcomes, centre, policy, repair_dates)
     subjects = tuple(replace(subject, subgroups=_filled(table[subject.patient_id], subgroups)) for subject in subjects)
     if roi is not None:
         subjects = tuple(

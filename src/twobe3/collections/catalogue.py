@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from twobe3.cohort.duplicates import connected, same_pictures
 from twobe3.cohort.header_endpoints import header_row
-from twobe3.collections.download_log import NAME as LEDGER
-from twobe3.collections.parquet import as_csv, as_parquet
+from twobe3.collections.download_log import LOG_FILE
+from twobe3.collections.parquet import to_csv, to_parquet
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.series import PETSeries, choose_series, find_series
 from twobe3.dicom.volume import read_suv
 from twobe3.io.cache import Cache
-from twobe3.io.csv import neutralised
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.runtime.progress import track
-from twobe3.scans.fingerprint import Fingerprint, Picture, stored_fingerprint
+from twobe3.scans.fingerprint import Fingerprint, Picture, cache_fingerprint
 
-_NUMBERS = {"slices": "BIGINT", "files": "BIGINT", "coverage_mm": "DOUBLE", "contour": "BOOLEAN"}
-_PERHAPS = ("age_years", "weight_kg")  # numbers too, where the header has them
+# Numbers in Parquet that are texts here, since not every header has them.
+_OPTIONAL_NUMBERS = ", ".join(f"TRY_CAST({name} AS DOUBLE) AS {name}" for name in ("age_years", "weight_kg"))
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,16 @@ class CatalogueRow:
         Pseudonymous ids.
     code : str
         Why it is not the scan of its patient; empty where it is.
-    manufacturer, model, tracer, units : str
-        As the header says.
-    sex, age_years, weight_kg, body_region : str
-        What the header says of the patient, see :mod:`twobe3.cohort.header_endpoints`; empty where it says nothing.
-    slices, files : int
-        Of the series.
-    coverage_mm : float
-        From the first to the last slice.
+    manufacturer, model, tracer, units, sex, age_years, weight_kg, body_region : str
+        From the header, see :mod:`twobe3.cohort.header_endpoints`; empty where it has none.
+    slices, files, coverage_mm
+        Of the series; the coverage from the first to the last slice.
     contour : bool
-        Whether someone drew on it.
+        Whether it has a contour.
     header_digest : str
-        The same for copies of the files, wherever they lie.
+        The same for copies of the files.
     group : str
-        Scans that show one picture share it: the series id of one of them; empty where nothing else shows it.
+        The series id of one of the scans that show the same picture; empty where there is only one.
     """
 
     collection: str
@@ -79,17 +74,7 @@ class CatalogueRow:
 
 @dataclass(frozen=True)
 class SamePicture:
-    """Two series that show one scan.
-
-    Attributes
-    ----------
-    first, second : str
-        Pseudonymous series ids.
-    collections : tuple of str
-        Where they are.
-    similarity : float
-        1 for the same voxels; else their correlation.
-    """
+    """Two series, by pseudonym, that show one scan; ``similarity`` is 1 for equal voxels, else their correlation."""
 
     first: str
     second: str
@@ -99,7 +84,7 @@ class SamePicture:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What is in some collections.
+    """The PET series of some collections.
 
     Attributes
     ----------
@@ -141,9 +126,11 @@ class Catalogue:
         EnvironmentFailure
             ``EXTRA_MISSING``: Parquet was asked for and duckdb is not installed; ``WRITE_FAILED``.
         """
-        files = {out / "catalogue.csv": _as_csv(self.rows, neutralised)}
+        files = {out / "catalogue.csv": to_csv(CatalogueRow, self.rows)}
         if parquet:
-            files[out / "catalogue.parquet"] = _as_parquet(self.rows)
+            files[out / "catalogue.parquet"] = to_parquet(
+                CatalogueRow, self.rows, "catalogue.parquet", select=f"* REPLACE ({_OPTIONAL_NUMBERS})"
+            )
         for path, content in files.items():
             write_atomic(path, content)
         write_artefact(out / "catalogue.json", self.to_json())
@@ -153,17 +140,17 @@ class Catalogue:
 def make_catalogue(
     paths: Sequence[Path | str], *, compare: bool = True, fingerprints: Path | None = None, policy: Policy = "lenient"
 ) -> Catalogue:
-    """List the PET series of collections, and find scans that are in them twice.
+    """List the PET series of collections, and find scans that occur twice.
 
     Parameters
     ----------
     paths : sequence of path
-        A folder for each collection; a folder that ``twobe3 collections fetch`` filled stands for those in it. Of a
-        collection that has only folders in it, such as one a patient, contours count in the same one as the scan.
+        A folder for each collection; a folder that ``twobe3 collections fetch`` filled stands for those in it. In a
+        collection of subfolders, contours belong to the scans of their subfolder.
     compare : bool
-        Whether the scans are read and compared; else headers alone are.
+        Whether the scans are read and compared, or the headers alone are read.
     fingerprints : Path, optional
-        Folder for what scans are known by, so that the next call reads only new ones.
+        Cache of the fingerprints, so that the next call reads only new scans.
     policy : {"lenient", "strict"}
         For the SUV rules.
 
@@ -177,24 +164,24 @@ def make_catalogue(
     rows: list[CatalogueRow] = []
     scans: list[_Scan] = []
     exclusions: list[Exclusion] = []
-    for folder in _collections(map(Path, paths)):
-        found, unused = _found(folder)
+    for folder in _collection_folders(map(Path, paths)):
+        found, unused = _list_series(folder)
         _, others = choose_series([one.series for one in found])
         exclusions += (*unused, *others)
         codes = {one.series: one.code for one in others}
         for one in found:
-            rows.append(_row(folder.name, one, codes.get(one.series.series, "")))
+            rows.append(_make_row(folder.name, one, codes.get(one.series.series, "")))
             if not rows[-1].code:
                 scans.append(_Scan(len(rows) - 1, one.unit, one.series.series))
     if not rows:
         raise EmptyInputError(Code.NO_PET, f"none of {len(paths)} folders holds a PET series")
     if not compare:
         return Catalogue(tuple(rows), (), tuple(exclusions), 0)
-    return _compared(rows, scans, exclusions, Cache(fingerprints), policy)
+    return _compare_scans(rows, scans, exclusions, Cache(fingerprints), policy)
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _SeriesRecord:
     """A series without the list of its files, of which a large collection has a million."""
 
     unit: Path
@@ -205,45 +192,45 @@ class _Listed:
 
 @dataclass(frozen=True)
 class _Scan:
-    """A scan to be compared: the number of its row, and where to find it again."""
+    """A scan to compare: the number of its row, its folder and its series id."""
 
-    place: int
+    row: int
     unit: Path
     series: str
 
 
-def _found(folder: Path) -> tuple[list[_Listed], list[Exclusion]]:
+def _list_series(folder: Path) -> tuple[list[_SeriesRecord], list[Exclusion]]:
     """The series of a collection, read one subfolder at a time so that memory does not grow with their number."""
     inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."] if folder.is_dir() else []
     units = inside if inside and all(path.is_dir() for path in inside) else [folder]
-    found, unused = _read(units)
+    found, unused = _read_units(units)
     if len({one.series.series for one in found}) < len(found):  # a series lies in two of them
-        return _read([folder])
+        return _read_units([folder])
     return found, unused
 
 
-def _read(units: Sequence[Path]) -> tuple[list[_Listed], list[Exclusion]]:
-    found: list[_Listed] = []
+def _read_units(units: Sequence[Path]) -> tuple[list[_SeriesRecord], list[Exclusion]]:
+    found: list[_SeriesRecord] = []
     unused: list[Exclusion] = []
     for unit in track(units, "folders"):
         here = find_series([unit])
         unused += here.exclusions
         for series in here.series:
             light = replace(series, files=(), contours=())
-            found.append(_Listed(unit, light, len(series.files), bool(series.contours)))
+            found.append(_SeriesRecord(unit, light, len(series.files), bool(series.contours)))
     return found, unused
 
 
-def _collections(paths: Iterable[Path]) -> list[Path]:
+def _collection_folders(paths: Iterable[Path]) -> list[Path]:
     """One folder a collection."""
     folders: list[Path] = []
     for path in paths:
-        fetched = (path / LEDGER).is_file()
+        fetched = (path / LOG_FILE).is_file()
         folders += sorted(one for one in path.iterdir() if one.is_dir() and one.name[0] != ".") if fetched else [path]
     return folders
 
 
-def _row(collection: str, found: _Listed, code: str) -> CatalogueRow:
+def _make_row(collection: str, found: _SeriesRecord, code: str) -> CatalogueRow:
     series = found.series
     return CatalogueRow(
         collection=collection,
@@ -264,7 +251,7 @@ def _row(collection: str, found: _Listed, code: str) -> CatalogueRow:
     )
 
 
-def _compared(
+def _compare_scans(
     rows: list[CatalogueRow],
     scans: Sequence[_Scan],
     exclusions: list[Exclusion],
@@ -276,55 +263,44 @@ def _compared(
     prints: list[Fingerprint] = []
 
     @lru_cache(maxsize=2)  # the scans of a folder come one after another, those of a pair from two
-    def series_in(unit: Path) -> dict[str, PETSeries]:
+    def load_series(unit: Path) -> dict[str, PETSeries]:
         return {one.series: one for one in find_series([unit]).series}
 
     for scan in track(scans, "scans to compare"):
-        series = series_in(scan.unit)[scan.series]
+        series = load_series(scan.unit)[scan.series]
         key = f"{series.header_digest} {series.content_digest} {policy}"
         try:
-            prints.append(stored_fingerprint(cache, key, lambda series=series: _picture(series, policy)))  # type: ignore[misc]
+            prints.append(cache_fingerprint(cache, key, lambda series=series: _load_picture(series, policy)))  # type: ignore[misc]
         except UnusableScanError as refusal:
             exclusions.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
-            rows[scan.place] = replace(rows[scan.place], code=refusal.code.name)
+            rows[scan.row] = replace(rows[scan.row], code=refusal.code.name)
             continue
         kept.append(scan)
-    places = [scan.place for scan in kept]
+    numbers = [scan.row for scan in kept]
 
     def same_person(first: int, second: int) -> bool:
-        one, other = rows[places[first]], rows[places[second]]
+        one, other = rows[numbers[first]], rows[numbers[second]]
         return (one.collection, one.patient) == (other.collection, other.patient)
 
     def picture(number: int) -> Picture:
-        return _picture(series_in(kept[number].unit)[kept[number].series], policy)
+        return _load_picture(load_series(kept[number].unit)[kept[number].series], policy)
 
     pairs = same_pictures(prints, picture, skip=same_person)
-    labels = connected(range(len(places)), pairs)
+    labels = connected(range(len(numbers)), pairs)
     sizes = Counter(labels)
     leader: dict[int, str] = {}
-    for place, label in zip(places, labels, strict=True):
-        leader.setdefault(label, rows[place].series)
+    for number, label in zip(numbers, labels, strict=True):
+        leader.setdefault(label, rows[number].series)
         if sizes[label] > 1:
-            rows[place] = replace(rows[place], group=leader[label])
+            rows[number] = replace(rows[number], group=leader[label])
     duplicates = tuple(
         SamePicture(one.series, other.series, (one.collection, other.collection), pair.similarity)
         for pair in pairs
-        for one, other in [(rows[places[pair.first]], rows[places[pair.second]])]
+        for one, other in [(rows[numbers[pair.first]], rows[numbers[pair.second]])]
     )
-    return Catalogue(tuple(rows), duplicates, tuple(exclusions), len(places))
+    return Catalogue(tuple(rows), duplicates, tuple(exclusions), len(numbers))
 
 
-def _picture(series: PETSeries, policy: Policy) -> Picture:
+def _load_picture(series: PETSeries, policy: Policy) -> Picture:
     volume = read_suv(series, policy=policy)
     return Picture(volume.array, volume.geometry.spacing_mm)
-
-
-def _as_csv(rows: Sequence[CatalogueRow], written: Callable[[str], str]) -> bytes:
-    cells = ([written(cell) if isinstance(cell, str) else cell for cell in astuple(row)] for row in rows)
-    return as_csv([field.name for field in fields(CatalogueRow)], cells)
-
-
-def _as_parquet(rows: Sequence[CatalogueRow]) -> bytes:
-    types = {field.name: _NUMBERS.get(field.name, "VARCHAR") for field in fields(CatalogueRow)}
-    numbers = ", ".join(f"TRY_CAST({name} AS DOUBLE) AS {name}" for name in _PERHAPS)
-    return as_parquet(_as_csv(rows, str), types, what="catalogue.parquet", select=f"* REPLACE ({numbers})")

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from twobe3.collections.download_log import Entry, Ledger
+from twobe3.collections.download_log import DownloadLog, Entry
 from twobe3.collections.manifest import ManifestRow, read_manifest
 from twobe3.collections.s5cmd import IDC_ENDPOINT, S5cmd, StoredObject
 from twobe3.collections.text import write_notices
@@ -31,19 +31,17 @@ _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """What a fetch did.
+class FetchResult:
+    """What a download did.
 
     Attributes
     ----------
-    series : int
-        Series of the manifest.
-    fetched, reused : int
-        Those that arrived now, and those that were there.
+    series, fetched, reused : int
+        Series of the manifest, those that were downloaded now, and those that were there.
     needed_bytes, free_bytes : int
-        What lacked at the start, and the room for it.
+        What was missing at the start, and the free space.
     failed : tuple of Exclusion
-        Series that could not be fetched whole, and why.
+        Series that could not be fetched whole.
     """
 
     series: int
@@ -54,7 +52,7 @@ class Fetched:
     failed: tuple[Exclusion, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The same as a JSON document."""
+        """The fields as JSON types."""
         return asdict(self)
 
 
@@ -62,33 +60,30 @@ def fetch_collections(
     manifest: Path | str,
     out: Path | str,
     *,
-    endpoint: str = IDC_ENDPOINT,
+    endpoint: str | None = None,
     workers: int = 8,
     verify: bool = False,
     dry_run: bool = False,
     allow_edited: bool = False,
-) -> Fetched:
-    """Download the series of a manifest that lack into ``out/<collection>/<study UID>/<series UID>``.
+) -> FetchResult:
+    """Download the series of a manifest that are missing into ``out/<collection>/<study UID>/<series UID>``.
 
     A series appears in its folder when every file has the size and, where the server tells one, the MD5 of the
-    server's object, is a DICOM file, and belongs to that series. What was fetched of others waits in ``out/.partial``
-    and is used by the next call. One series that cannot be had does not keep back the others. ``LICENSES.md`` and
-    ``CITATIONS.md`` are written first.
+    server's object, is a DICOM file, and belongs to that series. Incomplete series wait in ``out/.partial`` for the
+    next call. One failed series does not keep back the others. ``LICENSES.md`` and ``CITATIONS.md`` are written first.
 
     Parameters
     ----------
-    manifest : path
-        As :func:`~twobe3.collections.plan.plan_collections` writes it.
-    out : path
-        The folder.
-    endpoint : str
-        Address of the S3-compatible server.
+    manifest, out : path
+        From :func:`~twobe3.collections.plan.plan_collections`; the folder of the images.
+    endpoint : str, optional
+        Address of the S3-compatible server; that of IDC by default.
     workers : int
         Connections at once.
     verify : bool
         Whether the contents of series that are there are read and compared with their digest.
     dry_run : bool
-        Whether only to say what lacks; nothing is written, and no network is needed.
+        Whether to report only what is missing, without network.
     allow_edited : bool
         Whether a manifest that was changed since it was planned is accepted.
 
@@ -100,42 +95,39 @@ def fetch_collections(
         ``DISK_SPACE``, before anything is fetched; ``NETWORK_MISSING``; ``WRITE_FAILED``; ``EXTRA_MISSING``. What has
         arrived until then stays.
     """
+    endpoint = endpoint or IDC_ENDPOINT
     planned = read_manifest(manifest, allow_edited=allow_edited)
-    rows, job = planned.rows, _Job(Path(out))
+    rows, download = planned.rows, _Download(Path(out))
     for row in rows:
-        job.folder(row)
-    lacking = [row for row in rows if not job.has(row, verify=verify)]
-    needed = sum(max(row.size_bytes - job.waiting_bytes(row), 0) for row in lacking)
-    free = _free_bytes(job.out)
-    found = Fetched(len(rows), 0, len(rows) - len(lacking), needed, free)
+        download.folder(row)
+    lacking = [row for row in rows if not download.has(row, verify=verify)]
+    needed = sum(max(row.size_bytes - download.waiting_bytes(row), 0) for row in lacking)
+    free = _free_bytes(download.out)
+    found = FetchResult(len(rows), 0, len(rows) - len(lacking), needed, free)
     if needed > free:
         raise EnvironmentFailure(Code.DISK_SPACE, f"{needed} bytes are needed and {free} bytes are free")
     if dry_run:
         return found
-    write_notices(job.out, rows, {} if planned.header is None else planned.header.citations)
+    write_notices(download.out, rows, {} if planned.header is None else planned.header.citations)
     if not lacking:
         return found
-    job.start()
+    download.start()
     with suppress(UnusableScanError):  # of that series alone, and said where it is fetched
-        S5cmd(endpoint, retries=0).objects(lacking[0].url, patience_seconds=PROBE_SECONDS)
+        S5cmd(endpoint, retries=0).list_objects(lacking[0].url, patience_seconds=PROBE_SECONDS)
     server = S5cmd(endpoint, connections=max(workers // SERIES_AT_ONCE, 1))
-    failed = job.fetch(lacking, server, at_once=min(workers, SERIES_AT_ONCE))
+    failed = download.fetch(lacking, server, at_once=min(workers, SERIES_AT_ONCE))
     return replace(found, fetched=len(lacking) - len(failed), failed=tuple(failed))
 
 
-@dataclass
-class _Job:
-    """The folder of a fetch."""
+class _Download:
+    """The folder of a download and its log."""
 
-    out: Path
-    ledger: Ledger = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.ledger = Ledger(self.out)
+    def __init__(self, out: Path) -> None:
+        self.out, self.log = out, DownloadLog(out)
 
     def start(self) -> None:
-        _made(self.out / PARTIAL)
-        self.ledger.compact()
+        _make_folder(self.out / PARTIAL)
+        self.log.compact()
 
     def folder(self, row: ManifestRow) -> Path:
         names = (row.collection, row.study_uid, row.series_uid)
@@ -152,10 +144,10 @@ class _Job:
         return sum(file.stat().st_size for folder in folders for file in folder.glob("*.dcm"))
 
     def has(self, row: ManifestRow, *, verify: bool) -> bool:
-        entry, folder = self.ledger.entries.get(row.series_uid), self.folder(row)
-        if entry is None or not entry.still_in(folder):
+        entry, folder = self.log.entries.get(row.series_uid), self.folder(row)
+        if entry is None or not entry.matches(folder):
             return False
-        return not verify or Entry.of(row.series_uid, folder) == entry
+        return not verify or Entry.describe(row.series_uid, folder) == entry
 
     def fetch(self, rows: Iterable[ManifestRow], server: S5cmd, *, at_once: int) -> list[Exclusion]:
         """Fetch series side by side; those that could not be had."""
@@ -165,7 +157,7 @@ class _Job:
                 futures = {pool.submit(self.fetch_one, row, server): row for row in rows}
                 for done, future in enumerate(as_completed(futures), 1):
                     try:
-                        self.ledger.note(future.result())
+                        self.log.append(future.result())
                     except UnusableScanError as refusal:
                         failed.append(Exclusion.of(refusal, series=futures[future].series_uid))
                     advance(done, len(rows))
@@ -176,7 +168,7 @@ class _Job:
         return sorted(failed, key=lambda one: one.series)
 
     def fetch_one(self, row: ManifestRow, server: S5cmd) -> Entry:
-        objects = server.objects(row.url)
+        objects = server.list_objects(row.url)
         there = (len(objects), sum(one.size_bytes for one in objects))
         if there != (row.instances, row.size_bytes):
             raise UnusableScanError(
@@ -188,10 +180,10 @@ class _Job:
         final, waiting = self.folder(row), self.waiting(row)
         if final.is_dir() and not waiting.exists():  # stopped before it was noted, or changed since
             final.rename(waiting)
-        _made(waiting)
+        _make_folder(waiting)
         _complete(waiting, objects, row.series_uid, server)
-        entry = Entry.of(row.series_uid, waiting)
-        _made(final.parent)
+        entry = Entry.describe(row.series_uid, waiting)
+        _make_folder(final.parent)
         shutil.rmtree(final, ignore_errors=True)
         waiting.rename(final)
         return entry
@@ -248,7 +240,7 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _made(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

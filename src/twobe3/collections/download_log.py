@@ -11,22 +11,12 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.io.files import digest, digest_file, write_atomic
 
-NAME = "fetched.jsonl"
+LOG_FILE = "fetched.jsonl"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A series that arrived whole.
-
-    Attributes
-    ----------
-    series : str
-        SeriesInstanceUID.
-    instances, size_bytes : int
-        Its files and their size.
-    digest : str
-        Of the files' names and contents.
-    """
+    """A series that arrived whole: its UID, its files and their size, and the digest of their names and contents."""
 
     series: str
     instances: int
@@ -34,29 +24,24 @@ class Entry:
     digest: str
 
     @classmethod
-    def of(cls, series: str, folder: Path) -> Entry:
+    def describe(cls, series: str, folder: Path) -> Entry:
         """Describe the DICOM files of a folder."""
-        files = _files(folder)
+        files = sorted(folder.glob("*.dcm"))
         content = digest(part for file in files for part in (file.name, digest_file(file)))
         return cls(series, len(files), sum(file.stat().st_size for file in files), content)
 
-    def still_in(self, folder: Path) -> bool:
+    def matches(self, folder: Path) -> bool:
         """Whether the folder holds as many files of the same size altogether; their contents are not read."""
-        sizes = [file.stat().st_size for file in _files(folder)]
+        sizes = [file.stat().st_size for file in folder.glob("*.dcm")]
         return (len(sizes), sum(sizes)) == (self.instances, self.size_bytes)
 
 
 @dataclass
-class Ledger:
-    """The lines of a folder's ledger.
+class DownloadLog:
+    """The series that a folder holds whole.
 
     A line is appended and synced before the next series counts as fetched; one that was cut off by a crash is
-    dropped when the ledger is opened, and its series is checked again.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the series lie.
+    dropped when the log is opened, and its series is checked again.
     """
 
     folder: Path
@@ -64,7 +49,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         try:
-            lines = (self.folder / NAME).read_text(errors="replace").splitlines()
+            lines = (self.folder / LOG_FILE).read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return
         for line in lines:
@@ -75,10 +60,10 @@ class Ledger:
             self.entries[entry.series] = entry
 
     def compact(self) -> None:
-        """Write the ledger without repeated and damaged lines."""
-        write_atomic(self.folder / NAME, "".join(map(_line, self.entries.values())).encode())
+        """Write the log without repeated and damaged lines."""
+        write_atomic(self.folder / LOG_FILE, "".join(map(_line, self.entries.values())).encode())
 
-    def note(self, entry: Entry) -> None:
+    def append(self, entry: Entry) -> None:
         """Append a series.
 
         Raises
@@ -87,18 +72,14 @@ class Ledger:
             ``WRITE_FAILED``.
         """
         try:
-            with (self.folder / NAME).open("a") as stream:
+            with (self.folder / LOG_FILE).open("a") as stream:
                 stream.write(_line(entry))
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise EnvironmentFailure(Code.WRITE_FAILED, f"{NAME} could not be written: {error.strerror}") from error
+            raise EnvironmentFailure(Code.WRITE_FAILED, f"{LOG_FILE} could not be written: {error.strerror}") from error
         self.entries[entry.series] = entry
 
 
 def _line(entry: Entry) -> str:
     return json.dumps(asdict(entry)) + "\n"
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.dcm"))

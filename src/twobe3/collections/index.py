@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twobe3.collections.known import IDC, TRACER_WORDS, UNKNOWN
-from twobe3.collections.parquet import EXTRA, duckdb_for
+from twobe3.collections.parquet import EXTRA, require_duckdb
 from twobe3.collections.rules import WORDS
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
@@ -28,20 +28,17 @@ class SeriesIndex:
     Attributes
     ----------
     database : duckdb.DuckDBPyConnection
-        With the tables ``pet`` (a row for each PET series), ``contours`` (a row for each SEG and RTSTRUCT series of a
-        study that has PET) and ``about`` (a row for each collection).
-    version : str
-        Release of IDC and of the package.
-    digest : str
-        Of the index files.
+        Tables ``pet`` (PET series), ``contours`` (SEG and RTSTRUCT of studies with PET) and ``about`` (collections).
+    version, digest : str
+        Release of IDC, and digest of the index files.
     """
 
     database: duckdb.DuckDBPyConnection
     version: str
     digest: str
 
-    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
+    def query(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a query and fetch its rows."""
         return self.database.execute(query, parameters or None).fetchall()
 
 
@@ -58,8 +55,8 @@ def open_index(folder: Path | str | None = None) -> SeriesIndex:
     EnvironmentFailure
         ``EXTRA_MISSING``; ``INDEX_INVALID``: no index, or another layout.
     """
-    duckdb = duckdb_for("the index of public collections")
-    place = installed_folder() if folder is None else Path(folder)
+    duckdb = require_duckdb("the index of public collections")
+    place = find_installed_index() if folder is None else Path(folder)
     files = [place / SERIES, place / COLLECTIONS]
     try:
         database = duckdb.connect(config={"threads": 1})  # so that rows keep their order and memory stays small
@@ -100,13 +97,13 @@ _TABLES = {
 
 
 def _tracer() -> str:
-    """The tracer of a series in SQL: what its description or its study's says, or else its collection's."""
-    said = " ".join(
+    """SQL for the tracer of a series: by its description or its study's, or else by its collection."""
+    described = " ".join(
         f"WHEN regexp_matches(words || study_words, '{pattern}') THEN '{tracer}'"
         for tracer, pattern in TRACER_WORDS.items()
     )
     usual = " ".join(f"WHEN '{name}' THEN '{row.tracer}'" for name, row in IDC.items() if row.tracer != UNKNOWN)
-    return f"CASE {said} ELSE CASE collection {usual} ELSE '{UNKNOWN}' END END"
+    return f"CASE {described} ELSE CASE collection {usual} ELSE '{UNKNOWN}' END END"
 
 
 _VIEW = f"""
@@ -114,8 +111,8 @@ _VIEW = f"""
     FROM pet LEFT JOIN about USING (collection)"""
 
 
-def installed_folder() -> Path:
-    """The folder of the installed index.
+def find_installed_index() -> Path:
+    """Find the folder of the installed index.
 
     Raises
     ------

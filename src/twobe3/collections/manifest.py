@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from operator import attrgetter
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from twobe3.collections.parquet import as_csv, as_parquet, duckdb_for
+from twobe3.collections.parquet import require_duckdb, to_csv, to_parquet
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.io.csv import neutralised, restored
+from twobe3.io.csv import unescape_formula
 from twobe3.io.files import digest, write_atomic
 
 HEADER_KEY = "twobe3_manifest"
@@ -25,24 +24,20 @@ class ManifestRow:
 
     Attributes
     ----------
-    collection : str
-        In the index.
-    patient, study_uid, series_uid : str
+    collection, patient, study_uid, series_uid : str
         Public, de-identified ids.
     modality : str
         ``PT``; ``SEG`` or ``RTSTRUCT`` where contours were asked for.
     series_uuid : str
-        Of this version of the series in IDC: another content has another one.
+        Of this version of the series in IDC.
     url : str
-        Where its files lie, ``s3://bucket/folder/*``.
+        Where its files are, ``s3://bucket/folder/*``.
     instances, size_bytes : int
         Its files and their size.
     license, doi : str
-        Under which it was published, and what to cite.
-    tracer : str
-        ``unknown`` where neither collection nor description says.
-    description : str
-        SeriesDescription.
+        Its licence, and what to cite.
+    tracer, description : str
+        Tracer, or ``unknown``, and SeriesDescription.
     """
 
     collection: str
@@ -62,26 +57,11 @@ class ManifestRow:
 
 COLUMNS = tuple(field.name for field in fields(ManifestRow))
 _NUMBERS = ("instances", "size_bytes")
-_CELLS = attrgetter(*COLUMNS)
 
 
 @dataclass(frozen=True)
 class Header:
-    """How a manifest was made.
-
-    Attributes
-    ----------
-    index_version, index_digest : str
-        Of the index.
-    package_version : str
-        Of this package, whose rules were applied.
-    options : dict
-        What was asked for.
-    citations : dict
-        From each DOI to its citation.
-    excluded : dict
-        From each rule to how many PET series it left out.
-    """
+    """How a manifest was made: index, package version, options, citations by DOI, and series left out by each rule."""
 
     index_version: str
     index_digest: str
@@ -93,17 +73,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest.
-
-    Attributes
-    ----------
-    rows : tuple of ManifestRow
-        Sorted.
-    header : Header or None
-        None where another program wrote the file.
-    edited : bool
-        Whether it is not as it was planned.
-    """
+    """Sorted rows; their header, None where another program wrote the file; and whether they differ from the plan."""
 
     rows: tuple[ManifestRow, ...]
     header: Header | None
@@ -119,9 +89,10 @@ def write_manifest(folder: Path, rows: Sequence[ManifestRow], header: Header) ->
         ``WRITE_FAILED``.
     """
     document = {"schema": SCHEMA, **asdict(header), "digest": _digest(rows, header)}
-    said, path = json.dumps(document, ensure_ascii=True, sort_keys=True), folder / "manifest.parquet"
-    write_atomic(folder / "manifest.csv", as_csv(COLUMNS, (map(_shown, _CELLS(row)) for row in rows)))
-    write_atomic(path, _as_parquet(as_csv(COLUMNS, map(_CELLS, rows)), said))
+    text = json.dumps(document, ensure_ascii=True, sort_keys=True)
+    path = folder / "manifest.parquet"
+    write_atomic(folder / "manifest.csv", to_csv(ManifestRow, rows))
+    write_atomic(path, to_parquet(ManifestRow, rows, "a manifest", metadata={HEADER_KEY: text}))
     return path
 
 
@@ -145,8 +116,8 @@ def read_manifest(path: Path | str, *, allow_edited: bool = False) -> Manifest:
     """
     path = Path(path)
     cells, document = _read(path)
-    rows = _rows(path, cells)
-    header, expected = _header(path, document)
+    rows = _parse_rows(path, cells)
+    header, expected = _parse_header(path, document)
     edited = header is None or expected != _digest(rows, header)
     if edited and not allow_edited:
         reason = "its rows are not those of its header" if header else "it has no header: another program wrote it"
@@ -155,23 +126,12 @@ def read_manifest(path: Path | str, *, allow_edited: bool = False) -> Manifest:
 
 
 def _digest(rows: Sequence[ManifestRow], header: Header) -> str:
-    made = json.dumps(asdict(header), sort_keys=True)
-    return digest([made, *(json.dumps(_CELLS(row)) for row in rows)])
-
-
-def _shown(cell: str | int) -> str | int:
-    """A cell as spreadsheets may see it: none of them is a formula."""
-    return neutralised(cell) if isinstance(cell, str) else cell
-
-
-def _as_parquet(text: bytes, header: str) -> bytes:
-    types = {name: "BIGINT" if name in _NUMBERS else "VARCHAR" for name in COLUMNS}
-    return as_parquet(text, types, what="a manifest", metadata={HEADER_KEY: header})
+    return digest([json.dumps(asdict(header), sort_keys=True), *(json.dumps(astuple(row)) for row in rows)])
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     """The rows of a file as they stand in it, and its header."""
-    duckdb = duckdb_for("a manifest")
+    duckdb = require_duckdb("a manifest")
     if not path.is_file():
         raise ConfigurationError(Code.MANIFEST_INVALID, f"{path.name} is no file", remedy="give the path of a manifest")
     parquet = path.suffix.lower() == ".parquet"
@@ -189,12 +149,12 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], str | None]:
     return rows, None if found is None else str(found[0])
 
 
-def _rows(path: Path, cells: list[dict[str, Any]]) -> tuple[ManifestRow, ...]:
+def _parse_rows(path: Path, cells: list[dict[str, Any]]) -> tuple[ManifestRow, ...]:
     missing = [name for name in COLUMNS if cells and name not in cells[0]]
     if missing or not cells:
         reason = f"lacks the column {missing[0]!r}" if missing else "has no row"
         raise ConfigurationError(Code.MANIFEST_INVALID, f"{path.name} {reason}")
-    rows = [_row(path, number, row) for number, row in enumerate(cells, 1)]
+    rows = [_parse_row(path, number, row) for number, row in enumerate(cells, 1)]
     first = {row.series_uid: number for number, row in reversed(list(enumerate(rows, 1)))}
     twice = [number for number, row in enumerate(rows, 1) if first[row.series_uid] != number]
     if twice:
@@ -202,8 +162,8 @@ def _rows(path: Path, cells: list[dict[str, Any]]) -> tuple[ManifestRow, ...]:
     return tuple(rows)
 
 
-def _row(path: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
-    words = {name: restored(str(cells[name] or "")) for name in COLUMNS if name not in _NUMBERS}
+def _parse_row(path: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
+    words = {name: unescape_formula(str(cells[name] or "")) for name in COLUMNS if name not in _NUMBERS}
     try:
         row = ManifestRow(**words, instances=int(cells["instances"]), size_bytes=int(cells["size_bytes"]))
     except (TypeError, ValueError):
@@ -213,7 +173,7 @@ def _row(path: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
     return row
 
 
-def _header(path: Path, document: str | None) -> tuple[Header | None, str]:
+def _parse_header(path: Path, document: str | None) -> tuple[Header | None, str]:
     if document is None:
         return None, ""
     try:

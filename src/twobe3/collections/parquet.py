@@ -5,23 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
+from twobe3.io.csv import escape_formula
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 EXTRA = "install it: pip install 'twobe3[collections]'"
+_SQL_TYPES = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 
 
-def duckdb_for(what: str) -> Any:
-    """The package duckdb.
+def require_duckdb(what: str) -> Any:
+    """Import duckdb.
 
     Raises
     ------
     EnvironmentFailure
-        ``EXTRA_MISSING``: it is not installed, and this needs it.
+        ``EXTRA_MISSING``: it is not installed, and ``what`` needs it.
     """
     try:
         import duckdb
@@ -30,53 +36,54 @@ def duckdb_for(what: str) -> Any:
     return duckdb
 
 
-def as_csv(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
-    """A table with every cell in quotes."""
+def to_csv(
+    kind: type[DataclassInstance], rows: Sequence[DataclassInstance], escape: Callable[[str], str] = escape_formula
+) -> bytes:
+    """Write dataclass rows as a table with a column for each field and every cell in quotes.
+
+    ``escape`` is applied to every text; by default no spreadsheet takes a cell for a formula.
+    """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerow([field.name for field in fields(kind)])
+    for row in rows:
+        writer.writerow([escape(cell) if isinstance(cell, str) else cell for cell in astuple(row)])
     return stream.getvalue().encode()
 
 
-def as_parquet(
-    text: bytes, types: Mapping[str, str], *, what: str, select: str = "*", metadata: Mapping[str, str] | None = None
+def to_parquet(
+    kind: type[DataclassInstance],
+    rows: Sequence[DataclassInstance],
+    what: str,
+    *,
+    select: str = "*",
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The Parquet of a table.
+    """Write rows as Parquet, typed as the fields of their class are annotated.
 
-    Parameters
-    ----------
-    text : bytes
-        From :func:`as_csv`.
-    types : mapping
-        Of every column, as SQL calls it.
-    what : str
-        The table, for the error.
-    select : str
-        What is taken of it, as SQL.
-    metadata : mapping, optional
-        For the file's own keys and values.
+    ``what`` names the table in the error, ``select`` is the SQL of its columns, ``metadata`` goes into the file.
 
     Raises
     ------
     EnvironmentFailure
         ``EXTRA_MISSING``.
     """
-    duckdb = duckdb_for(what)
-    own = "".join(f", KV_METADATA {{{key}: {_quoted(value)}}}" for key, value in (metadata or {}).items())
+    duckdb = require_duckdb(what)
+    types = {field.name: _SQL_TYPES[str(field.type)] for field in fields(kind)}
+    own = "".join(f", KV_METADATA {{{key}: {_quote(value)}}}" for key, value in (metadata or {}).items())
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name) / "rows.csv", Path(name) / "rows.parquet"
-        source.write_bytes(text)
+        source.write_bytes(to_csv(kind, rows, escape=str))
         with duckdb.connect(config={"threads": 1}) as database:
             database.execute("SET enable_progress_bar = false")  # standard output is for results
             database.execute(
                 f"COPY (SELECT {select} FROM read_csv(?, header=true, auto_detect=false, delim=',', quote='\"', "
-                f"escape='\"', nullstr='\\N', columns={dict(types)})) TO {_quoted(str(target))} "
+                f"escape='\"', nullstr='\\N', columns={types})) TO {_quote(str(target))} "
                 f"(FORMAT parquet, COMPRESSION zstd{own})",
                 [str(source)],
             )
         return target.read_bytes()
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"

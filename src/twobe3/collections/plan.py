@@ -7,38 +7,26 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twobe3 import __version__
 from twobe3.collections import rules
 from twobe3.collections.index import SeriesIndex, open_index
 from twobe3.collections.known import ELSEWHERE, TRACERS
-from twobe3.collections.list import cited
+from twobe3.collections.list import format_citation
 from twobe3.collections.manifest import COLUMNS, Header, ManifestRow, write_manifest
-from twobe3.collections.rules import Rule
-from twobe3.collections.text import summary
+from twobe3.collections.rules import License, Rule, ScansPerPatient
+from twobe3.collections.text import format_summary
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.files import write_atomic
 
-License = Literal["permissive", "any"]
-ScansPerPatient = Literal["one", "all"]
-
 
 @dataclass(frozen=True)
 class Selection:
-    """What a plan selected.
+    """The series that a plan selected, sorted by collection, patient, study and UID.
 
-    Attributes
-    ----------
-    rows : tuple of ManifestRow
-        The series, sorted by collection, patient, study and UID.
-    excluded : dict
-        From the name of every rule that was asked to the series that it left out.
-    manifest : Path
-        The file.
-    summary : str
-        The same in words, as Markdown.
+    ``excluded`` counts the series that each rule left out; ``summary`` is Markdown.
     """
 
     rows: tuple[ManifestRow, ...]
@@ -110,18 +98,18 @@ def plan_collections(
         ``EXTRA_MISSING``, ``INDEX_INVALID``, ``WRITE_FAILED``.
     """
     opened = open_index(index)
-    chosen = _chosen(opened, collections)
-    asked = [*([rules.LICENCE] if license == "permissive" else []), *rules.RULES]
+    chosen = _resolve_collections(opened, collections)
+    applied = [*([rules.LICENCE] if license == "permissive" else []), *rules.RULES]
     if tracer is not None:
-        tracer = _known_tracer(tracer)
-        asked.append(rules.tracer_rule(tracer))
-    _judge(opened, chosen, asked)
+        tracer = _resolve_tracer(tracer)
+        applied.append(rules.tracer_rule(tracer))
+    _apply_rules(opened, chosen, applied)
     if license == "permissive" and collections:
         _refuse_licences(opened, chosen)
-    asked += _choose(opened, one=scans_per_patient == "one")
-    excluded = dict.fromkeys((rule.name for rule in asked), 0)
-    excluded |= dict(opened.rows("SELECT rule, count(*) FROM judged WHERE rule IS NOT NULL GROUP BY rule"))
-    rows = _selected(opened, contours=contours)
+    applied += _choose_series(opened, one=scans_per_patient == "one")
+    excluded = dict.fromkeys((rule.name for rule in applied), 0)
+    excluded |= dict(opened.query("SELECT rule, count(*) FROM ruled WHERE rule IS NOT NULL GROUP BY rule"))
+    rows = _select_rows(opened, contours=contours)
     scans = sum(row.modality == "PT" for row in rows)
     if scans < min_scans:
         counts = ", ".join(f"{name} {count}" for name, count in excluded.items() if count)
@@ -137,15 +125,15 @@ def plan_collections(
         "contours": contours,
     }
     header = Header(opened.version, opened.digest, __version__, options, _citations(opened, rows), excluded)
-    words = summary(rows, header, asked)
+    words = format_summary(rows, header, applied)
     path = write_manifest(Path(out), rows, header)
     write_atomic(Path(out) / "summary.md", words.encode())
     return Selection(rows, excluded, path, words)
 
 
-def _chosen(index: SeriesIndex, names: Iterable[str]) -> list[str]:
+def _resolve_collections(index: SeriesIndex, names: Iterable[str]) -> list[str]:
     """The collections asked for, as the index spells them; all of it where none is named."""
-    held = [name for (name,) in index.rows("SELECT DISTINCT collection FROM pet ORDER BY collection")]
+    held = [name for (name,) in index.query("SELECT DISTINCT collection FROM pet ORDER BY collection")]
     chosen = []
     for name in names:
         key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
@@ -162,7 +150,7 @@ def _chosen(index: SeriesIndex, names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(chosen)) or held
 
 
-def _known_tracer(name: str) -> str:
+def _resolve_tracer(name: str) -> str:
     found = {tracer.lower(): tracer for tracer in TRACERS}
     if name.lower() not in found:
         known = ", ".join(TRACERS)
@@ -170,23 +158,23 @@ def _known_tracer(name: str) -> str:
     return found[name.lower()]
 
 
-def _judge(index: SeriesIndex, chosen: Sequence[str], asked: Sequence[Rule]) -> None:
-    """Make the table ``judged``: the series of the collections, each with the first rule that it meets."""
-    first = " ".join(f"WHEN {rule.condition} THEN '{rule.name}'" for rule in asked)
+def _apply_rules(index: SeriesIndex, chosen: Sequence[str], applied: Sequence[Rule]) -> None:
+    """Make the table ``ruled``: the series of the collections, each with the first rule that it meets."""
+    first = " ".join(f"WHEN {rule.condition} THEN '{rule.name}'" for rule in applied)
     index.database.execute(
-        f"CREATE TABLE judged AS SELECT *, CASE {first} END AS rule FROM series WHERE list_contains(?, collection)",
+        f"CREATE TABLE ruled AS SELECT *, CASE {first} END AS rule FROM series WHERE list_contains(?, collection)",
         [list(chosen)],
     )
 
 
 def _refuse_licences(index: SeriesIndex, chosen: Sequence[str]) -> None:
-    query = """SELECT collection, any_value(license) FROM judged GROUP BY collection
+    query = """SELECT collection, any_value(license) FROM ruled GROUP BY collection
                HAVING bool_and(coalesce(rule, '') = ?) ORDER BY collection"""
-    for name, licence in index.rows(query, rules.LICENCE.name):
+    for name, licence in index.query(query, rules.LICENCE.name):
         raise ConfigurationError(Code.LICENCE_FORBIDS, f"{name} is under {licence or 'no licence'!r}")
 
 
-def _choose(index: SeriesIndex, *, one: bool) -> list[Rule]:
+def _choose_series(index: SeriesIndex, *, one: bool) -> list[Rule]:
     """Leave out duplicates, what can't be told apart, and all but one series of a study or of a patient."""
     twice = "row_number() OVER (PARTITION BY {} ORDER BY series_number, series_uid, series_uuid) > 1"
     same = "study_uid, words, slices, size_bytes"
@@ -203,31 +191,33 @@ def _choose(index: SeriesIndex, *, one: bool) -> list[Rule]:
         steps.append((rules.OTHER_STUDY, f"row_number() OVER (PARTITION BY collection, patient ORDER BY {order}) > 1"))
     for rule, condition in steps:
         index.database.execute(
-            f"CREATE OR REPLACE TABLE judged AS SELECT * FROM judged WHERE rule IS NOT NULL UNION ALL "
-            f"SELECT * REPLACE (CASE WHEN {condition} THEN '{rule.name}' END AS rule) FROM judged WHERE rule IS NULL"
+            f"CREATE OR REPLACE TABLE ruled AS SELECT * FROM ruled WHERE rule IS NOT NULL UNION ALL "
+            f"SELECT * REPLACE (CASE WHEN {condition} THEN '{rule.name}' END AS rule) FROM ruled WHERE rule IS NULL"
         )
     return list(dict.fromkeys(rule for rule, _ in steps))
 
 
-def _selected(index: SeriesIndex, *, contours: bool) -> tuple[ManifestRow, ...]:
+def _select_rows(index: SeriesIndex, *, contours: bool) -> tuple[ManifestRow, ...]:
     columns = "coalesce(license, ''), coalesce(doi, ''), "
     query = f"""
         SELECT collection, patient, study_uid, series_uid, 'PT' AS modality, series_uuid, url, slices AS instances,
                size_bytes, {columns} tracer, description
-        FROM judged WHERE rule IS NULL"""
+        FROM ruled WHERE rule IS NULL"""
     if contours:
         query += """
             UNION ALL SELECT contours.collection, contours.patient, study_uid, contours.series_uid, modality,
                    contours.series_uuid, contours.url, contours.instances, contours.size_bytes,
                    coalesce(contours.license, ''), coalesce(contours.doi, ''), tracer, contours.description
-            FROM contours JOIN (SELECT study_uid, tracer FROM judged WHERE rule IS NULL) USING (study_uid)"""
-    rows = index.rows(f"SELECT * FROM ({query}) ORDER BY collection, patient, study_uid, modality, series_uid")
+            FROM contours JOIN (SELECT study_uid, tracer FROM ruled WHERE rule IS NULL) USING (study_uid)"""
+    rows = index.query(f"SELECT * FROM ({query}) ORDER BY collection, patient, study_uid, modality, series_uid")
     return tuple(ManifestRow(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
 
 
 def _citations(index: SeriesIndex, rows: Sequence[ManifestRow]) -> dict[str, str]:
     """The citation of every DOI of the rows."""
-    said: dict[str, str] = {}
-    for dois, citations in index.rows("SELECT dois, citations FROM about WHERE dois IS NOT NULL ORDER BY collection"):
-        said |= {str(doi).lower(): str(text or "") for doi, text in zip(dois, citations, strict=True)}
-    return {doi: cited(doi, {doi: said.get(doi.lower(), "")}) for doi in sorted({row.doi for row in rows} - {""})}
+    texts: dict[str, str] = {}
+    query = "SELECT dois, citations FROM about WHERE dois IS NOT NULL ORDER BY collection"
+    for found, citations in index.query(query):
+        texts |= {str(doi).lower(): str(text or "") for doi, text in zip(found, citations, strict=True)}
+    dois = sorted({row.doi for row in rows} - {""})
+    return {doi: format_citation(doi, {doi: texts.get(doi.lower(), "")}) for doi in dois}

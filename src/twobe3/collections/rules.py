@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
+License = Literal["permissive", "any"]
+ScansPerPatient = Literal["one", "all"]
 # One bed position of a scanner is 15 cm: 35 slices of 4.25 mm to 47 of 3.27 mm. Fewer show no region whole.
 MIN_SLICES = 40
 # The longest static series of the index has 963 slices, the shortest gated one of a whole bed more than that.
@@ -26,33 +29,23 @@ WORDS = "' ' || trim(regexp_replace(lower(coalesce({}, '')), '[^a-z0-9]+', ' ', 
 
 @dataclass(frozen=True)
 class Rule:
-    """Why a series is left out.
-
-    Attributes
-    ----------
-    name : str
-        What it is counted under.
-    reason : str
-        In words.
-    condition : str
-        In SQL; a row for which it is true is left out.
-    """
+    """Why a series is left out: a name, the reason in words, and a condition in SQL that is true of such a series."""
 
     name: str
     reason: str
     condition: str
 
 
-def _says(*patterns: str, column: str = "words") -> str:
+def _like(*patterns: str, column: str = "words") -> str:
     return f"regexp_matches({column}, '{'|'.join(patterns)}')"
 
 
-def _listed(values: Iterable[str]) -> str:
+def _names(values: Iterable[str]) -> str:
     return "(" + ", ".join(f"'{value}'" for value in values) + ")"
 
 
-UNCORRECTED = _says(r"nac\d?x* ", r" no ?ac ", r" non ac ", r" nc ", "uncorr", "no ?att", "without att", r" no ?ctac")
-CORRECTED = _says(r"[^n ]acx* ", r" ac ", r"ctac", r" corr", "corrected", r" attn ", "attn corr", "atten(uation)? corr")
+UNCORRECTED = _like(r"nac\d?x* ", r" no ?ac ", r" non ac ", r" nc ", "uncorr", "no ?att", "without att", r" no ?ctac")
+CORRECTED = _like(r"[^n ]acx* ", r" ac ", r"ctac", r" corr", "corrected", r" attn ", "attn corr", "atten(uation)? corr")
 # Phantoms scanned under a patient's name, in RIDER Lung PET-CT: water spheres, rods, lines, cylinders, count rates.
 _PHANTOM_WORDS = (
     "phantom", "nema", "cold ?rod", "hot ?line", "hot sph", "flood", "pin ?source", "line source", "uniform ?test",
@@ -61,27 +54,27 @@ _PHANTOM_WORDS = (
 
 RULES = (
     Rule("not-pet", "no PET image object: CT or a screen capture that calls itself PET", "sop_class NOT IN "
-         + _listed(["1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.128.1", "1.2.840.10008.5.1.4.1.1.130"])),
+         + _names(["1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.128.1", "1.2.840.10008.5.1.4.1.1.130"])),
     Rule("animal", "the collection is of animals", "species NOT ILIKE '%human%'"),
     Rule("phantom", "a phantom, by collection, body part or description; in RIDER Lung PET-CT also every series "
          "without a patient's sex", "cancer_types ILIKE '%phantom%' OR body_part ILIKE '%phantom%' OR "
-         + _says(*_PHANTOM_WORDS) + " OR " + _says(*_PHANTOM_WORDS, column="study_words")
+         + _like(*_PHANTOM_WORDS) + " OR " + _like(*_PHANTOM_WORDS, column="study_words")
          + " OR (collection = 'rider_lung_pet_ct' AND sex IS NULL)"),
-    Rule("copy", "images of other collections under invented identities", f"collection IN {_listed(COPIES)}"),
+    Rule("copy", "images of other collections under invented identities", f"collection IN {_names(COPIES)}"),
     Rule("incomplete", "of a collection from whose series single slices were taken before publication",
-         f"collection IN {_listed(GAPPED)}"),
+         f"collection IN {_names(GAPPED)}"),
     Rule("attenuation-map", "a CT, a transmission scan or an attenuation map",
-         _says("transmission", "topogram", " scout ", " mu ?map ", " umap ", " ac ?map ", "seg tran", "[a-z]trans ",
+         _like("transmission", "topogram", " scout ", " mu ?map ", " umap ", " ac ?map ", "seg tran", "[a-z]trans ",
                "low dose ct", "^ (wb )?ct (wb|att)", r"^ (atten )?\dafov ")),
     Rule("projection", "a maximum-intensity projection, a film, a fusion, a report page or another capture",
-         _says("mip ", " mip", " projections? ", " proj ", "movie", "cine (?:m|$)", "rotating", "statistics", "results",
+         _like("mip ", " mip", " projections? ", " proj ", "movie", "cine (?:m|$)", "rotating", "statistics", "results",
                "screen ?(cap|save|shot)", "fus(ion|ed)", "preview", " report ") + " OR photometric = 'RGB'"),
     Rule("reformat", "coronal or sagittal slices, or slices that a viewer resampled and saved",
-         _says(" cor ", " cor(onal|onals|s) ", "coronal", " sag ", "sagittal", "reformat", " mpr ", " resamp ",
+         _like(" cor ", " cor(onal|onals|s) ", "coronal", " sag ", "sagittal", "reformat", " mpr ", " resamp ",
                "transformed", " tr ") + " OR photometric = 'MONOCHROME1'"),
     Rule("not-attenuation-corrected", "the description says that attenuation was not corrected", UNCORRECTED),
     Rule("dynamic-or-gated", f"frames, gates or phases, by description or by more than {MAX_SLICES} slices",
-         f"slices > {MAX_SLICES} OR " + _says("gate", r" \d* ?bin ?\d* ", " [rs]?dyn", "phase", r"\d+ms ",
+         f"slices > {MAX_SLICES} OR " + _like("gate", r" \d* ?bin ?\d* ", " [rs]?dyn", "phase", r"\d+ms ",
                                               " rstatic", " sstatic", " resp ", "cardiac", "list ?mode")),
     Rule("too-few-slices", f"fewer than {MIN_SLICES} slices", f"slices < {MIN_SLICES}"),
     Rule("undescribed", "the description is empty or was blanked, so that corrected and uncorrected can't be told "
@@ -106,9 +99,9 @@ OTHER_STUDY = Rule("other-study", "a later study of a patient of whom one scan w
 # Which series of a study stands for it: the first, when sorted by these.
 PREFERENCE = (
     f"{CORRECTED} DESC",  # says that attenuation was corrected
-    _says(" legs? ", " ped ", " ext(er)? ", "brain", "delay", "head", " h n "),  # the main acquisition first
+    _like(" legs? ", " ped ", " ext(er)? ", "brain", "delay", "head", " h n "),  # the main acquisition first
     "slices DESC",  # the longest
-    _says("psf", "truex", " hd ", "q ?clear", "sharp", " tof", "tof "),  # conventional first: comparable over scanners
+    _like("psf", "truex", " hd ", "q ?clear", "sharp", " tof", "tof "),  # conventional first: comparable over scanners
     "series_number",
     "series_uid",
 )

@@ -30,15 +30,13 @@ class StoredObject:
 
     Attributes
     ----------
-    key : str
-        Its address, ``s3://bucket/key``.
-    name : str
-        The last part of the key, the file's name here.
+    key, name : str
+        Its address ``s3://bucket/key``, and the last part of the key.
     size_bytes : int
         Its size.
     md5 : str
-        Digest of its content, in hexadecimal; empty where the server tells none, as of an upload in parts, whose ETag
-        is another digest (Amazon S3 API reference, Object).
+        Digest of its content; empty where the ETag is another digest, as of an upload in parts (Amazon S3 API
+        reference, Object).
     """
 
     key: str
@@ -49,27 +47,20 @@ class StoredObject:
 
 @dataclass
 class S5cmd:
-    """The program, one server, and what runs of it at the moment; it may be used from several threads.
+    """The program s5cmd with one unsigned S3-compatible server; usable from several threads.
 
-    Parameters
-    ----------
-    endpoint : str
-        Address of an S3-compatible server that needs no signature.
-    connections : int
-        Connections at once of a copy.
-    retries : int
-        How often s5cmd repeats a request that failed.
+    ``connections`` are those of one copy, ``retries`` those of a failed request.
     """
 
     endpoint: str = IDC_ENDPOINT
     connections: int = 4
     retries: int = 3
-    _program: str = field(default_factory=lambda: _found_program(), init=False, repr=False)
+    _program: str = field(default_factory=lambda: _find_program(), init=False, repr=False)
     _running: set[subprocess.Popen[str]] = field(default_factory=set, init=False, repr=False)
     _stopped: bool = field(default=False, init=False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
-    def objects(self, place: str, *, patience_seconds: float = PATIENCE_SECONDS) -> tuple[StoredObject, ...]:
+    def list_objects(self, place: str, *, patience_seconds: float = PATIENCE_SECONDS) -> tuple[StoredObject, ...]:
         """The objects of a place, ``s3://bucket/prefix/*``, by name.
 
         Raises
@@ -83,8 +74,8 @@ class S5cmd:
             raise UnusableScanError(
                 Code.FETCH_FAILED, f"{place[:100]!r} is not a place of the form s3://bucket/folder/*"
             )
-        said = self._run(["ls", "--etag", place], "", patience_seconds)
-        found = [_object(line, place.removesuffix("*")) for line in said]
+        lines = self._run(["ls", "--etag", place], "", patience_seconds)
+        found = [_parse_object(line, place.removesuffix("*")) for line in lines]
         if len({one.name for one in found}) < len(found):
             raise UnusableScanError(Code.FETCH_FAILED, f"{place} holds two objects of one name")
         return tuple(sorted(found, key=lambda one: one.name))
@@ -99,7 +90,7 @@ class S5cmd:
         UnusableScanError
             ``FETCH_FAILED``: an object could not be had; the others were copied.
         """
-        commands = "".join(f"cp {_quoted(one.key)} {_quoted(str(folder / one.name))}\n" for one in objects)
+        commands = "".join(f"cp {_quote(one.key)} {_quote(str(folder / one.name))}\n" for one in objects)
         seconds = PATIENCE_SECONDS + sum(one.size_bytes for one in objects) / SLOWEST_BYTES_PER_SECOND
         self._run(["run"], commands, seconds)
 
@@ -119,16 +110,12 @@ class S5cmd:
                 raise EnvironmentFailure(Code.FETCH_FAILED, "the transfer was stopped")
             process = subprocess.Popen(
                 [self._program, *settings, *arguments],
-                stdin=pipe,
-                stdout=pipe,
-                stderr=pipe,
-                text=True,
-                errors="replace",
-            )
+                stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace",
+            )  # fmt: skip
             self._running.add(process)
         with process:
             try:
-                said, failed = process.communicate(commands, timeout=seconds)
+                output, errors = process.communicate(commands, timeout=seconds)
             except subprocess.TimeoutExpired:
                 reason = f"the server did not answer within {seconds:.0f} seconds"
                 raise EnvironmentFailure(Code.NETWORK_MISSING, reason) from None
@@ -137,11 +124,11 @@ class S5cmd:
                 with self._lock:
                     self._running.discard(process)
         if process.returncode:
-            raise _failure(_lines(failed))
-        return _lines(said)
+            raise _parse_failure(_parse_lines(errors))
+        return _parse_lines(output)
 
 
-def _found_program() -> str:
+def _find_program() -> str:
     """The program of the package s5cmd, which idc-index brings, or the one on the path."""
     try:
         files = distribution("s5cmd").files or []
@@ -154,7 +141,7 @@ def _found_program() -> str:
     return program
 
 
-def _object(line: dict[str, Any], root: str) -> StoredObject:
+def _parse_object(line: dict[str, Any], root: str) -> StoredObject:
     key = str(line.get("key", ""))
     name = key.removeprefix(root)
     if not key.startswith(root) or not _NAME.fullmatch(name):
@@ -163,22 +150,22 @@ def _object(line: dict[str, Any], root: str) -> StoredObject:
     return StoredObject(key, name, int(line.get("size", 0)), etag if re.fullmatch(r"[0-9a-f]{32}", etag) else "")
 
 
-def _failure(lines: Sequence[dict[str, Any]]) -> EnvironmentFailure | UnusableScanError:
+def _parse_failure(lines: Sequence[dict[str, Any]]) -> EnvironmentFailure | UnusableScanError:
     """What s5cmd's messages mean; "RequestError" is how Amazon's library names a request without an answer."""
-    said = [str(line.get("error", "")) for line in lines]
-    unanswered = [text for text in said if "RequestError" in text]
+    messages = [str(line.get("error", "")) for line in lines]
+    unanswered = [text for text in messages if "RequestError" in text]
     if unanswered:
         cause = unanswered[0].rsplit(": ", 1)[-1][:80]
         return EnvironmentFailure(Code.NETWORK_MISSING, f"the server of the images does not answer ({cause})")
-    if any("no space left" in text for text in said):
+    if any("no space left" in text for text in messages):
         return EnvironmentFailure(Code.DISK_SPACE, "the disk became full while series arrived")
-    kinds = sorted({text.split(":")[0][:60] for text in said if text})
+    kinds = sorted({text.split(":")[0][:60] for text in messages if text})
     return UnusableScanError(
-        Code.FETCH_FAILED, f"{len(said)} requests failed ({', '.join(kinds[:3]) or 's5cmd ended early'})"
+        Code.FETCH_FAILED, f"{len(messages)} requests failed ({', '.join(kinds[:3]) or 's5cmd ended early'})"
     )
 
 
-def _lines(text: str) -> list[dict[str, Any]]:
+def _parse_lines(text: str) -> list[dict[str, Any]]:
     documents = []
     for line in text.splitlines():
         try:
@@ -188,6 +175,6 @@ def _lines(text: str) -> list[dict[str, Any]]:
     return [document for document in documents if isinstance(document, dict)]
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """One word of s5cmd's command file, which it splits as a shell does."""
     return '"' + re.sub(r'(["\\$`])', r"\\\1", text) + '"'

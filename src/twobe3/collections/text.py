@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,60 +22,40 @@ _TEXTS = {
 
 
 def write_notices(folder: Path, rows: Sequence[ManifestRow], citations: Mapping[str, str]) -> None:
-    """Write ``LICENSES.md`` and ``CITATIONS.md``.
+    """Write ``LICENSES.md`` and ``CITATIONS.md`` into the folder of the images of ``rows``.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the images lie or will lie.
-    rows : sequence of ManifestRow
-        The series.
-    citations : mapping
-        From DOI to citation; a DOI without one is cited by its address.
+    ``citations`` are by DOI; a DOI without one is cited by its address.
 
     Raises
     ------
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
-    licences = [
+    licences = Counter((row.collection, row.license or "unknown") for row in rows)
+    license_lines = [
         "# Licences of the images in this folder\n",
         "| collection | licence | series | text |",
         "|---|---|---|---|",
         *(
             f"| {collection} | {licence} | {count} | {_TEXTS.get(licence, 'see the page that the DOI leads to')} |"
-            for (collection, licence), count in _counted([(row.collection, row.license or "unknown") for row in rows])
+            for (collection, licence), count in sorted(licences.items())
         ),
     ]
-    cited = [
+    citation_lines = [
         "# What to cite when these images are used\n",
         *(
             f"- {collection}: {citations.get(doi) or f'https://doi.org/{doi}'}"
-            for (collection, doi), _ in _counted([(row.collection, row.doi) for row in rows])
+            for collection, doi in sorted({(row.collection, row.doi) for row in rows})
         ),
         "- NCI Imaging Data Commons, which holds them: Fedorov et al., RadioGraphics 2023;43(12):e230180, "
         "https://doi.org/10.1148/rg.230180",
     ]
-    for name, lines in ((LICENSES, licences), (CITATIONS, cited)):
+    for name, lines in ((LICENSES, license_lines), (CITATIONS, citation_lines)):
         write_atomic(folder / name, ("\n".join(lines) + "\n").encode())
 
 
-def _counted(pairs: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
-    return [(pair, pairs.count(pair)) for pair in sorted(set(pairs))]
-
-
-def summary(rows: Sequence[ManifestRow], header: Header, asked: Sequence[Rule]) -> str:
-    """What was selected, what not and why, and what to cite, as Markdown.
-
-    Parameters
-    ----------
-    rows : sequence of ManifestRow
-        What was selected.
-    header : Header
-        How.
-    asked : sequence of Rule
-        The rules, in the order in which they were asked.
-    """
+def format_summary(rows: Sequence[ManifestRow], header: Header, rules: Sequence[Rule]) -> str:
+    """Describe a selection as Markdown: its rows, the exclusions by rule, in the order of the rules, and citations."""
     scans = [row for row in rows if row.modality == "PT"]
     patients = {(row.collection, row.patient) for row in scans}
     names = sorted({row.collection for row in scans})
@@ -97,14 +78,16 @@ def summary(rows: Sequence[ManifestRow], header: Header, asked: Sequence[Rule]) 
     ]
     for name in names:
         own = [row for row in scans if row.collection == name]
-        people = len({row.patient for row in own})
-        every = [row for row in rows if row.collection == name]
-        said = ", ".join(sorted({row.tracer for row in own}))
-        licences = ", ".join(sorted({row.license for row in every}))
-        lines.append(f"| {name} | {len(own)} | {people} | {_gb(every)} | {said} | {licences} |")
+        with_contours = [row for row in rows if row.collection == name]
+        cells = (
+            name, len(own), len({row.patient for row in own}), _gb(with_contours),
+            ", ".join(sorted({row.tracer for row in own})),
+            ", ".join(sorted({row.license for row in with_contours})),
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += ["", "## Left out", "", f"Of {found} PET series, each counted under the first rule that it meets:", ""]
     lines += ["| rule | series | why |", "|---|---:|---|"]
-    lines += [f"| {rule.name} | {header.excluded[rule.name]} | {rule.reason} |" for rule in asked]
+    lines += [f"| {rule.name} | {header.excluded[rule.name]} | {rule.reason} |" for rule in rules]
     lines += ["", "## To cite", ""]
     lines += [f"- {text}" for text in sorted(header.citations.values())]
     return "\n".join(lines) + "\n"

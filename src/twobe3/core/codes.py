@@ -26,36 +26,24 @@ class Code(Enum):
     AFFINE_INVALID = ("the header does not say where the voxels lie", "write the image with a valid sform or qform")
     TOO_LARGE = ("a file announces, or unpacks to, more than any scan holds", "check the file")
     # -- from stored values to SUV
-    NOT_DECAY_CORRECTED = (
-        "decay correction is announced but was not applied",
-        "reconstruct with decay correction",
-    )
+    NOT_DECAY_CORRECTED = ("decay correction is announced but was not applied", "reconstruct with decay correction")
     RESCALE_INVALID = ("rescale slope or intercept is not valid for PET", "export the series again")
     UNITS_UNSUPPORTED = ("the unit cannot be converted to SUV", "reconstruct in BQML")
     SUV_TYPE_UNSUPPORTED = ("the SUV type is not known", "export as BQML or SUV body weight")
-    NO_SCALE_FACTOR = (
-        "Philips counts without their private scale factor",
-        "export without removing private tags",
-    )
+    NO_SCALE_FACTOR = ("Philips counts without their private scale factor", "export without removing private tags")
     WEIGHT_MISSING = ("the patient's weight is missing or not positive", "complete PatientWeight (0010,1030)")
     WEIGHT_IMPLAUSIBLE = ("the patient's weight is not in kilograms", "correct PatientWeight (0010,1030)")
     HEIGHT_MISSING = ("the patient's height is needed and missing", "complete PatientSize (0010,1020)")
     HEIGHT_IMPLAUSIBLE = ("the patient's height is not in metres", "correct PatientSize (0010,1020)")
     SEX_MISSING = ("the patient's sex is needed and missing", "complete PatientSex (0010,0040)")
-    DOSE_MISSING = (
-        "the injected dose is missing or not positive",
-        "complete RadionuclideTotalDose (0018,1074)",
-    )
+    DOSE_MISSING = ("the injected dose is missing or not positive", "complete RadionuclideTotalDose (0018,1074)")
     DOSE_IMPLAUSIBLE = ("the injected dose is not in becquerel", "correct RadionuclideTotalDose (0018,1074)")
     HALF_LIFE_MISSING = (
         "the half-life is missing and the nuclide unknown",
         "complete RadionuclideHalfLife (0018,1075)",
     )
     TIMES_MISSING = ("a time needed for the decay is missing", "export without removing the times")
-    TIMES_INCONSISTENT = (
-        "injection and acquisition times contradict each other",
-        "correct the dates; one was shifted",
-    )
+    TIMES_INCONSISTENT = ("injection and acquisition times contradict each other", "correct the dates; one was shifted")
     # -- SUV volumes that were converted already
     SIDECAR_MISSING = (
         "a NIfTI file has no JSON beside it that says what its numbers are",
@@ -78,28 +66,16 @@ class Code(Enum):
     FEATURE_UNDEFINED = ("a feature is not defined in most of the patients", "nothing to do: the others are used")
     LIVER_NOT_FOUND = ("the liver was not found with certainty", "use a fixed threshold, or a scan of the whole trunk")
     # -- the table and the study file
-    TABLE_UNREADABLE = (
-        "the clinical table cannot be read",
-        "save it as a comma-separated text with a header line",
-    )
+    TABLE_UNREADABLE = ("the clinical table cannot be read", "save it as a comma-separated text with a header line")
     COLUMN_MISSING = ("the clinical table lacks a column", "name one of its columns")
     COVARIATE_INVALID = (
         "a column of the clinical table can't be a covariate",
         "correct its cells, or take it out of `cohort.covariates`",
     )
-    PATIENT_NOT_IN_TABLE = (
-        "a scanned patient is not in the clinical table",
-        "add the patient or correct the id",
-    )
-    PATIENT_NOT_SCANNED = (
-        "a patient of the clinical table has no usable scan",
-        "add the scan or correct the id",
-    )
+    PATIENT_NOT_IN_TABLE = ("a scanned patient is not in the clinical table", "add the patient or correct the id")
+    PATIENT_NOT_SCANNED = ("a patient of the clinical table has no usable scan", "add the scan or correct the id")
     PATIENT_TWICE = ("a patient stands twice in the clinical table", "keep one row for each patient")
-    NO_PATIENT_MATCHES = (
-        "no scanned patient is in the clinical table",
-        "compare PatientID with the table's column",
-    )
+    NO_PATIENT_MATCHES = ("no scanned patient is in the clinical table", "compare PatientID with the table's column")
     OUTCOME_MISSING = ("the outcome of a patient is empty", "complete the table")
     OUTCOME_INVALID = ("an outcome has a value that its kind does not allow", "correct the rows named")
     ONE_CLASS = ("every patient has the same outcome", "a model needs both; check the column")
@@ -134,15 +110,9 @@ class Code(Enum):
         "connect this machine, or name another server; the same command goes on where it stopped",
     )
     DISK_SPACE = ("the disk has too little room", "free it, choose another folder, or fetch a smaller manifest")
-    FETCH_FAILED = (
-        "a series could not be fetched whole",
-        "run the command again: it fetches only what lacks",
-    )
+    FETCH_FAILED = ("a series could not be fetched whole", "run the command again: it fetches only what lacks")
     MANIFEST_INVALID = ("the manifest of series is not valid", "make it with `twobe3 collections plan`")
-    MANIFEST_EDITED = (
-        "the manifest is not as it was planned",
-        "plan again, or accept it as it is with --allow-edited",
-    )
+    MANIFEST_EDITED = ("the manifest is not as it was planned", "plan again, or accept it as it is with --allow-edited")
     COLLECTION_UNKNOWN = ("there is no such collection with PET", "`twobe3 collections list` names them")
     COLLECTION_ELSEWHERE = (
         "the images of a collection must be downloaded by hand",
@@ -156,10 +126,7 @@ class Code(Enum):
     )
     # -- weights, files, optional parts
     WEIGHTS_MISSING = ("the weights of the 2D network cannot be had", "give `weights` a local file")
-    WEIGHTS_MISMATCH = (
-        "the weights do not fit the network",
-        "name the backbone that the weights were made for",
-    )
+    WEIGHTS_MISMATCH = ("the weights do not fit the network", "name the backbone that the weights were made for")
     EXTRA_MISSING = ("an optional part is not installed", "install the extra named")
     PLUGIN_INVALID = ("a model of another distribution cannot be used", "update that distribution, or uninstall it")
     MODEL_INVALID = ("the model file cannot be used", "save it again with this version")

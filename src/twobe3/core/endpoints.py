@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit, logit
 
 from twobe3.core.codes import Code
@@ -70,6 +71,12 @@ class Binary(Endpoint):
         outcomes = Outcomes(self, tuple(raw), event.astype(np.float64), event)
         self.check(outcomes)
         return outcomes
+
+    @classmethod
+    def from_arrays(cls, event: npt.ArrayLike, *, name: str = "event") -> Outcomes:
+        """Outcomes of n patients without a table; ``event``, shape (n,), is 1 or True for the positive class."""
+        codes = _codes(event, 1)
+        return Outcomes(cls(name, name), _numbered(codes), codes, codes == 1)
 
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients of the rarer class."""
@@ -148,6 +155,34 @@ class TimeToEvent(Endpoint):
         self.check(outcomes)
         return outcomes
 
+    @classmethod
+    def from_arrays(
+        cls,
+        time: npt.ArrayLike,
+        event: npt.ArrayLike,
+        *,
+        unit: Literal["day", "week", "month", "year"] = "day",
+        name: str = "event",
+    ) -> Outcomes:
+        """Outcomes of n patients without a table.
+
+        Parameters
+        ----------
+        time : array_like, shape (n,)
+            Above 0, in the unit.
+        event : array_like, shape (n,)
+            1 or True where the event was observed, 0 for a censoring, 2 for a competing event.
+
+        Raises
+        ------
+        ConfigurationError
+            ``OUTCOME_INVALID``.
+        """
+        times, codes = np.asarray(time, dtype=np.float64), _codes(event, 2)
+        if not (np.isfinite(times) & (times > 0)).all():
+            raise ConfigurationError(Code.OUTCOME_INVALID, "times must be finite numbers above 0")
+        return Outcomes(cls(name, "time", name, unit, "2"), _numbered(times), times, codes == 1, codes == 2)
+
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients with the event."""
         return outcomes.n_events
@@ -201,6 +236,12 @@ class Continuous(Endpoint):
         values = _numbers(rows, self.column, lambda value: True, "a number")
         return Outcomes(self, tuple(rows), values, np.ones(len(rows), dtype=np.bool_))
 
+    @classmethod
+    def from_arrays(cls, value: npt.ArrayLike, *, unit: str = "", name: str = "value") -> Outcomes:
+        """Outcomes of n patients without a table; ``value`` has shape (n,)."""
+        values = np.asarray(value, dtype=np.float64)
+        return Outcomes(cls(name, name, unit), _numbered(values), values, np.ones(len(values), dtype=np.bool_))
+
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients."""
         return len(outcomes)
@@ -212,6 +253,21 @@ class Continuous(Endpoint):
     def has_contrast(self, outcomes: Outcomes) -> bool:
         """Whether there are two patients at least."""
         return len(outcomes) > 1
+
+
+KINDS: Mapping[Kind, type[Endpoint]] = {one.kind: one for one in (Binary, TimeToEvent, Continuous)}
+
+
+def _numbered(values: FloatArray) -> tuple[str, ...]:
+    """Ids of patients who have none: their positions."""
+    return tuple(str(i) for i in range(len(values)))
+
+
+def _codes(event: npt.ArrayLike, largest: int) -> FloatArray:
+    codes = np.asarray(event, dtype=np.float64)
+    if not np.isin(codes, range(largest + 1)).all():
+        raise ConfigurationError(Code.OUTCOME_INVALID, f"events must be whole numbers from 0 to {largest}")
+    return codes
 
 
 def _empty(row: Mapping[str, str], columns: Iterable[str]) -> bool:

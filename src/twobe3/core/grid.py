@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,27 +11,37 @@ from scipy import ndimage
 from twobe3.core.volume import Geometry, SUVVolume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Grid:
     """The grid on which the models see a scan.
 
     Parameters
     ----------
-    spacing_mm : tuple of float
-        Along the body (slices), rows, columns.
-    field_of_view_mm : tuple of float
+    spacing_mm : float or tuple of three float
+        Along the body (slices), rows, columns; one number for all three.
+    field_of_view_mm : float or tuple of three float
         Along the body, rows, columns; centred on the centre of the image. What lies outside is cut, what the image
         lacks is padded with SUV 0.
+
+    Raises
+    ------
+    ValueError
+        A length is not positive, there are not three, or the field of view holds fewer than 8 voxels along an axis.
     """
 
-    spacing_mm: tuple[float, float, float] = (4.0, 4.0, 4.0)
-    field_of_view_mm: tuple[float, float, float] = (1024.0, 512.0, 512.0)
+    spacing_mm: tuple[float, float, float]
+    field_of_view_mm: tuple[float, float, float]
 
-    def __post_init__(self) -> None:
-        for name in ("spacing_mm", "field_of_view_mm"):
-            values = getattr(self, name)
-            if len(values) != 3 or min(values) <= 0:
+    def __init__(
+        self,
+        spacing_mm: float | Sequence[float] = 4.0,
+        field_of_view_mm: float | Sequence[float] = (1024.0, 512.0, 512.0),
+    ) -> None:
+        for name, lengths in (("spacing_mm", spacing_mm), ("field_of_view_mm", field_of_view_mm)):
+            values = tuple(map(float, lengths if isinstance(lengths, Sequence) else (lengths,) * 3))
+            if len(values) != 3 or not min(values) > 0:
                 raise ValueError(f"{name} must hold three positive lengths, got {values}")
+            object.__setattr__(self, name, values)
         if min(self.shape) < 8:
             raise ValueError(f"the field of view must hold at least 8 voxels along each axis, got {self.shape}")
 
@@ -48,24 +59,12 @@ class Grid:
 
 
 def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
-    """Bring a scan onto the grid of a specification.
+    """Bring a scan of any orientation onto a grid; slices run to the head, rows to the back, columns to the left.
 
     Linear interpolation; an axis that gets coarser by more than half is smoothed first with a Gaussian whose full
     width at half maximum is the new spacing, so that fine texture does not alias.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        Of any orientation.
-    grid : Grid
-        Spacing and field of view.
-
-    Returns
-    -------
-    SUVVolume
-        Of shape ``grid.shape``; slices towards the head, rows towards the back, columns towards the left.
     """
-    source, target = volume.geometry, grid_for(volume.geometry, grid)
+    source, target = volume.geometry, place_grid(volume.geometry, grid)
     step = np.linalg.inv(source.affine) @ target.affine
     # Spacing of the target seen along each axis of the source, in source voxels.
     coarsening = np.abs(step[:3, :3]).max(axis=1)
@@ -79,8 +78,8 @@ def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
     return replace(volume, array=moved.astype(np.float32), geometry=target, history=(*volume.history, note))
 
 
-def grid_for(geometry: Geometry, grid: Grid) -> Geometry:
-    """The LPS-aligned grid of a specification, centred on an image."""
+def place_grid(geometry: Geometry, grid: Grid) -> Geometry:
+    """The voxels of a grid, LPS-aligned and centred on an image."""
     centre_mm = geometry.to_mm((np.array(geometry.shape) - 1) / 2)
     affine = np.eye(4)
     # slices → z (head), rows → y (back), columns → x (left)
@@ -94,7 +93,7 @@ def uptake_outside(volume: SUVVolume, grid: Grid, *, above_suv: float = 1.0) -> 
     hot = np.argwhere(volume.array > above_suv)
     if not len(hot):
         return 0.0
-    target = grid_for(volume.geometry, grid)
+    target = place_grid(volume.geometry, grid)
     index = target.to_index(volume.geometry.to_mm(hot))
     inside = ((index > -0.5) & (index < np.array(target.shape) - 0.5)).all(axis=1)
     return float(1.0 - inside.mean())

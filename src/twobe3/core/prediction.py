@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
@@ -88,10 +87,7 @@ class Prediction:
     def concatenate(cls, parts: Iterable[Prediction]) -> Prediction:
         """Join predictions of one model for one endpoint, for instance of several folds.
 
-        Raises
-        ------
-        ValueError
-            No part, or parts of different models, endpoints or times.
+        Raises ValueError without a part, and for parts of different models, endpoints or times.
         """
         parts = list(parts)
         if len({(part.model, part.endpoint) for part in parts}) != 1:
@@ -100,11 +96,9 @@ class Prediction:
         if len(times) != 1:
             raise ValueError("predictions of different times can't be joined")
 
-        def joined(name: str) -> npt.NDArray[np.float64] | None:
-            """Values of all parts; None where a part has none."""
-            values = [getattr(part, name) for part in parts]
-            return None if any(value is None for value in values) else np.concatenate(values)
-
-        values: dict[str, Any] = {name: joined(name) for name in _PER_ROW}
+        values: dict[str, Any] = {}
+        for name in _PER_ROW:
+            arrays = [getattr(part, name) for part in parts]
+            values[name] = None if any(array is None for array in arrays) else np.concatenate(arrays)
         patients = tuple(patient for part in parts for patient in part.patients)
         return cls(parts[0].model, parts[0].endpoint, patients, times=parts[0].times, **values)

@@ -16,10 +16,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "?", "-"})
 def require_columns(table: Table, columns: Iterable[str]) -> None:
     """Refuse a table that lacks a column.
 
-    Raises
-    ------
-    ConfigurationError
-        ``COLUMN_MISSING``, naming the columns that are there, and the nearest.
+    Raises ConfigurationError ``COLUMN_MISSING``, naming the columns that are there, and the nearest.
     """
     there = list(next(iter(table.values()), {}))
     for column in columns:

@@ -7,12 +7,17 @@ coordinates, LPS, in millimetres (x to the patient's left, y to the back, z to t
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+
 FloatArray = npt.NDArray[np.float64]
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # and back
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +179,15 @@ class SUVVolume:
             raise ValueError("SUV must be finite in every voxel")
         object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))
 
+    @property
+    def affine(self) -> FloatArray:
+        """From (slice, row, column, 1) to (x, y, z, 1) in LPS mm, shape (4, 4)."""
+        return self.geometry.affine
+
+    def to_nifti(self, path: Path | str | None = None) -> Nifti1Image:
+        """The scan as a NIfTI image of float32, axes (column, row, slice), world RAS; written where a path is given."""
+        return _to_nifti(self.array, self.geometry, path)
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -201,6 +215,23 @@ class Mask:
     def volume_ml(self) -> float:
         """Volume of the region in millilitres."""
         return float(self.array.sum()) * self.geometry.voxel_volume_ml
+
+    def to_nifti(self, path: Path | str | None = None) -> Nifti1Image:
+        """The region as a NIfTI image of bytes, 1 inside; see :meth:`SUVVolume.to_nifti`."""
+        return _to_nifti(self.array.astype(np.uint8), self.geometry, path)
+
+
+def _to_nifti(array: npt.NDArray[Any], geometry: Geometry, path: Path | str | None) -> Nifti1Image:
+    from nibabel.nifti1 import Nifti1Image
+
+    image = Nifti1Image(array.T, None)
+    affine = LPS_TO_RAS @ geometry.affine[:, [2, 1, 0, 3]]  # NIfTI counts (column, row, slice)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    if path is not None:
+        image.to_filename(path)
+    return image
 
 
 def _check_shape(array: npt.NDArray[Any], geometry: Geometry) -> None:

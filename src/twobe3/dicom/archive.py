@@ -33,15 +33,7 @@ SMALL_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the paths given hold.
-
-    Attributes
-    ----------
-    listing : Listing
-        Files, those of zip files unpacked among them.
-    refused : tuple of (Path, UnusableScanError)
-        Zip files and directories of media that are not followed, and why.
-    """
+    """The files that paths hold, and the zip files and directories of media that are not followed, with the reason."""
 
     listing: Listing
     refused: tuple[tuple[Path, UnusableScanError], ...]
@@ -50,44 +42,31 @@ class Inputs:
 def list_inputs(paths: Sequence[Path]) -> Inputs:
     """Every file at or below some paths, in zip files below them, or named by a DICOMDIR given by its own path.
 
-    A zip file is unpacked to a private temporary folder, which is removed when the process ends; zip files within
-    zip files stay as they are.
-
-    Raises
-    ------
-    ConfigurationError
-        ``NO_PET``: a path does not exist.
-    EnvironmentFailure
-        ``WRITE_FAILED``: there is no space to unpack to.
+    A zip file is unpacked to a private temporary folder, which is removed when the process ends; zip files within zip
+    files stay as they are. Raises ConfigurationError ``NO_PET``: a path does not exist; EnvironmentFailure
+    ``WRITE_FAILED``: there is no space to unpack to.
     """
     directories = [path for path in paths if path.is_file() and is_directory_of_media(path)]
     listed = list_files([path for path in paths if path not in directories])
     files: dict[Path, None] = {}
     refused: list[tuple[Path, UnusableScanError]] = []
     n_links = listed.n_links
-    for path in listed.files:
-        if not is_zip(path):
-            files[path] = None
-            continue
+    for path, is_medium in (*((path, False) for path in listed.files), *((path, True) for path in directories)):
         try:
-            inner = list_files([unpack(path)])
-        except UnusableScanError as refusal:
-            refused.append((path, refusal))
-            continue
-        files.update(dict.fromkeys(inner.files))
-        n_links += inner.n_links
-    for path in directories:
-        try:
-            named, n_missing = files_of_directory(path)
-        except UnusableScanError as refusal:
-            refused.append((path.resolve(), refusal))
-            continue
-        files.update(dict.fromkeys(named))
-        if n_missing:
-            reason = f"a DICOMDIR names {n_missing} files that are not there, and {len(named)} that are"
-            refused.append(
-                (path.resolve(), UnusableScanError(Code.CORRUPT_FILE, reason, remedy="copy the whole medium"))
-            )
+            if is_medium:
+                named, n_missing = list_directory(path)
+                files.update(dict.fromkeys(named))
+                if n_missing:
+                    reason = f"a DICOMDIR names {n_missing} files that are not there, and {len(named)} that are"
+                    raise UnusableScanError(Code.CORRUPT_FILE, reason, remedy="copy the whole medium")
+            elif is_zip(path):
+                inner = list_files([unpack(path)])
+                files.update(dict.fromkeys(inner.files))
+                n_links += inner.n_links
+            else:
+                files[path] = None
+        except UnusableScanError as error:
+            refused.append((path.resolve(), error))
     return Inputs(Listing(tuple(files), n_links), tuple(refused))
 
 
@@ -99,19 +78,15 @@ def is_zip(path: Path) -> bool:
 def unpack(path: Path) -> Path:
     """Unpack a zip file; the folder with its content, the same one for the same file.
 
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: no zip file, damaged, encrypted, or with a member that is a link or leads out of it.
-        ``TOO_LARGE``: more members or bytes than any archive of scans; nothing is left behind.
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    Raises UnusableScanError ``CORRUPT_FILE``: no zip file, damaged, encrypted, or with a member that is a link or
+    leads out of it. ``TOO_LARGE``: more members or bytes than any archive of scans; nothing is left behind;
+    EnvironmentFailure ``WRITE_FAILED``.
     """
     status = path.stat()
-    return _unpacked(path.resolve(), status.st_size, status.st_mtime_ns)
+    return _unpack(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
-def container_of(path: Path) -> Path:
+def find_container(path: Path) -> Path:
     """Where a user finds a file that was listed: its folder, or the zip file that it was unpacked from."""
     return path if is_zip(path) else _ZIP_FILES.get(path.parent, path.parent)
 
@@ -124,24 +99,14 @@ def is_directory_of_media(path: Path) -> bool:
         return MediaStorageDirectoryStorage.encode() + b"\0" in stream.read(1024)[128:]
 
 
-def files_of_directory(path: Path) -> tuple[tuple[Path, ...], int]:
-    """The files that a DICOMDIR names, all in its own folder or below (DICOM PS3.10 8.5, PS3.3 F.3.2).
+def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
+    """The files that a DICOMDIR names (DICOM PS3.10 8.5, PS3.3 F.3.2), and how many of them are not there.
 
-    Returns
-    -------
-    files : tuple of Path
-        Those that are there.
-    n_missing : int
-        The others.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
+    Raises UnusableScanError ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
     """
     root = path.resolve().parent
     with quietly():
-        names = _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
+        names = _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
     targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(names)]
     if not all(target.is_relative_to(root) for target in targets):
         raise UnusableScanError(
@@ -152,17 +117,11 @@ def files_of_directory(path: Path) -> tuple[tuple[Path, ...], int]:
 
 
 def check_directory(path: Path) -> None:
-    """Refuse a directory of media, met among other files, that names files outside its folder.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``.
-    """
-    _named_files(read_dataset(path, tags=("DirectoryRecordSequence",)))
+    """Refuse a directory of media, met among other files, that names files outside its folder: ``CORRUPT_FILE``."""
+    _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
 
 
-def _named_files(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
+def _read_names(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
     names = [texts(record, "ReferencedFileID") for record in items(dataset, "DirectoryRecordSequence")]
     for parts in names:
         require_inside("DICOMDIR", "/".join(parts))
@@ -170,13 +129,7 @@ def _named_files(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
 
 
 def require_inside(what: str, name: str) -> None:
-    """Refuse a name that leads out of the folder it is relative to, on any system.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``.
-    """
+    """Refuse a name that leads out of the folder it is relative to, on any system: ``CORRUPT_FILE``."""
     windows = PureWindowsPath(name)
     outside = windows.drive or windows.root or PurePosixPath(name).is_absolute() or ".." in windows.parts
     if outside or "\0" in name:
@@ -191,13 +144,13 @@ _ZIP_FILES: dict[Path, Path] = {}
 
 
 @cache
-def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
+def _unpack(path: Path, size: int, modified_ns: int) -> Path:
     """One folder for each state of a file."""
     folder = Path(tempfile.mkdtemp(prefix="twobe3-"))  # for this user only
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         with zipfile.ZipFile(path) as archive:
-            for i, member in enumerate(_checked(archive, size)):
+            for i, member in enumerate(_list_members(archive, size)):
                 _extract(archive, member, folder, i)
     except UnusableScanError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -213,7 +166,7 @@ def _unpacked(path: Path, size: int, modified_ns: int) -> Path:
     return folder
 
 
-def _checked(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInfo]:
+def _list_members(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInfo]:
     """Members that are files, once the whole is found harmless; ``zipfile`` reads no more than they announce."""
     members = archive.infolist()
     announced = sum(member.file_size for member in members)

@@ -109,7 +109,7 @@ class Repair:
         What would have been refused.
     text : str
         One line: the value, and how it was taken.
-    repair : bool
+    changes_value : bool
         Whether a value was changed or guessed, which the strict policy refuses; cross-checks are only recorded.
     on_request : str
         Name of the option without which the lenient policy refuses the repair too; empty for most.
@@ -117,7 +117,7 @@ class Repair:
 
     code: Code
     text: str
-    repair: bool = True
+    changes_value: bool = True
     on_request: str = ""
 
     def __str__(self) -> str:
@@ -127,32 +127,24 @@ class Repair:
 
 @dataclass(frozen=True)
 class WithRepairs(Generic[T]):
-    """A value, and what had to be noted to get it."""
+    """A value, and the repairs and failed cross-checks on the way to it."""
 
     value: T
-    notes: tuple[Repair, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
 
-def apply_policy(notes: Iterable[Repair], policy: Policy, *, requested: Container[str] = ()) -> tuple[str, ...]:
-    """The notes as lines, each once.
-
-    Parameters
-    ----------
-    notes : iterable of Repair
-        Repairs and cross-checks.
-    policy : {"lenient", "strict"}
-        Whether repairs are made.
-    requested : container of str
-        Options that were given: repairs ``on_request`` of another one are refused under both policies.
+def apply_policy(repairs: Iterable[Repair], policy: Policy, *, requested: Container[str] = ()) -> tuple[str, ...]:
+    """The repairs and cross-checks as lines, each once.
 
     Raises
     ------
     UnusableScanError
-        For the first note that is refused: under the strict policy every repair.
+        Of the first that is refused: under the strict policy every repair, under both policies a repair that needs an
+        option which is not among ``requested``.
     """
-    notes = tuple(dict.fromkeys(notes))
-    for note in notes:
-        if note.repair and (policy == "strict" or (note.on_request and note.on_request not in requested)):
-            remedy = f"{note.code.remedy}; or ask for {note.on_request}" if note.on_request else None
-            raise UnusableScanError(note.code, note.text, remedy=remedy)
-    return tuple(str(note) for note in notes)
+    repairs = tuple(dict.fromkeys(repairs))
+    for repair in repairs:
+        if repair.changes_value and (policy == "strict" or (repair.on_request and repair.on_request not in requested)):
+            remedy = f"{repair.code.remedy}; or ask for {repair.on_request}" if repair.on_request else None
+            raise UnusableScanError(repair.code, repair.text, remedy=remedy)
+    return tuple(str(repair) for repair in repairs)

@@ -29,17 +29,9 @@ def body_region(
     """The region that a scan shows; empty where it can't be told.
 
     BodyPartExamined often names where the disease is, not what was scanned, so it counts only for a scan too short to
-    show more than one part. A longer one is told by its length over the patient's height: between the limits, and where
-    the height is known neither by the header nor, for adults, about, nothing is said.
-
-    Parameters
-    ----------
-    coverage_mm : float
-        From the first to the last slice.
-    body_part : str
-        BodyPartExamined (0018,0015).
-    height_m, age_years : float, optional
-        Of the patient.
+    show more than one part. A longer one is classed by its length over the patient's height, for which a mean stands in
+    where an adult's header lacks it; between the limits, and for a child without a height, the result is empty.
+    ``coverage_mm`` is from the first to the last slice, ``body_part`` BodyPartExamined (0018,0015).
     """
     if height_m is None and age_years is not None and age_years >= ADULT_YEARS:
         height_m = ADULT_HEIGHT_M

@@ -8,23 +8,16 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.attributes import Repair, WithRepairs
 
-Norm = Callable[[float, float], float]
-
 _SHORTEST_M, _TALLEST_M, _HEAVIEST_KG = 0.2, 3.0, 1000.0
 
 
 def weight_kg(stated: float | None) -> WithRepairs[float]:
     """Body weight (rule 17). PatientWeight is in kilograms, DICOM PS3.3 C.7.2.2.
 
-    Above 1000 it can only be grams.
-
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_MISSING``.
+    Above 1000 it can only be grams. Raises ``WEIGHT_MISSING``.
     """
     if stated is None or not stated > 0:
-        raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_shown(stated)}")
+        raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_format(stated)}")
     if stated > 1000:
         return WithRepairs(
             stated / 1000, (Repair(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams"),)
@@ -35,13 +28,10 @@ def weight_kg(stated: float | None) -> WithRepairs[float]:
 def height_m(stated: float | None) -> WithRepairs[float]:
     """Body height (rule 18). PatientSize is in metres, DICOM PS3.3 C.7.2.2; above 3 it can only be centimetres.
 
-    Raises
-    ------
-    UnusableScanError
-        ``HEIGHT_MISSING``.
+    Raises ``HEIGHT_MISSING``.
     """
     if stated is None or not stated > 0:
-        raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_shown(stated)}")
+        raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_format(stated)}")
     if stated > 3:
         return WithRepairs(
             stated / 100, (Repair(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as centimetres"),)
@@ -54,11 +44,8 @@ def lean_mass_james_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     James WPT. *Research on obesity*. HMSO, London 1976.
     """
-    return _by_sex(
-        sex,
-        lambda w, h: 1.10 * w - 128 * (w / h) ** 2,
-        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
-    )(weight_kg, height_cm)
+    squared = (weight_kg / height_cm) ** 2
+    return _choose_by_sex(sex, male=1.10 * weight_kg - 128 * squared, female=1.07 * weight_kg - 148 * squared)
 
 
 def lean_mass_morgan_kg(sex: str, weight_kg: float, height_cm: float) -> float:
@@ -66,11 +53,8 @@ def lean_mass_morgan_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     Morgan DJ, Bray KM. *Clin Pharmacokinet* 26:292–307, 1994.
     """
-    return _by_sex(
-        sex,
-        lambda w, h: 1.10 * w - 120 * (w / h) ** 2,
-        lambda w, h: 1.07 * w - 148 * (w / h) ** 2,
-    )(weight_kg, height_cm)
+    squared = (weight_kg / height_cm) ** 2
+    return _choose_by_sex(sex, male=1.10 * weight_kg - 120 * squared, female=1.07 * weight_kg - 148 * squared)
 
 
 def lean_mass_janmahasatian_kg(sex: str, weight_kg: float, height_cm: float) -> float:
@@ -78,12 +62,8 @@ def lean_mass_janmahasatian_kg(sex: str, weight_kg: float, height_cm: float) -> 
 
     Janmahasatian S et al. *Clin Pharmacokinet* 44:1051–1065, 2005.
     """
-    bmi = weight_kg / (height_cm / 100) ** 2
-    return _by_sex(
-        sex,
-        lambda w, h: 9270 * w / (6680 + 216 * bmi),
-        lambda w, h: 9270 * w / (8780 + 244 * bmi),
-    )(weight_kg, height_cm)
+    bmi, grams = weight_kg / (height_cm / 100) ** 2, 9270 * weight_kg
+    return _choose_by_sex(sex, male=grams / (6680 + 216 * bmi), female=grams / (8780 + 244 * bmi))
 
 
 def ideal_weight_kg(sex: str, weight_kg: float, height_cm: float) -> float:
@@ -91,11 +71,8 @@ def ideal_weight_kg(sex: str, weight_kg: float, height_cm: float) -> float:
 
     Sugawara Y et al. *Radiology* 213:521–525, 1999.
     """
-    return _by_sex(
-        sex,
-        lambda w, h: 48.0 + 1.06 * (h - 152),
-        lambda w, h: 45.5 + 0.91 * (h - 152),
-    )(weight_kg, height_cm)
+    above_cm = height_cm - 152
+    return _choose_by_sex(sex, male=48.0 + 1.06 * above_cm, female=45.5 + 0.91 * above_cm)
 
 
 def surface_m2(weight_kg: float, height_cm: float) -> float:
@@ -115,10 +92,7 @@ NORMS: dict[str, Callable[[str, float, float], float]] = {
 def require_person(weight_kg: float, height_m: float) -> None:
     """No norm is computed for what is no person's weight or height in any unit.
 
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
+    Raises ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
     """
     if not weight_kg <= _HEAVIEST_KG:
         raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) would be {weight_kg:g} kg")
@@ -129,16 +103,13 @@ def require_person(weight_kg: float, height_m: float) -> None:
 def require_positive_norm(name: str, norm_kg: float) -> None:
     """James' and Morgan's equations fall below 0 for very heavy, short people, and the ideal weight for small ones.
 
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_IMPLAUSIBLE``.
+    Raises ``WEIGHT_IMPLAUSIBLE``.
     """
     if norm_kg <= 0:
         raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"{name} is {norm_kg:.1f} kg for this weight and height")
 
 
-def _by_sex(sex: str, male: Norm, female: Norm) -> Norm:
+def _choose_by_sex(sex: str, *, male: float, female: float) -> float:
     """Rule 18: M, F, or for O the mean of both."""
     match sex:
         case "M":
@@ -146,9 +117,9 @@ def _by_sex(sex: str, male: Norm, female: Norm) -> Norm:
         case "F":
             return female
         case "O":
-            return lambda w, h: (male(w, h) + female(w, h)) / 2
+            return (male + female) / 2
     raise UnusableScanError(Code.SEX_MISSING, f"PatientSex (0010,0040) is {sex!r}, not M, F or O")
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "absent" if value is None else f"{value:g}"

@@ -2,7 +2,7 @@
 
 An enhanced object keeps position, spacing, scale and times in functional groups, shared or per frame (DICOM PS3.3
 C.7.6.16); a legacy converted one keeps its old elements there too. Translated, the frames meet the same checks and
-rules as the slices of any series. Use within ``files.quietly()``.
+rules as the slices of any series. Use within :func:`~twobe3.dicom.reader.quietly`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy.typing as npt
 import pydicom
+from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
@@ -22,6 +23,7 @@ from twobe3.dicom.timing import parse_datetime, parse_zone
 MAX_FRAMES = 20_000
 """Of one object; a dynamic brain scan has some thousands."""
 
+_CLASSES = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
 _LARGE = ("PixelData", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence")
 _SUV_TYPES = {
     "SUVbw": "BW",
@@ -33,6 +35,11 @@ _SUV_TYPES = {
 }
 _UNITS = {"bq/ml": "BQML", "g/ml": "GML", "cm2/ml": "CM2ML"}
 _PREFERRED = ("BQML", "GML", "CM2ML")
+
+
+def is_multi_frame(dataset: pydicom.Dataset) -> bool:
+    """Whether a file is an enhanced (or legacy converted enhanced) PET object: several slices in one."""
+    return text(dataset, "SOPClassUID") in _CLASSES or (number(dataset, "NumberOfFrames") or 1) > 1
 
 
 class _Groups:
@@ -49,13 +56,10 @@ class _Groups:
         return items(self.own, keyword) or items(self.shared, keyword)
 
 
-def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
-    """Headers of the frames, each as that of a single-frame PET image; without pixels.
+def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
+    """Headers of the frames of an enhanced PET object (DICOM PS3.3 A.56, A.72), each as that of a single-frame image.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        An Enhanced or Legacy Converted Enhanced PET object (DICOM PS3.3 A.56 and A.72).
+    They hold no pixels. An object of one frame that is not enhanced is its own header.
 
     Raises
     ------
@@ -64,6 +68,8 @@ def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
         NumberOfFrames, or they cannot be read. ``TOO_LARGE``; ``UNITS_UNSUPPORTED``; ``TIMES_INCONSISTENT``: of
         the injection and the decay correction, one has a time zone.
     """
+    if not is_multi_frame(dataset):
+        return (dataset,)
     frames = int(number(dataset, "NumberOfFrames") or 1)
     own = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not own:
@@ -77,8 +83,8 @@ def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
     shared = (*items(dataset, "SharedFunctionalGroupsSequence"), pydicom.Dataset())[0]
     groups = [_Groups(shared, one) for one in own]
     try:
-        series_type = _series_type(dataset, groups)
-        return tuple(_single(dataset, one, series_type) for one in groups)
+        series_type = _find_series_type(dataset, groups)
+        return tuple(_translate_frame(dataset, one, series_type) for one in groups)
     except UnusableScanError:
         raise
     except Exception as error:  # conversion of foreign bytes has no closed set of errors
@@ -89,10 +95,7 @@ def single_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
 def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
     """Refuse stored values outside the range that the real-world value mapping holds for (DICOM PS3.3 C.7.6.16.2.11).
 
-    Raises
-    ------
-    UnusableScanError
-        ``RESCALE_INVALID``.
+    Raises ``RESCALE_INVALID``.
     """
     first = number(frame, "RealWorldValueFirstValueMapped")
     last = number(frame, "RealWorldValueLastValueMapped")
@@ -106,7 +109,7 @@ def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
         )
 
 
-def _single(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydicom.Dataset:
+def _translate_frame(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydicom.Dataset:
     """One frame; what the old elements of a legacy converted object say stays where the new ones say nothing."""
     frame = pydicom.Dataset()
     frame.update({tag: dataset.get_item(tag) for tag in dataset.keys()})  # noqa: SIM118  values stay unread
@@ -130,8 +133,8 @@ def _single(dataset: pydicom.Dataset, groups: _Groups, series_type: str) -> pydi
     return frame
 
 
-def _series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
-    """SeriesType (0054,1000) in the old words, from the image's flavour and what differs between the frames.
+def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
+    """SeriesType (0054,1000) as a single-frame image has it, by the flavour and what differs between the frames.
 
     Value 3 of ImageType and FrameType: DICOM PS3.3 C.8.16.1.3; frames at several temporal positions or triggers
     belong to several volumes whatever the flavour says.
@@ -154,7 +157,7 @@ def _series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
 
 
 def _set_order(frame: pydicom.Dataset, groups: _Groups) -> None:
-    """Which of several volumes a frame belongs to, in the old words (DICOM PS3.3 C.7.6.16.2.2, .7 and .17)."""
+    """Which of several volumes a frame belongs to, in single-frame elements (DICOM PS3.3 C.7.6.16.2.2, .7 and .17)."""
     for keyword, sequence, source in (
         ("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
         ("TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
@@ -216,7 +219,7 @@ def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydico
     match corrected:
         case "YES":
             frame.DecayCorrection = "START"
-            _start_at(frame, text(dataset, "DecayCorrectionDateTime"))
+            _set_start(frame, text(dataset, "DecayCorrectionDateTime"))
         case "NO":
             frame.DecayCorrection = "NONE"
             frame.AcquisitionDateTime = text(content, "FrameReferenceDateTime")
@@ -225,7 +228,7 @@ def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydico
             frame.DecayCorrection = ""
 
 
-def _start_at(frame: pydicom.Dataset, stated: str) -> None:
+def _set_start(frame: pydicom.Dataset, stated: str) -> None:
     own_zone = parse_zone(text(frame, "TimezoneOffsetFromUTC"))
     start = parse_datetime(stated, own_zone)
     if start is None:

@@ -59,16 +59,8 @@ _explicit = struct.Struct("<HH2sH").unpack_from
 _length = struct.Struct("<L").unpack_from
 
 
-class Skimmed(NamedTuple):
-    """What was cut out of a file.
-
-    Attributes
-    ----------
-    dataset : pydicom.Dataset
-        The elements wanted.
-    size : int
-        Bytes of the file before the first element that comes after all those wanted.
-    """
+class Skim(NamedTuple):
+    """What was cut out of a file: the elements wanted, and the number of bytes before the first one after them."""
 
     dataset: pydicom.Dataset
     size: int
@@ -89,19 +81,11 @@ class _Odd(Exception):  # noqa: N818  no error: pydicom shall read this file
 
 def skim(
     content: bytes, tags: Collection[int], groups: Collection[int] = (), *, last: int = 0, whole: bool = True
-) -> Skimmed | None:
+) -> Skim | None:
     """Some elements of a DICOM file; None where only pydicom can tell, or where more of the file is needed.
 
-    Parameters
-    ----------
-    content : bytes
-        The file, or its beginning.
-    tags, groups : collection of int
-        Tags wanted, and groups that are wanted whole.
-    last : int
-        A tag up to which the file is stepped through, whether it is wanted or not.
-    whole : bool
-        Whether ``content`` is all of the file.
+    Wanted are ``tags``, and ``groups`` as a whole. ``content`` is the file, or its beginning unless ``whole``; it is
+    stepped through up to the tag ``last``, whether that is wanted or not.
     """
     try:
         meta, start = _file_meta(content)
@@ -111,14 +95,14 @@ def skim(
         wanted = frozenset((_CHARACTER_SET, *tags))
         last = max((last, *wanted, *((group << 16) + 0xFFFF for group in groups)))
         implicit = syntax == ImplicitVRLittleEndian
-        elements, size = _wanted_elements(content, start, implicit, wanted, frozenset(groups), last)
+        elements, size = _find_elements(content, start, implicit, wanted, frozenset(groups), last)
     except (_Odd, struct.error):
         return None
     if size == len(content) and not whole:
         return None
-    dataset = _parsed(content, elements, implicit)
+    dataset = _parse(content, elements, implicit)
     dataset.file_meta = meta
-    return Skimmed(dataset, size)
+    return Skim(dataset, size)
 
 
 @lru_cache(maxsize=4096)
@@ -130,10 +114,7 @@ def tag_of(number: int) -> BaseTag:
 def require_bounded(content: bytes) -> None:
     """Refuse a deflated file that inflates beyond :data:`MAX_INFLATED_BYTES`, before it does (DICOM PS3.5 A.5).
 
-    Raises
-    ------
-    UnusableScanError
-        ``TOO_LARGE``; ``CORRUPT_FILE``: it does not inflate.
+    Raises ``TOO_LARGE``; ``CORRUPT_FILE``: it does not inflate.
     """
     try:
         meta, start = _file_meta(content)
@@ -186,7 +167,7 @@ def _meta(sop_class: str, syntax: str) -> FileMetaDataset:
     return meta
 
 
-def _wanted_elements(
+def _find_elements(
     content: bytes, position: int, implicit: bool, tags: Collection[int], groups: frozenset[int], last: int
 ) -> tuple[list[_Element], int]:
     """The elements wanted, and where the first one after ``last`` begins."""
@@ -194,7 +175,7 @@ def _wanted_elements(
     previous = 0
     while position < len(content):
         start = position
-        tag, vr, value, position, closed = _step(content, start, implicit, 0)
+        tag, vr, value, position, closed = _read_element(content, start, implicit, 0)
         if tag <= previous or tag >> 16 == 0xFFFE:
             raise _Odd
         if tag > last:
@@ -207,7 +188,7 @@ def _wanted_elements(
     return found, position
 
 
-def _parsed(content: bytes, elements: Sequence[_Element], implicit: bool) -> pydicom.Dataset:
+def _parse(content: bytes, elements: Sequence[_Element], implicit: bool) -> pydicom.Dataset:
     """What pydicom makes of the elements: values stay raw until somebody asks; open sequences it reads itself."""
     if not all(element.closed for element in elements):
         parts = b"".join(content[element.start : element.end] for element in elements)
@@ -229,8 +210,8 @@ def _encodings(value: bytes) -> tuple[str, ...]:
     return tuple(convert_encodings([part.strip(" \0") for part in value.decode("ascii", "replace").split("\\")]))
 
 
-def _step(content: bytes, start: int, implicit: bool, depth: int) -> tuple[int, bytes, int, int, bool]:
-    """The element that begins at a place (DICOM PS3.5 7.1): tag, VR, where value and element end, and if it said so."""
+def _read_element(content: bytes, start: int, implicit: bool, depth: int) -> tuple[int, bytes, int, int, bool]:
+    """The element that begins at a place (DICOM PS3.5 7.1): tag, VR, place of value and end, and whether it said so."""
     value, vr = start + 8, b"SQ"
     if implicit:
         group, number, length = _implicit(content, start)
@@ -248,10 +229,10 @@ def _step(content: bytes, start: int, implicit: bool, depth: int) -> tuple[int, 
         return tag, vr, value, len(content) + 1, False
     if vr != b"SQ":
         raise _Odd
-    return tag, vr, value, _after_sequence(content, value, implicit, depth + 1), False
+    return tag, vr, value, _find_sequence_end(content, value, implicit, depth + 1), False
 
 
-def _after_sequence(content: bytes, position: int, implicit: bool, depth: int) -> int:
+def _find_sequence_end(content: bytes, position: int, implicit: bool, depth: int) -> int:
     """Where a sequence of undefined length ends (DICOM PS3.5 7.5)."""
     if depth > _MAX_DEPTH:
         raise _Odd
@@ -266,5 +247,5 @@ def _after_sequence(content: bytes, position: int, implicit: bool, depth: int) -
             position += length
             continue
         while content[position : position + 4] != _END_OF_ITEM:
-            position = _step(content, position, implicit, depth)[3]
+            position = _read_element(content, position, implicit, depth)[3]
         position += 8

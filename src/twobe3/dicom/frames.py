@@ -33,15 +33,8 @@ class _Slice:
     path: Path
     index: int
     place_mm: float
-    facts: SliceAttributes
+    attributes: SliceAttributes
     keys: tuple[_Key, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Frames:
-    frames: tuple[tuple[_Slice, ...], ...]
-    order: str
-    first: SliceAttributes | None
 
 
 _ORDERS = (
@@ -80,13 +73,12 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
         ``NOT_STATIC``: there is no such frame, the positions have different numbers of slices, or nothing tells which
         slices belong together. ``CORRUPT_FILE``: a slice has no position, or a file cannot be read.
     """
-    found = _frames_of(series)
-    count = len(found.frames)
+    frames, order, first = _find_frames(series)
+    count = len(frames)
     if not 1 <= frame <= count:
         reason = f"frame {frame} of a {series.frames} series was asked for, which has {_plural(count, 'frame')}"
         raise UnusableScanError(Code.NOT_STATIC, reason, remedy=f"choose one from 1 to {count}")
-    slices = found.frames[frame - 1]
-    order = f", in the order of {found.order}" if found.order else ""
+    slices = frames[frame - 1]
     return replace(
         series,
         series=f"{series.series}-frame-{frame}",
@@ -95,9 +87,9 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
         slices=len(slices),
         frames="static",
         chosen=ChosenFrame(
-            f"frame {frame} of {count} of a {series.frames} series{order}",
+            f"frame {frame} of {count} of a {series.frames} series" + (f", in the order of {order}" if order else ""),
             frozenset((one.path, one.index) for one in slices),
-            found.first,
+            first,
         ),
     )
 
@@ -105,14 +97,11 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
 def require_choice(series: PETSeries) -> None:
     """Rule 20: refuse a dynamic or gated series as a whole, saying how many frames there are to choose from.
 
-    Raises
-    ------
-    UnusableScanError
-        ``NOT_STATIC``; ``CORRUPT_FILE``.
+    Raises ``NOT_STATIC``; ``CORRUPT_FILE``.
     """
     if series.frames not in ("dynamic", "gated"):
         return
-    frames = _frames_of(series).frames
+    frames, _, _ = _find_frames(series)
     reason = f"the series is {series.frames}: {_plural(len(frames), 'frame')} of {_plural(len(frames[0]), 'slice')}"
     raise UnusableScanError(
         Code.NOT_STATIC, reason, remedy=f"choose one: twobe3 convert --frame N, from 1 to {len(frames)}"
@@ -123,23 +112,22 @@ def _plural(n: int, what: str) -> str:
     return f"{n} {what}" + ("s" if n > 1 else "")
 
 
-def _frames_of(series: PETSeries) -> _Frames:
-    """All frames, in order."""
+def _find_frames(series: PETSeries) -> tuple[list[tuple[_Slice, ...]], str, SliceAttributes | None]:
+    """All frames in order, by what they are in order, and the slice acquired first."""
     with quietly():
-        slices, first = _slices(series.files)
-    positions = _by_position(slices)
+        slices, first = _read_slices(series.files)
+    positions = _group_by_position(slices)
     counts = sorted({len(position) for position in positions})
     if len(counts) > 1:
         reason = f"the series is {series.frames}, and its positions have from {counts[0]} to {counts[-1]} slices"
         raise UnusableScanError(Code.NOT_STATIC, reason)
-    which = _order(positions) if counts[0] > 1 else None
+    which = _find_order(positions) if counts[0] > 1 else None
     if which is not None:
         positions = [sorted(position, key=lambda one: one.keys[which] or 0.0) for position in positions]
-    frames = tuple(zip(*positions, strict=True))
-    return _Frames(frames, "" if which is None else _ORDERS[which], first)
+    return list(zip(*positions, strict=True)), "" if which is None else _ORDERS[which], first
 
 
-def _order(positions: Sequence[Sequence[_Slice]]) -> int:
+def _find_order(positions: Sequence[Sequence[_Slice]]) -> int:
     """Number of the first key that tells the slices apart at every position."""
     for which in range(len(_ORDERS)):
         keys = [[one.keys[which] for one in position] for position in positions]
@@ -150,7 +138,7 @@ def _order(positions: Sequence[Sequence[_Slice]]) -> int:
     raise UnusableScanError(Code.NOT_STATIC, reason)
 
 
-def _by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
+def _group_by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
     groups: list[list[_Slice]] = []
     for one in sorted(slices, key=lambda one: one.place_mm):
         if groups and geometry.same_position(groups[-1][0].place_mm, one.place_mm):
@@ -160,17 +148,17 @@ def _by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
     return groups
 
 
-def _slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes | None]:
+def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes | None]:
     """Every slice of the files, and the one acquired first."""
-    headers = [(path, i, one) for path in files for i, one in enumerate(_singles(path))]
-    facts = header.series_attributes([one for *_, one in headers])
+    headers = [(path, i, one) for path in files for i, one in enumerate(_read_frames(path))]
+    attributes = header.read_series_attributes([one for *_, one in headers])
     orientation = numbers(headers[0][2], "ImageOrientationPatient")
     if len(orientation) != 6 or not np.cross(orientation[:3], orientation[3:]).any():
         raise UnusableScanError(Code.CORRUPT_FILE, "a slice lacks ImageOrientationPatient (0020,0037)")
     normal = geometry.normal_of(orientation)
-    acquired = _seconds(facts)
+    acquired = _seconds(attributes)
     slices = []
-    for (path, i, one), seconds, slice_ in zip(headers, acquired, facts.slices, strict=True):
+    for (path, i, one), seconds, slice_ in zip(headers, acquired, attributes.slices, strict=True):
         position_mm = numbers(one, "ImagePositionPatient")
         if len(position_mm) != 3:
             raise UnusableScanError(Code.CORRUPT_FILE, "a slice lacks ImagePositionPatient (0020,0032)")
@@ -178,17 +166,17 @@ def _slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes | None
         others = (number(one, name) for name in ("TriggerTime", "TemporalPositionIdentifier", "ImageIndex"))
         slices.append(_Slice(path, i, place_mm, slice_, (seconds, slice_.frame_reference_time_ms, *others)))
     known = [one for one in slices if one.keys[0] is not None]
-    return slices, min(known, key=lambda one: one.keys[0] or 0.0).facts if known else None
+    return slices, min(known, key=lambda one: one.keys[0] or 0.0).attributes if known else None
 
 
-def _singles(path: Path) -> Sequence[pydicom.Dataset]:
+def _read_frames(path: Path) -> Sequence[pydicom.Dataset]:
     dataset = read_dataset(path, tags=_TAGS)
-    return enhanced.single_frames(read_dataset(path)) if header.is_multi_frame(dataset) else (dataset,)
+    return enhanced.split_frames(read_dataset(path) if enhanced.is_multi_frame(dataset) else dataset)
 
 
-def _seconds(facts: SeriesAttributes) -> list[_Key]:
+def _seconds(attributes: SeriesAttributes) -> list[_Key]:
     """Acquisition times on one scale; none where some have a time zone and others have not."""
-    acquired = acquisition_times(facts)
+    acquired = acquisition_times(attributes)
     if len({instant.tzinfo is None for instant in acquired if instant}) > 1:
         return [None] * len(acquired)
     start = min((instant for instant in acquired if instant), default=None)

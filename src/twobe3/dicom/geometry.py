@@ -72,10 +72,7 @@ def normal_of(orientation: Sequence[float]) -> FloatArray:
 def require_one_grid(planes: Sequence[Plane]) -> None:
     """Refuse slices that differ in size, spacing, orientation or frame of reference.
 
-    Raises
-    ------
-    UnusableScanError
-        ``GEOMETRY_MIXED``, naming what differs; ``TOO_LARGE``.
+    Raises ``GEOMETRY_MIXED``, naming what differs; ``TOO_LARGE``.
     """
     first = planes[0]
     for name in ("rows", "columns", "frame_of_reference"):
@@ -104,13 +101,10 @@ def same_position(a_mm: float, b_mm: float) -> bool:
     return abs(a_mm - b_mm) <= _SAME_POSITION_MM
 
 
-def stack(planes: Sequence[Plane]) -> Geometry:
+def stack_planes(planes: Sequence[Plane]) -> Geometry:
     """Geometry of slices that lie one above the other, in increasing position along the normal.
 
-    Parameters
-    ----------
-    planes : sequence of Plane
-        Sorted, no position twice, one grid (:func:`require_one_grid`).
+    They are sorted, on one grid (:func:`require_one_grid`), and no two share a position.
 
     Raises
     ------
@@ -120,7 +114,7 @@ def stack(planes: Sequence[Plane]) -> Geometry:
     """
     first = planes[0]
     normal = normal_of(first.orientation)
-    step_mm = _step_mm(planes)
+    step_mm = _find_step_mm(planes)
     _require_perpendicular(planes, normal)
     affine = np.eye(4)
     affine[:3, 0] = normal * step_mm
@@ -130,7 +124,7 @@ def stack(planes: Sequence[Plane]) -> Geometry:
     return Geometry((len(planes), first.rows, first.columns), affine + 0.0, first.frame_of_reference)  # no -0.0
 
 
-def _step_mm(planes: Sequence[Plane]) -> float:
+def _find_step_mm(planes: Sequence[Plane]) -> float:
     if len(planes) == 1:
         thickness_mm = planes[0].thickness_mm
         if thickness_mm is None or thickness_mm <= 0:

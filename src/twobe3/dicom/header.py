@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pydicom
-from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage
 
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
 from twobe3.dicom.reader import items, number, plain_number, plain_text, private, text, texts, value_of
@@ -14,19 +13,18 @@ from twobe3.dicom.timing import parse_date
 _PHILIPS = "Philips PET Private Group"
 _GE = "GEMS_PETD_01"
 _SIEMENS = "SIEMENS MED PT"
-_ENHANCED = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
 
 
-def series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
-    """Facts of a series from the headers of its slices, in the order of the volume."""
+def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
+    """Read the attributes of a series from the headers of its slices, in the order of the volume."""
     first = datasets[0]
-    tracer = radiopharmaceutical(first)
+    tracer = find_radiopharmaceutical(first)
     nuclides = items(tracer, "RadionuclideCodeSequence")
     return SeriesAttributes(
         units=text(first, "Units"),
         decay_correction=text(first, "DecayCorrection"),
         corrections=texts(first, "CorrectedImage"),
-        slices=tuple(slice_attributes(dataset) for dataset in datasets),
+        slices=tuple(read_slice_attributes(dataset) for dataset in datasets),
         suv_type=text(first, "SUVType"),
         series_type=texts(first, "SeriesType"),
         weight=number(first, "PatientWeight"),
@@ -43,12 +41,12 @@ def series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
         ge_scan_datetime=plain_text(private(first, 0x0009, _GE, 0x0D)),
         ge_injection_datetime=plain_text(private(first, 0x0009, _GE, 0x3B)),
         siemens_decay_datetime=plain_text(private(first, 0x0071, _SIEMENS, 0x22)),
-        philips_creator=not _philips_creator_removed(first),
+        philips_creator=not _lacks_philips_creator(first),
     )
 
 
-def slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
-    """Facts of one slice."""
+def read_slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
+    """Read the attributes of one slice."""
     intercept = number(dataset, "RescaleIntercept")
     return SliceAttributes(
         slope=number(dataset, "RescaleSlope"),
@@ -59,23 +57,18 @@ def slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
         frame_reference_time_ms=number(dataset, "FrameReferenceTime"),
         frame_duration_ms=number(dataset, "ActualFrameDuration"),
         decay_factor=number(dataset, "DecayFactor"),
-        philips_suv=_philips(dataset, 0x00),
-        philips_activity=_philips(dataset, 0x09),
+        philips_suv=_read_philips(dataset, 0x00),
+        philips_activity=_read_philips(dataset, 0x09),
     )
 
 
-def is_multi_frame(dataset: pydicom.Dataset) -> bool:
-    """Whether a file is an enhanced (or legacy converted enhanced) PET object: several slices in one."""
-    return text(dataset, "SOPClassUID") in _ENHANCED or (number(dataset, "NumberOfFrames") or 1) > 1
-
-
-def radiopharmaceutical(dataset: pydicom.Dataset) -> pydicom.Dataset:
+def find_radiopharmaceutical(dataset: pydicom.Dataset) -> pydicom.Dataset:
     """The first item of RadiopharmaceuticalInformationSequence (0054,0016); an empty data set where there is none."""
     found = items(dataset, "RadiopharmaceuticalInformationSequence")
     return found[0] if found else pydicom.Dataset()
 
 
-def age_years(dataset: pydicom.Dataset) -> float | None:
+def read_age_years(dataset: pydicom.Dataset) -> float | None:
     """PatientAge (0010,1010) as ``059Y``, ``036M``, ``010W``, ``003D``; else from birth and study date."""
     stated = text(dataset, "PatientAge").upper()
     per_year = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}.get(stated[-1:])
@@ -87,16 +80,16 @@ def age_years(dataset: pydicom.Dataset) -> float | None:
     return round((studied - born).days / 365.25, 2)
 
 
-def _philips(dataset: pydicom.Dataset, element: int) -> float | None:
+def _read_philips(dataset: pydicom.Dataset, element: int) -> float | None:
     if not any(tag >> 16 == 0x7053 for tag in dataset.keys()):  # noqa: SIM118  values stay unread
         return None
     value = private(dataset, 0x7053, _PHILIPS, element)
-    if value is None and _philips_creator_removed(dataset):
+    if value is None and _lacks_philips_creator(dataset):
         value = value_of(dataset, (0x7053, 0x1000 + element))
     return plain_number(value)
 
 
-def _philips_creator_removed(dataset: pydicom.Dataset) -> bool:
+def _lacks_philips_creator(dataset: pydicom.Dataset) -> bool:
     """Whether a Philips image carries group 7053 without any private creator; another creator's tags are not ours."""
     elements = [tag.element for tag in dataset.keys() if tag.group == 0x7053]  # noqa: SIM118  values stay unread
     return bool(elements) and min(elements) > 0xFF and "philips" in text(dataset, "Manufacturer").lower()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydicom.uid import (
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.dicom import enhanced, header
+from twobe3.dicom import enhanced
 from twobe3.dicom.archive import check_directory
 from twobe3.dicom.geometry import normal_of
 from twobe3.dicom.reader import items, numbers, quietly, read_dataset, read_header, text, texts
@@ -91,11 +90,8 @@ class Instance:
 def read_instance(path: Path) -> Instance | None:
     """Where a file belongs; None when it is no DICOM image.
 
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read, or it is a directory of media that names
-        files outside its folder.
+    Raises ``CORRUPT_FILE``: it passes itself off as DICOM and cannot be read, or it is a directory of media that
+    names files outside its folder.
     """
     with quietly():
         found = read_header(path, _TAGS)
@@ -110,7 +106,7 @@ def read_instance(path: Path) -> Instance | None:
         if not (modality and series):
             raise UnusableScanError(Code.CORRUPT_FILE, "a file ends before its Modality or SeriesInstanceUID")
         is_pet = modality == "PT" and sop_class in _PET_CLASSES
-        frames, places_mm = _frames(path, dataset) if is_pet else ("static", ())
+        frames, places_mm = _describe_frames(path, dataset) if is_pet else ("static", ())
         return Instance(
             path,
             found.digest,
@@ -122,18 +118,16 @@ def read_instance(path: Path) -> Instance | None:
             is_pet,
             frames,
             places_mm,
-            _referenced(dataset) if modality in DRAWN else frozenset(),
+            _list_referenced(dataset) if modality in DRAWN else frozenset(),
         )
 
 
-def _frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:
+def _describe_frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:
     """Kind of the file's frames, and where each lies."""
-    singles: Sequence[pydicom.Dataset] = (dataset,)
-    if header.is_multi_frame(dataset):
-        try:
-            singles = enhanced.single_frames(read_dataset(path))
-        except UnusableScanError:
-            return "multi-frame", (None,)
+    try:
+        singles = enhanced.split_frames(read_dataset(path) if enhanced.is_multi_frame(dataset) else dataset)
+    except UnusableScanError:
+        return "multi-frame", (None,)
     kind: Frames = "static"
     match texts(singles[0], "SeriesType")[:1]:
         case ("DYNAMIC",):
@@ -159,7 +153,7 @@ def _normal(orientation: tuple[float, ...]) -> tuple[float, ...] | None:
     return tuple(normal_of(orientation).tolist())
 
 
-def _referenced(dataset: pydicom.Dataset) -> frozenset[str]:
+def _list_referenced(dataset: pydicom.Dataset) -> frozenset[str]:
     """Series and frames of reference that a structure set or a segmentation names (DICOM PS3.3 C.8.8.5, A.51)."""
     found = {text(dataset, "FrameOfReferenceUID")}
     found |= {text(series, "SeriesInstanceUID") for series in items(dataset, "ReferencedSeriesSequence")}

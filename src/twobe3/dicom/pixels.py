@@ -20,27 +20,15 @@ PIXEL_DATA = BaseTag(0x7FE00010)
 _LITTLE_ENDIAN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
 
 
-def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
-    """Stored values of every frame, before any slope.
-
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        With its pixel data.
-    shape : tuple of int
-        Frames, rows, columns.
-
-    Returns
-    -------
-    ndarray of that shape
-        Of an integer or floating type.
+def decode_pixels(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Decode the stored values of every frame, before any slope, to shape (frames, rows, columns), integer or floating.
 
     Raises
     ------
     UnusableScanError
         ``CODEC_MISSING``; ``CORRUPT_FILE``: too short, undecodable, or of another shape.
     """
-    plain = _uncompressed(dataset, shape)
+    plain = _view_uncompressed(dataset, shape)
     if plain is not None:
         return plain
     syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -64,7 +52,7 @@ def stored_values(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.
     return values.reshape(shape)
 
 
-def _uncompressed(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any] | None:
+def _view_uncompressed(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.NDArray[Any] | None:
     """The common case, a view of the bytes: sixteen whole bits, little endian, of the right length (PS3.5 8.1.1)."""
     if str(dataset.file_meta.get("TransferSyntaxUID")) not in _LITTLE_ENDIAN:  # a damaged one may be a list
         return None

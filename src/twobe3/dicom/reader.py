@@ -30,7 +30,7 @@ from pydicom.tag import BaseTag
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray
-from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skimmed, require_bounded, skim, tag_of
+from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skim, require_bounded, skim, tag_of
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
 _FIRST_BYTES, _GROWTH = 2**13, 4  # most headers of PET end within the first step
@@ -38,15 +38,10 @@ _FIRST_BYTES, _GROWTH = 2**13, 4  # most headers of PET end within the first ste
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What stands before the pixels of a file.
+    """What stands before the pixels of a file: the elements wanted, perhaps others too, and a digest.
 
-    Attributes
-    ----------
-    dataset : pydicom.Dataset
-        The elements wanted; there may be others.
-    digest : str
-        SHA-256 of all its bytes up to the pixels, the same for copies of an image. Of a deflated, big endian or
-        damaged file, where only reading all of it tells where the pixels begin: of all bytes.
+    The digest is the SHA-256 of all its bytes up to the pixels, the same for copies of an image. Of a deflated, big
+    endian or damaged file, where only reading all of it tells where the pixels begin: of all bytes.
     """
 
     dataset: pydicom.Dataset
@@ -82,25 +77,15 @@ _turning, _switches, _n_quiet = Lock(), ExitStack(), 0
 def read_header(path: Path, tags: Sequence[str]) -> Header | None:
     """Read a file up to its pixels; None when it is no DICOM. Call it, and use what it returns, within :func:`quietly`.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    tags : sequence of str
-        Keywords of the elements wanted.
-
-    Raises
-    ------
-    UnusableScanError
-        As :func:`read_dataset`.
+    ``tags`` are the keywords of the elements wanted. Raises what :func:`read_dataset` raises.
     """
-    with _refusing(), path.open("rb") as stream:
+    with _refuse_errors(), path.open("rb") as stream:
         start = stream.read(_FIRST_BYTES)
         if not _claims_dicom(path, start):
             return None
-        content, found = _skimmed(stream, start, tags, last=BEFORE_PIXELS)
+        content, found = _skim_stream(stream, start, tags, last=BEFORE_PIXELS)
         if found is None:
-            return Header(_parsed(content, tags=tags), hashlib.sha256(content).hexdigest())
+            return Header(_parse(content, tags=tags), hashlib.sha256(content).hexdigest())
         return Header(found.dataset, hashlib.sha256(memoryview(content)[: found.size]).hexdigest())
 
 
@@ -112,7 +97,6 @@ def read_dataset(
     Parameters
     ----------
     path : Path
-        The file.
     tags : sequence of str, optional
         Keywords of the elements wanted; all by default. There may be others in what is returned.
     groups : sequence of int
@@ -125,23 +109,23 @@ def read_dataset(
     UnusableScanError
         ``CORRUPT_FILE``; ``TOO_LARGE``: a deflated file that inflates beyond any image.
     """
-    with _refusing(), path.open("rb") as stream:
+    with _refuse_errors(), path.open("rb") as stream:
         if pixels:
             content = stream.read()
             found = None if tags is None else skim(content, _numbers_of((*tags, *_PIXELS)), groups)
         else:
             last = BEFORE_PIXELS if tags is None else 0
-            content, found = _skimmed(stream, stream.read(_FIRST_BYTES), tags or (), groups, last=last)
+            content, found = _skim_stream(stream, stream.read(_FIRST_BYTES), tags or (), groups, last=last)
         if found is not None and tags is not None:
             return found.dataset
         if found is not None:
             content = content[: found.size]
-        return _parsed(content, tags=None if groups or pixels else tags, pixels=pixels)
+        return _parse(content, tags=None if groups or pixels else tags, pixels=pixels)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """Whatever goes wrong in reading a file becomes a refusal."""
+def _refuse_errors() -> Iterator[None]:
+    """Make an UnusableScanError of whatever goes wrong in reading a file."""
     try:
         yield
     except UnusableScanError:
@@ -152,9 +136,9 @@ def _refusing() -> Iterator[None]:
         raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be read as DICOM ({type(error).__name__})") from None
 
 
-def _skimmed(
+def _skim_stream(
     stream: BinaryIO, content: bytes, tags: Sequence[str], groups: Sequence[int] = (), *, last: int
-) -> tuple[bytes, Skimmed | None]:
+) -> tuple[bytes, Skim | None]:
     """As much of a file as it takes to skim it, read in growing steps: all of it where only pydicom can tell."""
     wanted, size = _numbers_of(tuple(tags)), _FIRST_BYTES
     while True:
@@ -166,7 +150,7 @@ def _skimmed(
         content += stream.read(size - len(content))
 
 
-def _parsed(content: bytes, *, tags: Sequence[str] | None, pixels: bool = False) -> pydicom.Dataset:
+def _parse(content: bytes, *, tags: Sequence[str] | None, pixels: bool = False) -> pydicom.Dataset:
     """What pydicom makes of a file."""
     require_bounded(content)
     wanted = None if tags is None else list(tags)

@@ -43,11 +43,11 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
     """
     with quietly():
         dataset = read_dataset(path)
-        regions = _regions(dataset, _names(roi))
+        regions = _list_regions(dataset, to_names(roi))
         mask = np.zeros(geometry.shape, dtype=np.bool_)
         names = []
         for name, frame, contours in regions:
-            polygons = _polygons(contours)
+            polygons = _list_polygons(contours)
             if not polygons:
                 continue
             _require_frame(name, frame, dataset, geometry)
@@ -60,11 +60,12 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
     return Mask(mask, geometry, " + ".join(names))
 
 
-def _names(roi: str | Sequence[str] | None) -> Collection[str] | None:
+def to_names(roi: str | Sequence[str] | None) -> Collection[str] | None:
+    """Names of regions as a collection; None stands for all of them."""
     return (roi,) if isinstance(roi, str) else roi
 
 
-def _regions(
+def _list_regions(
     dataset: pydicom.Dataset, roi: Collection[str] | None
 ) -> list[tuple[str, str, tuple[pydicom.Dataset, ...]]]:
     """Name, frame of reference and contours of each region (DICOM PS3.3 C.8.8.5, C.8.8.6)."""
@@ -78,11 +79,11 @@ def _regions(
     ]
     if roi is None:
         return regions
-    chosen = _spelt_as([name for name, _, _ in regions], roi)
+    chosen = _match_names([name for name, _, _ in regions], roi)
     return [region for region in regions if region[0] in chosen]
 
 
-def _spelt_as(there: Sequence[str], roi: Collection[str]) -> set[str]:
+def _match_names(there: Sequence[str], roi: Collection[str]) -> set[str]:
     """Names as the file spells them; where it has no such name, one that differs in case and blanks alone will do."""
     alike = {"".join(name.casefold().split()): name for name in reversed(there)}
     found = {name: name if name in there else alike.get("".join(name.casefold().split())) for name in roi}
@@ -92,7 +93,7 @@ def _spelt_as(there: Sequence[str], roi: Collection[str]) -> set[str]:
     return {name for name in found.values() if name is not None}
 
 
-def _polygons(contours: Iterable[pydicom.Dataset]) -> list[FloatArray]:
+def _list_polygons(contours: Iterable[pydicom.Dataset]) -> list[FloatArray]:
     """Closed polygons as points in LPS mm, shape (points, 3)."""
     found = []
     for contour in contours:

@@ -35,15 +35,7 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
 
     A voxel of the scan belongs to a segment if the segment's voxel that its centre lies in does; where both have one
     grid, that is the stored image itself. DICOM PS3.3 A.51 and C.8.20.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    geometry : Geometry
-        Of the scan.
-    roi : collection of str, optional
-        Labels of the segments to merge; all by default.
+    ``roi`` names the labels of the segments to merge; all by default.
 
     Raises
     ------
@@ -77,7 +69,7 @@ def _frames(dataset: pydicom.Dataset, wanted: Collection[str]) -> Iterator[_Fram
     """The planes of the wanted segments, those without a voxel inside left out."""
     shared = next(iter(items(dataset, "SharedFunctionalGroupsSequence")), pydicom.Dataset())
     groups = items(dataset, "PerFrameFunctionalGroupsSequence")
-    stored = _stored(dataset)
+    stored = _decode(dataset)
     if len(stored) != len(groups):
         raise UnusableScanError(
             Code.CORRUPT_FILE, f"the segmentation holds {len(stored)} frames and describes {len(groups)}"
@@ -87,15 +79,15 @@ def _frames(dataset: pydicom.Dataset, wanted: Collection[str]) -> Iterator[_Fram
     for image, group in zip(stored, groups, strict=True):
         if kind == "LABELMAP":
             inside = np.isin(image, [int(key) for key in wanted])
-        elif _of_frame(group, shared, "SegmentIdentificationSequence", "ReferencedSegmentNumber") not in wanted:
+        elif _frame_text(group, shared, "SegmentIdentificationSequence", "ReferencedSegmentNumber") not in wanted:
             continue
         else:
             inside = image >= INSIDE_FROM * largest if kind == "FRACTIONAL" else image > 0
         if inside.any():
-            yield _placed(inside, group, shared)
+            yield _place_frame(inside, group, shared)
 
 
-def _stored(dataset: pydicom.Dataset) -> npt.NDArray[np.generic]:
+def _decode(dataset: pydicom.Dataset) -> npt.NDArray[np.generic]:
     rows, columns = number(dataset, "Rows") or 0, number(dataset, "Columns") or 0
     frames = number(dataset, "NumberOfFrames") or 1
     if rows * columns * frames > MAX_VOXELS:
@@ -111,17 +103,17 @@ def _stored(dataset: pydicom.Dataset) -> npt.NDArray[np.generic]:
     return values[None] if values.ndim == 2 else values
 
 
-def _placed(inside: npt.NDArray[np.bool_], group: pydicom.Dataset, shared: pydicom.Dataset) -> _Frame:
+def _place_frame(inside: npt.NDArray[np.bool_], group: pydicom.Dataset, shared: pydicom.Dataset) -> _Frame:
     """A plane in space (DICOM PS3.3 C.7.6.2.1.1)."""
     plane = Plane(
         inside.shape[0],
         inside.shape[1],
-        _numbers_of_frame(group, shared, "PixelMeasuresSequence", "PixelSpacing"),
-        _numbers_of_frame(group, shared, "PlaneOrientationSequence", "ImageOrientationPatient"),
-        _numbers_of_frame(group, shared, "PlanePositionSequence", "ImagePositionPatient"),
+        _frame_numbers(group, shared, "PixelMeasuresSequence", "PixelSpacing"),
+        _frame_numbers(group, shared, "PlaneOrientationSequence", "ImageOrientationPatient"),
+        _frame_numbers(group, shared, "PlanePositionSequence", "ImagePositionPatient"),
     )
-    thickness = _numbers_of_frame(group, shared, "PixelMeasuresSequence", "SpacingBetweenSlices")
-    thickness = thickness or _numbers_of_frame(group, shared, "PixelMeasuresSequence", "SliceThickness")
+    thickness = _frame_numbers(group, shared, "PixelMeasuresSequence", "SpacingBetweenSlices")
+    thickness = thickness or _frame_numbers(group, shared, "PixelMeasuresSequence", "SliceThickness")
     if len(thickness) != 1 or thickness[0] <= 0:
         raise UnusableScanError(
             Code.CORRUPT_FILE, "a frame of the segmentation lacks SpacingBetweenSlices and SliceThickness"
@@ -135,7 +127,7 @@ def _placed(inside: npt.NDArray[np.bool_], group: pydicom.Dataset, shared: pydic
     return _Frame(inside, to_index, thickness[0])
 
 
-def _of_frame(group: pydicom.Dataset, shared: pydicom.Dataset, sequence: str, keyword: str) -> str:
+def _frame_text(group: pydicom.Dataset, shared: pydicom.Dataset, sequence: str, keyword: str) -> str:
     """A value of a functional group: of the frame, else of all frames."""
     for place in (group, shared):
         for item in items(place, sequence):
@@ -143,9 +135,7 @@ def _of_frame(group: pydicom.Dataset, shared: pydicom.Dataset, sequence: str, ke
     return ""
 
 
-def _numbers_of_frame(
-    group: pydicom.Dataset, shared: pydicom.Dataset, sequence: str, keyword: str
-) -> tuple[float, ...]:
+def _frame_numbers(group: pydicom.Dataset, shared: pydicom.Dataset, sequence: str, keyword: str) -> tuple[float, ...]:
     for place in (group, shared):
         for item in items(place, sequence):
             if found := numbers(item, keyword):

@@ -8,15 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pydicom
-from rich.console import Console
-from rich.progress import track
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
-from twobe3.dicom import body_size as body
-from twobe3.dicom import enhanced, header
+from twobe3.dicom import body_size, enhanced, header
 from twobe3.dicom.archive import list_inputs
 from twobe3.dicom.attributes import SliceAttributes
 from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance
@@ -24,6 +22,9 @@ from twobe3.dicom.reader import number, quietly, read_dataset, text, texts
 from twobe3.dicom.walk import map_files
 from twobe3.io.files import digest, digest_file
 from twobe3.io.pseudonym import pseudonym
+from twobe3.runtime.progress import track
+
+Series = TypeVar("Series")
 
 
 @dataclass(frozen=True)
@@ -108,45 +109,47 @@ class PETSeries:
 
 @dataclass(frozen=True)
 class Unused:
-    """Files that are no PET series, and why.
+    """Files that were found and not used, and why.
 
     Attributes
     ----------
     exclusion : Exclusion
-        ``NOT_PET`` for a series, ``CORRUPT_FILE`` for a file, ``TOO_LARGE`` for a zip file that would not end.
+        For instance ``NOT_PET`` for a series of another modality, ``CORRUPT_FILE`` for a file.
     modality : str
         Modality (0008,0060); empty where it is not known.
     files : tuple of Path
-        The files.
     """
 
     exclusion: Exclusion
-    modality: str
-    files: tuple[Path, ...] = field(repr=False)
+    modality: str = ""
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What :func:`find_series` found.
+class SearchResult(Generic[Series]):
+    """What a search found: series that are used and things that are not, each with the reason.
 
     Attributes
     ----------
-    series : tuple of PETSeries
-        Ordered by patient, study and series identifier.
+    series : tuple
+        The series that are used, in an order that does not depend on the names of files.
     unused : tuple of Unused
-        Series of other modalities, and corrupt files. A structure set or segmentation that belongs to a PET series
+        Other series, and files that cannot be read. A structure set, segmentation or mask that belongs to a series
         is used: it is among that series' contours.
     n_series : int
-        PET series and series of other modalities.
+        Series of every modality.
+    patients : frozenset of str
+        Pseudonyms of everybody of whom there is a PET series, usable or not.
     n_files, n_other_files : int
-        All files; those of them that are no DICOM images: other formats, directories of media, links out.
+        All files; those of them that are no images: other formats, directories of media, links out.
     """
 
-    series: tuple[PETSeries, ...]
+    series: tuple[Series, ...]
     unused: tuple[Unused, ...]
     n_series: int
-    n_files: int
-    n_other_files: int
+    patients: frozenset[str]
+    n_files: int = 0
+    n_other_files: int = 0
 
     @property
     def exclusions(self) -> tuple[Exclusion, ...]:
@@ -154,7 +157,9 @@ class SearchResult:
         return tuple(unused.exclusion for unused in self.unused)
 
 
-def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int | None = None) -> SearchResult:
+def find_series(
+    paths: Sequence[Path], *, progress: bool = False, threads: int | None = None
+) -> SearchResult[PETSeries]:
     """Find the PET series at or below some paths.
 
     Files are grouped by patient, study, SeriesInstanceUID and frame of reference; the order of what is returned
@@ -179,66 +184,46 @@ def find_series(paths: Sequence[Path], *, progress: bool = False, threads: int |
     """
     inputs = list_inputs(paths)
     listing = inputs.listing
-    instances: list[Instance] = []
-    corrupt = [Unused(Exclusion.of(refusal), "", (path,)) for path, refusal in inputs.refused]
-    n_other = listing.n_links
     read = map_files(_read_instance, listing.files, threads=threads)
-    console = Console(stderr=True)
-    bar = track(
-        zip(listing.files, read, strict=True),
-        "Reading headers",
-        total=len(listing.files),
-        console=console,
-        transient=True,
-        disable=not progress,
-    )
     with quietly(), closing(read):
-        for path, instance in bar:
-            if instance is None:
-                n_other += 1
-            elif isinstance(instance, UnusableScanError):
-                corrupt.append(Unused(Exclusion.of(instance), "", (path,)))
-            else:
-                instances.append(instance)
-    instances.sort(key=lambda instance: instance.digest)
-    pet = _grouped(i for i in instances if i.is_pet)
+        outcomes = list(track(read, "Reading headers", total=len(listing.files), shown=progress))
+    instances = sorted((one for one in outcomes if isinstance(one, Instance)), key=lambda one: one.digest)
+    refused = [*inputs.refused, *zip(listing.files, outcomes, strict=True)]
+    corrupt = [Unused(Exclusion.of(why), "", (path,)) for path, why in refused if isinstance(why, UnusableScanError)]
+    pet = _group(i for i in instances if i.is_pet)
     structures = [i for modality in DRAWN for i in instances if i.modality == modality]
-    contours = {key: _contours_of(group[0], structures) for key, group in pet.items()}
+    contours = {key: _find_contours(group[0], structures) for key, group in pet.items()}
     used = {structure.path for found in contours.values() for structure in found}
-    others = _grouped(i for i in instances if not i.is_pet and i.path not in used)
+    others = _group(i for i in instances if not i.is_pet and i.path not in used)
     times = Counter(series for _, _, series, _ in pet)
     series: list[PETSeries] = []
     for key, group in pet.items():
         try:
             series.append(_describe(group, contours[key], times[key[2]] > 1))
-        except UnusableScanError as refusal:
-            exclusion = Exclusion.of(refusal, patient=pseudonym("patient", group[0].patient))
+        except UnusableScanError as error:
+            exclusion = Exclusion.of(error, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
-    unused = tuple(_not_pet(group) for group in others.values())
+    unused = [_describe_other(group) for group in others.values()]
+    corrupt.sort(key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))
     return SearchResult(
         tuple(series),
-        unused + tuple(sorted(corrupt, key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))),
-        len(series) + len(unused),
-        len(listing.files) + len(inputs.refused) + listing.n_links,
-        n_other,
+        (*unused, *corrupt),
+        n_series=len(series) + len(unused),
+        patients=frozenset(one.patient for one in series),
+        n_files=len(listing.files) + len(inputs.refused) + listing.n_links,
+        n_other_files=listing.n_links + outcomes.count(None),
     )
 
 
 def _read_instance(path: Path) -> Instance | UnusableScanError | None:
     try:
         return read_instance(path)
-    except UnusableScanError as refusal:
-        return refusal
+    except UnusableScanError as error:
+        return error
 
 
-def require_pet(found: SearchResult) -> None:
-    """Refuse a folder without any PET series.
-
-    Raises
-    ------
-    EmptyInputError
-        ``NO_PET``, saying what was there instead.
-    """
+def require_pet(found: SearchResult[PETSeries]) -> None:
+    """Refuse a folder without any PET series: EmptyInputError ``NO_PET``, saying what was there instead."""
     if not found.series:
         modalities = sorted({unused.modality or "corrupt" for unused in found.unused})
         there = f"; there is {', '.join(modalities)}" if modalities else ""
@@ -260,21 +245,22 @@ def choose_series(series: Iterable[PETSeries]) -> tuple[tuple[PETSeries, ...], t
     """
     series = tuple(series)
     best: dict[str, PETSeries] = {}
-    obstacles = {one.series: _obstacle(one) for one in series}
+    obstacles = {one.series: find_obstacle(one) for one in series}
     for one in series:
         if obstacles[one.series] is None and (one.patient not in best or _rank(one) > _rank(best[one.patient])):
             best[one.patient] = one
     exclusions = []
     for one in series:
-        refusal = obstacles[one.series]
-        if refusal is None and best[one.patient].series != one.series:
-            refusal = UnusableScanError(Code.NOT_CHOSEN, f"{best[one.patient].series} of the same patient was chosen")
-        if refusal is not None:
-            exclusions.append(Exclusion.of(refusal, patient=one.patient, series=one.series))
+        error = obstacles[one.series]
+        if error is None and best[one.patient].series != one.series:
+            error = UnusableScanError(Code.NOT_CHOSEN, f"{best[one.patient].series} of the same patient was chosen")
+        if error is not None:
+            exclusions.append(Exclusion.of(error, patient=one.patient, series=one.series))
     return tuple(one for one in series if best.get(one.patient) is one), tuple(exclusions)
 
 
-def _obstacle(series: PETSeries) -> UnusableScanError | None:
+def find_obstacle(series: PETSeries) -> UnusableScanError | None:
+    """Why a series cannot become a volume, as far as its headers tell; None where nothing speaks against it."""
     if series.frames == "multi-frame":
         return UnusableScanError(Code.MULTI_FRAME, "its frames are not described one by one")
     if series.frames != "static":
@@ -288,7 +274,7 @@ def _rank(series: PETSeries) -> tuple[int, int, str]:
     return round(series.coverage_mm / 10), series.slices, series.header_digest
 
 
-def _grouped(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], list[Instance]]:
+def _group(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], list[Instance]]:
     """Groups in the order of their keys; a series of another modality is one group whatever its frames."""
     groups: defaultdict[tuple[str, str, str, str], list[Instance]] = defaultdict(list)
     for one in instances:
@@ -296,7 +282,7 @@ def _grouped(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], l
     return dict(sorted(groups.items()))
 
 
-def _contours_of(image: Instance, structures: Iterable[Instance]) -> tuple[Instance, ...]:
+def _find_contours(image: Instance, structures: Iterable[Instance]) -> tuple[Instance, ...]:
     structures = [one for one in structures if one.patient == image.patient]
     direct = [one for one in structures if image.series in one.referenced]
     frame = image.frame_of_reference
@@ -311,7 +297,7 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
     known = [place for place in places if place is not None]
     identity = "\0".join((first.patient, first.study, first.series, first.frame_of_reference))
     with quietly():
-        dataset = _header(group)
+        dataset = _read_first_header(group)
         return PETSeries(
             patient=pseudonym("patient", first.patient),
             study=pseudonym("study", first.study),
@@ -321,11 +307,11 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             contours=tuple(one.path for one in contours),
             manufacturer=text(dataset, "Manufacturer"),
             model=text(dataset, "ManufacturerModelName"),
-            tracer=text(header.radiopharmaceutical(dataset), "Radiopharmaceutical"),
+            tracer=text(header.find_radiopharmaceutical(dataset), "Radiopharmaceutical"),
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),
-            covariates=_covariates(dataset),
+            covariates=_read_covariates(dataset),
             header_digest=digest(sorted({one.digest for one in group})),
             slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and first.frames == "static" else first.frames,
@@ -334,34 +320,33 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
         )
 
 
-def _header(group: Sequence[Instance]) -> pydicom.Dataset:
+def _read_first_header(group: Sequence[Instance]) -> pydicom.Dataset:
     """Header of the first file that can be read whole; of its first frame, where it has several."""
     for instance in group:
         try:
             dataset = read_dataset(instance.path)
-        except UnusableScanError as refusal:
-            failed = refusal
+        except UnusableScanError as error:
+            failed = error
             continue
-        several = header.is_multi_frame(dataset) and instance.frames != "multi-frame"
-        return enhanced.single_frames(dataset)[0] if several else dataset
+        return dataset if instance.frames == "multi-frame" else enhanced.split_frames(dataset)[0]
     raise failed
 
 
-def _covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
+def _read_covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
     """What the header says of the patient, repaired as the SUV rules repair it."""
     found: dict[str, float | str] = {}
-    if (age := header.age_years(dataset)) is not None:
+    if (age := header.read_age_years(dataset)) is not None:
         found["age_years"] = age
     if (sex := text(dataset, "PatientSex")) in ("M", "F", "O"):
         found["sex"] = sex
     if (weight := number(dataset, "PatientWeight") or 0.0) > 0:
-        found["weight_kg"] = body.weight_kg(weight).value
+        found["weight_kg"] = body_size.weight_kg(weight).value
     if (height := number(dataset, "PatientSize") or 0.0) > 0:
-        found["height_m"] = body.height_m(height).value
+        found["height_m"] = body_size.height_m(height).value
     return found
 
 
-def _not_pet(group: Sequence[Instance]) -> Unused:
+def _describe_other(group: Sequence[Instance]) -> Unused:
     first = group[0]
     reason = f"{len(group)} files of modality {first.modality}"
     if first.modality == "PT":

@@ -8,17 +8,17 @@ reference objects); DICOM PS3.3 C.8.9.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray, SUVCalibration
-from twobe3.dicom import body_size as body
-from twobe3.dicom import timing as clock
-from twobe3.dicom.attributes import Policy, Repair, SeriesAttributes, SliceAttributes, WithRepairs, apply_policy
+from twobe3.dicom import body_size, timing
+from twobe3.dicom.attributes import Policy, Repair, SeriesAttributes, WithRepairs, apply_policy
 
 HALF_LIVES_S = {
     **dict.fromkeys(("C-111A1", "77004003"), 6586.0),  # F-18
@@ -43,94 +43,73 @@ class SUVFactors:
     calibration: SUVCalibration
 
 
-@dataclass(frozen=True)
-class _Dose:
-    """Inputs of a conversion from activity."""
-
-    rule: str
-    factors: FloatArray
-    dose_bq: float
-    weight_kg: float
-    half_life_s: float | None = None
-    decay_factor: float | None = None
-    reference_time: str | None = None
-
-
 @np.errstate(all="ignore")  # absurd numbers overflow to what is refused at the end
-def calibrate(facts: SeriesAttributes, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVFactors:
+def calibrate(attributes: SeriesAttributes, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVFactors:
     """Factors from stored value × slope to SUV by body weight.
 
     Parameters
     ----------
-    facts : SeriesAttributes
+    attributes : SeriesAttributes
         What the headers say.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made and recorded, or refused.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
 
     Returns
     -------
     SUVFactors
-        ``per_slice`` has shape (slices,), in the order of ``facts.slices``.
+        ``per_slice`` has shape (slices,), in the order of ``attributes.slices``.
 
     Raises
     ------
     UnusableScanError
         Under the code of the rule that fails.
     """
-    require_attenuation_corrected(facts)
-    require_static(facts)
-    notes = require_decay_as_announced(facts)
-    require_valid_rescale(facts)
-    n = len(facts.slices)
-    match facts.units:
+    require_attenuation_corrected(attributes)
+    require_static(attributes)
+    repairs = require_decay_as_announced(attributes)
+    require_valid_rescale(attributes)
+    match attributes.units:
         case "GML":
-            factor = from_grams_per_ml(facts)
-            found = WithRepairs(_plain(f"GML_{facts.suv_type or 'BW'}", np.full(n, factor.value)), factor.notes)
+            found = scale_grams_per_ml(attributes)
         case "CM2ML":
-            factor = from_square_centimetres_per_ml(facts)
-            found = WithRepairs(_plain("CM2ML", np.full(n, factor.value)), factor.notes)
+            found = scale_square_centimetres_per_ml(attributes)
         case "CNTS":
-            found = from_philips_counts(facts)
+            found = convert_philips_counts(attributes)
         case "BQML":
-            activity = from_activity(facts, np.ones(n))
-            found = WithRepairs(_calibration(activity.value), activity.notes)
+            found = convert_activity(attributes, np.ones(len(attributes.slices)))
         case other:
             raise UnusableScanError(Code.UNITS_UNSUPPORTED, f"Units (0054,1001) is {other!r}")
-    if not (np.isfinite(found.value.per_slice).all() and (found.value.per_slice > 0).all()):
-        raise UnusableScanError(
-            Code.RESCALE_INVALID, f"rule {found.value.calibration.rule} gives a factor that is not positive"
-        )
-    requested = (clock.REPAIR_DATES,) if repair_dates else ()
-    warnings = apply_policy((*notes, *found.notes), policy, requested=requested)
-    return SUVFactors(found.value.per_slice, replace(found.value.calibration, warnings=warnings))
+    factors, calibration = found.value.per_slice, found.value.calibration
+    if not (np.isfinite(factors).all() and (factors > 0).all()):
+        raise UnusableScanError(Code.RESCALE_INVALID, f"rule {calibration.rule} gives a factor that is not positive")
+    requested = (timing.REPAIR_DATES,) if repair_dates else ()
+    warnings = apply_policy((*repairs, *found.repairs), policy, requested=requested)
+    return SUVFactors(factors, replace(calibration, warnings=warnings))
 
 
-def require_attenuation_corrected(facts: SeriesAttributes) -> None:
+def require_attenuation_corrected(attributes: SeriesAttributes) -> None:
     """Rule 1: CorrectedImage (0028,0051) must hold ATTN (DICOM PS3.3 C.8.9.1)."""
-    if "ATTN" not in facts.corrections:
-        held = "\\".join(facts.corrections) or "empty"
+    if "ATTN" not in attributes.corrections:
+        held = "\\".join(attributes.corrections) or "empty"
         raise UnusableScanError(Code.NOT_ATTN, f"CorrectedImage (0028,0051) is {held}, without ATTN")
 
 
-def require_decay_as_announced(facts: SeriesAttributes) -> tuple[Repair, ...]:
+def require_decay_as_announced(attributes: SeriesAttributes) -> tuple[Repair, ...]:
     """Rule 2: DECY must be there when DecayCorrection (0054,1102) is START or ADMIN (DICOM PS3.3 C.8.9.1.1.5)."""
-    applied, announced = "DECY" in facts.corrections, facts.decay_correction
+    applied, announced = "DECY" in attributes.corrections, attributes.decay_correction
     if announced in ("START", "ADMIN") and not applied:
         raise UnusableScanError(
             Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {announced}, CorrectedImage lacks DECY"
         )
     if announced == "NONE" and applied:
-        return (
-            Repair(Code.NOT_DECAY_CORRECTED, "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"),
-        )
+        text = "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"
+        return (Repair(Code.NOT_DECAY_CORRECTED, text),)
     return ()
 
 
-def require_valid_rescale(facts: SeriesAttributes) -> None:
+def require_valid_rescale(attributes: SeriesAttributes) -> None:
     """Rule 3: intercept 0 and a positive, finite slope in every slice (DICOM PS3.3 C.8.9.4)."""
-    for slice_ in facts.slices:
+    for slice_ in attributes.slices:
         if slice_.intercept:
             raise UnusableScanError(
                 Code.RESCALE_INVALID, f"RescaleIntercept (0028,1052) is {slice_.intercept:g}, not 0"
@@ -140,136 +119,136 @@ def require_valid_rescale(facts: SeriesAttributes) -> None:
             raise UnusableScanError(Code.RESCALE_INVALID, f"RescaleSlope (0028,1053) is {shown}")
 
 
-def require_static(facts: SeriesAttributes) -> None:
+def require_static(attributes: SeriesAttributes) -> None:
     """Rule 20: SeriesType (0054,1000) must not be DYNAMIC or GATED (DICOM PS3.3 C.8.9.1)."""
-    if facts.series_type and facts.series_type[0] in ("DYNAMIC", "GATED"):
-        raise UnusableScanError(Code.NOT_STATIC, f"SeriesType (0054,1000) is {facts.series_type[0]}")
+    if attributes.series_type and attributes.series_type[0] in ("DYNAMIC", "GATED"):
+        raise UnusableScanError(Code.NOT_STATIC, f"SeriesType (0054,1000) is {attributes.series_type[0]}")
 
 
-def from_grams_per_ml(facts: SeriesAttributes) -> WithRepairs[float]:
+def scale_grams_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
     """Rule 4: GML is SUV already; one normalised by another mass than the weight gets × weight / norm.
 
     Units: DICOM PS3.3 C.8.9.1.1.3. SUVType (0054,1006): C.8.9.1; empty means body weight.
     """
-    if facts.suv_type in ("", "BW"):
-        return WithRepairs(1.0)
-    if facts.suv_type not in body.NORMS:
-        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units GML")
-    weight, height = body.weight_kg(facts.weight), body.height_m(facts.height)
-    body.require_person(weight.value, height.value)
-    norm_kg = body.NORMS[facts.suv_type](facts.sex, weight.value, height.value * 100)
-    body.require_positive_norm(facts.suv_type, norm_kg)
-    return WithRepairs(weight.value / norm_kg, weight.notes + height.notes)
+    kind = attributes.suv_type
+    if kind in ("", "BW"):
+        return _scale_all(attributes, "GML_BW", 1.0)
+    if kind not in body_size.NORMS:
+        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units GML")
+    weight, height = _require_body(attributes)
+    norm_kg = body_size.NORMS[kind](attributes.sex, weight.value, height.value * 100)
+    body_size.require_positive_norm(kind, norm_kg)
+    return _scale_all(attributes, f"GML_{kind}", weight.value / norm_kg, weight.repairs + height.repairs)
 
 
-def from_square_centimetres_per_ml(facts: SeriesAttributes) -> WithRepairs[float]:
+def scale_square_centimetres_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
     """Rule 5: CM2ML is SUV by body surface; × weight in g / surface in cm² = weight_kg / (10 · BSA_m²).
 
     DICOM PS3.3 C.8.9.1.1.3.
     """
-    if facts.suv_type not in ("", "BSA"):
-        raise UnusableScanError(
-            Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {facts.suv_type!r} with Units CM2ML"
-        )
-    weight, height = body.weight_kg(facts.weight), body.height_m(facts.height)
-    body.require_person(weight.value, height.value)
-    surface_m2 = body.surface_m2(weight.value, height.value * 100)
-    return WithRepairs(weight.value / (10 * surface_m2), weight.notes + height.notes)
+    kind = attributes.suv_type
+    if kind not in ("", "BSA"):
+        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units CM2ML")
+    weight, height = _require_body(attributes)
+    surface_m2 = body_size.surface_m2(weight.value, height.value * 100)
+    return _scale_all(attributes, "CM2ML", weight.value / (10 * surface_m2), weight.repairs + height.repairs)
 
 
-def from_philips_counts(facts: SeriesAttributes) -> WithRepairs[SUVFactors]:
+def convert_philips_counts(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
     """Rule 6: CNTS of Philips. × (7053,xx00) is SUV; else × (7053,xx09) is Bq/ml. Zero means absent.
 
     Philips DICOM conformance statement, private group 7053; QIBA vendor-neutral pseudo-code.
     """
-    suv = _positive(facts, lambda slice_: slice_.philips_suv)
-    activity = _positive(facts, lambda slice_: slice_.philips_activity)
-    notes: tuple[Repair, ...] = ()
-    if not facts.philips_creator:
+    suv = _positive_or_none([slice_.philips_suv for slice_ in attributes.slices])
+    activity = _positive_or_none([slice_.philips_activity for slice_ in attributes.slices])
+    repairs: tuple[Repair, ...] = ()
+    if not attributes.philips_creator:
         text = "the Philips factor is taken although its private creator was removed"
-        notes = (Repair(Code.NO_SCALE_FACTOR, text),)
+        repairs = (Repair(Code.NO_SCALE_FACTOR, text),)
     if suv is not None:
         if activity is not None:
-            notes += compare_philips_factors(facts, suv, activity)
-        return WithRepairs(_plain("PHILIPS_SUV", suv), notes)
+            repairs += compare_philips_factors(attributes, suv, activity)
+        return WithRepairs(_to_factors("PHILIPS_SUV", suv), repairs)
     if activity is not None:
-        found = from_activity(facts, activity)
-        return WithRepairs(_calibration(found.value, prefix="PHILIPS_"), notes + found.notes)
+        found = convert_activity(attributes, activity)
+        calibration = replace(found.value.calibration, rule=f"PHILIPS_{found.value.calibration.rule}")
+        return WithRepairs(replace(found.value, calibration=calibration), repairs + found.repairs)
     raise UnusableScanError(Code.NO_SCALE_FACTOR, "Units CNTS; neither Philips (7053,xx00) nor (7053,xx09) is above 0")
 
 
-def compare_philips_factors(facts: SeriesAttributes, suv: FloatArray, activity: FloatArray) -> tuple[Repair, ...]:
-    """Rule 6: a note when the two Philips factors differ by more than 2 %, a bound of ours; none without both."""
+def compare_philips_factors(attributes: SeriesAttributes, suv: FloatArray, activity: FloatArray) -> tuple[Repair, ...]:
+    """Rule 6: record that the two Philips factors differ by more than 2 %, a bound of ours; nothing without both."""
     try:
-        found = from_activity(facts, activity)
+        found = convert_activity(attributes, activity)
     except UnusableScanError:
         return ()
-    if any(note.on_request for note in found.notes):
-        return ()
-    apart = float(np.abs(found.value.factors / suv - 1).max())
-    if apart <= 0.02:
+    apart = float(np.abs(found.value.per_slice / suv - 1).max())
+    if apart <= 0.02 or any(repair.on_request for repair in found.repairs):
         return ()
     text = f"Philips (7053,xx00) is taken; by (7053,xx09) the SUV would differ by {apart:.0%}"
-    return (Repair(Code.NO_SCALE_FACTOR, text, repair=False),)
+    return (Repair(Code.NO_SCALE_FACTOR, text, changes_value=False),)
 
 
-def from_activity(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
     """Rules 8 to 10: SUV = activity × weight in g / dose, both decay-corrected to one time.
 
     DICOM PS3.3 C.8.9.1.1.5 on what DecayCorrection (0054,1102) refers to.
     """
-    match facts.decay_correction:
+    match attributes.decay_correction:
         case "ADMIN":
-            return corrected_to_injection(facts, becquerel_per_ml)
+            return convert_activity_at_injection(attributes, becquerel_per_ml)
         case "START":
-            return corrected_to_start(facts, becquerel_per_ml)
+            return convert_activity_at_start(attributes, becquerel_per_ml)
         case "NONE":
-            return not_decay_corrected(facts, becquerel_per_ml)
+            return convert_uncorrected_activity(attributes, becquerel_per_ml)
         case other:
             raise UnusableScanError(
                 Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {other!r}, not START, ADMIN or NONE"
             )
 
 
-def corrected_to_injection(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_activity_at_injection(
+    attributes: SeriesAttributes, becquerel_per_ml: FloatArray
+) -> WithRepairs[SUVFactors]:
     """Rule 8, ADMIN: SUV = A·w / D, no times needed (DICOM PS3.3 C.8.9.1.1.5; QIBA)."""
-    dose, weight = injected_dose_bq(facts.dose), body.weight_kg(facts.weight)
+    dose, weight = injected_dose_bq(attributes.dose), body_size.weight_kg(attributes.weight)
     factors = becquerel_per_ml * weight.value * 1000 / dose.value
-    return WithRepairs(_Dose("BQML_ADMIN", factors, dose.value, weight.value), dose.notes + weight.notes)
+    found = _to_factors("BQML_ADMIN", factors, weight_kg=weight.value, injected_dose_bq=dose.value)
+    return WithRepairs(found, dose.repairs + weight.repairs)
 
 
-def not_decay_corrected(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_uncorrected_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
     """Rule 9, NONE: SUV = A·w/D · λT/(1−e^(−λT)) · e^(λ(t_acq − t_adm)), T the frame's duration, per slice.
 
     What was measured is the mean over the frame: DICOM PS3.3 C.8.9.4.1.5.
     """
-    half_life = physical_half_life_s(facts)
-    durations_ms = [slice_.frame_duration_ms for slice_ in facts.slices]
-    if any(duration is None for duration in durations_ms):
-        raise UnusableScanError(
-            Code.TIMES_MISSING, "ActualFrameDuration (0018,1242) is absent and decay is not corrected"
-        )
-    within = [clock.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms]
-    found = _decayed("BQML_NONE", facts, becquerel_per_ml, half_life)
-    return WithRepairs(replace(found.value, factors=found.value.factors * within), found.notes)
+    durations_ms = [slice_.frame_duration_ms for slice_ in attributes.slices]
+    half_life = physical_half_life_s(attributes)
+    if None in durations_ms:
+        reason = "ActualFrameDuration (0018,1242) is absent and decay is not corrected"
+        raise UnusableScanError(Code.TIMES_MISSING, reason)
+    within = np.array([timing.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms])
+    return _convert_with_decay("BQML_NONE", attributes, becquerel_per_ml, half_life, within)
 
 
-def corrected_to_start(facts: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[_Dose]:
+def convert_activity_at_start(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
     """Rule 10, START: SUV = A·w / (D·e^(−λ(t_ref − t_adm))) (QIBA vendor-neutral pseudo-code)."""
-    return _decayed("BQML_START", facts, becquerel_per_ml, physical_half_life_s(facts))
+    return _convert_with_decay("BQML_START", attributes, becquerel_per_ml, physical_half_life_s(attributes))
 
 
-def physical_half_life_s(facts: SeriesAttributes) -> WithRepairs[float]:
+def physical_half_life_s(attributes: SeriesAttributes) -> WithRepairs[float]:
     """Rule 15: RadionuclideHalfLife (0018,1075), else by the nuclide's code (DICOM PS3.16 CID 4020)."""
-    if facts.half_life_s is not None and 0 < facts.half_life_s <= LONGEST_HALF_LIFE_S:
-        return WithRepairs(facts.half_life_s)
-    known = HALF_LIVES_S.get(facts.nuclide)
+    if attributes.half_life_s is not None and 0 < attributes.half_life_s <= LONGEST_HALF_LIFE_S:
+        return WithRepairs(attributes.half_life_s)
+    known = HALF_LIVES_S.get(attributes.nuclide)
     if known is None:
-        shown = "absent" if facts.half_life_s is None else f"{facts.half_life_s:g}"
+        shown = "absent" if attributes.half_life_s is None else f"{attributes.half_life_s:g}"
         raise UnusableScanError(
-            Code.HALF_LIFE_MISSING, f"(0018,1075) is {shown}, the nuclide's code is {facts.nuclide!r}"
+            Code.HALF_LIFE_MISSING, f"(0018,1075) is {shown}, the nuclide's code is {attributes.nuclide!r}"
         )
-    return WithRepairs(known, (Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {facts.nuclide}"),))
+    return WithRepairs(
+        known, (Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {attributes.nuclide}"),)
+    )
 
 
 def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
@@ -278,55 +257,54 @@ def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
         shown = "absent" if stated is None else f"{stated:g}"
         raise UnusableScanError(Code.DOSE_MISSING, f"RadionuclideTotalDose (0018,1074) is {shown}")
     if stated < SMALLEST_DOSE_BQ:
-        note = Repair(Code.DOSE_IMPLAUSIBLE, f"RadionuclideTotalDose {stated:g} taken as MBq")
-        return WithRepairs(stated * 1e6, (note,))
+        repair = Repair(Code.DOSE_IMPLAUSIBLE, f"RadionuclideTotalDose {stated:g} taken as MBq")
+        return WithRepairs(stated * 1e6, (repair,))
     return WithRepairs(stated)
 
 
-def _decayed(
-    rule: str, facts: SeriesAttributes, becquerel_per_ml: FloatArray, half_life: WithRepairs[float]
-) -> WithRepairs[_Dose]:
-    dose, weight = injected_dose_bq(facts.dose), body.weight_kg(facts.weight)
-    times = clock.times_of(facts, half_life.value)
+def _convert_with_decay(
+    rule: str,
+    attributes: SeriesAttributes,
+    becquerel_per_ml: FloatArray,
+    half_life: WithRepairs[float],
+    within_frame: FloatArray | float = 1.0,
+) -> WithRepairs[SUVFactors]:
+    dose, weight = injected_dose_bq(attributes.dose), body_size.weight_kg(attributes.weight)
+    times = timing.determine_timing(attributes, half_life.value)
     remains = np.exp2(-np.array(times.value.elapsed_s) / half_life.value)
-    notes = dose.notes + weight.notes + half_life.notes + times.notes
+    repairs = dose.repairs + weight.repairs + half_life.repairs + times.repairs
     if rule == "BQML_START":
-        notes += clock.check_reference(facts, times.value, half_life.value)
-    found = _Dose(
+        repairs += timing.check_reference(attributes, times.value, half_life.value)
+    found = _to_factors(
         rule,
-        becquerel_per_ml * weight.value * 1000 / (dose.value * remains),
-        dose.value,
-        weight.value,
-        half_life.value,
-        float(remains.min()),
-        times.value.reference_text,
+        becquerel_per_ml * weight.value * 1000 / (dose.value * remains) * within_frame,
+        weight_kg=weight.value,
+        injected_dose_bq=dose.value,
+        half_life_s=half_life.value,
+        decay_factor=float(remains.min()),
+        reference_time=times.value.reference_text,
     )
-    return WithRepairs(found, notes)
+    return WithRepairs(found, repairs)
 
 
-def _calibration(found: _Dose, prefix: str = "") -> SUVFactors:
-    factors = found.factors
-    return SUVFactors(
-        factors,
-        SUVCalibration(
-            "bw",
-            prefix + found.rule,
-            float(factors.min()),
-            float(factors.max()),
-            found.weight_kg,
-            found.dose_bq,
-            found.half_life_s,
-            found.decay_factor,
-            found.reference_time,
-        ),
-    )
+def _require_body(attributes: SeriesAttributes) -> tuple[WithRepairs[float], WithRepairs[float]]:
+    """Weight and height, which must be those of a person."""
+    weight, height = body_size.weight_kg(attributes.weight), body_size.height_m(attributes.height)
+    body_size.require_person(weight.value, height.value)
+    return weight, height
 
 
-def _plain(rule: str, factors: FloatArray) -> SUVFactors:
-    return SUVFactors(factors, SUVCalibration("bw", rule, float(factors.min()), float(factors.max())))
+def _scale_all(
+    attributes: SeriesAttributes, rule: str, factor: float, repairs: tuple[Repair, ...] = ()
+) -> WithRepairs[SUVFactors]:
+    return WithRepairs(_to_factors(rule, np.full(len(attributes.slices), factor)), repairs)
 
 
-def _positive(facts: SeriesAttributes, factor: Callable[[SliceAttributes], float | None]) -> FloatArray | None:
+def _to_factors(rule: str, factors: FloatArray, **inputs: Any) -> SUVFactors:
+    return SUVFactors(factors, SUVCalibration("bw", rule, float(factors.min()), float(factors.max()), **inputs))
+
+
+def _positive_or_none(factors: Sequence[float | None]) -> FloatArray | None:
     """The factor of every slice, or None unless all are above 0."""
-    values = np.array([factor(slice_) or 0.0 for slice_ in facts.slices])
+    values = np.array([factor or 0.0 for factor in factors])
     return values if (values > 0).all() else None

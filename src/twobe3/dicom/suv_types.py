@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import SUVVolume
-from twobe3.dicom import body_size as body
+from twobe3.dicom import body_size
 from twobe3.dicom.attributes import Policy, WithRepairs, apply_policy
 from twobe3.dicom.reader import number, quietly, read_dataset, text
 from twobe3.dicom.series import PETSeries
@@ -19,12 +19,7 @@ SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 
 SUV_TYPES: tuple[SUVType, ...] = get_args(SUVType)
 
-_NORMS: Mapping[SUVType, str] = {
-    "lbm-james": "LBMJAMES128",
-    "lbm-morgan": "LBM",
-    "lbm-janma": "LBMJANMA",
-    "ibw": "IBW",
-}
+_NORMS: Mapping[SUVType, str] = {"lbm-james": "LBMJAMES128", "lbm-morgan": "LBM", "lbm-janma": "LBMJANMA", "ibw": "IBW"}
 
 
 @dataclass(frozen=True)
@@ -44,14 +39,8 @@ class BodyMeasurements:
     sex: str = ""
 
 
-def person_of(series: PETSeries) -> BodyMeasurements:
-    """What the first header of a series says of the patient.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``.
-    """
+def read_body_measurements(series: PETSeries) -> BodyMeasurements:
+    """What the first header of a series says of the patient. Raises ``CORRUPT_FILE``."""
     with quietly():
         dataset = read_dataset(series.files[0])
         return BodyMeasurements(
@@ -59,57 +48,42 @@ def person_of(series: PETSeries) -> BodyMeasurements:
         )
 
 
-def norm_per_weight(suv_type: SUVType, person: BodyMeasurements) -> WithRepairs[float]:
+def norm_per_weight(suv_type: SUVType, body: BodyMeasurements) -> WithRepairs[float]:
     """What SUV by body weight are multiplied by to give another type (rules 4 and 5 of ``docs/suv.md``, inverted).
 
     SUV by mass = SUVbw × norm / weight, both in kg; SUV by surface, in cm²/ml, = SUVbw × 10 · BSA / weight, with BSA
-    in m² and the weight in kg (DICOM PS3.3 C.8.9.1.1.3; PS3.16 CID 85).
-
-    Parameters
-    ----------
-    suv_type : str
-        One of :data:`SUV_TYPES`.
-    person : BodyMeasurements
-        Not looked at for ``"bw"``.
-
-    Raises
-    ------
-    UnusableScanError
-        ``WEIGHT_MISSING``, ``HEIGHT_MISSING``, ``SEX_MISSING``; ``WEIGHT_IMPLAUSIBLE``, also when the norm is not
-        positive; ``HEIGHT_IMPLAUSIBLE``.
+    in m² and the weight in kg (DICOM PS3.3 C.8.9.1.1.3; PS3.16 CID 85). Raises ``WEIGHT_MISSING``,
+    ``HEIGHT_MISSING``, ``SEX_MISSING``; ``WEIGHT_IMPLAUSIBLE``, also when the norm is not positive;
+    ``HEIGHT_IMPLAUSIBLE``. None of them for ``"bw"``.
     """
     if suv_type == "bw":
         return WithRepairs(1.0)
-    weight, height = body.weight_kg(person.weight), body.height_m(person.height)
-    body.require_person(weight.value, height.value)
-    notes = weight.notes + height.notes
+    weight, height = body_size.weight_kg(body.weight), body_size.height_m(body.height)
+    body_size.require_person(weight.value, height.value)
+    repairs = weight.repairs + height.repairs
     if suv_type == "bsa":
-        return WithRepairs(10 * body.surface_m2(weight.value, height.value * 100) / weight.value, notes)
-    norm_kg = body.NORMS[_NORMS[suv_type]](person.sex, weight.value, height.value * 100)
-    body.require_positive_norm(_NORMS[suv_type], norm_kg)
-    return WithRepairs(norm_kg / weight.value, notes)
+        return WithRepairs(10 * body_size.surface_m2(weight.value, height.value * 100) / weight.value, repairs)
+    norm_kg = body_size.NORMS[_NORMS[suv_type]](body.sex, weight.value, height.value * 100)
+    body_size.require_positive_norm(_NORMS[suv_type], norm_kg)
+    return WithRepairs(norm_kg / weight.value, repairs)
 
 
 def to_suv_type(
-    volume: SUVVolume, suv_type: SUVType, person: BodyMeasurements, *, policy: Policy = "lenient"
+    volume: SUVVolume, suv_type: SUVType, body: BodyMeasurements, *, policy: Policy = "lenient"
 ) -> SUVVolume:
-    """A scan in SUV by body weight, in another type.
+    """Convert a scan from SUV by body weight to another type; ``"bw"`` gives the volume itself.
+
+    The calibration of the result records the type, the inputs, the factor and every repair.
 
     Parameters
     ----------
     volume : SUVVolume
         SUV by body weight.
     suv_type : str
-        One of :data:`SUV_TYPES`; ``"bw"`` gives the volume itself.
-    person : BodyMeasurements
-        Weight, height and sex.
+        One of :data:`SUV_TYPES`.
+    body : BodyMeasurements
     policy : {"lenient", "strict"}
         Whether a weight in grams and a height in centimetres are repaired and recorded, or refused.
-
-    Returns
-    -------
-    SUVVolume
-        Its calibration records the type, the inputs, the factor and every repair.
 
     Raises
     ------
@@ -122,17 +96,17 @@ def to_suv_type(
         )
     if suv_type == "bw":
         return volume
-    factor = norm_per_weight(suv_type, person)
-    warnings = dict.fromkeys((*volume.calibration.warnings, *apply_policy(factor.notes, policy)))
+    factor = norm_per_weight(suv_type, body)
+    warnings = dict.fromkeys((*volume.calibration.warnings, *apply_policy(factor.repairs, policy)))
     calibration = replace(
         volume.calibration,
         type=suv_type,
-        weight_kg=body.weight_kg(person.weight).value,
-        height_m=body.height_m(person.height).value,
-        sex=None if suv_type == "bsa" else person.sex,
+        weight_kg=body_size.weight_kg(body.weight).value,
+        height_m=body_size.height_m(body.height).value,
+        sex=None if suv_type == "bsa" else body.sex,
         per_bw=factor.value,
         warnings=tuple(warnings),
     )
-    note = f"SUV by body weight × {factor.value:.6g} = SUV {suv_type}"
+    repair = f"SUV by body weight × {factor.value:.6g} = SUV {suv_type}"
     array = volume.array * factor.value
-    return replace(volume, array=array, calibration=calibration, history=(*volume.history, note))
+    return replace(volume, array=array, calibration=calibration, history=(*volume.history, repair))

@@ -112,121 +112,111 @@ def frame_decay(half_life_s: float, duration_s: float) -> float:
     return x / -math.expm1(-x) if x > 0 else 1.0
 
 
-def times_of(facts: SeriesAttributes, half_life_s: float) -> WithRepairs[Timing]:
-    """Injection and reference times of a series.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_MISSING`` or ``TIMES_INCONSISTENT``.
-    """
-    undated = dates_removed(facts)
+def determine_timing(attributes: SeriesAttributes, half_life_s: float) -> WithRepairs[Timing]:
+    """Injection and reference times of a series. Raises ``TIMES_MISSING`` or ``TIMES_INCONSISTENT``."""
+    undated = replace_missing_dates(attributes)
     if undated:
         if half_life_s > LONG_HALF_LIFE_S:
             raise UnusableScanError(Code.TIMES_MISSING, "the dates are removed and the half-life is long")
-        facts = undated.value
-    reference = reference_times(facts, half_life_s)
-    injected = injection_time(facts, min(reference.value), half_life_s)
+        attributes = undated.value
+    reference = reference_times(attributes, half_life_s)
+    injected = injection_time(attributes, min(reference.value), half_life_s)
     require_plausible("", max(reference.value) - injected.value, half_life_s)
-    notes = (undated.notes if undated else ()) + reference.notes + injected.notes
-    return WithRepairs(Timing(injected.value, reference.value, dated=undated is None), notes)
+    repairs = (undated.repairs if undated else ()) + reference.repairs + injected.repairs
+    return WithRepairs(Timing(injected.value, reference.value, dated=undated is None), repairs)
 
 
-def dates_removed(facts: SeriesAttributes) -> WithRepairs[SeriesAttributes] | None:
-    """The same facts on one arbitrary day, if the images carry clock times only; None where they carry dates."""
-    dates = {facts.series_date, *(s.acquisition_date for s in facts.slices), *(_day(s) for s in facts.slices)}
+def replace_missing_dates(attributes: SeriesAttributes) -> WithRepairs[SeriesAttributes] | None:
+    """The same attributes on one arbitrary day, if the images carry clock times only; None where they carry dates."""
+    dates = {attributes.series_date}
+    dates.update(day for s in attributes.slices for day in (s.acquisition_date, s.acquisition_datetime[:8]))
     if any(parse_date(text) for text in dates):
         return None
-    clock = facts.start_time
-    if not parse_time(clock) and (dated := parse_datetime(facts.start_datetime)):
+    clock = attributes.start_time
+    if not parse_time(clock) and (dated := parse_datetime(attributes.start_datetime)):
         clock = dated.strftime("%H%M%S.%f")
-    note = Repair(Code.TIMES_MISSING, "the dates are removed; clock times are taken, the injection within a day before")
-    facts = replace(facts, series_date=f"{_NO_DATE:%Y%m%d}", start_time=clock, start_datetime="")
-    return WithRepairs(replace(facts, ge_injection_datetime="", ge_scan_datetime=""), (note,))
+    repair = Repair(
+        Code.TIMES_MISSING, "the dates are removed; clock times are taken, the injection within a day before"
+    )
+    attributes = replace(attributes, series_date=f"{_NO_DATE:%Y%m%d}", start_time=clock, start_datetime="")
+    return WithRepairs(replace(attributes, ge_injection_datetime="", ge_scan_datetime=""), (repair,))
 
 
-def acquisition_times(facts: SeriesAttributes) -> tuple[datetime | None, ...]:
+def acquisition_times(attributes: SeriesAttributes) -> tuple[datetime | None, ...]:
     """When each slice's acquisition began; the series' date stands in for a missing one."""
-    zone = parse_zone(facts.zone)
-    series = _combine(facts.series_date, facts.series_time, zone)
+    zone = parse_zone(attributes.zone)
+    series = _combine(attributes.series_date, attributes.series_time, zone)
 
-    def acquired(slice_: SliceAttributes) -> datetime | None:
+    def acquisition_time(slice_: SliceAttributes) -> datetime | None:
         whole = _combine(slice_.acquisition_date, slice_.acquisition_time, zone)
         whole = whole or parse_datetime(slice_.acquisition_datetime, zone)
         if whole is not None:
             return whole
-        guessed = _combine(facts.series_date, slice_.acquisition_time, zone)
+        guessed = _combine(attributes.series_date, slice_.acquisition_time, zone)
         if guessed and series and series - guessed > timedelta(hours=12):  # past midnight
             guessed += timedelta(days=1)
         return guessed
 
-    return tuple(acquired(slice_) for slice_ in facts.slices)
+    return tuple(acquisition_time(slice_) for slice_ in attributes.slices)
 
 
-def reference_times(facts: SeriesAttributes, half_life_s: float) -> WithRepairs[tuple[datetime, ...]]:
+def reference_times(attributes: SeriesAttributes, half_life_s: float) -> WithRepairs[tuple[datetime, ...]]:
     """To when each slice's activity is decay-corrected (rule 11); for decay NONE, when its frame began (rule 9).
 
-    The series' date-time, unless it is later than the first acquisition, as it is in reprocessed series; then
-    GE's private scan time; then per slice, from what DICOM PS3.3 C.8.9.4.1.5 says of FrameReferenceTime.
-    After the vendor-neutral pseudo-code of the QIBA FDG-PET/CT profile.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_MISSING``.
+    The series' date-time, unless it is later than the first acquisition, as it is in reprocessed series; then GE's
+    private scan time; then per slice, from what DICOM PS3.3 C.8.9.4.1.5 says of FrameReferenceTime. After the vendor-
+    neutral pseudo-code of the QIBA FDG-PET/CT profile. Raises ``TIMES_MISSING``.
     """
-    acquired = acquisition_times(facts)
-    of_the_series = (*facts.slices, *((facts.first_acquired,) if facts.first_acquired else ()))
-    known = [instant for instant in acquisition_times(replace(facts, slices=of_the_series)) if instant is not None]
-    if facts.decay_correction == "NONE":
-        return WithRepairs(_all_known(acquired))
-    zone = parse_zone(facts.zone)
-    series = _combine(facts.series_date, facts.series_time, zone)
-    if series and known and all(_comparable(series, t) and series <= t for t in known):
+    acquired = acquisition_times(attributes)
+    of_the_series = (*attributes.slices, *((attributes.first_acquired,) if attributes.first_acquired else ()))
+    known = [instant for instant in acquisition_times(replace(attributes, slices=of_the_series)) if instant is not None]
+    if attributes.decay_correction == "NONE":
+        return WithRepairs(_require_all(acquired))
+    zone = parse_zone(attributes.zone)
+    series = _combine(attributes.series_date, attributes.series_time, zone)
+    if series and known and all(_is_comparable(series, t) and series <= t for t in known):
         return WithRepairs((series,) * len(acquired))
-    if scan := parse_datetime(facts.ge_scan_datetime, zone):
+    if scan := parse_datetime(attributes.ge_scan_datetime, zone):
         return WithRepairs((scan,) * len(acquired))
     text = "the series' time is absent or later than its acquisition; the reference comes from FrameReferenceTime"
     return WithRepairs(
         tuple(
             instant + timedelta(seconds=_from_begin_to_reference_s(slice_, half_life_s))
-            for instant, slice_ in zip(_all_known(acquired), facts.slices, strict=True)
+            for instant, slice_ in zip(_require_all(acquired), attributes.slices, strict=True)
         ),
         (_disagreement(text),),
     )
 
 
-def injection_time(facts: SeriesAttributes, reference: datetime, half_life_s: float) -> WithRepairs[datetime]:
+def injection_time(attributes: SeriesAttributes, reference: datetime, half_life_s: float) -> WithRepairs[datetime]:
     """When the tracer was injected (rules 12 to 14).
 
     RadiopharmaceuticalStartDateTime; else RadiopharmaceuticalStartTime on the day of the reference, or the day
     before; else GE's private date-time (QIBA vendor-neutral pseudo-code). Instants with and without a time zone are
-    never compared (DICOM PS3.5 6.2).
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_MISSING``; ``TIMES_INCONSISTENT`` when the injection is later than the reference or more than
-        ten half-lives earlier, which is what shifting one date only leaves, and its time of day does not help.
+    never compared (DICOM PS3.5 6.2). Raises ``TIMES_MISSING``; ``TIMES_INCONSISTENT`` when the injection is later
+    than the reference or more than ten half-lives earlier, which is what shifting one date only leaves, and its time
+    of day does not help.
     """
-    zone = parse_zone(facts.zone)
-    notes: list[Repair] = []
-    candidates = [("(0018,1078)", parse_datetime(facts.start_datetime, zone))]
+    zone = parse_zone(attributes.zone)
+    repairs: list[Repair] = []
+    candidates = [("(0018,1078)", parse_datetime(attributes.start_datetime, zone))]
     if half_life_s <= LONG_HALF_LIFE_S:
-        candidates.append(("(0018,1072)", _latest_before(reference, parse_time(facts.start_time, zone))))
-    candidates.append(("GE (0009,xx3B)", parse_datetime(facts.ge_injection_datetime, zone)))
+        candidates.append(("(0018,1072)", _find_last_before(reference, parse_time(attributes.start_time, zone))))
+    candidates.append(("GE (0009,xx3B)", parse_datetime(attributes.ge_injection_datetime, zone)))
     for tag, instant in candidates:
         if instant is None:
             continue
-        if not _comparable(instant, reference):
-            notes.append(Repair(Code.TIMES_INCONSISTENT, f"{tag} is left out: of it and the scan, one has a time zone"))
+        if not _is_comparable(instant, reference):
+            repairs.append(
+                Repair(Code.TIMES_INCONSISTENT, f"{tag} is left out: of it and the scan, one has a time zone")
+            )
             continue
         found = WithRepairs(instant)
         if not is_plausible(reference - instant, half_life_s):
-            found = clock_time_kept(facts, f" {tag}", instant, reference, half_life_s)
-        return WithRepairs(found.value, (*notes, *found.notes))
-    if notes:
-        raise UnusableScanError(Code.TIMES_INCONSISTENT, notes[0].text)
+            found = keep_clock_time(attributes, f" {tag}", instant, reference, half_life_s)
+        return WithRepairs(found.value, (*repairs, *found.repairs))
+    if repairs:
+        raise UnusableScanError(Code.TIMES_INCONSISTENT, repairs[0].text)
     raise UnusableScanError(
         Code.TIMES_MISSING, "neither (0018,1078) nor a usable (0018,1072) says when the tracer was injected"
     )
@@ -238,13 +228,7 @@ def is_plausible(interval: timedelta, half_life_s: float) -> bool:
 
 
 def require_plausible(tag: str, interval: timedelta, half_life_s: float) -> None:
-    """Refuse what rule 13 calls implausible.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_INCONSISTENT``.
-    """
+    """Refuse what rule 13 calls implausible: ``TIMES_INCONSISTENT``."""
     if not is_plausible(interval, half_life_s):
         raise UnusableScanError(
             Code.TIMES_INCONSISTENT,
@@ -253,64 +237,60 @@ def require_plausible(tag: str, interval: timedelta, half_life_s: float) -> None
         )
 
 
-def clock_time_kept(
-    facts: SeriesAttributes, tag: str, stated: datetime, reference: datetime, half_life_s: float
+def keep_clock_time(
+    attributes: SeriesAttributes, tag: str, stated: datetime, reference: datetime, half_life_s: float
 ) -> WithRepairs[datetime]:
     """Rule 13's repair: of an injection with an implausible date, the time of day, on the last day that it fits.
 
     De-identification that shifts the date of the scan or that of the injection, not both, leaves the times of day.
-    The note is a refusal unless :data:`REPAIR_DATES` was asked for.
-
-    Raises
-    ------
-    UnusableScanError
-        ``TIMES_INCONSISTENT``: the half-life is above 6 h, so the injection may well have been on an earlier day; or
-        the time of day is midnight sharp, which stands for none, is no more plausible, or (0018,1072) says another.
+    The repair is refused unless :data:`REPAIR_DATES` was asked for. Raises ``TIMES_INCONSISTENT``: the half-life is
+    above 6 h, so the injection may well have been on an earlier day; or the time of day is midnight sharp, which
+    stands for none, is no more plausible, or (0018,1072) says another.
     """
-    kept = _latest_before(reference, stated.timetz()) or stated
+    kept = _find_last_before(reference, stated.timetz()) or stated
     uptake = reference - kept
-    other = _latest_before(reference, parse_time(facts.start_time, parse_zone(facts.zone)))
+    other = _find_last_before(reference, parse_time(attributes.start_time, parse_zone(attributes.zone)))
     if (
         half_life_s > LONG_HALF_LIFE_S
         or stated.time() == time(0)
         or uptake > LONGEST_UPTAKE
         or not is_plausible(uptake, half_life_s)
-        or (other and _comparable(other, kept) and abs(other - kept) > timedelta(minutes=1))
+        or (other and _is_comparable(other, kept) and abs(other - kept) > timedelta(minutes=1))
     ):
         require_plausible(tag, reference - stated, half_life_s)
     text = f"the injection{tag} is {_hours(reference - stated)} before the reference time; by its time of day alone, "
     return WithRepairs(kept, (Repair(Code.TIMES_INCONSISTENT, text + _hours(uptake), on_request=REPAIR_DATES),))
 
 
-def check_reference(facts: SeriesAttributes, instants: Timing, half_life_s: float) -> tuple[Repair, ...]:
+def check_reference(attributes: SeriesAttributes, timing: Timing, half_life_s: float) -> tuple[Repair, ...]:
     """Compare the reference time with what DecayFactor (0054,1321) and Siemens (0071,xx22) imply (rule 11).
 
     A DecayFactor fits if it is, to 2 %, the decay from the reference to the frame's begin, with or without the decay
     within the frame: vendors differ. Where all slices have one acquisition time, which some vendors write for all bed
     positions, FrameReferenceTime may explain it as well.
     """
-    notes = []
-    siemens = parse_datetime(facts.siemens_decay_datetime, parse_zone(facts.zone))
-    if siemens and instants.dated and _comparable(siemens, instants.reference[0]):
-        apart_s = max(abs((siemens - t).total_seconds()) for t in instants.reference)
+    repairs = []
+    siemens = parse_datetime(attributes.siemens_decay_datetime, parse_zone(attributes.zone))
+    if siemens and timing.dated and _is_comparable(siemens, timing.reference[0]):
+        apart_s = max(abs((siemens - t).total_seconds()) for t in timing.reference)
         if apart_s > 60:
-            notes.append(_disagreement(f"Siemens (0071,xx22) is {apart_s:.0f} s from the reference time taken"))
+            repairs.append(_disagreement(f"Siemens (0071,xx22) is {apart_s:.0f} s from the reference time taken"))
     rate = math.log(2) / half_life_s
     misfits = 0
-    acquired = acquisition_times(facts)
+    acquired = acquisition_times(attributes)
     one_time = len(set(acquired)) == 1
-    for slice_, began, reference in zip(facts.slices, acquired, instants.reference, strict=True):
+    for slice_, began, reference in zip(attributes.slices, acquired, timing.reference, strict=True):
         if not slice_.decay_factor or slice_.decay_factor <= 0:
             continue
-        elapsed = [(began - reference).total_seconds()] if began and _comparable(began, reference) else []
+        elapsed = [(began - reference).total_seconds()] if began and _is_comparable(began, reference) else []
         if slice_.frame_reference_time_ms is not None and one_time:
             elapsed.append(slice_.frame_reference_time_ms / 1000)
         within = frame_decay(half_life_s, (slice_.frame_duration_ms or 0) / 1000)
         logs = [rate * seconds + extra for seconds in elapsed for extra in (0.0, math.log(within))]
         misfits += bool(logs) and min(abs(math.log(slice_.decay_factor) - x) for x in logs) > 0.02
     if misfits:
-        notes.append(_disagreement(f"DecayFactor (0054,1321) of {misfits} slices does not fit the reference time"))
-    return tuple(notes)
+        repairs.append(_disagreement(f"DecayFactor (0054,1321) of {misfits} slices does not fit the reference time"))
+    return tuple(repairs)
 
 
 def _hours(interval: timedelta) -> str:
@@ -318,7 +298,7 @@ def _hours(interval: timedelta) -> str:
 
 
 def _disagreement(text: str) -> Repair:
-    return Repair(Code.TIMES_INCONSISTENT, text, repair=False)
+    return Repair(Code.TIMES_INCONSISTENT, text, changes_value=False)
 
 
 def _from_begin_to_reference_s(slice_: SliceAttributes, half_life_s: float) -> float:
@@ -336,26 +316,26 @@ def _from_begin_to_reference_s(slice_: SliceAttributes, half_life_s: float) -> f
     return seconds
 
 
-def _all_known(instants: tuple[datetime | None, ...]) -> tuple[datetime, ...]:
+def _require_all(instants: tuple[datetime | None, ...]) -> tuple[datetime, ...]:
     known = tuple(instant for instant in instants if instant is not None)
     if len(known) < len(instants):
         missing = len(instants) - len(known)
         raise UnusableScanError(
             Code.TIMES_MISSING, f"{missing} of {len(instants)} slices lack AcquisitionTime (0008,0032)"
         )
-    if not all(_comparable(instant, known[0]) for instant in known):
+    if not all(_is_comparable(instant, known[0]) for instant in known):
         raise UnusableScanError(Code.TIMES_INCONSISTENT, "some acquisition times have a time zone and others have none")
     return known
 
 
-def _latest_before(reference: datetime, clock: time | None) -> datetime | None:
+def _find_last_before(reference: datetime, clock: time | None) -> datetime | None:
     """The last moment not after the reference at which the clock showed this time."""
     if clock is None:
         return None
     if reference.tzinfo and clock.tzinfo:
         reference = reference.astimezone(clock.tzinfo)
     instant = datetime.combine(reference.date(), clock)
-    return instant - timedelta(days=1) if _comparable(instant, reference) and instant > reference else instant
+    return instant - timedelta(days=1) if _is_comparable(instant, reference) and instant > reference else instant
 
 
 def _combine(day: str, clock: str, zone: timezone | None) -> datetime | None:
@@ -363,9 +343,5 @@ def _combine(day: str, clock: str, zone: timezone | None) -> datetime | None:
     return datetime.combine(parsed_day, parsed_clock) if parsed_day and parsed_clock else None
 
 
-def _comparable(a: datetime, b: datetime) -> bool:
+def _is_comparable(a: datetime, b: datetime) -> bool:
     return (a.tzinfo is None) == (b.tzinfo is None)
-
-
-def _day(slice_: SliceAttributes) -> str:
-    return slice_.acquisition_datetime[:8]

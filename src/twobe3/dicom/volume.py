@@ -20,7 +20,7 @@ from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
 from twobe3.dicom.frames import require_choice
 from twobe3.dicom.geometry import Plane
-from twobe3.dicom.pixels import PIXEL_DATA, stored_values
+from twobe3.dicom.pixels import PIXEL_DATA, decode_pixels
 from twobe3.dicom.reader import number, numbers, quietly, read_dataset, text, value_of
 from twobe3.dicom.series import PETSeries
 from twobe3.dicom.suv import calibrate
@@ -46,7 +46,7 @@ class _File:
     @cached_property
     def decoded(self) -> npt.NDArray[Any]:
         """Stored values, shape (frames, rows, columns)."""
-        return stored_values(self.dataset, self.shape)
+        return decode_pixels(self.dataset, self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class _Slice:
     def stored(self) -> npt.NDArray[Any]:
         """Stored values, shape (rows, columns); a file of several frames is decoded once."""
         several = self.file.shape[0] > 1
-        decoded = self.file.decoded if several else stored_values(self.file.dataset, self.file.shape)
+        decoded = self.file.decoded if several else decode_pixels(self.file.dataset, self.file.shape)
         values: npt.NDArray[Any] = decoded[self.frame]
         return values
 
@@ -101,7 +101,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
     """
     require_choice(series)
     chosen = series.chosen
-    with quietly(), closing(map_files(_load, series.files)) as files:
+    with quietly(), closing(map_files(_read_slices, series.files)) as files:
         slices = [one for slices_of_file in files for one in slices_of_file]
         slices = [one for one in slices if not chosen or (one.file.path, one.frame) in chosen.slices]
         planes = [slice_.plane for slice_ in slices]
@@ -111,19 +111,19 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
             (replace(slice_, along_mm=mm) for slice_, mm in zip(slices, along_mm, strict=True)),
             key=lambda slice_: slice_.along_mm,
         )
-        slices, notes = _drop_copies(slices)
-        space = geometry.stack([slice_.plane for slice_ in slices])
-        notes += _missing_at_the_ends(slices)
+        slices, repairs = _drop_copies(slices)
+        space = geometry.stack_planes([slice_.plane for slice_ in slices])
+        repairs += _check_ends(slices)
         first = slices[0]
-        whole = first.dataset if header.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
-        facts = header.series_attributes([whole, *(slice_.dataset for slice_ in slices[1:])])
+        whole = first.dataset if enhanced.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
+        attributes = header.read_series_attributes([whole, *(slice_.dataset for slice_ in slices[1:])])
         if chosen:
-            facts = replace(facts, series_type=(), first_acquired=chosen.first)
+            attributes = replace(attributes, series_type=(), first_acquired=chosen.first)
         _require_one_unit(slices)
-        factors = calibrate(facts, policy=policy, repair_dates=repair_dates)
-        warnings = apply_policy(notes, policy)
-        array = _empty(space.shape)
-        scales = factors.per_slice * np.array([one.slope for one in facts.slices], dtype=np.float64)
+        factors = calibrate(attributes, policy=policy, repair_dates=repair_dates)
+        warnings = apply_policy(repairs, policy)
+        array = _allocate(space.shape)
+        scales = factors.per_slice * np.array([one.slope for one in attributes.slices], dtype=np.float64)
         for i, (slice_, scale) in enumerate(zip(slices, scales, strict=True)):
             stored = slice_.stored
             enhanced.require_mapped(slice_.dataset, stored)
@@ -135,7 +135,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
     return SUVVolume(array, space, calibration, series.series, history)
 
 
-def _empty(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+def _allocate(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
     try:
         return np.empty(shape, dtype=np.float32)
     except MemoryError:
@@ -144,10 +144,10 @@ def _empty(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
         ) from None
 
 
-def _load(path: Path) -> list[_Slice]:
+def _read_slices(path: Path) -> list[_Slice]:
     """The slices of a file, with what may differ between them; the rest of the header is read once."""
     dataset = read_dataset(path, tags=_SLICE_TAGS, groups=(_PHILIPS_GROUP,), pixels=True)
-    if header.is_multi_frame(dataset):
+    if enhanced.is_multi_frame(dataset):
         dataset = read_dataset(path, pixels=True)
     rows, columns = int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0)
     n_frames = max(1, int(number(dataset, "NumberOfFrames") or 1))
@@ -156,11 +156,13 @@ def _load(path: Path) -> list[_Slice]:
     if (number(dataset, "SamplesPerPixel") or 1) != 1:
         raise UnusableScanError(Code.CORRUPT_FILE, "a slice has colours: SamplesPerPixel (0028,0002) is not 1")
     file = _File(path, dataset, (n_frames, rows, columns))
-    frames = enhanced.single_frames(dataset) if header.is_multi_frame(dataset) else (dataset,)
-    return [_Slice(frame, _plane(frame, rows, columns), file, i) for i, frame in enumerate(frames)]
+    return [
+        _Slice(frame, _read_plane(frame, rows, columns), file, i)
+        for i, frame in enumerate(enhanced.split_frames(dataset))
+    ]
 
 
-def _plane(frame: pydicom.Dataset, rows: int, columns: int) -> Plane:
+def _read_plane(frame: pydicom.Dataset, rows: int, columns: int) -> Plane:
     return Plane(
         rows,
         columns,
@@ -187,11 +189,11 @@ def _drop_copies(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[Repair, 
         places = len({round(mm, 1) for mm in conflicts})
         text_ = f"{places} of {len(kept)} positions hold different slices, the first at {conflicts[0]:.2f} mm"
         raise UnusableScanError(Code.NOT_STATIC if places == len(kept) else Code.SLICE_DUPLICATE, text_)
-    note = Repair(Code.SLICE_DUPLICATE, f"{copies} slices stood twice with the same pixels; one of each was used")
-    return kept, (note,) if copies else ()
+    repair = Repair(Code.SLICE_DUPLICATE, f"{copies} slices stood twice with the same pixels; one of each was used")
+    return kept, (repair,) if copies else ()
 
 
-def _missing_at_the_ends(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
+def _check_ends(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
     """A gap shows itself; slices missing at an end show only in NumberOfSlices (0054,0081)."""
     announced = number(slices[0].dataset, "NumberOfSlices")
     if announced is None or announced <= len(slices):

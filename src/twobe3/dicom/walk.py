@@ -28,14 +28,9 @@ Returned = TypeVar("Returned")
 
 @dataclass(frozen=True)
 class Listing:
-    """Files below the paths given.
+    """Files below some paths: absolute, each once, in an order of no meaning.
 
-    Attributes
-    ----------
-    files : tuple of Path
-        Absolute, each once, in an order of no meaning.
-    n_links : int
-        Symbolic links that lead out of their folder, or to nothing, and were not followed.
+    ``n_links`` counts symbolic links that lead out of their folder, or to nothing, and were not followed.
     """
 
     files: tuple[Path, ...]
@@ -45,10 +40,7 @@ class Listing:
 def list_files(paths: Sequence[Path]) -> Listing:
     """Every file at or below the paths; symbolic links are followed only to files of the same folder.
 
-    Raises
-    ------
-    ConfigurationError
-        ``NO_PET``: a path does not exist.
+    Raises ConfigurationError ``NO_PET``: a path does not exist.
     """
     files: dict[Path, None] = {}
     n_links = 0
@@ -76,27 +68,16 @@ def list_files(paths: Sequence[Path]) -> Listing:
 def map_files(
     function: Callable[[Path], Returned], paths: Sequence[Path], *, threads: int | None = None
 ) -> Generator[Returned, None, None]:
-    """Apply a function to files; close the generator where it may not run to its end.
+    """Apply a function to files, in their order; close the generator where it may not run to its end.
 
     Parameters
     ----------
     function : callable
-        Reads one file.
+        Reads one file; whatever it raises gives up the other files.
     paths : sequence of Path
-        The files.
     threads : int, optional
         How many at once; by default one, or :data:`THREADS` where most of the first files took longer to wait for
         than to read.
-
-    Yields
-    ------
-    Returned
-        In the order of the files, whatever the number of threads.
-
-    Raises
-    ------
-    Exception
-        Whatever the function raises; the other files are given up.
     """
     first = _FIRST_FILES if threads is None else 0
     idle_s = []

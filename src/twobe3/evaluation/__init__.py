@@ -1,1 +1,1 @@
-"""How good a prediction is, with intervals. Never imports torch: it judges any table of risks."""
+"""How good a prediction is, with intervals. Never imports torch: it evaluates any table of risks."""

@@ -6,19 +6,33 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
 from twobe3.core.prediction import Prediction
-from twobe3.evaluation.bootstrap import Statistic
 from twobe3.evaluation.horizons import Horizons, SurvivalCurves
 from twobe3.evaluation.kaplan_meier import SharedFollowUp
-from twobe3.evaluation.metrics import Metric
-from twobe3.evaluation.scores import Scores
 
 RISE = 1e-6  # how much predicted survival may rise with time by rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Predictions of one repeat, shape (n,); those of a patient who was not predicted in it are 0 and are not counted.
+
+    ``fold`` says in which fold the patient was tested, ``threshold`` from which probability on that fold says yes.
+    ``follow_up`` and ``horizons``, when the metrics of a time to an event look at the patients, are the same for all
+    repeats.
+    """
+
+    risk: FloatArray
+    fold: IntArray
+    follow_up: SharedFollowUp
+    horizons: Horizons
+    probability: FloatArray | None = None
+    threshold: FloatArray | None = None
+    survival: SurvivalCurves | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +45,13 @@ class AlignedPredictions:
         Its name.
     outcomes : Outcomes
         Of the n patients predicted, in the order of the outcomes given, whatever the order of the predictions.
-    risk : ndarray of float64, shape (repeats, n)
-        0 where the patient was not predicted in the repeat.
-    probability : ndarray of float64, shape (repeats, n), or None
-        Likewise.
+    risk, probability, cutoff : ndarray of float64, shape (repeats, n)
+        0 where the patient was not predicted in the repeat; None where the model gives no probability or no cut-off,
+        the risk above which the patient's fold takes a patient for one of high risk.
     present : ndarray of bool, shape (repeats, n)
         Whether the patient was predicted in the repeat.
-    cutoff : ndarray of float64, shape (repeats, n), or None
-        The risk above which the patient's fold takes a patient for one of high risk.
     scores : tuple of Scores, length repeats
-        The same and all else that was said of the patients, repeat by repeat.
+        The same and all else that was predicted, repeat by repeat.
     """
 
     model: str
@@ -61,15 +72,7 @@ class AlignedPredictions:
     ) -> AlignedPredictions:
         """Bring a prediction and the outcomes together, on the patients ``among`` or on all that were predicted.
 
-        Parameters
-        ----------
-        prediction : Prediction
-        outcomes : Outcomes
-            Of all patients predicted, and of others.
-        among : collection of str, optional
-            Patients.
-        horizons : sequence of float, optional
-            See :meth:`~twobe3.evaluation.horizons.Horizons.of`; it looks at all the outcomes.
+        ``horizons`` as of :meth:`~twobe3.evaluation.horizons.Horizons.of`, which looks at all the outcomes.
 
         Raises
         ------
@@ -84,24 +87,25 @@ class AlignedPredictions:
         column_of = {patient: i for i, patient in enumerate(kept.patients)}
         rows = [i for i, patient in enumerate(prediction.patients) if patient in column_of]
         columns = [column_of[prediction.patients[i]] for i in rows]
-        repeats, repeat = np.unique(_repeat(prediction)[rows], return_inverse=True)
+        assert prediction.repeat is not None  # both are filled when the prediction is made
+        assert prediction.fold is not None
+        repeats, repeat = np.unique(prediction.repeat[rows], return_inverse=True)
+        shape = len(repeats), len(kept)
 
-        present = np.zeros((len(repeats), len(kept)), dtype=np.bool_)
-        present[repeat, columns] = True
-        risk = np.zeros(present.shape)
-        risk[repeat, columns] = prediction.risk[rows]
-
-        def placed(values: FloatArray | None) -> FloatArray | None:
+        def place(values: FloatArray | None) -> FloatArray | None:
             if values is None:
                 return None
-            table = np.zeros((*present.shape, *values.shape[1:]))
+            table = np.zeros((*shape, *values.shape[1:]))
             table[repeat, columns] = values[rows]
             return table
 
-        fold = np.zeros(present.shape, dtype=np.int64)
-        fold[repeat, columns] = _fold(prediction)[rows]
-        probability, cutoff = placed(prediction.probability), placed(prediction.cutoff)
-        threshold, survival = placed(prediction.threshold), placed(prediction.survival)
+        present, fold = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
+        risk = np.zeros(shape)
+        present[repeat, columns] = True
+        fold[repeat, columns] = prediction.fold[rows]
+        risk[repeat, columns] = prediction.risk[rows]
+        probability, cutoff = place(prediction.probability), place(prediction.cutoff)
+        threshold, survival = place(prediction.threshold), place(prediction.survival)
         follow_up, look_at = SharedFollowUp(kept), Horizons.of(outcomes, horizons)
         scores = tuple(
             Scores(
@@ -128,67 +132,25 @@ class AlignedPredictions:
         parts = zip(self.scores, self.present, strict=True)
         return any(len(np.unique(scores.fold[there])) > 1 for scores, there in parts)
 
-    def statistic(self, row: Metric) -> Statistic | None:
-        """A metric over the repeats, their mean if it is no p-value; a patient is drawn with all its repeats.
-
-        A repeat's metric is that of its out-of-fold scores together. None when the model gives no such scores.
-        """
-        needed = {"risk": self.risk, "probability": self.probability, "survival": self.scores[0].curves}
-        if needed[row.scores] is None:
-            return None
-
-        def compute(counts: FloatArray) -> FloatArray:
-            # One repeat after the other: what a metric keeps of all pairs of patients is there once, not repeats times.
-            values = [
-                row.statistic(scores, self.outcomes).compute(counts if present.all() else counts * present)
-                for scores, present in zip(self.scores, self.present, strict=True)
-            ]
-            return _combined(np.stack(values), row)
-
-        estimator = row.statistic(self.scores[0], self.outcomes).estimator
-        over = "" if self.repeats == 1 else f"; {row.repeats} of {self.repeats} repeats"
-        return Statistic(compute, estimator + over)
-
     def mean_over_repeats(self, scores: FloatArray) -> FloatArray:
         """One score for each patient, shape (n,): the mean of the repeats in which it was predicted."""
-        mean: FloatArray = scores.sum(axis=0) / self.present.sum(axis=0)
-        return mean
-
-
-def _combined(values: FloatArray, row: Metric) -> FloatArray:
-    """One value for each sample from those of the repeats, shape (repeats, samples)."""
-    if row.repeats == "mean" or len(values) == 1:
-        return np.asarray(values.mean(axis=0))
-    return np.minimum(2 * np.median(values, axis=0), 1.0)
-
-
-def _repeat(prediction: Prediction) -> IntArray:
-    assert prediction.repeat is not None  # filled when the prediction was made
-    return prediction.repeat
-
-
-def _fold(prediction: Prediction) -> IntArray:
-    assert prediction.fold is not None  # likewise
-    return prediction.fold
+        return np.asarray(scores.sum(axis=0) / self.present.sum(axis=0))
 
 
 def _check(prediction: Prediction, outcomes: Outcomes) -> None:
     if not len(prediction):
         raise ConfigurationError(Code.PREDICTION_INVALID, f"model {prediction.model!r}: there is no prediction")
     known = set(outcomes.patients)
-    _refuse(prediction, "no outcome for the predicted", [p for p in prediction.patients if p not in known])
-    seen: set[tuple[int, str]] = set()
-    twice = []
-    for key in zip(_repeat(prediction).tolist(), prediction.patients, strict=True):
-        if key in seen:
-            twice.append(key[1])
-        seen.add(key)
-    _refuse(prediction, "more than one row in a repeat for", twice)
+    _refuse(prediction, "no outcome for the predicted", [patient not in known for patient in prediction.patients])
+    assert prediction.repeat is not None  # filled when the prediction is made
+    first: dict[tuple[int, str], int] = {}
+    rows = enumerate(zip(prediction.repeat.tolist(), prediction.patients, strict=True))
+    _refuse(prediction, "more than one row in a repeat for", [first.setdefault(row, i) != i for i, row in rows])
     if prediction.probability is not None:
-        allowed = (prediction.probability >= 0) & (prediction.probability <= 1)
-        _require(prediction, allowed, "a probability that is not between 0 and 1 for")
+        outside = (prediction.probability < 0) | (prediction.probability > 1) | np.isnan(prediction.probability)
+        _refuse(prediction, "a probability that is not between 0 and 1 for", outside)
     if prediction.threshold is not None:
-        _require(prediction, np.isfinite(prediction.threshold), "a threshold that is not a number for")
+        _refuse(prediction, "a threshold that is not a number for", ~np.isfinite(prediction.threshold))
     if prediction.survival is not None and prediction.times is not None:
         if not (prediction.times[-1:] > 0).all() or not (np.diff(prediction.times, prepend=-1.0) > 0).all():
             raise ConfigurationError(
@@ -196,16 +158,13 @@ def _check(prediction: Prediction, outcomes: Outcomes) -> None:
             )
         values = prediction.survival
         within, falling = (values >= 0) & (values <= 1), np.diff(values, axis=1) <= RISE
-        _require(prediction, np.all(within, axis=1), "survival that is not between 0 and 1 for")
-        _require(prediction, np.all(falling, axis=1), "survival that rises with time for")
+        _refuse(prediction, "survival that is not between 0 and 1 for", ~np.all(within, axis=1))
+        _refuse(prediction, "survival that rises with time for", ~np.all(falling, axis=1))
 
 
-def _require(prediction: Prediction, allowed: npt.NDArray[np.bool_], what: str) -> None:
-    _refuse(prediction, what, [patient for patient, ok in zip(prediction.patients, allowed, strict=True) if not ok])
-
-
-def _refuse(prediction: Prediction, what: str, patients: list[str]) -> None:
-    patients = list(dict.fromkeys(patients))
+def _refuse(prediction: Prediction, what: str, wrong: Sequence[bool] | BoolArray) -> None:
+    """Refuse a prediction with wrong rows, naming their patients."""
+    patients = list(dict.fromkeys(p for p, is_wrong in zip(prediction.patients, wrong, strict=True) if is_wrong))
     if patients:
         more = f" and {len(patients) - 5} more" if len(patients) > 5 else ""
         named = ", ".join(map(repr, patients[:5]))

@@ -1,63 +1,35 @@
-"""Metrics of a binary endpoint: discrimination, classification at a threshold, and distance of the probabilities.
+"""Metrics of binary and continuous endpoints, DeLong's covariance of AUCs, and the ROC curve.
 
-Each takes scores and outcomes and gives a :class:`~twobe3.evaluation.bootstrap.Statistic`.
+Each metric takes the risk, probability or predicted value of n patients, and the outcomes of the same patients in the
+same order, and gives a :class:`~twobe3.evaluation.bootstrap.Statistic`. ``fold`` says in which fold each patient was
+tested, ``threshold`` what the training patients of that fold chose, 0.5 by default.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
-from twobe3.evaluation.bootstrap import LEVEL, TOLERANCE, Statistic
-from twobe3.evaluation.pairs import RiskOrder
+from twobe3.evaluation.bootstrap import TOLERANCE, Statistic
 from twobe3.evaluation.results import Curve
+from twobe3.evaluation.survival import RiskOrder, ratio
 
 THRESHOLD = 0.5
-
-
-def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Numerator over denominator, NaN where the denominator is not positive."""
-    positive = denominator > 0
-    return np.where(positive, numerator / np.where(positive, denominator, 1.0), np.nan)
-
-
-def greater(first: FloatArray, second: FloatArray) -> FloatArray:
-    """For every pair, shape (len(first), len(second)): 1 where the first is larger, ½ where they tie, else 0."""
-    return np.heaviside(first[:, None] - second[None, :], 0.5)
 
 
 def auc(risk: FloatArray, outcomes: Outcomes) -> Statistic:
     """Area under the ROC curve: the share of pairs of a positive and a negative that the risk orders rightly.
 
     The Mann–Whitney statistic; ties in risk count ½ (Hanley & McNeil, Radiology 143 (1982) 29–36).
-
-    Parameters
-    ----------
-    risk : ndarray, shape (n,)
-        Higher for the positive class.
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
     """
     return _share_of_pairs(RiskOrder(risk), outcomes.event, "Mann–Whitney, ties in risk count ½")
 
 
 def auc_within_folds(risk: FloatArray, outcomes: Outcomes, fold: IntArray) -> Statistic:
-    """:func:`auc` of the pairs of patients that were tested in one fold, and so by one model.
-
-    Risks of different folds come from different models; pooled, they put a model that knows nothing below ½ (Airola
-    et al., Computational Statistics and Data Analysis 55 (2011) 1828–1844).
-
-    Parameters
-    ----------
-    risk, outcomes
-        As of :func:`auc`.
-    fold : ndarray of int, shape (n,)
-        In which fold the patient was tested.
-    """
+    """:func:`auc` of the pairs of patients that were tested in one fold, and so by one model."""
     return _share_of_pairs(
         RiskOrder(risk, fold), outcomes.event, "Mann–Whitney of the pairs tested in one fold, ties in risk count ½"
     )
@@ -85,16 +57,7 @@ def average_precision(risk: FloatArray, outcomes: Outcomes) -> Statistic:
 
 
 def sensitivity(probability: FloatArray, outcomes: Outcomes, threshold: FloatArray | None = None) -> Statistic:
-    """Share of the positives whose probability reaches the threshold.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (n,)
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
-    threshold : ndarray, shape (n,), optional
-        What the training patients of each patient's fold chose; 0.5 by default.
-    """
+    """Share of the positives whose probability reaches the threshold."""
     called = probability >= (THRESHOLD if threshold is None else threshold)
     return Statistic(
         _share(called, outcomes.event),
@@ -103,7 +66,7 @@ def sensitivity(probability: FloatArray, outcomes: Outcomes, threshold: FloatArr
 
 
 def specificity(probability: FloatArray, outcomes: Outcomes, threshold: FloatArray | None = None) -> Statistic:
-    """Share of the negatives whose probability stays below the threshold; arguments as of :func:`sensitivity`."""
+    """Share of the negatives whose probability stays below the threshold."""
     spared = probability < (THRESHOLD if threshold is None else threshold)
     return Statistic(
         _share(spared, ~outcomes.event), f"negatives with a probability < {_named(threshold)}, of all negatives"
@@ -111,7 +74,7 @@ def specificity(probability: FloatArray, outcomes: Outcomes, threshold: FloatArr
 
 
 def balanced_accuracy(probability: FloatArray, outcomes: Outcomes, threshold: FloatArray | None = None) -> Statistic:
-    """Mean of sensitivity and specificity; arguments as of :func:`sensitivity`."""
+    """Mean of sensitivity and specificity."""
     parts = sensitivity(probability, outcomes, threshold), specificity(probability, outcomes, threshold)
     return Statistic(
         lambda counts: (parts[0].compute(counts) + parts[1].compute(counts)) / 2,
@@ -138,37 +101,18 @@ def weighted_mean(values: FloatArray) -> Callable[[FloatArray], FloatArray]:
 
 
 def delong(risks: FloatArray, event: BoolArray, folds: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
-    """AUCs of several risks of the same patients, and their covariance.
+    """AUCs of several risks of the same patients, shape (k,), and their covariance, shape (k, k).
 
-    DeLong's nonparametric covariance (Biometrics 44 (1988) 837–845) by the ranks of Sun & Xu (IEEE Signal Processing
-    Letters 21 (2014) 1389–1393), O(n log n).
+    DeLong et al., Biometrics 44 (1988) 837–845, by the ranks of Sun & Xu (IEEE Signal Processing Letters 21 (2014)
+    1389–1393). ``risks`` and ``folds``, shape (k, n), have a row for each model, or each repeat of one model.
 
     With folds, the AUC is that of :func:`auc_within_folds`, A = Σ_f W_f / P, W_f the pairs of fold f that are ordered
     rightly and P = Σ_f m_f n_f all pairs. The structural component of a positive in fold f is m/P times its pairs won
     there, less A times its pairs; of a negative likewise with n/P: the influence of the patient on the ratio. Their
     covariance over the m positives and the n negatives takes the place of that of DeLong's components, which they are
-    when there is one fold. In two repeats a patient has two components, so that repeats count with their covariance,
-    whatever their folds. Differences between the folds count as chance, and the components of small folds are
-    themselves uncertain: the variance is rather too large than too small.
-
-    Parameters
-    ----------
-    risks : ndarray, shape (k, n)
-        A row for each model, or each repeat of one model.
-    event : ndarray of bool, shape (n,)
-        The positive class; at least two patients of each class.
-    folds : ndarray of int, shape (k, n), optional
-        In which fold each row tested the patient; only two patients of one fold make a pair. All are of one by default.
-
-    Returns
-    -------
-    auc : ndarray, shape (k,)
-    covariance : ndarray, shape (k, k)
-
-    Raises
-    ------
-    ValueError
-        A class has fewer than two patients, or no fold of a row has patients of both.
+    when there is one fold. Repeats count with their covariance, whatever their folds. Differences between the folds
+    count as chance, and the components of small folds are themselves uncertain: the variance is rather too large than
+    too small. A ValueError where a class has fewer than two patients, or no fold of a row has patients of both.
     """
     m, n = int(event.sum()), int((~event).sum())
     if min(m, n) < 2:
@@ -200,50 +144,12 @@ def _components(risk: FloatArray, event: BoolArray, fold: IntArray) -> tuple[flo
     return area, size / total * (won - area * pairs)
 
 
-def delong_interval(
-    risks: FloatArray, event: BoolArray, contrast: FloatArray | None = None, level: float = LEVEL
-) -> tuple[float, float, float]:
-    """A linear combination of AUCs with DeLong's normal interval.
-
-    Parameters
-    ----------
-    risks : ndarray, shape (k, n)
-        A row for each model or repeat.
-    event : ndarray of bool, shape (n,)
-        The positive class.
-    contrast : ndarray, shape (k,), optional
-        Weights of the rows: ``[1, -1]`` is the paired difference of two models. The mean by default, which is the
-        AUC of one model over its repeats.
-    level : float
-        Level of the interval.
-
-    Returns
-    -------
-    estimate, low, high : float
-    """
-    areas, covariance = delong(risks, event)
-    weights = np.full(len(areas), 1 / len(areas)) if contrast is None else contrast
-    estimate = float(weights @ areas)
-    margin = float(norm.ppf((1 + level) / 2)) * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
-    return estimate, estimate - margin, estimate + margin
-
-
 def roc_curve(risks: FloatArray, present: BoolArray, event: BoolArray) -> Curve | None:
     """The ROC curve, averaged vertically over repeats (Fawcett, Pattern Recognition Letters 27 (2006) 861–874, §9.1).
 
-    The area under it is the mean of the repeats' AUC, tied risks being joined by a slanted line.
-
-    Parameters
-    ----------
-    risks : ndarray, shape (repeats, n)
-    present : ndarray of bool, shape (repeats, n)
-        Whether the patient was predicted in the repeat.
-    event : ndarray of bool, shape (n,)
-
-    Returns
-    -------
-    Curve or None
-        x: 1 − specificity, y: sensitivity; None when a repeat has one class only.
+    x is 1 − specificity, y sensitivity. The area under it is the mean of the repeats' AUC, tied risks being joined by a
+    slanted line. ``risks`` and ``present``, whether the patient was predicted in the repeat, have the shape
+    (repeats, n). None when a repeat has one class only.
     """
     vertices = []
     for risk, there in zip(risks, present, strict=True):
@@ -258,7 +164,7 @@ def roc_curve(risks: FloatArray, present: BoolArray, event: BoolArray) -> Curve 
     x = np.stack([grid - 1e-9, grid + 1e-9], axis=1).ravel()
     y = np.mean([np.interp(x, fpr, tpr) for fpr, tpr in vertices], axis=0)
     label = "ROC" if len(vertices) == 1 else f"ROC, mean of {len(vertices)} repeats"
-    return Curve("roc", np.repeat(grid, 2), y, None, None, label)
+    return Curve("roc", label, np.repeat(grid, 2), y)
 
 
 def _share_of_pairs(order: RiskOrder, event: BoolArray, estimator: str) -> Statistic:

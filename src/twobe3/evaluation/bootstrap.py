@@ -46,14 +46,10 @@ TOLERANCE = 1e-12  # two values of a statistic closer than this are one value, s
 
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """A metric of weighted patients.
+    """A metric of weighted patients, and in words what it computes, with its tie rule.
 
-    Attributes
-    ----------
-    compute : callable
-        From counts, shape (samples, n), to values, shape (samples,); NaN where a sample doesn't allow an estimate.
-    estimator : str
-        What it computes, with its tie rule.
+    ``compute`` takes counts, shape (samples, n), to values, shape (samples,); NaN where a sample doesn't allow an
+    estimate.
     """
 
     compute: Callable[[FloatArray], FloatArray]
@@ -66,14 +62,9 @@ class Statistic:
 
 @dataclass(frozen=True, eq=False)
 class PatientBootstrap:
-    """Bootstrap samples of patients.
+    """Bootstrap samples of patients: how often each was drawn, ``counts``, shape (resamples, n).
 
-    Attributes
-    ----------
-    strata : ndarray of bool, shape (n,)
-        Patients were drawn within these two groups, for instance with and without the event; all False for one group.
-    counts : ndarray of float64, shape (resamples, n)
-        How often each patient was drawn.
+    They were drawn within the two groups of ``strata``, shape (n,), for instance with and without the event.
     """
 
     strata: BoolArray
@@ -85,15 +76,8 @@ class PatientBootstrap:
     ) -> PatientBootstrap:
         """Draw the samples; the same patients, number and seed give the same samples.
 
-        Parameters
-        ----------
-        event : ndarray of bool, shape (n,)
-            Whether the patient has the event.
-        stratified : bool
-            Draw so that every sample has as many events as the cohort. Wrong for a statistic that depends on their
-            share, a calibration intercept for instance: its interval would be too short.
-        resamples, seed : int
-            Number of samples, and the seed of their generator.
+        With ``stratified`` every sample has as many events as the cohort. Wrong for a statistic that depends on their
+        share, a calibration intercept for instance: its interval would be too short.
         """
         strata = event & stratified
         generator = np.random.default_rng(seed)
@@ -124,16 +108,8 @@ class PatientBootstrap:
 class Replicates:
     """A statistic and how it varies with the patients. The difference of two is that of a paired comparison.
 
-    Attributes
-    ----------
-    value : float
-        The statistic of the cohort.
-    resampled : ndarray of float64, shape (resamples,)
-        Its values in the bootstrap samples.
-    left_out : ndarray of float64, shape (n,)
-        Its values when one patient is left out.
-    strata : ndarray of bool, shape (n,)
-        The strata that were resampled.
+    ``value`` is that of the cohort, ``resampled``, shape (resamples,), those of the bootstrap samples, ``left_out``,
+    shape (n,), those without each patient; ``strata`` are the strata that were resampled.
     """
 
     value: float
@@ -157,11 +133,8 @@ class Replicates:
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
         """The BCa interval [1]_, with expanded quantiles, see :meth:`reach`.
 
-        Returns
-        -------
-        tuple of float, or None
-            None where resampling can't tell how the statistic varies: it is not estimable, or not without one
-            patient (it rests on that one), or in more than a tenth of the samples, or all samples agree (AUC 1).
+        None where resampling can't tell how the statistic varies: it is not estimable, or not without one patient (it
+        rests on that one), or in more than a tenth of the samples, or all samples agree (AUC 1).
         """
         if not self._varies():
             return None
@@ -262,19 +235,9 @@ def _accelerate(shifted: FloatArray, acceleration: float) -> FloatArray:
 
 
 def percentile_band(samples: FloatArray, level: float = LEVEL) -> tuple[FloatArray, FloatArray]:
-    """Pointwise percentile limits of a curve's bootstrap samples.
+    """Pointwise percentile limits, shape (points,), of a curve's bootstrap samples, shape (samples, points).
 
-    Parameters
-    ----------
-    samples : ndarray, shape (samples, points)
-        NaN where a sample has no estimate.
-    level : float
-        Level of the limits.
-
-    Returns
-    -------
-    low, high : ndarray, shape (points,)
-        NaN where more than a tenth of the samples have no estimate.
+    NaN where more than a tenth of the samples have no estimate, which are NaN.
     """
     enough = np.isnan(samples).mean(axis=0) <= MAX_FAILED
     filled = np.where(enough, samples, 0.0)
@@ -297,14 +260,8 @@ def auc_bound(area: float, outcomes: Outcomes) -> Bound:
 
     V(A) = A (1 − A) / (m n) · (1 + (N − 1) ((1 − A) / (2 − A) + A / (1 + A))), N = (m + n) / 2,
 
-    is Hanley & McNeil's variance (Radiology 143 (1982) 29–36) with both sizes, m and n, at their mean.
-
-    Parameters
-    ----------
-    area : {0.0, 1.0}
-        The AUC observed.
-    outcomes : Outcomes
-        Of m positives and n negatives.
+    is Hanley & McNeil's variance (Radiology 143 (1982) 29–36) with both sizes, m positives and n negatives, at their
+    mean.
     """
     positives, negatives = _sizes(outcomes)
     z, size = float(norm.ppf((1 + LEVEL) / 2)), (positives + negatives) / 2

@@ -1,6 +1,7 @@
-"""Whether a probability of 0.3 comes true in 3 of 10 patients.
+"""Whether a probability of 0.3 comes true in 3 of 10 patients (Van Calster et al., BMC Medicine 17 (2019) 230).
 
-Reference: Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC Medicine 17 (2019) 230.
+Probabilities have the shape (n,), those of curves are means over repeats; outcomes are of the same n patients in the
+same order, and counts, shape (samples, n), bootstrap samples of them, not stratified by event.
 """
 
 from __future__ import annotations
@@ -33,14 +34,8 @@ _STRIDE = 5.0  # longest step, in logits: one sample that separates the classes 
 def calibration_slope(probability: FloatArray, outcomes: Outcomes) -> Statistic:
     """Slope b of logit P(event) = a + b logit(p): 1 is right, below 1 the probabilities are too extreme.
 
-    Maximum likelihood. Not estimable with one class, with constant probabilities, or when the classes are separated.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (n,)
-        Clipped to [1e-6, 1 − 1e-6].
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
+    Maximum likelihood, probabilities clipped to [1e-6, 1 − 1e-6]. Not estimable with one class, with constant
+    probabilities, or when the classes are separated.
     """
     z = _logit(probability)
     scale = float(z.std()) or 1.0
@@ -71,47 +66,24 @@ def calibration_intercept(probability: FloatArray, outcomes: Outcomes) -> Statis
 def calibration_curve(probability: FloatArray, outcomes: Outcomes) -> Curve:
     """Observed share of events against the mean probability, in groups of equal size.
 
-    Parameters
-    ----------
-    probability : ndarray, shape (n,)
-        One for each patient: its mean over repeats.
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
-
-    Returns
-    -------
-    Curve
-        At most ten groups of about ten patients or more, equal probabilities never split; limits: Wilson's 95 %.
+    At most ten groups of about ten patients or more, equal probabilities never split; limits: Wilson's 95 %.
     """
     group = _groups(probability)
     size = np.bincount(group)
     events = np.bincount(group, weights=outcomes.event)
     low, high = proportion_confint(events, size, alpha=1 - LEVEL, method="wilson")
     label = f"observed share of events in {len(size)} groups of the probability, {size.min()} patients or more in each"
-    return Curve("calibration", np.bincount(group, weights=probability) / size, events / size, low, high, label)
+    return Curve("calibration", label, np.bincount(group, weights=probability) / size, events / size, low, high)
 
 
 def smooth_calibration(probability: FloatArray, outcomes: Outcomes, counts: FloatArray) -> Curve | None:
     """Observed share of events against the probability, smoothed by local lines (Cleveland's lowess).
 
     Austin & Steyerberg, Statistics in Medicine 33 (2014) 517–535, with a span of 0.75 and without the robust
-    iterations, which would take a rare event for an outlier.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (n,)
-        One for each patient: its mean over repeats.
-    outcomes : Outcomes
-        Of the same n patients, in the same order; binary.
-    counts : ndarray, shape (samples, n)
-        Bootstrap samples of the patients, not stratified by event.
-
-    Returns
-    -------
-    Curve or None
-        ``calibration_smooth`` over the range of the probabilities, held within [0, 1]; limits: pointwise percentiles
-        of at most 200 samples. None for fewer than 20 patients or 10 different probabilities, or with a third of the
-        range without any patient, as of a model that knows one yes or no: there it says nothing.
+    iterations, which would take a rare event for an outlier. The curve spans the range of the probabilities, held
+    within [0, 1]; limits: pointwise percentiles of at most 200 samples. None for fewer than 20 patients or 10 different
+    probabilities, or with a third of the range without any patient, as of a model that knows one yes or no: there it
+    says nothing.
     """
     values = np.unique(probability)
     if len(probability) < SMOOTH_PATIENTS or len(values) < PATIENTS_PER_BIN:
@@ -129,30 +101,15 @@ def smooth_calibration(probability: FloatArray, outcomes: Outcomes, counts: Floa
     everybody = np.arange(len(probability))
     low, high = percentile_band(np.stack([smoothed(np.repeat(everybody, sample)) for sample in samples]))
     label = f"smoothed by local lines over {SPAN:.0%} of the patients; band of {len(samples)} bootstrap samples"
-    return Curve("calibration_smooth", x, smoothed(everybody), low, high, label)
+    return Curve("calibration_smooth", label, x, smoothed(everybody), low, high)
 
 
 def calibration_at(probability: FloatArray, outcomes: Outcomes, horizon: float, counts: FloatArray) -> Curve:
     """Observed probability of the event by a horizon against the predicted one, in groups of equal size.
 
-    Observed is 1 − Kaplan–Meier of the group, or the Aalen–Johansen incidence where there are competing events.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (n,)
-        Of the event by the horizon, one for each patient: its mean over repeats.
-    outcomes : Outcomes
-        Of the same n patients, in the same order; time-to-event.
-    horizon : float
-        In the endpoint's unit, within the follow-up.
-    counts : ndarray, shape (samples, n)
-        Bootstrap samples of the patients.
-
-    Returns
-    -------
-    Curve
-        ``calibration``: groups as in :func:`calibration_curve`; limits: percentiles of at most 200 samples, NaN for a
-        group in which nobody or everybody has the event.
+    Observed is 1 − Kaplan–Meier of the group, or the Aalen–Johansen incidence where there are competing events. Groups
+    as in :func:`calibration_curve`; limits: percentiles of at most 200 samples, NaN for a group in which nobody or
+    everybody has the event. The horizon lies within the follow-up.
     """
     follow_up, group = FollowUp(outcomes, competing_censors=False), _groups(probability)
     size = np.bincount(group)
@@ -170,7 +127,7 @@ def calibration_at(probability: FloatArray, outcomes: Outcomes, horizon: float, 
         f"{size.min()} patients or more in each"
     )
     x = np.bincount(group, weights=probability) / size
-    return Curve("calibration", x, y[0], np.where(flat, np.nan, low), np.where(flat, np.nan, high), label)
+    return Curve("calibration", label, x, y[0], np.where(flat, np.nan, low), np.where(flat, np.nan, high))
 
 
 def _groups(probability: FloatArray) -> IntArray:
@@ -218,14 +175,8 @@ def d_calibration(curves: SurvivalCurves, outcomes: Outcomes) -> Statistic:
 
     Pearson's χ² of ten equal bins, nine degrees of freedom (Haider et al., Journal of Machine Learning Research 21
     (2020) 85, section 3.3). A small p says that the curves are wrong; a large one, with few patients, says little.
-
-    Parameters
-    ----------
-    curves : SurvivalCurves
-        Of n patients.
-    outcomes : Outcomes
-        Of the same n patients, in the same order. Censored ones are shared out over the bins that are left to them;
-        so are those with a competing event, and those whose follow-up outlasts the predicted times, from then on.
+    Censored patients are shared out over the bins that are left to them; so are those with a competing event, and those
+    whose follow-up outlasts the predicted times, from then on.
     """
     shares = bin_shares(curves, outcomes)
 

@@ -1,4 +1,4 @@
-"""What a reader must know of the patients behind the figures: parts of the cohort, missing values, sample size.
+"""The patients behind the figures: parts of the cohort, missing values, sample size.
 
 References
 ----------
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
@@ -22,41 +20,12 @@ from scipy.stats import norm
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.bootstrap import RESAMPLES
-from twobe3.evaluation.subgroups import Subgroup, evaluate_subgroups, levels
-
-
-@dataclass(frozen=True)
-class Missing:
-    """For how many patients something is not known.
-
-    Attributes
-    ----------
-    what : str
-        A scan, an outcome, a covariate.
-    missing, n : int
-        For how many of how many patients it is not known.
-    """
-
-    what: str
-    missing: int
-    n: int
-
-    @property
-    def share(self) -> float:
-        """Of the patients, between 0 and 1; 0 of nobody."""
-        return self.missing / self.n if self.n else 0.0
+from twobe3.evaluation.results import CohortSummary, Missing, ModelSize, SampleSize, Subgroup
+from twobe3.evaluation.subgroups import evaluate_subgroups, levels
 
 
 def count_missing(known: Mapping[str, Collection[str]], patients: Collection[str]) -> tuple[Missing, ...]:
-    """Count whom each thing is not known of.
-
-    Parameters
-    ----------
-    known : mapping
-        From what to the patients of whom it is known.
-    patients : collection of str
-        Of whom it should be.
-    """
+    """Count of how many of the patients each thing is not known; ``known`` leads from it to those of whom it is."""
     wanted = set(patients)
     return tuple(Missing(what, len(wanted - set(there)), len(wanted)) for what, there in known.items())
 
@@ -67,74 +36,16 @@ MARGIN = 0.05
 EXPLAINED = 0.15  # of the largest possible R², where nothing is known of it: the advice of [2]
 
 
-@dataclass(frozen=True)
-class ModelSize:
-    """A model's parameters beside what the cohort offers.
-
-    Attributes
-    ----------
-    model : str
-        Its name.
-    parameters : int
-        Candidate parameters: what could get a coefficient, before any selection.
-    events_per_parameter : float
-        Patients with the event (of a binary endpoint: of the rarer class) for each of them.
-    patients_needed : int
-        By the strictest criterion of :func:`patients_for`.
-    """
-
-    model: str
-    parameters: int
-    events_per_parameter: float
-    patients_needed: int
-
-
-@dataclass(frozen=True)
-class SampleSize:
-    """What a cohort is enough for.
-
-    Attributes
-    ----------
-    endpoint : str
-        Its name.
-    n, events : int
-        Patients; those with the event, of a binary endpoint those of the rarer class.
-    r2 : float
-        The Cox–Snell R² assumed: 15 % of the largest possible.
-    parameters : int
-        Candidate parameters with which an unpenalised model would still need no more shrinkage than 0.9.
-    models : tuple of ModelSize
-        Of the models whose candidate parameters are known.
-    """
-
-    endpoint: str
-    n: int
-    events: int
-    r2: float
-    parameters: int
-    models: tuple[ModelSize, ...]
-
-
 def sample_size(outcomes: Outcomes, parameters: Mapping[str, int]) -> SampleSize | None:
-    """Judge the size of a cohort.
+    """What the size of a cohort is enough for, and what each model needs, by its number of candidate parameters.
 
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the cohort.
-    parameters : mapping
-        From the name of a model to its number of candidate parameters, at least 1.
-
-    Returns
-    -------
-    SampleSize or None
-        None for a continuous endpoint, for which these criteria aren't made, or without an event.
+    None for a continuous endpoint, for which these criteria aren't made, or without an event.
     """
     n, events = len(outcomes), outcomes.n_events
-    binary = outcomes.endpoint.kind == "binary"
-    if outcomes.endpoint.kind == "continuous" or events == 0 or (binary and events == n):
+    endpoint = outcomes.endpoint
+    if not endpoint.has_events or not endpoint.has_contrast(outcomes):
         return None
-    rarer = min(events, n - events) if binary else events
+    binary, rarer = endpoint.loss == "cross-entropy", endpoint.effective_sample_size(outcomes)
     most = largest_r2(n, events, binary=binary)
     r2 = EXPLAINED * most
     borne = math.floor(n * (SHRINKAGE - 1) * math.log(1 - r2 / SHRINKAGE))
@@ -143,29 +54,16 @@ def sample_size(outcomes: Outcomes, parameters: Mapping[str, int]) -> SampleSize
         ModelSize(model, p, rarer / p, max(patients_for(p, r2, most, share).values()))
         for model, p in parameters.items()
     )
-    return SampleSize(outcomes.endpoint.name, n, rarer, r2, borne, models)
+    return SampleSize(endpoint.name, n, rarer, r2, borne, models)
 
 
 def patients_for(parameters: int, r2: float, most: float, share: float | None = None) -> dict[str, int]:
-    """The least number of patients by each criterion of [1]_; a model needs the largest.
+    """The least number of patients for p candidate parameters by each criterion of [1]_; a model needs the largest.
 
-    Parameters
-    ----------
-    parameters : int
-        Candidate parameters p.
-    r2 : float
-        Cox–Snell R² expected.
-    most : float
-        The largest possible, see :func:`largest_r2`.
-    share : float, optional
-        Of patients with the event, for a binary endpoint.
-
-    Returns
-    -------
-    dict
-        ``shrinkage``: p / ((S − 1) ln(1 − R²/S)) with a shrinkage of S = 0.9; ``optimism``: the same with
-        S = R² / (R² + 0.05 max R²), so that Nagelkerke's R² is too high by 0.05 at most; ``risk``:
-        (1.96/0.05)² φ(1 − φ), so that the overall share of events φ is known within 0.05 (binary only).
+    ``shrinkage``: p / ((S − 1) ln(1 − R²/S)) with a shrinkage of S = 0.9 and the Cox–Snell R² expected; ``optimism``:
+    the same with S = R² / (R² + 0.05 max R²), so that Nagelkerke's R² is too high by 0.05 at most, ``most`` being max
+    R², see :func:`largest_r2`; ``risk``: (1.96/0.05)² φ(1 − φ), so that the overall ``share`` of events φ is known
+    within 0.05 (binary only).
     """
     for_optimism = r2 / (r2 + OPTIMISM * most)
     needed = {"shrinkage": _for_shrinkage(parameters, r2, SHRINKAGE)}
@@ -190,36 +88,7 @@ def _for_shrinkage(parameters: int, r2: float, shrinkage: float) -> int:
     return math.ceil(parameters / ((shrinkage - 1) * math.log(1 - r2 / shrinkage)))
 
 
-@dataclass(frozen=True)
-class CohortSummary:
-    """Beside the evaluations of a study.
-
-    Attributes
-    ----------
-    subgroups : tuple of Subgroup
-        Of every model and endpoint.
-    missing : tuple of Missing
-        What is not known of how many patients.
-    sample_sizes : tuple of SampleSize
-        Of every endpoint for which the criteria are made.
-    """
-
-    subgroups: tuple[Subgroup, ...] = ()
-    missing: tuple[Missing, ...] = ()
-    sample_sizes: tuple[SampleSize, ...] = ()
-
-    def document(self) -> dict[str, Any]:
-        """As JSON: ``{"subgroups": [...], "missing": [...], "sample_sizes": [...]}``."""
-        return {
-            "subgroups": [asdict(subgroup) for subgroup in self.subgroups],
-            "missing": [asdict(missing) for missing in self.missing],
-            "sample_sizes": [
-                {**asdict(size), "models": [asdict(model) for model in size.models]} for size in self.sample_sizes
-            ],
-        }
-
-
-def background(
+def summarize_cohort(
     predictions: Sequence[Prediction],
     endpoints: Iterable[Outcomes],
     *,
@@ -229,23 +98,11 @@ def background(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> CohortSummary:
-    """Look at the patients of a study.
+    """Summarise the patients of a study, with the predictions of every model and the outcomes of every endpoint.
 
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        Of every model and endpoint.
-    endpoints : iterable of Outcomes
-        Of every endpoint.
-    factors : mapping
-        From a factor to its value in each patient, None where it is not known; see
-        :func:`~twobe3.evaluation.subgroups.levels`.
-    known : iterable of (mapping, collection)
-        From what to the patients of whom it is known, and of whom it should be.
-    parameters : mapping, optional
-        Candidate parameters of the models whose number is known.
-    resamples, seed : int
-        Number of bootstrap samples, and the seed of their generator.
+    ``factors`` leads from a factor to its value in each patient, see :func:`~twobe3.evaluation.subgroups.levels`;
+    ``known`` holds mappings from a thing to the patients of whom it is known, each with those of whom it should be;
+    ``parameters`` are the candidate parameters of the models whose number is known.
     """
     divided = {factor: levels(values) for factor, values in factors.items()}
     divided = {factor: level_of for factor, level_of in divided.items() if level_of}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
-from statistics import median
 
 import numpy as np
 from scipy.stats import norm
@@ -18,10 +18,10 @@ from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.binary import delong
-from twobe3.evaluation.bootstrap import LEVEL, RESAMPLES, PatientBootstrap, Replicates
+from twobe3.evaluation.bootstrap import LEVEL, RESAMPLES, PatientBootstrap, Replicates, Statistic
 from twobe3.evaluation.metrics import Metric, find_metric
-from twobe3.evaluation.primary_metric import asked_for, choose_basis
-from twobe3.evaluation.results import Comparison, DifferenceTest, Evaluation, none_if_nan
+from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.results import Comparison, DifferenceTest, none_if_nan
 
 
 def compare(
@@ -37,15 +37,11 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Every model against every other, or every other model against a reference, by paired bootstrap.
 
-    Both models of a pair are judged on the patients that both predicted, in the same bootstrap samples. With the
+    Both models of a pair are evaluated on the patients that both predicted, in the same bootstrap samples. With the
     standard error s of the difference d in them, the interval is d ± 1.96 s and p = 2 Φ(−|d| / s), adjusted by Holm
     (Scandinavian Journal of Statistics 6 (1979) 65–70) over all comparisons of the call. Beside it stand DeLong's
     test, for the AUC, and the corrected resampled t-test across the folds, each adjusted in the same way, and the
     number of patients who would be needed to see a difference of 0.05.
-
-    All models are compared by one metric. Where each was tested in several folds that is the AUC or C of the pairs
-    tested in one fold, else that of all pairs; see :func:`~twobe3.evaluation.primary_metric.choose_basis`, whose
-    reason is part of each comparison.
 
     Parameters
     ----------
@@ -54,7 +50,8 @@ def compare(
     outcomes : Outcomes
         Of all patients predicted.
     metric : str, optional
-        Name of the metric; chosen by default.
+        Name of the metric by which all are compared; by default chosen by
+        :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`, whose reason is part of each comparison.
     reference : str, optional
         Name of the model against which each of the others is compared; it is then ``model_b``.
     baselines : collection of str
@@ -77,12 +74,12 @@ def compare(
         twice, for several endpoints, for a metric of probabilities that a model doesn't give, and as in
         :func:`~twobe3.evaluation.evaluate.evaluate`.
     """
-    row = find_metric(metric, outcomes.endpoint.kind)
+    row = find_metric(metric or outcomes.endpoint.primary_metric, outcomes.endpoint.kind)
     models = _by_name(predictions, row)
     for prediction in predictions:
         AlignedPredictions.of(prediction, outcomes, horizons=horizons)
-    basis = choose_basis(predictions, outcomes) if metric is None else asked_for(metric, outcomes)
-    row = find_metric(basis.metric, outcomes.endpoint.kind)
+    primary = choose_primary_metric(predictions, outcomes, metric)
+    row = find_metric(primary.metric, outcomes.endpoint.kind)
     if reference is None:
         pairs = [
             pair for pair in combinations(models, 2) if not set(baselines) >= set(pair) or set(baselines) >= set(models)
@@ -93,36 +90,32 @@ def compare(
         raise ConfigurationError(
             Code.UNKNOWN_NAME, f"there is no model {reference!r}", remedy=f"choose one of {', '.join(models)}"
         )
-    paired = _Paired(models, outcomes, row, basis.reason, horizons, resamples, seed)
+    paired = _Paired(models, outcomes, row, primary.reason, horizons, resamples, seed)
     return _with_holm([paired.compare(a, b) for a, b in pairs])
 
 
+@dataclass(eq=False)
 class _Paired:
     """Compares pairs of models, replicating each model once for each set of patients."""
 
-    def __init__(
-        self,
-        models: dict[str, Prediction],
-        outcomes: Outcomes,
-        row: Metric,
-        reason: str,
-        horizons: Sequence[float] | None,
-        resamples: int,
-        seed: int,
-    ) -> None:
-        self._models, self._outcomes, self._row, self._horizons = models, outcomes, row, horizons
-        self._reason, self._resamples, self._seed = reason, resamples, seed
-        self._bootstraps: dict[frozenset[str], PatientBootstrap] = {}
-        self._replicates: dict[tuple[str, frozenset[str]], tuple[AlignedPredictions, Replicates, str]] = {}
-        self._folds: dict[tuple[str, frozenset[str]], dict[tuple[int, int], FoldValue]] = {}
+    models: dict[str, Prediction]
+    outcomes: Outcomes
+    row: Metric
+    reason: str
+    horizons: Sequence[float] | None
+    resamples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.draw, self.replicate, self.in_folds = cache(self._draw), cache(self._replicate), cache(self._in_folds)
 
     def compare(self, a: str, b: str) -> Comparison:
-        common = frozenset(self._models[a].patients) & frozenset(self._models[b].patients)
-        endpoint, metric = self._outcomes.endpoint.name, self._row.name
+        common = frozenset(self.models[a].patients) & frozenset(self.models[b].patients)
+        endpoint, metric = self.outcomes.endpoint.name, self.row.name
         if not common:
             why = "no patient was predicted by both"
-            return Comparison(endpoint, metric, a, b, 0, None, None, None, None, None, why, reason=self._reason)
-        (in_a, first, estimator), (in_b, second, estimator_b) = (self._replicate(model, common) for model in (a, b))
+            return Comparison(endpoint, metric, a, b, 0, None, None, None, None, None, why, reason=self.reason)
+        (in_a, first, estimator), (in_b, second, estimator_b) = (self.replicate(model, common) for model in (a, b))
         if estimator_b != estimator:
             estimator = f"{estimator} less {estimator_b}"
         difference = first - second
@@ -138,60 +131,53 @@ class _Paired:
             high,
             difference.p_value(),
             None,
-            f"{estimator}; paired bootstrap over patients, {self._resamples} samples, normal interval and p; Holm",
+            f"{estimator}; paired bootstrap over patients, {self.resamples} samples, normal interval and p; Holm",
             self._tests(a, b, in_a, in_b, common),
             patients_needed(len(common), difference.standard_error()),
-            self._reason,
+            self.reason,
         )
 
     def _tests(
         self, a: str, b: str, in_a: AlignedPredictions, in_b: AlignedPredictions, common: frozenset[str]
     ) -> tuple[DifferenceTest, ...]:
-        p, method = corrected_t(self._in_folds(a, common), self._in_folds(b, common))
+        p, method = corrected_t(self.in_folds(a, common), self.in_folds(b, common))
         across_folds = DifferenceTest("corrected_t", p, None, method)
-        if self._row.name not in ("auc", "auc_within_folds"):
+        if self.row.name not in ("auc", "auc_within_folds"):
             return (across_folds,)
-        within = self._row.name == "auc_within_folds"
+        within = self.row.name == "auc_within_folds"
         method = "DeLong's test of paired AUCs" + (", of the pairs tested in one fold" if within else "")
         return DifferenceTest("delong", delong_p(in_a, in_b, within_folds=within), None, method), across_folds
 
     def _in_folds(self, model: str, common: frozenset[str]) -> dict[tuple[int, int], FoldValue]:
         """The metric in each fold of each repeat."""
-        key = model, common
-        if key not in self._folds:
-            self._folds[key] = self._by_fold(_restricted(self._models[model], common))
-        return self._folds[key]
-
-    def _by_fold(self, prediction: Prediction) -> dict[tuple[int, int], FoldValue]:
+        prediction = self.models[model]
+        prediction = prediction.rows(np.array([patient in common for patient in prediction.patients], dtype=np.bool_))
         assert prediction.repeat is not None  # both are filled when the prediction is made
         assert prediction.fold is not None
         values = {}
         for repeat, fold in sorted(set(zip(prediction.repeat.tolist(), prediction.fold.tolist(), strict=True))):
             in_repeat = prediction.repeat == repeat
             tested = in_repeat & (prediction.fold == fold)
-            part = AlignedPredictions.of(prediction.rows(tested), self._outcomes, horizons=self._horizons)
-            statistic = part.statistic(self._row)
-            assert statistic is not None  # models without such scores were refused
+            _, statistic = self._align(prediction.rows(tested))
             n = int(tested.sum())
             values[repeat, fold] = FoldValue(statistic.value(n), n, int(in_repeat.sum()) - n)
         return values
 
+    def _draw(self, common: frozenset[str]) -> PatientBootstrap:
+        event = self.outcomes.of([patient for patient in self.outcomes.patients if patient in common]).event
+        return PatientBootstrap.draw(event, stratified=self.row.stratified, resamples=self.resamples, seed=self.seed)
+
     def _replicate(self, model: str, common: frozenset[str]) -> tuple[AlignedPredictions, Replicates, str]:
-        key = model, common
-        if key not in self._replicates:
-            aligned = AlignedPredictions.of(self._models[model], self._outcomes, common, self._horizons)
-            statistic = aligned.statistic(self._row)
-            assert statistic is not None  # models without probabilities were refused
-            if common not in self._bootstraps:
-                self._bootstraps[common] = PatientBootstrap.draw(
-                    aligned.outcomes.event,
-                    stratified=self._row.stratified,
-                    resamples=self._resamples,
-                    seed=self._seed,
-                )
-            replicates = self._bootstraps[common].replicate(statistic)
-            self._replicates[key] = aligned, replicates, statistic.estimator
-        return self._replicates[key]
+        aligned, statistic = self._align(self.models[model], common)
+        return aligned, self.draw(common).replicate(statistic), statistic.estimator
+
+    def _align(
+        self, prediction: Prediction, among: frozenset[str] | None = None
+    ) -> tuple[AlignedPredictions, Statistic]:
+        aligned = AlignedPredictions.of(prediction, self.outcomes, among, self.horizons)
+        statistic = self.row.over_repeats(aligned)
+        assert statistic is not None  # models without such scores were refused
+        return aligned, statistic
 
 
 def _by_name(predictions: Sequence[Prediction], row: Metric) -> dict[str, Prediction]:
@@ -217,10 +203,6 @@ def _by_name(predictions: Sequence[Prediction], row: Metric) -> dict[str, Predic
             Code.UNKNOWN_NAME, f"models can't be compared by {row.name!r}", remedy="choose another metric"
         )
     return models
-
-
-def _restricted(prediction: Prediction, patients: frozenset[str]) -> Prediction:
-    return prediction.rows(np.array([patient in patients for patient in prediction.patients], dtype=np.bool_))
 
 
 def _with_holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
@@ -257,21 +239,11 @@ DIFFERENCE = 0.05
 def delong_p(a: AlignedPredictions, b: AlignedPredictions, *, within_folds: bool = False) -> float | None:
     """Two-sided p of the hypothesis that two models have the same AUC (DeLong et al., Biometrics 44 (1988) 837–845).
 
-    With several repeats the AUC of a model is the mean over its repeats, and the covariance of all of them together
-    counts: repeats of one cross-validation evaluate the same patients.
-
-    Parameters
-    ----------
-    a, b : AlignedPredictions
-        Of the same patients, for a binary endpoint.
-    within_folds : bool
-        Whether the AUC is that of the pairs tested in one fold, see :func:`~twobe3.evaluation.binary.delong`.
-
-    Returns
-    -------
-    float or None
-        None when a class has fewer than two patients, a repeat lacks a patient or has no pair in a fold, or the
-        difference doesn't vary. 1 for models that order the patients alike.
+    Both are aligned on the same patients. With several repeats the AUC of a model is the mean over its repeats, and the
+    covariance of all of them together counts: repeats of one cross-validation evaluate the same patients.
+    ``within_folds`` as in :func:`~twobe3.evaluation.binary.delong`. None when a class has fewer than two patients, a
+    repeat lacks a patient or has no pair in a fold, or the difference doesn't vary; 1 for models that order the
+    patients alike.
     """
     event = a.outcomes.event
     if min(event.sum(), (~event).sum()) < 2 or not (a.present.all() and b.present.all()):
@@ -290,15 +262,7 @@ def delong_p(a: AlignedPredictions, b: AlignedPredictions, *, within_folds: bool
 
 @dataclass(frozen=True)
 class FoldValue:
-    """A metric of one model in one fold.
-
-    Attributes
-    ----------
-    value : float
-        NaN where the fold doesn't allow an estimate.
-    tested, trained : int
-        Patients tested in the fold, and those of the repeat's other folds, with whom the model was trained.
-    """
+    """A metric of one model in one fold, NaN where it is not estimable, and how many patients tested and trained it."""
 
     value: float
     tested: int
@@ -315,18 +279,9 @@ def corrected_t(
     (2003) 239–281; for repeated cross-validation Bouckaert & Frank, PAKDD 2004, LNCS 3056, 3–12). n_test/n_train is
     its mean over the folds.
 
-    Parameters
-    ----------
-    a, b : mapping
-        From (repeat, fold) to the metric there.
-
-    Returns
-    -------
-    p : float or None
-        Two-sided. None when fewer than two folds allow an estimate, the folds of the two differ, or all differences
-        are the same, unless they are 0: then 1.
-    method : str
-        What was done, or why nothing could be.
+    ``a`` and ``b`` lead from (repeat, fold) to the metric there. Returns the two-sided p, and what was done or why
+    nothing could be: p is None when fewer than two folds allow an estimate, the folds of the two differ, or all
+    differences are the same, unless they are 0: then 1.
     """
     if {key: (f.tested, f.trained) for key, f in a.items()} != {key: (f.tested, f.trained) for key, f in b.items()}:
         return None, "the models were not tested in the same folds"
@@ -346,46 +301,13 @@ def corrected_t(
 def patients_needed(n: int, standard_error: float | None, difference: float = DIFFERENCE) -> int | None:
     """Patients with whom a true difference of two models would be seen (p < 0.05) with a power of 0.8.
 
-    N = n ((z₀.₉₇₅ + z₀.₈) s / Δ)²: the standard error s of the paired difference, seen with n patients, falls as
-    1/√n (the normal approximation of Obuchowski & McClish, Statistics in Medicine 16 (1997) 1529–1542, its variance
-    taken from the bootstrap). Of patients like these, and of these models as they stand: that models trained with
-    more patients become better is not counted.
-
-    Parameters
-    ----------
-    n : int
-        Patients on whom both were judged.
-    standard_error : float or None
-        Of their difference.
-    difference : float
-        Δ, in the metric's unit.
-
-    Returns
-    -------
-    int or None
-        None where the standard error is not known, or 0: models that order the patients alike never differ.
+    N = n ((z₀.₉₇₅ + z₀.₈) s / Δ)²: the standard error s of the paired difference, seen with n patients, falls as 1/√n
+    (the normal approximation of Obuchowski & McClish, Statistics in Medicine 16 (1997) 1529–1542, its variance taken
+    from the bootstrap), Δ is ``difference``. Of patients like these, and of these models as they stand: that models
+    trained with more patients become better is not counted. None where the standard error is not known, or 0: models
+    that order the patients alike never differ.
     """
     if not standard_error:
         return None
     quantiles = float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))
     return math.ceil(n * (quantiles * standard_error / difference) ** 2)
-
-
-def basis_text(evaluations: Iterable[Evaluation]) -> list[str]:
-    """A line that says by which metric the models of each endpoint are ranked and compared, and why."""
-    said = {evaluation.endpoint: evaluation.basis for evaluation in evaluations if evaluation.kind != "continuous"}
-    bases = dict.fromkeys(basis for basis in said.values() if basis is not None)
-    return [f"models are ranked and compared by {basis.metric}: {basis.reason}" for basis in bases]
-
-
-def needed_text(comparisons: Iterable[Comparison]) -> list[str]:
-    """A line that says how many patients a comparison takes: the median over the pairs, for each metric compared."""
-    needed: dict[str, list[int]] = {}
-    for pair in comparisons:
-        if pair.patients_needed is not None:
-            needed.setdefault(pair.metric, []).append(pair.patients_needed)
-    return [
-        f"to see a difference of {DIFFERENCE:g} in {metric} with a power of {POWER:.0%}: about "
-        f"{float(f'{median(counts):.1e}'):.0f} patients like these (median of {len(counts)} pairs)"
-        for metric, counts in needed.items()
-    ]

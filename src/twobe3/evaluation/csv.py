@@ -1,7 +1,9 @@
-"""Predictions as CSV files, one's own or anybody's.
+"""Predictions as CSV files, one's own or anybody's (RFC 4180, UTF-8).
 
 ``predictions.csv`` has a row for each patient, model, endpoint and repeat; ``decisions.csv`` beside it has what each
-fold decided with its training patients, and ``survival.csv`` the predicted survival curves.
+fold decided with its training patients, and ``survival.csv`` the predicted survival curves. All are written atomically
+(``WRITE_FAILED`` where they can't be), and refused as ``PREDICTION_INVALID`` where they are no table or lack a column,
+or where rows, named by line, contradict one another or hold a number that is none.
 """
 
 from __future__ import annotations
@@ -10,28 +12,42 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.outcomes import FloatArray
+from twobe3.core.outcomes import BoolArray, FloatArray
 from twobe3.core.prediction import Prediction
-from twobe3.io.csv import neutralised, read_delimited, restored
+from twobe3.evaluation.alignment import RISE
+from twobe3.io.csv import escape_formula, read_delimited, unescape_formula
 from twobe3.io.files import write_atomic
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
 REQUIRED = ("patient_id", "risk")
-DECISION_COLUMNS = ("model", "endpoint", "repeat", "fold", "threshold", "cutoff")
-SURVIVAL_COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold")
+DECISIONS = ("threshold", "cutoff")
+TIME_COLUMN = "t="
 NAMED = 10  # rows named in one refusal
+
+Key = tuple[str, str, str, int, int]  # patient, model, endpoint, repeat and fold of a row
+Place = tuple[str | int, ...]  # what a row of another table stands for: a key, or a fold
+PlaceOf = Callable[[Key], Place]
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """The prediction of one model for one endpoint, and the line of the file, from 1, on which each row stands."""
+
+    prediction: Prediction
+    lines: tuple[int, ...]
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write predictions as CSV (RFC 4180, UTF-8) with the columns of :data:`COLUMNS`, atomically.
+    """Write predictions with the columns of :data:`COLUMNS`.
 
     Numbers read back as the same floats. A text that a spreadsheet would take for a formula, because it begins with
     ``=``, ``+``, ``-``, ``@``, a tab or a carriage return, gets a ``'`` in front; :func:`read_predictions` takes it
@@ -44,79 +60,43 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """
     rows: list[Sequence[object]] = []
     for prediction in predictions:
-        scores = zip(prediction.risk.tolist(), _cells_of(prediction.probability, len(prediction)), strict=True)
+        scores = zip(prediction.risk.tolist(), _cells(prediction.probability, len(prediction)), strict=True)
         rows += [(*key, *numbers) for key, numbers in zip(keys(prediction), scores, strict=True)]
     _write(path, COLUMNS, rows)
 
 
 def write_decisions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write what each fold decided, as CSV with the columns of :data:`DECISION_COLUMNS`: one row a fold.
+    """Write the threshold and the cut-off of each fold, a row each; empty where the model takes no such decision.
 
-    An empty cell is a decision that the model doesn't take. Without any decision there is no file: an earlier one
-    is removed.
-
-    Raises
-    ------
-    ValueError
-        A fold has several thresholds or cut-offs.
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    Without any decision there is no file: an earlier one is removed. A ValueError where a fold has several of one.
     """
     rows: list[Sequence[object]] = []
     for prediction in predictions:
         if prediction.threshold is None and prediction.cutoff is None:
             continue
         n = len(prediction)
-        decided = zip(_cells_of(prediction.threshold, n), _cells_of(prediction.cutoff, n), strict=True)
-        of_folds = list(
-            dict.fromkeys((*key[1:], *values) for key, values in zip(keys(prediction), decided, strict=True))
-        )
+        decided = zip(keys(prediction), _cells(prediction.threshold, n), _cells(prediction.cutoff, n), strict=True)
+        of_folds = list(dict.fromkeys((*key[1:], *values) for key, *values in decided))
         if len({row[:4] for row in of_folds}) < len(of_folds):
             raise ValueError(f"model {prediction.model!r}: a fold has several thresholds or cut-offs")
         rows += of_folds
-    _write_if_any(path, DECISION_COLUMNS, rows)
+    _write(path, (*COLUMNS[1:5], *DECISIONS), rows, remove_empty=True)
 
 
 def write_survival(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write predicted survival as CSV: :data:`SURVIVAL_COLUMNS`, then a column ``t=<time>`` for each time.
+    """Write predicted survival: a column ``t=<time>`` for each time, empty at a time of other models.
 
-    A cell is the probability of being free of the event at that time, empty at a time of other models. Models
-    without predicted survival have no rows. When none has any there is no file: an earlier one is removed.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    Models without predicted survival have no rows. When none has any there is no file: an earlier one is removed.
     """
-    given = [prediction for prediction in predictions if prediction.survival is not None]
-    times = sorted({time for prediction in given for time in _times(prediction)})
+    given = [(one, one.survival, one.times) for one in predictions if one.survival is not None]
+    all_times = sorted({time for _, _, times in given if times is not None for time in times.tolist()})
     rows: list[Sequence[object]] = []
-    for prediction in given:
-        assert prediction.survival is not None
-        table = np.full((len(prediction), len(times)), np.nan)
-        table[:, np.searchsorted(times, _times(prediction))] = prediction.survival
+    for prediction, survival, times in given:
+        table = np.full((len(prediction), len(all_times)), np.nan)
+        table[:, np.searchsorted(all_times, [] if times is None else times)] = survival
         cells = [["" if math.isnan(value) else value for value in row] for row in table.tolist()]
         rows += [(*key, *curve) for key, curve in zip(keys(prediction), cells, strict=True)]
-    _write_if_any(path, (*SURVIVAL_COLUMNS, *(f"t={time!r}" for time in times)), rows)
-
-
-Key = tuple[str, str, str, int, int]
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """A prediction and where it was read.
-
-    Attributes
-    ----------
-    prediction : Prediction
-        Of one model for one endpoint.
-    lines : tuple of int
-        The line of the file on which each of its rows stands, from 1.
-    """
-
-    prediction: Prediction
-    lines: tuple[int, ...]
+    _write(path, (*COLUMNS[:5], *(f"{TIME_COLUMN}{time!r}" for time in all_times)), rows, remove_empty=True)
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -147,8 +127,8 @@ def read_numbered_predictions(path: Path) -> list[Numbered]:
     """As :func:`read_predictions`, with the line of each row."""
     groups: dict[tuple[str, str], list[_Row]] = {}
     problems: list[str] = []
-    for line, cells in read_rows(path, REQUIRED):
-        row = _row(line, cells)
+    for line, cells in _read_rows(path, REQUIRED):
+        row = _parse_row(line, cells)
         if isinstance(row, _Row):
             groups.setdefault(row.key[1:3], []).append(row)
         else:
@@ -156,39 +136,39 @@ def read_numbered_predictions(path: Path) -> list[Numbered]:
     for rows in groups.values():
         problems += _contradictions(rows)
     refuse_problems(path, problems)
-    return [_numbered(model, endpoint, rows) for (model, endpoint), rows in groups.items()]
+    return [_number(model, endpoint, rows) for (model, endpoint), rows in groups.items()]
 
 
-def read_rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The lines of a table of predictions, with their numbers.
+def read_decisions(path: Path, predictions: Sequence[Numbered]) -> list[Numbered]:
+    """The predictions with what each fold decided, where the table has rows for the model.
 
-    Raises
-    ------
-    ConfigurationError
-        ``PREDICTION_INVALID``: the file is no table, or lacks a required column.
+    Its columns are ``threshold`` (the probability from which on the model says yes), ``cutoff`` (the risk above which a
+    patient is in the group of high risk), ``model``, ``endpoint``, ``repeat`` and ``fold``: one row for each fold that
+    is predicted. An empty column is a decision not taken.
     """
-    rows = read_delimited(path, Code.PREDICTION_INVALID, text=COLUMNS[:3])
-    there = rows[0].cells
-    lacking = [column for column in required if column not in there]
-    if lacking:
-        raise ConfigurationError(
-            Code.PREDICTION_INVALID,
-            f"{path.name} has no column {' or '.join(map(repr, lacking))}; it has {', '.join(there)}",
-            remedy=f"give at least the columns {' and '.join(required)}",
-        )
-    return [(row.line, row.cells) for row in rows]
+
+    def decide(numbered: Numbered, table: FloatArray, filled: BoolArray) -> dict[str, Any]:
+        return {name: table[:, i] for i, name in enumerate(DECISIONS) if filled[i]}
+
+    return _extend(path, predictions, DECISIONS, lambda key: key[1:], decide, shares=["threshold"])
 
 
-def key_of(cells: Mapping[str, str]) -> Key | str:
-    """Patient, model, endpoint, repeat and fold of a row, or what is wrong with them."""
-    texts = [restored(cells.get(column, "")) for column in COLUMNS[:3]]
-    positions = []
-    for column in ("repeat", "fold"):
-        position = cells.get(column, "").strip() or "0"
-        if not re.fullmatch(r"[0-9]{1,9}", position):
-            return f"{column} {position!r} is not a whole number"
-        positions.append(int(position))
-    return texts[0], texts[1], texts[2], positions[0], positions[1]
+def read_survival(path: Path, predictions: Sequence[Numbered]) -> list[Numbered]:
+    """The predictions with predicted survival, where the table has rows for the model.
+
+    It has a column ``t=<time>`` for each time, the probability of being free of the event then, and the columns
+    ``patient_id``, ``model``, ``endpoint``, ``repeat`` and ``fold``. A time that a model doesn't predict is empty in
+    all its rows. A curve must not rise.
+    """
+    columns, times = _parse_times(path)
+
+    def foresee(numbered: Numbered, table: FloatArray, filled: BoolArray) -> dict[str, Any]:
+        survival = table[:, filled]
+        rising: BoolArray = np.any(np.diff(survival, axis=1) > RISE, axis=1)
+        refuse_problems(path, [f"survival rises for line {n} of the predictions" for n in _lines(numbered, rising)])
+        return {"survival": survival, "times": times[filled]}
+
+    return _extend(path, predictions, columns, lambda key: key, foresee, shares=columns)
 
 
 def keys(prediction: Prediction) -> Iterator[Key]:
@@ -201,25 +181,10 @@ def keys(prediction: Prediction) -> Iterator[Key]:
 
 
 def refuse_problems(path: Path, problems: Sequence[str], code: Code = Code.PREDICTION_INVALID) -> None:
-    """Refuse a file whose rows have problems, naming the first ones.
-
-    Raises
-    ------
-    ConfigurationError
-        With ``code``.
-    """
+    """Raise a ConfigurationError where the rows of a file have problems, naming the first ones."""
     if problems:
         more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
         raise ConfigurationError(code, f"{path.name}: {'; '.join(problems[:NAMED])}{more}")
-
-
-def number(text: str) -> float | None:
-    """The finite number that a cell holds, or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -230,21 +195,54 @@ class _Row:
     probability: float | None
 
 
-def _row(line: int, cells: Mapping[str, str]) -> _Row | str:
+def _read_rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The lines of a table of predictions, with their numbers."""
+    rows = read_delimited(path, Code.PREDICTION_INVALID, text=COLUMNS[:3])
+    there = rows[0].cells
+    lacking = [column for column in required if column not in there]
+    if lacking:
+        raise ConfigurationError(
+            Code.PREDICTION_INVALID,
+            f"{path.name} has no column {' or '.join(map(repr, lacking))}; it has {', '.join(there)}",
+            remedy=f"give at least the columns {' and '.join(required)}",
+        )
+    return [(row.line, row.cells) for row in rows]
+
+
+def _parse_key(cells: Mapping[str, str]) -> Key | str:
+    """The key of a row, or what is wrong with it."""
+    patient, model, endpoint = (unescape_formula(cells.get(column, "")) for column in COLUMNS[:3])
+    texts = {column: cells.get(column, "").strip() or "0" for column in ("repeat", "fold")}
+    for column, text in texts.items():
+        if not re.fullmatch(r"[0-9]{1,9}", text):
+            return f"{column} {text!r} is not a whole number"
+    return patient, model, endpoint, int(texts["repeat"]), int(texts["fold"])
+
+
+def _parse_row(line: int, cells: Mapping[str, str]) -> _Row | str:
     """The row, or what is wrong with it."""
-    key = key_of(cells)
+    key = _parse_key(cells)
     if isinstance(key, str):
         return f"line {line}: {key}"
     if not key[0]:
         return f"line {line} has no patient_id"
-    risk = number(cells["risk"])
+    risk = _parse_number(cells["risk"])
     if risk is None:
         return f"line {line}: risk {cells['risk']!r} is not a finite number"
     text = cells.get("probability", "").strip()
-    probability = number(text) if text else None
+    probability = _parse_number(text) if text else None
     if text and (probability is None or not 0 <= probability <= 1):
         return f"line {line}: probability {text!r} is not between 0 and 1"
     return _Row(line, key, risk, probability)
+
+
+def _parse_number(text: str) -> float | None:
+    """The finite number that a cell holds, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _contradictions(rows: Sequence[_Row]) -> list[str]:
@@ -261,7 +259,7 @@ def _contradictions(rows: Sequence[_Row]) -> list[str]:
     return problems
 
 
-def _numbered(model: str, endpoint: str, rows: Sequence[_Row]) -> Numbered:
+def _number(model: str, endpoint: str, rows: Sequence[_Row]) -> Numbered:
     probabilities = [row.probability for row in rows if row.probability is not None]
     prediction = Prediction(
         model,
@@ -275,24 +273,104 @@ def _numbered(model: str, endpoint: str, rows: Sequence[_Row]) -> Numbered:
     return Numbered(prediction, tuple(row.line for row in rows))
 
 
-def _cells_of(values: FloatArray | None, n: int) -> list[float] | list[str]:
+def _parse_times(path: Path) -> tuple[list[str], FloatArray]:
+    """The columns of survival by ascending time, and the times."""
+    _, cells = _read_rows(path, ("patient_id",))[0]
+    columns = [column for column in cells if column.startswith(TIME_COLUMN)]
+    times = {column: _parse_number(column.removeprefix(TIME_COLUMN)) for column in columns}
+    problems = [f"column {column!r} names no time" for column, time in times.items() if time is None or time < 0]
+    refuse_problems(path, problems if columns else [f"no column is called {TIME_COLUMN}<time>"])
+    ascending = sorted((time, column) for column, time in times.items() if time is not None)
+    known = np.array([time for time, _ in ascending])
+    refuse_problems(path, ["two columns name one time"] if (np.diff(known) == 0).any() else [])
+    return [column for _, column in ascending], known
+
+
+def _extend(
+    path: Path,
+    predictions: Sequence[Numbered],
+    columns: Sequence[str],
+    place_of: PlaceOf,
+    fields: Callable[[Numbered, FloatArray, BoolArray], dict[str, Any]],
+    *,
+    shares: Collection[str],
+) -> list[Numbered]:
+    """The predictions with fields from the rows of another table, where it has rows for the model.
+
+    ``fields`` makes them from the values of each row of a prediction, and from which columns its model fills.
+    """
+    known = {place_of(key) for numbered in predictions for key in keys(numbered.prediction)}
+    values = _read_values(path, columns, place_of, known, shares)
+    extended = []
+    for numbered in predictions:
+        places = [place_of(key) for key in keys(numbered.prediction)]
+        absent = np.array([place not in values for place in places])
+        if not absent.all():
+            missing = _lines(numbered, absent)
+            refuse_problems(path, [f"no row stands for line {line} of the predictions" for line in missing])
+            table = np.array([values[place] for place in places])
+            new = fields(numbered, table, _filled_columns(path, numbered, table, columns))
+            numbered = replace(numbered, prediction=replace(numbered.prediction, **new))
+        extended.append(numbered)
+    return extended
+
+
+def _read_values(
+    path: Path, columns: Sequence[str], place_of: PlaceOf, known: Collection[Place], shares: Collection[str]
+) -> dict[Place, FloatArray]:
+    """The values of each row, NaN for an empty cell, by what the row stands for."""
+    first: dict[Place, int] = {}
+    values: dict[Place, FloatArray] = {}
+    problems: list[str] = []
+    for line, cells in _read_rows(path, columns):
+        key = _parse_key(cells)
+        if isinstance(key, str):
+            problems.append(f"line {line}: {key}")
+        elif (place := place_of(key)) not in known:
+            problems.append(f"line {line} stands for nothing that is predicted")
+        elif place in first:
+            problems.append(f"lines {first[place]} and {line} stand for the same")
+        else:
+            first[place] = line
+            numbers = [_parse_number(cells[column]) if cells[column].strip() else math.nan for column in columns]
+            values[place] = np.array([math.nan if value is None else value for value in numbers])
+            for column, value in zip(columns, numbers, strict=True):
+                outside = column in shares and value is not None and not (math.isnan(value) or 0 <= value <= 1)
+                if value is None or outside:
+                    expected = "between 0 and 1" if outside else "a finite number"
+                    problems.append(f"line {line}: {column} {cells[column]!r} is not {expected}")
+    refuse_problems(path, problems)
+    return values
+
+
+def _filled_columns(path: Path, numbered: Numbered, table: FloatArray, columns: Sequence[str]) -> BoolArray:
+    """Which columns a model fills; one filled for some rows only is refused."""
+    empty: BoolArray = np.isnan(table)
+    some: BoolArray = np.any(empty, axis=0)
+    problems = [
+        f"{column} is empty for line {line} of the predictions, and filled for others of its model"
+        for i, column in enumerate(columns)
+        if some[i] and not empty[:, i].all()
+        for line in _lines(numbered, empty[:, i])
+    ]
+    refuse_problems(path, problems)
+    return ~some
+
+
+def _lines(numbered: Numbered, rows: BoolArray) -> list[int]:
+    return [line for line, marked in zip(numbered.lines, rows.tolist(), strict=True) if marked]
+
+
+def _cells(values: FloatArray | None, n: int) -> list[float] | list[str]:
     return [""] * n if values is None else values.tolist()
 
 
-def _times(prediction: Prediction) -> list[float]:
-    return [] if prediction.times is None else prediction.times.tolist()
-
-
-def _write_if_any(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    if rows:
-        _write(path, header, rows)
-    else:
+def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], *, remove_empty: bool = False) -> None:
+    if not rows and remove_empty:
         path.unlink(missing_ok=True)
-
-
-def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        return
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([neutralised(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer.writerows([escape_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     write_atomic(path, text.getvalue().encode())

@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from twobe3.core.outcomes import BoolArray, FloatArray, Outcomes
-from twobe3.evaluation.binary import ratio
 from twobe3.evaluation.bootstrap import percentile_band
 from twobe3.evaluation.kaplan_meier import FollowUp
 from twobe3.evaluation.results import Curve
+from twobe3.evaluation.survival import ratio
 
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 BAND_SAMPLES = 200
@@ -41,24 +41,10 @@ def decision_curves(
     the share of true positives among the patients called is the probability of the event by a horizon, estimated from
     these patients alone (1 − Kaplan–Meier, or Aalen–Johansen where there are competing events) [2]_.
 
-    Parameters
-    ----------
-    probability : ndarray, shape (repeats, n)
-        Of the positive class, or of the event by the horizon.
-    present : ndarray of bool, shape (repeats, n)
-        Whether the patient was predicted in the repeat.
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
-    counts : ndarray, shape (samples, n)
-        Bootstrap samples of the patients, not stratified by event.
-    horizon : float, optional
-        For a time to an event, in its unit.
-
-    Returns
-    -------
-    tuple of Curve
-        ``net_benefit``, the mean over repeats, with pointwise percentile limits of at most 200 samples, and
-        ``net_benefit_all``, that of acting on all. x: threshold from 0.02 to 0.98; y: true positives per patient.
+    ``probability`` and ``present``, whether the patient was predicted in the repeat, have the shape (repeats, n);
+    ``counts``, shape (samples, n), are bootstrap samples, not stratified by event. ``net_benefit`` is the mean over
+    repeats, with pointwise percentile limits of at most 200 samples, ``net_benefit_all`` that of acting on all. x:
+    threshold from 0.02 to 0.98; y: true positives per patient.
     """
     positives = _counted(outcomes) if horizon is None else _estimated(outcomes, horizon)
     table = np.vstack([np.ones(len(outcomes)), counts[:BAND_SAMPLES]])
@@ -74,8 +60,8 @@ def decision_curves(
     repeats = "" if len(probability) == 1 else f", mean of {len(probability)} repeats"
     label = f"the model: act from the threshold on{by}{repeats}; band of {len(table) - 1} bootstrap samples"
     return (
-        Curve("net_benefit", THRESHOLDS, model[0], low, high, label),
-        Curve("net_benefit_all", THRESHOLDS, np.array(of_all), None, None, f"act on all{by}"),
+        Curve("net_benefit", label, THRESHOLDS, model[0], low, high),
+        Curve("net_benefit_all", f"act on all{by}", THRESHOLDS, np.array(of_all)),
     )
 
 
@@ -86,7 +72,7 @@ def _net_benefit(positives: Positives, counts: FloatArray, called: BoolArray, th
 
 
 def _counted(outcomes: Outcomes) -> Positives:
-    """Every outcome is known."""
+    """True and false positives where every outcome is known."""
 
     def positives(counts: FloatArray, called: BoolArray) -> tuple[FloatArray, FloatArray]:
         return counts @ (called & outcomes.event).astype(float), counts @ (called & ~outcomes.event).astype(float)

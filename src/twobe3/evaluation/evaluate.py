@@ -15,8 +15,8 @@ from twobe3.evaluation.calibration import calibration_at, calibration_curve, smo
 from twobe3.evaluation.decision_curve import decision_curves
 from twobe3.evaluation.kaplan_meier import Split, cumulative_incidence, kaplan_meier, risk_groups, split_by_risk
 from twobe3.evaluation.metrics import Metric, metrics_of
-from twobe3.evaluation.primary_metric import choose_basis
-from twobe3.evaluation.results import Curve, Evaluation, MetricValue, PrimaryMetric, none_if_nan
+from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.results import Curve, Evaluation, PrimaryMetric
 
 
 def evaluate(
@@ -25,11 +25,11 @@ def evaluate(
     *,
     risk_cutoff: float | None = None,
     horizons: Sequence[float] | None = None,
-    basis: PrimaryMetric | None = None,
+    primary_metric: PrimaryMetric | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
-    """Judge a prediction by the outcomes: every metric of the endpoint's kind with its interval, and the curves.
+    """Evaluate a prediction by the outcomes: every metric of the endpoint's kind with its interval, and the curves.
 
     Parameters
     ----------
@@ -39,23 +39,21 @@ def evaluate(
         Of all patients predicted; those that were not are counted as missing.
     risk_cutoff : float, optional
         For a time to an event, the risk above which a patient is in the high-risk group; by default the cut-off that
-        the training patients of each fold chose, and the median of the out-of-fold risks where the prediction has
-        none.
+        the training patients of each fold chose, or the median of the out-of-fold risks.
     horizons : sequence of float, optional
-        For a time to an event, the times at which it is judged, in the endpoint's unit; the quartiles of the observed
-        event times by default.
-    basis : PrimaryMetric, optional
-        The metric by which this model and others are compared; by default the one that suits this prediction alone,
-        see :func:`~twobe3.evaluation.primary_metric.choose_basis`.
-    resamples : int
-        Number of bootstrap samples of patients.
-    seed : int
-        Seed of their generator; the same input and seed give the same figures.
+        For a time to an event, the times at which it is evaluated, in the endpoint's unit; the quartiles of the
+        observed event times by default.
+    primary_metric : PrimaryMetric, optional
+        By which this model and others are compared; by default the one that suits this prediction alone, see
+        :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`.
+    resamples, seed : int
+        Number of bootstrap samples of patients, and the seed of their generator; the same input and seed give the same
+        figures.
 
     Returns
     -------
     Evaluation
-        A metric is absent when the model doesn't give what it judges, when it is of folds or competing events and
+        A metric is absent when the model doesn't give what it evaluates, when it is of folds or competing events and
         there are none; its value is None when it is not estimable.
 
     Raises
@@ -80,7 +78,7 @@ def evaluate(
         groups = risk_groups(split, aligned.outcomes)
         if aligned.outcomes.competing.any():
             curves += cumulative_incidence(aligned.outcomes, split)
-    metrics = (_metric(row, aligned, bootstraps[row.stratified]) for row in _rows(aligned))
+    metrics = (row.estimate(aligned, bootstraps[row.stratified]) for row in _rows(aligned))
     return Evaluation(
         outcomes.endpoint.name,
         kind,
@@ -89,10 +87,10 @@ def evaluate(
         aligned.outcomes.n_events,
         len(outcomes) - len(aligned.outcomes),
         aligned.repeats,
+        primary_metric or choose_primary_metric([prediction], outcomes),
         tuple(metric for metric in metrics if metric is not None),
         curves,
         groups,
-        basis or choose_basis([prediction], outcomes),
     )
 
 
@@ -106,35 +104,10 @@ def _rows(aligned: AlignedPredictions) -> Iterator[Metric]:
             yield row
 
 
-def _metric(row: Metric, aligned: AlignedPredictions, bootstrap: PatientBootstrap) -> MetricValue | None:
-    statistic = aligned.statistic(row)
-    if statistic is None:
-        return None
-    n, low, high, failed, how = len(aligned.outcomes), None, None, 0, "no interval"
-    if row.resampled:
-        replicates = bootstrap.replicate(statistic)
-        value, failed = replicates.value, replicates.failed
-        strata = ", stratified by event" if 0 < bootstrap.strata.sum() < n else ""
-        how = f"BCa bootstrap over patients{strata}, {len(bootstrap.counts)} samples"
-        low, high = replicates.interval() or (None, None)
-        if low is None and row.bound is not None and value in (0.0, 1.0):
-            low, high, method = row.bound(value, aligned.outcomes)
-            how = f"{method}, since the bootstrap knows no other value"
-    else:
-        value = statistic.value(n)
-    events, estimator = aligned.outcomes.n_events, f"{statistic.estimator}; {how}"
-    return MetricValue(row.name, none_if_nan(value), low, high, n, events, estimator, failed)
-
-
 def binary_curves(aligned: AlignedPredictions, counts: FloatArray) -> tuple[Curve, ...]:
     """ROC curve and, of a model that gives probabilities, calibration and decision curves.
 
-    Parameters
-    ----------
-    aligned : AlignedPredictions
-        For a binary endpoint.
-    counts : ndarray, shape (samples, n)
-        Bootstrap samples of its patients, not stratified by event.
+    ``counts`` are bootstrap samples of the patients, not stratified by event.
     """
     roc = roc_curve(aligned.risk, aligned.present, aligned.outcomes.event)
     curves = [] if roc is None else [roc]
@@ -148,22 +121,14 @@ def binary_curves(aligned: AlignedPredictions, counts: FloatArray) -> tuple[Curv
 
 
 def survival_curves(aligned: AlignedPredictions, split: Split, counts: FloatArray) -> tuple[Curve, ...]:
-    """Kaplan–Meier curves and, of a model that gives survival, calibration and decision curves at one horizon.
-
-    Parameters
-    ----------
-    aligned : AlignedPredictions
-        For a time to an event.
-    split : Split
-        Of its patients.
-    counts : ndarray, shape (samples, n)
-        Bootstrap samples of the same patients, not stratified by event.
-    """
+    """Kaplan–Meier curves and, of a model that gives survival, calibration and decision curves at one horizon."""
     curves = kaplan_meier(split, aligned.outcomes)
     horizon = curve_horizon(aligned)
     if horizon is None:
         return curves
-    at_horizon = [scores.curves.at(np.array([horizon]))[:, 0] for scores in aligned.scores if scores.curves is not None]
+    at_horizon = [
+        scores.survival.at(np.array([horizon]))[:, 0] for scores in aligned.scores if scores.survival is not None
+    ]
     probability = np.where(aligned.present, np.clip(1 - np.stack(at_horizon), 0.0, 1.0), 0.0)
     return (
         *curves,
@@ -177,9 +142,9 @@ def curve_horizon(aligned: AlignedPredictions) -> float | None:
 
     The cohort can evaluate a time by which somebody had the event, and after which somebody is still observed.
     """
-    outcomes, curves = aligned.outcomes, aligned.scores[0].curves
+    outcomes, curves = aligned.outcomes, aligned.scores[0].survival
     if curves is None or not outcomes.n_events:
         return None
     first, last = outcomes.value[outcomes.event].min(), outcomes.value.max()
-    judged = [h for h in aligned.scores[0].horizons.at.tolist() if first <= h < last and h <= curves.last]
-    return judged[(len(judged) - 1) // 2] if judged else None
+    usable = [h for h in aligned.scores[0].horizons.at.tolist() if first <= h < last and h <= curves.last]
+    return usable[(len(usable) - 1) // 2] if usable else None

@@ -1,4 +1,4 @@
-"""Anybody's predictions, judged by a clinical table: no image, no model and no torch is needed."""
+"""Anybody's predictions, evaluated by a clinical table: no image, no model and no torch is needed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,20 @@ from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.core.table import Table, is_missing, require_columns
 from twobe3.evaluation.bootstrap import RESAMPLES
-from twobe3.evaluation.cohort_summary import CohortSummary, background
-from twobe3.evaluation.compare import basis_text, compare, needed_text
-from twobe3.evaluation.csv import Numbered, keys, read_numbered_predictions, refuse_problems
-from twobe3.evaluation.csv_decisions import read_decisions, read_survival
+from twobe3.evaluation.cohort_summary import summarize_cohort
+from twobe3.evaluation.compare import compare
+from twobe3.evaluation.csv import (
+    Numbered,
+    keys,
+    read_decisions,
+    read_numbered_predictions,
+    read_survival,
+    refuse_problems,
+)
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.primary_metric import asked_for, choose_basis
-from twobe3.evaluation.results import Comparison, Evaluation, to_json
+from twobe3.evaluation.format import comparison_rows, primary_rows, render_html, results_lines
+from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
 from twobe3.io.clinical_table import read_numbered_table
 from twobe3.io.files import write_artefact
 from twobe3.io.pseudonym import pseudonym
@@ -40,10 +47,9 @@ class Unmatched:
 
     Attributes
     ----------
-    not_in_table : mapping
-        From a patient predicted whom the clinical table doesn't have to the lines of the predictions.
-    without_outcome : mapping
-        From a patient predicted whose outcome is empty in the table to the lines of the predictions.
+    not_in_table, without_outcome : mapping
+        From a patient predicted whom the clinical table doesn't have, or whose outcome is empty in it, to the lines of
+        the predictions.
     without_prediction : mapping
         From a patient with an outcome whom no model predicted to the line of the table.
     """
@@ -56,43 +62,38 @@ class Unmatched:
         """How many there are, and their lines; no patient id."""
         return {
             name: {"n": len(lines), "lines": [line for of_patient in lines.values() for line in of_patient]}
-            for name, lines in self._named()
+            for name, lines in vars(self).items()
         }
 
     def text(self) -> list[str]:
         """The patients, as their owner calls them, with the first line of each."""
-        said = {
-            "not_in_table": "predicted, and not in the clinical table",
-            "without_outcome": "predicted, and without an outcome in the clinical table",
-            "without_prediction": "in the clinical table, and predicted by no model",
-        }
+        groups = (
+            (self.not_in_table, "predicted, and not in the clinical table"),
+            (self.without_outcome, "predicted, and without an outcome in the clinical table"),
+            (self.without_prediction, "in the clinical table, and predicted by no model"),
+        )
         return [
-            f"{len(lines)} {said[name]}: {', '.join(f'{patient!r} (line {at[0]})' for patient, at in lines.items())}"
-            for name, lines in self._named()
+            f"{len(lines)} {said}: {', '.join(f'{patient!r} (line {at[0]})' for patient, at in lines.items())}"
+            for lines, said in groups
             if lines
         ]
-
-    def _named(self) -> list[tuple[str, Lines]]:
-        return [(name, getattr(self, name)) for name in ("not_in_table", "without_outcome", "without_prediction")]
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What a file of predictions is worth.
+    """What a file of predictions is worth: each model evaluated, and the models compared in pairs.
 
     Attributes
     ----------
     endpoint : Endpoint
-        What was judged.
-    evaluations : tuple of Evaluation
-        Of each model.
-    comparisons : tuple of Comparison
-        Of each pair of models.
+        What was predicted.
+    evaluations, comparisons : tuple
+        Of each model, and of each pair of models.
     unmatched : Unmatched
         Who is in no figure.
     warnings : tuple of str
         What is odd about the input; no patient id.
-    background : CohortSummary
+    summary : CohortSummary
         Parts of the cohort, what is missing, and its size.
     """
 
@@ -101,51 +102,27 @@ class EvaluationReport:
     comparisons: tuple[Comparison, ...]
     unmatched: Unmatched
     warnings: tuple[str, ...]
-    background: CohortSummary
+    summary: CohortSummary
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``twobe3 evaluate --json``."""
-        document = {**to_json(self.evaluations, self.comparisons), **self.background.document()}
-        return {**document, "unmatched": self.unmatched.to_json(), "warnings": list(self.warnings)}
+        results = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary))
+        return {**results.to_json(), "unmatched": self.unmatched.to_json(), "warnings": list(self.warnings)}
 
     def write(self, folder: Path) -> None:
-        """Write ``evaluation.json``.
-
-        Raises
-        ------
-        EnvironmentFailure
-            ``WRITE_FAILED``.
-        """
+        """Write ``evaluation.json``; ``WRITE_FAILED`` where that is impossible."""
         write_artefact(folder / "evaluation.json", self.to_json())
 
     def text(self) -> str:
-        """Who was judged, every metric with its interval, the differences, and how the figures were made."""
+        """Who was evaluated, every metric with its interval, the differences, and how the figures were made."""
         lines = [*self.unmatched.text(), *(f"warning: {warning}" for warning in self.warnings)]
         if isinstance(self.endpoint, TimeToEvent):
             lines.append(f"times count from {self.endpoint.time_zero}, in {self.endpoint.unit}s")
-        for one in self.evaluations:
-            missing = f", {one.missing} not predicted" if one.missing else ""
-            lines.append(f"{one.model or 'model'}: {one.n} patients, {one.events} events{missing}")
-            for metric in one.metrics:
-                failed = f", {metric.failed_resamples} resamples failed" if metric.failed_resamples else ""
-                lines.append(f"  {metric.name:<22}  {_interval(metric.value, metric.low, metric.high)}{failed}")
-        lines += basis_text(self.evaluations)
-        for pair in self.comparisons:
-            p = "" if pair.p_holm is None else f", p {pair.p_holm:.3g} (Holm)"
-            difference = _interval(pair.difference, pair.low, pair.high)
-            lines.append(f"{pair.model_a} − {pair.model_b}: {difference} {pair.metric}{p}")
-        lines += needed_text(self.comparisons)
-        for part in self.background.subgroups:
-            value, caution = _interval(part.value, part.low, part.high), f" ({part.warning})" if part.warning else ""
-            who = f"{part.model or 'model'}, {part.factor} {part.level}: {part.n} patients, {part.events} events"
-            lines.append(f"{who}: {part.metric} {value}{caution}")
-        for row in self.background.missing:
-            lines.append(f"{row.what}: missing for {row.missing} of {row.n} patients ({row.share:.0%})")
-        estimators = dict.fromkeys(
-            (metric.name, metric.estimator) for one in self.evaluations for metric in one.metrics
-        )
-        lines.append("how the figures were made:")
-        return "\n".join([*lines, *(f"  {name:<22}  {estimator}" for name, estimator in estimators)])
+        return "\n".join([*lines, *results_lines(self.evaluations, self.comparisons, self.summary)])
+
+    def _repr_html_(self) -> str:
+        models = render_html(primary_rows(self.evaluations), "Models, the best first")
+        return models + render_html(comparison_rows(self.comparisons), "Paired differences")
 
 
 def evaluate_csv(
@@ -165,7 +142,7 @@ def evaluate_csv(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> EvaluationReport:
-    """Judge every model of a file of predictions, and compare them in pairs on the patients that both predicted.
+    """Evaluate every model of a file of predictions, and compare them in pairs on the patients that both predicted.
 
     Patients who stand in one of the two files only, or without an outcome, are in no figure; they are listed.
 
@@ -185,14 +162,12 @@ def evaluate_csv(
         Tables beside the predictions, see :mod:`twobe3.evaluation.csv`.
     folds : path, optional
         The ``folds.json`` of a study, whose folds the predictions must have.
-    horizons : sequence of float, optional
-        Times at which a time to an event is judged, see :func:`~twobe3.evaluation.evaluate.evaluate`.
+    horizons, resamples, seed
+        See :func:`~twobe3.evaluation.evaluate.evaluate`.
     metric, reference : str, optional
         What is compared, and with which model alone, see :func:`~twobe3.evaluation.compare.compare`.
     subgroups : sequence of str
         Columns of the table by whose values the primary metric is also given.
-    resamples, seed : int
-        Number of bootstrap samples of patients, and the seed of their generator.
 
     Raises
     ------
@@ -208,21 +183,22 @@ def evaluate_csv(
     outcomes = named.outcomes(table)
     if folds is not None:
         _check_folds(Path(folds), Path(predictions), of_endpoint)
-    judged = [_with_outcome(numbered.prediction, outcomes, Path(clinical).name) for numbered in of_endpoint]
-    basis = choose_basis(judged, outcomes) if metric is None else asked_for(metric, outcomes)
+    predicted = [_with_outcome(numbered.prediction, outcomes, Path(clinical).name) for numbered in of_endpoint]
+    primary = choose_primary_metric(predicted, outcomes, metric)
     evaluations = tuple(
-        evaluate(one, outcomes, horizons=horizons, basis=basis, resamples=resamples, seed=seed) for one in judged
+        evaluate(one, outcomes, horizons=horizons, primary_metric=primary, resamples=resamples, seed=seed)
+        for one in predicted
     )
     comparisons = compare(
-        judged, outcomes, metric=metric, reference=reference, horizons=horizons, resamples=resamples, seed=seed
+        predicted, outcomes, metric=metric, reference=reference, horizons=horizons, resamples=resamples, seed=seed
     )
     filled = {
         column: {patient: "" if is_missing(row[column]) else row[column].strip() for patient, row in table.items()}
         for column in subgroups
     }
     there = {column: [patient for patient, text in values.items() if text] for column, values in filled.items()}
-    behind = background(
-        [replace(one, endpoint=named.name) for one in judged],
+    summary = summarize_cohort(
+        [replace(one, endpoint=named.name) for one in predicted],
         [outcomes],
         factors=filled,
         known=[({named.name: outcomes.patients, **there}, table)],
@@ -230,7 +206,7 @@ def evaluate_csv(
         seed=seed,
     )
     unmatched = _unmatched(of_endpoint, table, outcomes, line_of)
-    return EvaluationReport(named, evaluations, comparisons, unmatched, _warnings(outcomes, line_of), behind)
+    return EvaluationReport(named, evaluations, comparisons, unmatched, _warnings(outcomes, line_of), summary)
 
 
 def _read(path: Path, survival: Path | str | None, decisions: Path | str | None) -> list[Numbered]:
@@ -239,11 +215,11 @@ def _read(path: Path, survival: Path | str | None, decisions: Path | str | None)
         predictions = read_survival(Path(survival), predictions)
     if decisions is not None:
         predictions = read_decisions(Path(decisions), predictions)
-    return [replace(one, prediction=_stripped(one.prediction)) for one in predictions]
+    return [replace(one, prediction=_strip_ids(one.prediction)) for one in predictions]
 
 
-def _stripped(prediction: Prediction) -> Prediction:
-    """Without blanks around the patient ids, as in the clinical table."""
+def _strip_ids(prediction: Prediction) -> Prediction:
+    """Take the blanks around patient ids away, as in the clinical table."""
     return replace(prediction, patients=tuple(patient.strip() for patient in prediction.patients))
 
 
@@ -332,9 +308,3 @@ def _saved_folds(path: Path, endpoint: str) -> dict[tuple[int, str], int]:
         raise ConfigurationError(Code.FOLDS_MISMATCH, f"{path.name} can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, IndexError):
         raise ConfigurationError(Code.FOLDS_MISMATCH, f"{path.name} is not the folds.json of a study") from None
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "not estimable"
-    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")

@@ -3,7 +3,8 @@
 Censoring is weighted away: a patient whose state at a time t is known counts 1/G(T) when an event came at T ≤ t, and
 1/G(t) when observed beyond t. G is the estimated probability of being still uncensored, by Kaplan–Meier from the
 patients evaluated, and again from every bootstrap sample. A competing event by t is a known state, "no event", and no
-censoring.
+censoring. Risks (higher for an earlier event), curves and follow-up are of the same n patients in the same order, times
+in the endpoint's unit and ascending.
 """
 
 from __future__ import annotations
@@ -17,11 +18,9 @@ from twobe3.core.codes import Code
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
-from twobe3.evaluation.binary import ratio
 from twobe3.evaluation.bootstrap import Statistic
 from twobe3.evaluation.kaplan_meier import FollowUp, SharedFollowUp
-from twobe3.evaluation.pairs import RiskOrder
-from twobe3.evaluation.survival import MINIMUM_UNCENSORED
+from twobe3.evaluation.survival import MINIMUM_UNCENSORED, RiskOrder, ratio
 
 QUARTILES = (0.25, 0.5, 0.75)
 GRID_POINTS = 100
@@ -31,17 +30,8 @@ MINIMUM_FOLLOWED = 0.1
 class SurvivalCurves:
     """Predicted survival, linear between the times given; from 1 at time zero.
 
-    Parameters
-    ----------
-    survival : ndarray, shape (n, k)
-        Probability of each patient of being free of the event at each of ``times``.
-    times : ndarray, shape (k,)
-        Ascending, in the endpoint's unit; the last one above 0.
-
-    Attributes
-    ----------
-    last : float
-        The last of the times; later nothing was predicted.
+    ``survival``, shape (n, k), is the probability of each patient of being free of the event at each of ``times``,
+    shape (k,), the last of which (``last``, after which nothing was predicted) is above 0.
     """
 
     def __init__(self, survival: FloatArray, times: FloatArray) -> None:
@@ -72,31 +62,18 @@ class SurvivalCurves:
 
 @dataclass(frozen=True, eq=False)
 class Horizons:
-    """When to look at the patients of a cohort.
-
-    Attributes
-    ----------
-    at : ndarray of float64, shape (h,)
-        The horizons, ascending, in the endpoint's unit.
-    grid : ndarray of float64, shape (g,)
-        The times over which a score is integrated.
-    """
+    """When to look at the patients of a cohort: the horizons ``at``, and the ``grid`` of times to integrate over."""
 
     at: FloatArray
     grid: FloatArray
 
     @classmethod
     def of(cls, outcomes: Outcomes, horizons: Sequence[float] | None = None) -> Horizons:
-        """The horizons of a cohort, so that all models are judged at the same ones.
+        """The horizons of a whole cohort, so that all models are evaluated at the same ones.
 
-        Parameters
-        ----------
-        outcomes : Outcomes
-            Of the whole cohort.
-        horizons : sequence of float, optional
-            By default the quartiles of the observed event times, to six digits. The grid has 100 equidistant times,
-            from the first observed one to the last at which a tenth of the patients are still under observation and
-            a tenth are estimated to be still uncensored.
+        By default they are the quartiles of the observed event times, to six digits. The grid has 100 equidistant
+        times, from the first observed one to the last at which a tenth of the patients are still under observation and
+        a tenth are estimated to be still uncensored. Both are empty for another kind of endpoint.
 
         Raises
         ------
@@ -119,7 +96,7 @@ class Horizons:
 
 
 def check_horizons(outcomes: Outcomes, horizons: Sequence[float]) -> None:
-    """Refuse horizons at which the patients of a cohort can't be judged.
+    """Refuse horizons at which the patients of a cohort can't be evaluated.
 
     Raises
     ------
@@ -135,7 +112,7 @@ def check_horizons(outcomes: Outcomes, horizons: Sequence[float]) -> None:
         unit = outcomes.endpoint.unit if isinstance(outcomes.endpoint, TimeToEvent) else ""
         raise ConfigurationError(
             Code.HORIZON_INVALID,
-            f"endpoint {outcomes.endpoint.name!r}: nobody is observed beyond {last:g} {unit}s, so it can't be judged"
+            f"endpoint {outcomes.endpoint.name!r}: nobody is observed beyond {last:g} {unit}s, so it can't be evaluated"
             f" at {', '.join(map(horizon_name, late))}",
             remedy="name earlier horizons, in the unit of the endpoint",
         )
@@ -152,15 +129,6 @@ def cumulative_auc(risk: FloatArray, follow_up: SharedFollowUp, horizon: float) 
     Uno et al., Journal of the American Statistical Association 102 (2007) 527–537; Hung & Chiang, Canadian Journal of
     Statistics 38 (2010) 8–26. With competing events the controls are all who didn't have the event by then (Blanche
     et al., Statistics in Medicine 32 (2013) 5381–5397). Ties in risk count ½.
-
-    Parameters
-    ----------
-    risk : ndarray, shape (n,)
-        Higher for an earlier event.
-    follow_up : SharedFollowUp
-        Of the same n patients, in the same order.
-    horizon : float
-        In the endpoint's unit.
     """
     areas = _areas(risk, follow_up, np.array([horizon]))
     return Statistic(
@@ -175,13 +143,6 @@ def mean_cumulative_auc(risk: FloatArray, follow_up: SharedFollowUp, horizons: F
 
     Σ AUC(tₖ) (F(tₖ) − F(tₖ₋₁)) / F(t_K) with F the estimated probability of the event (Lambert & Chevret, Statistical
     Methods in Medical Research 25 (2016) 2088–2102).
-
-    Parameters
-    ----------
-    risk, follow_up
-        As of :func:`cumulative_auc`.
-    horizons : ndarray, shape (h,)
-        Ascending, in the endpoint's unit.
     """
     areas = _areas(risk, follow_up, horizons)
 
@@ -207,15 +168,6 @@ def brier_at(curves: SurvivalCurves, follow_up: SharedFollowUp, horizon: float) 
     """Mean squared distance of predicted survival at the horizon and being free of the event, weighted for censoring.
 
     Graf et al., Statistics in Medicine 18 (1999) 2529–2545.
-
-    Parameters
-    ----------
-    curves : SurvivalCurves
-        Of n patients.
-    follow_up : SharedFollowUp
-        Of the same n patients, in the same order.
-    horizon : float
-        In the endpoint's unit.
     """
     return Statistic(
         _brier(curves, follow_up, np.array([horizon]), np.ones(1)),
@@ -226,12 +178,7 @@ def brier_at(curves: SurvivalCurves, follow_up: SharedFollowUp, horizon: float) 
 def integrated_brier(curves: SurvivalCurves, follow_up: SharedFollowUp, grid: FloatArray) -> Statistic:
     """Mean over time of :func:`brier_at`, by the trapezoidal rule on a grid (Graf et al. 1999).
 
-    Parameters
-    ----------
-    curves, follow_up
-        As of :func:`brier_at`.
-    grid : ndarray, shape (g,)
-        Ascending, in the endpoint's unit; what lies beyond the last prediction is left out.
+    What lies beyond the last prediction is left out.
     """
     grid = grid[grid <= curves.last]
     if len(grid) < 2:
@@ -250,11 +197,6 @@ def observed_expected(curves: SurvivalCurves, follow_up: SharedFollowUp, horizon
 
     Above 1 the predicted risks are too low. Observed by Kaplan–Meier, with competing events by Aalen–Johansen
     (McLernon et al., Annals of Internal Medicine 176 (2023) 105–114).
-
-    Parameters
-    ----------
-    curves, follow_up, horizon
-        As of :func:`brier_at`.
     """
     predicted = 1 - curves.at(np.array([horizon]))[:, 0]
 

@@ -16,8 +16,10 @@ from twobe3.evaluation.survival import comparable_pairs
 PATIENTS_PER_PAIR = 2
 
 
-def choose_basis(predictions: Sequence[Prediction], outcomes: Outcomes) -> PrimaryMetric:
-    """The metric by which these predictions can be compared fairly; one for all of them.
+def choose_primary_metric(
+    predictions: Sequence[Prediction], outcomes: Outcomes, metric: str | None = None
+) -> PrimaryMetric:
+    """The metric by which these predictions can be compared fairly, one for all of them; or the one asked for.
 
     A risk has a meaning within one model. Of several folds, each with a model of its own, only the pairs of patients
     tested in one fold are compared, since pooled risks put a model that knows nothing below ½ (Airola et al.,
@@ -28,19 +30,19 @@ def choose_basis(predictions: Sequence[Prediction], outcomes: Outcomes) -> Prima
       table without folds;
     - where the folds are so small that in some repeat they hold fewer comparable pairs than half the patients, as
       when one patient is left out at a time;
-    - where one of these holds for one of the models, so that all are judged alike; a model that predicted fewer than
+    - where one of these holds for one of the models, so that all are evaluated alike; a model that predicted fewer than
       half as many patients as another, since it can use few of the scans, is not asked.
 
     A continuous endpoint has no such pair of metrics, and its first one is taken.
 
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        Of the models to compare, or of the one to evaluate.
-    outcomes : Outcomes
-        Of all patients predicted.
+    Raises
+    ------
+    ConfigurationError
+        ``UNKNOWN_NAME``: the kind of endpoint has no such metric.
     """
-    primary = find_metric(None, outcomes.endpoint.kind).name
+    if metric is not None:
+        return PrimaryMetric(find_metric(metric, outcomes.endpoint.kind).name, "as asked for")
+    primary = outcomes.endpoint.primary_metric
     within = WITHIN_FOLDS.get(primary)
     aligned = [AlignedPredictions.of(prediction, outcomes) for prediction in predictions if len(prediction)]
     if within is None or not aligned:
@@ -59,17 +61,6 @@ def choose_basis(predictions: Sequence[Prediction], outcomes: Outcomes) -> Prima
     return PrimaryMetric(
         within, "risks of different folds come from different models, so only those of one fold are compared"
     )
-
-
-def asked_for(metric: str, outcomes: Outcomes) -> PrimaryMetric:
-    """The metric that somebody named.
-
-    Raises
-    ------
-    ConfigurationError
-        ``UNKNOWN_NAME``: the kind of endpoint has no such metric.
-    """
-    return PrimaryMetric(find_metric(metric, outcomes.endpoint.kind).name, "as asked for")
 
 
 def enough_pairs(aligned: AlignedPredictions) -> bool:

@@ -1,13 +1,40 @@
-"""What an evaluation says: metrics, curves, comparisons, and all of them as one JSON document."""
+"""The one schema of results: what an evaluation writes to ``evaluation.json`` and the report reads from it."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
-from twobe3.core.outcomes import FloatArray, Kind
+import numpy as np
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
+
+from twobe3.core.endpoints import KINDS
+from twobe3.core.errors import Exclusion
+from twobe3.core.outcomes import Endpoint, FloatArray, Kind
+from twobe3.io.artefact import read_artefact
+
+
+def none_if_nan(value: float) -> float | None:
+    """The number as a plain float; None if it is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _read_points(values: Any) -> FloatArray:
+    points = np.array(values, dtype=np.float64)  # None becomes NaN
+    if points.ndim != 1:
+        raise ValueError("a curve must be a list of numbers")
+    return points
+
+
+def _write_points(points: FloatArray) -> list[float | None]:
+    return [none_if_nan(value) for value in points]
+
+
+# NaN, at a point that has no limit, is null in JSON.
+Points = Annotated[FloatArray, PlainValidator(_read_points), PlainSerializer(_write_points)]
 
 
 @dataclass(frozen=True)
@@ -16,12 +43,10 @@ class MetricValue:
 
     Attributes
     ----------
-    name : str
-        Name in the registry of metrics.
     value, low, high : float or None
         The mean over repeats and its 95 % interval; None where it cannot be estimated.
     n, events : int
-        Patients judged, and how many of them have the event.
+        Patients evaluated, and how many of them have the event.
     estimator : str
         The estimator with its tie rule, how repeats were joined, how the interval was made.
     failed_resamples : int
@@ -48,35 +73,23 @@ class Curve:
         ``"roc"``, ``"calibration"``, ``"calibration_smooth"``, ``"net_benefit"``, ``"net_benefit_all"``,
         ``"kaplan_meier_low"`` or ``"kaplan_meier_high"``; with competing events also ``"cumulative_incidence_event"``,
         ``"cumulative_incidence_competing"``, ``"cumulative_incidence_low"`` and ``"cumulative_incidence_high"``.
-    x, y : ndarray of float64, shape (points,)
-        The vertices.
-    low, high : ndarray of float64, shape (points,), or None
-        Pointwise 95 % limits; NaN at a point that has none.
     label : str
         What the line is, for a legend.
+    x, y, low, high : ndarray of float64, shape (points,)
+        The vertices, and the pointwise 95 % limits where there are any; NaN at a point that has none.
     """
 
     name: str
-    x: FloatArray
-    y: FloatArray
-    low: FloatArray | None
-    high: FloatArray | None
     label: str
+    x: Points
+    y: Points
+    low: Points | None = None
+    high: Points | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Patients of similar risk.
-
-    Attributes
-    ----------
-    name : {"low", "high"}
-        Their risk.
-    n, events : int
-        Patients, and how many of them have the event.
-    at_risk : tuple of int
-        How many are still observed, without the event, at each of the times of the :class:`RiskGroups`.
-    """
+    """Patients of low or high risk: how many, with the event, and at risk at each time of the :class:`RiskGroups`."""
 
     name: str
     n: int
@@ -108,15 +121,7 @@ class RiskGroups:
 
 @dataclass(frozen=True)
 class PrimaryMetric:
-    """The metric by which all models of an endpoint are ranked and compared.
-
-    Attributes
-    ----------
-    metric : str
-        Its name.
-    reason : str
-        Why this one; half a sentence.
-    """
+    """Name of the metric by which all models of an endpoint are ranked and compared, and half a sentence why."""
 
     metric: str
     reason: str
@@ -128,26 +133,20 @@ class Evaluation:
 
     Attributes
     ----------
-    endpoint : str
-        Name of the endpoint whose outcomes judged the model.
-    kind : {"binary", "time-to-event", "continuous"}
-        Kind of the endpoint.
-    model : str
-        Name of the model.
     n, events : int
         Patients with a prediction and an outcome, and how many of them have the event.
     missing : int
         Patients with an outcome and no prediction; they are in no figure.
     repeats : int
         Repeats of the cross-validation; a metric is the mean over them.
+    primary_metric : PrimaryMetric
+        By which of the metrics the model is ranked and compared; ``basis`` in JSON.
     metrics : tuple of MetricValue
         That of all pairs of patients first; none where no patient was predicted.
     curves : tuple of Curve
         Curves of the kind of endpoint.
     risk_groups : RiskGroups or None
         For a time to an event.
-    basis : PrimaryMetric or None
-        By which of the metrics the model is ranked and compared.
     """
 
     endpoint: str
@@ -157,43 +156,38 @@ class Evaluation:
     events: int
     missing: int
     repeats: int
+    primary_metric: Annotated[PrimaryMetric, Field(alias="basis")]
     metrics: tuple[MetricValue, ...]
     curves: tuple[Curve, ...]
     risk_groups: RiskGroups | None = None
-    basis: PrimaryMetric | None = None
 
     def metric(self, name: str) -> MetricValue:
-        """The metric of this name.
+        """The metric of this name; a KeyError where the evaluation has none."""
+        metric = self.get(name)
+        if metric is None:
+            raise KeyError(name)
+        return metric
 
-        Raises
-        ------
-        KeyError
-            The evaluation has no such metric.
-        """
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(name)
+    def get(self, name: str) -> MetricValue | None:
+        """The metric of this name, None where the evaluation has none."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
+
+    @property
+    def endpoint_class(self) -> type[Endpoint]:
+        """What answers for the kind of endpoint: its primary metric of all pairs, the level of chance."""
+        return KINDS[self.kind]
 
     @property
     def headline(self) -> MetricValue | None:
         """The metric by which the model is ranked and compared; None where it is not there."""
-        name = "" if self.basis is None else self.basis.metric
-        return next((metric for metric in self.metrics if metric.name == name), None)
+        return self.get(self.primary_metric.metric)
 
 
 @dataclass(frozen=True)
 class DifferenceTest:
-    """One more test of the difference of two models.
+    """One more test of the difference of two models: ``"delong"`` (of two AUCs) or ``"corrected_t"`` (across folds).
 
-    Attributes
-    ----------
-    name : {"delong", "corrected_t"}
-        DeLong's test of two AUCs, or the corrected resampled t-test across folds.
-    p, p_holm : float or None
-        Two-sided p-value, and the same adjusted for all comparisons made together; None where it cannot be estimated.
-    method : str
-        How it was made.
+    ``p`` is two-sided, ``p_holm`` adjusted for all comparisons made together; None where it cannot be estimated.
     """
 
     name: str
@@ -204,16 +198,10 @@ class DifferenceTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the patients that both predicted.
+    """Two models on the ``n`` patients that both predicted.
 
     Attributes
     ----------
-    endpoint, metric : str
-        What was compared.
-    model_a, model_b : str
-        The models.
-    n : int
-        Patients that both predicted.
     difference, low, high : float or None
         Metric of ``model_a`` minus metric of ``model_b``, and its 95 % interval.
     p, p_holm : float or None
@@ -223,8 +211,7 @@ class Comparison:
     tests : tuple of DifferenceTest
         Further tests of the same difference.
     patients_needed : int or None
-        Patients with whom a difference of 0.05 would be seen with a power of 0.8, see
-        :func:`~twobe3.evaluation.compare.patients_needed`.
+        See :func:`~twobe3.evaluation.compare.patients_needed`.
     reason : str
         Why this metric was compared.
     """
@@ -245,68 +232,130 @@ class Comparison:
     reason: str = ""
 
 
-def to_json(evaluations: Iterable[Evaluation], comparisons: Iterable[Comparison] = ()) -> dict[str, Any]:
-    """Everything as one JSON document, which never holds NaN: what cannot be estimated is None.
+@dataclass(frozen=True)
+class Subgroup:
+    """The primary metric, with its 95 % interval, of one model in one part of the cohort.
 
-    Returns
-    -------
-    dict
-        ``{"models": [{"endpoint", "kind", "model", "n", "events", "missing", "repeats", "basis", "metrics": [...],
-        "curves": [...]}], "comparisons": [...]}``, with the fields of :class:`PrimaryMetric`, :class:`MetricValue`,
-        :class:`Curve` and :class:`Comparison`.
+    Attributes
+    ----------
+    factor, level : str
+        Which part: of ``"sex"`` for instance ``"F"``.
+    n, events : int
+        Patients, and how many of them have the event.
+    value, low, high : float or None
+        None where it cannot be estimated.
+    warning : str
+        Why not much can be said; empty where there are enough patients.
     """
-    return {
-        "models": [_evaluation(evaluation) for evaluation in evaluations],
-        "comparisons": [_comparison(comparison) for comparison in comparisons],
-    }
+
+    endpoint: str
+    model: str
+    metric: str
+    factor: str
+    level: str
+    n: int
+    events: int
+    value: float | None
+    low: float | None
+    high: float | None
+    warning: str
 
 
-def none_if_nan(value: float) -> float | None:
-    """The number as a plain float; None if it is not finite."""
-    return float(value) if math.isfinite(value) else None
+@dataclass(frozen=True)
+class Missing:
+    """For how many of ``n`` patients something (a scan, an outcome, a covariate) is not known."""
+
+    what: str
+    missing: int
+    n: int
+
+    @property
+    def share(self) -> float:
+        """Of the patients, between 0 and 1; 0 of nobody."""
+        return self.missing / self.n if self.n else 0.0
 
 
-def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "endpoint": evaluation.endpoint,
-        "kind": evaluation.kind,
-        "model": evaluation.model,
-        "n": evaluation.n,
-        "events": evaluation.events,
-        "missing": evaluation.missing,
-        "repeats": evaluation.repeats,
-        "basis": None if evaluation.basis is None else asdict(evaluation.basis),
-        "metrics": [_finite(asdict(metric)) for metric in evaluation.metrics],
-        "curves": [
-            {
-                "name": curve.name,
-                "label": curve.label,
-                "x": _numbers(curve.x),
-                "y": _numbers(curve.y),
-                "low": _numbers(curve.low),
-                "high": _numbers(curve.high),
-            }
-            for curve in evaluation.curves
-        ],
-        "risk_groups": None if evaluation.risk_groups is None else _risk_groups(evaluation.risk_groups),
-    }
+@dataclass(frozen=True)
+class ModelSize:
+    """A model's parameters beside what the cohort offers.
+
+    Attributes
+    ----------
+    parameters : int
+        Candidate parameters: what could get a coefficient, before any selection.
+    events_per_parameter : float
+        Patients with the event (of a binary endpoint: of the rarer class) for each of them.
+    patients_needed : int
+        By the strictest criterion of :func:`~twobe3.evaluation.cohort_summary.patients_for`.
+    """
+
+    model: str
+    parameters: int
+    events_per_parameter: float
+    patients_needed: int
 
 
-def _risk_groups(groups: RiskGroups) -> dict[str, Any]:
-    return {
-        **_finite(asdict(groups)),
-        "times": list(groups.times),
-        "groups": [{**asdict(group), "at_risk": list(group.at_risk)} for group in groups.groups],
-    }
+@dataclass(frozen=True)
+class SampleSize:
+    """What a cohort is enough for.
+
+    Attributes
+    ----------
+    n, events : int
+        Patients; those with the event, of a binary endpoint those of the rarer class.
+    r2 : float
+        The Cox–Snell R² assumed: 15 % of the largest possible.
+    parameters : int
+        Candidate parameters with which an unpenalised model would still need no more shrinkage than 0.9.
+    models : tuple of ModelSize
+        Of the models whose candidate parameters are known.
+    """
+
+    endpoint: str
+    n: int
+    events: int
+    r2: float
+    parameters: int
+    models: tuple[ModelSize, ...]
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
-    return {**_finite(asdict(comparison)), "tests": [_finite(asdict(test)) for test in comparison.tests]}
+@dataclass(frozen=True)
+class CohortSummary:
+    """The patients behind the evaluations: parts of the cohort, what is missing of them, and sample sizes."""
+
+    subgroups: tuple[Subgroup, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    sample_sizes: tuple[SampleSize, ...] = ()
 
 
-def _finite(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: none_if_nan(value) if isinstance(value, float) else value for key, value in fields.items()}
+@dataclass(frozen=True)
+class ModelExclusion(Exclusion):
+    """A scan that a model cannot use, or, without a patient, a feature that it leaves out."""
+
+    model: str
 
 
-def _numbers(values: FloatArray | Sequence[float] | None) -> list[float | None] | None:
-    return None if values is None else [none_if_nan(value) for value in values]
+@dataclass(frozen=True)
+class EvaluationResults:
+    """All results of a study or of a file of predictions; the fields are the keys of ``evaluation.json``."""
+
+    models: tuple[Evaluation, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    sample_sizes: tuple[SampleSize, ...] = ()
+    exclusions: tuple[ModelExclusion, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document, which never holds NaN: what cannot be estimated is None."""
+        absent = set() if self.exclusions else {"exclusions"}
+        document: dict[str, Any] = json.loads(_SCHEMA.dump_json(self, by_alias=True, exclude=absent))
+        return document
+
+    @classmethod
+    def read(cls, path: Path) -> EvaluationResults:
+        """Read ``evaluation.json``; raises as :func:`~twobe3.io.artefact.read_artefact`."""
+        return read_artefact(path, _SCHEMA)
+
+
+_SCHEMA = TypeAdapter(EvaluationResults)

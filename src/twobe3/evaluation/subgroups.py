@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -14,45 +13,14 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.bootstrap import RESAMPLES, PatientBootstrap
 from twobe3.evaluation.metrics import Metric, find_metric
-from twobe3.evaluation.primary_metric import choose_basis, enough_pairs
-from twobe3.evaluation.results import none_if_nan
+from twobe3.evaluation.primary_metric import choose_primary_metric, enough_pairs
+from twobe3.evaluation.results import Subgroup, none_if_nan
 
 FEW = 10
 MAX_LEVELS = 8
 FEW_VALUES = 5
 UNKNOWN = "not stated"
 OTHER = "other"
-
-
-@dataclass(frozen=True)
-class Subgroup:
-    """The metric of one model in one part of the cohort.
-
-    Attributes
-    ----------
-    endpoint, model, metric : str
-        Of what, by which model, by what.
-    factor, level : str
-        Which part: of ``"sex"`` for instance ``"F"``.
-    n, events : int
-        Patients, and how many of them have the event.
-    value, low, high : float or None
-        The metric with its 95 % interval; None where it cannot be estimated.
-    warning : str
-        Why not much can be said; empty where there are enough patients.
-    """
-
-    endpoint: str
-    model: str
-    metric: str
-    factor: str
-    level: str
-    n: int
-    events: int
-    value: float | None
-    low: float | None
-    high: float | None
-    warning: str
 
 
 def evaluate_subgroups(
@@ -63,30 +31,15 @@ def evaluate_subgroups(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Subgroup, ...]:
-    """The metric of each model in each level of each factor, with its interval.
+    """The metric of each model in each level of each factor, with its interval; by model, factor and level.
 
-    It is the metric by which the models are compared, see :func:`~twobe3.evaluation.primary_metric.choose_basis`. The
-    models are the same as for the cohort as a whole; only whom they are judged by differs. Levels of one factor
-    are not compared: with the few patients that a level has, intervals that overlap are no evidence of equality.
-
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        Of different models for one endpoint.
-    outcomes : Outcomes
-        Of all patients predicted.
-    factors : mapping
-        From a factor to each patient's level, see :func:`levels`; a patient who isn't there is of "not stated". A
-        factor that is the same for all patients is left out.
-    resamples, seed : int
-        Number of bootstrap samples, and the seed of their generator.
-
-    Returns
-    -------
-    tuple of Subgroup
-        By model, then factor, then level.
+    It is the metric by which the models are compared, see
+    :func:`~twobe3.evaluation.primary_metric.choose_primary_metric`. Levels of one factor are not compared: with the few
+    patients that a level has, intervals that overlap are no evidence of equality. ``factors`` leads from a factor to
+    each patient's level, see :func:`levels`; a patient who isn't there is of "not stated", and a factor that is the
+    same for all patients is left out.
     """
-    row = find_metric(choose_basis(predictions, outcomes).metric, outcomes.endpoint.kind)
+    row = find_metric(choose_primary_metric(predictions, outcomes).metric, outcomes.endpoint.kind)
     found = []
     for prediction in predictions:
         predicted = set(prediction.patients)
@@ -105,15 +58,10 @@ def evaluate_subgroups(
 
 
 def levels(values: Mapping[str, float | str | None]) -> dict[str, str]:
-    """The level of each patient whose value is known, in the order in which to show them.
+    """The level of each patient whose value is known (not None or empty), in the order in which to show them.
 
     A text is its own level; of more than eight, the rarest are joined as "other". Numbers, also as text, with more
     than five different values are cut at their tertiles: the cuts depend on the patients, never on their outcomes.
-
-    Parameters
-    ----------
-    values : mapping
-        From patient to value; None or an empty text where it is not known.
     """
     known = {patient: value for patient, value in values.items() if value is not None and value != ""}
     try:
@@ -145,7 +93,7 @@ def _place(level: str, level_of: Mapping[str, str]) -> int:
 
 def _subgroup(aligned: AlignedPredictions, row: Metric, factor: str, level: str, resamples: int, seed: int) -> Subgroup:
     outcomes = aligned.outcomes
-    statistic = aligned.statistic(row)
+    statistic = row.over_repeats(aligned)
     assert statistic is not None  # it needs the risk alone, which every model gives
     bootstrap = PatientBootstrap.draw(outcomes.event, stratified=row.stratified, resamples=resamples, seed=seed)
     replicates = bootstrap.replicate(statistic)
@@ -167,12 +115,12 @@ def _subgroup(aligned: AlignedPredictions, row: Metric, factor: str, level: str,
 
 def _too_few(outcomes: Outcomes) -> str:
     """What there is too little of: fewer than ten of what the metric is made of."""
-    n, events, kind = len(outcomes), outcomes.n_events, outcomes.endpoint.kind
-    if kind == "continuous":
-        return f"only {n} patients" if n < FEW else ""
-    if events < FEW:
-        return f"only {events} with the event"
-    return f"only {n - events} without the event" if kind == "binary" and n - events < FEW else ""
+    if outcomes.endpoint.effective_sample_size(outcomes) >= FEW:
+        return ""
+    n, events = len(outcomes), outcomes.n_events
+    if not outcomes.endpoint.has_events:
+        return f"only {n} patients"
+    return f"only {events} with the event" if events < FEW else f"only {n - events} without the event"
 
 
 def _too_few_pairs(aligned: AlignedPredictions, row: Metric) -> str:

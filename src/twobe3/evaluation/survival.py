@@ -1,4 +1,8 @@
-"""Concordance of risks with right-censored times; pairs are counted without listing them."""
+"""Concordance of risks with right-censored times.
+
+Each metric takes the risk of n patients, higher for an earlier event, and the outcomes of the same patients in the same
+order, and gives a :class:`~twobe3.evaluation.bootstrap.Statistic`. ``fold`` says in which fold each patient was tested.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,56 @@ import numpy as np
 
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
-from twobe3.evaluation.binary import greater, ratio
 from twobe3.evaluation.bootstrap import Statistic
 from twobe3.evaluation.kaplan_meier import FollowUp
 
 MINIMUM_UNCENSORED = 0.1
 TIES = "ties in risk count ½, an event and a censoring at one time are comparable, two events are not"
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Numerator over denominator, NaN where the denominator is not positive."""
+    positive = denominator > 0
+    return np.where(positive, numerator / np.where(positive, denominator, 1.0), np.nan)
+
+
+def greater(first: FloatArray, second: FloatArray) -> FloatArray:
+    """For every pair, shape (len(first), len(second)): 1 where the first is larger, ½ where they tie, else 0."""
+    return np.heaviside(first[:, None] - second[None, :], 0.5)
+
+
+class RiskOrder:
+    """Patients in ascending order of risk, within blocks: only two patients of one block make a pair."""
+
+    def __init__(self, risk: FloatArray, block: IntArray | None = None) -> None:
+        block = np.zeros(len(risk), dtype=np.int64) if block is None else block
+        self._order = np.lexsort((risk, block))
+        risk, block = risk[self._order], block[self._order]
+        new_block = np.append(True, block[1:] != block[:-1])
+        self._starts = np.flatnonzero(new_block | np.append(True, risk[1:] != risk[:-1]))
+        # Of each group of tied risks, the block to which it belongs; of each block, its first group.
+        self._block = np.cumsum(new_block)[self._starts] - 1
+        self._first = np.flatnonzero(new_block[self._starts])
+
+    def pairs(self, cases: FloatArray, controls: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Weight of the pairs in which the case has the higher risk, and of all pairs of a case and a control.
+
+        Both have shape (samples,). ``cases`` and ``controls``, shape (samples, n), are the weights of each
+        patient as a case and as a control; a pair weighs their product, and ties in risk count ½.
+        """
+        cases, controls = (self._tied(weights) for weights in (cases, controls))
+        below = np.cumsum(controls, axis=1) - controls
+        below -= below[:, self._first][:, self._block]
+        of_block = [np.add.reduceat(weights, self._first, axis=1) for weights in (cases, controls)]
+        return (cases * (below + controls / 2)).sum(axis=1), (of_block[0] * of_block[1]).sum(axis=1)
+
+    def _tied(self, weights: FloatArray) -> FloatArray:
+        """Sum of the weights of each group of tied risks."""
+        ordered = weights[:, self._order]
+        if len(self._starts) == ordered.shape[1]:
+            return ordered  # nothing is tied
+        sums: FloatArray = np.add.reduceat(ordered, self._starts, axis=1)
+        return sums
 
 
 def harrell_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
@@ -20,31 +68,13 @@ def harrell_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
     A pair is comparable when one patient has the event and the other is still under observation without it: a later
     time, or the same time censored. Two events at one time are no pair. Ties in risk count ½. (Harrell et al., JAMA
     247 (1982) 2543–2546.)
-
-    Parameters
-    ----------
-    risk : ndarray, shape (n,)
-        Higher for an earlier event.
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
     """
     estimator = f"Harrell's C, {TIES}{_competing_censored(outcomes)}"
     return _concordance(risk, outcomes, comparable_pairs(outcomes), estimator)
 
 
 def harrell_c_within_folds(risk: FloatArray, outcomes: Outcomes, fold: IntArray) -> Statistic:
-    """:func:`harrell_c` of the pairs of patients that were tested in one fold, and so by one model.
-
-    Risks of different folds come from different models; pooled, they put a model that knows nothing below ½ (Airola
-    et al., Computational Statistics and Data Analysis 55 (2011) 1828–1844).
-
-    Parameters
-    ----------
-    risk, outcomes
-        As of :func:`harrell_c`.
-    fold : ndarray of int, shape (n,)
-        In which fold the patient was tested.
-    """
+    """:func:`harrell_c` of the pairs of patients that were tested in one fold, and so by one model."""
     comparable = comparable_pairs(outcomes) & (fold[outcomes.event][:, None] == fold[None, :])
     estimator = f"Harrell's C of the pairs tested in one fold, {TIES}{_competing_censored(outcomes)}"
     return _concordance(risk, outcomes, comparable, estimator)
@@ -55,11 +85,6 @@ def cause_specific_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
 
     As :func:`harrell_c`, but one who had the competing event can't have this one any more and stays comparable, as if
     observed for ever without it (Wolbers et al., Epidemiology 20 (2009) 555–561).
-
-    Parameters
-    ----------
-    risk, outcomes
-        As of :func:`harrell_c`.
     """
     return _concordance(
         risk,
@@ -74,16 +99,8 @@ def uno_c(risk: FloatArray, outcomes: Outcomes, truncation: float | None = None)
 
     G is the Kaplan–Meier estimate of staying uncensored, from the patients evaluated, and again from every bootstrap
     sample (Uno et al., Statistics in Medicine 30 (2011) 1105–1117, eq. 6). Unlike Harrell's it doesn't depend on
-    how the cohort was censored.
-
-    Parameters
-    ----------
-    risk : ndarray, shape (n,)
-        Higher for an earlier event.
-    outcomes : Outcomes
-        Of the same n patients, in the same order.
-    truncation : float, optional
-        τ, in the endpoint's unit; :func:`truncation_time` by default. The same τ serves every bootstrap sample.
+    how the cohort was censored. τ is ``truncation``, in the endpoint's unit, or :func:`truncation_time`; it serves
+    every bootstrap sample.
     """
     tau = truncation_time(outcomes) if truncation is None else truncation
     event = outcomes.event

@@ -17,14 +17,8 @@ class Augmentation:
     """One version of every scan: mirrored or not, shifted by up to 8 mm along each axis, scaled by up to 5 %.
 
     Every patient is changed alike, so a version is made once and nothing depends on who else is in the cohort. SUV
-    is left as it is: how hot a lesion is, is a message.
-
-    Parameters
-    ----------
-    number : int
-        From 1 on; every other version is mirrored, left for right.
-    seed : int
-        Of shifts and scales.
+    is left as it is: how hot a lesion is, is a message. Numbers start from 1; every other version is mirrored, left for
+    right. The seed is that of shifts and scales.
     """
 
     number: int
@@ -35,19 +29,19 @@ class Augmentation:
         return f"augmentation {self.number} {self.seed}"
 
     @property
-    def mirrored(self) -> bool:
+    def is_mirrored(self) -> bool:
         """Whether left and right are exchanged."""
         return self.number % 2 == 1
 
-    def drawn(self) -> tuple[npt.NDArray[np.float64], float]:
-        """Shift in mm along slices, rows and columns, and the factor by which the body grows."""
+    def draw(self) -> tuple[npt.NDArray[np.float64], float]:
+        """Draw the shift in mm along slices, rows and columns, and the factor by which the body grows."""
         draw = np.random.default_rng([self.seed, self.number])
         return draw.uniform(-SHIFT_MM, SHIFT_MM, 3), 1.0 + draw.uniform(-SCALE, SCALE)
 
     def __call__(
         self, volume: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float]
     ) -> npt.NDArray[np.float32]:
-        """The version of a volume.
+        """Apply the version to a volume by linear interpolation about its centre; SUV is 0 outside the scan.
 
         Parameters
         ----------
@@ -55,14 +49,9 @@ class Augmentation:
             SUV, columns towards the patient's left.
         spacing_mm : tuple of float
             Along the same axes.
-
-        Returns
-        -------
-        ndarray, shape (slices, rows, columns)
-            By linear interpolation, about the volume's centre; SUV 0 where the scan has nothing to show.
         """
-        shift_mm, scale = self.drawn()
+        shift_mm, scale = self.draw()
         centre = (np.array(volume.shape) - 1) / 2
         offset = centre - (centre + shift_mm / np.array(spacing_mm)) / scale
-        moved = ndimage.affine_transform(volume, np.full(3, 1 / scale), offset, order=1, mode="grid-constant")
-        return np.ascontiguousarray(moved[:, :, ::-1] if self.mirrored else moved)
+        shifted = ndimage.affine_transform(volume, np.full(3, 1 / scale), offset, order=1, mode="grid-constant")
+        return np.ascontiguousarray(shifted[:, :, ::-1] if self.is_mirrored else shifted)

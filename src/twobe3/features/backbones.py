@@ -11,6 +11,7 @@ import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.features._torchvision import import_timm
-from twobe3.features.weights import HUB_PREFIX, PACKAGE_PREFIX, State, load_strictly, read_weights
+from twobe3.features.weights import State, WeightsSource, load_strictly
 from twobe3.io.files import digest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -29,8 +30,8 @@ RESNET_STAGES = 5  # the stem and MONAI's four stages
 
 
 @dataclass(frozen=True)
-class Row:
-    """One 2D network that can be named in a study file.
+class BackboneRow:
+    """A 2D network that study files can name.
 
     Attributes
     ----------
@@ -39,9 +40,9 @@ class Row:
     build : callable
         Makes the network that a state dictionary fits.
     pretrained : str
-        What ``weights = "pretrained"`` means: ``package:file``, or ``hf:owner/repository``; empty if nothing.
+        Source of the ``"pretrained"`` weights, see :class:`~twobe3.features.weights.WeightsSource`; may be empty.
     mean, std : tuple of float
-        The input normalisation that the weights were trained with, for pictures in [0, 1].
+        Input normalisation of these weights, for pictures in [0, 1].
     """
 
     description: str
@@ -53,16 +54,16 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A frozen 2D network with its weights.
+    """A frozen 2D network in evaluation mode.
 
     Attributes
     ----------
     name, weights : str
-        As they were asked for.
+        As given to :func:`load_backbone`.
     weights_digest : str
-        Digest of every parameter and buffer, part of the cache key.
+        Of every parameter and buffer.
     network : torch.nn.Module
-        In evaluation mode.
+        The network itself.
     mean, std : tuple of float
         Input normalisation.
     """
@@ -78,7 +79,8 @@ class Backbone:
     def __reduce__(self) -> tuple[Any, ...]:
         # Networks of timm travel to worker processes as their parameters: unpickling one there would import timm
         # without what `import_timm` does first.
-        return _rebuilt, (self.name, self.network.state_dict(), self.mean, self.std, self.weights)
+        rebuild = partial(build_backbone, mean=self.mean, std=self.std, weights=self.weights)
+        return rebuild, (self.name, self.network.state_dict())
 
     @property
     def layers(self) -> int:
@@ -93,12 +95,12 @@ class Backbone:
             )
 
     def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
-        """Feature maps of a layer.
+        """Compute the maps of a layer, on the device of the pictures.
 
         Parameters
         ----------
         pictures : Tensor, shape (n, 3, height, width)
-            Between 0 and 1; on the device where the maps are wanted.
+            Between 0 and 1.
         layer : int
             0 is the stem.
 
@@ -113,7 +115,7 @@ class Backbone:
         """
         self.require_layer(layer)
         with torch.inference_mode():
-            (maps,) = intermediates(self._on(pictures.device), normalised(pictures, self.mean, self.std), [layer])
+            (maps,) = intermediates(self._on(pictures.device), normalise(pictures, self.mean, self.std), [layer])
         return maps
 
     def _on(self, device: torch.device) -> nn.Module:
@@ -126,15 +128,14 @@ class Backbone:
 
 
 def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
-    """A 2D network with weights, ready to extract.
+    """Load a 2D network with its weights, ready to extract.
 
     Parameters
     ----------
     name : str
         A row of :data:`BACKBONES`, or any model of timm (extra ``[timm]``).
     weights : str
-        ``"pretrained"``; a local ``.safetensors`` file; ``"hf:owner/repository"``; or ``"random"``.
-        Random weights are never a fallback: they are had by this name alone.
+        See :meth:`WeightsSource.parse`. Random weights are never a fallback.
 
     Raises
     ------
@@ -144,41 +145,40 @@ def load_backbone(name: str, weights: str = "pretrained") -> Backbone:
     EnvironmentFailure
         ``WEIGHTS_MISSING`` when the hub cannot be reached; ``EXTRA_MISSING`` without timm.
     """
-    row = BACKBONES.get(name) or _timm_row(name)
-    if weights == "random":
+    row, source = _find_row(name), WeightsSource.parse(weights)
+    if source.kind == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return _frozen(name, weights, row.build({}), row.mean, row.std)
-    state, notes = read_weights(name, row.pretrained if weights == "pretrained" else weights)
+            return _freeze(name, weights, row.build({}), row.mean, row.std)
+    state, notes = (WeightsSource.parse(row.pretrained) if source.kind == "pretrained" else source).read(name)
     mean = tuple(json.loads(notes["mean"])) if "mean" in notes else row.mean
     std = tuple(json.loads(notes["std"])) if "std" in notes else row.std
-    return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
+    return build_backbone(name, state, mean=mean, std=std, weights=weights)
 
 
-def backbone_from_state(
+def build_backbone(
     name: str, state: State, *, mean: tuple[float, ...], std: tuple[float, ...], weights: str
 ) -> Backbone:
-    """A 2D network with these parameters, for instance out of a model file.
+    """Build a 2D network with these parameters, for instance out of a model file.
 
     Raises
     ------
     ConfigurationError
         ``WEIGHTS_MISMATCH`` with the keys that do not fit; ``UNKNOWN_NAME``.
     """
-    row = BACKBONES.get(name) or _timm_row(name)
-    network = row.build(state)
+    network = _find_row(name).build(state)
     load_strictly(network, state, name)
-    return _frozen(name, weights, network, mean, std)
+    return _freeze(name, weights, network, mean, std)
 
 
-def normalised(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Pictures in [0, 1], shape (n, 3, height, width), as a network was trained to see them."""
+def normalise(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Standardise pictures in [0, 1], shape (n, 3, height, width), by the channel means and deviations of a network."""
     centre, scale = (torch.tensor(values, device=pictures.device).view(1, -1, 1, 1) for values in (mean, std))
     return (pictures - centre) / scale
 
 
 def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
-    """Maps of some layers by one pass that ends at the deepest of them.
+    """Compute maps of some layers by one pass that ends at the deepest of them.
 
     Parameters
     ----------
@@ -187,12 +187,7 @@ def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) ->
     x : Tensor, shape (n, 3, height, width)
         Normalised pictures.
     layers : sequence of int
-        0 is the stem.
-
-    Returns
-    -------
-    list of Tensor, each of shape (n, channels, height / stride, width / stride)
-        In the order of ``layers``.
+        0 is the stem; maps, (n, channels, height / stride, width / stride) each, are returned in this order.
     """
     if isinstance(network, ResNet):
         maps = [network.act(network.bn1(network.conv1(x)))]
@@ -205,16 +200,12 @@ def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) ->
     return [torch.as_tensor(found[order.index(layer)]) for layer in layers]
 
 
-def _rebuilt(name: str, state: State, mean: tuple[float, ...], std: tuple[float, ...], weights: str) -> Backbone:
-    return backbone_from_state(name, state, mean=mean, std=std, weights=weights)
-
-
-def _frozen(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
+def _freeze(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
     network.eval().requires_grad_(False)
-    return Backbone(name, weights, _digest_of(network), network, mean, std)
+    return Backbone(name, weights, _digest_parameters(network), network, mean, std)
 
 
-def _digest_of(network: nn.Module) -> str:
+def _digest_parameters(network: nn.Module) -> str:
     parts: list[bytes | str] = []
     for key, value in sorted(network.state_dict().items()):
         parts += [key, str(tuple(value.shape)), value.contiguous().numpy().tobytes()]
@@ -255,7 +246,9 @@ def _timm(name: str, **arguments: Any) -> Callable[[State], nn.Module]:
     return build
 
 
-def _timm_row(name: str) -> Row:
+def _find_row(name: str) -> BackboneRow:
+    if name in BACKBONES:
+        return BACKBONES[name]
     timm = _require_timm(name)
     known = timm.list_models()
     if name not in known:
@@ -266,10 +259,10 @@ def _timm_row(name: str) -> Row:
         )
     configuration = timm.get_pretrained_cfg(name).to_dict()
     hub = configuration.get("hf_hub_id")
-    return Row(
+    return BackboneRow(
         f"timm {name}",
         _timm(name),
-        f"{HUB_PREFIX}{hub}" if hub else "",
+        f"hf:{hub}" if hub else "",
         tuple(configuration.get("mean", IMAGENET_MEAN)),
         tuple(configuration.get("std", IMAGENET_STD)),
     )
@@ -288,26 +281,27 @@ def _require_timm(name: str = "") -> Any:
         ) from None
 
 
-BACKBONES: dict[str, Row] = {
-    "resnet18": Row(
-        "MONAI ResNet-18, ImageNet weights from the hub", _resnet((2, 2, 2, 2)), "hf:timm/resnet18.a1_in1k"
-    ),
-    "resnet34": Row(
-        "MONAI ResNet-34, ImageNet weights from the hub", _resnet((3, 4, 6, 3)), "hf:timm/resnet34.a1_in1k"
-    ),
-    "resnet50": Row(
-        "MONAI ResNet-50, ImageNet weights from the hub",
-        _resnet((3, 4, 6, 3), block="bottleneck"),
-        "hf:timm/resnet50.a1_in1k",
-    ),
-    "phantom-resnet10": Row(
+BACKBONES: dict[str, BackboneRow] = {
+    **{
+        f"resnet{depth}": BackboneRow(
+            f"MONAI ResNet-{depth}, ImageNet weights from the hub",
+            _resnet(layers, block=block),
+            f"hf:timm/resnet{depth}.a1_in1k",
+        )
+        for depth, layers, block in (
+            (18, (2, 2, 2, 2), "basic"),
+            (34, (3, 4, 6, 3), "basic"),
+            (50, (3, 4, 6, 3), "bottleneck"),
+        )
+    },
+    "phantom-resnet10": BackboneRow(
         "a ResNet-10 of a quarter the width, trained by this project on slices of its own phantoms; in the package",
         _resnet((1, 1, 1, 1), (16, 32, 64, 128)),
-        f"{PACKAGE_PREFIX}phantom_resnet10.safetensors",
+        "package:phantom_resnet10.safetensors",
         SYMMETRIC,
         SYMMETRIC,
     ),
-    "mobilenetv2_100.tf": Row(
+    "mobilenetv2_100.tf": BackboneRow(
         "timm MobileNetV2 as TensorFlow pads it, for weights converted from there; give a local file",
         _timm("mobilenetv2_100", pad_type="same"),
         "",

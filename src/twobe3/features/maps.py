@@ -12,7 +12,7 @@ from torch.nn import functional
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone
-from twobe3.features.slices import Plane, SliceSpec, cut, windowed
+from twobe3.features.slices import Plane, SliceSpec, apply_windows, cut
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 
@@ -22,14 +22,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class MapExtractor:
-    """Feature maps by scan and plane, computed where the store lacks them.
+    """Feature maps by scan and plane, computed where the cache lacks them.
 
     Parameters
     ----------
-    backbone : Backbone
-        The frozen 2D network.
-    layer : int
-        Which of its layers.
+    backbone, layer
+        The frozen 2D network and its layer.
     planes : tuple of {"axial", "coronal", "sagittal"}
         Cutting planes; each gives maps of its own.
     slices : SliceSpec
@@ -62,23 +60,22 @@ class MapExtractor:
         where = "" if self.device.type == "cpu" else f" on {self.device.type}"
         return f"maps {self.slices} {made_by}{changed}{where}"
 
-    def of_study(self, cohort: Cohort, subject: Subject) -> dict[Plane, npt.NDArray[np.float16]]:
+    def extract(self, cohort: Cohort, subject: Subject) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
         maps: dict[Plane, npt.NDArray[np.float16]] = {}
         for plane in self.planes:
             arrays = self.cache.get_or_compute(
                 self.key(cohort, subject, plane),
                 lambda plane=plane: {"maps": self._compute(cohort, subject, plane)},  # type: ignore[misc]
-                metadata=self._notes(plane),
+                metadata=self._metadata(plane),
             )
             maps[plane] = np.asarray(arrays["maps"], dtype=np.float16)
         return maps
 
-    def pooled(self, cohort: Cohort, subject: Subject) -> npt.NDArray[np.float64]:
-        """Mean, maximum and standard deviation of every channel over all positions of each plane, one after another.
+    def extract_pooled(self, cohort: Cohort, subject: Subject) -> npt.NDArray[np.float64]:
+        """Mean, maximum and standard deviation of every channel over the positions of each plane.
 
-        The maps themselves are used where the store has them, and not kept where it has not: they are a thousand
-        times larger.
+        Maps are read where the cache has them; otherwise they are not kept, being a thousand times larger.
 
         Returns
         -------
@@ -90,7 +87,7 @@ class MapExtractor:
             arrays = self.cache.get_or_compute(
                 digest(["pooled", key]),
                 lambda plane=plane, key=key: {"pooled": self._pool(cohort, subject, plane, key)},  # type: ignore[misc]
-                metadata=self._notes(plane),
+                metadata=self._metadata(plane),
             )
             parts.append(np.asarray(arrays["pooled"], dtype=np.float64))
         return np.concatenate(parts)
@@ -101,7 +98,7 @@ class MapExtractor:
         positions = maps.reshape(len(maps), -1).astype(np.float64)
         return np.concatenate([positions.mean(axis=1), positions.max(axis=1), positions.std(axis=1)])
 
-    def _notes(self, plane: Plane) -> dict[str, str]:
+    def _metadata(self, plane: Plane) -> dict[str, str]:
         return {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
 
     def _compute(self, cohort: Cohort, subject: Subject, plane: Plane) -> npt.NDArray[np.float16]:
@@ -113,19 +110,19 @@ class MapExtractor:
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.
         different = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
         batch = BATCH[self.device.type]
-        parts = [self._maps_of(different[start : start + batch]) for start in range(0, len(different), batch)]
+        parts = [self._compute_batch(different[start : start + batch]) for start in range(0, len(different), batch)]
         maps = torch.cat(parts).numpy()
         position = np.zeros(len(slices), dtype=np.int64)
         position[filled] = np.arange(1, len(different))
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
-    def _maps_of(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        channels = torch.from_numpy(windowed(slices, self.slices.windows_suv)).to(self.device)
-        return self.backbone.maps(pictures(channels, self.slices.size), self.layer).half().contiguous().cpu()
+    def _compute_batch(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
+        channels = torch.from_numpy(apply_windows(slices, self.slices.windows_suv)).to(self.device)
+        return self.backbone.maps(to_pictures(channels, self.slices.size), self.layer).half().contiguous().cpu()
 
 
-def pictures(channels: torch.Tensor, size: int) -> torch.Tensor:
-    """What the 2D network sees of slices in SUV windows, (n, 1 or 3, height, width) to (n, 3, size, size)."""
+def to_pictures(channels: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize slices in SUV windows, (n, 1 or 3, height, width), to the network's pictures, (n, 3, size, size)."""
     if channels.shape[1] == 1:
         channels = channels.expand(-1, 3, -1, -1)
     resized = functional.interpolate(channels, (size, size), mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""What can be read off a scan with a ruler: SUVmax, metabolic volume, total lesion glycolysis, image extent."""
+"""Measurements of a region in SUV: maximum, peak, metabolic volume, glycolysis, and the distances of lesions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial.distance import pdist
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import FloatArray, Mask, SUVVolume
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
 from twobe3.scans.regions import Region
@@ -16,21 +20,23 @@ from twobe3.scans.scan import Scan
 
 log = logging.getLogger("twobe3")
 
+PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
+"""Of a sphere of 1 ml: 6.2 mm."""
+
+SMALLEST_LESION_ML = 1.0
+"""Smaller parts of a region count only where none is larger: thresholds leave specks, which PET does not resolve."""
+
 
 @dataclass(frozen=True)
 class Measurements:
-    """Numbers of one scan; NaN where there is no region to measure.
+    """Measurements of one scan; NaN where there is no region.
 
     Attributes
     ----------
-    suv_max : float
-        Largest SUV in the region.
-    volume_ml : float
-        Metabolic tumour volume, MTV: the volume of the region.
-    tlg_ml : float
-        Total lesion glycolysis: MTV times the mean SUV in the region (SUV · ml).
+    suv_max, volume_ml, tlg_ml : float
+        See :class:`LesionMeasurements`; ``volume_ml`` is the metabolic tumour volume.
     extent_ml : float
-        Volume of the whole image, whatever it shows.
+        Volume of the whole image.
     lacking : UnusableScanError or None
         Why there is no region; None where there is one.
     """
@@ -43,26 +49,14 @@ class Measurements:
 
 
 def measure(scan: Scan, region: Region, *, cache: Cache) -> Measurements:
-    """Measure a scan on its own grid, once.
-
-    Parameters
-    ----------
-    scan : Scan
-        The scan.
-    region : Region
-        Where.
-    cache : Cache
-        Where measurements are kept.
-    """
+    """Measure a region of a scan on the scan's own voxels; the result is kept in the cache."""
     key = digest(["measurements", scan.digest, region.label])
-    arrays = cache.get_or_compute(key, lambda: _measured(scan, region))
+    arrays = cache.get_or_compute(key, lambda: _measure(scan, region))
     suv_max, volume_ml, tlg_ml, extent_ml = map(float, arrays["values"])
-    code, *said = arrays["lacking"].tobytes().decode().split("\n")
-    lacking = UnusableScanError(Code[code], said[0], remedy=said[1]) if code else None
-    return Measurements(suv_max, volume_ml, tlg_ml, extent_ml, lacking)
+    return Measurements(suv_max, volume_ml, tlg_ml, extent_ml, unpack_error(arrays["lacking"]))
 
 
-def _measured(scan: Scan, region: Region) -> Arrays:
+def _measure(scan: Scan, region: Region) -> Arrays:
     volume = scan.suv()
     extent_ml = float(np.prod(volume.geometry.extent_mm)) / 1000.0
     try:
@@ -70,14 +64,111 @@ def _measured(scan: Scan, region: Region) -> Arrays:
     except UnusableScanError as refusal:
         if refusal.code is not Code.CONTOUR_MISSING:
             log.warning("%s: %s; the scan counts as one without a region", refusal.code.name, refusal.reason)
-        lacking = "\n".join([refusal.code.name, refusal.reason, refusal.remedy])
-        return _arrays([np.nan, np.nan, np.nan, extent_ml], lacking)
+        return {"values": np.array([np.nan, np.nan, np.nan, extent_ml]), "lacking": pack_error(refusal)}
     inside = volume.array[mask.array].astype(np.float64)
     # Nothing above the threshold: no lesion volume, and the hottest voxel is still the scan's SUVmax.
     suv_max = inside.max() if inside.size else volume.array.max()
     mean = inside.mean() if inside.size else 0.0
-    return _arrays([suv_max, mask.volume_ml, mask.volume_ml * mean, extent_ml], "")
+    values = np.array([suv_max, mask.volume_ml, mask.volume_ml * mean, extent_ml])
+    return {"values": values, "lacking": pack_error(None)}
 
 
-def _arrays(values: list[float], lacking: str) -> Arrays:
-    return {"values": np.array(values), "lacking": np.frombuffer(lacking.encode(), np.uint8)}
+def pack_error(error: UnusableScanError | None) -> npt.NDArray[np.uint8]:
+    """Encode why a scan cannot be measured, or that it can, as an array for the cache."""
+    text = "\n".join([error.code.name, error.reason, error.remedy]) if error else ""
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def unpack_error(array: npt.NDArray[np.uint8]) -> UnusableScanError | None:
+    """Decode what :func:`pack_error` encoded."""
+    if not len(array):
+        return None
+    code, reason, remedy = array.tobytes().decode().split("\n")
+    return UnusableScanError(Code[code], reason, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class LesionMeasurements:
+    """Measurements of a region on the scan's own voxels.
+
+    Attributes
+    ----------
+    mtv_ml : float
+        Metabolic tumour volume: the volume of the region.
+    tlg_ml : float
+        Total lesion glycolysis: MTV times the mean SUV in the region (SUV · ml).
+    suv_max, suv_mean : float
+        Of the voxels of the region.
+    suv_peak : float
+        See :func:`suv_peak`.
+    lesions : float
+        Parts of the region that do not touch (26 neighbours), specks left out (:data:`SMALLEST_LESION_ML`).
+    dmax_mm : float
+        Largest distance between the centroids of two lesions; 0 with one. Cottereau A-S et al., *J Nucl Med*
+        61:40–45, 2020 (doi 10.2967/jnumed.119.229450).
+    spread_mm : float
+        Root of the mean squared distance of the lesions' centroids from their mean; 0 with one.
+    """
+
+    mtv_ml: float
+    tlg_ml: float
+    suv_max: float
+    suv_mean: float
+    suv_peak: float
+    lesions: float
+    dmax_mm: float
+    spread_mm: float
+
+
+def measure_lesions(volume: SUVVolume, mask: Mask) -> LesionMeasurements:
+    """Measure a region that is not empty; scan and mask share their voxels."""
+    inside = volume.array[mask.array].astype(np.float64)
+    centroids = lesion_centroids_mm(mask)
+    distances = pdist(centroids)
+    spread = np.sqrt(((centroids - centroids.mean(axis=0)) ** 2).sum(axis=1).mean())
+    return LesionMeasurements(
+        mtv_ml=mask.volume_ml,
+        tlg_ml=mask.volume_ml * float(inside.mean()),
+        suv_max=float(inside.max()),
+        suv_mean=float(inside.mean()),
+        suv_peak=suv_peak(volume, mask),
+        lesions=float(len(centroids)),
+        dmax_mm=float(distances.max()) if len(distances) else 0.0,
+        spread_mm=float(spread),
+    )
+
+
+def lesion_centroids_mm(mask: Mask) -> FloatArray:
+    """Centroid of each lesion of a region that is not empty, LPS, shape (lesions, 3)."""
+    parts, n = ndimage.label(mask.array, np.ones((3, 3, 3)))
+    volumes_ml = np.bincount(parts.ravel(), minlength=n + 1)[1:] * mask.geometry.voxel_volume_ml
+    kept = 1 + np.flatnonzero(volumes_ml >= min(SMALLEST_LESION_ML, volumes_ml.max()))
+    centres = ndimage.center_of_mass(mask.array, parts, kept)
+    return mask.geometry.to_mm(np.array(centres, dtype=np.float64).reshape(-1, 3))
+
+
+def suv_peak(volume: SUVVolume, mask: Mask) -> float:
+    """The largest mean SUV of a sphere of 1 ml whose centre is a voxel of the region.
+
+    A voxel belongs to the sphere if its centre does; voxels outside the region take part, as the sphere may reach
+    beyond it, places outside the image do not. This is the global intensity peak of the IBSI reference manual (code
+    0F91) on the scan's own voxels; Wahl RL et al., *J Nucl Med* 50 Suppl 1:122S–150S, 2009.
+    """
+    spacing = np.array(volume.geometry.spacing_mm)
+    reach = np.floor(PEAK_RADIUS_MM / spacing).astype(int)
+    box = bounding_box(mask, reach)
+    offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1) * spacing
+    sphere = (np.linalg.norm(offsets, axis=-1) <= PEAK_RADIUS_MM).astype(np.float64)
+    suv = volume.array[box].astype(np.float64)
+    total = ndimage.correlate(suv, sphere, mode="constant")
+    count = ndimage.correlate(np.ones_like(suv), sphere, mode="constant")
+    return float((total / count)[mask.array[box]].max())
+
+
+def bounding_box(mask: Mask, margin: npt.NDArray[np.int64]) -> tuple[slice, ...]:
+    """Slices of the region's bounding box with a margin in voxels, clipped to the image."""
+    found = ndimage.find_objects(mask.array.astype(np.uint8))[0]
+    return tuple(
+        slice(max(int(one.start - m), 0), min(int(one.stop + m), n))
+        for one, m, n in zip(found, margin, mask.array.shape, strict=True)
+    )

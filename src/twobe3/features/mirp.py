@@ -19,7 +19,7 @@ from twobe3.core.volume import FloatArray
 
 
 @contextmanager
-def _muted() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep MIRP from configuring the root logger, which it would let write to standard output, and from warning."""
     root, handler, before = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
     root.addHandler(handler)
@@ -34,9 +34,9 @@ def _muted() -> Iterator[None]:
 
 
 @contextmanager
-def _exact_autocorrelation() -> Iterator[None]:
-    """Give MIRP our Moran's I and Geary's C in place of its own."""
-    theirs = importlib.import_module("mirp._features.morph_3d_data").Data3DSpatial
+def exact_autocorrelation() -> Iterator[None]:
+    """Replace MIRP's Moran's I and Geary's C, which it would sample, by :func:`spatial_autocorrelation`."""
+    spatial = importlib.import_module("mirp._features.morph_3d_data").Data3DSpatial
 
     def compute(data: Any, *_: Any, **__: Any) -> None:
         voxels = data.data_int
@@ -44,15 +44,22 @@ def _exact_autocorrelation() -> Iterator[None]:
             index, value = voxels[["z", "y", "x"]].to_numpy(np.int64), voxels["g"].to_numpy(np.float64)
             data.moran_i, data.geary_c = spatial_autocorrelation(value, index, tuple(data.spacing))
 
-    original = theirs.compute_spatial_information
-    theirs.compute_spatial_information = compute
+    original = spatial.compute_spatial_information
+    spatial.compute_spatial_information = compute
     try:
         yield
     finally:
-        theirs.compute_spatial_information = original
+        spatial.compute_spatial_information = original
 
 
-def _import_mirp() -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
+def import_mirp() -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
+    """Import MIRP and its importers of images and masks.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``EXTRA_MISSING``.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -100,10 +107,10 @@ def spatial_autocorrelation(
     shape = [next_fast_len(2 * (int(axis.max()) + 1) - 1, real=True) for axis in place]
     weight = rfftn(_inverse_distances(shape, spacing_mm))
 
-    def weighted_sum(of: FloatArray) -> FloatArray:
-        """For each voxel, the sum over all others of what they hold times the weight."""
+    def weighted_sum(values: FloatArray) -> FloatArray:
+        """For each voxel, the weighted sum of the values of all others."""
         grid = np.zeros(shape)
-        grid[place] = of
+        grid[place] = values
         return np.asarray(irfftn(rfftn(grid) * weight, shape)[place])
 
     row = weighted_sum(np.ones_like(deviation))

@@ -25,8 +25,8 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray, Mask, SUVVolume
 from twobe3.dicom.body_size import surface_m2
-from twobe3.features.lesions import bounding_box, measure_lesions
-from twobe3.features.mirp import _exact_autocorrelation, _import_mirp, _muted
+from twobe3.features.measurements import bounding_box, measure_lesions, pack_error, unpack_error
+from twobe3.features.mirp import exact_autocorrelation, import_mirp, silence
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
 from twobe3.scans.regions import Region
@@ -53,13 +53,12 @@ class RadiomicsSettings:
     ----------
     spacing_mm : float or None
         Isotropic voxels on which they are computed; cubic splines for the image, linear for the mask, half of a voxel
-        for inclusion. 4 mm lies near the voxels of clinical PET, so that little is made up. None leaves the voxels.
+        for inclusion. 4 mm is near the voxels of clinical PET. None leaves the voxels.
     bin_width_suv : float or None
-        Width of the bins of grey levels, the first of which begins at SUV 0. None takes the values as levels that
-        they are already, for phantoms.
+        Width of the bins of grey levels, the first of which begins at SUV 0. None takes the values as levels.
     log_sigma_mm : tuple of float
-        Laplacians of Gaussians as IBSI 2 defines them (Whybra P et al., *Radiology* 310:e231319, 2024), each of which
-        adds the statistics of its response.
+        Laplacians of Gaussians as IBSI 2 defines them (Whybra P et al., *Radiology* 310:e231319, 2024); each adds the
+        statistics of its response.
     """
 
     spacing_mm: float | None = 4.0
@@ -71,37 +70,29 @@ class RadiomicsSettings:
         """What MIRP takes the image for; it bins PET by itself, levels that are levels already it must not."""
         return "ct" if self.bin_width_suv is None else "pet"
 
-    def mirp(self) -> dict[str, Any]:
-        """The same in MIRP's words."""
-        words: dict[str, Any] = {"base_feature_families": list(IBSI_FAMILIES), "new_spacing": self.spacing_mm}
+    def to_mirp(self) -> dict[str, Any]:
+        """The keyword arguments of MIRP."""
+        arguments: dict[str, Any] = {"base_feature_families": list(IBSI_FAMILIES), "new_spacing": self.spacing_mm}
         if self.bin_width_suv is None:
-            words |= {"base_discretisation_method": "none", "ivh_discretisation_method": "none"}
+            arguments |= {"base_discretisation_method": "none", "ivh_discretisation_method": "none"}
         else:
-            words |= {
+            arguments |= {
                 "base_discretisation_method": "fixed_bin_size",
                 "base_discretisation_bin_width": self.bin_width_suv,
                 "resegmentation_intensity_range": [0.0, math.nan],
             }
         if self.log_sigma_mm:
-            words |= {
+            arguments |= {
                 "filter_kernels": ["laplacian_of_gaussian"],
                 "laplacian_of_gaussian_sigma": list(self.log_sigma_mm),
                 "response_map_feature_families": ["statistics"],
             }
-        return words
+        return arguments
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureVector:
-    """Features of one scan.
-
-    Attributes
-    ----------
-    names : tuple of str, length p
-        For instance ``"cm_contrast"`` or ``"pet_mtv_ml"``.
-    values : ndarray of float64, shape (p,)
-        NaN where a feature is not defined.
-    """
+    """Features of one scan, for instance ``"cm_contrast"`` or ``"pet_mtv_ml"``; NaN where a feature is not defined."""
 
     names: tuple[str, ...]
     values: FloatArray
@@ -109,8 +100,8 @@ class FeatureVector:
     def __getitem__(self, name: str) -> float:
         return float(self.values[self.names.index(name)])
 
-    def and_(self, more: dict[str, float]) -> FeatureVector:
-        """With more features behind."""
+    def extend(self, more: dict[str, float]) -> FeatureVector:
+        """Append features."""
         return FeatureVector((*self.names, *more), np.concatenate([self.values, list(more.values())]))
 
 
@@ -131,18 +122,14 @@ def radiomic_features(
 
     Parameters
     ----------
-    subject : Subject
-        The patient.
-    region : Region
-        Where.
-    settings : RadiomicsSettings
-        How.
+    subject, region, settings
+        Whose features, of which part of the scan, and how they are computed.
     cache : Cache
-        Where features are kept, and refusals with them.
+        Keeps features and refusals.
     change : {"none", "eroded", "dilated"}
         Of the region, for the stability of features.
     voxels : {"measured", "shuffled"}
-        Whether the region's voxels are permuted first, see :func:`with_shuffled_voxels`.
+        Whether the region's voxels are permuted first, see :func:`shuffle_voxels`.
 
     Raises
     ------
@@ -153,12 +140,12 @@ def radiomic_features(
     """
     arrays = cache.get_or_compute(
         radiomics_key(subject.scan, region, settings, change, voxels),
-        lambda: _extracted(subject.scan, region, settings, change, voxels),
+        lambda: _extract(subject.scan, region, settings, change, voxels),
     )
     found = unpack(arrays)
     surface = _surface_m2(subject)
     names = ("dmax", "spread")
-    return found.and_({f"pet_{name}_per_bsa": found[f"pet_{name}_mm"] / 1000.0 / surface for name in names})
+    return found.extend({f"pet_{name}_per_bsa": found[f"pet_{name}_mm"] / 1000.0 / surface for name in names})
 
 
 def radiomics_key(
@@ -169,41 +156,27 @@ def radiomics_key(
 
 
 def pack(features: FeatureVector | UnusableScanError) -> Arrays:
-    """Features, or why there are none, as arrays for a store."""
+    """Encode features, or why there are none, as arrays for the cache."""
     if isinstance(features, UnusableScanError):
-        return {"refusal": _bytes("\n".join([features.code.name, features.reason, features.remedy]))}
-    return {"names": _bytes("\n".join(features.names)), "values": features.values}
+        return {"refusal": pack_error(features)}
+    return {"names": np.frombuffer("\n".join(features.names).encode(), np.uint8), "values": features.values}
 
 
 def unpack(arrays: Arrays) -> FeatureVector:
-    """The features that :func:`pack` packed.
-
-    Raises
-    ------
-    UnusableScanError
-        The one that it packed.
-    """
+    """Decode what :func:`pack` encoded; an encoded error is raised."""
     if "refusal" in arrays:
-        code, reason, remedy = arrays["refusal"].tobytes().decode().split("\n")
-        raise UnusableScanError(Code[code], reason, remedy=remedy)
+        error = unpack_error(arrays["refusal"])
+        assert error is not None
+        raise error
     return FeatureVector(tuple(arrays["names"].tobytes().decode().split("\n")), np.asarray(arrays["values"]))
 
 
 def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> FeatureVector:
-    """Features of a region: IBSI's through MIRP, in memory and on one thread, and those of :class:`Lesions`.
+    """Features of a region: IBSI's through MIRP, in memory and on one thread, and those of :func:`measure_lesions`.
 
     MIRP sees the region's part of the image with :data:`MARGIN_MM` around it, and lays its grid on the centre of
     that part, so that a lesion has the same features however much of the body was scanned. Moran's I and Geary's C
     are exact (:func:`spatial_autocorrelation`); MIRP would sample them, which takes most of its time.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        The scan on its own voxels.
-    mask : Mask
-        On the same voxels.
-    settings : RadiomicsSettings
-        How.
 
     Raises
     ------
@@ -218,38 +191,31 @@ def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> Featu
     reach_mm = MARGIN_MM + 4.0 * max(settings.log_sigma_mm, default=0.0)
     box = bounding_box(mask, np.ceil(reach_mm / spacing).astype(np.int64))
     ibsi = ibsi_features(volume.array[box], mask.array[box], volume.geometry.spacing_mm, settings)
-    return ibsi.and_({f"pet_{name}": value for name, value in asdict(measure_lesions(volume, mask)).items()})
+    return ibsi.extend({f"pet_{name}": value for name, value in asdict(measure_lesions(volume, mask)).items()})
 
 
-def with_shuffled_voxels(volume: SUVVolume, mask: Mask, seed: str) -> SUVVolume:
+def shuffle_voxels(volume: SUVVolume, mask: Mask, seed: str) -> SUVVolume:
     """A scan whose voxels inside a region are permuted; those outside stay.
 
     Volume, shape and histogram of the region are the same, and its texture is lost: features that predict as well
     afterwards never needed it (Welch ML et al., *Radiother Oncol* 130:2–9, 2019, doi 10.1016/j.radonc.2018.10.027).
 
-    Parameters
-    ----------
-    volume : SUVVolume
-        The scan.
-    mask : Mask
-        The region, on the same voxels.
-    seed : str
-        Of the permutation, for instance the digest of the scan: so it does not depend on the order of scans.
+    The permutation depends on the seed alone, for instance the digest of the scan.
     """
     array, random = volume.array.copy(), np.random.default_rng(int(digest([seed]), 16))
     array[mask.array] = random.permutation(array[mask.array])
     return replace(volume, array=array)
 
 
-def _extracted(
+def _extract(
     scan: Scan, region: Region, settings: RadiomicsSettings, change: Change, voxels: Voxels = "measured"
 ) -> Arrays:
     start = time.perf_counter()
     try:
         volume = scan.suv()
-        mask = _changed(region.find(scan, volume), change)
+        mask = _morph(region.find(scan, volume), change)
         if voxels == "shuffled" and mask.geometry.same_as(volume.geometry):
-            volume = with_shuffled_voxels(volume, mask, scan.digest)
+            volume = shuffle_voxels(volume, mask, scan.digest)
         features: FeatureVector | UnusableScanError = extract(volume, mask, settings)
     except UnusableScanError as refusal:
         if refusal.code is Code.CODEC_MISSING:
@@ -261,11 +227,11 @@ def _extracted(
     return pack(features)
 
 
-def _changed(mask: Mask, change: Change) -> Mask:
+def _morph(mask: Mask, change: Change) -> Mask:
     if change == "none":
         return mask
-    morph = ndimage.binary_erosion if change == "eroded" else ndimage.binary_dilation
-    return Mask(morph(mask.array), mask.geometry, f"{mask.name}, {change}")
+    operation = ndimage.binary_erosion if change == "eroded" else ndimage.binary_dilation
+    return Mask(operation(mask.array), mask.geometry, f"{mask.name}, {change}")
 
 
 def _require_usable(volume: SUVVolume, mask: Mask) -> None:
@@ -298,7 +264,7 @@ def ibsi_features(
     spacing_mm : tuple of float
         Between slices, rows, columns.
     settings : RadiomicsSettings
-        How.
+        Voxels, bins and filters.
 
     Raises
     ------
@@ -307,12 +273,12 @@ def ibsi_features(
     EnvironmentFailure
         ``EXTRA_MISSING``: MIRP is not installed.
     """
-    mirp, import_image, import_mask = _import_mirp()
-    with _muted(), threadpool_limits(1), _exact_autocorrelation():
+    mirp, import_image, import_mask = import_mirp()
+    with silence(), threadpool_limits(1), exact_autocorrelation():
         (scan,) = import_image(image.copy(), sample_name="scan", image_modality=settings.modality)
         (mask,) = import_mask(inside.copy(), sample_name="scan")
         scan.image_spacing = mask.image_spacing = spacing_mm  # its importer of arrays takes none
-        call = {"export_features": True, "num_cpus": None, **settings.mirp()}
+        call = {"export_features": True, "num_cpus": None, **settings.to_mirp()}
         try:
             tables = list(mirp.extract_features_generator(image=scan, mask=mask, **call))
         except TypeError as error:  # how MIRP 2.7 ends where resampling leaves nothing of the region
@@ -335,7 +301,3 @@ def _tag(column: str) -> str:
 def _surface_m2(subject: Subject) -> float:
     weight_kg, height_m = (float(subject.covariates.get(name, math.nan)) for name in ("weight_kg", "height_m"))
     return surface_m2(weight_kg, 100.0 * height_m) if weight_kg > 0 and height_m > 0 else math.nan
-
-
-def _bytes(text: str) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(text.encode(), np.uint8)

@@ -43,38 +43,15 @@ class SliceSpec:
 
 
 def cut(volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float32]:
-    """The slices of one plane.
+    """Cut an SUV volume, (slices, rows, columns) from feet to head, into the slices of a plane, (n, height, width).
 
-    Parameters
-    ----------
-    volume : ndarray, shape (slices, rows, columns)
-        SUV, head last, as :func:`twobe3.core.grid.resample` gives it.
-    plane : {"axial", "coronal", "sagittal"}
-        The cutting plane.
-
-    Returns
-    -------
-    ndarray, shape (n, height, width)
-        Axial: from feet to head, the patient's back at the bottom. Coronal (from front to back) and sagittal
-        (from right to left): the head at the top.
+    Axial slices run from feet to head, the patient's back at the bottom; coronal ones from front to back and
+    sagittal ones from right to left, the head at the top.
     """
     slices = np.moveaxis(volume, AXIS[plane], 0)
     return slices if plane == "axial" else slices[:, ::-1]
 
 
-def windowed(slices: npt.NDArray[np.float32], windows_suv: tuple[float, ...]) -> npt.NDArray[np.float32]:
-    """SUV windows as channels.
-
-    Parameters
-    ----------
-    slices : ndarray, shape (n, height, width)
-        SUV.
-    windows_suv : tuple of float
-        Upper ends of the windows.
-
-    Returns
-    -------
-    ndarray, shape (n, channels, height, width)
-        Between 0 and 1.
-    """
+def apply_windows(slices: npt.NDArray[np.float32], windows_suv: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """Map SUV windows to channels between 0 and 1: (n, height, width) to (n, channels, height, width)."""
     return np.stack([np.clip(slices / upper, 0.0, 1.0) for upper in windows_suv], axis=1)

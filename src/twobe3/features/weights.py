@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Literal
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -17,43 +20,99 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 
 State = dict[str, torch.Tensor]
-HUB_PREFIX = "hf:"
-PACKAGE_PREFIX = "package:"
-NAMED_WEIGHTS = ("pretrained", "random")
+SourceKind = Literal["none", "pretrained", "random", "package", "hub", "file"]
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT_S = 10.0
+_NAMES: dict[str, SourceKind] = {"": "none", "pretrained": "pretrained", "random": "random"}
+_SCHEMES: dict[str, SourceKind] = {"package": "package", "hf": "hub"}
+_FILE = re.compile(r"\.{0,2}[/\\].*|[A-Za-z]:[/\\].*|[^:]*\.(safetensors|pt|pth|ckpt|bin|tar)")
 
 
-def is_weights_file(weights: str) -> bool:
-    """Whether these weights are a local file, rather than had by a name."""
-    return weights not in NAMED_WEIGHTS and not weights.startswith(HUB_PREFIX)
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where the weights of a network come from; ``str`` gives the text that :meth:`parse` takes.
 
-
-def read_weights(name: str, source: str) -> tuple[State, Mapping[str, str]]:
-    """The parameters of a source, and what the file says of them.
-
-    Parameters
+    Attributes
     ----------
-    name : str
-        Of the network, for messages.
-    source : str
-        A local safetensors file, ``"hf:owner/repository"``, ``"package:file"``, or "" where there are none.
-
-    Raises
-    ------
-    ConfigurationError
-        ``WEIGHTS_MISSING``, ``WEIGHTS_MISMATCH``: the file is not there, or not a safetensors file.
-    EnvironmentFailure
-        ``WEIGHTS_MISSING`` when the hub cannot be reached.
+    kind : {"none", "pretrained", "random", "package", "hub", "file"}
+        ``pretrained`` stands for the weights that the network's row names, ``none`` for training from scratch.
+    location : str
+        File in this package, repository of the Hugging Face hub, or path; empty for the other kinds.
     """
-    if not source:
+
+    kind: SourceKind
+    location: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> WeightsSource:
+        """Read ``""``, ``"pretrained"``, ``"random"``, ``"package:file"``, ``"hf:owner/repository"`` or a path.
+
+        A path has the suffix of a weights file, or begins with ``/``, ``./`` or ``../``.
+
+        Raises
+        ------
+        ConfigurationError
+            ``WEIGHTS_MISSING``: the text is none of these, or may be several.
+        """
+        if text in _NAMES:
+            return cls(_NAMES[text])
+        scheme, _, location = text.partition(":")
+        if scheme in _SCHEMES and location:
+            return cls(_SCHEMES[scheme], location)
+        if _FILE.fullmatch(text):
+            return cls("file", text)
+        raise ConfigurationError(
+            Code.WEIGHTS_MISSING,
+            f"weights {text!r} name neither a file nor a known source",
+            remedy="give 'pretrained', 'random', 'hf:owner/repository', or a file, with its suffix or as './name'",
+        )
+
+    def __str__(self) -> str:
+        schemes = {kind: f"{scheme}:" for scheme, kind in _SCHEMES.items()}
+        return "" if self.kind == "none" else schemes.get(self.kind, "") + (self.location or self.kind)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the weights are a local file."""
+        return self.kind == "file"
+
+    @property
+    def label(self) -> str:
+        """The source without the folders of this machine: a file by its name alone."""
+        return Path(self.location).name if self.is_file else str(self)
+
+    def relative_to(self, folder: Path) -> WeightsSource:
+        """The same source, a relative path starting from ``folder``, such as that of a study file."""
+        if not self.is_file:
+            return self
+        path = str(folder / self.location)
+        return replace(self, location=path if _FILE.fullmatch(path) else f"./{path}")
+
+    def read(self, name: str) -> tuple[State, Mapping[str, str]]:
+        """Read the parameters, and the metadata of the safetensors file.
+
+        Parameters
+        ----------
+        name : str
+            Of the network, for messages.
+
+        Raises
+        ------
+        ConfigurationError
+            ``WEIGHTS_MISSING``: the file does not exist, or the source names none. ``WEIGHTS_MISMATCH``: it is no
+            safetensors file.
+        EnvironmentFailure
+            ``WEIGHTS_MISSING``: the hub cannot be reached.
+        """
+        match self.kind:
+            case "file":
+                return _read_file(Path(self.location), name)
+            case "hub":
+                return _read_file(_download(self.location), name)
+            case "package":
+                with as_file(files("twobe3.features") / "data" / self.location) as packaged:
+                    return _read_file(packaged, name)
         raise ConfigurationError(Code.WEIGHTS_MISSING, f"backbone {name!r} has no pre-trained weights of its own")
-    if source.startswith(HUB_PREFIX):
-        return _read_file(_from_hub(source.removeprefix(HUB_PREFIX)), name)
-    if source.startswith(PACKAGE_PREFIX):
-        with as_file(files("twobe3.features") / "data" / source.removeprefix(PACKAGE_PREFIX)) as packaged:
-            return _read_file(packaged, name)
-    return _read_file(Path(source), name)
 
 
 def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "backbone") -> None:
@@ -71,12 +130,12 @@ def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "b
     misshapen = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
     if absent or surplus or misshapen:
         kinds = {"missing": absent, "unexpected": surplus, "of another shape": misshapen}
-        told = "; ".join(
+        differences = "; ".join(
             f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
             for kind, keys in kinds.items()
             if keys
         )
-        raise ConfigurationError(Code.WEIGHTS_MISMATCH, f"the weights do not fit {what} {name!r}: {told}")
+        raise ConfigurationError(Code.WEIGHTS_MISMATCH, f"the weights do not fit {what} {name!r}: {differences}")
     network.load_state_dict({**{key: wanted[key] for key in counters}, **state})
 
 
@@ -94,13 +153,13 @@ def _read_file(path: Path, name: str) -> tuple[State, Mapping[str, str]]:
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, notes
 
 
-def _from_hub(repository: str) -> Path:
-    """The weights in the hub's local cache, fetched on first use."""
+def _download(repository: str) -> Path:
+    """The file of a repository in the hub's local cache, fetched on first use."""
     try:
         return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
     except HFValidationError:
         raise ConfigurationError(
-            Code.WEIGHTS_MISSING, f"{HUB_PREFIX}{repository} does not name a repository of the Hugging Face hub"
+            Code.WEIGHTS_MISSING, f"hf:{repository} does not name a repository of the Hugging Face hub"
         ) from None
     except LocalEntryNotFoundError:
         pass

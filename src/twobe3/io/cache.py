@@ -58,16 +58,9 @@ class Cache:
     def get_or_compute(
         self, key: str, compute: Callable[[], Arrays], *, metadata: Mapping[str, str] | None = None
     ) -> Arrays:
-        """The entry of a key, computed and stored where it is absent.
+        """The entry of a key, a hexadecimal digest, computed and stored where it is absent.
 
-        Parameters
-        ----------
-        key : str
-            Hexadecimal digest.
-        compute : callable
-            Gives the arrays by name.
-        metadata : mapping of str to str, optional
-            Written into the file for those who open it with another tool.
+        ``compute`` gives the arrays by name; ``metadata`` is written into the file for other tools.
         """
         arrays = self.get(key)
         if arrays is not None:
@@ -109,8 +102,8 @@ class Cache:
             self._memory[key] = arrays
             return
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        notes = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {checksum(contiguous)}"}
-        write_atomic(path, save(contiguous, metadata=notes))
+        described = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {checksum(contiguous)}"}
+        write_atomic(path, save(contiguous, metadata=described))
 
 
 def checksum(arrays: Arrays) -> str:

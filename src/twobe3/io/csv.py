@@ -22,14 +22,9 @@ _NEUTRALISED = re.compile(r"'+[=+\-@\t\r]")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A line of a table: its number in the file, from 1, and its cells by column, as they stand there.
 
-    Attributes
-    ----------
-    line : int
-        Its number in the file, from 1; of its last line where a quoted cell goes over several.
-    cells : dict
-        From the column's name to the text as it stands in the file; all rows of a table have the same columns.
+    The number is that of the last line where a quoted cell goes over several.
     """
 
     line: int
@@ -40,29 +35,21 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
     """Read a table with one header line; its separator is the one of ``,``, ``;`` and tab that the header has most of.
 
     Programs that separate by semicolons do so where the comma is the decimal separator, so there ``0,73`` becomes
-    ``0.73``. Lines without any content are skipped; a line that is too short lacks its last cells.
-
-    Parameters
-    ----------
-    path : Path
-        A text in UTF-8, with or without a byte-order mark.
-    code : Code
-        What a refusal is called.
-    text : collection of str
-        Columns whose commas are never decimal ones.
+    ``0.73``, but not in the columns ``text``. Lines without any content are skipped; a line that is too short lacks its
+    last cells.
 
     Returns
     -------
     list of Row
-        At least one.
+        At least one; all have the same columns.
 
     Raises
     ------
     ConfigurationError
-        With ``code``: the file can't be read, is no table, has two columns of one name, a line with more cells than
-        the header or no line below it, or decimal points and commas in one column.
+        With ``code``: the file can't be read, is no table in UTF-8, has two columns of one name, a line with more cells
+        than the header or no line below it, or decimal points and commas in one column.
     """
-    separator, (header, *lines) = _lines(path, code)
+    separator, (header, *lines) = _split_lines(path, code)
     names = [name.strip() for name in header[1]]
     for name in filter(None, names):
         if names.count(name) > 1:
@@ -84,17 +71,17 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
     return rows
 
 
-def neutralised(text: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula: with a quote before it where one might."""
+def escape_formula(text: str) -> str:
+    """Put a quote before a text that a spreadsheet would take for a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def restored(text: str) -> str:
-    """A text as it was before it was neutralised."""
+def unescape_formula(text: str) -> str:
+    """A text as it was before :func:`escape_formula`."""
     return text[1:] if _NEUTRALISED.match(text) else text
 
 
-def _lines(path: Path, code: Code) -> tuple[str, list[tuple[int, list[str]]]]:
+def _split_lines(path: Path, code: Code) -> tuple[str, list[tuple[int, list[str]]]]:
     """The separator, and the cells of every line with content, with the line's number."""
     try:
         content = path.read_bytes().decode("utf-8-sig")

@@ -33,7 +33,7 @@ def write_sealed(path: Path, header: Mapping[str, Any], arrays: Arrays) -> str:
     """
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps({"schema": SCHEMA_VERSION, "package_version": __version__, **header})
-    sealed = _digest_of(text, arrays)
+    sealed = digest([text, checksum(arrays)])
     write_atomic(path, save(arrays, metadata={"twobe3": text, "digest": sealed}))
     return sealed
 
@@ -41,10 +41,7 @@ def write_sealed(path: Path, header: Mapping[str, Any], arrays: Arrays) -> str:
 def read_sealed(path: Path) -> Sealed:
     """Read what :func:`write_sealed` wrote.
 
-    Raises
-    ------
-    ConfigurationError
-        ``MODEL_INVALID``: not such a file, or changed since it was written.
+    Raises ConfigurationError ``MODEL_INVALID``: not such a file, or changed since it was written.
     """
     try:
         with safe_open(path, framework="numpy") as stored:
@@ -52,7 +49,7 @@ def read_sealed(path: Path) -> Sealed:
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         raise ConfigurationError(Code.MODEL_INVALID, f"{path.name!r} is not a model file of twobe3") from None
-    if _digest_of(text, arrays) != sealed:
+    if digest([text, checksum(arrays)]) != sealed:
         raise ConfigurationError(
             Code.MODEL_INVALID, f"{path.name!r} was changed since it was written: its digest differs"
         )
@@ -60,7 +57,3 @@ def read_sealed(path: Path) -> Sealed:
         return Sealed(dict(json.loads(text)), arrays, sealed)
     except (TypeError, ValueError):
         raise ConfigurationError(Code.MODEL_INVALID, f"the header of {path.name!r} is not what twobe3 writes") from None
-
-
-def _digest_of(header: str, arrays: Arrays) -> str:
-    return digest([header, checksum(arrays)])

@@ -13,17 +13,14 @@ import numpy.typing as npt
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import FloatArray, Geometry, Mask, SUVVolume
+from twobe3.core.volume import LPS_TO_RAS, FloatArray, Geometry, Mask, SUVVolume
 from twobe3.io.files import write_atomic
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-
 SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 2**30
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS to RAS and back
-_TURN = [2, 1, 0, 3]  # NIfTI counts (column, row, slice)
 _MM = {1: 1000.0, 3: 0.001}  # codes of metre and micron; everything else is taken as mm
 # What a damaged header makes infinite is refused as such, without a warning about it.
 _quiet = np.errstate(all="ignore")
@@ -42,55 +39,25 @@ def stem(path: Path) -> str:
 def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
     """Write a volume as float32 NIfTI, or a region as 0 and 1 in bytes; whole or not at all.
 
-    NIfTI's world is RAS; the file's affine is the image's with x and y negated.
-
-    Parameters
-    ----------
-    path : Path
-        Ends in ``.nii`` or ``.nii.gz``.
-    image : SUVVolume or Mask
-        What to write.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    The path ends in ``.nii`` or ``.nii.gz``. Raises EnvironmentFailure ``WRITE_FAILED``.
     """
-    from nibabel.nifti1 import Nifti1Image
-
-    array = image.array.astype(np.uint8) if isinstance(image, Mask) else image.array
-    stored = Nifti1Image(array.T, None)
-    affine = _FLIP @ image.geometry.affine[:, _TURN]
-    stored.set_sform(affine, code="scanner")
-    stored.set_qform(affine, code="scanner")
-    stored.header.set_xyzt_units("mm")
-    content = stored.to_bytes()
+    content = image.to_nifti().to_bytes()
     # Noise hardly gets smaller with more effort; without a time stamp the same volume gives the same bytes.
     write_atomic(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
 
 
 @_quiet
 def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Read a three-dimensional NIfTI file.
+    """Read a three-dimensional NIfTI file: float32 of shape (slices, rows, columns), scaled as the header says, in LPS.
 
-    Returns
-    -------
-    array : ndarray of float32, shape (slices, rows, columns)
-        Scaled as the header says.
-    geometry : Geometry
-        In LPS.
-
-    Raises
-    ------
-    UnusableScanError
-        As :func:`read_geometry`; ``CORRUPT_FILE`` also when voxels are missing.
+    Raises what :func:`read_geometry` raises; ``CORRUPT_FILE`` also when voxels are missing.
     """
-    image = _opened(path)
-    geometry = _geometry(image)
+    image = _open(path)
+    geometry = _find_geometry(image)
     try:
         array = image.get_fdata(dtype=np.float32, caching="unchanged")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _corrupt(f"voxels of a NIfTI file are missing ({type(error).__name__})") from None
+        raise _corrupt_error(f"voxels of a NIfTI file are missing ({type(error).__name__})") from None
     return array.reshape(geometry.shape[::-1], order="F").T, geometry
 
 
@@ -99,18 +66,13 @@ def read_geometry(path: Path) -> Geometry:
     """Where the voxels of a NIfTI file lie, in LPS; the voxels themselves are not read.
 
     The sform is taken where it has a code, else the qform (NIfTI-1 standard, methods 3 and 2); a file with neither
-    does not say which side is left, and is refused.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``: no NIfTI file, or not of real numbers. ``NOT_STATIC``: more than three dimensions.
-        ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
+    does not say which side is left, and is refused. Raises ``CORRUPT_FILE``: no NIfTI file, or not of real numbers.
+    ``NOT_STATIC``: more than three dimensions. ``TOO_LARGE``, ``AFFINE_INVALID``, ``SHEARED``.
     """
-    return _geometry(_opened(path))
+    return _find_geometry(_open(path))
 
 
-def _opened(path: Path) -> Nifti1Image:
+def _open(path: Path) -> Nifti1Image:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.nifti1 import Nifti1Image
@@ -119,35 +81,29 @@ def _opened(path: Path) -> Nifti1Image:
     try:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
-        raise _corrupt(f"a file cannot be read as NIfTI ({type(error).__name__})") from None
+        raise _corrupt_error(f"a file cannot be read as NIfTI ({type(error).__name__})") from None
     if not isinstance(image, Nifti1Image) or image.get_data_dtype().kind not in "iuf":
-        raise _corrupt("a file holds no NIfTI image of real numbers")
+        raise _corrupt_error("a file holds no NIfTI image of real numbers")
     return image
 
 
-def _geometry(image: Nifti1Image) -> Geometry:
+def _find_geometry(image: Nifti1Image) -> Geometry:
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) > 3:
-        reason = f"a NIfTI file has {len(shape)} dimensions: {_times(shape)}"
+        reason = f"a NIfTI file has {len(shape)} dimensions: {_format_shape(shape)}"
         raise UnusableScanError(Code.NOT_STATIC, reason, remedy="write one frame of it as a file of its own")
     if len(shape) < 3 or min(shape) < 1:
-        raise _corrupt(f"a NIfTI file holds no volume: {_times(shape) or 'no voxels'}")
+        raise _corrupt_error(f"a NIfTI file holds no volume: {_format_shape(shape) or 'no voxels'}")
     if math.prod(map(int, shape)) > MAX_VOXELS:
-        raise UnusableScanError(Code.TOO_LARGE, f"a NIfTI file announces {_times(shape)} voxels")
+        raise UnusableScanError(Code.TOO_LARGE, f"a NIfTI file announces {_format_shape(shape)} voxels")
     columns, rows, slices = shape
-    return geometry_of((slices, rows, columns), _affine(image))
+    return to_geometry((slices, rows, columns), _find_affine(image))
 
 
-def geometry_of(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
-    """The geometry of a foreign affine, in LPS.
-
-    Raises
-    ------
-    UnusableScanError
-        ``AFFINE_INVALID``, ``SHEARED``.
-    """
+def to_geometry(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
+    """The geometry of a foreign affine, in LPS. Raises ``AFFINE_INVALID``, ``SHEARED``."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnusableScanError(Code.AFFINE_INVALID, "the axes of the affine do not span space")
     try:
@@ -156,18 +112,18 @@ def geometry_of(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
         raise UnusableScanError(Code.SHEARED, "the axes of the affine are not perpendicular") from None
 
 
-def _affine(image: Nifti1Image) -> FloatArray:
+def _find_affine(image: Nifti1Image) -> FloatArray:
     """From (slice, row, column) to LPS mm."""
     header = image.header
     if not int(header["sform_code"]) and not int(header["qform_code"]):
         raise UnusableScanError(Code.AFFINE_INVALID, "a NIfTI file has neither an sform nor a qform")
     to_mm = np.diag([*(_MM.get(int(header["xyzt_units"]) & 7, 1.0),) * 3, 1.0])
-    return np.asarray(to_mm @ _FLIP @ np.asarray(image.affine, dtype=np.float64)[:, _TURN])
+    return np.asarray(to_mm @ LPS_TO_RAS @ np.asarray(image.affine, dtype=np.float64)[:, [2, 1, 0, 3]])
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
 
-def _corrupt(reason: str) -> UnusableScanError:
+def _corrupt_error(reason: str) -> UnusableScanError:
     return UnusableScanError(Code.CORRUPT_FILE, reason, remedy="convert the scan again")

@@ -24,19 +24,9 @@ _REMEDY = f"name a file that can be written in the environment variable {KEY_VAR
 
 
 def pseudonym(kind: str, identifier: str) -> str:
-    """Pseudonymous id of a patient, study or series.
+    """Pseudonymous id of a ``"patient"``, ``"study"`` or ``"series"``, whose first two letters begin the id.
 
-    Parameters
-    ----------
-    kind : str
-        ``"patient"``, ``"study"`` or ``"series"``; its first two letters begin the id.
-    identifier : str
-        The real identifier, of any length and content.
-
-    Returns
-    -------
-    str
-        For instance ``"pa-3f9a0c52e1b7"``: safe as a file name, 48 bits of HMAC-SHA-256.
+    For instance ``"pa-3f9a0c52e1b7"``: safe as a file name, 48 bits of HMAC-SHA-256. Any identifier will do.
     """
     message = f"{kind}\0{identifier}".encode("utf-8", "surrogatepass")
     return f"{kind[:2]}-{hmac.new(_key(key_file()), message, hashlib.sha256).hexdigest()[:12]}"

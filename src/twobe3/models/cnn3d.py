@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +10,6 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.features.weights import State
-from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
 from twobe3.models.model import CONFIG
 from twobe3.models.nn.inputs import VolumeInputs
@@ -64,14 +62,10 @@ class CNN3D(NeuralModel):
             raise ValueError(f"weights are for the networks {', '.join(NETWORKS)}, not for the compact one")
         self.state_: State | None = None
 
-    def _content_of_files(self) -> dict[str, Any]:
-        if not self.weights:
-            return {}
-        return {
-            "weights": digest(
-                [part for key, value in self._weights().items() for part in (key, value.numpy().tobytes())]
-            )
-        }
+    def _content_of_files(self) -> dict[str, str]:
+        state = self._weights() if self.weights else {}
+        parts = [part for key, value in state.items() for part in (key, value.numpy().tobytes())]
+        return {"weights": digest(parts)} if parts else {}
 
     def public_parameters(self) -> dict[str, Any]:
         """The parameters, a weights file told by its name alone."""
@@ -84,10 +78,6 @@ class CNN3D(NeuralModel):
     def make_inputs(self) -> VolumeInputs:
         """The SUV volumes."""
         return VolumeInputs(self.network, NETWORKS[self.network].smallest if self.network in NETWORKS else 8)
-
-    def restore_inputs(self, arrays: Arrays, notes: Mapping[str, Any]) -> VolumeInputs:
-        """The SUV volumes, of which nothing is learnt."""
-        return self.make_inputs()
 
     def make_network(self, *, covariates: int, outputs: int) -> VolumeNetwork:
         """A 3D CNN whose channels are the SUV windows, and one linear layer."""

@@ -156,7 +156,7 @@ class PooledModel(Model):
         """Shape (patients, statistics · channels · planes), of several layers one after another."""
         layers = []
         for extractor in self.maps.extractors():
-            rows = np.stack([extractor.pooled(cohort, subject) for subject in cohort.subjects])
+            rows = np.stack([extractor.extract_pooled(cohort, subject) for subject in cohort.subjects])
             by_plane = rows.reshape(len(rows), len(self.planes), len(STATISTICS), -1)
             if self.pool_planes:
                 by_plane = _over_planes(by_plane)

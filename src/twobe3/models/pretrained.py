@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,16 +14,14 @@ from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
-from twobe3.features.backbones import Backbone, backbone_from_state
-from twobe3.features.slices import AXIS, Plane
+from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.features.weights import State
 from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
 from twobe3.io.model_file import read_sealed, write_sealed
 from twobe3.models.encoder import under
-from twobe3.models.nn.inputs import map_spacing_mm
+from twobe3.models.nn.inputs import FeatureMaps, MapInputs, map_spacing_mm
 from twobe3.models.nn.networks import Block, Shape, plan_blocks
-from twobe3.models.nn.pca import Projection
 from twobe3.scans.scan import TumourScan
 
 KIND: Final = "pretrained"
@@ -45,12 +42,8 @@ class PretrainedCheckpoint:
         Those of :data:`SHARED`.
     grid : Grid
         The grid of the scans.
-    backbone : Backbone
-        The 2D network.
-    projections : mapping
-        Principal components of each stack's maps.
-    shapes : mapping
-        (components, slices, height, width) of each stack.
+    inputs : MapInputs
+        The 2D network, the principal components of each stack's maps, and the shapes of the stacks.
     branches : mapping of Tensor
         State of the branches of all stacks, as :class:`~twobe3.models.nn.networks.PlanesNetwork` names it; empty where
         the 2D network alone was trained.
@@ -62,27 +55,20 @@ class PretrainedCheckpoint:
 
     parameters: Mapping[str, Any]
     grid: Grid
-    backbone: Backbone
-    projections: Mapping[str, Projection]
-    shapes: Mapping[str, Shape]
+    inputs: MapInputs
     branches: State
     marks: frozenset[str]
     digest: str = ""
 
     def save(self, path: Path) -> str:
         """Write the file; gives its digest."""
-        arrays = {f"backbone.{key}": value.numpy() for key, value in self.backbone.network.state_dict().items()}
-        arrays |= {f"branches.{key}": value.numpy() for key, value in self.branches.items()}
-        for stack, projection in self.projections.items():
-            arrays |= projection.arrays(f"projection.{stack}.")
+        arrays = {**self.inputs.arrays(), **{f"branches.{key}": value.numpy() for key, value in self.branches.items()}}
         header = {
             "kind": KIND,
             "parameters": dict(self.parameters),
             "grid": asdict(self.grid),
-            "mean": self.backbone.mean,
-            "std": self.backbone.std,
-            "shapes": dict(self.shapes),
             "marks": sorted(self.marks),
+            **self.inputs.notes(),
         }
         return write_sealed(path, header, arrays)
 
@@ -118,19 +104,14 @@ class PretrainedCheckpoint:
     @classmethod
     def _restore(cls, header: Mapping[str, Any], arrays: Arrays, sealed: str) -> PretrainedCheckpoint:
         parameters = {name: _as_tuple(header["parameters"][name]) for name in SHARED}
-        mean, std = tuple(header["mean"]), tuple(header["std"])
-        backbone, branches = (
-            {key: torch.from_numpy(array) for key, array in under(prefix, arrays).items()}
-            for prefix in ("backbone.", "branches.")
-        )
-        shapes = {stack: _as_tuple(shape) for stack, shape in header["shapes"].items()}
+        slices = SliceSpec(parameters["windows_suv"], parameters["slice_size"])
+        maps = FeatureMaps(parameters["backbone"], KIND, parameters["layer"], parameters["planes"], slices)
+        maps.restore(arrays, header)
         return cls(
             parameters,
             Grid(**{name: tuple(values) for name, values in header["grid"].items()}),
-            backbone_from_state(parameters["backbone"], backbone, mean=mean, std=std, weights=KIND),
-            {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in shapes},
-            shapes,
-            branches,
+            MapInputs(maps, parameters["components"]).restore(arrays, header),
+            {key: torch.from_numpy(array) for key, array in under("branches.", arrays).items()},
             frozenset(header["marks"]),
             sealed,
         )
@@ -158,7 +139,8 @@ class PretrainedCheckpoint:
         """
         if grid.spacing_mm != self.grid.spacing_mm:
             raise mismatch(where, f"the voxels are {grid.spacing_mm} mm apart, there {self.grid.spacing_mm}")
-        for (stack, there), plane in zip(self.shapes.items(), itertools.cycle(self.parameters["planes"]), strict=False):
+        for stack, plane in self.inputs.maps.stacks.items():
+            there = self.inputs.shapes[stack]
             here = (there[0], grid.shape[AXIS[plane]], *there[2:])
             if self._plan(grid, plane, here) != self._plan(self.grid, plane, there):
                 differing = f"the {stack} stack has {here[1]} slices, there {there[1]}, and so other blocks"

@@ -65,7 +65,7 @@ class RadiomicsModel(Model):
         How: see :class:`~twobe3.features.radiomics.RadiomicsSettings`.
     voxels : {"measured", "shuffled"}
         Whether the voxels of the region are permuted first, as a baseline that has its volume, shape and histogram, and
-        no texture: see :func:`~twobe3.features.radiomics.with_shuffled_voxels`.
+        no texture: see :func:`~twobe3.features.radiomics.shuffle_voxels`.
     learner : str
         ``elastic-net``, ``ridge``, ``random-forest``, ``random-survival-forest`` (needs ``twobe3[survival-forest]``),
         ``gradient-boosting``, ``icare``.

@@ -87,7 +87,8 @@ class StackedMapsModel(NeuralModel):
         super().__post_init__()
         slices = SliceSpec(self.windows_suv, self.slice_size)
         self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
-        self.inputs_: MapInputs | None = None
+        self.inputs_: MapInputs
+        self.end_to_end_ = False  # whether the networks see volumes
 
     @abstractmethod
     def make_branch(self, stack: str) -> StackBranch | SliceBranch:
@@ -117,21 +118,13 @@ class StackedMapsModel(NeuralModel):
         """Stacks of maps, projected onto the training patients' principal components."""
         return MapInputs(self.maps, self.size_.components)
 
-    def restore_inputs(self, arrays: Arrays, notes: Mapping[str, Any]) -> MapInputs:
-        """The 2D network and the projections out of a model file."""
-        self.maps_.restore(arrays, notes)
-        inputs = MapInputs(self.maps, self.size_.components, end_to_end=self.finetune != "none")
-        return inputs.restore(arrays, notes)
-
     def make_network(self, *, covariates: int, outputs: int) -> PlanesNetwork:
         """A branch for each stack, joined by one linear layer."""
-        assert self.inputs_ is not None
         branches = {stack: self.make_branch(stack) for stack in self.inputs_.shapes}
         return PlanesNetwork(branches, dropout=self.size_.dropout, covariates=covariates, outputs=outputs)
 
     def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
-        assert self.inputs_ is not None
-        self.inputs_ = replace(self.inputs_, maps=self.maps)  # not where it was fitted, but where it is now
+        self.inputs_ = replace(self.inputs_, maps=self.maps, end_to_end=self.end_to_end_)
         return super()._transform(cohort, augmentations)
 
     def _final_network(self, *, trainable: bool) -> nn.Module:
@@ -139,26 +132,24 @@ class StackedMapsModel(NeuralModel):
         return network if self.finetune == "none" else self._end_to_end(network, trainable=trainable)
 
     def _fit(self, cohort: Cohort) -> None:
+        self.end_to_end_ = False
         super()._fit(cohort)
         if self.finetune != "none":
             self.train_end_to_end(cohort)
 
     def train_end_to_end(self, cohort: Cohort) -> None:
         """Go on training every member of the frozen fit, its 2D network with it."""
-        assert self.inputs_ is not None
-        self.inputs_ = replace(self.inputs_, end_to_end=True)
+        self.end_to_end_ = True
         starts = [partial(self._end_to_end, network, trainable=True) for network in self.networks_]
-        inputs, outcomes = self._transform(cohort, self.augmentations), cohort.outcomes
+        inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
         how = replace(self.training, epochs=self.finetune_epochs)
         groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
-        head = self.make_head(cohort)
-        tuned = train_ensemble(starts, inputs, outcomes, how, self.seed, head, self.device, groups, resume=True)
+        tuned = train_ensemble(starts, inputs, cohort.outcomes, how, self.seed, head, self.device, groups, resume=True)
         self.networks_ = [merge_lora(network) for network in tuned]
 
     def _end_to_end(self, network: nn.Module, *, trainable: bool) -> EndToEnd:
         """A network on maps, and before it a 2D network of its own."""
         assert isinstance(network, PlanesNetwork)
-        assert self.inputs_ is not None
         maps, projections = self.maps, tuple(self.inputs_.projections.values())
         if trainable:
             own = unfreeze(maps.backbone, maps.layers, self.finetune, rank=self.rank, picture_size=self.slice_size)
@@ -175,6 +166,7 @@ class StackedMapsModel(NeuralModel):
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.maps_.restore(arrays, notes)
         super()._restore({**self._frozen_in_members(), **arrays}, notes)
+        self.end_to_end_ = self.finetune != "none"
 
     def _frozen_in_members(self) -> Arrays:
         """The frozen 2D network under the names that it has in each member that is trained end to end."""
@@ -227,7 +219,6 @@ class TwoBe3Net(StackedMapsModel):
 
     def make_branch(self, stack: str) -> StackBranch:
         """3D convolutions over the stack."""
-        assert self.inputs_ is not None
         return self.branch(
             self.inputs_.shapes[stack],
             reduced=self.size_.reduced_channels,
@@ -249,7 +240,7 @@ class TwoBe3Net(StackedMapsModel):
     def maps(self) -> FeatureMaps:
         """The feature maps, those of the 2D network of ``init`` where it is given."""
         if self.init and self.maps_.loaded is None:
-            self.maps_.loaded = self._checkpoint().backbone
+            self.maps_.loaded = self._checkpoint().inputs.maps.backbone
         return super().maps
 
     def _content_of_files(self) -> dict[str, Any]:
@@ -278,14 +269,11 @@ class TwoBe3Net(StackedMapsModel):
 
     def fit_inputs(self, cohort: Cohort) -> None:
         """Learn the principal components, or take those of ``init``."""
+        inputs = self.make_inputs()
         if self.init:
             self._checkpoint().require_grid(cohort.grid, self.name)
-        super().fit_inputs(cohort)
-
-    def make_inputs(self) -> MapInputs:
-        """Stacks of maps, projected onto the principal components of the training patients or of ``init``."""
-        inputs = super().make_inputs()
-        return replace(inputs, projections=self._checkpoint().projections) if self.init else inputs
+            inputs = replace(inputs, projections=self._checkpoint().inputs.projections)
+        self.inputs_ = inputs.fit(cohort)
 
     def _init_network(self) -> nn.Module:
         network = super()._init_network()
@@ -312,5 +300,4 @@ class CNN2D(StackedMapsModel):
 
     def make_branch(self, stack: str) -> SliceBranch:
         """2D convolutions over the slices of the stack."""
-        assert self.inputs_ is not None
         return SliceBranch(self.inputs_.shapes[stack], reduced=self.size_.reduced_channels, width=self.size_.width)

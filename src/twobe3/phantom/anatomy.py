@@ -26,17 +26,7 @@ class Organ:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A person's organs.
-
-    Attributes
-    ----------
-    organs : tuple of Organ
-        In painter's order: a later one covers an earlier one.
-    sites : dict from str to tuple of Ellipsoid
-        Where lesions can grow.
-    keep_out : tuple of Ellipsoid
-        Brain, bladder, kidneys and heart wall: no lesion touches them.
-    """
+    """A person's organs in painter's order, the sites where lesions can grow, and the organs that no lesion touches."""
 
     organs: tuple[Organ, ...]
     sites: dict[str, tuple[Ellipsoid, ...]]
@@ -44,7 +34,7 @@ class Body:
 
 
 class _Frame:
-    """From the reference person to this one, with a little chance in each organ."""
+    """From the reference person to this one, with random variation of each organ."""
 
     def __init__(self, height_m: float, weight_kg: float, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -98,14 +88,7 @@ class _Frame:
 def build_body(*, height_m: float, weight_kg: float, sex: Sex, arms: Arms, rng: np.random.Generator) -> Body:
     """Draw a person's organs and their uptake.
 
-    Parameters
-    ----------
-    height_m, weight_kg : float
-        Scale the body; what weight adds goes to the outline and to the fat more than to the organs.
-    sex : {"M", "F"}
-    arms : {"up", "down"}
-    rng : numpy.random.Generator
-        Source of all chance.
+    Height and weight scale the body: weight adds to the outline and the fat more than to the organs.
     """
     frame = _Frame(height_m, weight_kg, rng)
     suv = {
@@ -113,16 +96,16 @@ def build_body(*, height_m: float, weight_kg: float, sex: Sex, arms: Arms, rng: 
         for tissue, (median, sd) in atlas.UPTAKE.items()
     }
     organs = [
-        *_flesh(frame, suv, arms),
-        *(_rows(frame, suv, (atlas.BREAST,)) if sex == "F" else []),
-        *_rows(frame, suv, atlas.HEAD),
+        *_fat_and_muscle(frame, suv, arms),
+        *(_organs(frame, suv, (atlas.BREAST,)) if sex == "F" else []),
+        *_organs(frame, suv, atlas.HEAD),
         Organ("lung", frame.tube(atlas.LUNG_RIGHT), suv["lung"]),
         Organ("lung", frame.tube(atlas.LUNG_LEFT), suv["lung"]),
         *_skeleton(frame, suv),
-        *_rows(frame, suv, atlas.SHOULDERS if arms == "down" else atlas.SHOULDERS[1:2]),
+        *_organs(frame, suv, atlas.SHOULDERS if arms == "down" else atlas.SHOULDERS[1:2]),
         *_vessels(frame, suv),
         *_bowel(frame, suv),
-        *_rows(frame, suv, atlas.TRUNK),
+        *_organs(frame, suv, atlas.TRUNK),
         *_ureters(frame, suv),
     ]
     sites: dict[str, tuple[Ellipsoid, ...]] = {}
@@ -133,11 +116,11 @@ def build_body(*, height_m: float, weight_kg: float, sex: Sex, arms: Arms, rng: 
     return Body(tuple(organs), sites, keep_out)
 
 
-def _rows(frame: _Frame, suv: dict[str, float], rows: tuple[Row, ...]) -> list[Organ]:
+def _organs(frame: _Frame, suv: dict[str, float], rows: tuple[Row, ...]) -> list[Organ]:
     return [Organ(row.name, solid, suv[row.tissue]) for row in rows for solid in frame.ellipsoids(row)]
 
 
-def _flesh(frame: _Frame, suv: dict[str, float], arms: Arms) -> list[Organ]:
+def _fat_and_muscle(frame: _Frame, suv: dict[str, float], arms: Arms) -> list[Organ]:
     """Outline in fat, and inside it the same, thinner, in muscle."""
     organs = []
     limb_mm = 0.5 * frame.fat_mm
@@ -145,7 +128,7 @@ def _flesh(frame: _Frame, suv: dict[str, float], arms: Arms) -> list[Organ]:
     layers = (("fat", 0.0, 0.0), ("muscle", frame.fat_mm, limb_mm))
     for tissue, trunk, limb in layers:
         solids: list[Solid] = [
-            head if tissue == "fat" else Ellipsoid(head.centre_mm, _less(head.radii_mm, 5.0)),
+            head if tissue == "fat" else Ellipsoid(head.centre_mm, _shrink(head.radii_mm, 5.0)),
             frame.tube(atlas.NECK, wide=frame.head, thinner_mm=0.4 * limb),
             frame.tube(atlas.TORSO, wide=frame.stout, thinner_mm=trunk, squareness=0.35),
             *(frame.tube(atlas.THIGH, wide=frame.stout, thinner_mm=limb, mirrored=side) for side in (False, True)),
@@ -155,7 +138,7 @@ def _flesh(frame: _Frame, suv: dict[str, float], arms: Arms) -> list[Organ]:
     return organs
 
 
-def _less(radii: Vector, by_mm: float) -> Vector:
+def _shrink(radii: Vector, by_mm: float) -> Vector:
     a, b, c = radii
     return a - by_mm, b - by_mm, c - by_mm
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from twobe3.io.files import write_atomic
-from twobe3.phantom.dicom_writer import PETHeader, Vendor, derived_uid, write_pet_series
+from twobe3.phantom.dicom_writer import PETHeader, Vendor, derive_uid, write_pet_series
 from twobe3.phantom.patient import PhantomPatient, PhantomSpec, PhantomSubject, make_patient
 from twobe3.phantom.rtstruct_writer import write_rtstruct
 from twobe3.phantom.scanner import SCANNERS
@@ -43,17 +43,7 @@ STYLES: dict[str, tuple[_Style, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A patient of a cohort: the scan and how it is stored.
-
-    Attributes
-    ----------
-    centre : str
-        Where the patient was scanned.
-    patient : PhantomPatient
-        Ground truth, scan and mask.
-    header : PETHeader
-        Identity, injection, times and vendor.
-    """
+    """A patient of a cohort, with the centre of the scan and the DICOM header that it is stored with."""
 
     centre: str
     patient: PhantomPatient
@@ -62,9 +52,11 @@ class Case:
     @property
     def row(self) -> tuple[str | int, ...]:
         """Its row of the clinical table, in the order of ``COLUMNS``."""
-        subject, fate = self.patient.subject, self.patient.subject.fate
-        who = (self.header.patient_id, self.centre, subject.age_years, subject.sex)
-        return (*who, fate.recurrence_days, int(fate.recurrence), int(fate.metastasis))
+        subject, outcome = self.patient.subject, self.patient.subject.outcome
+        return (
+            self.header.patient_id, self.centre, subject.age_years, subject.sex,
+            outcome.recurrence_days, int(outcome.recurrence), int(outcome.metastasis),
+        )  # fmt: skip
 
 
 def draw_case(seed: int, number: int) -> Case:
@@ -72,7 +64,7 @@ def draw_case(seed: int, number: int) -> Case:
     rng = np.random.default_rng([seed, number])
     scanner = SCANNERS[str(rng.choice(list(SCANNERS)))]
     patient_id = f"PHANTOM-{number:03d}"
-    frame = derived_uid(f"{seed}/{patient_id}/frame of reference")
+    frame = derive_uid(f"{seed}/{patient_id}/frame of reference")
     patient = make_patient(rng, spec=PhantomSpec(scanner=scanner), frame_of_reference=frame)
     return Case(scanner.centre, patient, _draw_header(patient.subject, patient_id, scanner.centre, seed, rng))
 
@@ -97,11 +89,6 @@ def write_cohort(
         Equal seeds give equal files, byte by byte.
     progress : callable, optional
         Called with (patients written, patients) after each.
-
-    Returns
-    -------
-    Path
-        The folder.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,16 +41,12 @@ _PHILIPS_COUNT_BQML = 3.2  # Bq/ml that one Philips count stands for; any positi
 
 @dataclass(frozen=True, kw_only=True)
 class PETHeader:
-    """What a PET header says besides the image: patient, injection, times, vendor.
+    """What a PET header says besides the image.
 
     Parameters
     ----------
-    patient_id : str
-        PatientID (0010,0020).
-    sex : {"M", "F", "O"}
-    age_years : int
-    weight_kg, height_m, injected_dose_bq : float
-        Positive.
+    patient_id, sex, age_years, weight_kg, height_m, injected_dose_bq
+        Of the patient; numbers positive.
     injected, started : datetime
         Injection and start of the first bed position; both without a time zone.
     vendor : {"siemens", "ge", "philips"}
@@ -107,7 +103,7 @@ class PETHeader:
 
     def uid(self, what: str, number: int = 0) -> UID:
         """UID of the study, the series, a slice …: a name-based UUID under 2.25 (PS3.5 B.2)."""
-        return derived_uid(f"{self.uid_seed}/{self.patient_id}/{what}/{number}")
+        return derive_uid(f"{self.uid_seed}/{self.patient_id}/{what}/{number}")
 
     @property
     def decay_per_s(self) -> float:
@@ -121,30 +117,16 @@ class PETHeader:
         return self.weight_kg * 1000.0 / (self.injected_dose_bq * math.exp(-self.decay_per_s * uptake_s))
 
 
-def derived_uid(name: str) -> UID:
-    """A valid UID that only depends on the name."""
+def derive_uid(name: str) -> UID:
+    """Make a valid UID that depends on the name alone."""
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 
 
 def write_pet_series(volume: SUVVolume, folder: Path, *, header: PETHeader) -> list[Path]:
-    """Write a volume as a PET series, one file for each slice.
+    """Write a volume of SUV by body weight as a PET series; returns its files in the order of the slices.
 
     Values are stored in 16 bits with a slope for each slice; reading them back by the vendor's rule gives the SUV to
-    half of (largest SUV of the slice / 32767). Negative SUV become 0.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        SUV by body weight.
-    folder : Path
-        Made where it does not exist; files of the same names are replaced.
-    header : PETHeader
-        Patient, injection, times and vendor's style.
-
-    Returns
-    -------
-    list of Path
-        In the order of the volume's slices.
+    half of (largest SUV of the slice / 32767). Negative SUV become 0. Files of the same names are replaced.
 
     Raises
     ------
@@ -168,8 +150,8 @@ def write_pet_series(volume: SUVVolume, folder: Path, *, header: PETHeader) -> l
     return paths
 
 
-def new_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset:
-    """A data set with file meta information, and the patient and study of this header."""
+def make_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset:
+    """Make a data set with file meta information and the patient and study of a header."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = sop_instance
@@ -179,7 +161,7 @@ def new_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = sop_class
     ds.SOPInstanceUID = sop_instance
-    ds.StudyDate, ds.StudyTime = date_and_time(header.started)
+    ds.StudyDate, ds.StudyTime = format_date_time(header.started)
     ds.AccessionNumber = ""
     ds.ReferringPhysicianName = ""
     ds.PatientName = header.patient_id
@@ -193,19 +175,27 @@ def new_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset
     return ds
 
 
-def date_and_time(moment: datetime) -> tuple[str, str]:
-    """DICOM date (DA) and time (TM, microseconds) of a moment."""
+def make_item(**attributes: Any) -> Dataset:
+    """Make an item of a sequence."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def format_date_time(moment: datetime) -> tuple[str, str]:
+    """Format a moment as DICOM date (DA) and time (TM, microseconds)."""
     return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
 
 
-def frame_of_reference(geometry: Geometry, header: PETHeader) -> str:
+def frame_of_reference_uid(geometry: Geometry, header: PETHeader) -> str:
     """The geometry's frame of reference; one derived from the header where it has none."""
     return geometry.frame_of_reference or header.uid("frame of reference")
 
 
 def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     """Everything that is equal in all slices."""
-    ds = new_dataset(PositronEmissionTomographyImageStorage, header.uid("slice"), header)
+    ds = make_dataset(PositronEmissionTomographyImageStorage, header.uid("slice"), header)
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
     ds.Modality = "PT"
     ds.Manufacturer, ds.ManufacturerModelName = _SCANNERS[header.vendor]
@@ -217,8 +207,8 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     ds.SeriesInstanceUID = header.uid("series")
     ds.SeriesNumber = 1
     series_start = header.started + (GE_REBUILT_AFTER if header.vendor == "ge" else timedelta())
-    ds.SeriesDate, ds.SeriesTime = date_and_time(series_start)
-    ds.FrameOfReferenceUID = frame_of_reference(geometry, header)
+    ds.SeriesDate, ds.SeriesTime = format_date_time(series_start)
+    ds.FrameOfReferenceUID = frame_of_reference_uid(geometry, header)
     _set_plane(ds, geometry)
     ds.SeriesType = ["STATIC", "IMAGE"]
     ds.Units = header.units
@@ -237,11 +227,11 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     ds.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = [_code("F-10340", "supine")]
     ds.PatientGantryRelationshipCodeSequence = [_code("F-10470", "headfirst")]
     _add_private(ds, header)
-    return _encoded(ds)
+    return _encode(ds)
 
 
-def _encoded(ds: Dataset) -> Dataset:
-    """The same data set with its values as bytes, which are copied, not made anew, into every slice."""
+def _encode(ds: Dataset) -> Dataset:
+    """Encode the values once as bytes, which are then copied into every slice."""
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     buffer.seek(0)
@@ -262,28 +252,27 @@ def _set_plane(ds: Dataset, geometry: Geometry) -> None:
 
 
 def _injection(header: PETHeader) -> Dataset:
-    item = Dataset()
-    item.Radiopharmaceutical = "Fluorodeoxyglucose"
-    date, time = date_and_time(header.injected)
-    item.RadiopharmaceuticalStartTime = time
+    date, time = format_date_time(header.injected)
+    item = make_item(
+        Radiopharmaceutical="Fluorodeoxyglucose",
+        RadiopharmaceuticalStartTime=time,
+        RadionuclideTotalDose=format_number_as_ds(header.injected_dose_bq),
+        RadionuclideHalfLife=format_number_as_ds(header.half_life_s),
+        RadionuclidePositronFraction="0.967",
+        RadionuclideCodeSequence=[_code("C-111A1", "^18^Fluorine")],
+        RadiopharmaceuticalCodeSequence=[_code("C-B1031", "Fluorodeoxyglucose F^18^")],
+    )
     if header.vendor != "philips":
         item.RadiopharmaceuticalStartDateTime = date + time
-    item.RadionuclideTotalDose = format_number_as_ds(header.injected_dose_bq)
-    item.RadionuclideHalfLife = format_number_as_ds(header.half_life_s)
-    item.RadionuclidePositronFraction = "0.967"
-    item.RadionuclideCodeSequence = [_code("C-111A1", "^18^Fluorine")]
-    item.RadiopharmaceuticalCodeSequence = [_code("C-B1031", "Fluorodeoxyglucose F^18^")]
     return item
 
 
 def _code(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SRT", meaning
-    return item
+    return make_item(CodeValue=value, CodingSchemeDesignator="SRT", CodeMeaning=meaning)
 
 
 def _add_private(ds: Dataset, header: PETHeader) -> None:
-    start = "".join(date_and_time(header.started))
+    start = "".join(format_date_time(header.started))
     match header.vendor:
         case "siemens":
             ds.PixelRepresentation = 0
@@ -292,7 +281,7 @@ def _add_private(ds: Dataset, header: PETHeader) -> None:
             ds.PixelRepresentation = 1
             block = ds.private_block(0x0009, "GEMS_PETD_01", create=True)
             block.add_new(0x0D, "DT", start)
-            block.add_new(0x3B, "DT", "".join(date_and_time(header.injected)))
+            block.add_new(0x3B, "DT", "".join(format_date_time(header.injected)))
         case "philips":
             ds.PixelRepresentation = 0
             if header.units == "CNTS":
@@ -308,7 +297,7 @@ def _set_slice(ds: Dataset, index: int, geometry: Geometry, header: PETHeader) -
     ds.ImagePositionPatient = [format_number_as_ds(float(v)) for v in geometry.to_mm((index, 0, 0))]
     ds.SliceLocation = format_number_as_ds(index * geometry.spacing_mm[0])
     bed_s = index // header.slices_per_bed * header.frame_duration_s
-    ds.AcquisitionDate, ds.AcquisitionTime = date_and_time(header.started + timedelta(seconds=bed_s))
+    ds.AcquisitionDate, ds.AcquisitionTime = format_date_time(header.started + timedelta(seconds=bed_s))
     ds.ContentDate, ds.ContentTime = ds.AcquisitionDate, ds.AcquisitionTime
     decay, frame = header.decay_per_s, header.decay_per_s * header.frame_duration_s
     mean_s = bed_s + math.log(frame / -math.expm1(-frame)) / decay

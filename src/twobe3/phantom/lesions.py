@@ -41,7 +41,7 @@ REGIONS = ("neck", "chest", "distant")
 
 @dataclass(frozen=True)
 class Lesion:
-    """A lesion of uniform uptake.
+    """A lesion of uniform uptake, before the scanner.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Lesion:
     radius_mm : float
         Of the sphere of equal volume.
     suv : float
-        True uptake, before the scanner.
+        True uptake.
     flattening : tuple of float
         Factors of the radius along x, y and z; their product is 1.
     """
@@ -93,18 +93,7 @@ def largest_distance_mm(lesions: tuple[Lesion, ...]) -> float:
 def draw_lesions(body: Body, rng: np.random.Generator, *, count: int | None = None) -> tuple[Lesion, ...]:
     """Draw a patient's lesions: advanced disease has more, larger and hotter ones.
 
-    Parameters
-    ----------
-    body : Body
-        Where they can grow.
-    rng : numpy.random.Generator
-    count : int, optional
-        How many; 0 to 6 by chance, about 10 % of patients have none.
-
-    Returns
-    -------
-    tuple of Lesion
-        Fewer than ``count`` where there was no room.
+    Without a ``count`` there are 0 to 6 by chance, none in about 10 % of patients; where the body has no room, fewer.
     """
     advance = rng.normal()
     if count is None:

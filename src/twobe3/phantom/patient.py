@@ -1,4 +1,9 @@
-"""Phantom patients: who they are, what grows in them, what becomes of them, and their scan."""
+"""Phantom patients: body, lesions, scan, and two outcomes that depend on the lesions.
+
+Both outcomes depend on how much disease there is and on how far it is spread, standardised over patients, with chance
+of their own. The true lesions predict metastasis with an AUC of about 0.85 and recurrence with a C-index of about
+0.74; burden alone gives 0.81 and 0.71. The tests measure it.
+"""
 
 from __future__ import annotations
 
@@ -10,48 +15,48 @@ import numpy.typing as npt
 from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
 from twobe3.phantom.anatomy import Body, Sex, build_body
 from twobe3.phantom.atlas import Arms
-from twobe3.phantom.lesions import Lesion, draw_lesions
-from twobe3.phantom.outcome import Fate, draw_fate
-from twobe3.phantom.scanner import NORTH, Scanner, acquire, lesion_mask, uptake
+from twobe3.phantom.lesions import Lesion, draw_lesions, largest_distance_mm, total_lesion_glycolysis
+from twobe3.phantom.scanner import NORTH, Scanner, acquire, lesion_mask, paint_uptake
 
 SCANNED_SHARE = 0.575  # of the height: vertex to mid-thigh
 _TOP_MM = 12.0
+# Mean and standard deviation over drawn patients, for standardising.
+BURDEN_LOG = (3.86, 1.83)
+SPREAD_MM = (163.0, 162.0)
+AGE_YEARS = (61.0, 11.0)
+
+WEIGHT_BURDEN, WEIGHT_SPREAD, WEIGHT_AGE = 0.75, 0.45, 0.2
+METASTASIS_SLOPE, METASTASIS_INTERCEPT = 1.6, -0.55
+HAZARD_SLOPE, WEIBULL_SHAPE, WEIBULL_SCALE_DAYS = 0.95, 1.2, 1900.0
+FOLLOW_UP_DAYS = (500.0, 2000.0)  # administrative end: patients entered over several years
+DROPOUT_DAYS = 6000.0  # mean of the exponential loss to follow-up
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomSpec:
-    """What is fixed about a patient; the rest is chance.
-
-    Attributes
-    ----------
-    scanner : Scanner
-        Of the centre where the patient is scanned.
-    lesions : int, optional
-        How many; 0 to 6 by chance.
-    arms : {"up", "down"}, optional
-        By chance.
-    """
+    """What is fixed about a patient: the scanner and, if given, the number of lesions and the position of the arms."""
 
     scanner: Scanner = NORTH
     lesions: int | None = None
     arms: Arms | None = None
 
 
+@dataclass(frozen=True)
+class PhantomOutcome:
+    """Outcomes of a patient: recurrence, or censoring, after so many days from the scan, and distant metastasis.
+
+    ``latent`` is the true standardised risk, by :func:`latent_risk`.
+    """
+
+    latent: float
+    recurrence_days: int
+    recurrence: bool
+    metastasis: bool
+
+
 @dataclass(frozen=True, eq=False)
 class PhantomSubject:
-    """A patient before the scan: the ground truth.
-
-    Attributes
-    ----------
-    age_years, sex, height_m, weight_kg
-        Drawn consistently with each other.
-    body : Body
-        Organs with their true uptake.
-    lesions : tuple of Lesion
-        Lesions with their true uptake.
-    fate : Fate
-        What happens.
-    """
+    """A patient before the scan: the ground truth, with the true uptake of organs and lesions."""
 
     age_years: int
     sex: Sex
@@ -59,22 +64,12 @@ class PhantomSubject:
     weight_kg: float
     body: Body
     lesions: tuple[Lesion, ...]
-    fate: Fate
+    outcome: PhantomOutcome
 
 
 @dataclass(frozen=True, eq=False)
 class PhantomPatient:
-    """A scanned patient.
-
-    Attributes
-    ----------
-    subject : PhantomSubject
-        The ground truth.
-    volume : SUVVolume
-        The scan.
-    mask : Mask
-        The true lesions on the scan's voxels; empty where there are none.
-    """
+    """A scanned patient: the ground truth, the scan, and the true lesions on the scan's voxels."""
 
     subject: PhantomSubject
     volume: SUVVolume
@@ -87,15 +82,7 @@ class PhantomPatient:
 
 
 def draw_phantom_subject(seed: int | np.random.Generator, *, spec: PhantomSpec | None = None) -> PhantomSubject:
-    """Draw a patient without scanning, in a few milliseconds.
-
-    Parameters
-    ----------
-    seed : int or numpy.random.Generator
-        Source of all chance.
-    spec : PhantomSpec, optional
-        What is fixed.
-    """
+    """Draw a patient without scanning, in a few milliseconds."""
     spec, rng = spec or PhantomSpec(), np.random.default_rng(seed)
     sex: Sex = "F" if rng.random() < 0.45 else "M"
     age = int(np.clip(rng.normal(62.0, 11.0), 25, 88))
@@ -105,47 +92,28 @@ def draw_phantom_subject(seed: int | np.random.Generator, *, spec: PhantomSpec |
     arms: Arms = spec.arms or ("down" if rng.random() < 0.6 else "up")
     body = build_body(height_m=height, weight_kg=weight, sex=sex, arms=arms, rng=rng)
     lesions = draw_lesions(body, rng, count=spec.lesions)
-    return PhantomSubject(age, sex, height, weight, body, lesions, draw_fate(lesions, age, rng))
+    return PhantomSubject(age, sex, height, weight, body, lesions, draw_outcome(lesions, age, rng))
 
 
 def make_patient(
     seed: int | np.random.Generator, *, spec: PhantomSpec | None = None, frame_of_reference: str = ""
 ) -> PhantomPatient:
-    """Draw a patient and scan them.
+    """Draw a patient and scan them from vertex to mid-thigh, about (165, 96, 96) voxels, slices from the feet upwards.
 
-    Parameters
-    ----------
-    seed : int or numpy.random.Generator
-        Source of all chance; an int gives the subject that :func:`draw_phantom_subject` gives.
-    spec : PhantomSpec, optional
-        What is fixed.
-    frame_of_reference : str, optional
-        FrameOfReferenceUID of volume and mask.
-
-    Returns
-    -------
-    PhantomPatient
-        Volume and mask of about (165, 96, 96) voxels, vertex to mid-thigh, slices from the feet upwards.
+    An int as seed gives the subject that :func:`draw_phantom_subject` gives.
     """
     spec, rng = spec or PhantomSpec(), np.random.default_rng(seed)
     subject = draw_phantom_subject(rng, spec=spec)
     length_mm = SCANNED_SHARE * subject.height_m * 1000.0 + _TOP_MM
     geometry = spec.scanner.geometry(length_mm, frame_of_reference)
-    image = acquire(uptake(subject.body, subject.lesions, geometry, rng), spec.scanner, geometry, rng)
+    image = acquire(paint_uptake(subject.body, subject.lesions, geometry, rng), spec.scanner, geometry, rng)
     calibration = SUVCalibration(type="bw", rule="PHANTOM", factor_min=1.0, factor_max=1.0, weight_kg=subject.weight_kg)
     mask = Mask(lesion_mask(subject.lesions, geometry), geometry, "lesions")
     return PhantomPatient(subject, SUVVolume(image, geometry, calibration, history=("phantom",)), mask)
 
 
 def make_array(seed: int | np.random.Generator, *, spacing_mm: float = 12.0) -> npt.NDArray[np.float32]:
-    """SUV of a coarse scan of fixed field of view, quickly: for tests and benchmarks of networks.
-
-    Parameters
-    ----------
-    seed : int or numpy.random.Generator
-        Source of all chance.
-    spacing_mm : float
-        Of the voxels, in all directions.
+    """Make the SUV of a coarse scan of fixed field of view, quickly: for tests and benchmarks of networks.
 
     Returns
     -------
@@ -156,4 +124,26 @@ def make_array(seed: int | np.random.Generator, *, spacing_mm: float = 12.0) -> 
     scanner = Scanner("coarse", spacing_mm, NORTH.noise, (spacing_mm,) * 3, round(528.0 / spacing_mm))
     subject = draw_phantom_subject(rng)
     geometry = scanner.geometry(1008.0)
-    return acquire(uptake(subject.body, subject.lesions, geometry, rng), scanner, geometry, rng)
+    return acquire(paint_uptake(subject.body, subject.lesions, geometry, rng), scanner, geometry, rng)
+
+
+def latent_risk(lesions: tuple[Lesion, ...], age_years: float) -> float:
+    """Weighted sum of burden (logarithm of total lesion glycolysis), dissemination and age, each standardised."""
+    burden = (np.log1p(total_lesion_glycolysis(lesions)) - BURDEN_LOG[0]) / BURDEN_LOG[1]
+    spread = (largest_distance_mm(lesions) - SPREAD_MM[0]) / SPREAD_MM[1]
+    age = (age_years - AGE_YEARS[0]) / AGE_YEARS[1]
+    return float(WEIGHT_BURDEN * burden + WEIGHT_SPREAD * spread + WEIGHT_AGE * age)
+
+
+def draw_outcome(lesions: tuple[Lesion, ...], age_years: float, rng: np.random.Generator) -> PhantomOutcome:
+    """Draw both outcomes: a logistic model for metastasis; Weibull times, proportional hazards, for recurrence.
+
+    Times follow Bender, Augustin and Blettner, Stat Med 2005, 24, 1713–1723, table II: scale·(−log U·e^(−η))^(1/shape).
+    """
+    latent = latent_risk(lesions, age_years)
+    chance = 1.0 / (1.0 + np.exp(-(METASTASIS_INTERCEPT + METASTASIS_SLOPE * latent)))
+    metastasis = bool(rng.random() < chance)
+    time = WEIBULL_SCALE_DAYS * (rng.exponential() * np.exp(-HAZARD_SLOPE * latent)) ** (1.0 / WEIBULL_SHAPE)
+    end = min(rng.uniform(*FOLLOW_UP_DAYS), rng.exponential(DROPOUT_DAYS))
+    days = max(int(np.ceil(min(time, end))), 1)
+    return PhantomOutcome(latent, days, bool(time <= end), metastasis)

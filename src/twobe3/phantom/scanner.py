@@ -29,11 +29,9 @@ class Scanner:
     fwhm_mm : float
         Full width at half maximum of the point spread.
     noise : float
-        Standard deviation at SUV 1; at other uptakes it grows with the square root, as counts do.
-    spacing_mm : tuple of float
-        Along slices, rows and columns.
-    matrix : int
-        Rows and columns.
+        Standard deviation at SUV 1; proportional to the square root of the uptake, as for counts.
+    spacing_mm, matrix
+        Along slices, rows and columns; number of rows and columns.
     """
 
     centre: str
@@ -57,11 +55,11 @@ SOUTH = Scanner("south", 7.5, 0.18, (6.5, 5.3, 5.3), 100)
 SCANNERS = {scanner.centre: scanner for scanner in (NORTH, SOUTH)}
 
 
-def uptake(
+def paint_uptake(
     body: Body, lesions: tuple[Lesion, ...], geometry: Geometry, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """The true uptake in SUV, before any scanner, shape (slices, rows, columns): uneven in organs, even in lesions."""
-    grid = VoxelGrid.of(geometry)
+    """Paint the true uptake in SUV, shape (slices, rows, columns): uneven in organs, even in lesions."""
+    grid = VoxelGrid.from_geometry(geometry)
     image = np.zeros(geometry.shape, dtype=np.float32)
     edge_mm = max(geometry.spacing_mm)
     for organ in body.organs:
@@ -75,7 +73,7 @@ def uptake(
 def acquire(
     image: npt.NDArray[np.float32], scanner: Scanner, geometry: Geometry, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """What the scanner makes of an uptake: point spread, then noise whose variance follows it; never negative."""
+    """Simulate a scan: point spread, then noise whose variance is proportional to the uptake; never negative."""
     sigma = [scanner.fwhm_mm / FWHM_PER_SIGMA / spacing for spacing in geometry.spacing_mm]
     blurred = gaussian_filter(image, sigma, truncate=3.0)
     grain = scanner.noise * _smooth_noise(image.shape, [_NOISE_GRAIN] * 3, rng)
@@ -84,11 +82,11 @@ def acquire(
 
 def lesion_mask(lesions: tuple[Lesion, ...], geometry: Geometry) -> npt.NDArray[np.bool_]:
     """Voxels whose centre lies in a lesion; of a lesion between the centres, the nearest one."""
-    grid = VoxelGrid.of(geometry)
+    grid = VoxelGrid.from_geometry(geometry)
     mask = np.zeros(geometry.shape, dtype=np.bool_)
     for lesion in lesions:
-        box = grid.box(*lesion.solid.bounds_mm(), 0.0)
-        mask[box] |= lesion.solid.contains(*grid.within(box))
+        box = grid.index_box(*lesion.solid.bounds_mm(), 0.0)
+        mask[box] |= lesion.solid.contains(*grid.coordinates(box))
         nearest = np.rint(geometry.to_index(lesion.centre_mm)).astype(int)
         mask[tuple(np.clip(nearest, 0, np.subtract(geometry.shape, 1)))] = True
     return mask

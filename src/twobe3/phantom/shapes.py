@@ -26,8 +26,8 @@ class VoxelGrid:
     z: Array
 
     @classmethod
-    def of(cls, geometry: Geometry) -> VoxelGrid:
-        """VoxelGrid of a geometry whose axes are the patient's."""
+    def from_geometry(cls, geometry: Geometry) -> VoxelGrid:
+        """Voxel centres of a geometry whose axes are the patient's."""
         (dz, dy, dx), (x, y, z) = geometry.spacing_mm, geometry.origin_mm
         slices, rows, columns = geometry.shape
         axes = (x + dx * np.arange(columns), y + dy * np.arange(rows), z + dz * np.arange(slices))
@@ -38,15 +38,15 @@ class VoxelGrid:
         """(slices, rows, columns)."""
         return len(self.z), len(self.y), len(self.x)
 
-    def box(self, low: Vector, high: Vector, margin_mm: float) -> tuple[slice, slice, slice]:
-        """Index ranges (slices, rows, columns) that hold a box of the space."""
+    def index_box(self, low: Vector, high: Vector, margin_mm: float) -> tuple[slice, slice, slice]:
+        """Index ranges (slices, rows, columns) of a box in mm."""
         ranges = [
             slice(*np.searchsorted(axis, (a - margin_mm, b + margin_mm)).tolist())
             for axis, a, b in zip((self.x, self.y, self.z), low, high, strict=True)
         ]
         return ranges[2], ranges[1], ranges[0]
 
-    def within(self, box: tuple[slice, slice, slice]) -> tuple[Array, Array, Array]:
+    def coordinates(self, box: tuple[slice, slice, slice]) -> tuple[Array, Array, Array]:
         """x, y, z of the voxels of a box, shaped to broadcast to (slices, rows, columns)."""
         slices, rows, columns = box
         return self.x[columns], self.y[rows][:, None], self.z[slices][:, None, None]
@@ -64,30 +64,22 @@ class Solid(Protocol):
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid, tilted in the coronal plane.
-
-    Attributes
-    ----------
-    centre_mm, radii_mm : tuple of float
-        LPS.
-    tilt_deg : float
-        Positive turns its upper end to the patient's left.
-    """
+    """An ellipsoid in LPS mm; a positive tilt in the coronal plane turns its upper end to the patient's left."""
 
     centre_mm: Vector
     radii_mm: Vector
     tilt_deg: float = 0.0
 
     def bounds_mm(self) -> tuple[Vector, Vector]:
-        """Lowest and highest (x, y, z) of a box around it."""
+        """See :class:`Solid`."""
         (x, y, z), (a, b, c) = self.centre_mm, self.radii_mm
-        cos, sin = self._turn()
+        cos, sin = self._cos_sin()
         wide, high = float(np.hypot(a * cos, c * sin)), float(np.hypot(a * sin, c * cos))
         return (x - wide, y - b, z - high), (x + wide, y + b, z + high)
 
     def distance_mm(self, x: Array, y: Array, z: Array) -> Array:
         """First-order distance k·(k−1)/|∇|, k the scaled radius."""
-        u, v, w = self._scaled(x, y, z)
+        u, v, w = self._to_unit_ball(x, y, z)
         (a, b, c) = self.radii_mm
         k = np.sqrt(u * u + v * v + w * w)
         gradient = np.sqrt((u / a) ** 2 + (v / b) ** 2 + (w / c) ** 2)
@@ -95,7 +87,7 @@ class Ellipsoid:
 
     def contains(self, x: Array, y: Array, z: Array) -> npt.NDArray[np.bool_]:
         """Whether points lie inside, exactly."""
-        u, v, w = self._scaled(x, y, z)
+        u, v, w = self._to_unit_ball(x, y, z)
         return np.asarray(u * u + v * v + w * w <= 1.0)
 
     def draw_inside(self, rng: np.random.Generator) -> Vector:
@@ -103,16 +95,16 @@ class Ellipsoid:
         direction = rng.standard_normal(3)
         direction *= rng.random() ** (1 / 3) / np.linalg.norm(direction)
         u, v, w = direction * self.radii_mm
-        cos, sin = self._turn()
+        cos, sin = self._cos_sin()
         x, y, z = self.centre_mm
         return float(x + cos * u + sin * w), float(y + v), float(z - sin * u + cos * w)
 
-    def _turn(self) -> tuple[float, float]:
+    def _cos_sin(self) -> tuple[float, float]:
         return float(np.cos(np.deg2rad(self.tilt_deg))), float(np.sin(np.deg2rad(self.tilt_deg)))
 
-    def _scaled(self, x: Array, y: Array, z: Array) -> tuple[Floats, Floats, Floats]:
+    def _to_unit_ball(self, x: Array, y: Array, z: Array) -> tuple[Floats, Floats, Floats]:
         (p, q, r), (a, b, c) = self.centre_mm, self.radii_mm
-        cos, sin = self._turn()
+        cos, sin = self._cos_sin()
         dx, dz = x - p, z - r
         return (dx * cos - dz * sin) / a, (y - q) / b, (dx * sin + dz * cos) / c
 
@@ -133,7 +125,7 @@ class Tube:
     squareness: float = 0.0
 
     def bounds_mm(self) -> tuple[Vector, Vector]:
-        """Lowest and highest (x, y, z) of a box around it."""
+        """See :class:`Solid`."""
         z, x, y, a, b = np.array(self.nodes).T
         low, high = ((x - a).min(), (y - b).min(), z.min()), ((x + a).max(), (y + b).max(), z.max())
         return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
@@ -153,19 +145,19 @@ class Tube:
 
 
 def paint(image: Array, grid: VoxelGrid, solid: Solid, suv: float, *, edge_mm: float) -> None:
-    """Replace what is inside the solid by its uptake, with a linear transition of ``edge_mm`` at its surface."""
-    box = grid.box(*solid.bounds_mm(), edge_mm)
+    """Set the uptake inside a solid, with a linear transition of ``edge_mm`` at its surface."""
+    box = grid.index_box(*solid.bounds_mm(), edge_mm)
     region = image[box]
     if region.size == 0:
         return
-    cover = np.clip(0.5 - solid.distance_mm(*grid.within(box)) / edge_mm, 0.0, 1.0)
+    cover = np.clip(0.5 - solid.distance_mm(*grid.coordinates(box)) / edge_mm, 0.0, 1.0)
     region += cover * (np.float32(suv) - region)
 
 
 def paint_exactly(image: Array, grid: VoxelGrid, solid: Ellipsoid, suv: float, *, samples: int = 4) -> None:
-    """Like :func:`paint`, each voxel mixed by the share of ``samples``³ points of it that lie inside."""
+    """Set the uptake inside a solid, each voxel weighted by the share of ``samples``³ points of it that lie inside."""
     steps = [float(np.diff(axis[:2])[0]) for axis in (grid.x, grid.y, grid.z)]
-    box = grid.box(*solid.bounds_mm(), max(steps))
+    box = grid.index_box(*solid.bounds_mm(), max(steps))
     region = image[box]
     if region.size == 0:
         return

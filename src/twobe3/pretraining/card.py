@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.outcomes import IntArray
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.pretraining.config import OF_PATIENTS
-from twobe3.pretraining.labels import SEX, values_of
-from twobe3.pretraining.scores import Figure
+from twobe3.pretraining.labels import SEX, label_values
 from twobe3.scans.scan import DicomScan, NiftiScan
 
 USE = (
@@ -44,13 +43,7 @@ STAGES = {"slices": "2D network", "stacks": "3D head"}
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """What is said of a pre-training.
-
-    Attributes
-    ----------
-    document : dict
-        As JSON types.
-    """
+    """The description of a pre-training, ``document``, in JSON types."""
 
     document: dict[str, Any]
 
@@ -60,39 +53,43 @@ class Card:
         write_atomic(out / "card.md", self.text().encode())
 
     def table(self) -> str:
-        """The held-out figures as lines."""
+        """The held-out figures as aligned lines."""
         rows = [_figure_row(figure) for figure in self.document["figures"]]
         widths = [max(len(row[i]) for row in rows) for i in range(5)] if rows else []
         return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
 
     def text(self) -> str:
         """The card as Markdown."""
-        said = self.document
-        scans, stated = said["trained_on"], said["starting_weights"]
+        document = self.document
+        scans, start = document["trained_on"], document["starting_weights"]
         lines = [
-            f"# {said['name']}: a pre-trained 2be3-net",
+            f"# {document['name']}: a pre-trained 2be3-net",
             "",
-            *(f"> {note}" for note in said["notes"]),
+            *(f"> {note}" for note in document["notes"]),
             f"Trained without any outcome on {scans['scans']} PET scans of {scans['patients']} patients. For the "
             f"evaluation {scans['held_out_scans']} scans of {scans['held_out_patients']} other patients were held out. "
             f"twobe3 {__version__}.",
             "",
             "## What it was trained on",
             "",
-            *_table(("", "scans trained on"), _counts(scans)),
+            *_table(("", "scans trained on"), _count_rows(scans)),
             "",
-            *_table(("label", "known", "missing", "values"), [_label_row(*item) for item in said["labels"].items()]),
+            *_table(
+                ("label", "known", "missing", "values"), [_label_row(*item) for item in document["labels"].items()]
+            ),
             "",
-            f"Tasks: {', '.join(said['tasks'])}."
+            f"Tasks: {', '.join(document['tasks'])}."
             + (
-                f" Not learnt, for lack of two different values: {', '.join(said['left_out'])}."
-                if said["left_out"]
+                f" Not learnt, for lack of two different values: {', '.join(document['left_out'])}."
+                if document["left_out"]
                 else ""
             ),
             "",
             "## What it learnt",
             "",
-            *_table(("network", "task", "figure", "value (95 %)", "n"), [_figure_row(one) for one in said["figures"]]),
+            *_table(
+                ("network", "task", "figure", "value (95 %)", "n"), [_figure_row(one) for one in document["figures"]]
+            ),
             "",
             "On held-out patients; intervals by bootstrap over patients. Explained variance: of the squares about the "
             "training mean (of masked maps: about their mean map). Interpolation: a straight line between the nearest "
@@ -100,27 +97,27 @@ class Card:
             "",
             "## How",
             "",
-            f"Grid: {said['parameters']['volume']['spacing_mm']} mm. 2D network: `{stated['backbone']}`, started from "
-            f"`{stated['weights']}` (digest `{stated['digest'][:16]}`), now `{said['weights_digest'][:16]}`. "
-            f"Computed on {said['computed']['device']}, precision {said['computed']['precision']}.",
+            f"Grid: {document['parameters']['volume']['spacing_mm']} mm. 2D network: `{start['backbone']}`, started "
+            f"from `{start['weights']}` (digest `{start['digest'][:16]}`), now `{document['weights_digest'][:16]}`. "
+            f"Computed on {document['computed']['device']}, precision {document['computed']['precision']}.",
             "",
-            *_table(("parameter", "value"), _parameters(said["parameters"])),
+            *_table(("parameter", "value"), _parameters(document["parameters"])),
             "",
             "## Use and limits",
             "",
-            said["intended_use"],
+            document["intended_use"],
             "",
-            *(f"- {limit}" for limit in said["limits"]),
+            *(f"- {limit}" for limit in document["limits"]),
             "",
-            f"Licence: {said['licence']}",
+            f"Licence: {document['licence']}",
             "",
-            f"`pretrained.safetensors`, digest `{said['file_digest']}`. Digests of the scans are in `card.json`.",
+            f"`pretrained.safetensors`, digest `{document['file_digest']}`. Digests of the scans are in `card.json`.",
         ]
         return "\n".join(lines) + "\n"
 
 
-def trained_on(cohort: Cohort, training: IntArray, held_out: IntArray, roots: Sequence[Path]) -> dict[str, Any]:
-    """Counts of patients, scans, folders, scanners and tracers."""
+def count_scans(cohort: Cohort, training: IntArray, held_out: IntArray, roots: Sequence[Path]) -> dict[str, Any]:
+    """Count patients, scans, folders, scanners and tracers."""
     subjects = [cohort.subjects[i] for i in training]
     aside = [cohort.subjects[i] for i in held_out]
     excluded = Counter(exclusion.code for exclusion in cohort.exclusions)
@@ -131,44 +128,35 @@ def trained_on(cohort: Cohort, training: IntArray, held_out: IntArray, roots: Se
         "held_out_scans": len(aside),
         "found": cohort.found,
         "excluded": dict(sorted(excluded.items())),
-        "folders": _counted(_folder(study, roots) for study in subjects),
-        "manufacturers": _counted(study.description.get("manufacturer") for study in subjects),
-        "models": _counted(study.description.get("model") for study in subjects),
-        "tracers": _counted(study.description.get("tracer") for study in subjects),
+        "folders": _count(_folder(study, roots) for study in subjects),
+        "manufacturers": _count(study.description.get("manufacturer") for study in subjects),
+        "models": _count(study.description.get("model") for study in subjects),
+        "tracers": _count(study.description.get("tracer") for study in subjects),
     }
 
 
-def labels_of(cohort: Cohort, training: IntArray) -> dict[str, Any]:
-    """What the headers of the training scans tell: counts, and for numbers the 5th, 50th and 95th percentile.
-
-    Not the smallest and the largest value, which are those of single patients.
-    """
+def summarise_labels(cohort: Cohort, training: IntArray) -> dict[str, Any]:
+    """Counts of known labels, and for numbers the 5th, 50th and 95th percentile: extremes are of single patients."""
     subjects = [cohort.subjects[i] for i in training]
-    told: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for name in OF_PATIENTS:
-        values = values_of(subjects, name)
+        values = label_values(subjects, name)
         known = values[np.isfinite(values)]
         facts: dict[str, Any] = {"known": len(known), "missing": len(values) - len(known)}
         if name == SEX:
             facts |= {"M": int(known.sum()), "F": int(len(known) - known.sum())}
         elif len(known):
             facts["percentiles_5_50_95"] = [round(float(value), 1) for value in np.percentile(known, [5, 50, 95])]
-        told[name] = facts
-    return told
+        summary[name] = facts
+    return summary
 
 
-def figures_document(figures: Sequence[Figure]) -> list[dict[str, Any]]:
-    """The figures as JSON."""
-    return [asdict(figure) for figure in figures]
-
-
-def _counted(values: Any) -> dict[str, int]:
-    counted = Counter(str(value).strip() or "not told" if value else "not told" for value in values)
-    return dict(sorted(counted.items()))
+def _count(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(str(value or "").strip() or "not told" for value in values).items()))
 
 
 def _folder(study: Subject, roots: Sequence[Path]) -> str:
-    """The name of the folder of images, as the recipe names it, that holds a scan: that of its collection, say."""
+    """Name of the image folder of the recipe that holds a scan."""
     scan = study.scan
     path = scan.series.files[0] if isinstance(scan, DicomScan) else None
     path = scan.series.path if isinstance(scan, NiftiScan) else path
@@ -176,7 +164,7 @@ def _folder(study: Subject, roots: Sequence[Path]) -> str:
     return inside[0] if inside else ""
 
 
-def _counts(scans: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _count_rows(scans: Mapping[str, Any]) -> list[tuple[str, str]]:
     kinds = {"folders": "folder", "manufacturers": "manufacturer", "models": "scanner", "tracers": "tracer"}
     return [(what, ", ".join(f"{name} {n}" for name, n in scans[key].items())) for key, what in kinds.items()]
 
@@ -192,9 +180,9 @@ def _label_row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _figure_row(figure: Mapping[str, Any]) -> tuple[str, ...]:
     value, low, high = (figure[key] for key in ("value", "low", "high"))
-    said = "not estimable" if value is None else f"{value:.2f}"
-    said += "" if value is None or low is None else f" ({low:.2f} to {high:.2f})"
-    return STAGES[figure["stage"]], figure["task"], METRICS[figure["metric"]], said, str(figure["n"])
+    text = "not estimable" if value is None else f"{value:.2f}"
+    text += "" if value is None or low is None else f" ({low:.2f} to {high:.2f})"
+    return STAGES[figure["stage"]], figure["task"], METRICS[figure["metric"]], text, str(figure["n"])
 
 
 def _parameters(parameters: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

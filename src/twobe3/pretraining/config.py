@@ -11,7 +11,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.dicom.attributes import Policy
 from twobe3.features.slices import Plane
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED
@@ -112,28 +112,19 @@ class Recipe(Section):
         return tuple(task for task in self.pretrain.tasks if task in OF_STACKS)
 
     def model(self, folder: Path, cache: Cache, device: Device) -> TwoBe3Net:
-        """The network that is pre-trained, as a study would fit it.
-
-        Parameters
-        ----------
-        folder : Path
-            Where the recipe lies; a ``weights`` file is relative to it.
-        cache : Cache
-            Of its maps.
-        device : Device
-            Where it computes.
+        """The network that is pre-trained, as a study would fit it; a ``weights`` file is relative to ``folder``.
 
         Raises
         ------
         ConfigurationError
             ``STUDY_FILE_INVALID``.
         """
-        asked = self.pretrain
-        weights = str(folder / asked.weights) if is_weights_file(asked.weights) else asked.weights
-        shared = {name: getattr(asked, name) for name in SHARED}
+        section = self.pretrain
+        weights = str(WeightsSource.parse(section.weights).relative_to(folder))
+        shared = {name: getattr(section, name) for name in SHARED}
         try:
             return TwoBe3Net(
-                **shared, weights=weights, dropout=self.stacks.dropout, seed=asked.seed, cache=cache, device=device
+                **shared, weights=weights, dropout=self.stacks.dropout, seed=section.seed, cache=cache, device=device
             )
         except (ValidationError, ValueError) as error:
             raise ConfigurationError(Code.STUDY_FILE_INVALID, f"[pretrain] {first_problem(error)}") from None
@@ -141,19 +132,14 @@ class Recipe(Section):
     def parameters(self) -> dict[str, Any]:
         """How it is trained, without the folders of this machine."""
         document = self.model_dump(mode="json", include={"volume", "pretrain", "slices", "stacks"})
-        weights = self.pretrain.weights
-        document["pretrain"]["weights"] = Path(weights).name if is_weights_file(weights) else weights
+        document["pretrain"]["weights"] = WeightsSource.parse(self.pretrain.weights).label
         return document
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "cohort": UnlabelledSection,
-    "volume": VolumeSection,
-    "pretrain": PretrainSection,
-    "slices": SlicesSection,
-    "stacks": StacksSection,
-    "compute": ComputeSection,
-}
+    name: field.annotation for name, field in Recipe.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}  # fmt: skip
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,4 +1,4 @@
-"""What headers tell of patients, as numbers to learn; what they do not tell is masked."""
+"""Labels of patients from the headers, as numbers to learn; missing labels are masked."""
 
 from __future__ import annotations
 
@@ -19,17 +19,7 @@ POSITIVE = "M"  # as a number: 1, and F: 0; other codes are not known
 
 @dataclass(frozen=True)
 class Scale:
-    """In which unit a label is learnt.
-
-    Attributes
-    ----------
-    name : str
-        Of the label.
-    binary : bool
-        Whether it is 0 or 1, and its logit is learnt.
-    origin, unit : float
-        Mean and standard deviation of the training patients; 0 and 1 of a binary label.
-    """
+    """The unit of a label: mean and standard deviation of the training patients; 0 and 1 of a binary label."""
 
     name: str
     binary: bool
@@ -44,13 +34,11 @@ class Labels:
     Attributes
     ----------
     scales : tuple of Scale
-        Those that can be learnt.
-    values : ndarray, shape (n, labels)
-        In the units of the scales; 0 where not known.
-    known : ndarray of bool, shape (n, labels)
-        Whether the header tells it.
+        Of the labels that can be learnt.
+    values, known : ndarray, shape (n, labels)
+        In the units of the scales, 0 where the header lacks the label, and whether it has it.
     left_out : tuple of str
-        Names of those of which the training patients do not tell two different values.
+        Labels of which the training patients have fewer than two different values.
     """
 
     scales: tuple[Scale, ...]
@@ -59,52 +47,42 @@ class Labels:
     left_out: tuple[str, ...]
 
     @classmethod
-    def of(cls, subjects: Sequence[Subject], names: Sequence[str], training: IntArray) -> Labels:
-        """The labels of these names; their units are learnt from the training patients.
-
-        Parameters
-        ----------
-        subjects : sequence of Subject
-            All of them.
-        names : sequence of str
-            ``"sex"``, and numbers among the covariates of the headers.
-        training : ndarray of int
-            Positions of the training patients.
-        """
+    def from_subjects(cls, subjects: Sequence[Subject], names: Sequence[str], training: IntArray) -> Labels:
+        """Read labels, ``"sex"`` or numeric covariates of the headers, in units of the subjects at ``training``."""
         scales, columns, left_out = [], [], []
         for name in names:
-            told = values_of(subjects, name)
-            learnt = told[training][np.isfinite(told[training])]
+            values = label_values(subjects, name)
+            learnt = values[training][np.isfinite(values[training])]
             if len(np.unique(learnt)) < 2:
                 left_out.append(name)
                 continue
             moments = (0.0, 1.0) if name == SEX else (float(learnt.mean()), float(learnt.std()))
             scales.append(Scale(name, name == SEX, *moments))
-            columns.append((told - moments[0]) / moments[1])
-        values = np.stack(columns, axis=1) if columns else np.zeros((len(subjects), 0))
-        known = np.isfinite(values)
-        return cls(tuple(scales), np.where(known, values, 0.0).astype(np.float32), known, tuple(left_out))
+            columns.append((values - moments[0]) / moments[1])
+        table = np.stack(columns, axis=1) if columns else np.zeros((len(subjects), 0))
+        known = np.isfinite(table)
+        return cls(tuple(scales), np.where(known, table, 0.0).astype(np.float32), known, tuple(left_out))
 
-    def with_column(self, scale: Scale) -> Labels:
-        """The same with one more label, which no row tells yet."""
+    def add_column(self, scale: Scale) -> Labels:
+        """Add a label that no row has yet."""
         blank = np.zeros((len(self.values), 1))
         values = np.concatenate([self.values, blank.astype(np.float32)], axis=1)
         known = np.concatenate([self.known, blank.astype(np.bool_)], axis=1)
         return Labels((*self.scales, scale), values, known, self.left_out)
 
 
-def values_of(subjects: Sequence[Subject], name: str) -> FloatArray:
-    """A label of each scan in its own unit, NaN where the header does not tell it."""
-    told = [subject.covariates.get(name) for subject in subjects]
+def label_values(subjects: Sequence[Subject], name: str) -> FloatArray:
+    """A label of each scan in its own unit, NaN where the header does not have it."""
+    values = [subject.covariates.get(name) for subject in subjects]
     if name == SEX:
-        told = [None if value not in ("M", "F") else float(value == POSITIVE) for value in told]
-    return np.array([np.nan if value is None else float(value) for value in told])
+        values = [None if value not in ("M", "F") else float(value == POSITIVE) for value in values]
+    return np.array([np.nan if value is None else float(value) for value in values])
 
 
 def label_weights(known: BoolArray) -> npt.NDArray[np.float32]:
-    """What each label of a batch counts: each column alike, and in it each row that tells it; (m, labels).
+    """Weights of the labels of a batch, (m, labels): equal for each column and, in it, for each row that has the label.
 
-    They add up to 1 where every label is told by some row. What is not known weighs nothing.
+    They sum to 1 where every label is known in some row; an unknown label has weight 0.
     """
     counts = np.maximum(known.sum(axis=0), 1) * max(known.shape[1], 1)
     return np.asarray(known / counts, dtype=np.float32)
@@ -113,14 +91,8 @@ def label_weights(known: BoolArray) -> npt.NDArray[np.float32]:
 def label_loss(raw: torch.Tensor, values: torch.Tensor, weights: torch.Tensor, scales: Sequence[Scale]) -> torch.Tensor:
     """Weighted sum of the losses: cross-entropy of a binary label, squared error of a number; shape ().
 
-    Standardised, they are of one order, so no label needs a weight of its own.
-
-    Parameters
-    ----------
-    raw, values, weights : Tensor, shape (m, labels)
-        What the network says, what is true, and what it counts, see :func:`label_weights`.
-    scales : sequence of Scale
-        Of the labels.
+    Standardised, they are of one order, so no label needs a weight of its own. Predictions, true values and
+    :func:`label_weights` have the shape (m, labels).
     """
     values = torch.where(weights > 0, values, 0.0)
     binary = torch.tensor([scale.binary for scale in scales], device=raw.device)

@@ -1,4 +1,4 @@
-"""One loop for both stages; what it has learnt after each epoch is kept, so that it goes on where it stopped.
+"""One training loop for both stages; the state after each epoch is kept, so that it resumes where it stopped.
 
 Every epoch draws its random numbers from a seed of its own, and the rate is a function of the step, so a resumed run
 is an uninterrupted one to the bit.
@@ -36,7 +36,7 @@ class Part(Protocol):
     """A batch, of which a process sees its share."""
 
     def share(self, rank: int, processes: int, device: torch.device) -> Self:
-        """The share of one of several processes, on its device; what it is weighed with stays that of the batch."""
+        """The share of one of several processes, on its device, with the weights of the whole batch."""
 
 
 Batch = TypeVar("Batch", bound=Part)
@@ -44,17 +44,7 @@ Batch = TypeVar("Batch", bound=Part)
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a stage lasts.
-
-    Attributes
-    ----------
-    stage : str
-        Its name, for progress and messages.
-    epochs, steps : int
-        Epochs, and steps in each.
-    seed : int
-        Of what is drawn.
-    """
+    """Name of a stage, its epochs, the steps of each, and the seed of its batches."""
 
     stage: str
     epochs: int
@@ -64,7 +54,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of a stage is kept: a store, and the digest of everything that the stage depends on."""
+    """Where the state of a stage is kept: the cache, and a digest of everything that the stage depends on."""
 
     cache: Cache
     key: str
@@ -79,27 +69,23 @@ def train(
     schedule: Schedule,
     checkpoint: Checkpoint,
 ) -> dict[str, torch.Tensor]:
-    """Train a network, from the last epoch that was kept; gives its state, on the CPU.
+    """Train a network from the last epoch that was kept, and return its state on the CPU.
 
-    Several processes draw the same batches, and each learns from its share of them.
+    Several processes draw the same batches, and each learns from its share of them. The rate of each parameter group
+    rises to its value in the optimiser over the first tenth of the steps and falls along a cosine to 0.
 
     Parameters
     ----------
     fabric : Fabric
         Launched.
-    network : Module
-        In the mode in which it is to be trained.
-    optimiser : Optimizer
-        With the highest rate of each of its groups; it rises over the first tenth of the steps and falls along a
-        cosine to 0.
+    network, optimiser
+        The network in the mode in which it is trained.
     batches : callable
         Gives the batches of an epoch.
     loss : callable
-        Of the network, wrapped, and a share of a batch: that share's part of the batch's loss.
-    schedule : Schedule
-        How long.
-    checkpoint : Checkpoint
-        Where its state is kept.
+        Of the wrapped network and a share of a batch: that share's part of the batch's loss.
+    schedule, checkpoint
+        How long it is trained, and where its state is kept.
 
     Raises
     ------
@@ -113,10 +99,10 @@ def train(
     factor = warmup_cosine(schedule.epochs * schedule.steps)
     with one_thread(), enough_memory():
         wrapped, stepper = fabric.setup(network, optimiser)
-        begun = _restored(network, optimiser, checkpoint)
-        if begun and first:
-            log.info("%s: %d of %d epochs were there from an earlier run", schedule.stage, begun, schedule.epochs)
-        epochs = range(begun, schedule.epochs)
+        done = _restore(network, optimiser, checkpoint)
+        if done and first:
+            log.info("%s: %d of %d epochs were there from an earlier run", schedule.stage, done, schedule.epochs)
+        epochs = range(done, schedule.epochs)
         for epoch in track(epochs, schedule.stage) if first else epochs:
             losses = []
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -144,8 +130,8 @@ def train(
         return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def freeze_unused(network: nn.Module, loss: torch.Tensor) -> None:
-    """Leave those parameters out of training on which a loss does not depend, such as layers behind the one used."""
+def freeze_without_gradient(network: nn.Module, loss: torch.Tensor) -> None:
+    """Freeze the parameters on which a loss does not depend, such as those of layers behind the last one used."""
     loss.backward()  # type: ignore[no-untyped-call]
     for value in network.parameters():
         value.requires_grad_(value.grad is not None)
@@ -160,8 +146,8 @@ def _state(network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int) ->
     return {name: array.copy() for name, array in arrays.items()}
 
 
-def _restored(network: nn.Module, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
-    """Take back the state that was kept, if any; gives the number of epochs done."""
+def _restore(network: nn.Module, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> int:
+    """Load the state that was kept, if any; returns the number of epochs done."""
     arrays = checkpoint.cache.get(checkpoint.key)
     if arrays is None:
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,18 +24,18 @@ from twobe3.io.files import digest
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
 from twobe3.pretraining import card as words
-from twobe3.pretraining.card import Card, figures_document, labels_of, trained_on
+from twobe3.pretraining.card import Card, count_scans, summarise_labels
 from twobe3.pretraining.config import MASKED, OF_PATIENTS, POSITION, Recipe, read_recipe
 from twobe3.pretraining.labels import Labels
 from twobe3.pretraining.loop import Checkpoint
-from twobe3.pretraining.scores import Figure, Judge, of_labels
-from twobe3.pretraining.stage2d import HEIGHT, SliceStage, learn_from_slices, said_of_slices
-from twobe3.pretraining.stage3d import StackStage, learn_from_stacks, said_of_stacks
+from twobe3.pretraining.scores import Evaluator, Score
+from twobe3.pretraining.stage2d import HEIGHT, SliceStage, predict_slices, train_slices
+from twobe3.pretraining.stage3d import StackStage, predict_stacks, train_stacks
 from twobe3.runtime.device import Device, DeviceName, Precision
 from twobe3.runtime.parallel import available_cores, one_thread, run_tasks
 
 FILE = "pretrained.safetensors"
-FEWEST_PATIENTS = 4
+MIN_PATIENTS = 4
 log = logging.getLogger("twobe3")
 
 
@@ -52,35 +52,28 @@ def pretrain(
     """Pre-train a 2D network and the 3D head on scans without outcomes.
 
     Two stages: the 2D network learns from single slices, then the branches of a ``2be3-net`` from the stacks of its
-    maps. After every epoch the state is kept; the same command goes on where it stopped, and ends with the same
-    arrays and figures.
+    maps. The state is kept after every epoch; the same command resumes, and ends with the same arrays and figures.
 
     Parameters
     ----------
     recipe_file : path
         See ``examples/pretrain.toml``.
     out : path
-        Output folder: ``pretrained.safetensors``, which ``init`` of a study's model names, ``card.md`` and
-        ``card.json``, and what a second run does not compute again.
+        Output folder: ``pretrained.safetensors``, which ``init`` of a study's model names, ``card.md``, ``card.json``,
+        and what a second run does not compute again.
     update : bool
         Allow a folder that holds the result of another recipe.
     workers : int, optional
         Processes that compute feature maps; by default as many as the device says.
     device, precision : str, optional
-        Instead of what ``[compute]`` says, see :class:`~twobe3.runtime.device.Device`. On the CPU results are the same
-        bits everywhere.
+        Instead of those of ``[compute]``, see :class:`~twobe3.runtime.device.Device`.
     devices : int, optional
         GPUs that share the batches, all by default; on the CPU processes, 1 by default.
-
-    Returns
-    -------
-    Card
-        What the file was trained on, and how well.
 
     Raises
     ------
     TwoBe3Error
-        Whatever is wrong with the recipe, the weights or the scans.
+        The recipe, the weights or the scans cannot be used.
     """
     recipe_file, out = Path(recipe_file), Path(out)
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
@@ -89,7 +82,7 @@ def pretrain(
     target = Device(device or compute.device, precision or compute.precision, devices or "auto")
     model = recipe.model(folder, cache, target)
     backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
-    _require_own(out, _identity(recipe, backbone, target), update)
+    _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)
     roots = recipe.cohort.folders(folder)
     cohort = with_duplicates_joined(
         read_cohort(
@@ -97,11 +90,11 @@ def pretrain(
             policy=recipe.cohort.policy, repair_dates=recipe.cohort.repair_dates,
         )
     )  # fmt: skip
-    parts = Parts.of(cohort, recipe)
+    parts = Partition.draw(cohort, recipe)
     if not (parts.labels.scales or {POSITION, MASKED} & set(recipe.pretrain.tasks)):
         raise EmptyInputError(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
     with one_thread():
-        tuned, figures = _first_stage(recipe, parts, backbone, out, target)
+        tuned, scores = _first_stage(recipe, parts, backbone, out, target)
     model = replace_backbone(model, tuned)
     for _ in run_tasks(
         _prepare_scan, range(len(cohort)), shared=(model, cohort),
@@ -111,35 +104,26 @@ def pretrain(
     with one_thread():
         start, more = _second_stage(recipe, parts, model, out)
     sealed = start.save(out / FILE)
-    card = _card(recipe, parts, [*figures, *more], (backbone, tuned), roots, sealed, target)
+    card = _card(recipe, parts, [*scores, *more], (backbone, tuned), roots, sealed, target)
     card.write(out)
     return card
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """A cohort, who trains and who judges, and what the headers say.
+class Partition:
+    """A cohort, its training and held-out scans by position, and the labels of the headers in training units.
 
-    Attributes
-    ----------
-    cohort : Cohort
-        All scans.
-    training, held_out : ndarray of int
-        Positions; scans of one person are in one part.
-    labels : Labels
-        Of all scans, in units of the training part.
-    judge_patients : tuple of str
-        Pseudonyms of the held-out part.
+    Scans of one person are in one part; ``held_out_patients`` are pseudonyms.
     """
 
     cohort: Cohort
     training: IntArray
     held_out: IntArray
     labels: Labels
-    judge_patients: tuple[str, ...]
+    held_out_patients: tuple[str, ...]
 
     @classmethod
-    def of(cls, cohort: Cohort, recipe: Recipe) -> Parts:
+    def draw(cls, cohort: Cohort, recipe: Recipe) -> Partition:
         """Draw the held-out part.
 
         Raises
@@ -147,83 +131,80 @@ class Parts:
         EmptyInputError
             ``NOTHING_USABLE``: fewer than four patients.
         """
-        asked = recipe.pretrain
+        section = recipe.pretrain
         groups = sorted({study.group for study in cohort.subjects})
-        if len(groups) < FEWEST_PATIENTS:
+        if len(groups) < MIN_PATIENTS:
             raise EmptyInputError(
                 Code.NOTHING_USABLE,
-                f"patients with a scan that can be used: {len(groups)}; at least {FEWEST_PATIENTS} are needed",
+                f"patients with a scan that can be used: {len(groups)}; at least {MIN_PATIENTS} are needed",
             )
-        count = min(max(1, round(asked.held_out * len(groups))), len(groups) - 2)
-        augmented_batch = np.random.default_rng([asked.seed, len(groups)]).permutation(len(groups))[:count]
-        aside = {groups[i] for i in augmented_batch}
+        count = min(max(1, round(section.held_out * len(groups))), len(groups) - 2)
+        drawn = np.random.default_rng([section.seed, len(groups)]).permutation(len(groups))[:count]
+        aside = {groups[i] for i in drawn}
         held = np.array([study.group in aside for study in cohort.subjects])
         training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
-        labels = Labels.of(cohort.subjects, [task for task in OF_PATIENTS if task in asked.tasks], training)
+        labels = Labels.from_subjects(
+            cohort.subjects, [task for task in OF_PATIENTS if task in section.tasks], training
+        )
         return cls(cohort, training, held_out, labels, tuple(cohort.subjects[i].patient for i in held_out))
 
     @cached_property
     def marks(self) -> tuple[tuple[str, str], ...]:
-        """By what each scan is known again."""
+        """Marks by which each scan is recognised."""
         return tuple(marks_of(self.cohort, study) for study in self.cohort.subjects)
 
 
 def _first_stage(
-    recipe: Recipe, parts: Parts, backbone: Backbone, out: Path, device: Device
-) -> tuple[Backbone, list[Figure]]:
+    recipe: Recipe, parts: Partition, backbone: Backbone, out: Path, device: Device
+) -> tuple[Backbone, list[Score]]:
     """Train the 2D network and evaluate it."""
-    stage = SliceStage.of(recipe, parts.cohort, parts.labels)
+    stage = SliceStage.from_recipe(recipe, parts.cohort, parts.labels)
     scales = stage.labels.scales
     if not recipe.slices.epochs or not scales:
         return backbone, []
     key = _key(recipe, parts, backbone, device, "slices")
     checkpoint = Checkpoint(Cache(out / "checkpoints"), key)
-    tuned, network = learn_from_slices(device, stage, backbone, recipe, parts.training, checkpoint)
-    judge = _judge(recipe, parts, "slices")
-    said = [said_of_slices(stage, network, int(row)) for row in parts.held_out]
-    raw = np.stack([labels.mean(axis=0) for labels, _ in said])
-    of_patients = parts.labels.scales
+    tuned, network = train_slices(device, stage, backbone, recipe, parts.training, checkpoint)
+    evaluator = _evaluator(recipe, parts, "slices")
+    predictions = [predict_slices(stage, network, int(row)) for row in parts.held_out]
+    raw = np.stack([labels.mean(axis=0) for labels, _ in predictions])
     true, known = parts.labels.values[parts.held_out], parts.labels.known[parts.held_out]
-    figures = of_labels(judge, of_patients, raw, true.astype(np.float64), known)
+    scores = evaluator.score_labels(parts.labels.scales, raw, true.astype(np.float64), known)
     if HEIGHT in scales:
         pairs = [
             (labels[slices.known[:, -1], -1], slices.values[slices.known[:, -1], -1].astype(np.float64))
-            for labels, slices in said
+            for labels, slices in predictions
         ]
         error = np.array([((one - height) ** 2).sum() for one, height in pairs])
         spread = np.array([(height**2).sum() for _, height in pairs])
-        figures.append(judge.explained(POSITION, error, spread))
-    return tuned, figures
+        scores.append(evaluator.explained_variance(POSITION, error, spread))
+    return tuned, scores
 
 
 def _second_stage(
-    recipe: Recipe, parts: Parts, model: TwoBe3Net, out: Path
-) -> tuple[PretrainedCheckpoint, list[Figure]]:
+    recipe: Recipe, parts: Partition, model: TwoBe3Net, out: Path
+) -> tuple[PretrainedCheckpoint, list[Score]]:
     """Learn projections, train the branches, evaluate them, and give what a study starts from."""
     cohort, training = parts.cohort, parts.training
-    stage = StackStage.of(model, cohort, parts.labels, training, recipe.stacks.masked_share)
+    stage = StackStage.from_cohort(model, cohort, parts.labels, training, recipe.stacks.masked_share)
     backbone = model.maps.backbone
-    branches, figures = {}, []
+    branches, scores = {}, []
     if recipe.stacks.epochs and (parts.labels.scales or MASKED in recipe.pretrain.tasks):
         key = digest([_key(recipe, parts, backbone, model.device, "stacks"), model.cache_key()])
         checkpoint = Checkpoint(Cache(out / "checkpoints"), key)
-        network = learn_from_stacks(model.device, stage, model, recipe, training, checkpoint)
+        network = train_stacks(model.device, stage, model, recipe, training, checkpoint)
         branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}
-        judge = _judge(recipe, parts, "stacks")
-        said = said_of_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
+        evaluator = _evaluator(recipe, parts, "stacks")
+        predicted = predict_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
         true, known = parts.labels.values[parts.held_out], parts.labels.known[parts.held_out]
-        figures = of_labels(judge, parts.labels.scales, said.labels, true.astype(np.float64), known)
+        scores = evaluator.score_labels(parts.labels.scales, predicted.labels, true.astype(np.float64), known)
         if MASKED in recipe.pretrain.tasks:
-            figures.append(judge.explained(MASKED, said.error, said.spread))
-            line = judge.explained(MASKED, said.interpolation, said.spread)
-            figures.append(replace(line, metric="explained_by_interpolation"))
-    assert model.inputs_ is not None
+            scores.append(evaluator.explained_variance(MASKED, predicted.error, predicted.spread))
+            line = evaluator.explained_variance(MASKED, predicted.interpolation, predicted.spread)
+            scores.append(replace(line, metric="explained_by_interpolation"))
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
-    start = PretrainedCheckpoint(
-        parameters, cohort.grid, backbone, model.inputs_.projections, model.inputs_.shapes, branches, frozenset(marks)
-    )  # fmt: skip
-    return start, figures
+    return PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks)), scores
 
 
 def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
@@ -238,15 +219,15 @@ def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
     model.precompute(cohort.subset([position]))
 
 
-def _judge(recipe: Recipe, parts: Parts, stage: str) -> Judge:
-    return Judge(stage, parts.judge_patients, recipe.pretrain.resamples, recipe.pretrain.seed)
+def _evaluator(recipe: Recipe, parts: Partition, stage: str) -> Evaluator:
+    return Evaluator(stage, parts.held_out_patients, recipe.pretrain.resamples, recipe.pretrain.seed)
 
 
-def _key(recipe: Recipe, parts: Parts, backbone: Backbone, device: Device, table: str) -> str:
-    """Digest of everything that a stage depends on; what only the later one is told leaves the earlier one as it is."""
+def _key(recipe: Recipe, parts: Partition, backbone: Backbone, device: Device, table: str) -> str:
+    """Digest of everything that a stage depends on, ``table`` being its section of the recipe."""
     cohort = parts.cohort
     asked = recipe.model_dump(mode="json", include={"volume", "pretrain", table})
-    told: list[bytes | str] = [
+    labels: list[bytes | str] = [
         *map(str, parts.labels.scales),
         parts.labels.values.tobytes(),
         parts.labels.known.tobytes(),
@@ -257,15 +238,15 @@ def _key(recipe: Recipe, parts: Parts, backbone: Backbone, device: Device, table
         __version__,
         json.dumps(asked, sort_keys=True),
         backbone.weights_digest,
-        _where(device),
+        _device_key(device),
     ]
-    return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *told])
+    return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *labels])
 
 
 def _card(
     recipe: Recipe,
-    parts: Parts,
-    figures: Sequence[Figure],
+    parts: Partition,
+    scores: Sequence[Score],
     networks: tuple[Backbone, Backbone],
     roots: Sequence[Path],
     sealed: str,
@@ -279,16 +260,16 @@ def _card(
     }
     return Card(
         {
-            "configuration_digest": _identity(recipe, before, device),
+            "configuration_digest": _recipe_digest(recipe, before, device),
             "name": recipe.name,
             "notes": list(recipe.notes),
             "file": FILE,
             "file_digest": sealed,
-            "trained_on": trained_on(cohort, parts.training, parts.held_out, roots),
-            "labels": labels_of(cohort, parts.training),
+            "trained_on": count_scans(cohort, parts.training, parts.held_out, roots),
+            "labels": summarise_labels(cohort, parts.training),
             "tasks": list(recipe.pretrain.tasks),
             "left_out": list(parts.labels.left_out),
-            "figures": figures_document(figures),
+            "figures": [asdict(score) for score in scores],
             "starting_weights": {
                 "backbone": before.name,
                 "weights": parameters["pretrain"]["weights"],
@@ -306,20 +287,20 @@ def _card(
     )
 
 
-def _identity(recipe: Recipe, backbone: Backbone, device: Device) -> str:
-    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, _where(device)])
+def _recipe_digest(recipe: Recipe, backbone: Backbone, device: Device) -> str:
+    return digest([recipe.model_dump_json(exclude={"compute"}), backbone.weights_digest, _device_key(device)])
 
 
-def _where(device: Device) -> str:
-    """What sets a result apart by where it was computed; sums over several devices have another order than over one."""
+def _device_key(device: Device) -> str:
+    """Part of the keys: sums over several devices have another order than over one."""
     return device.cache_key() + (f" on {device.count} devices" if device.count > 1 else "")
 
 
-def _require_own(out: Path, identity: str, update: bool) -> None:
+def _require_same_recipe(out: Path, recipe_digest: str, update: bool) -> None:
     """Refuse a folder that holds the result of another recipe."""
     card = out / "card.json"
     there = json.loads(card.read_text()).get("configuration_digest") if card.exists() else None
-    if there not in (None, identity) and not update:
+    if there not in (None, recipe_digest) and not update:
         raise ConfigurationError(
             Code.OUTPUT_EXISTS,
             "the output folder holds the result of another pre-training",

@@ -16,24 +16,16 @@ from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.results import none_if_nan
 from twobe3.pretraining.labels import POSITIVE, Scale
 
-OF_CLASSES, OF_NUMBERS = ("auc",), ("r2", "spearman", "mae")  # metrics that are shown
+CLASS_METRICS, NUMBER_METRICS = ("auc",), ("r2", "spearman", "mae")
 UNITS = {"age_years": "years", "weight_kg": "kg"}
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of one task.
+class Score:
+    """One metric of one task on the held-out patients, with the 95 % interval; None where it cannot be estimated.
 
-    Attributes
-    ----------
-    stage : {"slices", "stacks"}
-        Which network was judged: the 2D network with its linear heads, or the 3D head.
-    task, metric : str
-        What it learnt, and by what it is judged.
-    value, low, high : float or None
-        With the 95 % interval; None where it cannot be estimated.
-    n : int
-        Scans judged, one a patient.
+    ``stage`` is ``"slices"`` for the 2D network with its linear heads, ``"stacks"`` for the 3D head; ``n`` counts
+    scans, one a patient.
     """
 
     stage: str
@@ -46,45 +38,45 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Whom the figures are of, and how intervals are drawn.
-
-    Attributes
-    ----------
-    stage : {"slices", "stacks"}
-        Which network is judged.
-    patients : tuple of str
-        Pseudonyms.
-    resamples, seed : int
-        Of the bootstrap.
-    """
+class Evaluator:
+    """Scores the network of a stage on patients, by pseudonym, with bootstrap intervals."""
 
     stage: str
     patients: tuple[str, ...]
     resamples: int
     seed: int
 
-    def label(self, scale: Scale, raw: FloatArray, true: FloatArray, known: BoolArray) -> list[Figure]:
-        """A label of the patients who have it: what the network says and what is true, in units of the scale."""
+    def score_labels(self, scales: Sequence[Scale], raw: FloatArray, true: FloatArray, known: BoolArray) -> list[Score]:
+        """Score the predictions of several labels.
+
+        Predictions and true values, in units of the scales, and whether the labels are known, are (n, labels) arrays.
+        """
+        columns = enumerate(scales)
+        return [one for i, scale in columns for one in self._score_label(scale, raw[:, i], true[:, i], known[:, i])]
+
+    def _score_label(self, scale: Scale, raw: FloatArray, true: FloatArray, known: BoolArray) -> list[Score]:
         patients = tuple(patient for patient, there in zip(self.patients, known, strict=True) if there)
         if not patients:
             return []
-        said, value = (part[known] * scale.unit + scale.origin for part in (raw, true))
+        predicted, value = (part[known] * scale.unit + scale.origin for part in (raw, true))
         endpoint: Endpoint = Continuous(scale.name, scale.name, UNITS.get(scale.name, ""))
         event = np.ones(len(patients), dtype=np.bool_)
         if scale.binary:
             endpoint, event = Binary(scale.name, scale.name, POSITIVE), value > 0.5
-        prediction = Prediction(self.stage, scale.name, patients, said, expit(said) if scale.binary else None)
+        probability = expit(predicted) if scale.binary else None
+        prediction = Prediction(self.stage, scale.name, patients, predicted, probability)
         outcomes = Outcomes(endpoint, patients, value, event)
-        judged = evaluate(prediction, outcomes, resamples=self.resamples, seed=self.seed)
-        there = {metric.name: metric for metric in judged.metrics}
+        metrics = {
+            metric.name: metric
+            for metric in evaluate(prediction, outcomes, resamples=self.resamples, seed=self.seed).metrics
+        }
         return [
-            Figure(self.stage, scale.name, name, one.value, one.low, one.high, one.n)
-            for name in (OF_CLASSES if scale.binary else OF_NUMBERS)
-            if (one := there.get(name)) is not None
+            Score(self.stage, scale.name, name, metric.value, metric.low, metric.high, metric.n)
+            for name in (CLASS_METRICS if scale.binary else NUMBER_METRICS)
+            if (metric := metrics.get(name)) is not None
         ]
 
-    def explained(self, task: str, error: FloatArray, spread: FloatArray) -> Figure:
+    def explained_variance(self, task: str, error: FloatArray, spread: FloatArray) -> Score:
         """Share of the sum of squares about the training mean that is explained, 1 − Σ error / Σ spread.
 
         ``error`` and ``spread`` have a value for each patient, whose slices stay together in the bootstrap.
@@ -100,12 +92,4 @@ class Judge:
         )
         replicates = bootstrap.replicate(Statistic(compute, "share of the squares about the training mean explained"))
         low, high = replicates.interval() or (None, None)
-        return Figure(self.stage, task, "explained", none_if_nan(replicates.value), low, high, len(error))
-
-
-def of_labels(
-    judge: Judge, scales: Sequence[Scale], raw: FloatArray, true: FloatArray, known: BoolArray
-) -> list[Figure]:
-    """The figures of several labels, each a column."""
-    columns = enumerate(scales)
-    return [one for i, scale in columns for one in judge.label(scale, raw[:, i], true[:, i], known[:, i])]
+        return Score(self.stage, task, "explained", none_if_nan(replicates.value), low, high, len(error))

@@ -1,4 +1,4 @@
-"""The first stage: the 2D network learns from single slices what the header says, and where in the body they lie."""
+"""The first stage: the 2D network learns header labels and the height in the body from single slices."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import nn
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
-from twobe3.features.backbones import Backbone, backbone_from_state, intermediates, normalised
-from twobe3.features.maps import pictures
-from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut, windowed
+from twobe3.features.backbones import Backbone, build_backbone, intermediates, normalise
+from twobe3.features.maps import to_pictures
+from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, apply_windows, cut
 from twobe3.features.weights import State
 from twobe3.models.nn.training import to_device
 from twobe3.pretraining.config import POSITION, Recipe
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
-from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_unused, train
+from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_without_gradient, train
 from twobe3.runtime.device import Device
 from twobe3.runtime.parallel import one_thread
 
@@ -40,15 +40,7 @@ PICTURES_AT_ONCE = 32
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """Slices and what is known of them.
-
-    Attributes
-    ----------
-    pictures : Tensor, shape (m, 3, size, size)
-        In half precision.
-    values, known : ndarray, shape (m, labels)
-        Their labels.
-    """
+    """Slices, (m, 3, size, size) in half precision, with their labels and whether they are known, (m, labels) each."""
 
     pictures: torch.Tensor
     values: npt.NDArray[np.float32]
@@ -75,43 +67,34 @@ class SliceBatch:
 
 
 class SliceNetwork(nn.Module):
-    """The 2D network, and a linear head on the average and maximum of its maps.
+    """The 2D network, a copy of the backbone's, and a linear head on the average and maximum of its maps.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Where the 2D network starts; it is copied.
-    layers : tuple of int
-        Whose maps are pooled.
-    outputs : int
-        Labels.
-    pictures : Tensor
-        Of the training scans: by what the untrained network says of them the head's inputs are standardised.
+    The head's inputs are standardised by what the untrained network gives for ``pictures`` of the training scans.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[int], outputs: int, pictures: torch.Tensor) -> None:
         super().__init__()
         self.network = copy.deepcopy(backbone.network).requires_grad_(True)
         self.layers = tuple(layers)
-        self.see = partial(normalised, mean=backbone.mean, std=backbone.std)
+        self.see = partial(normalise, mean=backbone.mean, std=backbone.std)
         with torch.no_grad():
-            pooled = torch.cat([self.pooled(part) for part in torch.split(pictures, PICTURES_AT_ONCE)])
+            pooled = torch.cat([self.pool(part) for part in torch.split(pictures, PICTURES_AT_ONCE)])
         self.centre: torch.Tensor
         self.scale: torch.Tensor
         self.register_buffer("centre", pooled.mean(dim=0))
         self.register_buffer("scale", pooled.std(dim=0) + 1e-6)
         self.head = nn.Linear(pooled.shape[1], outputs)
 
-    def pooled(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Average and maximum of the maps over all positions, (m, 2 · channels of all layers)."""
+    def pool(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Average and maximum of the maps over their positions, (m, 2 · channels of all layers)."""
         seen = self.see(pictures.float())
         positions = [maps.flatten(2) for maps in intermediates(self.network, seen, self.layers)]
         return torch.cat([part for one in positions for part in (one.mean(dim=2), one.amax(dim=2))], dim=1)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(m, 3, size, size) to (m, labels)."""
-        said: torch.Tensor = self.head((self.pooled(pictures) - self.centre) / self.scale)
-        return said
+        labels: torch.Tensor = self.head((self.pool(pictures) - self.centre) / self.scale)
+        return labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,14 +103,10 @@ class SliceStage:
 
     Attributes
     ----------
-    cohort : Cohort
-        All scans.
     labels : Labels
         Of all scans; the last column is the height of an axial slice where that is a task.
-    planes : tuple of {"axial", "coronal", "sagittal"}
-        In which slices are cut.
-    grid : SliceSpec
-        How they are shown.
+    planes, grid
+        In which slices are cut, and how they are shown.
     per_scan : int
         Slices of each plane of a scan that are drawn for an epoch.
     """
@@ -139,13 +118,13 @@ class SliceStage:
     per_scan: int
 
     @classmethod
-    def of(cls, recipe: Recipe, cohort: Cohort, labels: Labels) -> SliceStage:
-        """The stage that a recipe asks for; ``labels`` are those of the patients."""
-        asked = recipe.pretrain
-        if POSITION in asked.tasks:
-            labels = labels.with_column(HEIGHT)
-        grid = SliceSpec(asked.windows_suv, asked.slice_size)
-        return cls(cohort, labels, asked.planes, grid, recipe.slices.per_scan)
+    def from_recipe(cls, recipe: Recipe, cohort: Cohort, labels: Labels) -> SliceStage:
+        """The stage of a recipe; ``labels`` are those of the patients."""
+        section = recipe.pretrain
+        if POSITION in section.tasks:
+            labels = labels.add_column(HEIGHT)
+        grid = SliceSpec(section.windows_suv, section.slice_size)
+        return cls(cohort, labels, section.planes, grid, recipe.slices.per_scan)
 
     def steps(self, scans: int, batch_size: int) -> int:
         """Steps of an epoch over so many scans."""
@@ -156,41 +135,41 @@ class SliceStage:
         """An epoch over some scans: slices drawn anew, half of them mirrored, in random order."""
         order = rng.permutation(rows)
         for start in range(0, len(order), SHUFFLED_SCANS):
-            group = self._drawn(order[start : start + SHUFFLED_SCANS], rng)
+            group = self._draw(order[start : start + SHUFFLED_SCANS], rng)
             index = rng.permutation(len(group.pictures))
             for position in range(0, len(index), batch_size):
                 yield group.subset(index[position : position + batch_size])
 
-    def spread(self, row: int) -> Slices:
-        """The slices by which a scan is judged: evenly spaced in every plane."""
-        return self._of_scan(row, None)
+    def sample_evenly(self, row: int) -> Slices:
+        """The evenly spaced slices of every plane by which a scan is evaluated."""
+        return self._sample(row, None)
 
-    def _drawn(self, rows: IntArray, rng: np.random.Generator) -> Slices:
-        scans = [self._of_scan(int(row), rng) for row in rows]
+    def _draw(self, rows: IntArray, rng: np.random.Generator) -> Slices:
+        scans = [self._sample(int(row), rng) for row in rows]
         values, known = (np.concatenate([getattr(scan, name) for scan in scans]) for name in ("values", "known"))
         return Slices(torch.cat([scan.pictures for scan in scans]), values, known)
 
-    def _of_scan(self, row: int, rng: np.random.Generator | None) -> Slices:
-        """Slices of a scan; drawn and half of them mirrored, or evenly spaced without a generator."""
+    def _sample(self, row: int, rng: np.random.Generator | None) -> Slices:
+        """Draw slices of a scan, half of them mirrored; without a generator, evenly spaced ones."""
         subject, shown, values, known = self.cohort.subjects[row], [], [], []
         for plane in self.planes:
-            slices, filled = self._filled(subject, plane)
+            slices, filled = self._non_empty(subject, plane)
             if rng is None:
                 chosen = filled[np.linspace(0, len(filled) - 1, self.per_scan).round().astype(np.int64)]
             else:
                 chosen = rng.choice(filled, self.per_scan, replace=len(filled) < self.per_scan)
-            seen = pictures(torch.from_numpy(windowed(slices[chosen], self.grid.windows_suv)), self.grid.size)
+            seen = to_pictures(torch.from_numpy(apply_windows(slices[chosen], self.grid.windows_suv)), self.grid.size)
             if rng is not None and LEFT_RIGHT_AXIS[plane] == -1:
                 mirrored = torch.from_numpy(rng.random(self.per_scan) < 0.5).view(-1, 1, 1, 1)
                 seen = torch.where(mirrored, seen.flip(-1), seen)
             shown.append(seen.half())
-            told, there = self._labels(row, plane, chosen, filled)
-            values.append(told)
-            known.append(there)
+            plane_values, plane_known = self._labels(row, plane, chosen, filled)
+            values.append(plane_values)
+            known.append(plane_known)
         return Slices(torch.cat(shown), np.concatenate(values), np.concatenate(known))
 
-    def _filled(self, subject: Subject, plane: Plane) -> tuple[npt.NDArray[np.float32], IntArray]:
-        """The slices of a plane, and which of them show anything."""
+    def _non_empty(self, subject: Subject, plane: Plane) -> tuple[npt.NDArray[np.float32], IntArray]:
+        """The slices of a plane, and the positions of those that are not empty."""
         slices = np.ascontiguousarray(cut(self.cohort.volume(subject), plane))
         filled = np.flatnonzero(slices.any(axis=(1, 2)))
         return slices, filled if len(filled) else np.arange(len(slices))
@@ -207,49 +186,27 @@ class SliceStage:
         return values, known
 
 
-def learn_from_slices(
+def train_slices(
     device: Device, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> tuple[Backbone, SliceNetwork]:
-    """Train the 2D network.
+    """Train the 2D network; returns it, frozen, and with its heads in evaluation mode.
 
     Normalisation by batches keeps the statistics that came with pre-trained weights: a batch has slices of a few
     scans, whose statistics are neither those of the cohort nor those with which the maps are made later. Random
     weights have none to keep.
-
-    Parameters
-    ----------
-    device : Device
-        Where it is trained.
-    stage : SliceStage
-        The slices.
-    backbone : Backbone
-        Where the 2D network starts.
-    recipe : Recipe
-        How it is trained.
-    training : ndarray of int
-        Positions of the training scans.
-    checkpoint : Checkpoint
-        Where the state is kept.
-
-    Returns
-    -------
-    backbone : Backbone
-        The trained one, frozen.
-    network : SliceNetwork
-        The same with its heads, in evaluation mode.
     """
-    state = device.run_distributed(_trained_state, stage, backbone, recipe, training, checkpoint)
+    state = device.run_distributed(_run_training, stage, backbone, recipe, training, checkpoint)
     network = _network(stage, backbone, recipe, training)
     network.load_state_dict(state)
     network.eval()
     tuned = {key: value.detach().clone() for key, value in network.network.state_dict().items()}
     return (
-        backbone_from_state(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
+        build_backbone(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
         network,
     )
 
 
-def _trained_state(
+def _run_training(
     fabric: Fabric,
     stage: SliceStage,
     backbone: Backbone,
@@ -259,7 +216,7 @@ def _trained_state(
 ) -> State:
     how, scales = recipe.slices, stage.labels.scales
     network = _network(stage, backbone, recipe, training)
-    freeze_unused(network, network(stage.spread(int(training[0])).pictures).sum())
+    freeze_without_gradient(network, network(stage.sample_evenly(int(training[0])).pictures).sum())
     network.train(backbone.weights == "random")
     parts = ((network.network, how.learning_rate), (network.head, HEAD_RATE * how.learning_rate))
     groups = [{"params": [one for one in part.parameters() if one.requires_grad], "lr": rate} for part, rate in parts]
@@ -278,14 +235,14 @@ def _network(stage: SliceStage, backbone: Backbone, recipe: Recipe, training: In
     """The network as training starts with it, in evaluation mode."""
     layers = recipe.pretrain.layer if isinstance(recipe.pretrain.layer, tuple) else (recipe.pretrain.layer,)
     few = max(1, SCALING_SLICES // (stage.per_scan * len(stage.planes)))
-    seen = torch.cat([stage.spread(int(row)).pictures for row in training[:few]])
+    seen = torch.cat([stage.sample_evenly(int(row)).pictures for row in training[:few]])
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(recipe.pretrain.seed)
         return SliceNetwork(backbone, layers, len(stage.labels.scales), seen).eval()
 
 
-def said_of_slices(stage: SliceStage, network: SliceNetwork, row: int) -> tuple[FloatArray, Slices]:
-    """What the network says of the evenly spaced slices of a scan, shape (m, labels), and these."""
-    slices = stage.spread(row)
+def predict_slices(stage: SliceStage, network: SliceNetwork, row: int) -> tuple[FloatArray, Slices]:
+    """Predict the labels, shape (m, labels), of the evenly spaced slices of a scan, and return both."""
+    slices = stage.sample_evenly(row)
     with torch.inference_mode():
         return network(slices.pictures).double().numpy(), slices

@@ -1,4 +1,4 @@
-"""The second stage: the 3D head learns from stacks of maps what the header says, and what masked slices hold."""
+"""The second stage: the 3D head learns header labels and the content of masked slices from stacks of maps."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class StackBatch:
     stacks : mapping of Tensor, each (m, components, slices, height, width)
         By the name of the stack.
     masks : mapping of Tensor of bool, each (m, slices)
-        Which slices are hidden.
+        Hidden slices.
     hidden : mapping of int
-        Numbers that are hidden in the whole batch.
+        Hidden numbers in the whole batch.
     values, weights : Tensor, shape (m, labels)
-        What the headers say, and what it counts, see :func:`~twobe3.pretraining.labels.label_weights`.
+        Labels and their weights.
     """
 
     stacks: Tensors
@@ -97,12 +97,12 @@ class StackNetwork(nn.Module):
             self.decoders[stack] = nn.ModuleList(decoders)
 
     def forward(self, stacks: Tensors, masks: Tensors) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """What it says of the labels, (m, labels), and, by stack, the maps as it fills in those that are masked."""
-        said: torch.Tensor = self.network(list(stacks.values()))
-        filled = {stack: self._filled(stack, stacks[stack], masks[stack]) for stack in self.decoders}
-        return said.view(len(said), -1), filled
+        """Predicted labels, (m, labels), and, by stack, the maps with the masked slices reconstructed."""
+        labels: torch.Tensor = self.network(list(stacks.values()))
+        filled = {stack: self._reconstruct(stack, stacks[stack], masks[stack]) for stack in self.decoders}
+        return labels.view(len(labels), -1), filled
 
-    def _filled(self, stack: str, maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _reconstruct(self, stack: str, maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         branch, decoders = _branch(self.network, stack), self.decoders[stack]
         assert isinstance(decoders, nn.ModuleList)
         hidden = torch.where(mask[:, None, :, None, None], self.tokens[stack].view(1, -1, 1, 1, 1), maps)
@@ -123,13 +123,9 @@ class StackStage:
     inputs : mapping
         By the name of the stack, the projected maps of all scans.
     filled : mapping of bool ndarray, each (n, slices)
-        Which slices show anything.
-    labels : Labels
-        Of all scans.
-    masked_share : float
-        Share of the slices that are hidden.
+        Slices with content.
     reference : mapping of Tensor, each (components, height, width)
-        Mean map of the training scans' filled slices, against which filling in is judged.
+        Mean map of the training scans' slices with content, the baseline of the reconstruction.
     """
 
     inputs: Mapping[str, ModelInput]
@@ -139,12 +135,11 @@ class StackStage:
     reference: Tensors
 
     @classmethod
-    def of(
+    def from_cohort(
         cls, model: TwoBe3Net, cohort: Cohort, labels: Labels, training: IntArray, masked_share: float
     ) -> StackStage:
         """The projected maps of all scans; the projections are learnt from the training scans and stay in the model."""
         model.fit_inputs(cohort.subset(training))
-        assert model.inputs_ is not None
         planes = model.maps.stacks
         inputs = dict(zip(planes, model.inputs_.transform(cohort), strict=True))
         shown = {
@@ -159,12 +154,12 @@ class StackStage:
         return cls(inputs, filled, labels, masked_share, reference)
 
     def batch(self, rows: IntArray, rng: np.random.Generator, *, mirror: bool) -> StackBatch:
-        """Some scans, with slices to hide drawn anew, half of the scans mirrored or none."""
+        """Draw the masks of some scans, and which half of the scans is mirrored."""
         index = torch.from_numpy(rows)
         mirrored = torch.from_numpy(rng.random(len(rows)) < 0.5) & mirror
         stacks, masks = {}, {}
         for stack, one in self.inputs.items():
-            hidden = np.stack([masked_slices(self.filled[stack][row], self.masked_share, rng) for row in rows])
+            hidden = np.stack([draw_mask(self.filled[stack][row], self.masked_share, rng) for row in rows])
             values, mask = one.values[index], torch.from_numpy(hidden)
             axis = one.left_right_axis
             assert axis is not None
@@ -187,17 +182,10 @@ class StackStage:
         return -(-scans // batch_size)
 
 
-def masked_slices(filled: BoolArray, share: float, rng: np.random.Generator) -> BoolArray:
-    """Which slices to hide: a share of the runs of four neighbours among those that show anything, one at least.
+def draw_mask(filled: BoolArray, share: float, rng: np.random.Generator) -> BoolArray:
+    """Draw the slices to hide: a share of the runs of four neighbouring slices with content, one at least.
 
-    Parameters
-    ----------
-    filled : ndarray of bool, shape (slices,)
-        Which slices show anything.
-    share : float
-        Of the runs.
-    rng : Generator
-        Where the runs begin, and which of them.
+    ``filled``, shape (slices,), says which slices have content.
     """
     positions = np.flatnonzero(filled)
     hidden = np.zeros(len(filled), dtype=np.bool_)
@@ -207,28 +195,12 @@ def masked_slices(filled: BoolArray, share: float, rng: np.random.Generator) -> 
     return hidden
 
 
-def learn_from_stacks(
+def train_stacks(
     device: Device, stage: StackStage, model: TwoBe3Net, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> StackNetwork:
-    """Train the branches of a model whose projections were learnt; gives them in evaluation mode.
-
-    Parameters
-    ----------
-    device : Device
-        Where they are trained.
-    stage : StackStage
-        The stacks.
-    model : TwoBe3Net
-        Whose branches they are.
-    recipe : Recipe
-        How they are trained.
-    training : ndarray of int
-        Positions of the training scans.
-    checkpoint : Checkpoint
-        Where the state is kept.
-    """
+    """Train the branches of a model whose projections were learnt; returns them in evaluation mode."""
     network = _network(stage, model, recipe)
-    network.load_state_dict(device.run_distributed(_trained_state, stage, network, recipe, training, checkpoint))
+    network.load_state_dict(device.run_distributed(_run_training, stage, network, recipe, training, checkpoint))
     return network.eval()
 
 
@@ -242,7 +214,7 @@ def _network(stage: StackStage, model: TwoBe3Net, recipe: Recipe) -> StackNetwor
     return network
 
 
-def _trained_state(
+def _run_training(
     fabric: Fabric, stage: StackStage, network: StackNetwork, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> State:
     how, scales = recipe.stacks, stage.labels.scales
@@ -250,9 +222,9 @@ def _trained_state(
     trained = [value for value in network.parameters() if value.requires_grad]
 
     def loss(wrapped: nn.Module, batch: StackBatch) -> torch.Tensor:
-        said, filled = wrapped(batch.stacks, batch.masks)
+        labels, filled = wrapped(batch.stacks, batch.masks)
         parts = [how.masked_weight * masked_loss(filled, batch)] if filled else []
-        parts += [label_loss(said, batch.values, batch.weights, scales)] if scales else []
+        parts += [label_loss(labels, batch.values, batch.weights, scales)] if scales else []
         return torch.stack(parts).sum()
 
     return train(
@@ -281,16 +253,11 @@ def squared_error(maps: torch.Tensor, true: torch.Tensor, mask: torch.Tensor) ->
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
-    """What a network says of some scans.
+class StackPredictions:
+    """Predictions for some scans: raw labels, (m, labels), and sums of squares over the masked slices, (m,).
 
-    Attributes
-    ----------
-    labels : ndarray, shape (m, labels)
-        Raw.
-    error, spread, interpolation : ndarray, shape (m,)
-        Sums of squared differences over the masked slices of all stacks: to the maps as filled in, to the training
-        scans' mean map, and to what lies on a straight line between the nearest slices that are shown.
+    The sums are of the differences between the maps and their reconstruction (``error``), the training scans' mean map
+    (``spread``), and the straight line between the nearest slices that are shown (``interpolation``).
     """
 
     labels: FloatArray
@@ -299,34 +266,29 @@ class Said:
     interpolation: FloatArray
 
 
-def said_of_stacks(stage: StackStage, network: StackNetwork, rows: IntArray, seed: int) -> Said:
-    """What a network says of some scans, each with slices masked that depend on the scan and the seed alone."""
+def predict_stacks(stage: StackStage, network: StackNetwork, rows: IntArray, seed: int) -> StackPredictions:
+    """Predict some scans, each with masked slices that depend on the scan and the seed alone."""
     labels: list[FloatArray] = []
     sums = []
     with torch.inference_mode():
         for row in rows:
             batch = stage.batch(np.array([row]), np.random.default_rng([seed, 1, int(row)]), mirror=False)
-            said, filled = network(batch.stacks, batch.masks)
-            labels.append(said[0].double().numpy())
+            predicted, filled = network(batch.stacks, batch.masks)
+            labels.append(predicted[0].double().numpy())
             total = np.zeros(3)
             for stack in filled:
                 maps, mask = batch.stacks[stack], batch.masks[stack]
-                line = interpolated(maps, mask[0].numpy(), stage.filled[stack][row])
+                line = interpolate_masked(maps, mask[0].numpy(), stage.filled[stack][row])
                 guesses = (filled[stack], stage.reference[stack][None, :, None], line)
                 total += [float(squared_error(guess, maps, mask)) for guess in guesses]
             sums.append(total)
-    return Said(np.stack(labels), *np.stack(sums, axis=1))
+    return StackPredictions(np.stack(labels), *np.stack(sums, axis=1))
 
 
-def interpolated(maps: torch.Tensor, mask: BoolArray, filled: BoolArray) -> torch.Tensor:
-    """One scan's maps, the masked slices on a straight line between the nearest ones that are shown, or equal to one.
+def interpolate_masked(maps: torch.Tensor, mask: BoolArray, filled: BoolArray) -> torch.Tensor:
+    """Interpolate the masked slices of one scan linearly between the nearest ones that are shown.
 
-    Parameters
-    ----------
-    maps : Tensor, shape (1, components, slices, height, width)
-        Of the scan.
-    mask, filled : ndarray of bool, shape (slices,)
-        Which slices are masked, and which show anything.
+    Maps have the shape (1, components, slices, height, width); ``mask`` and ``filled`` the shape (slices,).
     """
     shown, hidden = np.flatnonzero(filled & ~mask), np.flatnonzero(mask)
     line = maps.clone()

@@ -26,12 +26,8 @@ def agreement(predictions: Sequence[Prediction]) -> Agreement:
 
     Risks are ranked within each repeat, since models fitted in different repeats need not share a scale, and a
     patient's ranks are averaged over the repeats; Pearson's correlation of those ranks, ranked again, is Spearman's ρ
-    (Spearman 1904, Am J Psychol 15, 72–101).
-
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        One for each model, in the order to show. Only patients whom all of them predict count.
+    (Spearman 1904, Am J Psychol 15, 72–101). There is one prediction for each model, in the order to show; only
+    patients whom all of them predict count.
     """
     if not predictions:
         return Agreement((), ())

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise
+from math import isnan
 
-from twobe3.report.records import Curve
+from twobe3.core.outcomes import FloatArray
+from twobe3.evaluation.results import Curve
 from twobe3.report.wording import number
 
 # The drawing's own units; the page scales the whole.
@@ -49,6 +51,26 @@ class Axis:
 UNIT = Axis.over((0.0, 1.0), about=5)
 
 
+Ticks = tuple[tuple[float, str], ...]
+
+
+def x_ticks(axis: Axis) -> Ticks:
+    """Places and labels along the time or the probability."""
+    return _ticks(axis, LEFT, RIGHT)
+
+
+def y_ticks(axis: Axis) -> Ticks:
+    """Places and labels up the side."""
+    return _ticks(axis, BOTTOM, TOP)
+
+
+def _ticks(axis: Axis, start: float, end: float) -> Ticks:
+    return tuple((axis.between(tick, start, end), f"{tick:g}".replace("-", "−")) for tick in axis.ticks)
+
+
+UNIT_X, UNIT_Y = x_ticks(UNIT), y_ticks(UNIT)
+
+
 @dataclass(frozen=True)
 class ForestRow:
     """One value with its interval; positions along the drawing, None where not estimable."""
@@ -62,32 +84,24 @@ class ForestRow:
 class Forest:
     """Values and intervals under one another on a common axis."""
 
-    ticks: tuple[tuple[float, str], ...]
+    ticks: Ticks
     neutral: float
     rows: tuple[ForestRow, ...]
     width: float = FOREST_WIDTH
 
 
 def forest(values: Sequence[tuple[float | None, float | None, float | None]], neutral: float) -> Forest:
-    """Lay out a forest plot.
+    """Lay out a forest plot of (value, low, high), None where not estimable.
 
-    Parameters
-    ----------
-    values : sequence of (value, low, high)
-        One for each row; None where not estimable.
-    neutral : float
-        The value that means nothing, drawn as a vertical line: 0.5 for an AUC, 0 for a difference.
+    ``neutral`` is the value that means nothing, drawn as a vertical line: 0.5 for an AUC, 0 for a difference.
     """
     axis = Axis.over([neutral, *(v for row in values for v in row if v is not None)], about=3)
 
-    def place(value: float | None) -> float | None:
-        return None if value is None else axis.between(value, FOREST_MARGIN, FOREST_WIDTH - FOREST_MARGIN)
+    def place(value: float) -> float:
+        return axis.between(value, FOREST_MARGIN, FOREST_WIDTH - FOREST_MARGIN)
 
-    return Forest(
-        tuple((axis.between(t, FOREST_MARGIN, FOREST_WIDTH - FOREST_MARGIN), number(t, 1)) for t in axis.ticks),
-        axis.between(neutral, FOREST_MARGIN, FOREST_WIDTH - FOREST_MARGIN),
-        tuple(ForestRow(place(value), place(low), place(high)) for value, low, high in values),
-    )
+    rows = (ForestRow(*(None if value is None else place(value) for value in row)) for row in values)
+    return Forest(tuple((place(tick), number(tick, 1)) for tick in axis.ticks), place(neutral), tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,7 @@ class Row:
     """Numbers under the time axis, and their places along it."""
 
     label: str
-    numbers: tuple[tuple[float, str], ...]
+    numbers: Ticks
 
 
 @dataclass(frozen=True)
@@ -117,9 +131,9 @@ class Chart:
     description: str
     x_label: str
     y_label: str
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
     lines: tuple[Line, ...]
+    x_ticks: Ticks = UNIT_X
+    y_ticks: Ticks = UNIT_Y
     ghosts: tuple[str, ...] = ()
     diagonal: bool = False
     level: float | None = None
@@ -131,44 +145,22 @@ class Chart:
         return HEIGHT + (ROW * (len(self.below) + 1) if self.below else 0.0)
 
 
-def x_ticks(axis: Axis) -> tuple[tuple[float, str], ...]:
-    """Places and labels along the time or the probability."""
-    return tuple((axis.between(tick, LEFT, RIGHT), f"{tick:g}".replace("-", "−")) for tick in axis.ticks)
-
-
-def y_ticks(axis: Axis = UNIT) -> tuple[tuple[float, str], ...]:
-    """Places and labels up the side."""
-    return tuple((axis.between(tick, BOTTOM, TOP), f"{tick:g}".replace("-", "−")) for tick in axis.ticks)
-
-
 def line(
     curve: Curve, x_axis: Axis, y_axis: Axis = UNIT, *, label: str | None = None, step: bool = False, dots: bool = False
 ) -> Line:
-    """Lay out a curve with its band.
+    """Lay out a curve with its band, or with ``dots`` as points with intervals.
 
-    Parameters
-    ----------
-    curve : Curve
-    x_axis, y_axis : Axis
-        Where a curve lies below the y axis it is not drawn; bands and dots end at it.
-    label : str, optional
-        The curve's own by default.
-    step : bool
-        Whether it is a step function.
-    dots : bool
-        Draw points with intervals, rather than a line with a band.
+    Where a curve lies below the y axis it is not drawn; bands and dots end at it. The label is the curve's own by
+    default.
     """
     label = curve.label if label is None else label
 
     def place(x: float, y: float) -> Point:
         return x_axis.between(x, LEFT, RIGHT), y_axis.between(min(max(y, y_axis.low), y_axis.high), BOTTOM, TOP)
 
-    known = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if x is not None and y is not None]
-    interval = [
-        (place(x, low), place(x, high))
-        for x, low, high in zip(curve.x, curve.low or (), curve.high or (), strict=False)
-        if x is not None and low is not None and high is not None
-    ]
+    known = _known(curve.x, curve.y)
+    limits = () if curve.low is None or curve.high is None else _known(curve.x, curve.low, curve.high)
+    interval = [(place(x, low), place(x, high)) for x, low, high in limits]
     if dots:
         spread = {lower[0]: (lower[1], upper[1]) for lower, upper in interval}
         middle = [place(x, y) for x, y in known]
@@ -181,6 +173,11 @@ def line(
     drawn = groupby(known, key=lambda point: point[1] >= y_axis.low)
     runs = [[place(x, y) for x, y in run] for inside, run in drawn if inside]
     return Line(label, "".join(_path(_corners(run, step)) for run in runs), band)
+
+
+def _known(*columns: FloatArray) -> list[tuple[float, ...]]:
+    """The points at which every column has a number."""
+    return [point for point in zip(*(column.tolist() for column in columns), strict=True) if not any(map(isnan, point))]
 
 
 def _corners(points: Sequence[Point], step: bool) -> list[Point]:

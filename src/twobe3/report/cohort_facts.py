@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from twobe3.report.records import Cohort, Subject
+from twobe3.report.study_folder import CohortRecord, SubjectRecord
 
 SEXES = {"F": "female", "M": "male", "O": "other"}
 UNKNOWN = "not stated"
@@ -21,7 +21,7 @@ class Fact:
     items: tuple[str, ...]
 
 
-def cohort_facts(cohort: Cohort) -> tuple[Fact, ...]:
+def cohort_facts(cohort: CohortRecord) -> tuple[Fact, ...]:
     """Summarise the scans that were used; facts about which nothing is known are left out."""
     subjects = cohort.subjects
     contours = sum(subject.contour for subject in subjects)
@@ -40,14 +40,14 @@ def cohort_facts(cohort: Cohort) -> tuple[Fact, ...]:
     return tuple(fact for fact in facts if fact.items)
 
 
-def calibration_warnings(cohort: Cohort) -> tuple[tuple[str, int], ...]:
+def calibration_warnings(cohort: CohortRecord) -> tuple[tuple[str, int], ...]:
     """Each warning of the SUV calibrations and how many scans have it, the most frequent first."""
     return tuple(
         Counter(w for subject in cohort.subjects for w in dict.fromkeys(subject.calibration.warnings)).most_common()
     )
 
 
-def _scanner(subject: Subject) -> str:
+def _scanner(subject: SubjectRecord) -> str:
     return " ".join(part for part in (subject.manufacturer, subject.model) if part)
 
 
@@ -58,7 +58,7 @@ def _counts(values: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(f"{value}: {count}" for value, count in sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _range(subjects: Iterable[Subject], covariate: str, unit: str) -> tuple[str, ...]:
+def _range(subjects: Iterable[SubjectRecord], covariate: str, unit: str) -> tuple[str, ...]:
     values = [subject.covariates.get(covariate) for subject in subjects]
     known = [float(value) for value in values if isinstance(value, int | float)]
     missing = (f"{UNKNOWN}: {len(values) - len(known)}",) if len(known) < len(values) else ()
@@ -72,5 +72,5 @@ def _spread(values: list[float] | list[int], unit: str) -> tuple[str, ...]:
     return (f"{low:g}{unit} each",) if low == high else (f"median {median(values):g}{unit}, {low:g} to {high:g}",)
 
 
-def _spacings(subjects: tuple[Subject, ...]) -> tuple[str, ...]:
+def _spacings(subjects: tuple[SubjectRecord, ...]) -> tuple[str, ...]:
     return _counts(" × ".join(f"{length:.3g}" for length in subject.spacing_mm) + " mm" for subject in subjects)

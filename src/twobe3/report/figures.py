@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from twobe3.evaluation.results import Curve, Evaluation, RiskGroups
 from twobe3.report import charts
-from twobe3.report.charts import Axis, Chart, Line, Row
-from twobe3.report.records import Curve, MetricValue, ModelResult, RiskGroups
-from twobe3.report.wording import endpoint_metric, measure, metric_label, number, p_value, pooled_metric
+from twobe3.report.charts import Axis, Chart, Row
+from twobe3.report.wording import measure, metric_label, number, p_value
 
 SPOKEN = (0.1, 0.2, 0.3, 0.4, 0.5)
 HARM = 0.25  # how far below 0 a decision curve is drawn, of its greatest height
@@ -23,16 +25,8 @@ class Figure:
     charts: tuple[Chart, ...]
 
 
-def figures(results: Sequence[ModelResult], unit: str) -> tuple[Figure, ...]:
-    """The figures of one endpoint: those of ROC, Kaplan–Meier, calibration and decision that its curves allow.
-
-    Parameters
-    ----------
-    results : sequence of ModelResult
-        The models of one endpoint, in the order to show.
-    unit : str
-        Unit of the time axis.
-    """
+def figures(results: Sequence[Evaluation], unit: str) -> tuple[Figure, ...]:
+    """The figures of one endpoint that its curves allow, from its models in the order to show."""
     made = (
         Figure(
             "ROC curves",
@@ -69,12 +63,12 @@ def figures(results: Sequence[ModelResult], unit: str) -> tuple[Figure, ...]:
     return tuple(figure for figure in made if figure.charts)
 
 
-def _curves(result: ModelResult, name: str) -> tuple[Curve, ...]:
+def _curves(result: Evaluation, name: str) -> tuple[Curve, ...]:
     """The curves of one kind; a curve may be named after its group or its making as well."""
     return tuple(curve for curve in result.curves if curve.name == name or curve.name.startswith(f"{name}_"))
 
 
-def _roc_charts(results: Sequence[ModelResult]) -> tuple[Chart, ...]:
+def _roc_charts(results: Sequence[Evaluation]) -> tuple[Chart, ...]:
     drawn = {r.model: [charts.line(c, charts.UNIT) for c in _curves(r, "roc")] for r in results if _curves(r, "roc")}
     return tuple(
         Chart(
@@ -83,8 +77,6 @@ def _roc_charts(results: Sequence[ModelResult]) -> tuple[Chart, ...]:
             description=f"ROC curve of {result.model}, {_pooled(result)}; the other models in grey.",
             x_label="1 − specificity",
             y_label="Sensitivity",
-            x_ticks=charts.x_ticks(charts.UNIT),
-            y_ticks=charts.y_ticks(),
             lines=tuple(drawn[result.model]),
             ghosts=tuple(line.path for model, lines in drawn.items() if model != result.model for line in lines),
             diagonal=True,
@@ -94,42 +86,71 @@ def _roc_charts(results: Sequence[ModelResult]) -> tuple[Chart, ...]:
     )
 
 
-def _kaplan_meier(result: ModelResult, unit: str) -> Chart:
+def _kaplan_meier(result: Evaluation, unit: str) -> Chart:
     curves, groups = _curves(result, "kaplan_meier"), result.risk_groups
-    latest = max((x for curve in curves for x in curve.x if x is not None), default=0.0)
+    latest = _latest(curves)
     time = Axis.over([0.0, latest]) if groups is None else Axis(0.0, max(latest, groups.times[-1]), groups.times)
-    ends = ", ".join(f"{c.label} {number(next((y for y in reversed(c.y) if y is not None), None))}" for c in curves)
     below = () if groups is None else _at_risk(groups, time)
     spoken = "".join(f"; at risk, {row.label}: {', '.join(text for _, text in row.numbers)}" for row in below)
-    return Chart(
-        title=result.model,
+    return _over_time(
+        result,
+        unit,
+        curves,
+        time,
         subtitle=_primary(result) if groups is None else f"{_primary(result)}; log-rank p {_p(groups.p)}",
-        description=f"Kaplan–Meier curves of {result.model}, {_primary(result)}; at the end: {ends}{spoken}.",
-        x_label=f"Time ({unit}s)" if unit else "Time",
+        description=f"Kaplan–Meier curves of {result.model}, {_primary(result)}; at the end: {_ends(curves)}{spoken}.",
         y_label="Without the event",
-        x_ticks=charts.x_ticks(time),
-        y_ticks=charts.y_ticks(),
-        lines=tuple(charts.line(curve, time, label=_group_label(curve, groups), step=True) for curve in curves),
         below=below,
     )
 
 
-def _incidence(result: ModelResult, unit: str) -> Chart:
+def _incidence(result: Evaluation, unit: str) -> Chart:
     curves = _curves(result, "cumulative_incidence")
-    time = Axis.over([0.0, *(x for curve in curves for x in curve.x if x is not None)])
-    ends = ", ".join(f"{c.label} {number(next((y for y in reversed(c.y) if y is not None), None))}" for c in curves)
+    return _over_time(
+        result,
+        unit,
+        curves,
+        Axis.over([0.0, _latest(curves)]),
+        subtitle=_primary(result),
+        description=f"Cumulative incidence by the risk of {result.model}; at the end: {_ends(curves)}.",
+        y_label="With the event",
+    )
+
+
+def _over_time(
+    result: Evaluation,
+    unit: str,
+    curves: Sequence[Curve],
+    time: Axis,
+    *,
+    subtitle: str,
+    description: str,
+    y_label: str,
+    below: tuple[Row, ...] = (),
+) -> Chart:
+    """A chart of step curves over the follow-up."""
     return Chart(
         title=result.model,
-        subtitle=_primary(result),
-        description=f"Cumulative incidence by the risk of {result.model}; at the end: {ends}.",
+        subtitle=subtitle,
+        description=description,
         x_label=f"Time ({unit}s)" if unit else "Time",
-        y_label="With the event",
+        y_label=y_label,
         x_ticks=charts.x_ticks(time),
-        y_ticks=charts.y_ticks(),
         lines=tuple(
             charts.line(curve, time, label=_group_label(curve, result.risk_groups), step=True) for curve in curves
         ),
+        below=below,
     )
+
+
+def _latest(curves: Sequence[Curve]) -> float:
+    return max(float(curve.x.max()) for curve in curves)
+
+
+def _ends(curves: Sequence[Curve]) -> str:
+    """Each curve's label and the last value that is known."""
+    last = [(curve.label, curve.y[~np.isnan(curve.y)][-1:]) for curve in curves]
+    return ", ".join(f"{label} {number(float(y[0]) if len(y) else None)}" for label, y in last)
 
 
 def _p(p: float | None) -> str:
@@ -153,7 +174,7 @@ def _at_risk(groups: RiskGroups, time: Axis) -> tuple[Row, ...]:
     )
 
 
-def _cutoffs(results: Sequence[ModelResult]) -> str:
+def _cutoffs(results: Sequence[Evaluation]) -> str:
     """Where the groups were divided: once, where all models say the same."""
     said = list(dict.fromkeys(result.risk_groups.cutoff for result in results if result.risk_groups is not None))
     if not said:
@@ -165,32 +186,27 @@ def _cutoffs(results: Sequence[ModelResult]) -> str:
     return f"Divided at: {'; '.join(said)}."
 
 
-def _calibration(result: ModelResult) -> Chart:
+def _calibration(result: Evaluation) -> Chart:
     curves = {curve.name: curve for curve in _curves(result, "calibration")}
     groups, smooth = curves.get("calibration"), curves.get("calibration_smooth")
     points = "; ".join(
         f"{number(x)} predicted, {number(y)} observed"
         for x, y in (zip(groups.x, groups.y, strict=True) if groups else ())
     )
-    lines: list[Line] = []
-    if groups:
-        lines.append(charts.line(groups, charts.UNIT, label="groups", dots=True))
-    if smooth:
-        lines.append(charts.line(smooth, charts.UNIT, label="smoothed"))
+    lines = [charts.line(groups, charts.UNIT, label="groups", dots=True)] if groups else []
+    lines += [charts.line(smooth, charts.UNIT, label="smoothed")] if smooth else []
     return Chart(
         title=result.model,
-        subtitle=next((f"Brier score {measure(m)}" for m in result.metrics if m.name == "brier"), _by(groups)),
+        subtitle=f"Brier score {measure(brier)}" if (brier := result.get("brier")) else _by(groups),
         description=f"Calibration of {result.model}: {points}.",
         x_label="Predicted probability",
         y_label="Observed proportion",
-        x_ticks=charts.x_ticks(charts.UNIT),
-        y_ticks=charts.y_ticks(),
         lines=tuple(lines),
         diagonal=True,
     )
 
 
-def _smoothed(results: Sequence[ModelResult]) -> str:
+def _smoothed(results: Sequence[Evaluation]) -> str:
     return ", and smoothed, with a 95 % band" if any(_curves(r, "calibration_smooth") for r in results) else ""
 
 
@@ -200,10 +216,10 @@ def _by(groups: Curve | None) -> str:
     return f"Event by {rest.partition(' in ')[0]}" if by else ""
 
 
-def _decision(result: ModelResult) -> Chart:
+def _decision(result: Evaluation) -> Chart:
     curves = {curve.name: curve for curve in _curves(result, "net_benefit")}
     model, everybody = curves["net_benefit"], curves.get("net_benefit_all")
-    highest = max([0.01, *(y for curve in curves.values() for y in curve.y if y is not None)])
+    highest = max([0.01, *(y for curve in curves.values() for y in curve.y[~np.isnan(curve.y)].tolist())])
     benefit = Axis.over([-HARM * highest, highest], about=4)
     named = [(model, "act on the model"), *([(everybody, everybody.label)] if everybody else [])]
     values = "; ".join(
@@ -217,20 +233,16 @@ def _decision(result: ModelResult) -> Chart:
         description=f"Decision curve of {result.model}: net benefit {values}.",
         x_label="Threshold probability",
         y_label="Net benefit",
-        x_ticks=charts.x_ticks(charts.UNIT),
         y_ticks=charts.y_ticks(benefit),
         lines=tuple(charts.line(curve, charts.UNIT, benefit, label=label) for curve, label in named),
         level=benefit.between(0.0, charts.BOTTOM, charts.TOP),
     )
 
 
-def _primary(result: ModelResult) -> str:
-    return _named(endpoint_metric(result))
+def _primary(result: Evaluation) -> str:
+    return f"{metric_label(result.primary_metric.metric)} {measure(result.headline)}"
 
 
-def _pooled(result: ModelResult) -> str:
-    return _named(pooled_metric(result))
-
-
-def _named(metric: MetricValue) -> str:
-    return f"{metric_label(metric.name)} {measure(metric)}"
+def _pooled(result: Evaluation) -> str:
+    name = result.endpoint_class.primary_metric
+    return f"{metric_label(name)} {measure(result.get(name))}"

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
-from twobe3.report.records import StudyFolder, Subject
+from twobe3.report.study_folder import StudyFolder, SubjectRecord
 
 SUV_WINDOW = (0.0, 7.0)
 MAX_PICTURES = 12
@@ -87,7 +87,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def _picture(volumes: Path, subject: Subject) -> Picture:
+def _picture(volumes: Path, subject: SubjectRecord) -> Picture:
     name = Path(subject.volume).name
     try:
         with safe_open(volumes / name, framework="numpy") as stream:

@@ -12,22 +12,15 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from twobe3.evaluation.format import NOT_ESTIMABLE
+from twobe3.evaluation.results import Comparison, Evaluation, SampleSize
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import Agreement, agreement
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
 from twobe3.report.mips import coronal_mips
-from twobe3.report.records import (
-    Audit,
-    Comparison,
-    Endpoint,
-    MetricValue,
-    ModelResult,
-    SampleSize,
-    StudyFolder,
-    read_study,
-)
+from twobe3.report.study_folder import AuditRecord, EndpointRecord, StudyFolder
 from twobe3.report.tables import (
     ComparisonTable,
     SubgroupTable,
@@ -46,12 +39,12 @@ class EndpointSection:
     """What the page shows of one endpoint."""
 
     anchor: str
-    endpoint: Endpoint
+    endpoint: EndpointRecord
     answer: wording.Answer
     primary: str
     pooled: str | None
-    basis: str
-    results: tuple[ModelResult, ...]
+    why_primary: str
+    results: tuple[Evaluation, ...]
     forest: charts.Forest
     other_metrics: tuple[tuple[str, tuple[str, ...]], ...]
     comparisons: tuple[ComparisonTable, ...]
@@ -85,7 +78,7 @@ def write_report(study_dir: Path) -> Path:
         ``ARTEFACT_DAMAGED``: a file is not as this version writes it. ``WRITE_FAILED``.
     """
     page = study_dir / REPORT_NAME
-    write_atomic(page, render(read_study(study_dir)).encode())
+    write_atomic(page, render(StudyFolder.read(study_dir)).encode())
     return page
 
 
@@ -98,17 +91,8 @@ def render(folder: StudyFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": wording.number,
-        "signed": wording.signed,
-        "measure": wording.measure,
-        "metric_label": wording.metric_label,
-        "p_value": wording.p_value,
-        "duration": wording.duration,
-        "patients": wording.patients,
-        "extent": wording.extent,
-        "parameter": wording.parameter,
-    }
+    filters = ("number", "signed", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
+    environment.filters |= {name: getattr(wording, name) for name in filters}
     css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
         css=Markup(css),  # our own file, the only text that is not escaped
@@ -123,15 +107,12 @@ def render(folder: StudyFolder) -> str:
         estimators=wording.estimators(folder.evaluation),
         pictures=coronal_mips(folder),
         interval=wording.interval,
-        endpoint_metric=wording.endpoint_metric,
-        pooled_metric=wording.pooled_metric,
-        metric_of=_metric_of,
         is_resolved=wording.is_resolved,
         comparisons_shown=COMPARISONS_SHOWN,
         chart=charts,
-        not_estimable=wording.NOT_ESTIMABLE,
+        not_estimable=NOT_ESTIMABLE,
         tests=wording.TEST_LABELS,
-        scheme=wording.scheme(folder.run.configuration.validation),
+        scheme=wording.scheme(folder.run.validation),
         test_of=test_of,
         share=wording.share,
         missing=folder.evaluation.missing,
@@ -155,15 +136,15 @@ def _sections(folder: StudyFolder) -> tuple[EndpointSection, ...]:
 
 def _section(
     anchor: str,
-    endpoint: Endpoint,
-    results: Sequence[ModelResult],
+    endpoint: EndpointRecord,
+    results: Sequence[Evaluation],
     comparisons: Sequence[Comparison],
     folder: StudyFolder,
     kinds: Mapping[str, str],
 ) -> EndpointSection:
     results = sorted(results, key=_descending)
-    primary, pooled = wording.headline_name(results[0]), wording.PRIMARY_METRIC[endpoint.kind]
-    values = [wording.endpoint_metric(result) for result in results]
+    primary, pooled = results[0].primary_metric.metric, endpoint.endpoint_class.primary_metric
+    chance = endpoint.endpoint_class.chance_level
     predictions = {p.model: p for p in folder.predictions if p.endpoint == endpoint.name}
     return EndpointSection(
         anchor,
@@ -171,28 +152,28 @@ def _section(
         wording.answer(endpoint.name, results, [c for c in comparisons if c.metric == primary], kinds),
         primary,
         None if pooled == primary else pooled,
-        wording.basis_sentence(results[0]),
+        wording.why_primary(results[0]),
         tuple(results),
-        charts.forest([(m.value, m.low, m.high) for m in values], wording.NEUTRAL_VALUE[endpoint.kind]),
+        charts.forest([_interval(result) for result in results], chance),
         _other_metrics(results, {primary, pooled}, endpoint.unit or ""),
         comparison_tables(comparisons, primary),
         figures(results, endpoint.unit or ""),
         subgroup_table(
             [subgroup for subgroup in folder.evaluation.subgroups if subgroup.endpoint == endpoint.name],
             [result.model for result in results],
-            wording.NEUTRAL_VALUE[endpoint.kind],
+            chance,
         ),
         next((size for size in folder.evaluation.sample_sizes if size.endpoint == endpoint.name), None),
         agreement([predictions[result.model] for result in results if result.model in predictions]),
     )
 
 
-def _audit_forest(audit: Audit | None) -> charts.Forest:
+def _audit_forest(audit: AuditRecord | None) -> charts.Forest:
     return charts.forest([(row.mean, row.low, row.high) for row in (audit.permuted if audit else ())], 0.5)
 
 
 def _other_metrics(
-    results: Sequence[ModelResult], shown: Collection[str], unit: str
+    results: Sequence[Evaluation], shown: Collection[str], unit: str
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The tables of the other metrics, (caption, names): those of the whole follow-up, and those at horizons."""
     names = dict.fromkeys(m.name for result in results for m in result.metrics if m.name not in shown)
@@ -203,10 +184,12 @@ def _other_metrics(
     return tuple((caption, of_table) for caption, of_table in tables.items() if of_table)
 
 
-def _descending(result: ModelResult) -> tuple[bool, float]:
-    value = wording.endpoint_metric(result).value
+def _interval(result: Evaluation) -> tuple[float | None, float | None, float | None]:
+    """The metric by which the model is ranked, with its interval."""
+    metric = result.headline
+    return (None, None, None) if metric is None else (metric.value, metric.low, metric.high)
+
+
+def _descending(result: Evaluation) -> tuple[bool, float]:
+    value, _, _ = _interval(result)
     return value is None, -(value or 0.0)
-
-
-def _metric_of(result: ModelResult, name: str) -> MetricValue | None:
-    return next((metric for metric in result.metrics if metric.name == name), None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
+from twobe3.evaluation.results import Comparison, DifferenceTest, ModelExclusion, Subgroup
 from twobe3.report import charts
-from twobe3.report.records import Comparison, DifferenceTest, ModelExclusions, Subgroup
 from twobe3.report.wording import TEST_LABELS
 
 
@@ -52,12 +52,12 @@ class LeftOutCount:
     model: str
     what: str
     count: int
-    example: ModelExclusions
+    example: ModelExclusion
 
 
-def left_out_counts(left_out: Sequence[ModelExclusions]) -> tuple[LeftOutCount, ...]:
+def left_out_counts(left_out: Sequence[ModelExclusion]) -> tuple[LeftOutCount, ...]:
     """What each model leaves out, counted by code, in the order of the models."""
-    groups: dict[tuple[str, str], list[ModelExclusions]] = {}
+    groups: dict[tuple[str, str], list[ModelExclusion]] = {}
     for one in left_out:
         groups.setdefault((one.model, one.code), []).append(one)
     return tuple(
@@ -94,14 +94,7 @@ def test_of(comparison: Comparison, name: str) -> DifferenceTest | None:
 def subgroup_table(subgroups: Sequence[Subgroup], models: Sequence[str], neutral: float) -> SubgroupTable | None:
     """Parts of the cohort of one endpoint; None where the cohort was not divided.
 
-    Parameters
-    ----------
-    subgroups : sequence of Subgroup
-        Of one endpoint.
-    models : sequence of str
-        In the order to show; the first one gets the forest plot.
-    neutral : float
-        The value of chance.
+    The first of the models, in the order to show, gets the forest plot, with the value of chance as ``neutral``.
     """
     of_model = {model: tuple(s for s in subgroups if s.model == model) for model in models}
     of_model = {model: rows for model, rows in of_model.items() if rows}
@@ -123,14 +116,13 @@ def _higher_minus_lower(comparison: Comparison) -> Comparison:
     if comparison.difference is None or comparison.difference >= 0:
         return comparison
     low, high = comparison.low, comparison.high
-    return comparison.model_copy(
-        update={
-            "model_a": comparison.model_b,
-            "model_b": comparison.model_a,
-            "difference": -comparison.difference,
-            "low": None if high is None else -high,
-            "high": None if low is None else -low,
-        }
+    return replace(
+        comparison,
+        model_a=comparison.model_b,
+        model_b=comparison.model_a,
+        difference=-comparison.difference,
+        low=None if high is None else -high,
+        high=None if low is None else -low,
     )
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from twobe3.core.outcomes import Kind
-from twobe3.report.records import Audit, Comparison, Evaluation, MetricValue, ModelResult, StudyFolder, Validation
+from twobe3.evaluation.format import NOT_ESTIMABLE
+from twobe3.evaluation.metrics import WITHIN_FOLDS
+from twobe3.evaluation.results import Comparison, Evaluation, EvaluationResults, MetricValue
+from twobe3.report.study_folder import AuditRecord, StudyFolder, ValidationRecord
 
-NOT_ESTIMABLE = "not estimable"
 SIGNIFICANCE = 0.05
 HORIZON = "@"
-PRIMARY_METRIC: dict[Kind, str] = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
-NEUTRAL_VALUE: dict[Kind, float] = {"binary": 0.5, "time-to-event": 0.5, "continuous": 0.0}
 TEST_LABELS = {"delong": "p, DeLong", "corrected_t": "p, across folds"}
 METRIC_LABELS = {
     "auc": "AUC",
@@ -66,10 +65,10 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{first} to {last}" if "−" in first else f"{first}–{last}"
 
 
-def measure(metric: MetricValue) -> str:
+def measure(metric: MetricValue | None) -> str:
     """A metric's value with its interval."""
-    if metric.value is None or metric.low is None:
-        return number(metric.value)
+    if metric is None or metric.value is None or metric.low is None:
+        return number(metric.value if metric else None)
     return f"{number(metric.value)} ({interval(metric.low, metric.high)})"
 
 
@@ -127,30 +126,12 @@ def parameter(value: Any) -> str:
     return str(value)
 
 
-def endpoint_metric(result: ModelResult) -> MetricValue:
-    """The metric by which a model is ranked and compared; one without a value where the artefact has none."""
-    return _metric(result, headline_name(result))
-
-
-def pooled_metric(result: ModelResult) -> MetricValue:
-    """The same of all pairs of patients, whether they were tested in one fold or not."""
-    return _metric(result, PRIMARY_METRIC[result.kind])
-
-
-def headline_name(result: ModelResult) -> str:
-    """Name of the metric by which the models of its endpoint are ranked and compared."""
-    return PRIMARY_METRIC[result.kind] if result.basis is None else result.basis.metric
-
-
-def basis_sentence(result: ModelResult) -> str:
+def why_primary(result: Evaluation) -> str:
     """By which metric the models of an endpoint are compared, and why; empty where there is nothing to choose."""
-    if result.basis is None or result.kind == "continuous":
+    if result.endpoint_class.primary_metric not in WITHIN_FOLDS:
         return ""
-    return f"Models are ranked and compared by {metric_label(result.basis.metric)}: {result.basis.reason}."
-
-
-def _metric(result: ModelResult, name: str) -> MetricValue:
-    return next((metric for metric in result.metrics if metric.name == name), MetricValue(name=name, value=None))
+    label, reason = metric_label(result.primary_metric.metric), result.primary_metric.reason
+    return f"Models are ranked and compared by {label}: {reason}."
 
 
 @dataclass(frozen=True)
@@ -163,34 +144,26 @@ class Answer:
 
 
 def answer(
-    endpoint: str, results: Sequence[ModelResult], comparisons: Sequence[Comparison], kinds: Mapping[str, str]
+    endpoint: str, results: Sequence[Evaluation], comparisons: Sequence[Comparison], kinds: Mapping[str, str]
 ) -> Answer:
     """Say which model did best, and whether that can be told from chance.
 
-    Parameters
-    ----------
-    endpoint : str
-        Its name.
-    results : sequence of ModelResult
-        Every model's results on it; at least one.
-    comparisons : sequence of Comparison
-        Paired differences of the metric by which they are compared.
-    kinds : mapping of str to str
-        Kind of each model, by name.
+    ``results`` has one model at least, ``comparisons`` the paired differences of the metric by which they are compared,
+    ``kinds`` the kind of each model by name.
     """
-    label = metric_label(headline_name(results[0]))
-    estimable = [result for result in results if endpoint_metric(result).value is not None]
+    label = metric_label(results[0].primary_metric.metric)
+    estimable = [(one, metric) for one in results if (metric := one.headline) and metric.value is not None]
     if not estimable:
         return Answer("No model", f"has an estimable {label} for {endpoint}.", ())
-    best = max(estimable, key=lambda result: endpoint_metric(result).value or 0.0)
-    metric = endpoint_metric(best)
+    best, metric = max(estimable, key=lambda pair: pair[1].value or 0.0)
     several = len(estimable) > 1
     within = f" (95 % interval {interval(metric.low, metric.high)})" if metric.low is not None else ""
     found = "had the highest {} for {}, {}{}" if several else "is the only model whose {} for {} was estimable: {}{}"
 
     remarks = []
-    if metric.low is not None and metric.low <= NEUTRAL_VALUE[best.kind]:
-        remarks.append(f"Its interval includes {NEUTRAL_VALUE[best.kind]:g}, the value of chance.")
+    chance = best.endpoint_class.chance_level
+    if metric.low is not None and metric.low <= chance:
+        remarks.append(f"Its interval includes {chance:g}, the value of chance.")
     if several and kinds.get(best.model) == "baseline":
         remarks.append("It is a baseline: no other model had a higher value.")
     sentence = found.format(label, endpoint, number(metric.value), within)
@@ -202,19 +175,19 @@ def is_resolved(comparison: Comparison) -> bool:
     return comparison.p_holm is not None and comparison.p_holm < SIGNIFICANCE
 
 
-def _resolved(best: ModelResult, comparisons: Sequence[Comparison]) -> str:
+def _resolved(best: Evaluation, comparisons: Sequence[Comparison]) -> str:
     if not any(comparison.p_holm is not None for comparison in comparisons):
         return "; whether the models differ was not estimable."
-    judged_on = _patients_of(comparisons)
+    compared_on = _patients_of(comparisons)
     beyond = [comparison for comparison in comparisons if is_resolved(comparison)]
     if not beyond:
-        return f", but no difference between the models can be resolved with {judged_on} patients."
+        return f", but no difference between the models can be resolved with {compared_on} patients."
     beaten = [
         c.model_b if c.model_a == best.model else c.model_a for c in beyond if best.model in (c.model_a, c.model_b)
     ]
     count = f"{len(beyond)} of {len(comparisons)} paired differences exclude{'s' if len(beyond) == 1 else ''} 0"
     if not beaten:
-        return f", but its lead cannot be resolved with {judged_on} patients ({count} after Holm’s correction)."
+        return f", but its lead cannot be resolved with {compared_on} patients ({count} after Holm’s correction)."
     return f"; after Holm’s correction it lies above {enumeration(beaten)} ({count})."
 
 
@@ -227,8 +200,8 @@ def _patients_of(comparisons: Sequence[Comparison]) -> str:
 def methods(folder: StudyFolder) -> tuple[str, ...]:
     """The methods paragraph, a sentence to an item, generated from the artefacts."""
     cohort, run = folder.cohort, folder.run
-    validation, grid = run.configuration.validation, cohort.grid
-    patients = len({study.patient for study in cohort.subjects})
+    validation, grid = run.validation, cohort.grid
+    patients = len({subject.patient for subject in cohort.subjects})
     sentences = [
         f"{cohort.used} PET scans of {patients} patients were converted to SUV, resampled to voxels of "
         f"{extent(grid.spacing_mm)} and cropped or padded to {extent(grid.field_of_view_mm)} "
@@ -251,7 +224,7 @@ def methods(folder: StudyFolder) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def scheme(validation: Validation) -> tuple[str, str]:
+def scheme(validation: ValidationRecord) -> tuple[str, str]:
     """How the patients were divided, as a number and a word for the head of the page: "2 × 5", "folds"."""
     if validation.scheme == "leave-one-centre-out":
         return str(validation.folds), "centres in turn"
@@ -262,7 +235,7 @@ def scheme(validation: Validation) -> tuple[str, str]:
     return f"{validation.repeats} × {validation.folds}", "folds"
 
 
-def _scheme(validation: Validation) -> str:
+def _scheme(validation: ValidationRecord) -> str:
     """What was done with the models, as the end of a sentence."""
     times = "once" if validation.repeats == 1 else f"{validation.repeats} times with different partitions"
     told = {
@@ -279,7 +252,7 @@ def _scheme(validation: Validation) -> str:
     )
 
 
-def audit_lines(audit: Audit) -> tuple[str, ...]:
+def audit_lines(audit: AuditRecord) -> tuple[str, ...]:
     """What the leakage audit looked for, and found, a line each."""
     shared = f": {enumeration(audit.shared[:3])}" if audit.shared else ""
     seeing = f": {enumeration(audit.seeing)}" if audit.seeing else ""
@@ -302,7 +275,7 @@ def audit_lines(audit: Audit) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def estimators(evaluation: Evaluation) -> tuple[tuple[str, str], ...]:
+def estimators(evaluation: EvaluationResults) -> tuple[tuple[str, str], ...]:
     """How each metric and each paired difference was estimated, as (what, how)."""
     metrics = ((metric_label(m.name), m.estimator) for r in evaluation.models for m in r.metrics)
     pairs = ((f"Difference in {metric_label(c.metric)}", c.estimator) for c in evaluation.comparisons)

@@ -99,16 +99,10 @@ class Device:
         return {"device": self.kind, "precision": self.bits}
 
     def torch_device(self, number: int | None = None) -> torch.device:
-        """The device of a task: tasks are dealt out over the GPUs in turn.
-
-        Parameters
-        ----------
-        number : int, optional
-            Of the task; by default that of this worker process.
-        """
+        """The device of a task, by default that of this worker's number: the GPUs take tasks in turn."""
         if self.kind == "cpu":
             return torch.device("cpu")
-        return torch.device("cuda", (worker.number() if number is None else number) % self.count)
+        return torch.device("cuda", (worker.worker_number() if number is None else number) % self.count)
 
     def workers(self, cores: int) -> int:
         """How many processes work side by side unless the user says otherwise.
@@ -122,12 +116,9 @@ class Device:
         return min(cores, sum(max(1, bytes_free // (FIT_GIB * GIB)) for bytes_free in free))
 
     def fabric(self, devices: int = 1) -> Fabric:
-        """Fabric for one fit on this worker's device, or for several processes that train one network.
+        """Fabric for one fit on this worker's device, or for several that train one network together.
 
-        Parameters
-        ----------
-        devices : int
-            Of the latter, :meth:`run_distributed` launches it.
+        The latter is launched by :meth:`run_distributed`.
         """
         from lightning_fabric import Fabric
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -205,13 +196,7 @@ CPU = Device("cpu", "32")
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Tell of GPU memory that does not suffice under a code of its own.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``GPU_MEMORY``.
-    """
+    """Tell of GPU memory that does not suffice under a code of its own. Raises EnvironmentFailure ``GPU_MEMORY``."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -27,23 +27,17 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.runtime.progress import track
 
-_number = 0
-
-
-def number() -> int:
-    """Counted from 0, which the process that started the others is too."""
-    return _number
-
-
-def set_number(value: int) -> None:
-    """Say so, once, when a worker starts."""
-    global _number
-    _number = value
-
-
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
+
+
+_number = 0  # of this worker
+
+
+def worker_number() -> int:
+    """The number of this process among its fellows, from 0; that of the process which started them is 0 too."""
+    return _number
 
 
 def available_cores() -> int:
@@ -59,7 +53,7 @@ def run_tasks(
     workers: int,
     description: str,
 ) -> Iterator[tuple[Task, Outcome]]:
-    """Apply a function to tasks, under a progress bar.
+    """Apply a function to tasks, under a progress bar that shows the description.
 
     Parameters
     ----------
@@ -72,8 +66,6 @@ def run_tasks(
     workers : int
         Processes; 1 stays in this one. A script that asks for more must guard its start with
         ``if __name__ == "__main__"``, since workers import it.
-    description : str
-        For the progress bar.
 
     Yields
     ------
@@ -96,7 +88,7 @@ def run_tasks(
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
     others = set(multiprocessing.active_children())
     with (
-        _pickled(shared) as path,
+        _pickle_to_file(shared) as path,
         ProcessPoolExecutor(workers, context, initializer=_start, initargs=(path, context.Value("i", 0))) as pool,
     ):
         try:
@@ -127,7 +119,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _pickled(shared: Any) -> Iterator[Path]:
+def _pickle_to_file(shared: Any) -> Iterator[Path]:
     """The shared object in a private file. Through the pipe, as an argument, a worker that cannot take it would die
     while the parent is still writing, and the parent would wait for ever."""
     with tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
@@ -140,9 +132,9 @@ _shared: Any = None  # of this worker
 
 
 def _start(path: Path, started: Synchronized[int]) -> None:
-    global _shared
+    global _number, _shared
     with started.get_lock():
-        set_number(started.value)
+        _number = started.value
         started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
     threadpool_limits(1)

@@ -12,19 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Item = TypeVar("Item")
 
 
-def track(items: Sequence[Item] | Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
+def track(
+    items: Sequence[Item] | Iterable[Item], description: str, *, total: int | None = None, shown: bool = True
+) -> Iterator[Item]:
     """Go through items under a progress bar.
 
-    Parameters
-    ----------
-    items : iterable
-        What to go through.
-    description : str
-        A few words, shown before the bar.
-    total : int, optional
-        Number of items, where they have no length.
+    ``total`` is their number where they have no length; with ``shown=False`` there is no bar.
     """
-    with _progress() as progress:
+    with _progress(shown) as progress:
         yield from progress.track(items, total=total, description=description)
 
 
@@ -36,7 +31,7 @@ def bar(description: str, total: int) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, _: progress.update(task, completed=done)
 
 
-def _progress() -> Progress:
+def _progress(shown: bool = True) -> Progress:
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=32),
@@ -44,4 +39,4 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)

@@ -3,68 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from twobe3.core.codes import Code
-from twobe3.core.errors import Exclusion, UnusableScanError
+from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
+from twobe3.core.volume import SUVVolume
 from twobe3.dicom.attributes import Policy
-from twobe3.dicom.series import PETSeries, choose_series, find_series, require_pet
+from twobe3.dicom.series import PETSeries, SearchResult, Unused, choose_series, find_obstacle, find_series, require_pet
 from twobe3.scans.scan import DicomScan, NiftiScan, Scan
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series
 
 Series: TypeAlias = PETSeries | NiftiSeries
 
 
-@dataclass(frozen=True)
-class ScanSearchResult:
-    """What :func:`find_scans` found.
-
-    Attributes
-    ----------
-    chosen : tuple of PETSeries and NiftiSeries
-        One of each patient.
-    exclusions : tuple of Exclusion
-        Everything else, and why.
-    patients : frozenset of str
-        Pseudonyms of everybody of whom there is a series, usable or not.
-    n_series : int
-        Series found.
-    """
-
-    chosen: tuple[Series, ...]
-    exclusions: tuple[Exclusion, ...]
-    patients: frozenset[str]
-    n_series: int
-
-
-def find_scans(paths: Sequence[Path]) -> ScanSearchResult:
+def find_scans(paths: Sequence[Path]) -> SearchResult[Series]:
     """Find the scans at or below some paths, one of each patient.
 
     A DICOM series goes before a NIfTI file, which may be its own conversion; among DICOM series
-    :func:`~twobe3.dicom.series.choose_series` chooses, among NIfTI files the longest, then the finest, wins.
+    :func:`~twobe3.dicom.series.choose_series` chooses, among NIfTI files the longest, then the finest, wins. Raises
+    EmptyInputError ``NO_PET``: neither a PET series nor a NIfTI file; ConfigurationError: a path does not exist.
+    """
+    dicom, nifti = _find_both(paths, progress=True)
+    chosen, excluded = choose_series(dicom.series)
+    others, more_excluded = _choose_nifti(nifti.series, {one.patient for one in chosen})
+    return SearchResult(
+        (*chosen, *others),
+        (*dicom.unused, *nifti.unused, *map(Unused, (*excluded, *more_excluded))),
+        dicom.n_series + nifti.n_series,
+        dicom.patients | nifti.patients,
+        dicom.n_files,
+        dicom.n_other_files,
+    )
+
+
+def read_suv_folder(path: Path | str, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVVolume:
+    """Read the one scan in a folder, zip file or file, in SUV by body weight.
+
+    Parameters
+    ----------
+    path : path
+        Holds one PET series that can become a volume, or one NIfTI file with its JSON; series of other modalities
+        and series that are dynamic, gated or not attenuation corrected may lie beside it.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
 
     Raises
     ------
     EmptyInputError
         ``NO_PET``: neither a PET series nor a NIfTI file.
     ConfigurationError
-        A path does not exist.
+        ``NO_PET``: the path does not exist. ``NOT_CHOSEN``: there are several scans.
+    UnusableScanError
+        Whatever :func:`~twobe3.dicom.volume.read_suv` or :func:`~twobe3.scans.sidecar.read_nifti_scan` raises.
     """
-    dicom = find_series(paths, progress=True)
-    nifti = find_nifti_series(paths, among_dicom=dicom.n_series > 0)
-    if not nifti.n_series:
-        require_pet(dicom)
-    chosen, losers = choose_series(dicom.series)
-    others, more_losers = _choose_converted(nifti.series, {one.patient for one in chosen})
-    patients = {one.patient for one in dicom.series} | {one.patient for one in nifti.series}
-    return ScanSearchResult(
-        (*chosen, *others),
-        (*dicom.exclusions, *nifti.exclusions, *losers, *more_losers),
-        frozenset(patients | {one.patient for one in nifti.exclusions}),
-        dicom.n_series + nifti.n_series,
-    )
+    dicom, nifti = _find_both([Path(path)])
+    series: tuple[Series, ...] = (*dicom.series, *nifti.series)
+    usable = [one for one in series if isinstance(one, NiftiSeries) or find_obstacle(one) is None] or series
+    if len(usable) > 1:
+        names = ", ".join(one.series for one in usable)
+        raise ConfigurationError(
+            Code.NOT_CHOSEN,
+            f"{Path(path).name!r} holds {len(usable)} scans: {names}",
+            remedy="find them with find_series, and read one of its `series`",
+        )
+    if not usable:
+        raise _first_refusal((*dicom.unused, *nifti.unused))
+    return scan_of(usable[0], policy=policy, repair_dates=repair_dates).suv()
 
 
 def scan_of(series: Series, *, policy: Policy = "lenient", repair_dates: bool = False) -> Scan:
@@ -74,12 +79,27 @@ def scan_of(series: Series, *, policy: Policy = "lenient", repair_dates: bool = 
     return DicomScan(series, policy, repair_dates)
 
 
-def _choose_converted(
+def _find_both(
+    paths: Sequence[Path], *, progress: bool = False
+) -> tuple[SearchResult[PETSeries], SearchResult[NiftiSeries]]:
+    dicom = find_series(paths, progress=progress)
+    nifti = find_nifti_series(paths, among_dicom=dicom.n_series > 0)
+    if not nifti.n_series:
+        require_pet(dicom)
+    return dicom, nifti
+
+
+def _first_refusal(unused: Sequence[Unused]) -> UnusableScanError:
+    why = unused[-1].exclusion
+    return UnusableScanError(Code[why.code], why.reason, remedy=why.remedy)
+
+
+def _choose_nifti(
     series: Iterable[NiftiSeries], taken: Set[str]
 ) -> tuple[tuple[NiftiSeries, ...], tuple[Exclusion, ...]]:
     ranked = sorted(series, key=lambda one: (round(one.coverage_mm / 10), one.slices, one.digest), reverse=True)
     best: dict[str, NiftiSeries] = {}
-    losers = []
+    excluded = []
     for one in ranked:
         if one.patient in taken:
             why = "a DICOM series of the same patient was chosen"
@@ -88,5 +108,5 @@ def _choose_converted(
         else:
             best[one.patient] = one
             continue
-        losers.append(Exclusion.of(UnusableScanError(Code.NOT_CHOSEN, why), patient=one.patient, series=one.series))
-    return tuple(best[patient] for patient in sorted(best)), tuple(losers)
+        excluded.append(Exclusion.of(UnusableScanError(Code.NOT_CHOSEN, why), patient=one.patient, series=one.series))
+    return tuple(best[patient] for patient in sorted(best)), tuple(excluded)

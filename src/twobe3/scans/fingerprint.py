@@ -1,8 +1,8 @@
-"""Places by which a scan is known again: its hottest points, each with the uptake around it.
+"""What a scan is known by: a digest of its voxels, and its hottest points with the uptake around them.
 
 A landmark stays what it is when the scan is encoded anew, scaled, shifted or cropped elsewhere, so two scans of one
 content share landmarks at one offset, and two patients do not. Some thirty kilobytes a scan are enough to look for the
-same scan among thousands.
+same scan among thousands; of two that share landmarks, :func:`similarity` compares the voxels.
 """
 
 from __future__ import annotations
@@ -21,19 +21,28 @@ from twobe3.io.files import digest
 
 MOST = 64
 SMOOTHING_MM, APART_MM = 6.0, 24.0
-SMOOTHING_MM, APART_MM = 6.0, 24.0
-STEP_MM, RADIUS_MM = 12.0, 36.0
 STEP_MM, RADIUS_MM = 12.0, 36.0
 # No two of the 51 patients of the sarcoma cohort have landmarks that correlate this well; of 48 phantoms of one anatomy
 # two have at most 2 at one offset; a scan and itself without three slices at each end have at least 7.
 ALIKE = 0.98
 FEWEST = 3
 SAME_PLACE_MM = 6.0
-_ROWS, _COLUMNS = 2048, 8192
-_ROWS, _COLUMNS = 2048, 8192
+# Of scans that share landmarks, those of one picture correlate this well where they overlap.
+SAME_PICTURE = 0.96
+# On a coarser grid, or with fewer voxels, too little is left of the surroundings of a landmark to tell patients apart.
+COARSEST_MM, FEWEST_VOXELS = 8.0, 10_000
 
+_ROWS, _COLUMNS = 2048, 8192
 _STEPS = np.arange(-RADIUS_MM, RADIUS_MM + 1.0, STEP_MM)
 _BALL_MM = np.array([place for place in product(_STEPS, repeat=3) if np.linalg.norm(place) <= RADIUS_MM])
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """SUV in any scale, shape (slices, rows, columns), and the spacing of the voxels."""
+
+    suv: npt.NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +61,20 @@ class Landmarks:
     patches: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class Fingerprint:
+    """What a scan is known by: a digest of its voxels, and its landmarks; none on a grid too coarse for them."""
+
+    content: str
+    landmarks: Landmarks
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """Two scans that share landmarks.
+    """Two scans, by their numbers, that share landmarks.
 
     Attributes
     ----------
-    first, second : int
-        Their numbers.
     shared : int
         Landmarks that are alike at one offset.
     offset_mm : tuple of float
@@ -72,18 +87,27 @@ class Agreement:
     offset_mm: tuple[float, float, float]
 
 
+def cache_fingerprint(cache: Cache, key: str, picture: Callable[[], Picture]) -> Fingerprint:
+    """The fingerprint of a picture whose key says all about it, computed once."""
+
+    def compute() -> Arrays:
+        made = picture()
+        comparable = made.suv.size >= FEWEST_VOXELS and max(made.spacing_mm) <= COARSEST_MM
+        landmarks = find_landmarks(made.suv, made.spacing_mm) if comparable else no_landmarks()
+        content = np.frombuffer(bytes.fromhex(digest([made.suv.tobytes()])), np.uint8)
+        return {"content": content, "places_mm": landmarks.places_mm, "patches": landmarks.patches}
+
+    stored = cache.get_or_compute(digest(["fingerprint", key]), compute)
+    return Fingerprint(stored["content"].tobytes().hex(), Landmarks(stored["places_mm"], stored["patches"]))
+
+
 def find_landmarks(volume: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> Landmarks:
     """The hottest points of a volume, 24 mm apart at least, and what surrounds them.
 
-    Parameters
-    ----------
-    volume : ndarray of shape (slices, rows, columns)
-        SUV, in any scale.
-    spacing_mm : tuple of float
-        Of its voxels.
+    ``volume`` holds SUV in any scale, shape (slices, rows, columns), ``spacing_mm`` apart.
     """
     spacing = np.array(spacing_mm)
-    smooth = ndimage.gaussian_filter(compressed(volume), SMOOTHING_MM / spacing)
+    smooth = ndimage.gaussian_filter(compress_suv(volume), SMOOTHING_MM / spacing)
     size = np.maximum(np.round(APART_MM / spacing).astype(int) | 1, 3)
     peak = (smooth == ndimage.maximum_filter(smooth, size=tuple(size))) & (smooth > 0)
     voxels = np.argwhere(peak)[np.argsort(-smooth[peak], kind="stable")][:MOST]
@@ -93,9 +117,9 @@ def find_landmarks(volume: npt.NDArray[np.float32], spacing_mm: tuple[float, flo
     patches = patches.reshape(-1, len(_BALL_MM))
     patches -= patches.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(patches, axis=1, keepdims=True)
-    told = lengths[:, 0] > 0
-    places = np.asarray(voxels[told] * spacing, dtype=np.float32)
-    return Landmarks(places, np.asarray(patches[told] / lengths[told], dtype=np.float32))
+    uneven = lengths[:, 0] > 0
+    places = np.asarray(voxels[uneven] * spacing, dtype=np.float32)
+    return Landmarks(places, np.asarray(patches[uneven] / lengths[uneven], dtype=np.float32))
 
 
 def no_landmarks() -> Landmarks:
@@ -103,19 +127,19 @@ def no_landmarks() -> Landmarks:
     return Landmarks(np.zeros((0, 3), np.float32), np.zeros((0, len(_BALL_MM)), np.float32))
 
 
-def shared_landmarks(scans: Sequence[Landmarks]) -> list[Agreement]:
+def match_landmarks(scans: Sequence[Landmarks]) -> list[Agreement]:
     """Pairs of scans that share at least three landmarks at one offset, in their order.
 
     All landmarks are compared with all, in tiles of 64 MB whatever the number of scans.
     """
     counts: Counter[tuple[int, int]] = Counter()
-    for portion in _alike(scans):
+    for portion in _match_pairs(scans):
         counts.update((first, second) for first, second in portion.tolist())
-    found = (agreement(scans, *pair) for pair in sorted(counts) if counts[pair] >= FEWEST)
+    found = (compare_landmarks(scans, *pair) for pair in sorted(counts) if counts[pair] >= FEWEST)
     return [one for one in found if one.shared >= FEWEST]
 
 
-def agreement(scans: Sequence[Landmarks], first: int, second: int) -> Agreement:
+def compare_landmarks(scans: Sequence[Landmarks], first: int, second: int) -> Agreement:
     """How many landmarks two scans share, at the offset at which they share most."""
     one, other = scans[first], scans[second]
     i, j = np.nonzero(one.patches @ other.patches.T > ALIKE)
@@ -129,7 +153,7 @@ def agreement(scans: Sequence[Landmarks], first: int, second: int) -> Agreement:
     return Agreement(first, second, min(len(set(i[best])), len(set(j[best]))), (slices, rows, columns))
 
 
-def _alike(scans: Sequence[Landmarks]) -> Iterator[npt.NDArray[np.int64]]:
+def _match_pairs(scans: Sequence[Landmarks]) -> Iterator[npt.NDArray[np.int64]]:
     """Numbers of the two scans for every two landmarks that are alike, the smaller first; in portions."""
     owner = np.repeat(np.arange(len(scans)), [len(scan.patches) for scan in scans])
     patches = np.concatenate([no_landmarks().patches, *(scan.patches for scan in scans)])
@@ -141,54 +165,6 @@ def _alike(scans: Sequence[Landmarks]) -> Iterator[npt.NDArray[np.int64]]:
             yield pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def compressed(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The square root of the SUV, which keeps one hot spot from deciding."""
-    return np.asarray(np.sqrt(np.maximum(volume, 0.0)), dtype=np.float32)
-
-
-# Of scans that share landmarks, those of one picture correlate this well where they overlap.
-SAME_PICTURE = 0.96
-# On a coarser grid, or with fewer voxels, too little is left of the surroundings of a landmark to tell patients apart.
-COARSEST_MM, FEWEST_VOXELS = 8.0, 10_000
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """Voxels on a grid.
-
-    Attributes
-    ----------
-    suv : ndarray of shape (slices, rows, columns)
-        In any scale.
-    spacing_mm : tuple of float
-        Of the voxels.
-    """
-
-    suv: npt.NDArray[np.float32]
-    spacing_mm: tuple[float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Fingerprint:
-    """What a scan is known by.
-
-    Attributes
-    ----------
-    content : str
-        Digest of its voxels.
-    landmarks : Landmarks
-        None on a grid on which pictures can't be told apart.
-    """
-
-    content: str
-    landmarks: Landmarks
-
-
-def comparable(picture: Picture) -> bool:
-    """Whether pictures can be told apart on a grid as coarse as this one's."""
-    return picture.suv.size >= FEWEST_VOXELS and max(picture.spacing_mm) <= COARSEST_MM
-
-
 def similarity(one: Picture, other: Picture, offset_mm: tuple[float, float, float]) -> float:
     """Correlation of two volumes, the second moved by an offset onto the first, over the voxels that both show.
 
@@ -198,29 +174,17 @@ def similarity(one: Picture, other: Picture, offset_mm: tuple[float, float, floa
     ratio = np.divide(one.spacing_mm, other.spacing_mm)
     start = -np.divide(offset_mm, other.spacing_mm)
     shape = one.suv.shape
-    raw = [compressed(picture.suv) for picture in (one, other)]
+    raw = [compress_suv(picture.suv) for picture in (one, other)]
     shown = [(ndimage.minimum_filter(values, 3, mode="constant") > 0).astype(np.float32) for values in raw]
     smooth = [ndimage.gaussian_filter(values, 1.0) for values in raw]
-    moved, moved_shown = (ndimage.affine_transform(values, ratio, start, output_shape=shape, order=1)
-                          for values in (smooth[1], shown[1]))  # fmt: skip
+    moved, moved_shown = (
+        ndimage.affine_transform(values, ratio, start, output_shape=shape, order=1) for values in (smooth[1], shown[1])
+    )
     both = (shown[0] > 0) & (moved_shown > 0.5)
     a, b = smooth[0][both], moved[both]
     return float(np.corrcoef(a, b)[0, 1]) if len(a) > 1 and a.std() > 0 and b.std() > 0 else 0.0
 
 
-def fingerprint(picture: Picture) -> Fingerprint:
-    """The fingerprint of a scan; on a grid that is too coarse for landmarks, of its content alone."""
-    landmarks = find_landmarks(picture.suv, picture.spacing_mm) if comparable(picture) else no_landmarks()
-    return Fingerprint(digest([picture.suv.tobytes()]), landmarks)
-
-
-def stored_fingerprint(cache: Cache, key: str, picture: Callable[[], Picture]) -> Fingerprint:
-    """The fingerprint of a picture whose key says all about it, computed once."""
-
-    def compute() -> Arrays:
-        made = fingerprint(picture())
-        content = np.frombuffer(bytes.fromhex(made.content), np.uint8)
-        return {"content": content, "places_mm": made.landmarks.places_mm, "patches": made.landmarks.patches}
-
-    stored = cache.get_or_compute(digest(["fingerprint", key]), compute)
-    return Fingerprint(stored["content"].tobytes().hex(), Landmarks(stored["places_mm"], stored["patches"]))
+def compress_suv(suv: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The square root of the SUV, which keeps one hot spot from deciding."""
+    return np.asarray(np.sqrt(np.maximum(suv, 0.0)), dtype=np.float32)

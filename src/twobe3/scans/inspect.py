@@ -6,24 +6,24 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
-from twobe3.dicom.archive import container_of
+from twobe3.dicom.archive import find_container
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.frames import choose_frame
-from twobe3.dicom.series import PETSeries, Unused, find_series
-from twobe3.dicom.suv_types import SUVType, person_of, to_suv_type
+from twobe3.dicom.series import PETSeries, find_series
+from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
 from twobe3.scans.masks import contour_mask
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
 
 log = logging.getLogger("twobe3")
+Series = TypeVar("Series", PETSeries, NiftiSeries)
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,13 @@ class SUVSummary:
 
     def to_json(self) -> dict[str, Any]:
         """The ``suv`` object of ``twobe3 inspect --json``."""
-        calibration = self.calibration
-        return {
-            "type": calibration.type,
-            "rule": calibration.rule,
-            "factor_min": calibration.factor_min,
-            "factor_max": calibration.factor_max,
-            "max": self.max,
-            "median": self.median,
-            "min": self.min,
-        }
+        names = ("type", "rule", "factor_min", "factor_max")
+        calibration = {name: getattr(self.calibration, name) for name in names}
+        return {**calibration, "max": self.max, "median": self.median, "min": self.min}
 
 
 @dataclass(frozen=True)
-class Inspected:
+class InspectedSeries:
     """One series, or one corrupt file.
 
     Attributes
@@ -64,16 +57,12 @@ class Inspected:
     path : str
         Its folder or zip file, or the NIfTI file itself, relative to the folder that was given, or to that of the
         file that was given.
-    patient, series : str
-        Pseudonymous ids; empty for a corrupt file.
-    modality : str
-        Empty for a corrupt file.
+    patient, series, modality : str
+        Pseudonymous ids and modality; empty for a corrupt file.
     slices : int
         Number of its files.
-    suv : SUVSummary or None
-        Of a usable series.
-    exclusion : Exclusion or None
-        Why it is not usable.
+    suv, exclusion : SUVSummary or None, Exclusion or None
+        Of a usable series; why it is not usable.
     output : str or None
         The NIfTI file that was written.
     """
@@ -114,7 +103,7 @@ class Inspected:
 class Inspection:
     """Everything that was found; ``found = usable + excluded``, always."""
 
-    series: tuple[Inspected, ...]
+    series: tuple[InspectedSeries, ...]
 
     @property
     def found(self) -> int:
@@ -150,10 +139,8 @@ def inspect(
     ----------
     paths : sequence of Path
         Folders or files.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -162,9 +149,20 @@ def inspect(
     ConfigurationError
         A path does not exist.
     """
-    to_suv = partial(read_suv, policy=policy, repair_dates=repair_dates)
-    dicom = _each_series(paths, progress, to_suv, lambda series, volume: None)
-    return Inspection((*dicom.series, *_each_converted(paths, among_dicom=bool(dicom.series))))
+
+    def read(series: PETSeries) -> tuple[SUVVolume, None]:
+        return read_suv(series, policy=policy, repair_dates=repair_dates), None
+
+    dicom, nifti = _inspect_dicom(paths, read, progress), []
+    found, roots = find_nifti_series(paths, among_dicom=bool(dicom)), _find_roots(paths)
+    for series in found.series:
+        nifti.append(
+            _inspect_series(series, _relative_to(series.path, roots), lambda one: (read_nifti_scan(one), None))
+        )
+    for unused in found.unused:
+        why, path = unused.exclusion, _relative_to(unused.files[0], roots)
+        nifti.append(InspectedSeries(path, why.patient, why.series, "", 0, exclusion=why))
+    return Inspection((*dicom, *nifti))
 
 
 def convert(
@@ -189,10 +187,8 @@ def convert(
         Folders or files.
     out : Path
         The folder to write to; made if need be.
-    policy : {"lenient", "strict"}
-        Whether plausible repairs are made.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     suv_type : {"bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"}
         What the SUV are normalised by; a series whose header lacks what that needs is refused.
     frame : int, optional
@@ -209,89 +205,61 @@ def convert(
         ``WRITE_FAILED``.
     """
 
-    def to_suv(series: PETSeries) -> SUVVolume:
+    def read(series: PETSeries) -> tuple[SUVVolume, str]:
         if frame is not None and series.frames in ("dynamic", "gated"):
             series = choose_frame(series, frame)
         volume = read_suv(series, policy=policy, repair_dates=repair_dates)
-        return volume if suv_type == "bw" else to_suv_type(volume, suv_type, person_of(series), policy=policy)
+        if suv_type != "bw":
+            volume = to_suv_type(volume, suv_type, read_body_measurements(series), policy=policy)
+        return volume, str(write_nifti_scan(out, volume, series, _read_contour(series, volume)))
 
-    def write(series: PETSeries, volume: SUVVolume) -> str:
-        return str(write_nifti_scan(out, volume, series, _usable_contour(series, volume)))
-
-    return _each_series(paths, progress, to_suv, write)
+    return Inspection(tuple(_inspect_dicom(paths, read, progress)))
 
 
-def _usable_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
+def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
     try:
         return contour_mask(series, volume)
-    except UnusableScanError as refusal:
-        log.warning("%s: written without its contour: %s: %s", series.series, refusal.code.name, refusal.reason)
+    except UnusableScanError as error:
+        log.warning("%s: written without its contour: %s: %s", series.series, error.code.name, error.reason)
         return None
 
 
-def _each_series(
-    paths: Sequence[Path],
-    progress: bool,
-    to_suv: Callable[[PETSeries], SUVVolume],
-    write: Callable[[PETSeries, SUVVolume], str | None],
-) -> Inspection:
-    found = find_series(paths, progress=progress)
-    roots = _roots(paths)
-    usable = [_inspect_one(series, _folder(series.files, roots), to_suv, write) for series in found.series]
-    return Inspection((*usable, *(_inspect_unused(unused, roots) for unused in found.unused)))
+def _inspect_dicom(
+    paths: Sequence[Path], read: Callable[[PETSeries], tuple[SUVVolume, str | None]], progress: bool
+) -> list[InspectedSeries]:
+    found, roots = find_series(paths, progress=progress), _find_roots(paths)
+    inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
+    for unused in found.unused:
+        why, path = unused.exclusion, _find_folder(unused.files, roots)
+        inspected.append(
+            InspectedSeries(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
+        )
+    return inspected
 
 
-def _inspect_one(
-    series: PETSeries,
-    path: str,
-    to_suv: Callable[[PETSeries], SUVVolume],
-    write: Callable[[PETSeries, SUVVolume], str | None],
-) -> Inspected:
+def _inspect_series(
+    series: Series, path: str, read: Callable[[Series], tuple[SUVVolume, str | None]]
+) -> InspectedSeries:
+    entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
     try:
-        volume = to_suv(series)
-    except UnusableScanError as refusal:
-        exclusion = Exclusion.of(refusal, patient=series.patient, series=series.series)
-        return Inspected(path, series.patient, series.series, "PT", series.slices, exclusion=exclusion)
-    return Inspected(
-        path, series.patient, series.series, "PT", series.slices, SUVSummary.of(volume), output=write(series, volume)
-    )
+        volume, output = read(series)
+    except UnusableScanError as error:
+        return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
+    return replace(entry, suv=SUVSummary.of(volume), output=output)
 
 
-def _inspect_unused(unused: Unused, roots: Sequence[Path]) -> Inspected:
-    why = unused.exclusion
-    path = _folder(unused.files, roots)
-    return Inspected(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
-
-
-def _each_converted(paths: Sequence[Path], *, among_dicom: bool) -> list[Inspected]:
-    """The NIfTI files, each under its own name."""
-    found, roots = find_nifti_series(paths, among_dicom=among_dicom), _roots(paths)
-    refused = [
-        Inspected(_relative(path, roots), why.patient, why.series, "", 0, exclusion=why) for path, why in found.unused
-    ]
-    return [*(_inspect_converted(series, _relative(series.path, roots)) for series in found.series), *refused]
-
-
-def _inspect_converted(series: NiftiSeries, path: str) -> Inspected:
-    inspected = Inspected(path, series.patient, series.series, "PT", series.slices)
-    try:
-        return replace(inspected, suv=SUVSummary.of(read_nifti_scan(series)))
-    except UnusableScanError as refusal:
-        return replace(inspected, exclusion=Exclusion.of(refusal, patient=series.patient, series=series.series))
-
-
-def _roots(paths: Sequence[Path]) -> list[Path]:
+def _find_roots(paths: Sequence[Path]) -> list[Path]:
     """The folders given, and those of the files given."""
     given = [path.resolve() for path in paths]
     return [path.parent if path.is_file() else path for path in given]
 
 
-def _folder(files: Sequence[Path], roots: Sequence[Path]) -> str:
+def _find_folder(files: Sequence[Path], roots: Sequence[Path]) -> str:
     """The folder or zip file that holds all the files, relative to the root that it lies in."""
-    return _relative(Path(os.path.commonpath({container_of(file) for file in files})), roots)
+    return _relative_to(Path(os.path.commonpath({find_container(file) for file in files})), roots)
 
 
-def _relative(path: Path, roots: Sequence[Path]) -> str:
+def _relative_to(path: Path, roots: Sequence[Path]) -> str:
     for root in roots:
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()

@@ -13,7 +13,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, Mask, SUVVolume
 from twobe3.dicom.reader import quietly, read_dataset, text
-from twobe3.dicom.rtstruct import _names, read_rtstruct
+from twobe3.dicom.rtstruct import read_rtstruct, to_names
 from twobe3.dicom.seg import read_seg
 from twobe3.dicom.series import PETSeries
 from twobe3.io.nifti import is_nifti, read_nifti
@@ -22,19 +22,8 @@ from twobe3.io.nifti import is_nifti, read_nifti
 def contour_mask(series: PETSeries, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
     """What was drawn on a series: the regions of its first structure set, merged; None without one.
 
-    Parameters
-    ----------
-    series : PETSeries
-        The series and its structure sets.
-    volume : SUVVolume
-        Its voxels.
-    roi : sequence of str
-        Names of the regions to merge; then it is the first structure set that has them all. All regions by default.
-
-    Raises
-    ------
-    UnusableScanError
-        Those of :func:`read_regions`.
+    With ``roi``, names of regions to merge, it is the first structure set that has them all. Raises what
+    :func:`read_regions` raises.
     """
     for path in series.contours[:-1] if roi else ():
         try:
@@ -68,7 +57,7 @@ def read_regions(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | N
     with quietly():
         modality = text(read_dataset(path, tags=["Modality"]), "Modality")
     if modality == "SEG":
-        return read_seg(path, geometry, roi=_names(roi))
+        return read_seg(path, geometry, roi=to_names(roi))
     return read_rtstruct(path, geometry, roi=roi)
 
 
@@ -76,15 +65,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
     """Bring a NIfTI mask onto the voxels of a scan, by the label nearest to each voxel's centre.
 
     NIfTI knows no frame of reference: the mask must have been drawn on this scan or on an image aligned with it.
-
-    Parameters
-    ----------
-    path : Path
-        The file; 0 is outside, every other integer a label.
-    geometry : Geometry
-        Of the scan.
-    roi : str or sequence of str, optional
-        Labels to merge, for instance ``"2"``; all by default.
+    0 is outside, every other integer a label, which ``roi`` names, for instance ``"2"``; all by default.
 
     Raises
     ------
@@ -93,7 +74,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
         the scan. The codes of :func:`~twobe3.io.nifti.read_nifti`.
     """
     labels, source = read_nifti(path)
-    wanted = _names(roi)
+    wanted = to_names(roi)
     if wanted is None:
         inside = labels > 0
     else:
@@ -102,7 +83,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
             there = ", ".join(sorted(known)) or "none"
             raise UnusableScanError(Code.CONTOUR_UNUSABLE, f"there is no label {missing[0]!r}; there are: {there}")
         inside = np.isin(labels, [float(label) for label in wanted])
-    mask = inside if source.same_as(geometry) else _nearest(inside, source, geometry)
+    mask = inside if source.same_as(geometry) else _resample_nearest(inside, source, geometry)
     if not inside.any():
         raise UnusableScanError(Code.CONTOUR_EMPTY, "every voxel of the mask is 0")
     if not mask.any():
@@ -111,13 +92,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
 
 
 def merge(masks: Sequence[Mask]) -> Mask:
-    """The union of regions on one grid.
-
-    Raises
-    ------
-    ValueError
-        There is none, or two have different voxels.
-    """
+    """The union of regions on one grid. Raises ValueError without one, and for different voxels."""
     if not masks:
         raise ValueError("there is no region to merge")
     first = masks[0]
@@ -161,7 +136,7 @@ def relative_threshold_mask(volume: SUVVolume, *, fraction: float = 0.41, within
     return Mask(within.array & (volume.array >= threshold), volume.geometry, f"{name} in {within.name}")
 
 
-def _nearest(inside: npt.NDArray[np.bool_], source: Geometry, target: Geometry) -> npt.NDArray[np.bool_]:
+def _resample_nearest(inside: npt.NDArray[np.bool_], source: Geometry, target: Geometry) -> npt.NDArray[np.bool_]:
     """A mask on another grid: each voxel has the value of the source's voxel that its centre lies in."""
     step = np.linalg.inv(source.affine) @ target.affine
     moved = ndimage.affine_transform(

@@ -85,71 +85,63 @@ def percist_mask(volume: SUVVolume) -> Mask:
 
 
 def find_liver(volume: SUVVolume) -> Liver:
-    """Find the right lobe of the liver and measure a sphere of 3 cm in it.
+    """Find the right lobe of the liver in a scan of the trunk and measure a sphere of 3 cm in it.
 
     Conservative: what is found must be the largest even region of liver-like uptake, of a liver's size, on the right
-    of the body's midline, with both lungs above it. A scan in which any of this fails is refused.
-
-    Parameters
-    ----------
-    volume : SUVVolume
-        A scan of the trunk.
-
-    Raises
-    ------
-    UnusableScanError
-        ``LIVER_NOT_FOUND``, saying which of these fails.
+    of the body's midline, with both lungs above it. Raises ``LIVER_NOT_FOUND``, saying which of these fails.
     """
-    coarse = _coarse(volume)
+    coarse = _coarsen(volume)
     suv = coarse.array / volume.calibration.per_bw
     smooth = ndimage.gaussian_filter(suv, 8.0 / 2.355 / GRID_MM)
-    body = _body(smooth)
-    region = _even_region(smooth)
+    body = _outline_body(smooth)
+    region = _find_even_region(smooth)
+    slices = np.flatnonzero(region.any(axis=(1, 2)))
     _require_liver_size(region)
-    _require_whole_sections(region, body)
+    _require_whole_sections(body[slices])
+    right = np.arange(region.shape[2]) < np.flatnonzero(body[slices].any(axis=(0, 1))).mean()
+    _require_on_the_right(region, right)
+    _require_lungs_above(int(np.median(slices)), right, body, smooth)
     depth_mm = ndimage.distance_transform_edt(region) * GRID_MM
-    _require_on_the_right(region, body)
-    _require_lungs_above(region, body, smooth)
     centre = np.unravel_index(int(depth_mm.argmax()), depth_mm.shape)
     if depth_mm[centre] < SPHERE_RADIUS_MM + GRID_MM:
-        raise _not_found(f"no sphere of 3 cm fits into it: it is {2 * depth_mm[centre]:.0f} mm thick")
+        raise _liver_error(f"no sphere of 3 cm fits into it: it is {2 * depth_mm[centre]:.0f} mm thick")
     centre_mm = coarse.geometry.to_mm(np.array(centre, dtype=np.float64))
-    inside = _in_sphere(volume, centre_mm)
+    inside = _list_sphere_values(volume, centre_mm)
     mean, sd = float(inside.mean()), float(inside.std(ddof=1))
     if sd > LARGEST_VARIATION * mean:
-        raise _not_found(f"uptake in the sphere varies by {sd / mean:.0%}")
+        raise _liver_error(f"uptake in the sphere varies by {sd / mean:.0%}")
     x, y, z = centre_mm.tolist()
     return Liver((x, y, z), mean, sd)
 
 
-def _coarse(volume: SUVVolume) -> SUVVolume:
+def _coarsen(volume: SUVVolume) -> SUVVolume:
     """The scan on voxels of 5 mm, slices to the head, rows to the back, columns to the left."""
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in volume.geometry.shape], indexing="ij")).reshape(3, -1).T
     x, y, z = np.maximum(np.ptp(volume.geometry.to_mm(corners), axis=0), 8 * GRID_MM).tolist()
     return resample(volume, Grid((GRID_MM,) * 3, (z, y, x)))
 
 
-def _body(smooth: npt.NDArray[np.float32]) -> BoolArray:
+def _outline_body(smooth: npt.NDArray[np.float32]) -> BoolArray:
     """The outline of the body, slice by slice without holes."""
     above = smooth > BODY_ABOVE_SUV
     return np.stack([ndimage.binary_fill_holes(one) for one in above])
 
 
-def _even_region(smooth: npt.NDArray[np.float32]) -> BoolArray:
+def _find_even_region(smooth: npt.NDArray[np.float32]) -> BoolArray:
     """The largest region of liver-like uptake into which the sphere fits, narrowed to a band about its own median."""
-    core = _largest((smooth > LIVER_SUV[0]) & (smooth < LIVER_SUV[1]))
+    core = _find_largest((smooth > LIVER_SUV[0]) & (smooth < LIVER_SUV[1]))
     for _ in range(3):
         median = float(np.median(smooth[core]))
-        core = _largest((smooth > (1 - BAND) * median) & (smooth < (1 + BAND) * median))
+        core = _find_largest((smooth > (1 - BAND) * median) & (smooth < (1 + BAND) * median))
     return core
 
 
-def _largest(candidate: BoolArray) -> BoolArray:
+def _find_largest(candidate: BoolArray) -> BoolArray:
     """The largest part after the sphere has opened it, so that thin bridges to other organs are cut."""
     deep = ndimage.distance_transform_edt(candidate) * GRID_MM > SPHERE_RADIUS_MM
     parts, n = ndimage.label(deep)
     if n == 0:
-        raise _not_found("no even region of liver-like uptake holds a sphere of 3 cm")
+        raise _liver_error("no even region of liver-like uptake holds a sphere of 3 cm")
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     near = ndimage.distance_transform_edt(parts != int(sizes.argmax())) * GRID_MM <= SPHERE_RADIUS_MM
@@ -159,48 +151,39 @@ def _largest(candidate: BoolArray) -> BoolArray:
 def _require_liver_size(region: BoolArray) -> None:
     volume_ml = float(region.sum()) * GRID_MM**3 / 1000
     if not SMALLEST_LIVER_ML <= volume_ml <= LARGEST_LIVER_ML:
-        raise _not_found(f"the largest even region has {volume_ml:.0f} ml")
+        raise _liver_error(f"the largest even region has {volume_ml:.0f} ml")
 
 
-def _require_whole_sections(region: BoolArray, body: BoolArray) -> None:
+def _require_whole_sections(sections: BoolArray) -> None:
     """In the liver's slices the whole body is in view, with air around it."""
-    sections = body[np.flatnonzero(region.any(axis=(1, 2)))]
     border = np.concatenate([sections[:, [0, -1], :].ravel(), sections[:, :, [0, -1]].ravel()])
     cut = float(border.mean())
     if cut > LARGEST_CUT:
-        raise _not_found(f"the field of view cuts the body: it fills {cut:.0%} of the image's border")
+        raise _liver_error(f"the field of view cuts the body: it fills {cut:.0%} of the image's border")
 
 
-def _require_on_the_right(region: BoolArray, body: BoolArray) -> None:
+def _require_on_the_right(region: BoolArray, right: BoolArray) -> None:
     """Most of the liver lies on the patient's right, where x is smaller: in columns before the body's middle."""
-    slices = np.flatnonzero(region.any(axis=(1, 2)))
-    columns = np.arange(region.shape[2])
-    width = body[slices].any(axis=(0, 1))
-    middle = float(columns[width].mean())
-    share = float(region[:, :, columns < middle].sum() / region.sum())
+    share = float(region[:, :, right].sum() / region.sum())
     if share < 0.65:
-        raise _not_found(f"only {share:.0%} of the largest even region lies on the patient's right")
+        raise _liver_error(f"only {share:.0%} of the largest even region lies on the patient's right")
 
 
-def _require_lungs_above(region: BoolArray, body: BoolArray, smooth: npt.NDArray[np.float32]) -> None:
-    """Both lungs, deep in the body, within 20 cm above the middle of the liver."""
-    slices = np.flatnonzero(region.any(axis=(1, 2)))
-    low = int(np.median(slices))
+def _require_lungs_above(low: int, right: BoolArray, body: BoolArray, smooth: npt.NDArray[np.float32]) -> None:
+    """Both lungs, deep in the body, within 20 cm above the slice of the middle of the liver."""
     above_mm = (body.shape[0] - low) * GRID_MM
     if above_mm < TRUNK_ABOVE_MM:
-        raise _not_found(f"the scan ends {above_mm:.0f} mm above the middle of the largest even region")
+        raise _liver_error(f"the scan ends {above_mm:.0f} mm above the middle of the largest even region")
     part = slice(low, min(low + round(200 / GRID_MM), body.shape[0]))
     deep = np.stack([ndimage.distance_transform_edt(one) * GRID_MM > 25 for one in body[part]])
     lung = deep & (smooth[part] < LUNG_BELOW_SUV)
-    middle = float(np.flatnonzero(body[slices].any(axis=(0, 1))).mean())
-    right = np.arange(region.shape[2]) < middle
     for name, side in (("right", right), ("left", ~right)):
         volume_ml = float(lung[:, :, side].sum()) * GRID_MM**3 / 1000
         if volume_ml < SMALLEST_LUNG_ML:
-            raise _not_found(f"above it there are {volume_ml:.0f} ml of {name} lung")
+            raise _liver_error(f"above it there are {volume_ml:.0f} ml of {name} lung")
 
 
-def _in_sphere(volume: SUVVolume, centre_mm: FloatArray) -> npt.NDArray[np.float64]:
+def _list_sphere_values(volume: SUVVolume, centre_mm: FloatArray) -> npt.NDArray[np.float64]:
     """SUV of the scan's own voxels whose centres lie in the sphere."""
     geometry = volume.geometry
     middle, reach = geometry.to_index(centre_mm), SPHERE_RADIUS_MM / np.array(geometry.spacing_mm)
@@ -212,5 +195,5 @@ def _in_sphere(volume: SUVVolume, centre_mm: FloatArray) -> npt.NDArray[np.float
     return np.asarray(volume.array[box][near], dtype=np.float64)
 
 
-def _not_found(reason: str) -> UnusableScanError:
+def _liver_error(reason: str) -> UnusableScanError:
     return UnusableScanError(Code.LIVER_NOT_FOUND, reason)

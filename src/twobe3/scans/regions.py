@@ -18,7 +18,7 @@ from twobe3.scans.scan import Scan
 _KINDS = Literal["contour", "threshold", "relative", "percist"]
 
 
-def _known(kind: object) -> object:
+def _check_kind(kind: object) -> object:
     """Let a known kind pass; of any other, say which is the nearest."""
     known = get_args(_KINDS)
     if kind in known:
@@ -28,12 +28,12 @@ def _known(kind: object) -> object:
     raise ValueError(f"there is no region {kind!r}; {hint}")
 
 
-def _several(names: object) -> object:
+def _to_tuple(names: object) -> object:
     return (names,) if isinstance(names, str) else names
 
 
-RegionKind = Annotated[_KINDS, BeforeValidator(_known)]
-ROINames = Annotated[tuple[str, ...], BeforeValidator(_several)]
+RegionKind = Annotated[_KINDS, BeforeValidator(_check_kind)]
+ROINames = Annotated[tuple[str, ...], BeforeValidator(_to_tuple)]
 ThresholdSUV = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -82,14 +82,7 @@ class Region:
                 return "PERCIST"
 
     def find(self, scan: Scan, volume: SUVVolume) -> Mask:
-        """The region on a scan.
-
-        Parameters
-        ----------
-        scan : Scan
-            The scan, which knows what was drawn on it.
-        volume : SUVVolume
-            Its voxels.
+        """The region on a scan, which knows what was drawn on it, and its voxels.
 
         Raises
         ------
@@ -99,15 +92,15 @@ class Region:
         """
         match self.kind:
             case "contour":
-                return self._drawn(scan, volume)
+                return self._read_contour(scan, volume)
             case "threshold":
                 return threshold_mask(volume, suv=self.threshold_suv)
             case "relative":
-                return relative_threshold_mask(volume, fraction=self.fraction, within=self._drawn(scan, volume))
+                return relative_threshold_mask(volume, fraction=self.fraction, within=self._read_contour(scan, volume))
             case "percist":
                 return percist_mask(volume)
 
-    def _drawn(self, scan: Scan, volume: SUVVolume) -> Mask:
+    def _read_contour(self, scan: Scan, volume: SUVVolume) -> Mask:
         mask = scan.contour(volume, roi=self.roi)
         if mask is None:
             raise UnusableScanError(Code.CONTOUR_MISSING, "the scan has no contour")

@@ -26,7 +26,7 @@ class Scan(Protocol):
         """Digest of the content; two scans of one content share it."""
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV, on its own grid."""
+        """The scan in SUV, on its own grid; an :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
         """The region that someone drew, on the grid of ``suv()``; None where nobody did.
@@ -43,10 +43,8 @@ class DicomScan:
     ----------
     series : PETSeries
         The series and its contours.
-    policy : {"lenient", "strict"}
-        Whether repairs that the SUV rules mark as warnings are applied or refused.
-    repair_dates : bool
-        Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
+    policy, repair_dates
+        As for :func:`~twobe3.dicom.volume.read_suv`.
     """
 
     series: PETSeries
@@ -60,7 +58,7 @@ class DicomScan:
         return digest([self.series.content_digest, *map(digest_file, self.series.contours), self.policy, *asked])
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV; raises a :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
+        """As :func:`~twobe3.dicom.volume.read_suv`."""
         return read_suv(self.series, policy=self.policy, repair_dates=self.repair_dates)
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
@@ -70,13 +68,7 @@ class DicomScan:
 
 @dataclass(frozen=True)
 class NiftiScan:
-    """A scan in a NIfTI file that is SUV already.
-
-    Parameters
-    ----------
-    series : NiftiSeries
-        The file and what the JSON beside it says.
-    """
+    """A scan in a NIfTI file that is SUV already, with what the JSON beside it says."""
 
     series: NiftiSeries
 
@@ -86,7 +78,7 @@ class NiftiScan:
         return self.series.digest
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV; raises a :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
+        """As :func:`~twobe3.scans.sidecar.read_nifti_scan`."""
         return read_nifti_scan(self.series)
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
@@ -116,7 +108,7 @@ class TumourScan:
         return digest(["tumour", self.scan.digest, *self.tumour])
 
     def suv(self) -> SUVVolume:
-        """The scan in SUV; raises a :class:`~twobe3.core.errors.UnusableScanError` when it cannot be."""
+        """The scan in SUV."""
         return self.scan.suv()
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
@@ -129,12 +121,7 @@ class TumourScan:
 class ArrayScan:
     """A scan that is already in memory, for phantoms and for those who bring their own reader.
 
-    Parameters
-    ----------
-    volume : SUVVolume
-        The scan in SUV.
-    region : Mask, optional
-        On the same grid.
+    The region, where there is one, lies on the grid of the volume.
     """
 
     volume: SUVVolume

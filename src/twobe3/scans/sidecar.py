@@ -20,11 +20,11 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import require_inside
-from twobe3.dicom.series import PETSeries
+from twobe3.dicom.series import PETSeries, SearchResult, Unused
 from twobe3.dicom.suv_types import SUV_TYPES
 from twobe3.dicom.walk import list_files
 from twobe3.io.files import SCHEMA_VERSION, digest, digest_file, write_json
-from twobe3.io.nifti import geometry_of, is_nifti, read_geometry, read_nifti, stem, write_nifti
+from twobe3.io.nifti import is_nifti, read_geometry, read_nifti, stem, to_geometry, write_nifti
 from twobe3.io.pseudonym import pseudonym
 
 MAX_SIDECAR_BYTES = 2**20
@@ -167,78 +167,42 @@ class NiftiSeries:
         return (self.slices - 1) * self.geometry.spacing_mm[0]
 
 
-@dataclass(frozen=True)
-class NiftiSearchResult:
-    """What :func:`find_nifti_series` found; masks that belong to a series are not counted.
-
-    Attributes
-    ----------
-    series : tuple of NiftiSeries
-        Ordered by patient and series.
-    unused : tuple of (Path, Exclusion)
-        The other NIfTI files, and why.
-    """
-
-    series: tuple[NiftiSeries, ...]
-    unused: tuple[tuple[Path, Exclusion], ...]
-
-    @property
-    def n_series(self) -> int:
-        """All of them."""
-        return len(self.series) + len(self.unused)
-
-    @property
-    def exclusions(self) -> tuple[Exclusion, ...]:
-        """Why each of ``unused`` is not used."""
-        return tuple(exclusion for _, exclusion in self.unused)
-
-
-def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> NiftiSearchResult:
+def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> SearchResult[NiftiSeries]:
     """Find the NIfTI files at or below some paths, but not in zip files, and what their sidecars say.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Folders or files.
-    among_dicom : bool
-        Whether there are DICOM images too. If then no NIfTI file has a sidecar, they are taken for masks and the like
-        of a DICOM archive, which nobody offers as scans, and are not counted.
-
-    Raises
-    ------
-    ConfigurationError
-        A path does not exist.
+    Masks that belong to a series are not counted. If there are DICOM images too and no NIfTI file has a sidecar, they
+    are taken for masks and the like of a DICOM archive, which nobody offers as scans, and are not counted. Raises
+    ConfigurationError: a path does not exist.
     """
     files = [path for path in list_files(paths).files if is_nifti(path)]
-    said: dict[Path, Sidecar | UnusableScanError] = {path: _said_of(path) for path in files}
-    silent = [one for one in said.values() if isinstance(one, UnusableScanError) and one.code is Code.SIDECAR_MISSING]
-    if among_dicom and files and len(silent) == len(files):
+    sidecars = {path: _read_sidecar(path) for path in files}
+    missing = [one for one in sidecars.values() if not isinstance(one, Sidecar) and one.code is Code.SIDECAR_MISSING]
+    if among_dicom and files and len(missing) == len(files):
         log.warning("%d NIfTI files beside DICOM have no JSON that says they are SUV: not looked at", len(files))
-        return NiftiSearchResult((), ())
-    masks = {_mask_if_usable(path, one) for path, one in said.items() if isinstance(one, Sidecar)}
+        return SearchResult((), (), 0, frozenset())
+    masks = {_find_usable_mask(path, one) for path, one in sidecars.items() if isinstance(one, Sidecar)}
     series: list[NiftiSeries] = []
-    unused: list[tuple[Path, Exclusion]] = []
-    for path, one in said.items():
-        if path in masks and not _sidecar(path).exists():
+    unused: list[Unused] = []
+    for path, one in sidecars.items():
+        if path in masks and not _sidecar_path(path).exists():
             continue
         try:
-            series.append(_described(path, one))
-        except UnusableScanError as refusal:
-            patient = _patient(one) if isinstance(one, Sidecar) else ""
-            unused.append((path, Exclusion.of(refusal, patient=patient, series=_own_id("series", path))))
+            series.append(_describe(path, one))
+        except UnusableScanError as error:
+            patient = _patient_pseudonym(one) if isinstance(one, Sidecar) else ""
+            exclusion = Exclusion.of(error, patient=patient, series=_own_id("series", path))
+            unused.append(Unused(exclusion, files=(path,)))
     series.sort(key=lambda one: (one.patient, one.series, one.digest))
-    return NiftiSearchResult(tuple(series), tuple(sorted(unused, key=lambda one: one[1].series)))
+    unused.sort(key=lambda one: one.exclusion.series)
+    patients = frozenset((*(one.patient for one in series), *(one.exclusion.patient for one in unused)))
+    return SearchResult(tuple(series), tuple(unused), len(series) + len(unused), patients)
 
 
 def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
     """Read a converted scan: SUV by body weight, whatever type the file holds.
 
-    SUV of another type are divided by the sidecar's ``per_bw``.
-
-    Raises
-    ------
-    UnusableScanError
-        ``CORRUPT_FILE``; ``VOXELS_INVALID``: a voxel is not finite, or none is above 0.
+    SUV of another type are divided by the sidecar's ``per_bw``. Raises ``CORRUPT_FILE``; ``VOXELS_INVALID``: a voxel
+    is not finite, or none is above 0.
     """
     array, _ = read_nifti(series.path)
     n_invalid = int((~np.isfinite(array)).sum())
@@ -246,33 +210,25 @@ def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
         raise UnusableScanError(Code.VOXELS_INVALID, f"{n_invalid} of {array.size} voxels are not finite")
     if array.max() <= 0:
         raise UnusableScanError(Code.VOXELS_INVALID, f"the largest voxel is {array.max():g}")
-    said, history = series.sidecar.calibration, series.sidecar.history
-    if said.type != "bw":
-        assert said.per_bw is not None  # the sidecar was checked
-        array = array / np.float32(said.per_bw)
-        history = (*history, f"SUV {said.type} / {said.per_bw:.6g} = SUV by body weight")
-    calibration = SUVCalibration(**{**said.model_dump(), "type": "bw", "per_bw": 1.0})
+    stated, history = series.sidecar.calibration, series.sidecar.history
+    if stated.type != "bw":
+        assert stated.per_bw is not None  # the sidecar was checked
+        array = array / np.float32(stated.per_bw)
+        history = (*history, f"SUV {stated.type} / {stated.per_bw:.6g} = SUV by body weight")
+    calibration = SUVCalibration(**{**stated.model_dump(), "type": "bw", "per_bw": 1.0})
     return SUVVolume(array, series.geometry, calibration, series.series, history)
 
 
 def write_nifti_scan(folder: Path, volume: SUVVolume, series: PETSeries, region: Mask | None) -> Path:
     """Write a scan as NIfTI with its sidecar and, where somebody drew one, its region; pseudonyms only.
 
-    Returns
-    -------
-    Path
-        The volume's file; the others lie beside it.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``WRITE_FAILED``.
+    Gives the volume's file; the others lie beside it. Raises EnvironmentFailure ``WRITE_FAILED``.
     """
     target, mask = folder / f"{volume.source}.nii.gz", folder / f"{volume.source}.mask.nii.gz"
     write_nifti(target, volume)
     if region is not None:
         write_nifti(mask, region)
-    write_json(_sidecar(target), _document(volume, series, None if region is None else mask.name))
+    write_json(_sidecar_path(target), _document(volume, series, None if region is None else mask.name))
     return target
 
 
@@ -298,18 +254,18 @@ def _document(volume: SUVVolume, series: PETSeries, mask: str | None) -> dict[st
     }
 
 
-def _sidecar(path: Path) -> Path:
+def _sidecar_path(path: Path) -> Path:
     return path.with_name(f"{stem(path)}.json")
 
 
-def _said_of(path: Path) -> Sidecar | UnusableScanError:
-    sidecar = _sidecar(path)
-    if not sidecar.is_file():
+def _read_sidecar(path: Path) -> Sidecar | UnusableScanError:
+    beside = _sidecar_path(path)
+    if not beside.is_file():
         return UnusableScanError(Code.SIDECAR_MISSING, "there is no JSON of its name beside a NIfTI file")
     try:
-        if sidecar.stat().st_size > MAX_SIDECAR_BYTES:
-            return UnusableScanError(Code.SIDECAR_INVALID, f"the JSON has {sidecar.stat().st_size} bytes")
-        return Sidecar.model_validate_json(sidecar.read_bytes())
+        if beside.stat().st_size > MAX_SIDECAR_BYTES:
+            return UnusableScanError(Code.SIDECAR_INVALID, f"the JSON has {beside.stat().st_size} bytes")
+        return Sidecar.model_validate_json(beside.read_bytes())
     except OSError as error:
         return UnusableScanError(Code.SIDECAR_INVALID, f"the JSON cannot be opened ({type(error).__name__})")
     except ValidationError as error:
@@ -320,26 +276,26 @@ def _said_of(path: Path) -> Sidecar | UnusableScanError:
         )
 
 
-def _described(path: Path, said: Sidecar | UnusableScanError) -> NiftiSeries:
-    if isinstance(said, UnusableScanError):
-        raise said
+def _describe(path: Path, sidecar: Sidecar | UnusableScanError) -> NiftiSeries:
+    if isinstance(sidecar, UnusableScanError):
+        raise sidecar
     return NiftiSeries(
-        patient=_patient(said) or _own_id("patient", path),
-        series=said.series or _own_id("series", path),
-        patient_id=said.patient_id,
+        patient=_patient_pseudonym(sidecar) or _own_id("patient", path),
+        series=sidecar.series or _own_id("series", path),
+        patient_id=sidecar.patient_id,
         path=path,
-        contours=(_mask(path, said.mask),) if said.mask else (),
-        geometry=_geometry(path, said.geometry),
-        sidecar=said,
-        manufacturer=said.manufacturer,
-        model=said.model,
-        tracer=said.tracer,
-        covariates=said.covariates.model_dump(exclude_none=True),
+        contours=(_find_mask(path, sidecar.mask),) if sidecar.mask else (),
+        geometry=_geometry(path, sidecar.geometry),
+        sidecar=sidecar,
+        manufacturer=sidecar.manufacturer,
+        model=sidecar.model,
+        tracer=sidecar.tracer,
+        covariates=sidecar.covariates.model_dump(exclude_none=True),
     )
 
 
-def _patient(said: Sidecar) -> str:
-    return pseudonym("patient", said.patient_id) if said.patient_id else said.patient
+def _patient_pseudonym(sidecar: Sidecar) -> str:
+    return pseudonym("patient", sidecar.patient_id) if sidecar.patient_id else sidecar.patient
 
 
 def _own_id(kind: str, path: Path) -> str:
@@ -347,7 +303,7 @@ def _own_id(kind: str, path: Path) -> str:
     return pseudonym(kind, f"nifti\0{digest_file(path)}")
 
 
-def _mask(path: Path, name: str) -> Path:
+def _find_mask(path: Path, name: str) -> Path:
     require_inside("sidecar", name)
     try:
         mask = (path.parent / name).resolve()
@@ -359,9 +315,9 @@ def _mask(path: Path, name: str) -> Path:
     return mask
 
 
-def _mask_if_usable(path: Path, said: Sidecar) -> Path | None:
+def _find_usable_mask(path: Path, sidecar: Sidecar) -> Path | None:
     try:
-        return _mask(path, said.mask) if said.mask else None
+        return _find_mask(path, sidecar.mask) if sidecar.mask else None
     except UnusableScanError:
         return None
 
@@ -371,7 +327,7 @@ def _geometry(path: Path, place: Place | None) -> Geometry:
     header = read_geometry(path)
     if place is None:
         return header
-    exact = geometry_of(header.shape, np.array(place.affine_lps_mm))
+    exact = to_geometry(header.shape, np.array(place.affine_lps_mm))
     if not exact.same_as(header):
         reason = "the JSON's `geometry` is not that of the NIfTI header"
         raise UnusableScanError(

@@ -14,7 +14,7 @@ from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models import MODELS, Baseline, Fusion, Model
@@ -140,8 +140,8 @@ class StudyConfig(Section):
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
         weights = entry.get("weights")
-        if "backbone" in known and isinstance(weights, str) and is_weights_file(weights):
-            entry["weights"] = str(folder / weights)
+        if "backbone" in known and isinstance(weights, str):
+            entry["weights"] = str(WeightsSource.parse(weights).relative_to(folder))
         init = entry.get("init")
         if isinstance(init, str) and init:
             entry["init"] = str(folder / init)

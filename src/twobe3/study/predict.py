@@ -106,7 +106,7 @@ def predict(
     endpoint, grid = model.endpoint_.name, model.grid_ or Grid()
     found = find_scans([Path(path) for path in paths])
     results = [_refused(exclusion, endpoint) for exclusion in found.exclusions]
-    for series in found.chosen:
+    for series in found.series:
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
         subject = Subject(series.patient_id, scan, covariates=series.covariates)
         alone = Cohort((subject,), grid=grid)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from twobe3.cohort.splits import CrossValidation, FoldsFile, LeaveOneCentreOut, PredefinedSplit, Scheme
-from twobe3.collections.adapters import PATIENT, adapter_of
+from twobe3.collections.adapters import PATIENT, get_adapter
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.errors import ConfigurationError
@@ -93,7 +93,7 @@ class ScansSection(ImagesSection):
         files = [folder / name for name in names]
         if self.collection is None:
             return ClinicalTable(read_table(files[0], patient=self.patient), self.centre, self.roi)
-        adapted = adapter_of(self.collection).read(files)
+        adapted = get_adapter(self.collection).read(files)
         return ClinicalTable(adapted.table, self.centre or adapted.centre, self.roi or adapted.roi)
 
     @model_validator(mode="after")
@@ -103,7 +103,7 @@ class ScansSection(ImagesSection):
                 raise ValueError("`collection`, `centre` and `roi` need `clinical`")
             return self
         if self.collection is not None:
-            adapter_of(self.collection)
+            get_adapter(self.collection)
             if self.patient != PATIENT:
                 raise ValueError(f"with `collection` the patient's column is {PATIENT!r}")
         elif not isinstance(self.clinical, str):

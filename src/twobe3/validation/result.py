@@ -8,20 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from twobe3.cohort import completeness as patients
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.read import cohort_document
 from twobe3.cohort.splits import Fold, folds_document
 from twobe3.core.prediction import Prediction
-from twobe3.evaluation.cohort_summary import CohortSummary, background
-from twobe3.evaluation.compare import basis_text, compare, needed_text
+from twobe3.evaluation.cohort_summary import summarize_cohort
+from twobe3.evaluation.compare import compare
 from twobe3.evaluation.csv import write_decisions, write_predictions, write_survival
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.metrics import METRICS
-from twobe3.evaluation.primary_metric import choose_basis
-from twobe3.evaluation.results import Comparison, Evaluation, MetricValue, to_json
+from twobe3.evaluation.format import ranking_lines
+from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
 from twobe3.io.cache import Cache
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.models.model import Model
@@ -71,23 +69,11 @@ class CVResult:
         the patients a comparison takes, and what models could not use, counted by code.
         """
         baselines = {model.name for model in self.models if model.is_baseline}
-        width = max((len(evaluation.model) for evaluation in self.evaluations), default=0)
-        lines = []
-        for outcomes in self.cohort.endpoints:
-            endpoint = outcomes.endpoint
-            judged = [evaluation for evaluation in self.evaluations if evaluation.endpoint == endpoint.name]
-            basis = next((one.basis for one in judged if one.basis), None)
-            pooled = endpoint.primary_metric
-            names = list(dict.fromkeys((basis.metric if basis else pooled, pooled)))
-            lines.append(f"{endpoint.name}: {names[0]}, {len(outcomes)} patients, {outcomes.n_events} events")
-            if len(names) > 1:
-                lines.append(f"  {'':<{width}}  {names[0]:<22}  {pooled}, all pairs")
-            for one in sorted(judged, key=lambda evaluation: _rank(_metric(evaluation, names[0]))):
-                cells = "  ".join(f"{_with_interval(_metric(one, name)):<22}" for name in names)
-                baseline = ", baseline" if one.model in baselines else ""
-                lines.append(f"  {one.model:<{width}}  {cells}  n {one.n}{baseline}")
-            compared = [pair for pair in self.comparisons if pair.endpoint == endpoint.name]
-            lines += [f"  {line}" for line in (*basis_text(judged), *_common_text(compared), *needed_text(compared))]
+        lines = [
+            line
+            for outcomes in self.cohort.endpoints
+            for line in ranking_lines(outcomes, self.evaluations, self.comparisons, baselines)
+        ]
         return "\n".join([*lines, *(text for one in self.left_out if (text := one.text()))])
 
     def write(self, folder: Path) -> None:
@@ -104,7 +90,7 @@ class CVResult:
         write_predictions(folder / "predictions.csv", self.predictions)
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
-        judged = {**to_json(self.evaluations, self.comparisons), **self.background.document()}
+        judged = EvaluationResults(self.evaluations, self.comparisons, **vars(self.background)).to_json()
         judged |= left_out_document(self.left_out)
         write_artefact(folder / "evaluation.json", {**inputs, **judged})
         write_artefact(folder / "run.json", {**inputs, **self.record})
@@ -144,20 +130,27 @@ def judged(
         of_endpoint = [item for item in predictions if item.endpoint == known.endpoint.name]
         name, kind = known.endpoint.name, known.endpoint.kind
         outcomes = known.subset([i for i, patient in enumerate(known.patients) if patient in tested[name]])
-        basis = choose_basis(of_endpoint, outcomes)
+        primary = choose_primary_metric(of_endpoint, outcomes)
         for item in track(of_endpoint, f"intervals: {name}"):
             if len(item):
                 evaluations.append(
-                    evaluate(item, outcomes, horizons=horizons.get(name), basis=basis, resamples=resamples, seed=seed)
+                    evaluate(
+                        item,
+                        outcomes,
+                        horizons=horizons.get(name),
+                        primary_metric=primary,
+                        resamples=resamples,
+                        seed=seed,
+                    )
                 )
             else:
-                evaluations.append(Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, (), (), basis=basis))
+                evaluations.append(Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, primary, (), ()))
         comparisons += compare(
             [item for item in of_endpoint if len(item)], outcomes,
             baselines={model.name for model in models if model.is_baseline}, resamples=resamples, seed=seed,
         )  # fmt: skip
     counts = {one.name: one.report(cohort.without_outcomes()).n_parameters for one in models}
-    behind = background(
+    behind = summarize_cohort(
         predictions,
         cohort.endpoints,
         factors=patients.factors(cohort),
@@ -167,30 +160,3 @@ def judged(
         seed=seed,
     )
     return tuple(evaluations), tuple(comparisons), behind
-
-
-def _metric(evaluation: Evaluation, name: str) -> MetricValue | None:
-    """The metric of this name; None of a model that could be judged on nobody."""
-    return next((metric for metric in evaluation.metrics if metric.name == name), None)
-
-
-def _common_text(comparisons: Sequence[Comparison]) -> list[str]:
-    """A line on whom the models are compared, where that is not the same for all pairs."""
-    counts = {pair.n for pair in comparisons}
-    if len(counts) < 2:
-        return []
-    return [f"models are compared on the patients that both predicted: {min(counts)} to {max(counts)}"]
-
-
-def _rank(metric: MetricValue | None) -> float:
-    """The better the lower; what could not be estimated comes last."""
-    if metric is None or metric.value is None:
-        return np.inf
-    return metric.value if METRICS[metric.name].higher_is_better is False else -metric.value
-
-
-def _with_interval(metric: MetricValue | None) -> str:
-    if metric is None or metric.value is None:
-        return "not estimable"
-    interval = f"{metric.low:.2f} to {metric.high:.2f}" if metric.low is not None and metric.high is not None else "–"
-    return f"{metric.value:.3f}  ({interval})"

@@ -49,7 +49,7 @@ def test_pooled_features_of_a_cohort_are_those_of_each_study_in_its_order(cohort
     model, few = PooledModel(**SMALL, planes=("sagittal", "axial"), cache=STORE), cohort.subset([5, 2])
     x = model._pooled(few)
     assert x.shape == (2, 3 * 128 * 2)
-    np.testing.assert_array_equal(x[1], model.maps.extractors()[0].pooled(cohort, cohort.subjects[2]))
+    np.testing.assert_array_equal(x[1], model.maps.extractors()[0].extract_pooled(cohort, cohort.subjects[2]))
 
 
 def test_the_penalty_is_chosen_among_the_training_patients(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:

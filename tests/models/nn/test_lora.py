@@ -87,7 +87,7 @@ def test_before_any_tuning_the_maps_are_those_of_the_store(
     for number, layer in enumerate(LAYERS):
         extractor = MapExtractor(backbone, layer, PLANES, slices, STORE)
         for row, subject in enumerate(few.subjects):
-            for plane, (_, stored) in enumerate(extractor.of_study(few, subject).items()):
+            for plane, (_, stored) in enumerate(extractor.extract(few, subject).items()):
                 got = stacks[number * len(PLANES) + plane][row].detach().numpy()
                 np.testing.assert_allclose(got, stored.astype(np.float32), rtol=2**-10, atol=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from twobe3.models.nn.networks import (
     VolumeNetwork,
     init_smoothing,
     plan_blocks,
-    receptive_field,
 )
 from twobe3.models.nn.resnet3d import compact_resnet
 
@@ -31,6 +31,19 @@ def _seeded() -> None:
 
 def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def receptive_field(blocks: Sequence[Block]) -> tuple[int, ...]:
+    """How many slices, rows and columns of its input one output position of the last block sees.
+
+    Each block adds (kernel − 1) times the product of the strides before it (Araujo et al., Distill 2019, equation 2).
+    """
+    seen, apart = [1, 1, 1], [1, 1, 1]
+    for block in blocks:
+        for axis in range(3):
+            seen[axis] += (block.kernel[axis] - 1) * apart[axis]
+            apart[axis] *= block.stride[axis]
+    return tuple(seen)
 
 
 SPACINGS = [None, (4.0, 64.0, 64.0), (4.0, 4.0, 4.0), (8.0, 1.0, 1.0)]

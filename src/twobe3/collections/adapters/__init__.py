@@ -17,14 +17,14 @@ from twobe3.collections.adapters import (
     nsclc_radiogenomics,
     soft_tissue_sarcoma,
 )
-from twobe3.collections.adapters._adapter import CENTRE, PATIENT, ROI, SPLIT, Adapted, Adapter
+from twobe3.collections.adapters._adapter import CENTRE, PATIENT, ROI, SPLIT, AdaptedTable, Adapter
 from twobe3.collections.adapters.hecktor import HECKTOR_2021, HECKTOR_2022, HECKTOR_2025
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.io.csv import neutralised
+from twobe3.io.csv import escape_formula
 from twobe3.io.files import write_atomic
 
-__all__ = ["ADAPTERS", "CENTRE", "PATIENT", "ROI", "SPLIT", "Adapted", "Adapter", "adapter_of", "write_table"]
+__all__ = ["ADAPTERS", "CENTRE", "PATIENT", "ROI", "SPLIT", "AdaptedTable", "Adapter", "get_adapter", "write_table"]
 
 ADAPTERS = {
     adapter.name: adapter
@@ -41,7 +41,7 @@ ADAPTERS = {
 }
 
 
-def adapter_of(name: str) -> Adapter:
+def get_adapter(name: str) -> Adapter:
     """The adapter of a collection.
 
     Raises
@@ -57,7 +57,7 @@ def adapter_of(name: str) -> Adapter:
     return ADAPTERS[name]
 
 
-def write_table(adapted: Adapted, path: Path) -> None:
+def write_table(adapted: AdaptedTable, path: Path) -> None:
     """Write an adapted table as comma-separated text, one row a patient, atomically.
 
     Raises
@@ -68,5 +68,5 @@ def write_table(adapted: Adapted, path: Path) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(adapted.columns)
-    writer.writerows([neutralised(row[column]) for column in adapted.columns] for row in adapted.table.values())
+    writer.writerows([escape_formula(row[column]) for column in adapted.columns] for row in adapted.table.values())
     write_atomic(path, text.getvalue().encode())

@@ -21,17 +21,17 @@ Rows = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """The clinical side of a collection.
+class AdaptedTable:
+    """The clinical table of a collection.
 
     Attributes
     ----------
     table : mapping
-        From the patient id, as the scans have it, to the row; all rows have the same columns.
+        From the patient id of the scans to the row; all rows have the same columns.
     endpoints : tuple of Endpoint
         Those whose columns the table has.
     covariates : tuple of str
-        Its columns that say something of the patient before treatment.
+        Columns known before treatment.
     """
 
     table: Table
@@ -83,16 +83,14 @@ class Adapter:
 
     Attributes
     ----------
-    name : str
-        How study files call it.
-    title : str
-        The collection.
+    name, title : str
+        The name in study files, and that of the collection.
     files : tuple of str
-        What to give, by the published name; each file is known by its columns, so order and names are free.
+        Published file names; files are recognised by their columns, so their order and names are free.
     endpoints : tuple of Endpoint
-        What happened to the patients.
+        The outcomes.
     covariates : tuple of str
-        Columns that say something of the patient before treatment.
+        Columns known before treatment.
     rows : callable
         From the tables of the files to a row for each patient.
     split : mapping
@@ -107,13 +105,8 @@ class Adapter:
     rows: Callable[[Sequence[Sheet]], Rows] = field(repr=False)
     split: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def read(self, files: Sequence[Path]) -> Adapted:
-        """Read the files of the collection.
-
-        Parameters
-        ----------
-        files : sequence of Path
-            Spreadsheets (``.xlsx``) and delimited texts.
+    def read(self, files: Sequence[Path]) -> AdaptedTable:
+        """Read the files of the collection, spreadsheets (``.xlsx``) or delimited text.
 
         Raises
         ------
@@ -132,7 +125,7 @@ class Adapter:
             row[SPLIT] = self.split.get(row[CENTRE], "")
         there = set(next(iter(table.values())))
         endpoints = tuple(endpoint for endpoint in self.endpoints if there.issuperset(endpoint.columns))
-        return Adapted(table, endpoints, tuple(column for column in self.covariates if column in there))
+        return AdaptedTable(table, endpoints, tuple(column for column in self.covariates if column in there))
 
 
 def add_row(rows: Rows, patient: str, row: dict[str, str], where: str) -> None:

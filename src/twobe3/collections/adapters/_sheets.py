@@ -22,15 +22,7 @@ MAX_COLUMNS = 512
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a published table.
-
-    Attributes
-    ----------
-    line : int
-        Its number in the file or sheet, from 1.
-    cells : dict
-        From the column, as :func:`spelling` writes it, to the text of the cell.
-    """
+    """One row of a published table: its line, from 1, and its cells by column, spelt as by :func:`spelling`."""
 
     line: int
     cells: dict[str, str]
@@ -42,17 +34,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table: a sheet of a workbook, or a text file.
-
-    Attributes
-    ----------
-    file, name : str
-        Name of the file; name of the sheet, empty for a text.
-    columns : tuple of str
-        As published.
-    records : tuple of Record
-        The rows below the header that hold anything.
-    """
+    """One table: a sheet of a workbook, or a text file, whose sheet name is empty; ``columns`` are as published."""
 
     file: str
     name: str
@@ -88,7 +70,7 @@ def read_sheets(files: Sequence[Path]) -> list[Sheet]:
     return [sheet for file in files for sheet in _read(Path(file))]
 
 
-def tables_with(sheets: Sequence[Sheet], columns: Sequence[str], what: str) -> list[Sheet]:
+def require_tables(sheets: Sequence[Sheet], columns: Sequence[str], what: str) -> list[Sheet]:
     """The tables that have all the columns that were published.
 
     Raises
@@ -157,7 +139,7 @@ def _read_workbook(file: Path) -> list[Sheet]:
         with warnings.catch_warnings():  # of styles and extensions that do not matter here
             warnings.simplefilter("ignore")
             with closing(load_workbook(file, read_only=True, data_only=True)) as book:
-                sheets = [(str(sheet.title), _filled_rows(sheet)) for sheet in book.worksheets]
+                sheets = [(str(sheet.title), _read_rows(sheet)) for sheet in book.worksheets]
     except OSError as error:
         raise ConfigurationError(Code.TABLE_UNREADABLE, f"{file.name} can't be read: {error.strerror}") from None
     except ConfigurationError:
@@ -168,7 +150,7 @@ def _read_workbook(file: Path) -> list[Sheet]:
     return [_sheet(file.name, name, rows) for name, rows in sheets if rows]
 
 
-def _filled_rows(sheet: Any) -> list[tuple[int, list[str]]]:
+def _read_rows(sheet: Any) -> list[tuple[int, list[str]]]:
     """The rows that hold anything, with their numbers."""
     sheet.reset_dimensions()  # a sheet may claim to reach to the last row and column that there are
     rows = ((number, cells[:MAX_COLUMNS]) for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1))

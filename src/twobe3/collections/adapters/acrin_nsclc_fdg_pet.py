@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from twobe3.collections.adapters._adapter import ROI, Adapter, Rows
-from twobe3.collections.adapters._sheets import Record, Sheet, tables_with, whole
+from twobe3.collections.adapters._sheets import Record, Sheet, require_tables, whole
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.errors import ConfigurationError
@@ -30,7 +30,7 @@ ALIVE, DEAD, DEAD_UNDATED = 1, 2, 9
 DIED = 2
 
 
-class _Seen(NamedTuple):
+class _Contact(NamedTuple):
     """What one form says: the day, and whether the patient had died."""
 
     day: int
@@ -38,15 +38,15 @@ class _Seen(NamedTuple):
 
 
 def _rows(sheets: Sequence[Sheet]) -> Rows:
-    tables_with(sheets, FOLLOW_UP, "ACRIN-NSCLC-FDG-PET")
-    seen: dict[int, list[_Seen]] = {}
+    require_tables(sheets, FOLLOW_UP, "ACRIN-NSCLC-FDG-PET")
+    contacts: dict[int, list[_Contact]] = {}
     for sheet in sheets:
         for columns, read in ((FOLLOW_UP, _follow_up), (END_OF_STUDY, _end_of_study)):
             if not sheet.lacks(columns):
                 for record in sheet.records:
                     form = read(record)
-                    seen.setdefault(_case(record, sheet), []).extend([form] if form else [])
-    return {f"ACRIN-NSCLC-FDG-PET-{case:03d}": _row(forms) for case, forms in sorted(seen.items())}
+                    contacts.setdefault(_case(record, sheet), []).extend([form] if form else [])
+    return {f"ACRIN-NSCLC-FDG-PET-{case:03d}": _row(forms) for case, forms in sorted(contacts.items())}
 
 
 def _case(record: Record, sheet: Sheet) -> int:
@@ -56,21 +56,21 @@ def _case(record: Record, sheet: Sheet) -> int:
     return case
 
 
-def _follow_up(record: Record) -> _Seen | None:
+def _follow_up(record: Record) -> _Contact | None:
     status, contact, death = whole(record["f1e2"]), whole(record["F1e1d"]), whole(record["F1e3d"])
     if status in (DEAD, DEAD_UNDATED):
         contact = contact if death is None else death
     if status not in (ALIVE, DEAD, DEAD_UNDATED) or contact is None:
         return None
-    return _Seen(contact, status != ALIVE)
+    return _Contact(contact, status != ALIVE)
 
 
-def _end_of_study(record: Record) -> _Seen | None:
+def _end_of_study(record: Record) -> _Contact | None:
     day = whole(record["DSe2d"])
-    return _Seen(day, True) if whole(record["dse3"]) == DIED and day is not None else None
+    return _Contact(day, True) if whole(record["dse3"]) == DIED and day is not None else None
 
 
-def _row(forms: Sequence[_Seen]) -> dict[str, str]:
+def _row(forms: Sequence[_Contact]) -> dict[str, str]:
     """The death, or else the last day at which the patient was seen alive."""
     deaths = [form.day for form in forms if form.dead]
     days = min(deaths) if deaths else max((form.day for form in forms), default=0)

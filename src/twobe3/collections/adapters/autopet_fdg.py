@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import Adapter, Rows, numbers
-from twobe3.collections.adapters._sheets import Sheet, tables_with
+from twobe3.collections.adapters._sheets import Sheet, require_tables
 from twobe3.core.endpoints import Binary, Continuous
 
 COLUMNS = ("Subject ID", "diagnosis", "age", "sex")
@@ -25,14 +25,14 @@ DIAGNOSES = ("melanoma", "lung_cancer", "lymphoma")
 
 def _rows(sheets: Sequence[Sheet]) -> Rows:
     said: dict[str, list[tuple[str, str, str]]] = {}
-    for sheet in tables_with(sheets, COLUMNS, "FDG-PET-CT-Lesions"):
+    for sheet in require_tables(sheets, COLUMNS, "FDG-PET-CT-Lesions"):
         for record in sheet.records:
             cells = record["diagnosis"].lower(), numbers(record["age"]), record["sex"]
             said.setdefault(record["Subject ID"], []).append(cells)
-    return {patient: _row(*map(_agreed, zip(*rows, strict=True))) for patient, rows in said.items()}
+    return {patient: _row(*map(_consensus, zip(*rows, strict=True))) for patient, rows in said.items()}
 
 
-def _agreed(cells: Sequence[str]) -> str:
+def _consensus(cells: Sequence[str]) -> str:
     (first, *others) = dict.fromkeys(cells)
     return "" if others else first
 

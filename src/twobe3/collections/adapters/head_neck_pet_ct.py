@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import CENTRE, ROI, Adapter, Rows, add_row, flag
-from twobe3.collections.adapters._sheets import Record, Sheet, tables_with
+from twobe3.collections.adapters._sheets import Record, Sheet, require_tables
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, TimeToEvent
 from twobe3.core.errors import ConfigurationError
@@ -43,7 +43,7 @@ _HPV = {"+": "positive", "positive": "positive", "-": "negative", "negative": "n
 
 def _rows(sheets: Sequence[Sheet]) -> Rows:
     included = [sheet for sheet in sheets if sheet.name in ("", *SPLIT)]
-    tables = tables_with(included or sheets, COLUMNS, "Head-Neck-PET-CT")
+    tables = require_tables(included or sheets, COLUMNS, "Head-Neck-PET-CT")
     _require_hospitals(tables)
     tumours = _tumours(sheets)
     rows: Rows = {}

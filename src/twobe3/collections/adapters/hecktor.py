@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from twobe3.collections.adapters._adapter import CENTRE, Adapter, Rows, flag
-from twobe3.collections.adapters._sheets import Record, Sheet, tables_with
+from twobe3.collections.adapters._sheets import Record, Sheet, require_tables
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, TimeToEvent
 from twobe3.core.errors import ConfigurationError
@@ -35,8 +35,8 @@ def _rows(sheets: Sequence[Sheet], *, edition: str, outcome: Mapping[str, str], 
     """Join the tables of an edition by patient; a column that only one of them has is filled from that one."""
     columns = {**outcome, **clinical}
     needed = ["PatientID", *(column for name, column in outcome.items() if name != "hpv")]
-    tables_with(sheets, needed, edition)
-    tables_with(sheets, ["PatientID", clinical["age_years"]], edition)
+    require_tables(sheets, needed, edition)
+    require_tables(sheets, ["PatientID", clinical["age_years"]], edition)
     names = [name for name, column in columns.items() if any(not sheet.lacks([column]) for sheet in sheets)]
     rows: Rows = {}
     for sheet in sheets:

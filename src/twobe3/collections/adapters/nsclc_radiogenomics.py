@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import CENTRE, Adapter, Rows, add_row, flag
-from twobe3.collections.adapters._sheets import Record, Sheet, days_between, tables_with
+from twobe3.collections.adapters._sheets import Record, Sheet, days_between, require_tables
 from twobe3.core.endpoints import Binary, TimeToEvent
 
 COVARIATES = {
@@ -25,8 +25,15 @@ COVARIATES = {
     "n_stage": "Pathological N stage", "m_stage": "Pathological M stage", "grade": "Histopathological Grade",
 }  # fmt: skip
 MUTATIONS = {"egfr": "EGFR mutation status", "kras": "KRAS mutation status", "alk": "ALK translocation status"}
-FATE = ("Recurrence", "Date of Recurrence", "Date of Last Known Alive", "Survival Status", "Date of Death", "PET Date")
-COLUMNS = ("Case ID", "Patient affiliation", *COVARIATES.values(), *MUTATIONS.values(), *FATE)
+OUTCOME = (
+    "Recurrence",
+    "Date of Recurrence",
+    "Date of Last Known Alive",
+    "Survival Status",
+    "Date of Death",
+    "PET Date",
+)
+COLUMNS = ("Case ID", "Patient affiliation", *COVARIATES.values(), *MUTATIONS.values(), *OUTCOME)
 _MUTATED = {"mutant": "1", "wildtype": "0", "translocated": "1"}
 _YES = {"yes": "1", "no": "0"}
 _DEAD = {"dead": "1", "alive": "0"}
@@ -34,21 +41,21 @@ _UNKNOWN = frozenset({"not collected", "not recorded in database", "unknown", "n
 
 
 def _rows(sheets: Sequence[Sheet]) -> Rows:
-    (table, *_) = tables_with(sheets, COLUMNS, "NSCLC Radiogenomics")
+    (table, *_) = require_tables(sheets, COLUMNS, "NSCLC Radiogenomics")
     rows: Rows = {}
     for record in table.records:
-        row = {name: _known(record[column]) for name, column in COVARIATES.items()}
+        row = {name: _blank_if_unknown(record[column]) for name, column in COVARIATES.items()}
         row |= {name: flag(record[column], _MUTATED) for name, column in MUTATIONS.items()}
-        row |= {CENTRE: record["Patient affiliation"], **_fate(record)}
+        row |= {CENTRE: record["Patient affiliation"], **_outcomes(record)}
         add_row(rows, record["Case ID"], row, table.label)
     return rows
 
 
-def _known(text: str) -> str:
+def _blank_if_unknown(text: str) -> str:
     return "" if text.casefold() in _UNKNOWN else text
 
 
-def _fate(record: Record) -> dict[str, str]:
+def _outcomes(record: Record) -> dict[str, str]:
     death, recurrence = flag(record["Survival Status"], _DEAD), flag(record["Recurrence"], _YES)
     seen_until = record["Date of Death" if death == "1" else "Date of Last Known Alive"]
     start, end = record["PET Date"], record["Date of Recurrence"] if recurrence == "1" else seen_until

@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 from twobe3.collections.adapters._adapter import ROI, Adapter, Rows, add_row
-from twobe3.collections.adapters._sheets import Record, Sheet, tables_with
+from twobe3.collections.adapters._sheets import Record, Sheet, require_tables
 from twobe3.core.endpoints import Binary, TimeToEvent
 
 COVARIATES = {
@@ -30,8 +30,8 @@ _ID = re.compile(r"STS_\d+")
 
 
 def _rows(sheets: Sequence[Sheet]) -> Rows:
-    (table, *_) = tables_with(sheets, COLUMNS, "Soft-tissue-Sarcoma")
-    told = {
+    (table, *_) = require_tables(sheets, COLUMNS, "Soft-tissue-Sarcoma")
+    known = {
         record["Patient ID"]: record["LungMets"]
         for sheet in sheets
         if not sheet.lacks(["Patient ID", "LungMets"])
@@ -41,7 +41,7 @@ def _rows(sheets: Sequence[Sheet]) -> Rows:
     for record in table.records:
         patient = record["Patient ID"]
         if _ID.fullmatch(patient):
-            metastasis = told.get(patient, str(int("lung" in record[OUTCOME].casefold())))
+            metastasis = known.get(patient, str(int("lung" in record[OUTCOME].casefold())))
             add_row(rows, patient, _row(record) | {"lung_metastasis": metastasis, ROI: "GTV_Mass"}, table.label)
     return rows
 

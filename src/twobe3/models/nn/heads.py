@@ -166,14 +166,8 @@ class RiskHead(Head):
 
     Classes are not weighted: weights spoil the probabilities and gain no discrimination (van den Goorbergh et al.,
     J Am Med Inform Assoc 2022;29:1525). The bias starts at the log-odds of the positive class instead. A continuous
-    outcome is learnt in units of its standard deviation, so that what is learnt does not depend on its unit.
-
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the training patients.
-    covariates : ndarray, shape (q,), optional
-        Where the weights of the layer's last q inputs start, in the unit of the outcome.
+    outcome is learnt in units of its standard deviation, so that what is learnt does not depend on its unit; covariates
+    are given in the unit of the outcome, shape (q,).
     """
 
     def __init__(self, outcomes: Outcomes, covariates: FloatArray | None = None) -> None:
@@ -193,16 +187,8 @@ class RiskHead(Head):
 class HazardHead(Head):
     """The log-odds of the hazard in each interval of time; hazards need not stay proportional.
 
-    The biases start at the log-odds of the hazards of all training patients together.
-
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the training patients.
-    edges : ndarray, shape (k,)
-        Ends of the intervals, see :func:`interval_edges`.
-    covariates : ndarray, shape (q,), optional
-        Where the weights of the layer's last q inputs start, as log hazard ratios.
+    The biases start at the log-odds of the hazards of all training patients together. Covariates are given as log
+    hazard ratios, shape (q,), and the ends of the k intervals as :func:`interval_edges` has them.
     """
 
     def __init__(self, outcomes: Outcomes, edges: FloatArray, covariates: FloatArray | None = None) -> None:

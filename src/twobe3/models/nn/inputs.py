@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,10 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
 from twobe3.features.augment import Augmentation
-from twobe3.features.backbones import Backbone, backbone_from_state, load_backbone
+from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
-from twobe3.features.weights import is_weights_file
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays, Cache
 from twobe3.models.encoder import under
 from twobe3.models.nn.networks import Shape, Spacing
@@ -31,55 +31,49 @@ BACKBONE = "backbone."  # how the names of the 2D network's arrays begin in a mo
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One input of a network for all patients.
-
-    Attributes
-    ----------
-    values : Tensor, shape (n, …)
-        A row a patient.
-    left_right_axis : int or None
-        The axis, counted from the end, that runs from the patient's right to the left; None for what is no picture.
-    augmented : tuple of Tensor, each of the shape of ``values``
-        The same input of augmented scans, in the same order for every input of a network.
-    """
+    """One input of a network for all patients, a row each."""
 
     values: torch.Tensor
-    left_right_axis: int | None
-    augmented: tuple[torch.Tensor, ...] = ()
+    left_right_axis: int | None  # from the end; runs from the patient's right to the left; None for what is no picture
+    augmented: tuple[torch.Tensor, ...] = ()  # of augmented scans, in the same order for every input of a network
 
     @property
     def versions(self) -> tuple[torch.Tensor, ...]:
         """The scan itself, and its augmentations."""
         return (self.values, *self.augmented)
 
+    def to(self, device: torch.device) -> ModelInput:
+        """The same on a device."""
+        return ModelInput(self.values.to(device), self.left_right_axis, tuple(one.to(device) for one in self.augmented))
 
-class Inputs(Protocol):
+
+class Inputs(ABC):
     """How scans become inputs of a network."""
 
+    @abstractmethod
     def fit(self, cohort: Cohort) -> Self:
         """A copy that has learnt from the training patients what the inputs are made with."""
 
+    @abstractmethod
     def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
         """The inputs of all patients, with a version of each for every augmentation."""
 
     def arrays(self) -> Arrays:
         """What was learnt, and is needed to predict, as arrays."""
+        return {}
 
     def notes(self) -> dict[str, Any]:
         """What was learnt and is no array."""
+        return {}
+
+    def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
+        """A copy with what :meth:`arrays` and :meth:`notes` gave."""
+        return self
 
 
 @dataclass(frozen=True)
 class VolumeInputs(Inputs):
-    """The SUV volumes, (n, 1, slices, rows, columns).
-
-    Parameters
-    ----------
-    network : str
-        For which network, for messages.
-    smallest : int
-        Voxels that it needs along each axis.
-    """
+    """The SUV volumes, (n, 1, slices, rows, columns), for a network that needs some voxels along each axis."""
 
     network: str
     smallest: int
@@ -104,14 +98,6 @@ class VolumeInputs(Inputs):
         """SUV of all patients."""
         return [stack_volumes(cohort, augmentations)]
 
-    def arrays(self) -> Arrays:
-        """None."""
-        return {}
-
-    def notes(self) -> dict[str, Any]:
-        """None."""
-        return {}
-
 
 @dataclass(eq=False)
 class FeatureMaps:
@@ -119,18 +105,10 @@ class FeatureMaps:
 
     Parameters
     ----------
-    name, weights : str
-        Of the 2D network, see :func:`~twobe3.features.backbones.load_backbone`.
-    layer : int or tuple of int
-        Whose maps, or those of several.
-    planes : tuple of {"axial", "coronal", "sagittal"}
-        Cutting planes.
-    slices : SliceSpec
-        SUV windows and picture size.
-    cache : Cache
-        Where maps are kept.
-    device : Device
-        Where they are computed.
+    name, weights, layer, planes, slices
+        As in :class:`~twobe3.models.twobe3net.StackedMapsModel`.
+    cache, device
+        Where maps are kept, and where they are computed.
     loaded : Backbone, optional
         The 2D network; it is loaded on first use.
     """
@@ -164,7 +142,7 @@ class FeatureMaps:
     @property
     def public_weights(self) -> str:
         """The weights as they may leave this machine: of a file the name alone."""
-        return Path(self.weights).name if is_weights_file(self.weights) else self.weights
+        return WeightsSource.parse(self.weights).label
 
     @property
     def backbone(self) -> Backbone:
@@ -203,7 +181,7 @@ class FeatureMaps:
         """Name and maps of each stack of a scan, (channels, n_slices, height, width), in the order of `stacks`."""
         names = iter(self.stacks)
         for extractor in self.extractors(augmentation):
-            for maps in extractor.of_study(cohort, subject).values():
+            for maps in extractor.extract(cohort, subject).values():
                 yield next(names), maps
 
     def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
@@ -225,7 +203,7 @@ class FeatureMaps:
         """Take the 2D network from what :meth:`arrays` and :meth:`notes` gave."""
         state = {key: torch.from_numpy(array) for key, array in under(BACKBONE, arrays).items()}
         mean, std = tuple(notes["mean"]), tuple(notes["std"])
-        self.loaded = backbone_from_state(self.name, state, mean=mean, std=std, weights=self.weights)
+        self.loaded = build_backbone(self.name, state, mean=mean, std=std, weights=self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +267,7 @@ class MapInputs(Inputs):
         return {**self.maps.notes(), "shapes": self.shapes, "spacings_mm": self.spacings_mm}
 
     def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
-        """A copy with what :meth:`arrays` and :meth:`notes` gave; the 2D network is taken from :attr:`maps`."""
+        """A copy with these projections; the 2D network is that of :attr:`maps`."""
         shapes = {stack: tuple(shape) for stack, shape in notes["shapes"].items()}
         spacings = {stack: tuple(spacing) for stack, spacing in notes["spacings_mm"].items()}
         projections = {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in shapes}

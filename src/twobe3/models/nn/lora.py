@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from twobe3.features.backbones import Backbone, intermediates, normalised
-from twobe3.features.maps import pictures
+from twobe3.features.backbones import Backbone, intermediates, normalise
+from twobe3.features.maps import to_pictures
 from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.models.nn.networks import PlanesNetwork
 from twobe3.models.nn.pca import Projection
@@ -27,13 +27,7 @@ CHUNK = 32  # slices whose activations are in memory at once
 
 
 class FixedProjection(nn.Module):
-    """A :class:`Projection` as a 1×1 convolution that is not trained: what is on top of it can learn any other.
-
-    Parameters
-    ----------
-    projection : Projection
-        Learnt from the maps of the training patients before any fine-tuning.
-    """
+    """A :class:`Projection` as a 1×1 convolution that is not trained: what is on top of it can learn any other."""
 
     mean: torch.Tensor
     matrix: torch.Tensor
@@ -51,23 +45,11 @@ class FixedProjection(nn.Module):
 
 
 class SliceMaps(nn.Module):
-    """Stacks of projected maps of SUV volumes, those that models have from the store, with gradients.
+    """The stacks of :class:`~twobe3.models.nn.inputs.MapInputs`, with gradients.
 
-    The 2D network stays in evaluation mode: neighbouring slices of a few patients are no sample from which a batch
-    normalisation could learn its statistics.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Its network becomes a part of this one.
-    layers : sequence of int
-        Which maps.
-    planes : sequence of {"axial", "coronal", "sagittal"}
-        Cutting planes.
-    slices : SliceSpec
-        SUV windows and picture size.
-    projections : sequence of Projection
-        For each layer, in it for each plane.
+    The 2D network becomes a part of this one. It stays in evaluation mode: neighbouring slices of a few patients are no
+    sample from which a batch normalisation could learn its statistics. There is a projection for each layer, in it for
+    each plane.
     """
 
     def __init__(
@@ -82,7 +64,7 @@ class SliceMaps(nn.Module):
         self.made_of = (backbone, tuple(layers), tuple(planes), slices, tuple(projections))
         self.layers, self.planes, self.slices = tuple(layers), tuple(planes), slices
         self.network = backbone.network
-        self.see = partial(normalised, mean=backbone.mean, std=backbone.std)
+        self.see = partial(normalise, mean=backbone.mean, std=backbone.std)
         self.projections = nn.ModuleList(map(FixedProjection, projections))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -114,27 +96,19 @@ class SliceMaps(nn.Module):
         if not torch.is_grad_enabled():
             return self._project(slices, plane)
         # Activations of one chunk at a time: the way back computes them again.
-        again: list[torch.Tensor] = checkpoint(
+        maps: list[torch.Tensor] = checkpoint(
             self._project, slices, plane, use_reentrant=False, preserve_rng_state=False
         )
-        return again
+        return maps
 
     def _project(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
         channels = torch.stack([(slices / upper).clamp(0.0, 1.0) for upper in self.slices.windows_suv], dim=1)
-        maps = intermediates(self.network, self.see(pictures(channels, self.slices.size)), self.layers)
+        maps = intermediates(self.network, self.see(to_pictures(channels, self.slices.size)), self.layers)
         return [self.projections[layer * len(self.planes) + plane](maps[layer]) for layer in range(len(self.layers))]
 
 
 class EndToEnd(nn.Module):
-    """From the SUV volume to the risk: the 2D network, its maps stacked, and the network on them.
-
-    Parameters
-    ----------
-    maps : SliceMaps
-        From volumes to stacks.
-    top : PlanesNetwork
-        On the stacks.
-    """
+    """From the SUV volume to the risk: the 2D network, its maps stacked, and the network on top of them."""
 
     def __init__(self, maps: SliceMaps, top: PlanesNetwork) -> None:
         super().__init__()
@@ -143,21 +117,14 @@ class EndToEnd(nn.Module):
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """SUV, (n, 1, slices, rows, columns), and covariates, if any, to what :class:`PlanesNetwork` gives."""
         suv, *covariates = inputs
-        said: torch.Tensor = self.top([*self.maps(suv.float()), *covariates])
-        return said
+        outputs: torch.Tensor = self.top([*self.maps(suv.float()), *covariates])
+        return outputs
 
 
 class LoRALayer(nn.Module):
     """A weight W plus a trained product B A of low rank (LoRA; Hu et al., ICLR 2022, equation 3, with α = r).
 
     Of a convolution A is a convolution of the same kernel to ``rank`` channels, and B one of 1×1. B starts at 0.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (outputs, inputs, …)
-        W.
-    rank : int
-        Of the product.
     """
 
     def __init__(self, weight: torch.Tensor, rank: int) -> None:
@@ -179,18 +146,14 @@ def unfreeze(
 
     Parameters
     ----------
-    backbone : Backbone
-        Stays as it is.
-    layers : sequence of int
-        Whose maps are used.
+    backbone, layers
+        The 2D network, which stays as it is, and whose maps are used.
     finetune : {"low-rank", "last-stage", "all"}
         ``"all"``: whatever the maps depend on. ``"last-stage"``: of that, what the layer before the deepest one does
         not depend on. Scale and shift of batch normalisations are among them. ``"low-rank"``: :class:`LoRALayer` on
         the convolutions (but grouped ones, whose rank is low already) and linear layers that the maps depend on.
-    rank : int
-        Of the low-rank products.
-    picture_size : int
-        Rows and columns of a picture, for a trial.
+    rank, picture_size : int
+        Of the low-rank products; rows and columns of a picture.
     """
     network = copy.deepcopy(backbone.network)
     tuned = find_parameters_behind(network, layers, picture_size)

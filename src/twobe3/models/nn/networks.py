@@ -44,19 +44,6 @@ def plan_blocks(size: Triple, spacing_mm: Spacing | None = None) -> tuple[Block,
     return tuple(blocks)
 
 
-def receptive_field(blocks: Sequence[Block]) -> Triple:
-    """How many slices, rows and columns of its input one output position of the last block sees.
-
-    Each block adds (kernel − 1) times the product of the strides before it (Araujo et al., Distill 2019, equation 2).
-    """
-    seen, apart = [1, 1, 1], [1, 1, 1]
-    for block in blocks:
-        for axis in range(3):
-            seen[axis] += (block.kernel[axis] - 1) * apart[axis]
-            apart[axis] *= block.stride[axis]
-    return _triple(seen)
-
-
 class StackBranch(nn.Module):
     """3D convolutions over one plane's stack of feature maps.
 
@@ -144,14 +131,8 @@ def init_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
 class SliceBranch(nn.Module):
     """2D convolutions on each slice's maps; slices are pooled as a set, so their order cannot matter.
 
-    Within a slice, average and maximum are taken as in :class:`StackBranch`; over the slices again.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (channels, slices, height, width) of one patient.
-    reduced, width : int
-        Channels after the 1×1 reduction, and of the two 3×3 blocks.
+    Within a slice, average and maximum are taken as in :class:`StackBranch`, after the 1×1 reduction and after each of
+    two 3×3 blocks; over the slices again.
     """
 
     def __init__(self, shape: Shape, *, reduced: int, width: int) -> None:
@@ -175,13 +156,11 @@ class PlanesNetwork(nn.Module):
     Parameters
     ----------
     branches : mapping
-        Name of the stack to its :class:`StackBranch` or :class:`SliceBranch`.
+        Name of the stack to its branch.
     dropout : float
-        Of what the branches say, before the linear layer.
-    covariates : int
-        Numbers of each patient that join the branches at the linear layer.
-    outputs : int
-        Numbers that the linear layer gives.
+        Of the features of the branches, before the linear layer.
+    covariates, outputs : int
+        Numbers of each patient that join the features at the linear layer, and that it gives.
     """
 
     def __init__(
@@ -198,15 +177,10 @@ class PlanesNetwork(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, outputs))
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """A stack for each branch, (n, channels, slices, height, width), and covariates, if any, (n, covariates).
-
-        Returns
-        -------
-        Tensor, shape (n,), or (n, outputs) for several outputs
-        """
+        """Stacks, each (n, channels, slices, height, width), and covariates, if any, to (n,), or (n, outputs)."""
         stacks, covariates = inputs[: len(self.branches)], inputs[len(self.branches) :]
-        said = [branch(stack.float()) for branch, stack in zip(self.branches.values(), stacks, strict=True)]
-        return _apply_head(self.head, torch.cat(said, dim=1), covariates)
+        features = [branch(stack.float()) for branch, stack in zip(self.branches.values(), stacks, strict=True)]
+        return _apply_head(self.head, torch.cat(features, dim=1), covariates)
 
 
 class VolumeNetwork(nn.Module):
@@ -220,9 +194,7 @@ class VolumeNetwork(nn.Module):
         From (n, windows, slices, rows, columns) to (n, features).
     features : int
         That the body gives.
-    dropout : float
-        Of them, before the linear layer.
-    covariates, outputs : int
+    dropout, covariates, outputs
         As in :class:`PlanesNetwork`.
     """
 
@@ -242,16 +214,16 @@ class VolumeNetwork(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(features + covariates, outputs))
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """SUV, (n, 1, slices, rows, columns), and covariates, if any, to (n,), or (n, outputs) for several outputs."""
+        """SUV, (n, 1, slices, rows, columns), and covariates, if any, to (n,), or (n, outputs)."""
         suv, *covariates = inputs
         windows = torch.cat([(suv.float() / upper).clamp(0.0, 1.0) for upper in self.windows_suv], dim=1)
         return _apply_head(self.head, self.body(windows), covariates)
 
 
 def _apply_head(head: nn.Sequential, features: torch.Tensor, covariates: Sequence[torch.Tensor]) -> torch.Tensor:
-    """What the head says of features, with covariates joining at its last layer, past the dropout."""
-    said: torch.Tensor = head[-1](torch.cat([head[:-1](features), *(one.float() for one in covariates)], dim=1))
-    return said.squeeze(1) if said.shape[1] == 1 else said
+    """Covariates join at the last layer of the head, past the dropout."""
+    outputs: torch.Tensor = head[-1](torch.cat([head[:-1](features), *(one.float() for one in covariates)], dim=1))
+    return outputs.squeeze(1) if outputs.shape[1] == 1 else outputs
 
 
 def _next_block(size: Triple, spacing_mm: Spacing | None) -> tuple[Triple, Triple]:
@@ -273,12 +245,7 @@ def _spacing(values: Iterable[float]) -> Spacing:
 
 
 def _pool_levels(maps: torch.Tensor, blocks: nn.ModuleList, *, silent: int = 0) -> torch.Tensor:
-    """Average and maximum over all positions before the first block and after every one but the first ``silent``.
-
-    Returns
-    -------
-    Tensor, shape (n, features)
-    """
+    """Average and maximum over all positions before the first block and after every one but the first ``silent``."""
     pooled = [_pool(maps)]
     for number, block in enumerate(blocks):
         maps = block(maps)

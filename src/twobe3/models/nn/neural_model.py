@@ -120,7 +120,7 @@ class NeuralModel(Model):
         self.covariate_branch_: CovariateBranch | None = None
         self.edges_: FloatArray = np.zeros(0)  # ends of the intervals, where the own endpoint has a hazard
         self.other_outputs_: dict[str, int] = {}  # of each other endpoint; in the last layer they follow the own ones
-        self.inputs_: Inputs | None = None
+        self.inputs_: Inputs
         self.networks_: list[nn.Module] = []
 
     @property
@@ -142,26 +142,13 @@ class NeuralModel(Model):
         """What turns scans into inputs, not yet fitted."""
 
     @abstractmethod
-    def restore_inputs(self, arrays: Arrays, notes: Mapping[str, Any]) -> Inputs:
-        """The fitted inputs out of what their `arrays` and `notes` gave."""
-
-    @abstractmethod
     def make_network(self, *, covariates: int, outputs: int) -> nn.Module:
-        """A fresh network for the fitted inputs, random numbers drawn from torch.
-
-        Parameters
-        ----------
-        covariates : int
-            Columns of the covariates, the last of the inputs, if any.
-        outputs : int
-            Of the last layer.
-        """
+        """A fresh network, drawn from torch, for the fitted inputs, of which the covariates' columns are the last."""
 
     def _build_network(self) -> nn.Module:
         columns = 0 if self.covariate_branch_ is None else len(self.covariate_branch_.weights)
-        return self.make_network(
-            covariates=columns, outputs=max(1, len(self.edges_)) + sum(self.other_outputs_.values())
-        )
+        outputs = max(1, len(self.edges_)) + sum(self.other_outputs_.values())
+        return self.make_network(covariates=columns, outputs=outputs)
 
     def _init_network(self) -> nn.Module:
         """A network as training starts with it."""
@@ -202,9 +189,8 @@ class NeuralModel(Model):
         if self.covariates:
             self.covariate_branch_ = CovariateBranch.fit(cohort.subjects, outcomes, self.covariates, seed=self.seed)
         self.edges_ = self._edges(outcomes)
-        self.other_outputs_ = {
-            other.endpoint.name: max(1, len(self._edges(other))) for other in self._other_outcomes(cohort)
-        }
+        others = self._other_outcomes(cohort)
+        self.other_outputs_ = {other.endpoint.name: max(1, len(self._edges(other))) for other in others}
 
     def fit_inputs(self, cohort: Cohort) -> None:
         """Learn from the training patients what the inputs are made with."""
@@ -223,10 +209,9 @@ class NeuralModel(Model):
     def _fit(self, cohort: Cohort) -> None:
         self.fit_head(cohort)
         self.fit_inputs(cohort)
-        inputs, outcomes = self._transform(cohort, self.augmentations), cohort.outcomes
-        head = self.make_head(cohort)
+        inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
         self.networks_ = train_ensemble(
-            self._init_network, inputs, outcomes, self.training, self.seed, head, self.device
+            self._init_network, inputs, cohort.outcomes, self.training, self.seed, head, self.device
         )
 
     def make_head(self, cohort: Cohort) -> Head:
@@ -269,7 +254,6 @@ class NeuralModel(Model):
 
     def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
         """What the networks see, with so many augmented versions of every scan."""
-        assert self.inputs_ is not None
         inputs = self.inputs_.transform(cohort, self._versions(augmentations))
         if self.covariate_branch_ is not None:
             columns = torch.from_numpy(self.covariate_branch_.encode(cohort.subjects))
@@ -277,14 +261,12 @@ class NeuralModel(Model):
         return inputs
 
     def _arrays(self) -> Arrays:
-        assert self.inputs_ is not None
         arrays = {**self.inputs_.arrays(), **members_to_arrays(self.networks_)}
         if self.covariate_branch_ is not None:
             arrays |= self.covariate_branch_.arrays()
         return {**arrays, EDGES: self.edges_} if len(self.edges_) else arrays
 
     def _notes(self) -> dict[str, Any]:
-        assert self.inputs_ is not None
         return {**self.inputs_.notes(), "capacity": asdict(self.size_), "other_outputs": self.other_outputs_}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
@@ -292,7 +274,7 @@ class NeuralModel(Model):
         self.covariate_branch_ = CovariateBranch.from_arrays(arrays) if self.covariates else None
         self.edges_ = np.asarray(arrays[EDGES]) if EDGES in arrays else np.zeros(0)
         self.other_outputs_ = dict(notes["other_outputs"])
-        self.inputs_ = self.restore_inputs(arrays, notes)
+        self.inputs_ = self.make_inputs().restore(arrays, notes)
         self.networks_ = [
             member_from_arrays(self._final_network(trainable=False), arrays, member)
             for member in range(self.ensemble_size)

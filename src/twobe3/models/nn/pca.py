@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from twobe3.core.outcomes import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,40 +23,20 @@ RESNET_LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
 
 @dataclass(frozen=True)
 class VolumeRow:
-    """One of MONAI's 3D networks.
+    """One of MONAI's 3D networks."""
 
-    Attributes
-    ----------
-    build : callable
-        Makes it, without its classifier, for a number of channels.
-    features : int
-        That it gives.
-    smallest : int
-        Voxels that a volume needs along each axis.
-    heads : tuple of str
-        Beginnings of the keys, in foreign weights, of what is not used here: classifiers and segmentation heads.
-    """
-
-    build: Callable[[int], nn.Module]
+    build: Callable[[int], nn.Module]  # without its classifier, for a number of channels
     features: int
-    smallest: int
-    heads: tuple[str, ...]
+    smallest: int  # voxels that a volume needs along each axis
+    heads: tuple[str, ...]  # beginnings of the keys, in foreign weights, of classifiers and segmentation heads
 
 
 def compact_resnet(channels: int, *, depth: int, width: int) -> nn.Module:
     """A ResNet of few channels whose stem is a 3×3×3 convolution of stride 2, followed by pooling.
 
     At full resolution a 7×7×7 stem, MONAI's default, costs more than the rest of the network. The stem is normalised
-    in groups, the stages in batches: MONAI passes the kind of normalisation on to the stem alone.
-
-    Parameters
-    ----------
-    channels : int
-        SUV windows.
-    depth : {10, 18}
-        Layers.
-    width : int
-        Channels of the first stage; they double with every stage.
+    in groups, the stages in batches: MONAI passes the kind of normalisation on to the stem alone. Channels double with
+    every stage from ``width`` on.
     """
     widths = [width * 2**stage for stage in range(4)]
     network: nn.Module = ResNet(
@@ -80,10 +61,8 @@ def read_weights(path: Path, name: str, network: nn.Module) -> State:
     path : Path
         A safetensors file, or a checkpoint of torch that holds nothing but arrays, read with ``weights_only``. The
         dictionary may lie under ``state_dict``, its keys may begin with ``module.``.
-    name : str
-        Of the network, for messages.
-    network : Module
-        That the weights must fit, key by key; classifiers and segmentation heads in the file are left aside.
+    name, network
+        The network that they must fit, key by key; classifiers and segmentation heads in the file are left aside.
 
     Raises
     ------
@@ -117,23 +96,20 @@ def _load_checkpoint(path: Path) -> object:
         return torch.load(path, "cpu", weights_only=True)
 
 
-def _resnet(depth: int) -> Callable[[int], nn.Module]:
-    def build(channels: int) -> nn.Module:
-        bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
-        network: nn.Module = ResNet(
-            block="basic",
-            layers=list(RESNET_LAYERS[depth]),
-            block_inplanes=[64, 128, 256, 512],
-            spatial_dims=3,
-            n_input_channels=channels,
-            conv1_t_stride=2,  # as in MedicalNet; MONAI's default of 1 costs eight times as much
-            shortcut_type=shortcut,
-            bias_downsample=bias,
-            feed_forward=False,
-        )
-        return network
-
-    return build
+def _resnet(depth: int, channels: int) -> nn.Module:
+    bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
+    network: nn.Module = ResNet(
+        block="basic",
+        layers=list(RESNET_LAYERS[depth]),
+        block_inplanes=[64, 128, 256, 512],
+        spatial_dims=3,
+        n_input_channels=channels,
+        conv1_t_stride=2,  # as in MedicalNet; MONAI's default of 1 costs eight times as much
+        shortcut_type=shortcut,
+        bias_downsample=bias,
+        feed_forward=False,
+    )
+    return network
 
 
 def _densenet121(channels: int) -> nn.Module:
@@ -143,7 +119,7 @@ def _densenet121(channels: int) -> nn.Module:
 
 
 NETWORKS = {
-    "resnet10": VolumeRow(_resnet(10), 512, 8, ("fc.", "conv_seg.")),
-    "resnet18": VolumeRow(_resnet(18), 512, 8, ("fc.", "conv_seg.")),
+    "resnet10": VolumeRow(partial(_resnet, 10), 512, 8, ("fc.", "conv_seg.")),
+    "resnet18": VolumeRow(partial(_resnet, 18), 512, 8, ("fc.", "conv_seg.")),
     "densenet121": VolumeRow(_densenet121, 1024, 32, ("class_layers.out.",)),
 }

@@ -70,19 +70,14 @@ def train_ensemble(
     make : callable or sequence of callable
         Gives a fresh network that maps a sequence of tensors to what the head takes; several where each member starts
         from a network of its own.
-    inputs : sequence of ModelInput
-        The training patients.
-    outcomes : Outcomes
-        Of the same patients.
-    how : TrainingParameters
-        Length, rate and so on.
+    inputs, outcomes, how
+        The training patients, and how they are learnt from.
     seed : int
         Member ``m`` uses ``1000 · seed + m``.
     head : Head, optional
         One risk a patient by default.
     device : Device
-        Where they are trained. Draws and starting values are the same everywhere, but for dropout, which is drawn
-        where the network is.
+        Draws and starting values are the same everywhere, but for dropout, which is drawn where the network is.
     groups : callable
         The parameters of a network that are trained, those with a rate of their own as groups of AdamW.
     resume : bool
@@ -112,14 +107,9 @@ def train_ensemble(
 def ensemble_outputs(
     networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, device: Device = CPU
 ) -> torch.Tensor:
-    """What each network of an ensemble says of each view of each patient.
-
-    Returns
-    -------
-    Tensor of float64, shape (networks · views, n, outputs)
-    """
+    """Outputs of each network for each view of each patient, float64, shape (networks · views, n, outputs)."""
     starts, target = range(0, len(inputs[0].values), how.batch_size), device.torch_device()
-    said = []
+    outputs = []
     with torch.inference_mode(), enough_memory():
         here = [network if target.type == "cpu" else copy.deepcopy(network).to(target) for network in networks]
         for view in tta_views(inputs, how.test_time):
@@ -127,8 +117,8 @@ def ensemble_outputs(
                 parts = [
                     network(to_device([values[i : i + how.batch_size] for values in view], target)) for i in starts
                 ]
-                said.append(torch.cat(parts).cpu().double())
-    views = torch.stack(said)
+                outputs.append(torch.cat(parts).cpu().double())
+    views = torch.stack(outputs)
     return views if views.dim() == 3 else views.unsqueeze(2)
 
 
@@ -260,12 +250,7 @@ def preload(inputs: Sequence[ModelInput], device: torch.device) -> Sequence[Mode
     size = sum(version.nbytes for stack in inputs for version in stack.versions)
     if size > torch.cuda.mem_get_info(device)[0] / 4:
         return inputs
-    return [
-        ModelInput(
-            stack.values.to(device), stack.left_right_axis, tuple(version.to(device) for version in stack.augmented)
-        )
-        for stack in inputs
-    ]
+    return [stack.to(device) for stack in inputs]
 
 
 def to_device(batch: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:

@@ -1,0 +1,210 @@
+"""Results as rows for tables, and as text and HTML: the one place where figures become words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from html import escape
+from math import inf
+from statistics import median
+
+from twobe3.core.outcomes import Outcomes
+from twobe3.evaluation.compare import DIFFERENCE, POWER
+from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
+from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, MetricValue, Subgroup
+
+NOT_ESTIMABLE = "not estimable"
+
+Row = dict[str, str | int | float | bool | None]
+
+
+def evaluation_rows(evaluations: Iterable[Evaluation]) -> list[Row]:
+    """A row for each model and metric; ``primary`` marks the metric by which models are ranked and compared."""
+    return [
+        {
+            "endpoint": one.endpoint,
+            "model": one.model,
+            "metric": metric.name,
+            "value": metric.value,
+            "low": metric.low,
+            "high": metric.high,
+            "n": metric.n,
+            "events": metric.events,
+            "primary": metric == one.headline,
+        }
+        for one in evaluations
+        for metric in one.metrics
+    ]
+
+
+def primary_rows(evaluations: Iterable[Evaluation]) -> list[Row]:
+    """A row for each model with its primary metric, the best model of each endpoint first."""
+    by_endpoint: dict[str, list[Evaluation]] = {}
+    for one in evaluations:
+        by_endpoint.setdefault(one.endpoint, []).append(one)
+    return [
+        {
+            "endpoint": one.endpoint,
+            "model": one.model,
+            "metric": one.primary_metric.metric,
+            "value": one.headline.value if one.headline else None,
+            "low": one.headline.low if one.headline else None,
+            "high": one.headline.high if one.headline else None,
+            "n": one.n,
+            "events": one.events,
+        }
+        for of_endpoint in by_endpoint.values()
+        for one in sorted(of_endpoint, key=lambda one: _rank(one.headline))
+    ]
+
+
+def comparison_rows(comparisons: Iterable[Comparison]) -> list[Row]:
+    """A row for each pair of models; the difference is that of ``model_a`` minus ``model_b``."""
+    names = ("endpoint", "metric", "model_a", "model_b", "difference", "low", "high", "p", "p_holm", "n")
+    return [{name: getattr(pair, name) for name in names} for pair in comparisons]
+
+
+def render_text(rows: Sequence[Row]) -> str:
+    """Rows as a table of text, its columns aligned; empty without rows."""
+    lines = _cells(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def render_html(rows: Sequence[Row], caption: str = "") -> str:
+    """Rows as an HTML table, every text escaped; empty without rows."""
+    if not rows:
+        return ""
+    head, *body = (
+        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in line)
+        for tag, line in zip(("th", *["td"] * len(rows)), _cells(rows), strict=True)
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    lines = "".join(f"<tr>{line}</tr>" for line in body)
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The header and each row as text; a value and its interval are one cell."""
+    if not rows:
+        return []
+    shown = [name for name in rows[0] if name not in ("low", "high")]
+    header = [f"{name} (95 %)" if name in ("value", "difference") else name for name in shown]
+    return [header, *([_cell(row, name) for name in shown] for row in rows)]
+
+
+def _cell(row: Row, name: str) -> str:
+    value = row[name]
+    if name in ("value", "difference"):
+        low, high = row["low"], row["high"]
+        return interval_text(*(float(one) if isinstance(one, float | int) else None for one in (value, low, high)))
+    if value is None:
+        return NOT_ESTIMABLE
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """A figure with its interval, as far as they can be estimated."""
+    if value is None:
+        return NOT_ESTIMABLE
+    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
+
+
+def ranking_lines(
+    outcomes: Outcomes,
+    evaluations: Iterable[Evaluation],
+    comparisons: Iterable[Comparison] = (),
+    baselines: Collection[str] = (),
+) -> list[str]:
+    """The models of one endpoint with the metric by which they are compared, the best first, a line each.
+
+    Where that is a metric within folds, the one of all pairs stands beside it. Below it why this metric was taken, on
+    whom the models are compared, and how many patients a comparison takes.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+        Of the endpoint; evaluations and comparisons of other endpoints are passed over.
+    evaluations, comparisons
+        Of the models.
+    baselines : collection of str
+        Names of the models that are marked as baselines.
+    """
+    endpoint = outcomes.endpoint
+    evaluations = [one for one in evaluations if one.endpoint == endpoint.name]
+    comparisons = [pair for pair in comparisons if pair.endpoint == endpoint.name]
+    primary = next((one.primary_metric.metric for one in evaluations), endpoint.primary_metric)
+    names = list(dict.fromkeys((primary, endpoint.primary_metric)))
+    width = max((len(one.model) for one in evaluations), default=0)
+    lines = [f"{endpoint.name}: {primary}, {len(outcomes)} patients, {outcomes.n_events} events"]
+    if len(names) > 1:
+        lines.append(f"  {'':<{width}}  {primary:<22}  {endpoint.primary_metric}, all pairs")
+    for one in sorted(evaluations, key=lambda one: _rank(one.get(primary))):
+        cells = "  ".join(f"{_measure(one.get(name)):<22}" for name in names)
+        lines.append(f"  {one.model:<{width}}  {cells}  n {one.n}{', baseline' if one.model in baselines else ''}")
+    notes = primary_metric_lines(evaluations), _compared_patients(comparisons), patients_needed_lines(comparisons)
+    return [*lines, *(f"  {line}" for part in notes for line in part)]
+
+
+def results_lines(
+    evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison], summary: CohortSummary
+) -> list[str]:
+    """Every metric of every model, the differences, parts of the cohort, what is missing, and how all was estimated."""
+    lines = []
+    for one in evaluations:
+        missing = f", {one.missing} not predicted" if one.missing else ""
+        lines.append(f"{one.model or 'model'}: {one.n} patients, {one.events} events{missing}")
+        for metric in one.metrics:
+            failed = f", {metric.failed_resamples} resamples failed" if metric.failed_resamples else ""
+            lines.append(f"  {metric.name:<22}  {_measure(metric)}{failed}")
+    lines += primary_metric_lines(evaluations)
+    for pair in comparisons:
+        p = "" if pair.p_holm is None else f", p {pair.p_holm:.3g} (Holm)"
+        difference = interval_text(pair.difference, pair.low, pair.high)
+        lines.append(f"{pair.model_a} − {pair.model_b}: {difference} {pair.metric}{p}")
+    lines += patients_needed_lines(comparisons)
+    for part in summary.subgroups:
+        who = f"{part.model or 'model'}, {part.factor} {part.level}: {part.n} patients, {part.events} events"
+        lines.append(f"{who}: {part.metric} {_measure(part)}{f' ({part.warning})' if part.warning else ''}")
+    for row in summary.missing:
+        lines.append(f"{row.what}: missing for {row.missing} of {row.n} patients ({row.share:.0%})")
+    how = dict.fromkeys((metric.name, metric.estimator) for one in evaluations for metric in one.metrics)
+    return [*lines, "how the figures were made:", *(f"  {name:<22}  {estimator}" for name, estimator in how)]
+
+
+def primary_metric_lines(evaluations: Iterable[Evaluation]) -> list[str]:
+    """By which metric the models of each endpoint are ranked and compared, and why; nothing where none is chosen."""
+    choice = [one.primary_metric for one in evaluations if one.endpoint_class.primary_metric in WITHIN_FOLDS]
+    return [f"models are ranked and compared by {one.metric}: {one.reason}" for one in dict.fromkeys(choice)]
+
+
+def patients_needed_lines(comparisons: Iterable[Comparison]) -> list[str]:
+    """How many patients a comparison takes: the median over the pairs, for each metric compared."""
+    needed: dict[str, list[int]] = {}
+    for pair in comparisons:
+        if pair.patients_needed is not None:
+            needed.setdefault(pair.metric, []).append(pair.patients_needed)
+    return [
+        f"to see a difference of {DIFFERENCE:g} in {metric} with a power of {POWER:.0%}: about "
+        f"{float(f'{median(counts):.1e}'):.0f} patients like these (median of {len(counts)} pairs)"
+        for metric, counts in needed.items()
+    ]
+
+
+def _compared_patients(comparisons: Iterable[Comparison]) -> list[str]:
+    """On whom the models are compared, where that is not the same for all pairs."""
+    counts = {pair.n for pair in comparisons}
+    if len(counts) < 2:
+        return []
+    return [f"models are compared on the patients that both predicted: {min(counts)} to {max(counts)}"]
+
+
+def _measure(metric: MetricValue | Subgroup | None) -> str:
+    return NOT_ESTIMABLE if metric is None else interval_text(metric.value, metric.low, metric.high)
+
+
+def _rank(metric: MetricValue | None) -> float:
+    """The better the lower; what could not be estimated comes last."""
+    if metric is None or metric.value is None:
+        return inf
+    row = METRICS.get(metric.name)
+    return metric.value if row is not None and row.higher_is_better is False else -metric.value
