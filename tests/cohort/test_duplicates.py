@@ -14,6 +14,7 @@ from pydicom.uid import RLELossless, generate_uid
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.cohort.duplicates import drop_duplicates_of, find_duplicates, join_duplicates
+from twobe3.cohort.splits import CrossValidation
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary
 from twobe3.core.grid import Grid
@@ -113,7 +114,7 @@ def test_duplicates_are_one_person_and_warned_about(make_cohort: MakeCohort) -> 
     assert joined.subjects[0].patient in joined.warnings[0]
     assert joined.subjects[8].patient in joined.warnings[0]
     assert not any(patient in " ".join(joined.warnings) for patient in names)
-    for fold in joined.folds(2, repeats=3):
+    for fold in CrossValidation(2, repeats=3).split(joined.sample):
         assert not {groups[i] for i in fold.train} & {groups[i] for i in fold.test}
 
 

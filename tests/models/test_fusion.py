@@ -34,7 +34,7 @@ from twobe3.study.config import read_study
 from twobe3.study.predict import predict
 from twobe3.study.run import run
 from twobe3.validation.baselines import add_baselines
-from twobe3.validation.cross_validate import out_of_fold
+from twobe3.validation.cross_validate import fit_final_models, out_of_fold
 from twobe3.validation.leakage import audit
 from twobe3.validation.plan import CVPlan
 from twobe3.validation.provenance import collect_warnings

@@ -201,7 +201,7 @@ def test_an_audit_that_finds_nothing_says_so(cohort: Cohort) -> None:
     assert found.passed
     assert (found.folds, found.shared, found.joined, found.seeing, found.site) == (4, (), 0, (), "centre")
     document = found.document()
-    assert document["text"].startswith("Leakage audit passed: 0 of 4 folds have a person on both sides")
+    assert document["text"].startswith("Leakage audit passed: 0 of 4 folds have a group on both sides")
     assert [(row["endpoint"], row["model"]) for row in document["permuted"]] == [
         ("relapse", "age"), ("relapse", "centre"), ("survival", "age"), ("survival", "centre"),
     ]  # fmt: skip
@@ -250,7 +250,7 @@ def test_a_permutation_that_leaves_nothing_to_learn_is_left_out(make_cohort: Mak
 
 
 def test_a_metric_that_is_nowhere_estimable_is_not_said_to_cover_one_half() -> None:
-    row = auditing._summary("y", "m", "auc_within_folds", [np.nan, np.nan, 0.5])
+    row = auditing._summarize("y", "m", "auc_within_folds", [np.nan, np.nan, 0.5])
     assert (row.permutations, row.mean, row.covers_half) == (1, None, False)
     assert "interval" not in Audit(1, (), 0, (), (row,), None).text()
 

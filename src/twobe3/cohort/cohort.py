@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from twobe3.cohort.splits import CrossValidation, Fold, Sample
+from twobe3.cohort.splits import Sample
 from twobe3.core.errors import Exclusion
 from twobe3.core.grid import Grid, resample
 from twobe3.core.outcomes import Endpoint, Outcomes
@@ -212,13 +212,3 @@ class Cohort:
     def sample(self) -> Sample:
         """What a validation scheme has to know of the subjects, whose cohort has one endpoint."""
         return Sample(self.outcomes, self.centres)
-
-    def folds(self, folds: int = 5, repeats: int = 1, seed: int = 0) -> tuple[Fold, ...]:
-        """Repeated cross-validation, see :class:`~twobe3.cohort.splits.CrossValidation`.
-
-        Raises
-        ------
-        ConfigurationError
-            ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
-        """
-        return CrossValidation(folds, repeats, seed).split(self.sample)

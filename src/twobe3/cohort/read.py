@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -108,28 +108,30 @@ def read_cohort(
         table = clinical if isinstance(clinical, Mapping) else read_table(Path(clinical), patient=patient)
     require_columns(table, [column for column in (patient, centre, roi, *subgroups) if column])
     outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
-    told = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
+    by_patient = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
     found = find_scans(roots) if found is None else found
-    outcomes += _of_headers(header_endpoints, found.series, table)
-    subjects, unmatched = _join(found.series, table, outcomes, centre, policy, repair_dates)
-    subjects = tuple(replace(subject, subgroups=_filled(table[subject.patient_id], subgroups)) for subject in subjects)
-    if roi is not None:
-        subjects = tuple(
-            replace(subject, scan=_tumour(subject.scan, table[subject.patient_id][roi])) for subject in subjects
-        )
+    outcomes += _read_header_outcomes(header_endpoints, found.series, table)
+
+    def scan(series: Series, row: Mapping[str, str]) -> Scan:
+        one = scan_of(series, policy=policy, repair_dates=repair_dates)
+        return one if roi is None else _mark_tumour(one, row[roi])
+
+    subjects, unmatched = _join(found.series, table, outcomes, scan, centre, subgroups)
     cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series)
     cohort, refused = _convert(cohort, region)
-    subjects, differing = add_covariates(cohort.subjects, told)
+    subjects, differences = add_covariates(cohort.subjects, by_patient)
     subjects = hide_labels(subjects, header_endpoints)
-    missing = _not_scanned(table, found.patients)
+    missing = _list_unscanned(table, found.patients)
     exclusions = (*found.exclusions, *unmatched, *refused, *missing)
-    cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differing))
+    cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differences))
     _log_both_sides(cohort, len(table), len(found.patients))
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
-        raise EmptyInputError(Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_by_code(cohort)}")
-    return replace(cohort, endpoints=tuple(_restricted(outcome, cohort) for outcome in outcomes))
+        raise EmptyInputError(
+            Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_count_codes(cohort)}"
+        )
+    return replace(cohort, endpoints=tuple(_restrict(outcome, cohort) for outcome in outcomes))
 
 
 def cohort_document(cohort: Cohort) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
                 "digest": subject.scan.digest,
                 "volume": f"{cohort.volume_key(subject)}.safetensors",
                 "covariates": dict(subject.covariates),
-                **(subject.description or _described(subject)),
+                **(subject.description or _describe(subject)),
             }
             for subject in cohort.subjects
         ],
@@ -166,7 +168,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
     }
 
 
-def _described(subject: Subject) -> dict[str, Any]:
+def _describe(subject: Subject) -> dict[str, Any]:
     """What is said of a scan that was brought in memory."""
     volume = subject.scan.suv()
     contour = subject.scan.contour(volume) is not None
@@ -181,10 +183,10 @@ def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
 def _join(
     chosen: Sequence[Series],
     table: Table,
-    outcomes: Iterable[Outcomes],
+    outcomes: Sequence[Outcomes],
+    scan: Callable[[Series, Mapping[str, str]], Scan],
     centre: str | None,
-    policy: Policy,
-    repair_dates: bool,
+    subgroups: Sequence[str],
 ) -> tuple[tuple[Subject, ...], list[Exclusion]]:
     """One subject for each patient who was scanned and has an outcome; the other scans with the reason."""
     # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
@@ -193,7 +195,6 @@ def _join(
         raise ConfigurationError(
             Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
         )
-    outcomes = tuple(outcomes)
     known = {patient for outcome in outcomes for patient in outcome.patients} if outcomes else table.keys()
     subjects, unmatched = [], []
     for series in chosen:
@@ -204,26 +205,22 @@ def _join(
             error = UnusableScanError(code, f"the clinical table has no {what} for this patient")
             unmatched.append(Exclusion.of(error, patient=series.patient, series=series.series))
             continue
+        cells = _read_cells(row, [*subgroups, *([centre] if centre else [])])
+        names = ("series", "manufacturer", "model", "tracer", "slices")
         subjects.append(
             Subject(
                 patient_id,
-                scan_of(series, policy=policy, repair_dates=repair_dates),
-                "" if centre is None or is_missing(row[centre]) else row[centre].strip(),
+                scan(series, row),
+                cells[centre] if centre else "",
                 series.covariates,
-                {
-                    "series": series.series,
-                    "manufacturer": series.manufacturer,
-                    "model": series.model,
-                    "tracer": series.tracer,
-                    "slices": series.slices,
-                    "contour": bool(series.contours),
-                },
+                {**{name: getattr(series, name) for name in names}, "contour": bool(series.contours)},
+                subgroups={column: cells[column] for column in subgroups},
             )
         )
     return tuple(sorted(subjects, key=lambda subject: subject.patient_id)), unmatched
 
 
-def _of_headers(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
+def _read_header_outcomes(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
     """Outcomes that the headers tell, of the patients of the table."""
     ids = {pseudonym("patient", patient): patient for patient in table}
     rows = {_patient_id(series, ids): read_header_row(series) for series in chosen} if endpoints else {}
@@ -231,12 +228,12 @@ def _of_headers(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: 
     return [header_outcomes(endpoint, rows) for endpoint in endpoints]
 
 
-def _filled(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+def _read_cells(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     """What a row holds in some columns; empty where it is not known."""
     return {column: "" if is_missing(row[column]) else row[column].strip() for column in columns}
 
 
-def _tumour(scan: Scan, cell: str) -> Scan:
+def _mark_tumour(scan: Scan, cell: str) -> Scan:
     """The scan with the names of the regions that are the tumour, as its patient's row has them."""
     names = () if is_missing(cell) else (name.strip() for name in cell.split(";"))
     return TumourScan(scan, tuple(name for name in names if name))
@@ -306,19 +303,19 @@ def _cache_facts(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) 
     return facts
 
 
-def _not_scanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
+def _list_unscanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
     error = UnusableScanError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
     patients = [pseudonym("patient", key) for key in table]
     return [Exclusion.of(error, patient=patient) for patient in patients if patient not in scanned]
 
 
-def _restricted(outcomes: Outcomes, cohort: Cohort) -> Outcomes:
+def _restrict(outcomes: Outcomes, cohort: Cohort) -> Outcomes:
     there = set(cohort.patients)
     restricted = outcomes.of([patient for patient in outcomes.patients if patient in there])
     restricted.endpoint.check(restricted)
     return restricted
 
 
-def _by_code(cohort: Cohort) -> str:
+def _count_codes(cohort: Cohort) -> str:
     codes = [exclusion.code for exclusion in cohort.exclusions if exclusion.series]
     return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes)))

@@ -52,7 +52,7 @@ def add_baselines(
         Of the cross-validation that chooses the penalty of the clinical covariates.
     """
     first, taken = models[0], {model.name for model in models}
-    where = region or _region(cohort)
+    where = region or _choose_region(cohort)
     place = {"region": where.kind, "roi": where.roi, "threshold_suv": where.threshold_suv, "fraction": where.fraction}
 
     def baseline(**parameters: object) -> Baseline:
@@ -64,10 +64,10 @@ def add_baselines(
     if len({subject.centre for subject in cohort.subjects} - {""}) > 1 and isinstance(scheme, CrossValidation | None):
         wanted.append(baseline(variable="centre"))
     inside = [member for model in models for member in members_of(model)]
-    wanted += [_shuffled(one) for one in (*models, *inside) if isinstance(one, RadiomicsModel) and not one.is_baseline][
-        :1
-    ]
-    added = [one for one in wanted if not any(_same(one, model) for model in models)]
+    wanted += [
+        _shuffle_voxels(one) for one in (*models, *inside) if isinstance(one, RadiomicsModel) and not one.is_baseline
+    ][:1]
+    added = [one for one in wanted if not any(_is_same(one, model) for model in models)]
     for one in added:
         while one.name in taken:
             one.name += " (baseline)"
@@ -103,7 +103,7 @@ def choose_baselines(plan: CVPlan, scheme: Scheme, region: Region | None, worker
     return replace(plan, models=tuple(kept)), reasons
 
 
-def _region(cohort: Cohort) -> Region:
+def _choose_region(cohort: Cohort) -> Region:
     drawn = sum(map(_has_contour, cohort.subjects))
     return Region("contour") if drawn and drawn >= CONTOURED * len(cohort) else Region("threshold")
 
@@ -118,14 +118,14 @@ def _has_contour(subject: Subject) -> bool:
         return False
 
 
-def _shuffled(model: RadiomicsModel) -> RadiomicsModel:
+def _shuffle_voxels(model: RadiomicsModel) -> RadiomicsModel:
     name = "" if model.name == model.default_name else f"{model.name}, shuffled voxels"
     return RadiomicsModel(
         **{**model.get_params(), "voxels": "shuffled", "name": name}, cache=model.cache, device=model.device
     )
 
 
-def _same(one: Model, other: Model) -> bool:
+def _is_same(one: Model, other: Model) -> bool:
     """Whether two models differ in nothing but their names, or, as baselines, in nothing that they look at."""
     if isinstance(one, Baseline) and isinstance(other, Baseline):
         return one.default_name == other.default_name

@@ -29,7 +29,7 @@ log = logging.getLogger("twobe3")
 
 
 @dataclass(frozen=True)
-class Permuted:
+class PermutationResult:
     """What a model predicts of outcomes that were permuted at random.
 
     Attributes
@@ -65,12 +65,12 @@ class Audit:
     folds : int
         Checked, of all endpoints.
     shared : tuple of str
-        Folds in which a person, or a duplicate of one, both trains and is tested.
+        Folds in which a group both trains and is tested.
     joined : int
         Patient ids that are another patient's too: scans of the same content or nearly the same picture.
     seeing : tuple of str
         Models whose predictions or decisions change with the outcomes of the patients they are tested on.
-    permuted : tuple of Permuted
+    permuted : tuple of PermutationResult
         For each model of each binary and time-to-event endpoint.
     site : str or None
         The model that knows the centre alone; None where there is none.
@@ -80,12 +80,12 @@ class Audit:
     shared: tuple[str, ...]
     joined: int
     seeing: tuple[str, ...]
-    permuted: tuple[Permuted, ...]
+    permuted: tuple[PermutationResult, ...]
     site: str | None
 
     @property
     def passed(self) -> bool:
-        """Whether no test patient was seen; an interval that misses ½ is told, but 1 in 20 does by chance."""
+        """Whether no test patient was seen; an interval that misses ½ is reported, but 1 in 20 does by chance."""
         return not (self.shared or self.seeing)
 
     def text(self) -> str:
@@ -93,7 +93,7 @@ class Audit:
         rows = [row for row in self.permuted if row.low is not None]
         covering = sum(row.covers_half for row in rows)
         said = [
-            f"{len(self.shared)} of {self.folds} folds have a person on both sides",
+            f"{len(self.shared)} of {self.folds} folds have a group on both sides",
             f"{self.joined} ids are duplicates of another and stay in its fold",
             f"{len(self.seeing)} models change with the outcomes of the patients they are tested on",
         ]
@@ -156,7 +156,7 @@ def audit(
 
 
 def find_shared_groups(plan: CVPlan) -> Iterator[str]:
-    """The folds in which a person is on both sides, under whatever id."""
+    """The folds in which a group is on both sides."""
     for endpoint, split in plan.splits.items():
         groups = np.array([subject.group for subject in plan.cohorts[endpoint].subjects])
         for fold in split:
@@ -166,7 +166,7 @@ def find_shared_groups(plan: CVPlan) -> Iterator[str]:
 
 def permute_outcomes(
     plan: CVPlan, scheme: Scheme, permutations: int, seed: int, checkpoints: Cache, workers: int
-) -> tuple[Permuted, ...]:
+) -> tuple[PermutationResult, ...]:
     """Repeat the whole validation with outcomes that were dealt out at random."""
     values: dict[tuple[str, str], list[float]] = {
         (outcomes.endpoint.name, model.name): []
@@ -181,7 +181,7 @@ def permute_outcomes(
             prediction = concat_folds(permuted, folds, endpoint, position[model])
             found.append(_within_folds(prediction, permuted.cohorts[endpoint].outcomes))
     metric = {o.endpoint.name: f"{o.endpoint.primary_metric}_within_folds" for o in plan.cohort.endpoints}
-    return tuple(_summary(endpoint, model, metric[endpoint], found) for (endpoint, model), found in values.items())
+    return tuple(_summarize(endpoint, model, metric[endpoint], found) for (endpoint, model), found in values.items())
 
 
 def _permute(plan: CVPlan, scheme: Scheme, permutations: int, seed: int) -> Iterator[CVPlan]:
@@ -212,19 +212,21 @@ def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
     values = []
     for repeat in np.unique(prediction.repeat):
         rows = prediction.repeat == repeat
-        told = outcomes.of(patients[rows].tolist())
-        computed = statistic(prediction.risk[rows], told, prediction.fold[rows]).compute(np.ones((1, len(told))))
+        observed = outcomes.of(patients[rows].tolist())
+        computed = statistic(prediction.risk[rows], observed, prediction.fold[rows]).compute(
+            np.ones((1, len(observed)))
+        )
         values.append(float(computed[0]))
     return float(np.mean(values))
 
 
-def _summary(endpoint: str, model: str, metric: str, values: list[float]) -> Permuted:
+def _summarize(endpoint: str, model: str, metric: str, values: list[float]) -> PermutationResult:
     known = np.array([value for value in values if np.isfinite(value)])
     if len(known) < 2:
-        return Permuted(endpoint, model, metric, len(known), None, None, None)
+        return PermutationResult(endpoint, model, metric, len(known), None, None, None)
     mean, error = float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
     margin = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * error
-    return Permuted(endpoint, model, metric, len(known), mean, mean - margin, mean + margin)
+    return PermutationResult(endpoint, model, metric, len(known), mean, mean - margin, mean + margin)
 
 
 def _find_peeking(plan: CVPlan, folds: Mapping[FoldTask, Arrays], workers: int) -> Iterator[str]:

@@ -162,6 +162,6 @@ def _precompute_scan(plan: CVPlan, position: int) -> tuple[int, int]:
     before = [(cache.computed, cache.reused) for cache in caches]
     for model in plan.models:
         model.precompute(plan.cohort.subset([position]))
-    computed = sum(cache.computed - made for cache, (made, _) in zip(caches, before, strict=True))
-    reused = sum(cache.reused - found for cache, (_, found) in zip(caches, before, strict=True))
+    differences = [(one.computed - made, one.reused - found) for one, (made, found) in zip(caches, before, strict=True)]
+    computed, reused = (sum(numbers) for numbers in zip(*differences, strict=True))
     return computed, reused

@@ -28,29 +28,15 @@ log = logging.getLogger("twobe3")
 
 @dataclass(frozen=True)
 class ModelProvenance:
-    """What a run says of one of its models.
-
-    Attributes
-    ----------
-    name, kind, description : str
-        Its name, its kind, and a line about the kind.
-    parameters : mapping
-        Constructor arguments, without folders of this machine.
-    seconds : float
-        What fitting and predicting took in all folds.
-    imputed : mapping
-        By what is not known of them, for how many patients it is filled in.
-    size : mapping
-        By endpoint, what the model says of its size beyond its parameters.
-    """
+    """What a run says of one of its models."""
 
     name: str
     kind: str
-    description: str
-    parameters: Mapping[str, Any]
-    seconds: float
-    imputed: Mapping[str, int]
-    size: Mapping[str, Any]
+    description: str  # of the kind
+    parameters: Mapping[str, Any]  # without folders of this machine
+    seconds: float  # of fitting and predicting, in all folds
+    imputed: Mapping[str, int]  # from what is not known to the number of patients for whom it is filled in
+    size: Mapping[str, Any]  # by endpoint, beyond the parameters
 
     @classmethod
     def of(cls, model: Model, cohort: Cohort, seconds: float) -> Self:
@@ -64,44 +50,20 @@ class ModelProvenance:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a result was made.
-
-    Attributes
-    ----------
-    study : str
-        Name of the study.
-    started : str
-        ISO date-time, UTC.
-    seconds, peak_memory_mib : float
-        Time and memory used in all.
-    timings : mapping
-        Seconds by step, in the order in which the steps began.
-    configuration : mapping
-        The resolved study, or how a cross-validation was asked for.
-    configuration_digest : str
-        Of it.
-    platform : mapping
-        Versions, processor, device and precision.
-    models : tuple of ModelProvenance
-        All models that were validated.
-    notes : tuple of str
-        What a reader should know, a sentence each.
-    audit, external : mapping or None
-        What the leakage audit found, and where the results of an external cohort are.
-    """
+    """How a result was made; the attributes are the keys of ``run.json``."""
 
     study: str
-    started: str
+    started: str  # ISO date-time, UTC
     seconds: float
     peak_memory_mib: float
-    timings: Mapping[str, float]
-    configuration: Mapping[str, Any]
+    timings: Mapping[str, float]  # seconds by step, in the order in which the steps began
+    configuration: Mapping[str, Any]  # the resolved study, or how a cross-validation was asked for
     configuration_digest: str
     platform: Mapping[str, Any]
     models: tuple[ModelProvenance, ...]
-    notes: tuple[str, ...]
-    audit: Mapping[str, Any] | None = None
-    external: Mapping[str, Any] | None = None
+    notes: tuple[str, ...]  # what a reader should know, a sentence each
+    audit: Mapping[str, Any] | None = None  # what the leakage audit found
+    external: Mapping[str, Any] | None = None  # where the results of an external cohort are
 
     def document(self) -> dict[str, Any]:
         """The content of ``run.json``."""
