@@ -57,16 +57,16 @@ def main() -> None:
         "ensemble_size": asked.ensemble_size,
         "cache": tb.Cache(cache / "features"),
     }
-    models: list[tb.Model] = [tb.TwoBe3Net(name=name, **{**common, **VARIANTS[name]}) for name in asked.variants]
-    models.append(tb.CNN2D(name="slices without order (cnn2d)", **common))
+    models: list[tb.models.Model] = [
+        tb.models.TwoBe3Net(name=name, **{**common, **VARIANTS[name]}) for name in asked.variants
+    ]
+    models.append(tb.models.CNN2D(name="slices without order (cnn2d)", **common))
     result = tb.cross_validate(
         models,
         cohort,
-        folds=5,
-        repeats=asked.repeats,
-        seed=0,
+        cv=tb.CrossValidation(5, asked.repeats),
         checkpoints=Cache(asked.results / "folds"),
-        workers=asked.workers,
+        n_jobs=asked.workers,
     )
     result.write(asked.results)
     print(result.table())

@@ -45,14 +45,14 @@ class PhantomScan:
     def digest(self) -> str:
         return f"phantom {self.seed}"
 
-    def suv(self) -> tb.SUVVolume:
+    def suv(self) -> tb.core.SUVVolume:
         return self._volume
 
-    def contour(self, volume: tb.SUVVolume, *, roi: tuple[str, ...] = ()) -> None:
+    def contour(self, volume: tb.core.SUVVolume, *, roi: tuple[str, ...] = ()) -> None:
         return None
 
     @cached_property
-    def _volume(self) -> tb.SUVVolume:
+    def _volume(self) -> tb.core.SUVVolume:
         return make_patient(self.seed).volume
 
 
@@ -73,19 +73,19 @@ class PlainBranch(StackBranch):
         return torch.cat([positions.mean(dim=2), positions.amax(dim=2)], dim=1)
 
 
-class PlainHead(tb.TwoBe3Net):
+class PlainHead(tb.models.TwoBe3Net):
     """2be3-net with the plain head."""
 
     branch: ClassVar[type[StackBranch]] = PlainBranch
 
 
 SHORT: dict[str, Any] = {"epochs": 30, "learning_rate": 1e-3, "shift_share": 0.0, "taps": 0, "blocks_start": "random"}
-VARIANTS: dict[str, tuple[type[tb.TwoBe3Net], dict[str, Any]]] = {
-    "the default": (tb.TwoBe3Net, {}),
-    "400 steps, one member": (tb.TwoBe3Net, {"ensemble_size": 1, "fewest_steps": 400}),
-    "400 steps, three members": (tb.TwoBe3Net, {"fewest_steps": 400}),
-    "before, one member": (tb.TwoBe3Net, {**SHORT, "ensemble_size": 1}),
-    "before (random start, all taps, 30 epochs)": (tb.TwoBe3Net, SHORT),
+VARIANTS: dict[str, tuple[type[tb.models.TwoBe3Net], dict[str, Any]]] = {
+    "the default": (tb.models.TwoBe3Net, {}),
+    "400 steps, one member": (tb.models.TwoBe3Net, {"ensemble_size": 1, "fewest_steps": 400}),
+    "400 steps, three members": (tb.models.TwoBe3Net, {"fewest_steps": 400}),
+    "before, one member": (tb.models.TwoBe3Net, {**SHORT, "ensemble_size": 1}),
+    "before (random start, all taps, 30 epochs)": (tb.models.TwoBe3Net, SHORT),
     "plain head, 30 epochs, one member": (PlainHead, {**SHORT, "ensemble_size": 1}),
 }
 
@@ -105,20 +105,20 @@ def cohort(numbers: range, folder: Path) -> tb.Cohort:
     return tb.Cohort(subjects, endpoints, grid, Cache(folder / "volumes"))
 
 
-def faint(make: Callable[[], tb.TwoBe3Net], sets: int, folder: Path) -> list[float]:
+def faint(make: Callable[[], tb.models.TwoBe3Net], sets: int, folder: Path) -> list[float]:
     """AUC and Harrell's C for each of the training sets."""
     test, found = cohort(TEST, folder), []
     for numbers in TRAINING[:sets]:
         training = cohort(numbers, folder)
         for endpoint in ("metastasis", "recurrence"):
-            found.append(judged(make(), training.for_endpoint(endpoint), test.for_endpoint(endpoint)))
+            found.append(evaluate_model(make(), training.for_endpoint(endpoint), test.for_endpoint(endpoint)))
     return found
 
 
-def plain(make: Callable[[], tb.TwoBe3Net], folder: Path) -> list[float]:
+def plain(make: Callable[[], tb.models.TwoBe3Net], folder: Path) -> list[float]:
     """AUC for each of the spatial cohorts."""
     return [
-        judged(
+        evaluate_model(
             make(),
             spatial.cohort(task, seed, range(spatial.TEST, spatial.TEST + 40), folder),
             spatial.cohort(task, seed, range(spatial.TEST), folder),
@@ -127,7 +127,7 @@ def plain(make: Callable[[], tb.TwoBe3Net], folder: Path) -> list[float]:
     ]
 
 
-def judged(model: tb.Model, training: tb.Cohort, test: tb.Cohort) -> float:
+def evaluate_model(model: tb.models.Model, training: tb.Cohort, test: tb.Cohort) -> float:
     with one_thread():
         prediction = model.fit(training).predict(test)
     return tb.evaluate(prediction, test.outcomes, resamples=200).metrics[0].value

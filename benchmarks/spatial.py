@@ -175,14 +175,14 @@ class PhantomScan:
         TASKS[self.task](painted, self.positive, rng)
         return np.asarray(tissue + self.contrast * painted).clip(0).astype(np.float32)
 
-    def suv(self) -> tb.SUVVolume:
+    def suv(self) -> tb.core.SUVVolume:
         affine = np.zeros((4, 4))
         affine[2, 0] = affine[1, 1] = affine[0, 2] = VOXEL_MM
         affine[3, 3] = 1.0
         calibration = SUVCalibration(type="bw", rule="PHANTOM", factor_min=1.0, factor_max=1.0)
-        return tb.SUVVolume(self._array, tb.Geometry((SIDE,) * 3, affine), calibration)
+        return tb.core.SUVVolume(self._array, tb.core.Geometry((SIDE,) * 3, affine), calibration)
 
-    def contour(self, volume: tb.SUVVolume, *, roi: Sequence[str] = ()) -> None:
+    def contour(self, volume: tb.core.SUVVolume, *, roi: Sequence[str] = ()) -> None:
         return None
 
 
@@ -197,7 +197,7 @@ def cohort(task: str, seed: int, numbers: range, folder: Path, contrast: float =
 # -- the experiment
 
 
-def models(weights: str, cache: tb.Cache) -> dict[str, Callable[[], tb.Model]]:
+def models(weights: str, cache: tb.Cache) -> dict[str, Callable[[], tb.models.Model]]:
     """The models at their defaults, on pictures of 64 pixels."""
     network: dict[str, Any] = {
         "backbone": "mobilenetv2_100.tf",
@@ -206,12 +206,12 @@ def models(weights: str, cache: tb.Cache) -> dict[str, Callable[[], tb.Model]]:
         "slice_size": PICTURE,
     }
     return {
-        "2be3-net": lambda: tb.TwoBe3Net(**network),
-        FINER: lambda: tb.TwoBe3Net(**network, layer=2),
-        "cnn2d": lambda: tb.CNN2D(**network),
-        "cnn3d": lambda: tb.CNN3D(cache=cache),
-        "pooled": lambda: tb.PooledModel(**network, planes=("axial",)),
-        "radiomics": lambda: tb.RadiomicsModel(region="threshold", threshold_suv=2.5, cache=cache),
+        "2be3-net": lambda: tb.models.TwoBe3Net(**network),
+        FINER: lambda: tb.models.TwoBe3Net(**network, layer=2),
+        "cnn2d": lambda: tb.models.CNN2D(**network),
+        "cnn3d": lambda: tb.models.CNN3D(cache=cache),
+        "pooled": lambda: tb.models.PooledModel(**network, planes=("axial",)),
+        "radiomics": lambda: tb.models.RadiomicsModel(region="threshold", threshold_suv=2.5, cache=cache),
     }
 
 

@@ -41,15 +41,15 @@ class NoiseScan:
         self.number = number
         self.digest = f"training-1 {number}"
 
-    def suv(self) -> tb.SUVVolume:
+    def suv(self) -> tb.core.SUVVolume:
         noise = np.random.default_rng(self.number).gamma(2.0, 1.0, (SIDE,) * 3)
         affine = np.zeros((4, 4))
         affine[2, 0] = affine[1, 1] = affine[0, 2] = VOXEL_MM
         affine[3, 3] = 1.0
         calibration = SUVCalibration(type="bw", rule="PHANTOM", factor_min=1.0, factor_max=1.0)
-        return tb.SUVVolume(noise.astype(np.float32), tb.Geometry((SIDE,) * 3, affine), calibration)
+        return tb.core.SUVVolume(noise.astype(np.float32), tb.core.Geometry((SIDE,) * 3, affine), calibration)
 
-    def contour(self, volume: tb.SUVVolume, *, roi: Sequence[str] = ()) -> None:
+    def contour(self, volume: tb.core.SUVVolume, *, roi: Sequence[str] = ()) -> None:
         return None
 
 
@@ -106,8 +106,8 @@ def main() -> None:
     asked = parser.parse_args()
     device, patients = Device(asked.device), cohort(asked.folder)
     cache = tb.Cache(asked.folder / "features")
-    mapped = tb.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, cache=cache)
-    compact = tb.CNN3D()
+    mapped = tb.models.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, cache=cache)
+    compact = tb.models.CNN3D()
     with one_thread():
         start = time.perf_counter()
         mapped.precompute(patients)

@@ -4,6 +4,7 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -32,9 +33,24 @@ def test_a_public_name_is_there_and_documented(name: str) -> None:
     assert value.__doc__
 
 
+def test_the_top_has_what_most_scripts_need_and_no_more() -> None:
+    functions_and_classes = [name for name in twobe3.__all__ if not isinstance(getattr(twobe3, name), ModuleType)]
+    assert len(functions_and_classes) <= 30
+
+
+@pytest.mark.parametrize("package", ["core", "dicom", "scans", "collections", "models"])
+def test_every_name_of_a_package_is_there_and_documented(package: str) -> None:
+    module = getattr(twobe3, package)
+    assert module.__all__
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, name
+
+
 def test_no_submodule_shadows_a_public_name() -> None:
-    submodules = {module.name for module in pkgutil.iter_modules(twobe3.__path__)}
-    assert not submodules & set(twobe3.__all__)
+    for package in (twobe3, twobe3.core, twobe3.dicom, twobe3.scans, twobe3.collections):
+        submodules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        names = {name for name in package.__all__ if not isinstance(getattr(package, name), ModuleType)}
+        assert not submodules & names
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

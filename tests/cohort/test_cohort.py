@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.splits import CrossValidation
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid, resample
@@ -50,7 +51,7 @@ def test_every_patient_is_tested_once_a_repeat_and_events_are_spread(
     n_events: int, n_others: int, folds: int, seed: int
 ) -> None:
     event = np.random.default_rng(seed).permutation([True] * n_events + [False] * n_others)
-    split = cohort(event.tolist()).folds(folds, repeats=2, seed=seed)
+    split = CrossValidation(folds, repeats=2, seed=seed).split(cohort(event.tolist()).sample)
     everyone = list(range(len(event)))
     assert [(fold.repeat, fold.fold) for fold in split] == [(r, f) for r in range(2) for f in range(folds)]
     for repeat in (split[:folds], split[folds:]):
@@ -66,7 +67,7 @@ def test_every_patient_is_tested_once_a_repeat_and_events_are_spread(
 def test_scans_of_one_patient_stay_together() -> None:
     patients = [f"P{i // 3}" for i in range(36)]
     event = [(i // 3) % 2 == 0 for i in range(36)]
-    for fold in cohort(event, patients=patients).folds(4, repeats=3):
+    for fold in CrossValidation(4, repeats=3).split(cohort(event, patients=patients).sample):
         train, test = ({patients[i] for i in part} for part in (fold.train, fold.test))
         assert not train & test
         assert train | test == set(patients)
@@ -74,12 +75,12 @@ def test_scans_of_one_patient_stay_together() -> None:
 
 def test_folds_follow_from_the_seed() -> None:
     event = [i % 3 == 0 for i in range(30)]
-    first = cohort(event).folds(5, repeats=2, seed=3)
-    assert as_lists(first) == as_lists(cohort(event).folds(5, repeats=2, seed=3))
-    assert as_lists(first) != as_lists(cohort(event).folds(5, repeats=2, seed=4))
+    first = CrossValidation(5, repeats=2, seed=3).split(cohort(event).sample)
+    assert as_lists(first) == as_lists(CrossValidation(5, repeats=2, seed=3).split(cohort(event).sample))
+    assert as_lists(first) != as_lists(CrossValidation(5, repeats=2, seed=4).split(cohort(event).sample))
     assert as_lists(first[:5]) != [(0, *row[1:]) for row in as_lists(first[5:])]
     # Repeats are added at the end, so that more of them keep what is there.
-    assert as_lists(cohort(event).folds(5, repeats=3, seed=3)[:10]) == as_lists(first)
+    assert as_lists(CrossValidation(5, repeats=3, seed=3).split(cohort(event).sample)[:10]) == as_lists(first)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_folds_follow_from_the_seed() -> None:
 )
 def test_too_few_patients_or_events(event: list[bool], endpoint: Endpoint, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        cohort(event, endpoint=endpoint).folds(4)
+        CrossValidation(4).split(cohort(event, endpoint=endpoint).sample)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_too_few_patients_or_events(event: list[bool], endpoint: Endpoint, says:
     [([True] * 9 + [False] * 2, TimeToEvent("y", "t", "e")), ([True] * 11, Continuous("y", "y"))],
 )
 def test_few_censored_patients_are_no_obstacle(event: list[bool], endpoint: Endpoint) -> None:
-    split = cohort(event, endpoint=endpoint).folds(4)
+    split = CrossValidation(4).split(cohort(event, endpoint=endpoint).sample)
     assert Counter(np.concatenate([fold.test for fold in split]).tolist()) == Counter(range(11))
 
 

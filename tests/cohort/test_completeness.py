@@ -12,6 +12,7 @@ import pytest
 from twobe3.cohort import completeness as patients
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.read import read_cohort
+from twobe3.cohort.splits import CrossValidation
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary
 from twobe3.core.errors import ConfigurationError, Exclusion
@@ -80,7 +81,7 @@ def test_a_study_file_names_columns_of_the_table(tiny_cohort, tmp_path):
 
 def test_the_evaluation_file_holds_subgroups_missing_values_and_sample_size(cohort, tmp_path):
     models = [Baseline("suvmax"), Baseline("centre")]
-    result = cross_validate(models, cohort, folds=2, repeats=1, resamples=100)
+    result = cross_validate(models, cohort, cv=CrossValidation(2, 1), resamples=100)
     result.write(tmp_path)
     judged = json.loads((Path(tmp_path) / "evaluation.json").read_text())
     groups = [(row["model"], row["factor"], row["level"], row["n"]) for row in judged["subgroups"]]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.covariates import covariate_of, number_of, read_covariates, with_covariates
+from twobe3.cohort.covariates import add_covariates, covariate_of, parse_number, read_covariates
 from twobe3.cohort.read import cohort_document, read_cohort
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary
@@ -35,7 +35,7 @@ def test_a_column_is_of_numbers_if_every_filled_cell_is_one_else_of_categories()
 
 def test_infinity_is_no_number() -> None:
     assert read_covariates(table(x=["1", "inf"]), ["x"]) == {"P0": {"x": "1"}, "P1": {"x": "inf"}}
-    assert number_of("1e999") != number_of("1e999")  # NaN
+    assert parse_number("1e999") != parse_number("1e999")  # NaN
 
 
 def test_columns_named_like_facts_of_the_header_stand_for_them() -> None:
@@ -81,7 +81,7 @@ def test_the_table_goes_before_the_header_and_that_is_told(make_cohort: Any) -> 
     third = replace(third, covariates={"sex": "M"})
     said = [{"age_years": 50.6, "sex": "F"}, {"age_years": 58.0, "hpv": "yes"}, {"age_years": 70.0}]
     told = {subject.patient_id: facts for subject, facts in zip((first, second, third), said, strict=True)}
-    subjects, warnings = with_covariates([first, second, third], told)
+    subjects, warnings = add_covariates([first, second, third], told)
     assert [dict(subject.covariates) for subject in subjects] == [
         {"age_years": 50.6, "sex": "F"},
         {"age_years": 58.0, "sex": "F", "hpv": "yes"},

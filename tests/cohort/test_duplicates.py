@@ -13,7 +13,8 @@ import pytest
 from pydicom.uid import RLELossless, generate_uid
 
 from twobe3.cohort.cohort import Cohort, Subject
-from twobe3.cohort.duplicates import find_duplicates, with_duplicates_joined, without_duplicates_of
+from twobe3.cohort.duplicates import drop_duplicates_of, find_duplicates, join_duplicates
+from twobe3.cohort.splits import CrossValidation
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary
 from twobe3.core.grid import Grid
@@ -104,7 +105,7 @@ def test_duplicates_are_one_person_and_warned_about(make_cohort: MakeCohort) -> 
     values = np.append(outcomes.value, [0.0, 1.0, 1.0])
     names = (*cohort.patients, *(copy.patient_id for copy in copies))
     told = Outcomes(Binary("y", "y"), names, values, values == 1)
-    joined = with_duplicates_joined(replace(cohort, subjects=(*cohort.subjects, *copies), endpoints=(told,)))
+    joined = join_duplicates(replace(cohort, subjects=(*cohort.subjects, *copies), endpoints=(told,)))
     groups = [subject.group for subject in joined.subjects]
     assert groups[0] == groups[8] == groups[10] == "MRN-0001"
     assert groups[1] == groups[9] == "MRN-1001"
@@ -113,14 +114,14 @@ def test_duplicates_are_one_person_and_warned_about(make_cohort: MakeCohort) -> 
     assert joined.subjects[0].patient in joined.warnings[0]
     assert joined.subjects[8].patient in joined.warnings[0]
     assert not any(patient in " ".join(joined.warnings) for patient in names)
-    for fold in joined.folds(2, repeats=3):
+    for fold in CrossValidation(2, repeats=3).split(joined.sample):
         assert not {groups[i] for i in fold.train} & {groups[i] for i in fold.test}
 
 
 def test_nothing_changes_where_there_are_none(make_cohort: MakeCohort) -> None:
     cohort = make_cohort(6)
     assert find_duplicates(cohort) == ()
-    assert with_duplicates_joined(cohort) is cohort
+    assert join_duplicates(cohort) is cohort
 
 
 def test_scans_of_one_patient_are_no_duplicates(make_cohort: MakeCohort) -> None:
@@ -131,13 +132,13 @@ def test_scans_of_one_patient_are_no_duplicates(make_cohort: MakeCohort) -> None
 def test_an_external_cohort_loses_the_scans_that_trained(make_cohort: MakeCohort) -> None:
     cohort, other = make_cohort(6), make_cohort(5, seed=1)
     mixed = replace(other, subjects=(*other.subjects, replace(cohort.subjects[2], patient_id="MRN-1")))
-    kept = without_duplicates_of(mixed, cohort)
+    kept = drop_duplicates_of(mixed, cohort)
     assert kept.subjects == other.subjects
     (exclusion,) = kept.exclusions
     assert exclusion.code == Code.DUPLICATE_SCAN.name
     assert exclusion.patient == mixed.subjects[-1].patient
     # The same id in another hospital is another patient; the same scan is not, whatever its id.
-    assert len(without_duplicates_of(replace(other, subjects=cohort.subjects[:2]), cohort)) == 0
+    assert len(drop_duplicates_of(replace(other, subjects=cohort.subjects[:2]), cohort)) == 0
 
 
 def test_fingerprints_are_computed_once(make_cohort: MakeCohort, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twobe3.cohort.header_endpoints import header_row
+from twobe3.cohort.header_endpoints import read_header_row
 from twobe3.cohort.read import read_cohort
 from twobe3.core.endpoints import Binary, Continuous
 from twobe3.core.errors import ConfigurationError
@@ -52,9 +52,9 @@ def test_regions_of_real_scans(real_data: Path) -> None:
     (whole,) = choose_series(find_series([real_data / "ge_whole_body"]).series)[0]
     (crop,) = choose_series(find_series([real_data / "sts/dicom/STS_001"]).series)[0]
     # Both are of one man of 59 years and 1.63 m, and both headers say EXTREMITY, where the tumour is.
-    assert header_row(whole)["body_region"] == "trunk"
-    assert header_row(crop)["body_region"] == "extremity"
-    assert (header_row(whole)["sex"], float(header_row(whole)["age_years"])) == ("M", 59.0)
+    assert read_header_row(whole)["body_region"] == "trunk"
+    assert read_header_row(crop)["body_region"] == "extremity"
+    assert (read_header_row(whole)["sex"], float(read_header_row(whole)["age_years"])) == ("M", 59.0)
 
 
 @pytest.fixture

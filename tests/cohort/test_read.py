@@ -10,6 +10,7 @@ from pydicom.uid import CTImageStorage
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.read import cohort_document, read_cohort
+from twobe3.cohort.splits import CrossValidation
 from twobe3.core.endpoints import Binary, TimeToEvent
 from twobe3.core.errors import ConfigurationError, EmptyInputError
 from twobe3.core.grid import Grid
@@ -99,7 +100,7 @@ def test_names_and_order_of_files_do_not_matter(tiny_cohort: Any) -> None:
     after = read(tiny_cohort)
     assert after.patients == before.patients
     assert cohort_document(after) == cohort_document(before)
-    for one, other in zip(after.folds(3), before.folds(3), strict=True):
+    for one, other in zip(CrossValidation(3).split(after.sample), CrossValidation(3).split(before.sample), strict=True):
         np.testing.assert_array_equal(one.test, other.test)
     for one, other in zip(after.subjects, before.subjects, strict=True):
         np.testing.assert_array_equal(after.volume(one), before.volume(other))

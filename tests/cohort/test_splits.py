@@ -1,4 +1,4 @@
-"""Who trains and who tests: persons on one side only, strata spread, schemes that users name, folds used again."""
+"""Who trains and who tests: groups on one side only, strata spread, schemes that users name, folds used again."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from twobe3.cohort.splits import (
     PredefinedSplit,
     Sample,
     Scheme,
+    describe_unassigned,
     folds_document,
-    unassigned,
 )
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
@@ -214,7 +214,7 @@ def test_saved_folds_with_one_person_on_both_sides_are_refused(tmp_path: Path) -
     what = sample([True, False] * 6)
     path = saved(tmp_path, CrossValidation(3).split(what), what)
     twins = Sample(replace(what.outcomes, groups=("P000",) * 12), what.centres)
-    assert "1 persons are on both sides of a fold" in refused(Code.FOLDS_MISMATCH, FoldsFile(path), twins)
+    assert "1 groups are on both sides of a fold" in refused(Code.FOLDS_MISMATCH, FoldsFile(path), twins)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_who_takes_no_part_is_counted_with_the_reason() -> None:
         (CrossValidation(2), left_out, ""),
     ]
     for scheme, what, said in schemes:
-        assert unassigned(scheme.split(what), what, scheme) == (said and f"y: {said}")
+        assert describe_unassigned(scheme.split(what), what, scheme) == (said and f"y: {said}")
 
 
 def test_too_few_patients_for_the_folds_tells_of_duplicates() -> None:

@@ -392,7 +392,7 @@ def test_a_label_that_rests_on_texture_alone_is_found_in_measured_voxels_and_not
     models = [RadiomicsModel(voxels=voxels, max_features=3, cache=cache) for voxels in ("measured", "shuffled")]
     # Other patients are tested: in a cross-validation of noise the tested part leans against the training part.
     scheme = PredefinedSplit(cohort.patients[:14], cohort.patients[14:], by="patient")
-    result = cross_validate(models, cohort, scheme=scheme, resamples=200)
+    result = cross_validate(models, cohort, cv=scheme, resamples=200)
     measured, shuffled = (evaluation.metrics[0] for evaluation in result.evaluations)
     assert (measured.name, measured.value) == ("auc", 1.0)
     assert shuffled.low < 0.5 < shuffled.high

@@ -33,10 +33,11 @@ from twobe3.scans.regions import Region
 from twobe3.study.config import read_study
 from twobe3.study.predict import predict
 from twobe3.study.run import run
-from twobe3.validation.baselines import with_default_baselines
-from twobe3.validation.cross_validate import CVPlan, fit_final, out_of_fold
+from twobe3.validation.baselines import add_baselines
+from twobe3.validation.cross_validate import fit_final_models, out_of_fold
 from twobe3.validation.leakage import audit
-from twobe3.validation.provenance import told_cautions
+from twobe3.validation.plan import CVPlan
+from twobe3.validation.provenance import collect_warnings
 from twobe3.validation.thresholds import ThresholdPolicy
 
 FloatArray = npt.NDArray[np.float64]
@@ -290,7 +291,7 @@ def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_i
             assert (got["threshold"] == expected["threshold"]).all()
     monkeypatch.setattr(Counted, "fits", 0)
     # A file must say what its members are; the class that counts is a baseline in every other respect.
-    saved = fit_final(CVPlan.of([fusions[0], *models, *fusions[1:]], subset, scheme), tmp_path, 1)
+    saved = fit_final_models(CVPlan.of([fusions[0], *models, *fusions[1:]], subset, scheme), tmp_path, 1)
     assert Counted.fits == 2 * (1 + 2)
     for number, fusion in ((0, fusions[0]), (3, fusions[1]), (4, fusions[2])):
         expected_risk = copy.copy(fusion).fit(subset).predict(subset).risk
@@ -394,7 +395,7 @@ def test_what_members_caution_of_is_said_by_the_fusion_and_told_once(cohort: Coh
     fusion = Fusion([Fusion([first, second], name="pair"), Baseline("suvmax")])
     expected = [f"{one.name}: {len(cohort)} scans" for one in (first, second)]
     assert list(fusion.report(cohort).warnings) == expected
-    assert told_cautions([second, fusion, first], cohort) == expected[::-1]
+    assert collect_warnings([second, fusion, first], cohort) == expected[::-1]
 
 
 @pytest.mark.parametrize("of", [[], [Baseline("age")], [Baseline("age"), Baseline("age")], [{"kind": "oracle"}] * 2,
@@ -474,7 +475,7 @@ def test_a_fusion_names_baselines_that_are_added_to_the_table_later(
     net, fusion = study_models(tmp_path, text)
     assert isinstance(fusion, Fusion)
     assert [member.name for member in fusion.of] == ["cnn3d", *names]
-    later = {model.name: model for model in with_default_baselines([net], cohort, region=where)}
+    later = {model.name: model for model in add_baselines([net], cohort, region=where)}
     for member in fusion.of[1:3]:
         assert member.cache_key() == later[member.name].cache_key()
     assert all(member.seed == 3 == later[member.name].seed for member in fusion.of[1:])

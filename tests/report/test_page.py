@@ -218,7 +218,7 @@ def test_the_audit_is_shown_where_there_is_one(study: Path) -> None:
     assert "Leakage audit" not in text_of(study)
     rewrite(study, "run.json", audit=AUDIT)
     text = text_of(study)
-    assert "Passed: nothing was learnt from the patients who are tested. 0 of 20 folds have a person on both" in text
+    assert "Passed: nothing was learnt from the patients who are tested. 0 of 20 folds have a group on both" in text
     assert "the interval of 1 of 2 models covers 0.5" in text
     assert "radiomics AUC within folds metastasis 0.58 (0.53–0.63) 20" in text
 
@@ -233,7 +233,7 @@ def test_an_audit_that_failed_says_where(study: Path) -> None:
     rewrite(study, "run.json", audit=AUDIT | failed)
     text = text_of(study)
     assert "Failed: something was learnt" in text
-    assert "1 of 20 folds have a person on both sides: metastasis: repeat 0, fold 3." in text
+    assert "1 of 20 folds have a group on both sides: metastasis: repeat 0, fold 3." in text
     assert "are changed: spy (metastasis)." in text
 
 

@@ -243,6 +243,19 @@ def test_weights_lie_beside_the_study_file(tmp_path: Path) -> None:
     assert named.weights == "random"
 
 
+def test_weights_of_a_3d_network_lie_beside_the_study_file_too(tmp_path: Path) -> None:
+    text = STUDY.replace(
+        "[validation]",
+        '[[model]]\nkind = "cnn3d"\nnetwork = "resnet10"\nweights = "w.safetensors"\n'
+        '[[model]]\nkind = "cnn3d"\nname = "scratch"\n[validation]',
+    )
+    _, local, scratch = models(tmp_path, text)
+    assert isinstance(local, CNN3D)
+    assert Path(local.weights) == tmp_path / "w.safetensors"
+    assert isinstance(scratch, CNN3D)
+    assert scratch.weights == ""
+
+
 def test_the_example_is_valid(pytestconfig: pytest.Config) -> None:
     example = pytestconfig.rootpath / "examples" / "sts.toml"
     config = read_study(example)
@@ -255,7 +268,7 @@ TABLE = {"P1": {"part": "train"}, "P2": {"part": " Test"}, "P3": {"part": ""}, "
 
 
 def chosen(tmp_path: Path, lines: str, table: Table = TABLE) -> Scheme:
-    return study(tmp_path, STUDY + lines).validation.chosen(tmp_path, table)
+    return study(tmp_path, STUDY + lines).validation.scheme_for(tmp_path, table)
 
 
 def test_every_scheme_can_be_named(tmp_path: Path) -> None:

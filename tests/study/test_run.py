@@ -17,20 +17,23 @@ import pytest
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.read import read_cohort
+from twobe3.cohort.splits import CrossValidation
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.prediction import Prediction
+from twobe3.core.volume import SUVVolume
 from twobe3.evaluation.results import PrimaryMetric
 from twobe3.io.cache import Cache
 from twobe3.io.pseudonym import pseudonym
 from twobe3.models import CNN3D, MODELS, Baseline, Model, PooledModel, TwoBe3Net, load_model
+from twobe3.scans import scan
 from twobe3.study.run import run
 from twobe3.validation.cross_validate import cross_validate
 from twobe3.validation.result import CVResult
 
 MakeCohort = Callable[..., Cohort]
 MAPS: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": Cache()}
-HOW: dict[str, Any] = {"folds": 3, "repeats": 2, "resamples": 200}
+HOW: dict[str, Any] = {"cv": CrossValidation(3, 2), "resamples": 200}
 
 
 def models() -> list[Model]:
@@ -145,7 +148,7 @@ def test_every_patient_is_predicted_once_a_repeat_by_every_model_on_the_same_fol
 def test_patients_without_an_outcome_are_left_out_for_that_endpoint_alone(cohort: Cohort) -> None:
     binary, survival = cohort.endpoints
     partly = replace(cohort, endpoints=(binary.subset(np.arange(12)), survival))
-    result = cross_validate([Baseline("age")], partly, folds=2, repeats=1, resamples=100)
+    result = cross_validate([Baseline("age")], partly, cv=CrossValidation(2, 1), resamples=100)
     assert [sorted(item.patients) for item in result.predictions] == [
         sorted(cohort.patients[:12]),
         sorted(cohort.patients),
@@ -193,7 +196,8 @@ def test_the_table_puts_the_lowest_first_where_lower_is_better_and_the_unknown_l
         for name, metric in zip(names, metrics, strict=True)
     )
     one = result.cohort.for_endpoint("relapse")
-    shown = replace(result, cohort=one, evaluations=evaluations, comparisons=()).table()
+    plan = replace(result.plan, cohort=one)
+    shown = replace(result, plan=plan, evaluations=evaluations, comparisons=()).table()
     rows = shown.splitlines()[2:5]
     assert [line.split()[0] for line in rows] == ["better", "worse", "unknown"]
     assert rows[-1].split()[1:3] == ["not", "estimable"]
@@ -207,7 +211,7 @@ def test_two_models_of_one_name_are_refused(cohort: Cohort) -> None:
 def test_what_cannot_be_split_is_refused_before_anything_is_computed(cohort: Cohort, fits: list[str]) -> None:
     model = TwoBe3Net(weights="absent.safetensors")  # would be missed as soon as features are wanted
     with pytest.raises(ConfigurationError) as caught:
-        cross_validate([model], cohort, folds=8)
+        cross_validate([model], cohort, cv=CrossValidation(8, 5))
     assert caught.value.code is Code.FEWER_EVENTS_THAN_FOLDS
     assert fits == []
 
@@ -266,11 +270,11 @@ def test_changed_inputs_are_not_answered_from_a_checkpoint(what: str, cohort: Co
 
 
 def test_two_workers_give_the_same_bits_as_one(result: CVResult, cohort: Cohort) -> None:
-    assert same(cross_validate(models(), cohort, **HOW, workers=2), result)
+    assert same(cross_validate(models(), cohort, **HOW, n_jobs=2), result)
 
 
 def test_images_of_noise_give_intervals_around_one_half(make_cohort: MakeCohort) -> None:
-    result = cross_validate(models()[:3], make_cohort(30, signal=False), folds=5, repeats=2, resamples=200)
+    result = cross_validate(models()[:3], make_cohort(30, signal=False), cv=CrossValidation(5, 2), resamples=200)
     for evaluation in result.evaluations:
         metric = evaluation.metrics[0]
         assert metric.low is not None
@@ -289,7 +293,7 @@ def test_permuted_outcomes_give_one_half_on_average_and_intervals_that_mostly_co
         order = np.random.default_rng(seed).permutation(30)
         permuted = replace(cohort.outcomes.subset(order), patients=cohort.patients)
         models = [pooled, Baseline("suvmax", cache=cache)]
-        result = cross_validate(models, replace(cohort, endpoints=(permuted,)), folds=5, repeats=1, resamples=200)
+        result = cross_validate(models, replace(cohort, endpoints=(permuted,)), cv=CrossValidation(5, 1), resamples=200)
         found += [evaluation.metrics[0] for evaluation in result.evaluations]
     # One AUC of 15 against 15 patients has a standard error of 0.1; these are 20, in pairs that belong together.
     assert np.mean([metric.value for metric in found]) == pytest.approx(0.5, abs=0.1)
@@ -299,7 +303,9 @@ def test_permuted_outcomes_give_one_half_on_average_and_intervals_that_mostly_co
 
 
 def test_outcomes_that_the_images_tell_are_found(make_cohort: MakeCohort) -> None:
-    result = cross_validate([Baseline("suvmax"), Baseline("age")], make_cohort(30), folds=5, repeats=1, resamples=200)
+    result = cross_validate(
+        [Baseline("suvmax"), Baseline("age")], make_cohort(30), cv=CrossValidation(5, 1), resamples=200
+    )
     best = {evaluation.model: evaluation.metrics[0] for evaluation in result.evaluations}["suvmax (contour)"]
     assert best.value is not None
     assert best.value > 0.9
@@ -308,7 +314,7 @@ def test_outcomes_that_the_images_tell_are_found(make_cohort: MakeCohort) -> Non
 def test_the_report_is_one_page_without_patient_ids_and_leaves_nothing_beside_it(
     result: CVResult, cohort: Cohort, tmp_path: Path
 ) -> None:
-    path = result.report(tmp_path / "somewhere" / "report.html")
+    path = result.write_report(tmp_path / "somewhere" / "report.html")
     page = path.read_text()
     assert [one.name for one in path.parent.iterdir()] == ["report.html"]
     assert page.lower().startswith("<!doctype html>")
@@ -462,11 +468,16 @@ def test_the_same_study_in_another_folder_gives_the_same_bytes(done: Path, hospi
     }
 
 
-def test_running_a_study_again_computes_no_feature_and_fits_no_model(
-    done: Path, hospital: Path, fits: list[str], caplog: pytest.LogCaptureFixture
+def test_running_a_study_again_reads_no_scan_computes_no_feature_and_fits_no_model(
+    done: Path, hospital: Path, fits: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: (done / name).read_bytes() for name in NAMES}
     caplog.set_level(logging.INFO, logger="twobe3")
+
+    def read(*_: object, **__: object) -> SUVVolume:
+        raise AssertionError("a scan was read again")
+
+    monkeypatch.setattr(scan, "read_suv", read)
     result = run(hospital / "study.toml", done, workers=1)
     assert fits == []
     assert result.models[0].cache.computed == 0

@@ -20,8 +20,8 @@ from twobe3.models import CNN3D, Baseline, Fusion, Model, RadiomicsModel
 from twobe3.scans.regions import Region
 from twobe3.scans.scan import ArrayScan
 from twobe3.study.run import run
-from twobe3.validation.baselines import those_that_fit, with_default_baselines
-from twobe3.validation.thresholds import ThresholdPolicy
+from twobe3.validation.baselines import add_baselines, choose_baselines
+from twobe3.validation.plan import CVPlan
 
 MakeCohort = Callable[..., Cohort]
 CONTOUR = ["tumour_volume (contour)", "suvmax (contour)", "tlg (contour)"]
@@ -34,7 +34,7 @@ def cohort(make_cohort: MakeCohort) -> Cohort:
 
 
 def added(given: list[Model], cohort: Cohort, **how: Any) -> list[str]:
-    models = with_default_baselines(given, cohort, **how)
+    models = add_baselines(given, cohort, **how)
     assert models[: len(given)] == given
     return [model.name for model in models[len(given) :]]
 
@@ -76,8 +76,8 @@ def test_what_is_there_under_any_name_is_not_added_again(cohort: Cohort) -> None
     given: list[Model] = [Baseline("suvmax", name="hottest"), Baseline("suvmax", region="threshold"),
                           Baseline("clinical", inner_folds=2), Baseline("clinical", covariates=("age",))]  # fmt: skip
     assert added(given, cohort) == ["tumour_volume (contour)", "tlg (contour)", "image_extent", "centre"]
-    everything = with_default_baselines([CNN3D()], cohort)
-    assert with_default_baselines(everything, cohort) == everything
+    everything = add_baselines([CNN3D()], cohort)
+    assert add_baselines(everything, cohort) == everything
 
 
 def test_no_name_is_given_twice(cohort: Cohort) -> None:
@@ -91,12 +91,12 @@ def test_the_first_radiomics_model_has_a_twin_on_shuffled_voxels(cohort: Cohort)
         RadiomicsModel(max_features=3, cache=cache),
         RadiomicsModel(learner="ridge", name="second", cache=cache),
     )
-    twin = with_default_baselines([CNN3D(), first, second], cohort)[-1]
+    twin = add_baselines([CNN3D(), first, second], cohort)[-1]
     assert isinstance(twin, RadiomicsModel)
     assert twin.get_params() == {**first.get_params(), "voxels": "shuffled"}
     assert twin.name == "radiomics elastic-net (contour, else SUV > 4, shuffled voxels)"
     assert twin.cache is cache
-    assert with_default_baselines([second], cohort)[-1].name == "second, shuffled voxels"
+    assert add_baselines([second], cohort)[-1].name == "second, shuffled voxels"
     assert twin.name not in added([first, replace(twin, name="destroyed")], cohort)
     assert [model.is_baseline for model in (first, twin, Baseline("age"), CNN3D())] == [False, True, True, False]
 
@@ -104,17 +104,17 @@ def test_the_first_radiomics_model_has_a_twin_on_shuffled_voxels(cohort: Cohort)
 def test_a_radiomics_model_inside_a_fusion_has_one_too(cohort: Cohort) -> None:
     inner, cache = RadiomicsModel(max_features=3, name="inner"), Cache()
     fusion = Fusion([Fusion([CNN3D(), inner], name="pair"), Baseline("age")], cache=cache)
-    twin = with_default_baselines([fusion], cohort)[-1]
+    twin = add_baselines([fusion], cohort)[-1]
     assert isinstance(twin, RadiomicsModel)
     assert twin.get_params() == {**inner.get_params(), "voxels": "shuffled", "name": "inner, shuffled voxels"}
     assert twin.cache is cache
     first = RadiomicsModel(name="first")
-    assert with_default_baselines([fusion, first], cohort)[-1].name == "first, shuffled voxels"
+    assert add_baselines([fusion, first], cohort)[-1].name == "first, shuffled voxels"
 
 
 def test_baselines_have_the_seed_and_the_store_of_the_models(cohort: Cohort) -> None:
     model = CNN3D(seed=7)
-    baselines = with_default_baselines([model], cohort, inner_folds=3)[1:]
+    baselines = add_baselines([model], cohort, inner_folds=3)[1:]
     assert all(one.seed == 7 and one.cache is model.cache for one in baselines)
     assert [one.get_params()["inner_folds"] for one in baselines if one.name == "clinical"] == [3]
 
@@ -127,12 +127,14 @@ def test_a_baseline_that_a_fold_cannot_fit_is_left_out_with_its_reason(cohort: C
         for study, hot in zip(cohort.subjects, event, strict=True)
     ]
     half = replace(cohort, subjects=tuple(subjects))
-    baselines = [Baseline("tlg"), Baseline("tlg", region="threshold")]
-    kept, reasons = those_that_fit(baselines, half, CrossValidation(2), ThresholdPolicy(), 1)
-    assert kept == baselines[1:]
-    assert len(reasons) == 1
-    assert "'tlg (contour)': 2 of 5 training patients" in reasons[0] or "'tlg (contour)': 3 of 5" in reasons[0]
-    assert those_that_fit([], half, CrossValidation(2), ThresholdPolicy(), 1) == ([], [])
+    plan = CVPlan.of([Baseline("age")], half, CrossValidation(2))
+    chosen, reasons = choose_baselines(plan, CrossValidation(2), Region("contour"), 1)
+    names = [model.name for model in chosen.models]
+    assert names[0] == "age"
+    assert "image_extent" in names
+    assert not [name for name in names if "(contour)" in name]
+    assert len(reasons) == len(CONTOUR)
+    assert "'tlg (contour)': 2 of 5 training patients" in reasons[2] or "'tlg (contour)': 3 of 5" in reasons[2]
 
 
 def test_a_study_has_them_in_its_tables_unless_its_file_asks_for_none(tiny_cohort: Any, tmp_path: Path) -> None:

@@ -27,11 +27,12 @@ from twobe3.io.pseudonym import pseudonym
 from twobe3.models import Baseline
 from twobe3.phantom.dicom_writer import PETHeader, write_pet_series
 from twobe3.phantom.rtstruct_writer import write_rtstruct
-from twobe3.validation.cross_validate import CVPlan, cross_validate, out_of_fold, require_enough
+from twobe3.validation.cross_validate import cross_validate, out_of_fold
 from twobe3.validation.leakage import audit
+from twobe3.validation.plan import CVPlan, require_enough
 from twobe3.validation.recalibration import observed_times
 from twobe3.validation.result import CVResult
-from twobe3.validation.thresholds import ThresholdPolicy, predicted
+from twobe3.validation.thresholds import ThresholdPolicy, fit_predict
 
 MakeCohort = Callable[..., Cohort]
 SHAPE, SPACING_MM, N = (10, 12, 12), 8.0, 18
@@ -300,7 +301,7 @@ def test_too_few_training_patients_name_model_fold_and_counts_before_anything_is
     with pytest.raises(
         ConfigurationError, match=r"'suvmax \(contour\)': 0 of 6 training patients of 'relapse', repeat 0, fold"
     ):
-        cross_validate([Baseline("age"), Baseline("suvmax")], cohort, folds=2, repeats=1)
+        cross_validate([Baseline("age"), Baseline("suvmax")], cohort, cv=CrossValidation(2, 1))
     events = set(np.flatnonzero(cohort.outcomes.event).tolist())
     fits = CVPlan.of([Baseline("suvmax")], without_contours(make_cohort(12), events), CrossValidation(2))
     with pytest.raises(ConfigurationError, match="0 of them with the event") as caught:
@@ -312,7 +313,7 @@ def test_too_few_training_patients_name_model_fold_and_counts_before_anything_is
 def test_a_fold_without_a_usable_tested_patient_has_no_row(make_cohort: MakeCohort, kind: str) -> None:
     cohort = without_contours(make_cohort(18, (kind,)), set(range(2, 18, 3)), ("north", "south", "west"))
     models = [Baseline("suvmax"), Baseline("age")]
-    result = cross_validate(models, cohort, scheme=LeaveOneCentreOut(), resamples=100)
+    result = cross_validate(models, cohort, cv=LeaveOneCentreOut(), resamples=100)
     drawn, everybody = result.predictions
     west = {study.patient_id for study in cohort.subjects if study.centre == "west"}
     assert set(drawn.patients) == set(cohort.patients) - west
@@ -324,7 +325,7 @@ def test_a_fold_without_a_usable_tested_patient_has_no_row(make_cohort: MakeCoho
 def test_a_model_that_can_use_no_tested_scan_is_judged_on_nobody(make_cohort: MakeCohort, tmp_path: Path) -> None:
     cohort = without_contours(make_cohort(16), set(range(1, 16, 2)))  # every scan of the south
     split = PredefinedSplit(("north",), ("south",))
-    result = cross_validate([Baseline("suvmax"), Baseline("age")], cohort, scheme=split, resamples=100)
+    result = cross_validate([Baseline("suvmax"), Baseline("age")], cohort, cv=split, resamples=100)
     assert {one.model: (one.n, one.missing) for one in result.evaluations} == {
         "suvmax (contour)": (0, 8), "age": (8, 0),
     }  # fmt: skip
@@ -332,7 +333,7 @@ def test_a_model_that_can_use_no_tested_scan_is_judged_on_nobody(make_cohort: Ma
     (line,) = [line for line in result.table().splitlines() if line.startswith("  suvmax (contour) ")]
     assert "not estimable" in line
     assert "  n 0" in line
-    assert "suvmax (contour)" in result.report(tmp_path / "report.html").read_text()
+    assert "suvmax (contour)" in result.write_report(tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("kind", ["binary", "time-to-event", "continuous"])
@@ -346,8 +347,8 @@ def test_scans_that_a_model_cannot_use_change_nothing_for_the_others(
     training, tested = whole.subset(range(16)), whole.subset(range(16, 24))
     without = [part.subset([i for i, s in enumerate(part.subjects) if s.scan.region]) for part in (training, tested)]  # type: ignore[attr-defined]
     times, how = observed_times(training.outcomes), ThresholdPolicy(recalibrate, 3)
-    one = predicted(Baseline("suvmax"), training, tested, times, how)
-    other = predicted(Baseline("suvmax"), without[0], without[1], times, how)
+    one = fit_predict(Baseline("suvmax"), training, tested, times, how)
+    other = fit_predict(Baseline("suvmax"), without[0], without[1], times, how)
     assert one.patients == other.patients == without[1].patients
     for name in ("risk", "probability", "threshold", "cutoff", "survival"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

@@ -23,8 +23,9 @@ from twobe3.runtime.device import CPU, Device
 from twobe3.runtime.parallel import one_thread
 from twobe3.scans.scan import ArrayScan
 from twobe3.validation import leakage as auditing
-from twobe3.validation.cross_validate import CVPlan, fit_fold, out_of_fold, precompute
-from twobe3.validation.leakage import Audit, audit, permuted_outcomes, shared_persons
+from twobe3.validation.cross_validate import fit_fold, out_of_fold
+from twobe3.validation.leakage import Audit, audit, find_shared_groups, permute_outcomes
+from twobe3.validation.plan import CVPlan, FoldTask, precompute
 from twobe3.validation.thresholds import ThresholdPolicy
 
 MakeCohort = Callable[..., Cohort]
@@ -70,8 +71,8 @@ def test_predictions_and_decisions_keep_their_bits_when_the_tested_patients_have
     for recalibrate in (False, True):
         fits = fits_of([small(kind)], cohort, 3, recalibrate=recalibrate)
         with one_thread():  # as every fold of a study is fitted
-            made = {(name, 0, 0): fit_fold(fits, (name, 0, 0)) for name in fits.cohorts}
-        assert tuple(auditing._seeing(fits, made, 1)) == ()
+            made = {FoldTask(name, 0, 0): fit_fold(fits, FoldTask(name, 0, 0)) for name in fits.cohorts}
+        assert tuple(auditing._find_peeking(fits, made, 1)) == ()
 
 
 def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +80,7 @@ def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monk
     models = [replace(small(kind), device=elsewhere) for kind in ("2be3-net", "baseline")]
     fits = fits_of([*models, Fusion(models, name="both")], cohort, 3)
     with one_thread():
-        made = {(e, n, 0): fit_fold(fits, (e, n, 0)) for e in fits.cohorts for n in range(3)}
+        made = {FoldTask(e, n, 0): fit_fold(fits, FoldTask(e, n, 0)) for e in fits.cohorts for n in range(3)}
 
     def spy(fits: CVPlan, fit: Any) -> Any:
         fitted.append(fit)
@@ -88,7 +89,7 @@ def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monk
         return fit_fold(fits, fit)
 
     monkeypatch.setattr(auditing, "fit_fold", spy)
-    assert tuple(auditing._seeing(fits, made, 1)) == ()
+    assert tuple(auditing._find_peeking(fits, made, 1)) == ()
     assert {number: sum(fit[1] == number for fit in fitted) for number in range(3)} == {0: 4, 1: 2, 2: 4}
     assert {model.device for model in fits.models} == {elsewhere}
 
@@ -136,7 +137,7 @@ def test_scaling_and_choice_of_penalty_see_the_training_patients_of_their_inner_
     monkeypatch.setattr(linear_models, "fit_path", spy)
     fits = fits_of([pooled], cohort, recalibrate=True)
     training, tested = fits.parts("relapse", 0)
-    fit_fold(fits, ("relapse", 0, 0))
+    fit_fold(fits, FoldTask("relapse", 0, 0))
     assert len(seen) == 3 * (3 + 1)  # two inner fits and the outer one, each with three folds and a last fit
     assert all(rows <= set(training.patients) for rows in seen)
     assert not any(rows & set(tested.patients) for rows in seen)
@@ -164,7 +165,7 @@ def test_a_model_that_sees_the_tested_outcomes_is_named(cohort: Cohort, monkeypa
     model = Peeping("age", name="peeping")
     binary = cohort.for_endpoint("relapse")
     fits = fits_of([model, Baseline("age")], binary)
-    tampered = auditing._tampered
+    tampered = auditing._tamper
 
     def peeped(fits: CVPlan, endpoint: str) -> Cohort:
         found = tampered(fits, endpoint)
@@ -173,7 +174,7 @@ def test_a_model_that_sees_the_tested_outcomes_is_named(cohort: Cohort, monkeypa
 
     model.peep(binary)
     made = out_of_fold(fits, Cache(), 1)
-    monkeypatch.setattr(auditing, "_tampered", peeped)
+    monkeypatch.setattr(auditing, "_tamper", peeped)
     found = audit(fits, made, CrossValidation(2), permutations=2)
     assert found.seeing == ("peeping (relapse)",)
     assert not found.passed
@@ -182,7 +183,7 @@ def test_a_model_that_sees_the_tested_outcomes_is_named(cohort: Cohort, monkeypa
 
 def test_a_fold_with_one_person_on_both_sides_is_named(cohort: Cohort) -> None:
     fits = fits_of([Baseline("age")], cohort.for_endpoint("relapse"))
-    assert list(shared_persons(fits)) == []
+    assert list(find_shared_groups(fits)) == []
     twin = replace(fits.cohorts["relapse"].subjects[0], patient_id="twin", duplicate_of=cohort.patients[0])
     subjects = list(fits.cohorts["relapse"].subjects)
     position = next(
@@ -190,7 +191,7 @@ def test_a_fold_with_one_person_on_both_sides_is_named(cohort: Cohort) -> None:
     )
     subjects[position] = replace(subjects[position], duplicate_of=twin.duplicate_of)
     mixed = replace(fits, cohorts={"relapse": replace(fits.cohorts["relapse"], subjects=tuple(subjects))})
-    assert list(shared_persons(mixed)) == ["relapse: repeat 0, fold 0", "relapse: repeat 0, fold 1"]
+    assert list(find_shared_groups(mixed)) == ["relapse: repeat 0, fold 0", "relapse: repeat 0, fold 1"]
 
 
 def test_an_audit_that_finds_nothing_says_so(cohort: Cohort) -> None:
@@ -200,7 +201,7 @@ def test_an_audit_that_finds_nothing_says_so(cohort: Cohort) -> None:
     assert found.passed
     assert (found.folds, found.shared, found.joined, found.seeing, found.site) == (4, (), 0, (), "centre")
     document = found.document()
-    assert document["text"].startswith("Leakage audit passed: 0 of 4 folds have a person on both sides")
+    assert document["text"].startswith("Leakage audit passed: 0 of 4 folds have a group on both sides")
     assert [(row["endpoint"], row["model"]) for row in document["permuted"]] == [
         ("relapse", "age"), ("relapse", "centre"), ("survival", "age"), ("survival", "centre"),
     ]  # fmt: skip
@@ -218,7 +219,7 @@ def test_permuted_outcomes_give_one_half_through_the_whole_pipeline(signal: bool
     whole = make_cohort(24, KINDS, seed=1, signal=signal)
     fits = CVPlan.of([pooled, Baseline("suvmax", cache=cache)], whole, CrossValidation(3), ThresholdPolicy())
     precompute(fits, 1)
-    rows = permuted_outcomes(fits, CrossValidation(3), 8, 0, Cache(), 1)
+    rows = permute_outcomes(fits, CrossValidation(3), 8, 0, Cache(), 1)
     assert [(row.endpoint, row.model) for row in rows] == [
         (endpoint, model) for endpoint in ("relapse", "survival") for model in ("pooled", "suvmax (contour)")
     ]
@@ -234,7 +235,7 @@ def test_permuted_outcomes_are_told_where_the_tested_patients_trained(
     fits = CVPlan.of([pooled], make_cohort(12), CrossValidation(2), ThresholdPolicy())
     parts = CVPlan.parts
     monkeypatch.setattr(CVPlan, "parts", lambda self, *fit: (self.cohorts[fit[0]], parts(self, *fit)[1]))
-    (row,) = permuted_outcomes(fits, CrossValidation(2), 3, 0, Cache(), 1)
+    (row,) = permute_outcomes(fits, CrossValidation(2), 3, 0, Cache(), 1)
     assert row.mean == pytest.approx(1.0)
     assert not row.covers_half
 
@@ -244,12 +245,12 @@ def test_a_permutation_that_leaves_nothing_to_learn_is_left_out(make_cohort: Mak
     event = np.arange(8) < 2  # with the centres in turn, often both events are in one of them
     outcomes = replace(whole.outcomes, event=event, value=event.astype(float))
     fits = CVPlan.of([Baseline("age")], replace(whole, endpoints=(outcomes,)), LeaveOneCentreOut(), ThresholdPolicy())
-    (row,) = permuted_outcomes(fits, LeaveOneCentreOut(), 10, 0, Cache(), 1)
+    (row,) = permute_outcomes(fits, LeaveOneCentreOut(), 10, 0, Cache(), 1)
     assert 0 < row.permutations < 10
 
 
 def test_a_metric_that_is_nowhere_estimable_is_not_said_to_cover_one_half() -> None:
-    row = auditing._summary("y", "m", "auc_within_folds", [np.nan, np.nan, 0.5])
+    row = auditing._summarize("y", "m", "auc_within_folds", [np.nan, np.nan, 0.5])
     assert (row.permutations, row.mean, row.covers_half) == (1, None, False)
     assert "interval" not in Audit(1, (), 0, (), (row,), None).text()
 
@@ -258,4 +259,4 @@ def test_folds_are_checked_by_person(cohort: Cohort) -> None:
     both = Fold(0, 0, np.arange(6), np.arange(5, 12))
     subset = cohort.for_endpoint("relapse")
     fits = CVPlan((Baseline("age"),), subset, {"relapse": subset}, {"relapse": (both,)}, ThresholdPolicy())
-    assert list(shared_persons(fits)) == ["relapse: repeat 0, fold 0"]
+    assert list(find_shared_groups(fits)) == ["relapse: repeat 0, fold 0"]

@@ -13,11 +13,12 @@ import pytest
 
 import twobe3 as tb
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.splits import CrossValidation
 from twobe3.evaluation.cohort_summary import sample_size
 from twobe3.io.cache import Cache
 from twobe3.models import Baseline, PooledModel, TwoBe3Net
 from twobe3.models.model import Model
-from twobe3.validation.provenance import few_events
+from twobe3.validation.provenance import warn_of_few_events
 
 STORE = Cache()
 MAPS: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
@@ -33,7 +34,7 @@ def test_few_events_are_told_with_those_that_each_parameter_has(
     models: list[Model], make_cohort: Callable[..., Cohort]
 ) -> None:
     cohort = make_cohort(16, ("binary", "continuous"))  # 8 with the event, 8 without
-    (line,) = few_events(models, cohort)
+    (line,) = warn_of_few_events(models, cohort)
     assert line.startswith("relapse: only 8 events, fewer than 10")
     known = {one.name: one.report(cohort).n_parameters or 0 for one in models[:2]}
     size = sample_size(cohort.for_endpoint("relapse").outcomes, known)
@@ -46,11 +47,11 @@ def test_few_events_are_told_with_those_that_each_parameter_has(
 
 
 def test_ten_of_either_class_are_not_few(models: list[Model], make_cohort: Callable[..., Cohort]) -> None:
-    assert few_events(models, make_cohort(20, ("binary",))) == []
+    assert warn_of_few_events(models, make_cohort(20, ("binary",))) == []
     cohort = make_cohort(24, ("binary",))
     event = np.arange(24) < 20  # 4 without it
     outcomes = replace(cohort.endpoints[0], value=event.astype(float), event=event)
-    (line,) = few_events(models, replace(cohort, endpoints=(outcomes,)))
+    (line,) = warn_of_few_events(models, replace(cohort, endpoints=(outcomes,)))
     assert "only 4 events" in line
 
 
@@ -59,11 +60,11 @@ def test_a_run_warns_and_its_record_holds_capacity_and_events_for_each_parameter
 ) -> None:
     cohort = make_cohort(12, ("binary",))
     with caplog.at_level(logging.WARNING, "twobe3"):
-        result = tb.cross_validate(models, cohort, folds=2, resamples=100)
+        result = tb.cross_validate(models, cohort, cv=CrossValidation(2, 5), resamples=100)
     assert "FEW_EVENTS: relapse: only 6 events" in caplog.text
     assert not any(patient in caplog.text for patient in cohort.patients)
-    record = json.loads(json.dumps(result.record))
-    assert record["notes"] == few_events(models, cohort)
+    record = json.loads(json.dumps(result.provenance.document()))
+    assert record["notes"] == warn_of_few_events(models, cohort)
     *others, network = record["models"]
     assert all(one["size"] == {} for one in others)
     assert network["size"]["relapse"]["capacity"]["width"] == 16

@@ -25,7 +25,7 @@ from twobe3.models import Baseline
 from twobe3.models.model import Model
 from twobe3.models.registry import load_model
 from twobe3.validation.recalibration import breslow, cox_slope, observed_times, platt
-from twobe3.validation.thresholds import ThresholdPolicy, fitted, predicted, youden
+from twobe3.validation.thresholds import ThresholdPolicy, fit_final, fit_predict, youden
 
 MakeCohort = Callable[..., Cohort]
 
@@ -180,7 +180,7 @@ def test_a_fold_decides_by_its_training_patients_alone(make_cohort: MakeCohort) 
     for kind in ("binary", "time-to-event", "continuous"):
         training, tested = parts(make_cohort, kind)
         times = observed_times(training.outcomes)
-        prediction = predicted(_Known("age"), training, tested, times, ThresholdPolicy())
+        prediction = fit_predict(_Known("age"), training, tested, times, ThresholdPolicy())
         ages = [float(subject.covariates["age_years"]) / 10 for subject in training.subjects]
         np.testing.assert_allclose(prediction.cutoff, np.median(ages))
         if kind == "binary":
@@ -199,7 +199,7 @@ def test_competing_events_count_as_censored_in_the_baseline(make_cohort: MakeCoh
     outcomes = training.outcomes
     competing = replace(training, endpoints=(replace(outcomes, competing=~outcomes.event),))
     times = observed_times(outcomes)
-    one, other = (predicted(_Known("age"), part, tested, times, ThresholdPolicy()) for part in (training, competing))
+    one, other = (fit_predict(_Known("age"), part, tested, times, ThresholdPolicy()) for part in (training, competing))
     np.testing.assert_array_equal(one.survival, other.survival)
 
 
@@ -212,7 +212,7 @@ def test_recalibration_uses_models_that_have_not_seen_the_patient(
     fit = Model.fit
     monkeypatch.setattr(Model, "fit", lambda self, part: (fitted.append(set(part.patients)), fit(self, part))[1])
     times = observed_times(training.outcomes)
-    prediction = predicted(_Known("age"), training, tested, times, ThresholdPolicy(True, 3))
+    prediction = fit_predict(_Known("age"), training, tested, times, ThresholdPolicy(True, 3))
     everyone = set(training.patients)
     assert len(fitted) == 4
     assert fitted[-1] == everyone
@@ -245,7 +245,7 @@ def test_recalibrated_survival_does_not_depend_on_the_origin_of_risks(make_cohor
     training, tested = parts(make_cohort, "time-to-event")
     times = observed_times(training.outcomes)
     still, drifting = (
-        predicted(kind("age"), training, tested, times, ThresholdPolicy(True, 3)) for kind in (_Known, Drifting)
+        fit_predict(kind("age"), training, tested, times, ThresholdPolicy(True, 3)) for kind in (_Known, Drifting)
     )
     np.testing.assert_allclose(drifting.survival, still.survival, atol=1e-9)
     assert still.cutoff is not None
@@ -259,7 +259,7 @@ def test_too_few_patients_are_not_recalibrated(make_cohort: MakeCohort) -> None:
     one_event = [int(np.flatnonzero(event)[0]), *np.flatnonzero(~event)[:4]]
     training, tested = cohort.subset(one_event), cohort.subset(np.flatnonzero(~event)[4:])
     times = observed_times(training.outcomes)
-    plain, asked = (predicted(_Known("age"), training, tested, times, ThresholdPolicy(yes)) for yes in (False, True))
+    plain, asked = (fit_predict(_Known("age"), training, tested, times, ThresholdPolicy(yes)) for yes in (False, True))
     np.testing.assert_array_equal(plain.probability, asked.probability)
     np.testing.assert_array_equal(plain.threshold, asked.threshold)
 
@@ -269,13 +269,13 @@ def test_the_model_for_patients_to_come_says_what_a_recalibrated_fold_says(
 ) -> None:
     training, tested = parts(make_cohort, "binary")
     how, times = ThresholdPolicy(True, 3), observed_times(training.outcomes)
-    of_fold = predicted(Baseline("suvmax", region="threshold"), training, tested, times, how)
-    model = fitted(Baseline("suvmax", region="threshold"), training, how)
+    of_fold = fit_predict(Baseline("suvmax", region="threshold"), training, tested, times, how)
+    model = fit_final(Baseline("suvmax", region="threshold"), training, how)
     loaded = load_model(model.save(tmp_path / "recalibrated.safetensors"))
     for one in (model, loaded):
         np.testing.assert_array_equal(one.predict(tested).probability, of_fold.probability)
         np.testing.assert_array_equal(one.predict(tested).risk, of_fold.risk)
-    plain = load_model(fitted(model, training, ThresholdPolicy()).save(tmp_path / "plain.safetensors"))
+    plain = load_model(fit_final(model, training, ThresholdPolicy()).save(tmp_path / "plain.safetensors"))
     assert plain.recalibration_ is None
     np.testing.assert_array_equal(plain.predict(tested).risk, of_fold.risk)
     assert np.abs(plain.predict(tested).probability - of_fold.probability).max() > 0.01
@@ -285,4 +285,4 @@ def test_the_model_for_patients_to_come_says_what_a_recalibrated_fold_says(
 def test_of_times_the_model_for_patients_to_come_is_not_recalibrated(make_cohort: MakeCohort) -> None:
     """It predicts a risk alone, which recalibration never changes."""
     training, _ = parts(make_cohort, "time-to-event")
-    assert fitted(_Known("age"), training, ThresholdPolicy(True, 3)).recalibration_ is None
+    assert fit_final(_Known("age"), training, ThresholdPolicy(True, 3)).recalibration_ is None

@@ -26,7 +26,7 @@ Index = Annotated[
 @collections.command("list")
 def list_collections(index: Index = None, as_json: Json = False) -> None:
     """List every public collection with PET: patients, series, size, licence, tracer, contours, outcomes, citation."""
-    rows = [row.to_json() for row in tb.list_collections(index=index)]
+    rows = [row.to_json() for row in tb.collections.list_collections(index=index)]
     print_document({"collections": rows}, as_json, _list_lines)
 
 
@@ -47,7 +47,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Select scans by stated rules and write them as a manifest; offline, and the same each time."""
-    selection = tb.plan_collections(
+    selection = tb.collections.plan_collections(
         out,
         min_scans=min_scans,
         collections=collection or (),
@@ -74,7 +74,7 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Download the series of a manifest: resumable, every file checked, licences and citations beside them."""
-    done = tb.fetch_collections(
+    done = tb.collections.fetch_collections(
         manifest, out, endpoint=endpoint_url, workers=workers, verify=verify, dry_run=dry_run, allow_edited=allow_edited
     )
     print_document(done.to_json(), as_json, _fetch_lines)
@@ -94,7 +94,7 @@ def catalogue(
     as_json: Json = False,
 ) -> None:
     """List the PET series of downloaded collections in one table, and find scans that are in them twice."""
-    made = tb.make_catalogue(paths, compare=compare, fingerprints=out / "fingerprints")
+    made = tb.collections.make_catalogue(paths, compare=compare, fingerprints=out / "fingerprints")
     made.write(out, parquet=parquet)
     print_document(made.to_json(), as_json, _catalogue_lines)
 
@@ -107,8 +107,8 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Write the clinical table of a collection, as it is published, as one that every study file can name."""
-    adapted = tb.get_adapter(name).read(files)
-    tb.write_table(adapted, out)
+    adapted = tb.collections.get_adapter(name).read(files)
+    tb.collections.write_table(adapted, out)
     print_document({"collection": name, "table": str(out), **adapted.to_json()}, as_json, _table_lines)
 
 

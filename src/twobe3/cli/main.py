@@ -22,8 +22,9 @@ import typer
 
 import twobe3 as tb
 from twobe3.cli.collections import collections
+from twobe3.cli.doctor import diagnose
 from twobe3.cli.output import Document, Json, columns, print_document
-from twobe3.cli.registries import What
+from twobe3.cli.registries import What, names
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 from twobe3.dicom.attributes import Policy
@@ -211,13 +212,13 @@ def report(folder: Annotated[Path, typer.Argument(help="Output folder of a study
 @app.command("list")
 def list_names(what: Annotated[What, typer.Argument()], as_json: Json = False) -> None:
     """List what can be named in a study file, and the codes of every refusal."""
-    print_document({what: tb.names(what)}, as_json, lambda document: columns(document[what]))
+    print_document({what: names(what)}, as_json, lambda document: columns(document[what]))
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say which versions, devices, codecs and optional parts work here, and what to install for the rest."""
-    checks = [asdict(check) for check in tb.diagnose()]
+    checks = [asdict(check) for check in diagnose()]
     print_document({"checks": checks}, as_json, _check_lines)
 
 
@@ -288,7 +289,7 @@ def _endpoint(
     raise typer.BadParameter("give one of --label, --time with --event, and --value")
 
 
-def _print_inspection(inspection: tb.Inspection, as_json: bool) -> None:
+def _print_inspection(inspection: tb.scans.Inspection, as_json: bool) -> None:
     print_document(inspection.to_json(), as_json, _inspection_lines)
     if not inspection.usable:
         pet = any(series.modality == "PT" for series in inspection.series)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from html import escape
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from twobe3.cohort.splits import CrossValidation, Fold, Sample
+from twobe3.cohort.splits import Sample
 from twobe3.core.errors import Exclusion
 from twobe3.core.grid import Grid, resample
 from twobe3.core.outcomes import Endpoint, Outcomes
@@ -53,7 +55,7 @@ class Subject:
 
     @property
     def group(self) -> str:
-        """Whom the scan shows: scans of one person stay in one fold, whatever their ids."""
+        """Whom the scan shows: scans of one group stay in one fold, whatever their ids."""
         return self.duplicate_of or self.patient_id
 
     @property
@@ -62,9 +64,9 @@ class Subject:
         return pseudonym("patient", self.patient_id)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cohort:
-    """Studies with their outcomes, on one grid.
+    """Subjects with their outcomes, on one grid.
 
     Parameters
     ----------
@@ -98,6 +100,29 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.subjects)
+
+    @overload
+    def __getitem__(self, index: int) -> Subject: ...
+
+    @overload
+    def __getitem__(self, index: slice | npt.ArrayLike) -> Cohort: ...
+
+    def __getitem__(self, index: int | slice | npt.ArrayLike) -> Subject | Cohort:
+        """One subject, or the cohort of the subjects that a slice, positions or a boolean mask of length n select."""
+        chosen = np.arange(len(self))[index if isinstance(index, int | slice) else np.asarray(index)]
+        return self.subset(chosen) if chosen.ndim else self.subjects[int(chosen)]
+
+    def __repr__(self) -> str:
+        endpoints = "".join(f", {outcomes!r}" for outcomes in self.endpoints)
+        return f"Cohort({len(self)} subjects{endpoints}, {len(self.exclusions)} exclusions, {self.grid})"
+
+    def _repr_html_(self) -> str:
+        codes = Counter(exclusion.code for exclusion in self.exclusions)
+        rows = [("subjects", f"{len(self)}"), ("grid", f"{self.grid.spacing_mm} mm, shape {self.grid.shape}")]
+        rows += [(one.endpoint.name, f"{len(one)} known, {one.n_events} events") for one in self.endpoints]
+        rows += [(f"excluded: {code}", f"{n}") for code, n in sorted(codes.items())]
+        body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
+        return f"<table><caption>Cohort</caption><tbody>{body}</tbody></table>"
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -161,11 +186,11 @@ class Cohort:
         return replace(self, endpoints=(), other_endpoints=())
 
     def volume_key(self, subject: Subject) -> str:
-        """Key of a study's resampled volume, here and in everything derived from it."""
+        """Key of a subject's resampled volume, here and in everything derived from it."""
         return digest([subject.scan.digest, self.grid.cache_key()])
 
     def volume(self, subject: Subject) -> npt.NDArray[np.float32]:
-        """The study's scan on the cohort's grid: SUV, shape ``grid.shape``; read from its files once.
+        """The subject's scan on the cohort's grid: SUV, shape ``grid.shape``; read from its files once.
 
         Raises
         ------
@@ -187,13 +212,3 @@ class Cohort:
     def sample(self) -> Sample:
         """What a validation scheme has to know of the subjects, whose cohort has one endpoint."""
         return Sample(self.outcomes, self.centres)
-
-    def folds(self, folds: int = 5, repeats: int = 1, seed: int = 0) -> tuple[Fold, ...]:
-        """Repeated cross-validation, see :class:`~twobe3.cohort.splits.CrossValidation`.
-
-        Raises
-        ------
-        ConfigurationError
-            ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
-        """
-        return CrossValidation(folds, repeats, seed).split(self.sample)

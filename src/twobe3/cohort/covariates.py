@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from twobe3.cohort.cohort import Subject
 from twobe3.core.codes import Code
@@ -18,21 +19,12 @@ MOST_CATEGORIES = 20
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "O", "other": "O"}
 
 
-@dataclass(frozen=True)
-class HeaderNumber:
-    """A number that the headers of a scan tell of the patient too.
+class HeaderNumber(NamedTuple):
+    """A number that the headers of a scan tell of the patient too."""
 
-    Attributes
-    ----------
-    low, high : float
-        Between which a cell of the table must lie, so that no other unit passes.
-    within : float
-        How far the table and the header may be apart and still agree.
-    """
-
-    low: float
-    high: float
-    within: float
+    low: float  # a cell of the table must lie from here
+    high: float  # to here, so that no other unit passes
+    within: float  # how far the table and the header may be apart and still agree
 
 
 HEADER_NUMBERS = {
@@ -90,7 +82,7 @@ def read_covariates(table: Table, columns: Sequence[str], *, taken: Collection[s
     return dict(found)
 
 
-def with_covariates(
+def add_covariates(
     subjects: Iterable[Subject], covariates: Mapping[str, Covariates]
 ) -> tuple[tuple[Subject, ...], tuple[str, ...]]:
     """Studies with what the table says beside what their headers say, and what a reader should know of it.
@@ -113,7 +105,7 @@ def with_covariates(
     ), warnings
 
 
-def number_of(value: object) -> float:
+def parse_number(value: object) -> float:
     """A finite number that a value or a text is; NaN where it is none."""
     try:
         number = float(str(value))
@@ -125,7 +117,7 @@ def number_of(value: object) -> float:
 def _read(column: str, name: str, cells: Mapping[str, str]) -> dict[str, float | str]:
     if name == "sex":
         return {patient: _sex(column, cell) for patient, cell in cells.items()}
-    numbers = {patient: number_of(cell) for patient, cell in cells.items()}
+    numbers = {patient: parse_number(cell) for patient, cell in cells.items()}
     words = sorted({cells[patient] for patient, number in numbers.items() if math.isnan(number)})
     if name in HEADER_NUMBERS:
         known = HEADER_NUMBERS[name]

@@ -63,16 +63,16 @@ def find_duplicates(*cohorts: Cohort) -> tuple[Duplicate, ...]:
     subjects = [subject for cohort in cohorts for subject in cohort.subjects]
     prints = [_fingerprint(cohort, subject) for cohort, subject in zip(owner, subjects, strict=True)]
 
-    def same_person(first: int, second: int) -> bool:
+    def same_group(first: int, second: int) -> bool:
         return owner[first] is owner[second] and subjects[first].group == subjects[second].group
 
     def picture(number: int) -> Picture:
         return Picture(owner[number].volume(subjects[number]), owner[number].grid.spacing_mm)
 
-    return same_pictures(prints, picture, skip=same_person)
+    return find_same_pictures(prints, picture, skip=same_group)
 
 
-def same_pictures(
+def find_same_pictures(
     prints: Sequence[Fingerprint],
     picture: Callable[[int], Picture],
     *,
@@ -89,7 +89,7 @@ def same_pictures(
     skip : callable
         Says of two numbers, the smaller first, whether that pair is of no interest.
     """
-    found = {pair: 1.0 for pair in _same_content(prints) if not skip(*pair)}
+    found = {pair: 1.0 for pair in _find_same_content(prints) if not skip(*pair)}
     for one in match_landmarks([print_.landmarks for print_ in prints]):
         pair = (one.first, one.second)
         if pair in found or skip(*pair):
@@ -100,25 +100,24 @@ def same_pictures(
     return tuple(Duplicate(*pair, alike) for pair, alike in sorted(found.items()))
 
 
-def with_duplicates_joined(cohort: Cohort) -> Cohort:
-    """The cohort with every group of duplicates known as one person, and a warning for each pair.
-
-    Folds keep a person's scans together, so no scan is tested by a model that was trained on it.
-    """
+def join_duplicates(cohort: Cohort) -> Cohort:
+    """Make each set of duplicates one group, which folds keep together, with a warning for each pair."""
     found = find_duplicates(cohort)
     if not found:
         return cohort
     groups = [subject.group for subject in cohort.subjects]
-    labels = connected(groups, found)
+    labels = connect_groups(groups, found)
     leader = {label: min(p for p, other in zip(groups, labels, strict=True) if other == label) for label in labels}
     subjects = tuple(
         replace(subject, duplicate_of=leader[label]) if leader[label] != subject.group else subject
         for subject, label in zip(cohort.subjects, labels, strict=True)
     )
-    return replace(cohort, subjects=subjects, warnings=(*cohort.warnings, *(_said(cohort, pair) for pair in found)))
+    return replace(
+        cohort, subjects=subjects, warnings=(*cohort.warnings, *(_describe_pair(cohort, pair) for pair in found))
+    )
 
 
-def without_duplicates_of(cohort: Cohort, other: Cohort) -> Cohort:
+def drop_duplicates_of(cohort: Cohort, other: Cohort) -> Cohort:
     """The cohort without the scans that are in another one too; each is excluded with its reason."""
     n = len(other)
     known = {pair.second - n for pair in find_duplicates(other, cohort) if pair.first < n <= pair.second}
@@ -134,8 +133,8 @@ def without_duplicates_of(cohort: Cohort, other: Cohort) -> Cohort:
     return replace(kept, exclusions=(*cohort.exclusions, *excluded))
 
 
-def connected(groups: Sequence[Hashable], pairs: Sequence[Duplicate]) -> list[int]:
-    """A number for each scan, equal where persons or pairs connect them."""
+def connect_groups(groups: Sequence[Hashable], pairs: Sequence[Duplicate]) -> list[int]:
+    """A number for each scan, equal where groups or pairs connect them."""
     number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     first, second = ([number[groups[getattr(pair, end)]] for pair in pairs] for end in ("first", "second"))
     links = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(number), len(number)))
@@ -143,7 +142,7 @@ def connected(groups: Sequence[Hashable], pairs: Sequence[Duplicate]) -> list[in
     return [int(labels[number[group]]) for group in groups]
 
 
-def _said(cohort: Cohort, pair: Duplicate) -> str:
+def _describe_pair(cohort: Cohort, pair: Duplicate) -> str:
     names = " and ".join(cohort.subjects[i].patient for i in (pair.first, pair.second))
     same = "the same content" if pair.similarity == 1 else f"nearly the same picture (r = {pair.similarity:.3f})"
     return f"{names} are two ids with {same}: they stay in one fold; keep one of them"
@@ -156,7 +155,7 @@ def _fingerprint(cohort: Cohort, subject: Subject) -> Fingerprint:
     return cache_fingerprint(cohort.volumes, cohort.volume_key(subject), picture)
 
 
-def _same_content(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+def _find_same_content(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     numbers: dict[str, list[int]] = {}
     for number, one in enumerate(prints):
         numbers.setdefault(one.content, []).append(number)

@@ -19,7 +19,7 @@ HEADER_LABELS = ("sex", "age_years", "weight_kg", "body_region")
 REGION = "body_region"
 
 
-def header_row(series: Series) -> dict[str, str]:
+def read_header_row(series: Series) -> dict[str, str]:
     """What the header of a series says, as a row of a table; cells are empty where it says nothing.
 
     Sex is ``M`` or ``F``; another code is no label of two classes, and counts as not known.
@@ -70,7 +70,7 @@ def header_outcomes(endpoint: Endpoint, rows: Table) -> Outcomes:
     return endpoint.outcomes(rows)
 
 
-def without_labels(subjects: Iterable[Subject], endpoints: Sequence[Endpoint]) -> tuple[Subject, ...]:
+def hide_labels(subjects: Iterable[Subject], endpoints: Sequence[Endpoint]) -> tuple[Subject, ...]:
     """The subjects without the covariates that are to be predicted: no model may see them."""
     hidden = {column for endpoint in endpoints for column in endpoint.columns}
     return tuple(

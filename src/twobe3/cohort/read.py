@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from twobe3.cohort.cohort import Cohort, Subject
-from twobe3.cohort.covariates import read_covariates, with_covariates
-from twobe3.cohort.header_endpoints import header_outcomes, header_row, require_header_labels, without_labels
+from twobe3.cohort.covariates import add_covariates, read_covariates
+from twobe3.cohort.header_endpoints import header_outcomes, hide_labels, read_header_row, require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EmptyInputError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid, resample, uptake_outside
@@ -22,7 +23,7 @@ from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.table import Table, is_missing, require_columns
 from twobe3.core.volume import SUVVolume
 from twobe3.dicom.attributes import Policy
-from twobe3.io.cache import Arrays, Cache
+from twobe3.io.cache import Cache
 from twobe3.io.clinical_table import read_table
 from twobe3.io.files import digest
 from twobe3.io.pseudonym import pseudonym
@@ -40,6 +41,7 @@ def read_cohort(
     images: Path | str | Sequence[Path],
     *,
     clinical: Path | str | Table | None = None,
+    endpoint: Endpoint | None = None,
     endpoints: Sequence[Endpoint] = (),
     header_endpoints: Sequence[Endpoint] = (),
     patient: str = "patient_id",
@@ -64,7 +66,7 @@ def read_cohort(
     clinical : path or mapping
         The clinical table: its file, or what :func:`~twobe3.io.clinical_table.read_table` or an adapter gave. Not
         needed where every endpoint comes from the headers: then each patient with a scan is in.
-    endpoints : sequence of Endpoint
+    endpoint, endpoints : Endpoint, sequence of Endpoint
         What is to be predicted, columns of the table. Without any endpoint each scanned patient (of the table) is in.
     header_endpoints : sequence of Endpoint
         What is to be predicted of :data:`~twobe3.cohort.header_endpoints.HEADER_LABELS`; models don't see it as a
@@ -97,6 +99,7 @@ def read_cohort(
     """
     roots = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
     require_header_labels(header_endpoints)
+    endpoints = (*([endpoint] if endpoint else []), *endpoints)
     found = None
     if clinical is None:
         found = find_scans(roots)
@@ -105,28 +108,30 @@ def read_cohort(
         table = clinical if isinstance(clinical, Mapping) else read_table(Path(clinical), patient=patient)
     require_columns(table, [column for column in (patient, centre, roi, *subgroups) if column])
     outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
-    told = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
-    found = found or find_scans(roots)
-    outcomes += _of_headers(header_endpoints, found.series, table)
-    subjects, unmatched = _join(found.series, table, outcomes, centre, policy, repair_dates)
-    subjects = tuple(replace(subject, subgroups=_filled(table[subject.patient_id], subgroups)) for subject in subjects)
-    if roi is not None:
-        subjects = tuple(
-            replace(subject, scan=_tumour(subject.scan, table[subject.patient_id][roi])) for subject in subjects
-        )
+    by_patient = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
+    found = find_scans(roots) if found is None else found
+    outcomes += _read_header_outcomes(header_endpoints, found.series, table)
+
+    def scan(series: Series, row: Mapping[str, str]) -> Scan:
+        one = scan_of(series, policy=policy, repair_dates=repair_dates)
+        return one if roi is None else _mark_tumour(one, row[roi])
+
+    subjects, unmatched = _join(found.series, table, outcomes, scan, centre, subgroups)
     cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series)
-    cohort, refused = _converted(cohort, region)
-    subjects, differing = with_covariates(cohort.subjects, told)
-    subjects = without_labels(subjects, header_endpoints)
-    missing = _not_scanned(table, found.patients)
+    cohort, refused = _convert(cohort, region)
+    subjects, differences = add_covariates(cohort.subjects, by_patient)
+    subjects = hide_labels(subjects, header_endpoints)
+    missing = _list_unscanned(table, found.patients)
     exclusions = (*found.exclusions, *unmatched, *refused, *missing)
-    cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differing))
+    cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differences))
     _log_both_sides(cohort, len(table), len(found.patients))
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
-        raise EmptyInputError(Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_by_code(cohort)}")
-    return replace(cohort, endpoints=tuple(_restricted(outcome, cohort) for outcome in outcomes))
+        raise EmptyInputError(
+            Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_count_codes(cohort)}"
+        )
+    return replace(cohort, endpoints=tuple(_restrict(outcome, cohort) for outcome in outcomes))
 
 
 def cohort_document(cohort: Cohort) -> dict[str, Any]:
@@ -154,7 +159,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
                 "digest": subject.scan.digest,
                 "volume": f"{cohort.volume_key(subject)}.safetensors",
                 "covariates": dict(subject.covariates),
-                **(subject.description or _described(subject)),
+                **(subject.description or _describe(subject)),
             }
             for subject in cohort.subjects
         ],
@@ -163,7 +168,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
     }
 
 
-def _described(subject: Subject) -> dict[str, Any]:
+def _describe(subject: Subject) -> dict[str, Any]:
     """What is said of a scan that was brought in memory."""
     volume = subject.scan.suv()
     contour = subject.scan.contour(volume) is not None
@@ -178,19 +183,18 @@ def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
 def _join(
     chosen: Sequence[Series],
     table: Table,
-    outcomes: Iterable[Outcomes],
+    outcomes: Sequence[Outcomes],
+    scan: Callable[[Series, Mapping[str, str]], Scan],
     centre: str | None,
-    policy: Policy,
-    repair_dates: bool,
+    subgroups: Sequence[str],
 ) -> tuple[tuple[Subject, ...], list[Exclusion]]:
-    """One study for each patient who was scanned and has an outcome; the other scans with the reason."""
+    """One subject for each patient who was scanned and has an outcome; the other scans with the reason."""
     # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
     ids = {pseudonym("patient", patient): patient for patient in table}
     if chosen and not any(_patient_id(series, ids) in table for series in chosen):
         raise ConfigurationError(
             Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
         )
-    outcomes = tuple(outcomes)
     known = {patient for outcome in outcomes for patient in outcome.patients} if outcomes else table.keys()
     subjects, unmatched = [], []
     for series in chosen:
@@ -201,39 +205,35 @@ def _join(
             error = UnusableScanError(code, f"the clinical table has no {what} for this patient")
             unmatched.append(Exclusion.of(error, patient=series.patient, series=series.series))
             continue
+        cells = _read_cells(row, [*subgroups, *([centre] if centre else [])])
+        names = ("series", "manufacturer", "model", "tracer", "slices")
         subjects.append(
             Subject(
                 patient_id,
-                scan_of(series, policy=policy, repair_dates=repair_dates),
-                "" if centre is None or is_missing(row[centre]) else row[centre].strip(),
+                scan(series, row),
+                cells[centre] if centre else "",
                 series.covariates,
-                {
-                    "series": series.series,
-                    "manufacturer": series.manufacturer,
-                    "model": series.model,
-                    "tracer": series.tracer,
-                    "slices": series.slices,
-                    "contour": bool(series.contours),
-                },
+                {**{name: getattr(series, name) for name in names}, "contour": bool(series.contours)},
+                subgroups={column: cells[column] for column in subgroups},
             )
         )
     return tuple(sorted(subjects, key=lambda subject: subject.patient_id)), unmatched
 
 
-def _of_headers(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
+def _read_header_outcomes(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
     """Outcomes that the headers tell, of the patients of the table."""
     ids = {pseudonym("patient", patient): patient for patient in table}
-    rows = {_patient_id(series, ids): header_row(series) for series in chosen} if endpoints else {}
+    rows = {_patient_id(series, ids): read_header_row(series) for series in chosen} if endpoints else {}
     rows = {patient: row for patient, row in rows.items() if patient in table}
     return [header_outcomes(endpoint, rows) for endpoint in endpoints]
 
 
-def _filled(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+def _read_cells(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     """What a row holds in some columns; empty where it is not known."""
     return {column: "" if is_missing(row[column]) else row[column].strip() for column in columns}
 
 
-def _tumour(scan: Scan, cell: str) -> Scan:
+def _mark_tumour(scan: Scan, cell: str) -> Scan:
     """The scan with the names of the regions that are the tumour, as its patient's row has them."""
     names = () if is_missing(cell) else (name.strip() for name in cell.split(";"))
     return TumourScan(scan, tuple(name for name in names if name))
@@ -253,63 +253,69 @@ def _patient_id(series: Series, ids: Mapping[str, str]) -> str:
     return series.patient_id or ids.get(series.patient, "")
 
 
-def _converted(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclusion]]:
+def _convert(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclusion]]:
     """Convert every scan; those that cannot be are left out with their reason."""
     subjects, refused, warnings = [], [], []
     lacking: Counter[str] = Counter()
     for subject in track(cohort.subjects, "scans to SUV"):
         try:
-            volume = subject.scan.suv()
+            facts = _convert_scan(cohort, subject, region)
         except UnusableScanError as refusal:
             refused.append(Exclusion.of(refusal, patient=subject.patient, series=subject.description["series"]))
             continue
-        cohort.volumes.get_or_compute(
-            cohort.volume_key(subject),
-            lambda volume=volume: {"suv": resample(volume, cohort.grid).array},  # type: ignore[misc]
-            metadata=cohort.notes(),
-        )
-        lost = uptake_outside(volume, cohort.grid)
+        lost = facts.pop("uptake_outside")
         if lost > NOTABLE_LOSS:
             warnings.append(f"{subject.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
-        facts = {**subject.description, **_volume_facts(volume)}
-        if region is not None:
-            facts["region"] = _region_facts(subject.scan, volume, region, cohort.volumes)
-            lacking[facts["region"].get("code", "")] += 1
-        subjects.append(replace(subject, description=facts))
+        lacking[facts.get("region", {}).get("code", "")] += 1
+        subjects.append(replace(subject, description={**subject.description, **facts}))
     for code, n in sorted(lacking.items()):
         if code and region is not None:
             warnings.append(f"{n} of {len(subjects)} scans have no region ({region.label}): {code}")
     return replace(cohort, subjects=tuple(subjects), warnings=tuple(warnings)), refused
 
 
-def _region_facts(scan: Scan, volume: SUVVolume, region: Region, cache: Cache) -> dict[str, Any]:
-    """Volume of the region, or why there is none; found once, since a liver takes seconds to find."""
+def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> dict[str, Any]:
+    """What ``cohort.json`` says of a scan; its files are read and calibrated only for what the cache lacks."""
+    scan, cache, key = subject.scan, cohort.volumes, cohort.volume_key(subject)
+    suv = functools.cache(scan.suv)
+    cache.get_or_compute(key, lambda: {"suv": resample(suv(), cohort.grid).array}, metadata=cohort.notes())
 
-    def find() -> Arrays:
+    def describe() -> dict[str, Any]:
+        return {**_volume_facts(suv()), "uptake_outside": uptake_outside(suv(), cohort.grid)}
+
+    def measure(region: Region) -> dict[str, Any]:
+        volume = suv()
         try:
-            facts: dict[str, Any] = {"volume_ml": region.find(scan, volume).volume_ml}
+            return {"name": region.label, "volume_ml": region.find(scan, volume).volume_ml}
         except UnusableScanError as refusal:
-            facts = {"code": refusal.code.name, "reason": refusal.reason}
-        return {"facts": np.frombuffer(json.dumps({"name": region.label, **facts}).encode(), np.uint8)}
+            return {"name": region.label, "code": refusal.code.name, "reason": refusal.reason}
 
-    stored = cache.get_or_compute(digest(["region", scan.digest, region.label]), find)
+    facts = _cache_facts(cache, digest(["facts", key]), describe)
+    if region is not None:
+        facts["region"] = _cache_facts(cache, digest(["region", scan.digest, region.label]), lambda: measure(region))
+    return facts
+
+
+def _cache_facts(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """JSON types under a key of a cache, which holds arrays."""
+    stored = cache.get_or_compute(key, lambda: {"facts": np.frombuffer(json.dumps(compute()).encode(), np.uint8)})
     facts: dict[str, Any] = json.loads(stored["facts"].tobytes())
     return facts
 
 
-def _not_scanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
+def _list_unscanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
     error = UnusableScanError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
     patients = [pseudonym("patient", key) for key in table]
     return [Exclusion.of(error, patient=patient) for patient in patients if patient not in scanned]
 
 
-def _restricted(outcomes: Outcomes, cohort: Cohort) -> Outcomes:
+def _restrict(outcomes: Outcomes, cohort: Cohort) -> Outcomes:
     there = set(cohort.patients)
     restricted = outcomes.of([patient for patient in outcomes.patients if patient in there])
     restricted.endpoint.check(restricted)
     return restricted
 
 
-def _by_code(cohort: Cohort) -> str:
+def _count_codes(cohort: Cohort) -> str:
     codes = [exclusion.code for exclusion in cohort.exclusions if exclusion.series]
     return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes)))

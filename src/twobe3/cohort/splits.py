@@ -1,4 +1,4 @@
-"""Validation schemes: who trains and who tests. Scans of one person are never on both sides."""
+"""Validation schemes: who trains and who tests. Scans of one group are never on both sides."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class Sample:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The persons."""
+        """Whose scans go together."""
         return self.outcomes.groups
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Repeated k-fold cross-validation: a person's scans stay together, events and centres are spread evenly.
+    """Repeated k-fold cross-validation: groups stay together, events and centres are spread evenly.
 
     Events are the strata. Of several splits drawn so, the one is taken whose folds come nearest to their share of each
     centre.
@@ -111,10 +111,10 @@ class CrossValidation:
         """For each scan the fold in which it is tested."""
         draws = DRAWS if len(set(sample.centres)) > 1 else 1
         seeds = [seed, *np.random.SeedSequence(seed).generate_state(draws - 1).tolist()]
-        candidates = [self._drawn(sample, one) for one in seeds]
+        candidates = [self._draw(sample, one) for one in seeds]
         return min(candidates, key=lambda tested: _unevenness(tested, sample.centres, self.folds))
 
-    def _drawn(self, sample: Sample, seed: int) -> IntArray:
+    def _draw(self, sample: Sample, seed: int) -> IntArray:
         splitter = StratifiedGroupKFold(self.folds, shuffle=True, random_state=seed)
         tested, groups = np.zeros(len(sample.patients), dtype=np.int64), np.array(sample.groups)
         with warnings.catch_warnings():  # fewer censored patients than folds are no problem
@@ -142,7 +142,7 @@ class LeaveOneCentreOut:
         if len(known) < 2:
             raise ConfigurationError(Code.TOO_FEW_CENTRES, f"{len(known)} centres are known of {len(centres)} patients")
         return tuple(
-            _apart(sample, (centres != centre) & (centres != ""), centres == centre, number, centre)
+            _make_fold(sample, (centres != centre) & (centres != ""), centres == centre, number, centre)
             for number, centre in enumerate(known)
         )
 
@@ -165,6 +165,9 @@ class PredefinedSplit:
 
     name: ClassVar[str] = "split"
 
+    def __repr__(self) -> str:  # without patient ids
+        return f"PredefinedSplit({len(self.train)} {self.by}s train, {len(self.test)} are tested)"
+
     def split(self, sample: Sample) -> tuple[Fold, ...]:
         """The one fold.
 
@@ -177,7 +180,7 @@ class PredefinedSplit:
         keys = sample.centres if self.by == "centre" else sample.patients
         self._check(keys)
         train, test = (np.isin(keys, side) for side in (self.train, self.test))
-        return (_apart(sample, train, test, 0, ", ".join(self.test) if self.by == "centre" else "test"),)
+        return (_make_fold(sample, train, test, 0, ", ".join(self.test) if self.by == "centre" else "test"),)
 
     def _check(self, keys: Sequence[str]) -> None:
         there = set(keys)
@@ -221,7 +224,7 @@ class FoldsFile:
         ------
         ConfigurationError
             ``FOLDS_MISMATCH``: the file can't be read, lacks the endpoint, has other patients than the cohort, or
-            one person on both sides of a fold.
+            one group on both sides of a fold.
         """
         entries, unused = self._entries(sample.outcomes.endpoint.name)
         position = {pseudonym("patient", patient): i for i, patient in enumerate(sample.patients)}
@@ -230,8 +233,8 @@ class FoldsFile:
         absent, fresh = sorted(named - set(position)), sorted(set(position) - named)
         if absent or fresh:
             raise self._refusal(
-                f"{len(absent)} of its patients are not in the cohort{_first(absent)}, and {len(fresh)} of the cohort "
-                f"are not in it{_first(fresh)}"
+                f"{len(absent)} of its patients are not in the cohort{_first_names(absent)}, and {len(fresh)} of the "
+                f"cohort are not in it{_first_names(fresh)}"
             )
         folds = []
         for entry in entries:
@@ -239,7 +242,7 @@ class FoldsFile:
             both = {sample.groups[i] for i in train} & {sample.groups[i] for i in test}
             if both:
                 names = sorted(pseudonym("patient", group) for group in both)
-                raise self._refusal(f"{len(both)} persons are on both sides of a fold{_first(names)}")
+                raise self._refusal(f"{len(both)} groups are on both sides of a fold{_first_names(names)}")
             folds.append(Fold(int(entry["repeat"]), int(entry["fold"]), train, test, str(entry.get("name", ""))))
         return tuple(folds)
 
@@ -293,10 +296,10 @@ def check_patients_for(folds: int, groups: Sequence[str], endpoint: Endpoint, id
     ----------
     folds : int
     groups : sequence of str
-        Those to be split; the ids of one person's scans count once.
+        Those to be split.
     endpoint : Endpoint
     ids : int
-        How many patient ids they have; more than persons where scans under several ids are duplicates.
+        How many patient ids they have; more than groups where scans under several ids are duplicates.
 
     Raises
     ------
@@ -313,7 +316,7 @@ def check_patients_for(folds: int, groups: Sequence[str], endpoint: Endpoint, id
     raise ConfigurationError(Code.FEWER_PATIENTS_THAN_FOLDS, said, remedy=remedy)
 
 
-def unassigned(folds: Sequence[Fold], sample: Sample, scheme: Scheme) -> str:
+def describe_unassigned(folds: Sequence[Fold], sample: Sample, scheme: Scheme) -> str:
     """How many patients neither train nor are tested, and why; empty where all take part.
 
     Parameters
@@ -353,10 +356,10 @@ def folds_document(splits: Mapping[str, Sequence[Fold]], patients: Mapping[str, 
     patients : mapping
         Endpoint to the patient ids that the folds' positions mean.
     """
-    return [{"endpoint": endpoint, **_described(folds, patients[endpoint])} for endpoint, folds in splits.items()]
+    return [{"endpoint": endpoint, **_describe_folds(folds, patients[endpoint])} for endpoint, folds in splits.items()]
 
 
-def _described(folds: Sequence[Fold], patients: Sequence[str]) -> dict[str, Any]:
+def _describe_folds(folds: Sequence[Fold], patients: Sequence[str]) -> dict[str, Any]:
     names = [pseudonym("patient", patient) for patient in patients]
     used = {int(i) for fold in folds for i in (*fold.train, *fold.test)}
     rows = []
@@ -374,8 +377,8 @@ def _unevenness(tested: IntArray, centres: Sequence[str], folds: int) -> float:
     return float(np.square(counts - counts.mean(axis=0)).sum())
 
 
-def _apart(sample: Sample, train: BoolArray, test: BoolArray, number: int, name: str) -> Fold:
-    """A fold whose training part has no scan of a person who is tested, and something to learn from."""
+def _make_fold(sample: Sample, train: BoolArray, test: BoolArray, number: int, name: str) -> Fold:
+    """A fold whose training part has no scan of a group that is tested, and something to learn from."""
     groups = np.array(sample.groups)
     train = train & ~np.isin(groups, groups[test])
     outcomes = sample.outcomes.subset(np.flatnonzero(train))
@@ -388,5 +391,5 @@ def _apart(sample: Sample, train: BoolArray, test: BoolArray, number: int, name:
     return Fold(0, number, np.flatnonzero(train), np.flatnonzero(test), name)
 
 
-def _first(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from twobe3.cohort.duplicates import connected, same_pictures
-from twobe3.cohort.header_endpoints import header_row
+from twobe3.cohort.duplicates import connect_groups, find_same_pictures
+from twobe3.cohort.header_endpoints import read_header_row
 from twobe3.collections.download_log import LOG_FILE
 from twobe3.collections.parquet import to_csv, to_parquet
 from twobe3.core.codes import Code
@@ -242,7 +242,7 @@ def _make_row(collection: str, found: _SeriesRecord, code: str) -> CatalogueRow:
         model=series.model,
         tracer=series.tracer,
         units=series.units,
-        **header_row(series),
+        **read_header_row(series),
         slices=series.slices,
         files=found.files,
         coverage_mm=round(series.coverage_mm, 2),
@@ -285,8 +285,8 @@ def _compare_scans(
     def picture(number: int) -> Picture:
         return _load_picture(load_series(kept[number].unit)[kept[number].series], policy)
 
-    pairs = same_pictures(prints, picture, skip=same_person)
-    labels = connected(range(len(numbers)), pairs)
+    pairs = find_same_pictures(prints, picture, skip=same_person)
+    labels = connect_groups(range(len(numbers)), pairs)
     sizes = Counter(labels)
     leader: dict[int, str] = {}
     for number, label in zip(numbers, labels, strict=True):

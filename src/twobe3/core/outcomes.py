@@ -136,6 +136,9 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.patients)
 
+    def __repr__(self) -> str:
+        return f"Outcomes({self.endpoint.name}: {self.endpoint.kind}, {len(self)} patients, {self.n_events} events)"
+
     @property
     def n_events(self) -> int:
         """Number of patients with the event (binary: of the positive class)."""

@@ -72,6 +72,9 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.patients)
 
+    def __repr__(self) -> str:
+        return f"Prediction({self.model} of {self.endpoint}, {len(self)} rows)"
+
     def rows(self, kept: BoolArray) -> Prediction:
         """The prediction of the rows marked, in their order."""
         taken = {name: values[kept] for name in _PER_ROW if (values := getattr(self, name)) is not None}

@@ -151,6 +151,12 @@ class SearchResult(Generic[Series]):
     n_files: int = 0
     n_other_files: int = 0
 
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def __getitem__(self, index: int) -> Series:
+        return self.series[index]
+
     @property
     def exclusions(self) -> tuple[Exclusion, ...]:
         """Why each of ``unused`` is not used."""
@@ -158,7 +164,7 @@ class SearchResult(Generic[Series]):
 
 
 def find_series(
-    paths: Sequence[Path], *, progress: bool = False, threads: int | None = None
+    paths: Path | str | Sequence[Path | str], *, progress: bool = False, threads: int | None = None
 ) -> SearchResult[PETSeries]:
     """Find the PET series at or below some paths.
 
@@ -167,7 +173,7 @@ def find_series(
 
     Parameters
     ----------
-    paths : sequence of Path
+    paths : path or sequence of path
         Folders, zip files, files, or a DICOMDIR, of which the files that it names are taken.
     progress : bool
         Whether a progress bar is shown on standard error.
@@ -182,7 +188,7 @@ def find_series(
     EnvironmentFailure
         ``WRITE_FAILED``: there is no space to unpack a zip file.
     """
-    inputs = list_inputs(paths)
+    inputs = list_inputs([Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths])
     listing = inputs.listing
     read = map_files(_read_instance, listing.files, threads=threads)
     with quietly(), closing(read):

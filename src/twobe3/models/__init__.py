@@ -1,5 +1,6 @@
 """Models under one protocol; importing this package registers them all."""
 
+from twobe3.features.backbones import BACKBONES
 from twobe3.models.baseline import Baseline
 from twobe3.models.cnn3d import CNN3D
 from twobe3.models.fusion import Fusion
@@ -7,9 +8,10 @@ from twobe3.models.model import Model
 from twobe3.models.pooled import PooledModel
 from twobe3.models.radiomics import RadiomicsModel
 from twobe3.models.registry import MODELS, load_model
+from twobe3.models.registry import load_model as load
 from twobe3.models.twobe3net import CNN2D, TwoBe3Net
 
 __all__ = [
-    "CNN2D", "CNN3D", "MODELS", "Baseline", "Fusion", "Model", "PooledModel", "RadiomicsModel", "TwoBe3Net",
-    "load_model",
+    "BACKBONES", "CNN2D", "CNN3D", "MODELS", "Baseline", "Fusion", "Model", "PooledModel", "RadiomicsModel",
+    "TwoBe3Net", "load", "load_model",
 ]  # fmt: skip

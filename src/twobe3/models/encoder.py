@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.cohort.cohort import Subject
-from twobe3.cohort.covariates import number_of
+from twobe3.cohort.covariates import parse_number
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray, Outcomes
@@ -83,7 +83,7 @@ class CodedCovariate:
         """Shape (subjects, columns); NaN where a patient lacks the covariate, or has a level that is no column."""
         values = [subject.covariates.get(self.name) for subject in subjects]
         if self.kind == "number":
-            rows = [[np.nan if value is None else number_of(value)] for value in values]
+            rows = [[np.nan if value is None else parse_number(value)] for value in values]
         else:
             rows = [self._spread(value) for value in values]
         found = np.array(rows, np.float64).reshape(len(subjects), -1)

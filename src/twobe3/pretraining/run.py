@@ -13,7 +13,7 @@ import numpy as np
 
 from twobe3 import __version__
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.duplicates import with_duplicates_joined
+from twobe3.cohort.duplicates import join_duplicates
 from twobe3.cohort.read import read_cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EmptyInputError
@@ -84,7 +84,7 @@ def pretrain(
     backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)
     roots = recipe.cohort.folders(folder)
-    cohort = with_duplicates_joined(
+    cohort = join_duplicates(
         read_cohort(
             roots, grid=recipe.volume.grid(), volumes=out / "volumes",
             policy=recipe.cohort.policy, repair_dates=recipe.cohort.repair_dates,

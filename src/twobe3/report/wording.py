@@ -29,10 +29,8 @@ METRIC_LABELS = {
     "harrell_c": "Harrell’s C",
     "uno_c": "Uno’s C",
     "mae": "Mean absolute error",
-    "rmse": "Root mean square error",
     "r2": "R²",
     "spearman": "Spearman’s ρ",
-    "pearson": "Pearson’s r",
 }
 
 
@@ -258,7 +256,7 @@ def audit_lines(audit: AuditRecord) -> tuple[str, ...]:
     seeing = f": {enumeration(audit.seeing)}" if audit.seeing else ""
     known = [row for row in audit.permuted if row.low is not None]
     lines = [
-        f"{len(audit.shared)} of {audit.folds} folds have a person on both sides{shared}.",
+        f"{len(audit.shared)} of {audit.folds} folds have a group on both sides{shared}.",
         f"{audit.joined} patient ids are duplicates of another by their scans and stay in its fold.",
         f"{len(audit.seeing)} models predict or decide otherwise when the outcomes of the patients they are tested on "
         f"are changed{seeing}.",

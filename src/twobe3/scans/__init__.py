@@ -1,1 +1,5 @@
 """A patient's scan, whatever its format: found, inspected, segmented and recognised."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

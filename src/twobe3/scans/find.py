@@ -37,16 +37,17 @@ def find_scans(paths: Sequence[Path]) -> SearchResult[Series]:
     )
 
 
-def read_suv_folder(path: Path | str, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVVolume:
-    """Read the one scan in a folder, zip file or file, in SUV by body weight.
+def read_suv(source: Series | Path | str, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVVolume:
+    """Read one scan in SUV by body weight.
 
     Parameters
     ----------
-    path : path
-        Holds one PET series that can become a volume, or one NIfTI file with its JSON; series of other modalities
-        and series that are dynamic, gated or not attenuation corrected may lie beside it.
+    source : PETSeries, NiftiSeries or path
+        A series of :func:`~twobe3.dicom.series.find_series`, or a folder, zip file or file. It holds one PET series
+        that can become a volume, or one NIfTI file with its JSON; series of other modalities and series that are
+        dynamic, gated or not attenuation corrected may lie beside it.
     policy, repair_dates
-        As for :func:`~twobe3.dicom.volume.read_suv`.
+        As for :func:`twobe3.dicom.volume.read_suv`.
 
     Raises
     ------
@@ -55,21 +56,27 @@ def read_suv_folder(path: Path | str, *, policy: Policy = "lenient", repair_date
     ConfigurationError
         ``NO_PET``: the path does not exist. ``NOT_CHOSEN``: there are several scans.
     UnusableScanError
-        Whatever :func:`~twobe3.dicom.volume.read_suv` or :func:`~twobe3.scans.sidecar.read_nifti_scan` raises.
+        Whatever :func:`twobe3.dicom.volume.read_suv` or :func:`~twobe3.scans.sidecar.read_nifti_scan` raises.
     """
-    dicom, nifti = _find_both([Path(path)])
+    series = source if isinstance(source, PETSeries | NiftiSeries) else _find_one(Path(source))
+    return scan_of(series, policy=policy, repair_dates=repair_dates).suv()
+
+
+def _find_one(path: Path) -> Series:
+    """The only usable series below a path."""
+    dicom, nifti = _find_both([path])
     series: tuple[Series, ...] = (*dicom.series, *nifti.series)
     usable = [one for one in series if isinstance(one, NiftiSeries) or find_obstacle(one) is None] or series
     if len(usable) > 1:
         names = ", ".join(one.series for one in usable)
         raise ConfigurationError(
             Code.NOT_CHOSEN,
-            f"{Path(path).name!r} holds {len(usable)} scans: {names}",
-            remedy="find them with find_series, and read one of its `series`",
+            f"{path.name!r} holds {len(usable)} scans: {names}",
+            remedy="find them with find_series, and give read_suv one of them",
         )
     if not usable:
         raise _first_refusal((*dicom.unused, *nifti.unused))
-    return scan_of(usable[0], policy=policy, repair_dates=repair_dates).suv()
+    return usable[0]
 
 
 def scan_of(series: Series, *, policy: Policy = "lenient", repair_dates: bool = False) -> Scan:

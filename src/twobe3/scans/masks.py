@@ -16,6 +16,7 @@ from twobe3.dicom.reader import quietly, read_dataset, text
 from twobe3.dicom.rtstruct import read_rtstruct, to_names
 from twobe3.dicom.seg import read_seg
 from twobe3.dicom.series import PETSeries
+from twobe3.dicom.volume import read_suv
 from twobe3.io.nifti import is_nifti, read_nifti
 
 
@@ -34,15 +35,18 @@ def contour_mask(series: PETSeries, volume: SUVVolume, *, roi: Sequence[str] = (
     return read_regions(last[0], volume.geometry, roi=roi or None) if last else None
 
 
-def read_regions(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None = None) -> Mask:
-    """Regions from a file of any of the three formats, on the voxels of a scan.
+def read_regions(
+    source: PETSeries | Path | str, geometry: Geometry | None = None, *, roi: str | Sequence[str] | None = None
+) -> Mask:
+    """Regions that were drawn on a scan, from a file of any of the three formats, on the voxels of the scan.
 
     Parameters
     ----------
-    path : Path
-        DICOM RTSTRUCT or SEG, or a NIfTI mask (``.nii``, ``.nii.gz``).
-    geometry : Geometry
-        Of the scan.
+    source : PETSeries or path
+        A series, of whose structure sets the first is read, or a file: DICOM RTSTRUCT or SEG, or a NIfTI mask
+        (``.nii``, ``.nii.gz``).
+    geometry : Geometry, optional
+        Of the scan, where a file is given.
     roi : str or sequence of str, optional
         Names of the regions to merge, by union; all by default. A region of a NIfTI mask is named by its label.
 
@@ -50,8 +54,19 @@ def read_regions(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | N
     ------
     UnusableScanError
         ``CONTOUR_EMPTY``, ``CONTOUR_OUTSIDE``, ``CONTOUR_FRAME``, ``CONTOUR_UNUSABLE``, ``CORRUPT_FILE``,
-        ``TOO_LARGE``; of a NIfTI mask also the codes of :func:`~twobe3.io.nifti.read_nifti`.
+        ``TOO_LARGE``; of a NIfTI mask also the codes of :func:`~twobe3.io.nifti.read_nifti`; of a series
+        ``CONTOUR_MISSING`` without any structure set, and those of :func:`~twobe3.dicom.volume.read_suv`.
+    ValueError
+        A file without a geometry.
     """
+    if isinstance(source, PETSeries):
+        mask = contour_mask(source, read_suv(source), roi=tuple(to_names(roi) or ()))
+        if mask is None:
+            raise UnusableScanError(Code.CONTOUR_MISSING, "no RTSTRUCT or SEG belongs to the series")
+        return mask
+    if geometry is None:
+        raise ValueError("regions of a file need the geometry of the scan: read_regions(path, volume.geometry)")
+    path = Path(source)
     if is_nifti(path):
         return read_nifti_mask(path, geometry, roi=roi)
     with quietly():

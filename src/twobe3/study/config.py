@@ -111,7 +111,7 @@ class StudyConfig(Section):
         names = {n: model.name for n, model in made.items()} | {n: _fusion_name(one) for n, one in waiting.items()}
         _must_differ([names[n] for n in range(len(names))])
         numbers = {names[n]: n for n in waiting}
-        fusions = {names[n]: _names_of(entry) for n, entry in waiting.items()}
+        fusions = {names[n]: _member_names(entry) for n, entry in waiting.items()}
         known = {model.name: model for model in made.values()}
         known |= {name: baseline for name, baseline in self._baselines(folder, shared).items() if name not in known}
         for name in order_fusions(fusions, list(known)):
@@ -140,7 +140,7 @@ class StudyConfig(Section):
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
         weights = entry.get("weights")
-        if "backbone" in known and isinstance(weights, str):
+        if kind != Fusion.kind and isinstance(weights, str) and weights:
             entry["weights"] = str(WeightsSource.parse(weights).relative_to(folder))
         init = entry.get("init")
         if isinstance(init, str) and init:
@@ -208,11 +208,11 @@ def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Sectio
     except ValidationError as error:
         for problem in error.errors():
             if problem["type"] == "extra_forbidden":
-                raise _surplus(problem["loc"], whole, sections) from None
+                raise _surplus_key(problem["loc"], whole, sections) from None
         raise ConfigurationError(Code.STUDY_FILE_INVALID, f"{path.name}: {first_problem(error)}") from None
 
 
-def _surplus(
+def _surplus_key(
     location: tuple[int | str, ...], whole: type[Section], sections: Mapping[str, type[Section]]
 ) -> ConfigurationError:
     """The error about a key that pydantic found surplus, at e.g. ``("endpoint", 0, "binary", "colum")``."""
@@ -238,7 +238,7 @@ def _must_differ(names: list[str]) -> None:
             )
 
 
-def _names_of(entry: dict[str, Any]) -> list[str]:
+def _member_names(entry: dict[str, Any]) -> list[str]:
     """The members that a fusion names."""
     of = entry["of"]
     if not isinstance(of, list) or not all(isinstance(name, str) for name in of):

@@ -10,7 +10,6 @@ from typing import Any
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.grid import Grid
-from twobe3.core.prediction import Prediction
 from twobe3.dicom.attributes import Policy
 from twobe3.io.cache import Cache
 from twobe3.models.registry import load_model
@@ -105,28 +104,29 @@ def predict(
     assert model.endpoint_ is not None
     endpoint, grid = model.endpoint_.name, model.grid_ or Grid()
     found = find_scans([Path(path) for path in paths])
-    results = [_refused(exclusion, endpoint) for exclusion in found.exclusions]
+    results = [_refuse(exclusion, endpoint) for exclusion in found.exclusions]
     for series in found.series:
-        scan = scan_of(series, policy=policy, repair_dates=repair_dates)
-        subject = Subject(series.patient_id, scan, covariates=series.covariates)
+        subject = Subject(
+            series.patient_id,
+            scan_of(series, policy=policy, repair_dates=repair_dates),
+            covariates=series.covariates,
+        )
         alone = Cohort((subject,), grid=grid)
         try:
             prediction = model.predict(alone)
         except UnusableScanError as refusal:
-            results.append(_refused(Exclusion.of(refusal, patient=series.patient, series=series.series), endpoint))
-            continue
-        if len(prediction):
-            results.append(_made(prediction, series.patient, series.series))
+            unusable: Exclusion | None = Exclusion.of(refusal)
         else:
-            unusable = replace(model.report(alone).exclusions[0], patient=series.patient, series=series.series)
-            results.append(_refused(unusable, endpoint))
+            unusable = None if len(prediction) else model.report(alone).exclusions[0]
+        if unusable is not None:
+            reason = replace(unusable, patient=series.patient, series=series.series)
+            results.append(_refuse(reason, endpoint))
+            continue
+        probability = None if prediction.probability is None else float(prediction.probability[0])
+        risk = float(prediction.risk[0])
+        results.append(ScanPrediction(series.patient, series.series, prediction.endpoint, risk, probability))
     return Predictions(model.name, tuple(results))
 
 
-def _made(prediction: Prediction, patient: str, series: str) -> ScanPrediction:
-    probability = None if prediction.probability is None else float(prediction.probability[0])
-    return ScanPrediction(patient, series, prediction.endpoint, float(prediction.risk[0]), probability)
-
-
-def _refused(exclusion: Exclusion, endpoint: str) -> ScanPrediction:
+def _refuse(exclusion: Exclusion, endpoint: str) -> ScanPrediction:
     return ScanPrediction(exclusion.patient, exclusion.series, endpoint, code=exclusion.code, reason=exclusion.reason)

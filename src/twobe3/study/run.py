@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.duplicates import with_duplicates_joined
 from twobe3.cohort.read import read_cohort
 from twobe3.cohort.splits import CrossValidation, Scheme, check_patients_for
 from twobe3.core.codes import Code
@@ -16,18 +13,16 @@ from twobe3.core.errors import ConfigurationError
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
 from twobe3.io.files import write_artefact, write_atomic
-from twobe3.models import Model
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
 from twobe3.runtime.parallel import available_cores
 from twobe3.study.config import StudyConfig, read_study
-from twobe3.study.sections import CohortSection, ExternalSection
-from twobe3.validation.baselines import those_that_fit, with_default_baselines
-from twobe3.validation.cross_validate import CVPlan, _validated, _without_part, fit_final
-from twobe3.validation.external import independent, predict_external
+from twobe3.study.sections import ClinicalTable, CohortSection, ExternalSection
+from twobe3.validation.cross_validate import cross_validate, fit_final_models
+from twobe3.validation.external import validate_external
 from twobe3.validation.leakage import audit as audit_validation
-from twobe3.validation.provenance import Stopwatch, found_left_out, told_cautions
-from twobe3.validation.result import CVResult, judged
+from twobe3.validation.provenance import Stopwatch
+from twobe3.validation.result import CVResult
 
 OWNER = "study.sha256"
 
@@ -70,125 +65,97 @@ def run(
     study_file, out = Path(study_file), Path(out)
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
-    cache, watch = Cache(out / "features"), Stopwatch()
-    target = study.compute.resolve(device, precision)
-    models = study.models(folder, cache, target)
+    watch, validation, target = Stopwatch(), study.validation, study.compute.resolve(device, precision)
+    models = study.models(folder, Cache(out / "features"), target)
     for model in models:
         model.cache_key()  # loads the weights: what is wrong with them is better known before the scans are read
-    scheme = _scheme(study, folder)
+    clinical = study.cohort.read_clinical(folder)
+    scheme = _choose_scheme(study, folder, clinical)
     with watch.step("cohort"):
-        cohort = with_duplicates_joined(_read(study, study.cohort, folder, out / "volumes"))
-    workers = workers or target.workers(available_cores())
-    checkpoints, validation = Cache(out / "folds"), study.validation
-    notes = list(study.notes)
-    if validation.baselines:
-        with watch.step("baselines"):
-            baselines, left_out = _baselines(study, models, cohort, scheme, workers)
-        models, notes = [*models, *baselines], [*notes, *left_out]
-    fits = CVPlan.of(models, cohort, scheme, validation.deciding())
-    notes += _without_part(fits, scheme)
-    begun = len(watch.seconds)
-    result, made = _validated(fits, study.document(), checkpoints, workers, study.horizons())
+        cohort = _read(study, study.cohort, folder, out / "volumes", clinical)
+    workers, checkpoints = workers or target.workers(available_cores()), Cache(out / "folds")
+    result = cross_validate(
+        models,
+        cohort,
+        cv=scheme,
+        baselines=validation.baselines,
+        region=study.region.region() if study.region else None,
+        recalibrate=validation.recalibrate,
+        inner_folds=validation.inner_folds,
+        seed=validation.seed,
+        resamples=validation.resamples,
+        horizons=study.horizons(),
+        checkpoints=checkpoints,
+        n_jobs=workers,
+    )
+    plan, provenance, document = result.plan, result.provenance, study.document()
+    watch.add(provenance.timings)
+    provenance = replace(
+        provenance,
+        study=study.name,
+        configuration={
+            **document,
+            "validation": {**document["validation"], **provenance.configuration["validation"]},
+        },
+        configuration_digest=study.cache_key(),
+        notes=(*study.notes, *provenance.notes),
+    )
     with watch.step("final models"):
-        final = fit_final(fits, out / "models", workers)
-    found: dict[str, Any] = {}
+        final = fit_final_models(plan, out / "models", workers)
     if audit or validation.audit:
         with watch.step("audit"):
-            audited = audit_validation(
-                fits, made, scheme, permutations=validation.permutations, seed=validation.seed,
+            found = audit_validation(
+                plan, result.folds, scheme, permutations=validation.permutations, seed=validation.seed,
                 checkpoints=checkpoints, workers=workers,
             )  # fmt: skip
-        found["audit"] = audited.document()
-        notes.append(audited.text())
+        provenance = replace(provenance, audit=found.document(), notes=(*provenance.notes, found.text()))
+    external: CVResult | None = None
     if study.external is not None:
         with watch.step("external cohort"):
-            external = _external(study, study.external, folder, out, fits, final, workers)
-        found["external"] = {"folder": "external", "found": external.cohort.found, "used": len(external.cohort)}
-        notes += [f"External cohort, {line.strip()}" for line in external.table().splitlines()]
-        notes.append("The report of the external cohort is external/report.html.")
-    timed, document = watch.timings(), study.document()
-    steps = timed["timings"]
-    record = {
-        **result.record,
-        **timed,
-        "study": study.name,
-        "configuration": {**document, "validation": {**document["validation"], "scheme": scheme.name, **fits.counts()}},
-        "configuration_digest": study.cache_key(),
-        "timings": [*steps[:begun], *result.record["timings"], *steps[begun:]],
-        "notes": [*notes, *result.record["notes"]],
-        **found,
-    }
-    result = replace(result, record=record)
+            second = _read(
+                study, study.external, folder, out / "external" / "volumes", study.external.read_clinical(folder)
+            )
+            external = validate_external(
+                plan, second, final, provenance, horizons=study.horizons(), resamples=validation.resamples,
+                seed=validation.seed, workers=workers,
+            )  # fmt: skip
+        lines = [f"External cohort, {line.strip()}" for line in external.table().splitlines()]
+        provenance = replace(
+            provenance,
+            external={"folder": "external", "found": external.cohort.found, "used": len(external.cohort)},
+            notes=(*provenance.notes, *lines, "The report of the external cohort is external/report.html."),
+        )
+    result = replace(result, provenance=replace(provenance, **watch.read()))
     # From here on the folder is this study's: what was stored before fits every study.
     write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
     result.write(out)
-    if "audit" in found:
-        write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **found["audit"]})
-    if study.external is not None:
-        _write_external(replace(external, record={**record, **external.record}), out / "external")
+    if provenance.audit is not None:
+        write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit})
+    if external is not None:
+        replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
+        write_report(out / "external")
     write_report(out)
     return result
 
 
-def _external(
-    study: StudyConfig,
-    section: ExternalSection,
-    folder: Path,
-    out: Path,
-    fits: CVPlan,
-    models: Mapping[tuple[str, int], Path],
-    workers: int,
-) -> CVResult:
-    """Judge the models fitted on all patients on a second cohort; the record says what differs from the study's."""
-    cohort = independent(_read(study, section, folder, out / "external" / "volumes"), fits.cohort)
-    predictions = predict_external(fits, cohort, models, workers)
-    resamples, seed = study.validation.resamples, study.validation.seed
-    tested = {outcomes.endpoint.name: set(cohort.patients) for outcomes in cohort.endpoints}
-    horizons = study.horizons()
-    evaluations, comparisons, behind = judged(
-        predictions, fits.models, cohort, tested, horizons, resamples, seed
-    )  # fmt: skip
-    record = {
-        "study": f"{study.name}: external cohort",
-        "notes": [
-            f"Models fitted on all {len(fits.cohort)} patients of the study, judged on patients of a second cohort.",
-            *told_cautions(fits.models, cohort),
-        ],
-    }
-    left_out = found_left_out(fits.models, cohort)
-    return CVResult(
-        cohort, fits.models, tuple(predictions), evaluations, comparisons, record, behind, left_out=left_out
-    )
-
-
-def _write_external(result: CVResult, folder: Path) -> None:
-    configuration = result.record["configuration"]
-    told = {**configuration["validation"], "scheme": "external cohort", "folds": 1, "repeats": 1}
-    record = {**result.record, "configuration": {**configuration, "validation": told}}
-    for key in ("audit", "external"):
-        record.pop(key, None)
-    replace(result, record=record).write(folder)
-    write_report(folder)
-
-
-def _scheme(study: StudyConfig, folder: Path) -> Scheme:
+def _choose_scheme(study: StudyConfig, folder: Path, clinical: ClinicalTable) -> Scheme:
     """The scheme; refuses what the clinical table alone shows to be impossible, before any scan is read."""
-    table = study.cohort.read_clinical(folder).rows
-    scheme = study.validation.chosen(folder, table)
+    scheme = study.validation.scheme_for(folder, clinical.rows)
     for section in study.endpoint:
         if section.source == "header":
             continue
         endpoint = section.endpoint()
-        outcomes = endpoint.outcomes(table)
+        outcomes = endpoint.outcomes(clinical.rows)
         check_horizons(outcomes, study.horizons().get(endpoint.name, ()))
         if isinstance(scheme, CrossValidation):
             check_patients_for(scheme.folds, outcomes.patients, endpoint)
     return scheme
 
 
-def _read(study: StudyConfig, section: CohortSection | ExternalSection, folder: Path, volumes: Path) -> Cohort:
+def _read(
+    study: StudyConfig, section: CohortSection | ExternalSection, folder: Path, volumes: Path, clinical: ClinicalTable
+) -> Cohort:
     """Read the cohort of a section, on the study's grid."""
-    clinical = section.read_clinical(folder)
     return read_cohort(
         section.folders(folder),
         clinical=None if section.clinical is None else clinical.rows,
@@ -217,12 +184,3 @@ def _require_own(out: Path, study: StudyConfig, update: bool) -> None:
             "the output folder holds the results of another study file, or of an earlier state of this one",
             remedy="choose another folder, or add --update to replace them and reuse what both share",
         )
-
-
-def _baselines(
-    study: StudyConfig, models: Sequence[Model], cohort: Cohort, scheme: Scheme, workers: int
-) -> tuple[list[Model], list[str]]:
-    """The baselines that the study file doesn't name, and why some are left out."""
-    region, validation = study.region.region() if study.region else None, study.validation
-    every = with_default_baselines(models, cohort, scheme=scheme, region=region, inner_folds=validation.inner_folds)
-    return those_that_fit(every[len(models) :], cohort, scheme, validation.deciding(), workers)

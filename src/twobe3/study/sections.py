@@ -18,7 +18,6 @@ from twobe3.core.table import Table, is_missing, require_columns
 from twobe3.io.clinical_table import read_table
 from twobe3.runtime.device import Device, DeviceName, Precision
 from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
-from twobe3.validation.thresholds import ThresholdPolicy
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Lengths = tuple[Length, Length, Length]
@@ -237,11 +236,7 @@ class ValidationSection(Section):
             raise ValueError("give either `split` or `train` and `test`")
         return self
 
-    def deciding(self) -> ThresholdPolicy:
-        """How each fold decides with its training patients."""
-        return ThresholdPolicy(self.recalibrate, self.inner_folds, self.seed)
-
-    def chosen(self, folder: Path, table: Table) -> Scheme:
+    def scheme_for(self, folder: Path, table: Table) -> Scheme:
         """The scheme.
 
         Parameters
@@ -264,7 +259,7 @@ class ValidationSection(Section):
             return LeaveOneCentreOut()
         if self.split is None:
             return PredefinedSplit(self.train, self.test)
-        return PredefinedSplit(*_sides(table, self.split), by="patient")
+        return PredefinedSplit(*_split_sides(table, self.split), by="patient")
 
 
 class ExternalSection(ScansSection):
@@ -302,7 +297,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 
-def _sides(table: Table, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _split_sides(table: Table, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The patients who train, and those who are tested, as a column says; who has an empty cell does neither."""
     require_columns(table, [column])
     words = {patient: row[column].strip().lower() for patient, row in table.items()}

@@ -14,8 +14,7 @@ from twobe3.models.baseline import DEFAULT, MEASURED
 from twobe3.models.encoder import covariate_names
 from twobe3.models.fusion import members_of
 from twobe3.scans.regions import Region
-from twobe3.validation.cross_validate import CVPlan, precompute, require_enough
-from twobe3.validation.thresholds import ThresholdPolicy
+from twobe3.validation.plan import CVPlan, precompute, require_enough
 
 CONTOURED = 0.8
 """Share of scans with a contour from which on baselines are measured in it; the others then have no such baseline."""
@@ -23,7 +22,7 @@ CONTOURED = 0.8
 log = logging.getLogger("twobe3")
 
 
-def with_default_baselines(
+def add_baselines(
     models: Sequence[Model],
     cohort: Cohort,
     *,
@@ -31,7 +30,7 @@ def with_default_baselines(
     region: Region | None = None,
     inner_folds: int = 4,
 ) -> list[Model]:
-    """Models and, behind them, the baselines that they should beat.
+    """Append to models the baselines that they should beat.
 
     Volume, SUVmax and TLG of the region; the extent of the image, since crops tell the size of what they show; the
     clinical covariates, if any is known; in a cross-validation of several centres the centre, since elsewhere the
@@ -53,7 +52,7 @@ def with_default_baselines(
         Of the cross-validation that chooses the penalty of the clinical covariates.
     """
     first, taken = models[0], {model.name for model in models}
-    where = region or _region(cohort)
+    where = region or _choose_region(cohort)
     place = {"region": where.kind, "roi": where.roi, "threshold_suv": where.threshold_suv, "fraction": where.fraction}
 
     def baseline(**parameters: object) -> Baseline:
@@ -62,13 +61,13 @@ def with_default_baselines(
     wanted: list[Model] = [baseline(variable=variable, **place) for variable in DEFAULT if variable in MEASURED]
     if covariate_names(cohort.subjects):
         wanted.append(baseline(variable="clinical", inner_folds=inner_folds))
-    if len({study.centre for study in cohort.subjects} - {""}) > 1 and isinstance(scheme, CrossValidation | None):
+    if len({subject.centre for subject in cohort.subjects} - {""}) > 1 and isinstance(scheme, CrossValidation | None):
         wanted.append(baseline(variable="centre"))
     inside = [member for model in models for member in members_of(model)]
-    wanted += [_shuffled(one) for one in (*models, *inside) if isinstance(one, RadiomicsModel) and not one.is_baseline][
-        :1
-    ]
-    added = [one for one in wanted if not any(_same(one, model) for model in models)]
+    wanted += [
+        _shuffle_voxels(one) for one in (*models, *inside) if isinstance(one, RadiomicsModel) and not one.is_baseline
+    ][:1]
+    added = [one for one in wanted if not any(_is_same(one, model) for model in models)]
     for one in added:
         while one.name in taken:
             one.name += " (baseline)"
@@ -76,52 +75,57 @@ def with_default_baselines(
     return [*models, *added]
 
 
-def those_that_fit(
-    baselines: Sequence[Model], cohort: Cohort, scheme: Scheme, how: ThresholdPolicy, workers: int
-) -> tuple[list[Model], list[str]]:
-    """The baselines that the training patients of every fold suffice for, and why each other one is left out.
+def choose_baselines(plan: CVPlan, scheme: Scheme, region: Region | None, workers: int) -> tuple[CVPlan, list[str]]:
+    """Add the default baselines that the training patients of every fold suffice for.
 
     Nobody has asked for them, so none stops a study. What they measure is computed.
+
+    Returns
+    -------
+    plan : CVPlan
+        With them.
+    reasons : list of str
+        Why each other one is left out.
     """
-    if not baselines:
-        return [], []
-    fits = CVPlan.of(baselines, cohort, scheme, how)
-    precompute(fits, workers)
-    kept, reasons = [], []
-    for baseline in fits.models:
+    every = add_baselines(plan.models, plan.cohort, scheme=scheme, region=region, inner_folds=plan.policy.inner_folds)
+    baselines = every[len(plan.models) :]
+    kept, reasons = list(plan.models), []
+    if baselines:
+        precompute(replace(plan, models=tuple(baselines)), workers)
+    for baseline in baselines:
         try:
-            require_enough(replace(fits, models=(baseline,)))
+            require_enough(replace(plan, models=(baseline,)))
         except ConfigurationError as error:
             reasons.append(f"Left out of the baselines: {error.reason}.")
             log.warning("%s", reasons[-1])
         else:
             kept.append(baseline)
-    return kept, reasons
+    return replace(plan, models=tuple(kept)), reasons
 
 
-def _region(cohort: Cohort) -> Region:
+def _choose_region(cohort: Cohort) -> Region:
     drawn = sum(map(_has_contour, cohort.subjects))
     return Region("contour") if drawn and drawn >= CONTOURED * len(cohort) else Region("threshold")
 
 
-def _has_contour(study: Subject) -> bool:
+def _has_contour(subject: Subject) -> bool:
     """Whether somebody drew a region, as far as that is known without reading it."""
-    if "contour" in study.description:
-        return bool(study.description["contour"])
+    if "contour" in subject.description:
+        return bool(subject.description["contour"])
     try:
-        return study.scan.contour(study.scan.suv()) is not None
+        return subject.scan.contour(subject.scan.suv()) is not None
     except UnusableScanError:
         return False
 
 
-def _shuffled(model: RadiomicsModel) -> RadiomicsModel:
+def _shuffle_voxels(model: RadiomicsModel) -> RadiomicsModel:
     name = "" if model.name == model.default_name else f"{model.name}, shuffled voxels"
     return RadiomicsModel(
         **{**model.get_params(), "voxels": "shuffled", "name": name}, cache=model.cache, device=model.device
     )
 
 
-def _same(one: Model, other: Model) -> bool:
+def _is_same(one: Model, other: Model) -> bool:
     """Whether two models differ in nothing but their names, or, as baselines, in nothing that they look at."""
     if isinstance(one, Baseline) and isinstance(other, Baseline):
         return one.default_name == other.default_name

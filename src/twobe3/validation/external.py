@@ -2,74 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.duplicates import without_duplicates_of
+from twobe3.cohort.duplicates import drop_duplicates_of
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError
 from twobe3.core.prediction import Prediction
 from twobe3.models.registry import load_model
 from twobe3.runtime.parallel import run_tasks
-from twobe3.validation.cross_validate import CVPlan, precompute
+from twobe3.validation.plan import CVPlan, precompute
+from twobe3.validation.provenance import Provenance, collect_warnings, find_exclusions
 from twobe3.validation.recalibration import observed_times
-from twobe3.validation.thresholds import decided, inner_risks
+from twobe3.validation.result import CVResult, evaluate_models
+from twobe3.validation.thresholds import apply_thresholds, inner_risks
 
 
-@dataclass(frozen=True, eq=False)
-class External:
-    """The fits of a study and the cohort that they are judged on."""
+def validate_external(
+    plan: CVPlan,
+    cohort: Cohort,
+    models: Mapping[tuple[str, int], Path],
+    provenance: Provenance,
+    *,
+    horizons: Mapping[str, Sequence[float]],
+    resamples: int,
+    seed: int,
+    workers: int,
+) -> CVResult:
+    """Judge the models fitted on all patients on a second cohort; thresholds are those patients' too.
 
-    fits: CVPlan
-    cohort: Cohort
+    Scans that the first cohort has too are left out, and patient ids that are in both are warned about.
 
-
-def independent(cohort: Cohort, development: Cohort) -> Cohort:
-    """The external cohort without scans that are in the development cohort, and with a warning where ids are in both.
+    Parameters
+    ----------
+    plan : CVPlan
+        Of the first cohort.
+    cohort : Cohort
+        The second one, with the same endpoints.
+    models : mapping
+        What :func:`~twobe3.validation.cross_validate.fit_final_models` gave.
+    provenance : Provenance
+        Of the validation on the first cohort.
+    horizons, resamples, seed
+        See :func:`~twobe3.validation.cross_validate.cross_validate`.
+    workers : int
+        Processes.
 
     Raises
     ------
     EmptyInputError
         ``NOTHING_USABLE``: no scan is left.
     """
-    kept = without_duplicates_of(cohort, development)
+    cohort = keep_independent(cohort, plan.cohort)
+    external = replace(plan, cohort=cohort, cohorts={}, splits={})
+    precompute(external, workers)
+    tasks = [(endpoint, number, path) for (endpoint, number), path in models.items()]
+    done = run_tasks(_predict, tasks, shared=(plan, cohort), workers=workers, description="external cohort")
+    found = {(endpoint, number): prediction for (endpoint, number, _), prediction in done}
+    predictions = tuple(found[key] for key in models)
+    tested = {outcomes.endpoint.name: set(cohort.patients) for outcomes in cohort.endpoints}
+    evaluations, comparisons, summary = evaluate_models(
+        predictions, plan.models, cohort, tested, horizons, resamples, seed
+    )
+    told = f"Models fitted on all {len(plan.cohort)} patients of the study, judged on patients of a second cohort."
+    validation = {**provenance.configuration["validation"], "scheme": "external cohort", "folds": 1, "repeats": 1}
+    provenance = replace(
+        provenance,
+        study=f"{provenance.study}: external cohort",
+        configuration={**provenance.configuration, "validation": validation},
+        notes=(told, *collect_warnings(plan.models, cohort)),
+        audit=None,
+    )
+    excluded = find_exclusions(plan.models, cohort)
+    return CVResult(external, predictions, evaluations, comparisons, provenance, summary, excluded)
+
+
+def keep_independent(cohort: Cohort, development: Cohort) -> Cohort:
+    """The external cohort without scans of the development cohort, and with a warning where ids are in both.
+
+    Raises
+    ------
+    EmptyInputError
+        ``NOTHING_USABLE``: no scan is left.
+    """
+    kept = drop_duplicates_of(cohort, development)
     if not len(kept):
         raise EmptyInputError(Code.NOTHING_USABLE, "every scan of the external cohort is in the first one too")
     both = len(set(kept.patients) & set(development.patients))
-    said = f"{both} patient ids are in both cohorts: if they are the same patients, the figures are too good"
-    return replace(kept, warnings=(*kept.warnings, said)) if both else kept
+    warning = f"{both} patient ids are in both cohorts: if they are the same patients, the figures are too good"
+    return replace(kept, warnings=(*kept.warnings, warning)) if both else kept
 
 
-def predict_external(
-    fits: CVPlan, cohort: Cohort, models: Mapping[tuple[str, int], Path], workers: int
-) -> list[Prediction]:
-    """Predict an external cohort with the models fitted on all patients; decisions are those patients' too.
-
-    Parameters
-    ----------
-    fits : CVPlan
-        Of the study.
-    cohort : Cohort
-        The external one, with the same endpoints.
-    models : mapping
-        What :func:`~twobe3.validation.cross_validate.fit_final` gave.
-    workers : int
-        Processes.
-    """
-    external = External(fits, cohort)
-    precompute(replace(fits, cohort=cohort), workers)
-    tasks = [(endpoint, number, path) for (endpoint, number), path in models.items()]
-    done = run_tasks(_predict, tasks, shared=external, workers=workers, description="external cohort")
-    found = {(endpoint, number): prediction for (endpoint, number, _), prediction in done}
-    return [found[key] for key in models]
-
-
-def _predict(external: External, task: tuple[str, int, Path]) -> Prediction:
-    endpoint, number, path = task
-    fits, model = external.fits, external.fits.models[number]
-    training, tested = fits.cohorts[endpoint], external.cohort.for_endpoint(endpoint)
-    inner = inner_risks(model, training, fits.how) if fits.how.recalibrate else None
-    fitted = load_model(path, cache=model.cache, device=model.device)
-    return decided(fitted, training, tested, observed_times(training.outcomes), inner)
+def _predict(shared: tuple[CVPlan, Cohort], task: tuple[str, int, Path]) -> Prediction:
+    (plan, cohort), (endpoint, number, path) = shared, task
+    model, training = plan.models[number], plan.cohorts[endpoint]
+    inner = inner_risks(model, training, plan.policy) if plan.policy.recalibrate else None
+    final = load_model(path, cache=model.cache, device=model.device)
+    return apply_thresholds(final, training, cohort.for_endpoint(endpoint), observed_times(training.outcomes), inner)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,11 +20,55 @@ import torch
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion
-from twobe3.io.files import digest
 from twobe3.models.model import Model, UndefinedFeature, drop_unusable
 
 FEW_EVENTS = 10
 log = logging.getLogger("twobe3")
+
+
+@dataclass(frozen=True)
+class ModelProvenance:
+    """What a run says of one of its models."""
+
+    name: str
+    kind: str
+    description: str  # of the kind
+    parameters: Mapping[str, Any]  # without folders of this machine
+    seconds: float  # of fitting and predicting, in all folds
+    imputed: Mapping[str, int]  # from what is not known to the number of patients for whom it is filled in
+    size: Mapping[str, Any]  # by endpoint, beyond the parameters
+
+    @classmethod
+    def of(cls, model: Model, cohort: Cohort, seconds: float) -> Self:
+        """Describe a model that was validated on a cohort."""
+        names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
+        sizes = {name: dict(model.report(drop_unusable(model, cohort.for_endpoint(name))).size) for name in names}
+        sizes = {name: size for name, size in sizes.items() if size}
+        imputed = dict(model.report(cohort.without_outcomes()).imputed)
+        return cls(model.name, model.kind, model.summary, model.public_parameters(), seconds, imputed, sizes)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result was made; the attributes are the keys of ``run.json``."""
+
+    study: str
+    started: str  # ISO date-time, UTC
+    seconds: float
+    peak_memory_mib: float
+    timings: Mapping[str, float]  # seconds by step, in the order in which the steps began
+    configuration: Mapping[str, Any]  # the resolved study, or how a cross-validation was asked for
+    configuration_digest: str
+    platform: Mapping[str, Any]
+    models: tuple[ModelProvenance, ...]
+    notes: tuple[str, ...]  # what a reader should know, a sentence each
+    audit: Mapping[str, Any] | None = None  # what the leakage audit found
+    external: Mapping[str, Any] | None = None  # where the results of an external cohort are
+
+    def document(self) -> dict[str, Any]:
+        """The content of ``run.json``."""
+        timings = [{"step": step, "seconds": seconds} for step, seconds in self.timings.items()]
+        return {key: value for key, value in (asdict(self) | {"timings": timings}).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -49,7 +93,7 @@ class ModelExclusions:
     features: tuple[UndefinedFeature, ...]
 
     @classmethod
-    def of(cls, model: Model, cohort: Cohort) -> ModelExclusions:
+    def of(cls, model: Model, cohort: Cohort) -> Self:
         """What a model cannot use of a cohort."""
         report = model.report(cohort.without_outcomes())
         return cls(model.name, len(cohort), report.exclusions, report.undefined)
@@ -61,17 +105,17 @@ class ModelExclusions:
 
     def text(self) -> str:
         """One line with counts by code; empty where everything can be used."""
-        said = [f"{len(self.scans)} of {self.n} scans left out ({_by_code(self.scans)})"] if self.scans else []
+        parts = [f"{len(self.scans)} of {self.n} scans left out ({_by_code(self.scans)})"] if self.scans else []
         features = self.exclusions[len(self.scans) :]
-        said += [f"{len(features)} features left out ({_by_code(features)})"] if features else []
-        return f"{self.model}: {', '.join(said)}" if said else ""
+        parts += [f"{len(features)} features left out ({_by_code(features)})"] if features else []
+        return f"{self.model}: {', '.join(parts)}" if parts else ""
 
 
-def left_out_document(left_out: Sequence[ModelExclusions]) -> dict[str, Any]:
+def exclusions_document(excluded: Sequence[ModelExclusions]) -> dict[str, Any]:
     """As JSON: ``{"exclusions": [...], "undefined_features": [...]}``, each row with its model."""
     return {
-        "exclusions": [{"model": one.model, **asdict(item)} for one in left_out for item in one.exclusions],
-        "undefined_features": [{"model": one.model, **asdict(item)} for one in left_out for item in one.features],
+        "exclusions": [{"model": one.model, **asdict(item)} for one in excluded for item in one.exclusions],
+        "undefined_features": [{"model": one.model, **asdict(item)} for one in excluded for item in one.features],
     }
 
 
@@ -95,116 +139,67 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+            self.add({name: time.perf_counter() - begin})
 
-    def timings(self) -> dict[str, Any]:
-        """When it started, the seconds until now, the memory used so far, and the steps."""
+    def add(self, timings: Mapping[str, float]) -> None:
+        """Add seconds by step."""
+        for name, seconds in timings.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def read(self) -> dict[str, Any]:
+        """The attributes of a :class:`Provenance` that are measured, until now."""
         return {
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": time.perf_counter() - self.begun,
             "peak_memory_mib": peak_memory_mib(),
-            "timings": [{"step": step, "seconds": spent} for step, spent in self.seconds.items()],
+            "timings": dict(self.seconds),
         }
 
 
-def run_record(
-    models: Sequence[Model],
-    cohort: Cohort,
-    seconds: Mapping[str, float],
-    watch: Stopwatch,
-    configuration: dict[str, Any],
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """The record of a cross-validation.
-
-    Parameters
-    ----------
-    models : sequence of Model
-        All of them.
-    cohort : Cohort
-        On which.
-    seconds : mapping
-        By the name of each model, what fitting and predicting took.
-    watch : Stopwatch
-        That ran along.
-    configuration : dict
-        How it was validated.
-    notes : sequence of str
-        What a reader should know, a sentence each.
-    """
+def describe_platform(models: Sequence[Model]) -> dict[str, Any]:
+    """Versions and processor, and the devices and precisions with which the models' networks compute."""
+    devices = [model.device.describe() for model in models]
     return {
-        "study": "cross-validation",
-        **watch.timings(),
-        "configuration": configuration,
-        "configuration_digest": digest([str(configuration), *(model.cache_key() for model in models)]),
-        "platform": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            **_where(models),
-        },
-        "models": [
-            {
-                "name": model.name,
-                "kind": model.kind,
-                "description": model.summary,
-                "parameters": model.public_parameters(),
-                "seconds": seconds[model.name],
-                "imputed": dict(model.report(cohort.without_outcomes()).imputed),
-                "size": _sizes(model, cohort),
-            }
-            for model in models
-        ],
-        "notes": list(notes),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        **{key: ", ".join(sorted({device[key] for device in devices})) for key in ("device", "precision")},
     }
 
 
-def _where(models: Sequence[Model]) -> dict[str, str]:
-    """On which kind of device, and in which precision, the models' networks compute."""
-    told = [model.device.describe() for model in models]
-    return {key: ", ".join(sorted({one[key] for one in told})) for key in ("device", "precision")}
+def warn_of_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """A sentence for each endpoint with fewer than 10 events (binary: of the rarer class), also logged.
 
-
-def few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
-    """A line for each endpoint with fewer than 10 events, of a binary one fewer than 10 of the rarer class.
-
-    Each model is told with the events that it has for each parameter: one that it may fit, or of a network one that it
-    trains, see :mod:`twobe3.evaluation.cohort_summary`.
+    Each model is named with its events per parameter: one that it may fit, or of a network one that it trains, see
+    :mod:`twobe3.evaluation.cohort_summary`.
     """
     lines = []
     for outcomes in cohort.endpoints:
         events = outcomes.endpoint.effective_sample_size(outcomes)
         if not outcomes.endpoint.has_events or events >= FEW_EVENTS:
             continue
-        told = [_events_for_each(model, cohort.for_endpoint(outcomes.endpoint.name), events) for model in models]
-        for_each = ", ".join(filter(None, told))
+        subset = cohort.for_endpoint(outcomes.endpoint.name)
+        ratios = ", ".join(filter(None, (_events_per_parameter(model, subset, events) for model in models)))
         lines.append(
             f"{outcomes.endpoint.name}: only {events} {'events' if events != 1 else 'event'}, fewer than {FEW_EVENTS}; "
-            f"what a model seems to find may be chance. Events per parameter (parameters): {for_each}."
+            f"what a model seems to find may be chance. Events per parameter (parameters): {ratios}."
         )
+        log.warning("%s: %s", Code.FEW_EVENTS.name, lines[-1])
     return lines
 
 
-def told_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:
-    """The lines of :func:`few_events`, told in the log too."""
-    lines = few_events(models, cohort)
-    for line in lines:
-        log.warning("%s: %s", Code.FEW_EVENTS.name, line)
-    return lines
-
-
-def told_cautions(models: Sequence[Model], cohort: Cohort) -> list[str]:
-    """What the models want said of their results on a cohort, once where several say the same; told in the log too."""
+def collect_warnings(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """What the models want said of their results on a cohort, each sentence once, also logged."""
     lines = list(dict.fromkeys(line for model in models for line in model.report(cohort.without_outcomes()).warnings))
     for line in lines:
         log.warning("%s", line)
     return lines
 
 
-def found_left_out(models: Sequence[Model], cohort: Cohort) -> tuple[ModelExclusions, ...]:
-    """What each model cannot use of a cohort, told in the log too."""
+def find_exclusions(models: Sequence[Model], cohort: Cohort) -> tuple[ModelExclusions, ...]:
+    """What each model cannot use of a cohort, also logged."""
     found = tuple(ModelExclusions.of(model, cohort) for model in models)
     for one in found:
         if one.text():
@@ -212,17 +207,10 @@ def found_left_out(models: Sequence[Model], cohort: Cohort) -> tuple[ModelExclus
     return found
 
 
-def _events_for_each(model: Model, cohort: Cohort, events: int) -> str:
+def _events_per_parameter(model: Model, cohort: Cohort, events: int) -> str:
     report = model.report(cohort)
     count = report.n_parameters or report.size.get("trainable_parameters")
     return f"{model.name} {events / count:.2g} ({count})" if count else ""
-
-
-def _sizes(model: Model, cohort: Cohort) -> dict[str, Any]:
-    """By endpoint, what the model says of its size beyond its parameters."""
-    names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
-    sizes = {name: dict(model.report(drop_unusable(model, cohort.for_endpoint(name))).size) for name in names}
-    return {name: size for name, size in sizes.items() if size}
 
 
 def peak_memory_mib() -> float:

@@ -6,26 +6,32 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from twobe3.cohort import completeness as patients
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.read import cohort_document
-from twobe3.cohort.splits import Fold, folds_document
+from twobe3.cohort.splits import folds_document
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.cohort_summary import summarize_cohort
 from twobe3.evaluation.compare import compare
 from twobe3.evaluation.csv import write_decisions, write_predictions, write_survival
 from twobe3.evaluation.evaluate import evaluate
-from twobe3.evaluation.format import ranking_lines
+from twobe3.evaluation.format import comparison_rows, evaluation_rows, primary_rows, ranking_lines, render_html
 from twobe3.evaluation.primary_metric import choose_primary_metric
 from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
-from twobe3.io.cache import Cache
+from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.models.model import Model
-from twobe3.report import write_report
+from twobe3.report import write_report as write_study_report
 from twobe3.runtime.progress import track
-from twobe3.validation.provenance import ModelExclusions, left_out_document
+from twobe3.validation.plan import CVPlan, FoldTask
+from twobe3.validation.provenance import ModelExclusions, Provenance, exclusions_document
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,33 +40,40 @@ class CVResult:
 
     Attributes
     ----------
-    cohort : Cohort
-        On which.
-    models : tuple of Model
-        As they were given.
+    plan : CVPlan
+        The cohort, the models, and the folds.
     predictions : tuple of Prediction
         Of every model and endpoint, out of fold.
     evaluations, comparisons : tuple
         Their metrics and paired differences, with intervals.
-    record : dict
-        What ``run.json`` says: configuration, times, platform.
-    background : CohortSummary
+    provenance : Provenance
+        How it was made: configuration, times, platform, notes.
+    summary : CohortSummary
         Parts of the cohort, what is missing, and its size.
-    splits : mapping
-        Endpoint to its folds, as positions among the patients whose outcome is known.
-    left_out : tuple of ModelExclusions
+    exclusions : tuple of ModelExclusions
         What each model could not use of the cohort, and why.
+    folds : mapping
+        From each fit to what it gave, see :func:`~twobe3.validation.cross_validate.fit_fold`.
     """
 
-    cohort: Cohort
-    models: tuple[Model, ...]
+    plan: CVPlan
     predictions: tuple[Prediction, ...]
     evaluations: tuple[Evaluation, ...]
     comparisons: tuple[Comparison, ...]
-    record: dict[str, Any]
-    background: CohortSummary = field(default_factory=CohortSummary)
-    splits: Mapping[str, tuple[Fold, ...]] = field(default_factory=dict)
-    left_out: tuple[ModelExclusions, ...] = ()
+    provenance: Provenance
+    summary: CohortSummary = field(default_factory=CohortSummary)
+    exclusions: tuple[ModelExclusions, ...] = ()
+    folds: Mapping[FoldTask, Arrays] = field(default_factory=dict)
+
+    @property
+    def cohort(self) -> Cohort:
+        """On which."""
+        return self.plan.cohort
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models, unfitted."""
+        return self.plan.models
 
     def table(self) -> str:
         """Every model with the metric by which models are compared, its interval and patients, best first; text.
@@ -74,7 +87,31 @@ class CVResult:
             for outcomes in self.cohort.endpoints
             for line in ranking_lines(outcomes, self.evaluations, self.comparisons, baselines)
         ]
-        return "\n".join([*lines, *(text for one in self.left_out if (text := one.text()))])
+        return "\n".join([*lines, *(text for one in self.exclusions if (text := one.text()))])
+
+    def to_frame(self, what: Literal["evaluations", "comparisons"] = "evaluations") -> pandas.DataFrame:
+        """A pandas table of the metrics of all models, or of the differences of pairs of models.
+
+        Raises
+        ------
+        EnvironmentFailure
+            ``EXTRA_MISSING``: pandas is not installed.
+        """
+        rows = evaluation_rows(self.evaluations) if what == "evaluations" else comparison_rows(self.comparisons)
+        try:
+            import pandas
+        except ImportError:
+            remedy = "pip install 'twobe3[notebook]'"
+            raise EnvironmentFailure(Code.EXTRA_MISSING, "pandas is not installed", remedy=remedy) from None
+        return pandas.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        names = ", ".join(model.name for model in self.models)
+        return f"CVResult({len(self.models)} models: {names}; {self.cohort!r})"
+
+    def _repr_html_(self) -> str:
+        compared = render_html(comparison_rows(self.comparisons), "Differences between models")
+        return render_html(primary_rows(self.evaluations), "Models, the best of each endpoint first") + compared
 
     def write(self, folder: Path) -> None:
         """Write the artefacts.
@@ -83,19 +120,19 @@ class CVResult:
         ``survival.csv`` as far as the models gave any.
         """
         cohort = cohort_document(self.cohort)
-        inputs = {"configuration_digest": self.record["configuration_digest"], "cohort_digest": cohort["digest"]}
+        inputs = {"configuration_digest": self.provenance.configuration_digest, "cohort_digest": cohort["digest"]}
         write_artefact(folder / "cohort.json", cohort)
-        patients = {name: self.cohort.for_endpoint(name).patients for name in self.splits}
-        write_artefact(folder / "folds.json", {**inputs, "endpoints": folds_document(self.splits, patients)})
+        patients = {name: self.cohort.for_endpoint(name).patients for name in self.plan.splits}
+        write_artefact(folder / "folds.json", {**inputs, "endpoints": folds_document(self.plan.splits, patients)})
         write_predictions(folder / "predictions.csv", self.predictions)
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
-        judged = EvaluationResults(self.evaluations, self.comparisons, **vars(self.background)).to_json()
-        judged |= left_out_document(self.left_out)
+        judged = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary)).to_json()
+        judged |= exclusions_document(self.exclusions)
         write_artefact(folder / "evaluation.json", {**inputs, **judged})
-        write_artefact(folder / "run.json", {**inputs, **self.record})
+        write_artefact(folder / "run.json", {**inputs, **self.provenance.document()})
 
-    def report(self, path: Path | str) -> Path:
+    def write_report(self, path: Path | str) -> Path:
         """Write the report as one offline HTML file, without leaving the artefacts beside it."""
         path = Path(path)
         with tempfile.TemporaryDirectory() as scratch:
@@ -106,11 +143,11 @@ class CVResult:
                     shown.volume_key(subject), {"suv": self.cohort.volume(subject)}, metadata=shown.notes()
                 )
             self.write(folder)
-            write_atomic(path, write_report(folder).read_bytes())
+            write_atomic(path, write_study_report(folder).read_bytes())
         return path
 
 
-def judged(
+def evaluate_models(
     predictions: Sequence[Prediction],
     models: Sequence[Model],
     cohort: Cohort,
@@ -133,18 +170,12 @@ def judged(
         primary = choose_primary_metric(of_endpoint, outcomes)
         for item in track(of_endpoint, f"intervals: {name}"):
             if len(item):
-                evaluations.append(
-                    evaluate(
-                        item,
-                        outcomes,
-                        horizons=horizons.get(name),
-                        primary_metric=primary,
-                        resamples=resamples,
-                        seed=seed,
-                    )
+                evaluated = evaluate(
+                    item, outcomes, horizons=horizons.get(name), primary_metric=primary, resamples=resamples, seed=seed
                 )
             else:
-                evaluations.append(Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, primary, (), ()))
+                evaluated = Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, primary, (), ())
+            evaluations.append(evaluated)
         comparisons += compare(
             [item for item in of_endpoint if len(item)], outcomes,
             baselines={model.name for model in models if model.is_baseline}, resamples=resamples, seed=seed,

@@ -41,7 +41,9 @@ class ThresholdPolicy:
         return f"decisions {self if self.recalibrate else 'of the training patients'}"
 
 
-def predicted(model: Model, training: Cohort, tested: Cohort, times: FloatArray, how: ThresholdPolicy) -> Prediction:
+def fit_predict(
+    model: Model, training: Cohort, tested: Cohort, times: FloatArray, policy: ThresholdPolicy
+) -> Prediction:
     """Fit a model on training patients, decide with them, and predict the tested ones, whose outcomes nobody sees.
 
     Binary: ``threshold`` is the event rate of the training patients, which for calibrated probabilities gives the
@@ -49,7 +51,7 @@ def predicted(model: Model, training: Cohort, tested: Cohort, times: FloatArray,
     otherwise that of the fitted risks as log hazard ratios over Breslow's baseline of the training patients; competing
     events count as censored, so the hazard is cause-specific. ``cutoff`` is the median risk of the training patients.
 
-    With ``how.recalibrate`` the risks that an inner cross-validation gives the training patients take the place of
+    With ``policy.recalibrate`` the risks that an inner cross-validation gives the training patients take the place of
     their fitted ones: binary, Platt's scaling of the risk and the threshold of the largest Youden index;
     time-to-event, the slope of a Cox model on the risk, and the baseline that belongs to it; the cut-off is their
     median. The risk itself is never changed, and of a continuous endpoint nothing but the cut-off.
@@ -64,31 +66,29 @@ def predicted(model: Model, training: Cohort, tested: Cohort, times: FloatArray,
         With one endpoint; no patient in both.
     times : ndarray, shape (k,)
         Where survival is wanted, in the endpoint's unit.
-    how : ThresholdPolicy
-        How.
     """
-    inner = inner_risks(model, training, how) if how.recalibrate else None
+    inner = inner_risks(model, training, policy) if policy.recalibrate else None
     model.fit(training)
-    return decided(model, training, tested, times, inner)
+    return apply_thresholds(model, training, tested, times, inner)
 
 
-def fitted(model: Model, training: Cohort, how: ThresholdPolicy) -> Model:
+def fit_final(model: Model, training: Cohort, policy: ThresholdPolicy) -> Model:
     """The model fitted on the training patients, for patients to come: with the recalibration that a fold would have.
 
-    Platt's scaling of a binary endpoint then is part of the model, see :func:`predicted`. Of other endpoints nothing
+    Platt's scaling of a binary endpoint then is part of the model, see :func:`fit_predict`. Of other endpoints nothing
     that a model predicts by itself is ever recalibrated.
     """
-    inner = inner_risks(model, training, how) if how.recalibrate and training.endpoint.has_classes else None
+    inner = inner_risks(model, training, policy) if policy.recalibrate and training.endpoint.has_classes else None
     model.fit(training)
     if inner is not None:
         model.recalibration_ = platt(inner, drop_unusable(model, training).outcomes)
     return model
 
 
-def decided(
+def apply_thresholds(
     model: Model, training: Cohort, tested: Cohort, times: FloatArray, inner: FloatArray | None = None
 ) -> Prediction:
-    """What :func:`predicted` does, with a model that is fitted already and the inner risks, if any."""
+    """What :func:`fit_predict` gives, of a model that is fitted already and the inner risks, if any."""
     training = drop_unusable(model, training)
     outcomes = training.outcomes
     prediction = model.predict(tested.without_outcomes())
@@ -124,7 +124,7 @@ def youden(probability: FloatArray, outcomes: Outcomes) -> float:
     return float(thresholds[best]) if best else outcomes.n_events / len(outcomes)
 
 
-def inner_risks(model: Model, training: Cohort, how: ThresholdPolicy) -> FloatArray | None:
+def inner_risks(model: Model, training: Cohort, policy: ThresholdPolicy) -> FloatArray | None:
     """Each training patient's risk by a model fitted without the patient; None where there are too few to split.
 
     Of the training patients whose scans the model can use, in their order. Risks of a time to an event have no
@@ -132,7 +132,7 @@ def inner_risks(model: Model, training: Cohort, how: ThresholdPolicy) -> FloatAr
     """
     training = drop_unusable(model, training)
     split = inner_split(
-        training.outcomes, how.inner_folds, how.seed, centres=training.centres, min_patients=model.min_patients
+        training.outcomes, policy.inner_folds, policy.seed, centres=training.centres, min_patients=model.min_patients
     )
     if not split:
         log.info("%s: too few patients to recalibrate", model.name)

@@ -32,8 +32,9 @@ from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.study.predict import predict
 from twobe3.study.run import run
 from twobe3.validation import leakage as auditing
-from twobe3.validation.cross_validate import CVPlan, cross_validate, fit_folds, out_of_fold
+from twobe3.validation.cross_validate import cross_validate, fit_folds, out_of_fold
 from twobe3.validation.leakage import audit
+from twobe3.validation.plan import CVPlan, FoldTask
 from twobe3.validation.thresholds import ThresholdPolicy
 
 STORE = Cache()
@@ -344,7 +345,7 @@ def test_a_fit_is_not_taken_over_where_other_endpoints_have_other_outcomes(cohor
 
 def test_a_study_of_three_endpoints_where_outcomes_are_missing_is_validated(cohort: Cohort) -> None:
     models = [network(name="all"), network(name="own", endpoints="own")]
-    result = cross_validate(models, cohort, folds=2, repeats=1, resamples=20)
+    result = cross_validate(models, cohort, cv=CrossValidation(2, 1), resamples=20)
     rows = {(one.endpoint, one.model): one for one in result.predictions}
     assert len(rows) == 6
     for endpoint, n in (("relapse", 16), ("survival", 14), ("uptake", 13)):
@@ -359,15 +360,15 @@ def test_the_audit_changes_all_outcomes_of_the_tested_and_no_joint_network_sees_
     fits = fits_of([network(name="joint", covariates=("age_years",), stopping_share=0.2)], cohort,
                    recalibrate=recalibrate)  # fmt: skip
     (test,) = (fits.splits["relapse"][0].test,)
-    tampered = auditing._tampered(fits, "relapse")
+    tampered = auditing._tamper(fits, "relapse")
     tested = {tampered.patients[i] for i in test}
     for before, after in zip(fits.cohorts["relapse"].other_endpoints, tampered.other_endpoints, strict=True):
         moved = {patient for patient, a, b in zip(before.patients, before.value, after.value, strict=True) if a != b}
         assert moved
         assert moved <= tested
-    first = [(name, 0, 0) for name in fits.cohorts]
+    first = [FoldTask(name, 0, 0) for name in fits.cohorts]
     made = dict(zip(first, fit_folds(fits, first), strict=True))
-    assert tuple(auditing._seeing(fits, made, 1)) == ()
+    assert tuple(auditing._find_peeking(fits, made, 1)) == ()
 
 
 @dataclass(config=CONFIG)
@@ -428,7 +429,7 @@ def test_a_study_file_may_ask_for_it_and_the_saved_network_predicts_the_next_sca
     result = run(path, tmp_path / "out", audit=True, workers=1)
     judged = {one.endpoint: len(one) for one in result.predictions if one.model == "joint"}
     assert judged == {"outcome": 8, "survival": 6}
-    assert result.record["audit"]["passed"]
+    assert result.provenance.audit["passed"]
     files = sorted((tmp_path / "out" / "models").glob("*joint*.safetensors"))
     loaded = [load_model(file) for file in files]
     assert [model.other_outputs_ for model in loaded if isinstance(model, NeuralModel)] == [

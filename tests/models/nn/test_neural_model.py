@@ -31,7 +31,7 @@ from twobe3.models.nn.networks import PlanesNetwork, StackBranch, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.models.nn.training import TrainingParameters, train_ensemble
 from twobe3.validation.recalibration import observed_times, survival_at
-from twobe3.validation.thresholds import ThresholdPolicy, predicted
+from twobe3.validation.thresholds import ThresholdPolicy, fit_predict
 
 STORE = Cache()
 MAPS: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
@@ -95,11 +95,11 @@ def test_a_fold_keeps_the_curves_that_a_model_has_and_recalibrates_where_it_is_a
     train, test = survival.subset(range(20)), survival.subset(range(20, 30))
     times = observed_times(survival.outcomes)
     model = TwoBe3Net(**MAPS, **SMALL, head="hazard", intervals=4)
-    kept = predicted(model, train, test, times, ThresholdPolicy())
+    kept = fit_predict(model, train, test, times, ThresholdPolicy())
     own = model.predict(test)
     assert kept.times is times
     np.testing.assert_allclose(kept.survival, survival_at(own, times))
-    recalibrated = predicted(model, train, test, times, ThresholdPolicy(recalibrate=True, inner_folds=2))
+    recalibrated = fit_predict(model, train, test, times, ThresholdPolicy(recalibrate=True, inner_folds=2))
     assert recalibrated.survival is not None
     assert not np.allclose(recalibrated.survival, survival_at(own, times))
 

@@ -1,0 +1,13 @@
+from .find import find_scans as find_scans
+from .find import read_suv as read_suv
+from .inspect import Inspection as Inspection
+from .masks import merge as merge
+from .masks import read_regions as read_regions
+from .masks import relative_threshold_mask as relative_threshold_mask
+from .masks import threshold_mask as threshold_mask
+from .percist import percist_mask as percist_mask
+from .regions import Region as Region
+from .scan import ArrayScan as ArrayScan
+from .scan import DicomScan as DicomScan
+from .scan import NiftiScan as NiftiScan
+from .scan import Scan as Scan

@@ -1,0 +1,167 @@
+"""The plan of a validation: models, folds, and what has to be computed before anything is fitted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from twobe3 import __version__
+from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.splits import Fold, Scheme, describe_unassigned
+from twobe3.io.files import digest
+from twobe3.models.fit_cache import content
+from twobe3.models.model import Model, check_training
+from twobe3.runtime.parallel import run_tasks
+from twobe3.validation.recalibration import observed_times
+from twobe3.validation.thresholds import ThresholdPolicy
+
+log = logging.getLogger("twobe3")
+
+
+class FoldTask(NamedTuple):
+    """One fit: an endpoint's name, the position of the model, and the position of the fold."""
+
+    endpoint: str
+    model: int
+    fold: int
+
+
+@dataclass(frozen=True)
+class CVPlan:
+    """The models of a validation, and for each endpoint the cohort and the folds.
+
+    Attributes
+    ----------
+    models : tuple of Model
+        Unfitted, of different names.
+    cohort : Cohort
+        With all endpoints.
+    cohorts : mapping
+        Endpoint to the patients whose outcome is known.
+    splits : mapping
+        Endpoint to its folds, as positions in its cohort.
+    policy : ThresholdPolicy
+        How each fold chooses thresholds on its training patients.
+    """
+
+    models: tuple[Model, ...]
+    cohort: Cohort
+    cohorts: Mapping[str, Cohort]
+    splits: Mapping[str, tuple[Fold, ...]]
+    policy: ThresholdPolicy
+
+    @classmethod
+    def of(
+        cls, models: Sequence[Model], cohort: Cohort, scheme: Scheme, policy: ThresholdPolicy | None = None
+    ) -> CVPlan:
+        """Split a cohort for each of its endpoints.
+
+        Raises
+        ------
+        ConfigurationError
+            Whatever keeps the scheme from splitting the cohort, see :mod:`twobe3.cohort.splits`.
+        ValueError
+            Two models of one name.
+        """
+        names = [model.name for model in models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"models must have different names, got {', '.join(names)}")
+        endpoints = [outcomes.endpoint.name for outcomes in cohort.endpoints]
+        cohorts = {endpoint: cohort.for_endpoint(endpoint) for endpoint in endpoints}
+        splits = {endpoint: scheme.split(subset.sample) for endpoint, subset in cohorts.items()}
+        return cls(tuple(models), cohort, cohorts, splits, policy or ThresholdPolicy())
+
+    def keys(self) -> dict[FoldTask, str]:
+        """For each fit the digest of everything that its predictions and thresholds depend on."""
+        contents = {
+            (endpoint, position, multitask): digest(
+                part for cohort in self.parts(endpoint, position) for part in content(cohort, multitask=multitask)
+            )
+            for endpoint, split in self.splits.items()
+            for position in range(len(split))
+            for multitask in {model.multitask for model in self.models}
+        }
+        made_by = [digest([__version__, model.cache_key(), self.policy.cache_key()]) for model in self.models]
+        times = {endpoint: observed_times(cohort.outcomes).tobytes() for endpoint, cohort in self.cohorts.items()}
+        return {
+            FoldTask(endpoint, number, position): digest(
+                [by, times[endpoint], contents[endpoint, position, self.models[number].multitask]]
+            )
+            for endpoint, split in self.splits.items()
+            for number, by in enumerate(made_by)
+            for position in range(len(split))
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Folds of a repeat, repeats, and folds of the inner cross-validation."""
+        split = next(iter(self.splits.values()))
+        repeats = len({fold.repeat for fold in split})
+        return {"folds": len(split) // repeats, "repeats": repeats, "inner_folds": self.policy.inner_folds}
+
+    def tested(self) -> dict[str, set[str]]:
+        """For each endpoint the patients who are tested in some fold."""
+        patients = {endpoint: cohort.patients for endpoint, cohort in self.cohorts.items()}
+        return {
+            endpoint: {patients[endpoint][i] for fold in split for i in fold.test.tolist()}
+            for endpoint, split in self.splits.items()
+        }
+
+    def parts(self, endpoint: str, position: int) -> tuple[Cohort, Cohort]:
+        """Who trains and who is tested in a fold."""
+        cohort, fold = self.cohorts[endpoint], self.splits[endpoint][position]
+        return cohort.subset(fold.train), cohort.subset(fold.test)
+
+
+def require_enough(plan: CVPlan) -> None:
+    """Refuse a fold whose training patients a model cannot learn from, before anything is fitted.
+
+    Raises
+    ------
+    ConfigurationError
+        ``NOTHING_USABLE``, ``ONE_CLASS``: see :func:`~twobe3.models.model.check_training`.
+    """
+    for model in plan.models:
+        left_out = {exclusion.patient for exclusion in model.report(plan.cohort.without_outcomes()).exclusions}
+        for endpoint, split in plan.splits.items() if left_out else ():
+            cohort = plan.cohorts[endpoint]
+            usable = np.array([subject.patient not in left_out for subject in cohort.subjects])
+            for fold in split:
+                training = cohort.subset(fold.train[usable[fold.train]])
+                where = f" of {endpoint!r}, repeat {fold.repeat}, fold {fold.fold},"
+                check_training(model, training, len(fold.train), where)
+
+
+def warn_of_unassigned(plan: CVPlan, scheme: Scheme) -> list[str]:
+    """A sentence for each endpoint of which some patients take no part in the validation, also logged."""
+    texts = [describe_unassigned(split, plan.cohorts[name].sample, scheme) for name, split in plan.splits.items()]
+    for text in filter(None, texts):
+        log.warning("%s", text)
+    return [text for text in texts if text]
+
+
+def precompute(plan: CVPlan, workers: int) -> None:
+    """Compute scan by scan what the models' caches lack, and log how much that was."""
+    caches = (plan.cohort.volumes, *(model.cache for model in plan.models))
+    if any(cache.folder is None for cache in caches):
+        workers = 1  # what a worker keeps in its memory is lost with it
+    scans = range(len(plan.cohort))
+    counts = [
+        count for _, count in run_tasks(_precompute_scan, scans, shared=plan, workers=workers, description="features")
+    ]
+    computed, reused = (sum(numbers) for numbers in zip(*counts, strict=True))
+    log.info("features and measurements: %d computed, %d found in the cache", computed, reused)
+
+
+def _precompute_scan(plan: CVPlan, position: int) -> tuple[int, int]:
+    """Compute what one scan lacks; gives how many entries were computed and found."""
+    caches = {id(model.cache): model.cache for model in plan.models}.values()
+    before = [(cache.computed, cache.reused) for cache in caches]
+    for model in plan.models:
+        model.precompute(plan.cohort.subset([position]))
+    differences = [(one.computed - made, one.reused - found) for one, (made, found) in zip(caches, before, strict=True)]
+    computed, reused = (sum(numbers) for numbers in zip(*differences, strict=True))
+    return computed, reused
