@@ -1,7 +1,7 @@
 """Through which modules one DICOM series goes on its way to SUV, or a study file to its report: docs/architecture.md.
 
-    python scripts/trace_modules.py series FOLDER
-    python scripts/trace_modules.py study STUDY.toml OUT
+python scripts/trace_modules.py series FOLDER
+python scripts/trace_modules.py study STUDY.toml OUT
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ def trace(function: Callable[[], object]) -> list[str]:
 
     def enter(frame: FrameType, event: str, _: object) -> None:
         path = Path(frame.f_code.co_filename)
-        if event == "call" and path.suffix == ".py" and path.is_relative_to(ROOT) and frame.f_code.co_name != "<module>":
+        if (
+            event == "call"
+            and path.suffix == ".py"
+            and path.is_relative_to(ROOT)
+            and frame.f_code.co_name != "<module>"
+        ):
             entered.setdefault(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
     sys.setprofile(enter)
