@@ -90,7 +90,7 @@ def everything_below(module: str) -> set[str]:
 
 
 def test_the_reader_of_imports_sees_them() -> None:
-    assert {"core.errors", "core.outcomes", "evaluation.kaplan_meier"} <= GRAPH["evaluation.alignment"]
+    assert {"core.errors", "core.outcomes", "evaluation.horizons"} <= GRAPH["evaluation.alignment"]
     assert "dicom.series" in everything_below("cohort.cohort")
     assert "torch" in third_parties(ROOT / "models" / "nn" / "training.py")
 
