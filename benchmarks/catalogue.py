@@ -55,15 +55,15 @@ def report(folder: Path, sizes: list[int], slices: int) -> None:
     for size in sizes:
         write(folder, made, size, slices)
         made = size
-        seconds, peak_mb = measured("--index", str(folder))
+        seconds, peak_mb = measure("--index", str(folder))
         least = least or (size, peak_mb)
         grown = (peak_mb - least[1]) * 1024 / (size - least[0]) if size > least[0] else 0.0
-        compare_s, compare_mb = measured("--compare", str(size))
+        compare_s, compare_mb = measure("--compare", str(size))
         print(f"| {size} | {size * slices} | {seconds:.1f} | {peak_mb:.0f} | {grown:.1f} | {compare_s:.1f} "
               f"| {compare_mb:.0f} |", flush=True)  # fmt: skip
 
 
-def measured(*arguments: str) -> tuple[float, float]:
+def measure(*arguments: str) -> tuple[float, float]:
     run = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
     seconds, peak_mb = map(float, run.stdout.split())
     return seconds, peak_mb
@@ -72,7 +72,7 @@ def measured(*arguments: str) -> tuple[float, float]:
 def index(folder: Path) -> None:
     start = time.perf_counter()
     make_catalogue([folder], compare=False)
-    told(start)
+    describe(start)
 
 
 def compare(scans: int) -> None:
@@ -85,10 +85,10 @@ def compare(scans: int) -> None:
         prints.append(Landmarks(rng.uniform(0, 1000, (MOST, 3)).astype(np.float32), patches))
     start = time.perf_counter()
     match_landmarks(prints)
-    told(start)
+    describe(start)
 
 
-def told(start: float) -> None:
+def describe(start: float) -> None:
     print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

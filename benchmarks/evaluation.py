@@ -68,7 +68,7 @@ def predictions(latent: FloatArray, kind: str, models: int, repeats: int, rng: n
     return parts
 
 
-def seconds_of(work: Callable[[], object]) -> float:
+def time_seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -84,7 +84,7 @@ def oracle_seconds(metric: Callable[..., object], outcomes: Outcomes, risk: Floa
             sample = np.repeat(np.arange(len(risk)), row)
             metric(event[sample], duration[sample], risk[sample])
 
-    return seconds_of(bootstrap)
+    return time_seconds(bootstrap)
 
 
 def uno_by_oracle(event: npt.NDArray[np.bool_], duration: FloatArray, risk: FloatArray, tau: float) -> object:
@@ -107,7 +107,7 @@ def beside_oracles(kind: str, outcomes: Outcomes, parts: list[Prediction], resam
         ]
     rows = []
     for name, ours, oracle in cases:
-        mine = seconds_of(lambda: [ours(risk, outcomes).compute(bootstrap.counts) for risk in risks])  # noqa: B023
+        mine = time_seconds(lambda: [ours(risk, outcomes).compute(bootstrap.counts) for risk in risks])  # noqa: B023
         theirs = oracle_seconds(oracle, outcomes, risks[0], few) * resamples / few * len(risks)
         rows.append(f"| {name} | {mine:.2f} | {theirs:.0f} | {theirs / mine:.0f} |")
     return rows
@@ -131,8 +131,8 @@ def main() -> None:
         parts = predictions(latent, kind, options.models, options.repeats, rng)
         with threadpool_limits(1):
             cpu = time.process_time()
-            judging = seconds_of(lambda: [evaluate(part, outcomes, resamples=options.resamples) for part in parts])  # noqa: B023
-            comparing = seconds_of(lambda: compare(parts, outcomes, resamples=options.resamples))  # noqa: B023
+            judging = time_seconds(lambda: [evaluate(part, outcomes, resamples=options.resamples) for part in parts])  # noqa: B023
+            comparing = time_seconds(lambda: compare(parts, outcomes, resamples=options.resamples))  # noqa: B023
             cpu = time.process_time() - cpu
             peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(

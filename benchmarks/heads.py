@@ -111,14 +111,14 @@ def faint(make: Callable[[], tb.models.TwoBe3Net], sets: int, folder: Path) -> l
     for numbers in TRAINING[:sets]:
         training = cohort(numbers, folder)
         for endpoint in ("metastasis", "recurrence"):
-            found.append(judged(make(), training.for_endpoint(endpoint), test.for_endpoint(endpoint)))
+            found.append(evaluate_model(make(), training.for_endpoint(endpoint), test.for_endpoint(endpoint)))
     return found
 
 
 def plain(make: Callable[[], tb.models.TwoBe3Net], folder: Path) -> list[float]:
     """AUC for each of the spatial cohorts."""
     return [
-        judged(
+        evaluate_model(
             make(),
             spatial.cohort(task, seed, range(spatial.TEST, spatial.TEST + 40), folder),
             spatial.cohort(task, seed, range(spatial.TEST), folder),
@@ -127,7 +127,7 @@ def plain(make: Callable[[], tb.models.TwoBe3Net], folder: Path) -> list[float]:
     ]
 
 
-def judged(model: tb.models.Model, training: tb.Cohort, test: tb.Cohort) -> float:
+def evaluate_model(model: tb.models.Model, training: tb.Cohort, test: tb.Cohort) -> float:
     with one_thread():
         prediction = model.fit(training).predict(test)
     return tb.evaluate(prediction, test.outcomes, resamples=200).metrics[0].value

@@ -55,7 +55,7 @@ def peak_memory_mib() -> float:
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
-def measured(index: Path | None, out: Path) -> dict[str, Any]:
+def measure(index: Path | None, out: Path) -> dict[str, Any]:
     """Seconds and memory of a plan, in this process; opening the index alone is timed before."""
     before = peak_memory_mib()
     began = time.perf_counter()
@@ -92,8 +92,8 @@ def main() -> None:
         in_own_process(write_index, folder, arguments.series)
         report = {
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-            "installed": in_own_process(measured, None, folder / "installed"),
-            "synthetic": in_own_process(measured, folder, folder / "synthetic"),
+            "installed": in_own_process(measure, None, folder / "installed"),
+            "synthetic": in_own_process(measure, folder, folder / "synthetic"),
         }
     print(json.dumps(report, indent=2))
 

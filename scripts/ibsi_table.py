@@ -75,7 +75,7 @@ def phantom_features(folder: Path, settings: RadiomicsSettings) -> FeatureVector
     return ibsi_features(image, labels > 0, geometry.spacing_mm, settings)
 
 
-def published(path: Path) -> dict[str, tuple[float, float]]:
+def read_published(path: Path) -> dict[str, tuple[float, float]]:
     """Reference value and tolerance by IBSI's tag; features without a consensus have none."""
     with path.open() as lines:
         rows = list(csv.DictReader(lines, delimiter=";"))
@@ -84,13 +84,13 @@ def published(path: Path) -> dict[str, tuple[float, float]]:
     }
 
 
-def compared(found: FeatureVector, references: Mapping[str, tuple[float, float]]) -> list[Row]:
+def compare_with_published(found: FeatureVector, references: Mapping[str, tuple[float, float]]) -> list[Row]:
     """The published features that are computed, in their order."""
     ours = {name + suffix: value for name, value in zip(found.names, found.values, strict=True) for suffix in SUFFIXES}
     return [Row(tag, float(ours[tag]), *pair) for tag, pair in references.items() if tag in ours]
 
 
-def printed(title: str, rows: Iterable[Row]) -> None:
+def format_rows(title: str, rows: Iterable[Row]) -> None:
     rows = list(rows)
     print(f"{title}: {sum(row.within for row in rows)} of {len(rows)} features within tolerance.\n")
     print("| feature | ours | reference | tolerance | within |\n|---|---|---|---|---|")
@@ -113,10 +113,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--chest", type=Path, metavar="PHANTOM")
     asked = parser.parse_args(arguments)
     digital = phantom_features(asked.folder / "digital_phantom", LEVELS)
-    printed("IBSI-1 digital phantom", compared(digital, published(asked.folder / "ibsi_1_dig_phantom.csv")))
+    format_rows(
+        "IBSI-1 digital phantom",
+        compare_with_published(digital, read_published(asked.folder / "ibsi_1_dig_phantom.csv")),
+    )
     if asked.chest is not None:
-        references = published(asked.folder / "ibsi_1_chest_config_c.csv")
-        printed("IBSI-1 CT phantom, configuration C", compared(phantom_features(asked.chest, ChestC()), references))
+        references = read_published(asked.folder / "ibsi_1_chest_config_c.csv")
+        format_rows(
+            "IBSI-1 CT phantom, configuration C",
+            compare_with_published(phantom_features(asked.chest, ChestC()), references),
+        )
 
 
 if __name__ == "__main__":

@@ -93,12 +93,12 @@ def survival_cases() -> Iterator[Survival]:
     yield from whole.values()
     veteran, gbsg2 = whole["veteran"], whole["GBSG2"]
     months = np.ceil(gbsg2.outcomes.value / 91)
-    yield _changed(gbsg2, "GBSG2, quarters, risk to 0.5: ties", months, gbsg2.outcomes.event, step=0.5, unit=91)
+    yield _alter(gbsg2, "GBSG2, quarters, risk to 0.5: ties", months, gbsg2.outcomes.event, step=0.5, unit=91)
     until = np.minimum(gbsg2.outcomes.value, 1200.0)
     observed = gbsg2.outcomes.event & (gbsg2.outcomes.value < 1000)
-    yield _changed(gbsg2, "GBSG2, all censored after day 1000", until, observed)
+    yield _alter(gbsg2, "GBSG2, all censored after day 1000", until, observed)
     single = np.arange(len(veteran.risk)) == int(np.argsort(veteran.outcomes.value)[20])
-    yield _changed(veteran, "veteran, one event", veteran.outcomes.value, single)
+    yield _alter(veteran, "veteran, one event", veteran.outcomes.value, single)
     yield _part(whole["WHAS500"], np.arange(0, 240, 12), "WHAS500, 20 patients")
     table, truth = loaded["veteran"]
     early = truth.copy()
@@ -119,7 +119,7 @@ def _cox(name: str, table: pd.DataFrame, truth: np.ndarray, seen: np.ndarray | N
     return Survival(name, outcomes, model.predict(columns[~train]), predicted[:, ::4], times)
 
 
-def _changed(
+def _alter(
     case: Survival, name: str, time: FloatArray, event: BoolArray, step: float = 0.0, unit: float = 1.0
 ) -> Survival:
     risk = np.round(case.risk / step) * step if step else case.risk

@@ -112,6 +112,19 @@ def test_two_columns_are_enough(files: Files) -> None:
     assert result.comparisons == ()
 
 
+def test_a_notebook_shows_the_models_and_their_differences_without_a_patient(files: Files) -> None:
+    files.predictions.write_text(files.predictions.read_text() + "\nSMITH,a,2")
+    result = evaluate_csv(
+        files.predictions, clinical=files.clinical, endpoint=Binary("y", "y"), patient="id", resamples=100
+    )
+    html = result._repr_html_()
+    assert html.count("<table>") == html.count("</table>") == 2
+    assert html.count("<tr>") == 2 + len(result.evaluations) + len(result.comparisons)
+    assert f"{result.evaluations[0].headline.value:.3f} (" in html
+    assert "SMITH" in result.text()
+    assert "SMITH" not in html
+
+
 def test_one_of_several_endpoints(files: Files) -> None:
     files.write(("patient_id", "model", "endpoint", "risk"), ("relapse", "death"))
     options = {"clinical": files.clinical, "endpoint": Binary("y", "y"), "patient": "id"}

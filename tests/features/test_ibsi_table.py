@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scripts.ibsi_table import ChestC, Row, compared, main, phantom_features, published
+from scripts.ibsi_table import ChestC, Row, compare_with_published, main, phantom_features, read_published
 
 from twobe3.features.radiomics import FeatureVector, ibsi_features
 
@@ -108,7 +108,7 @@ def test_a_row_is_within_the_tolerance_or_to_the_digits_published(tmp_path: Path
     found = FeatureVector(
         ("stat_mean", "morph_volume", "cm_contrast", "loc_peak"), np.array([2.1486, 372999.0, 1.01, 4.6])
     )
-    rows = compared(found, published(path))
+    rows = compare_with_published(found, read_published(path))
     assert rows[0] == Row("stat_mean", 2.1486, 2.15, 0.0)
     assert [(row.tag, row.within) for row in rows] == [
         ("stat_mean", True), ("morph_volume", True), ("cm_contrast_3D_comb", False), ("loc_peak", False),
@@ -136,9 +136,9 @@ def test_the_ct_phantom_is_found_in_the_folder_named_and_every_value_of_configur
     found = phantom_features(tmp_path, ChestC())
     direct = ibsi_features(hu, tumour, (2.0, 2.0, 2.0), ChestC())
     np.testing.assert_allclose(found.values, direct.values, rtol=1e-6, atol=1e-9)
-    references = published(real_data / "ibsi1" / "ibsi_1_chest_config_c.csv")
+    references = read_published(real_data / "ibsi1" / "ibsi_1_chest_config_c.csv")
     of_image = ("img_", "vox_", "mean_int", "min_int", "max_int", "int_mask", "morph_mask")
     wanted = {tag for tag in references if not tag.startswith(of_image) and "_3D_avg" not in tag}
-    assert {row.tag for row in compared(found, references)} == wanted
+    assert {row.tag for row in compare_with_published(found, references)} == wanted
     with pytest.raises(SystemExit, match="0 files are called phantom"):
         phantom_features(tmp_path / "mask", ChestC())

@@ -59,7 +59,7 @@ def test_where_networks_compute_is_no_part_of_what_a_study_is(tmp_path: Path) ->
     assert chosen.cache_key() == plain.cache_key()
     (model,) = chosen.models(tmp_path, Cache())
     assert model.device == Device("cpu", "bf16")
-    assert "device" not in model.parameters()
+    assert "device" not in model.get_params()
 
 
 @pytest.mark.parametrize("line", ['device = "tpu"', "precision = 16", "gpus = 2"])

@@ -43,12 +43,7 @@ class SeriesIndex:
 
 
 def open_index(folder: Path | str | None = None) -> SeriesIndex:
-    """Open the installed index, or the one in a folder.
-
-    Parameters
-    ----------
-    folder : path, optional
-        With ``idc_index.parquet`` and ``collections_index.parquet``, as in the package idc-index-data.
+    """Open the installed index, or the one in a folder in the layout of the package idc-index-data.
 
     Raises
     ------

@@ -22,9 +22,7 @@ _TEXTS = {
 
 
 def write_notices(folder: Path, rows: Sequence[ManifestRow], citations: Mapping[str, str]) -> None:
-    """Write ``LICENSES.md`` and ``CITATIONS.md`` into the folder of the images of ``rows``.
-
-    ``citations`` are by DOI; a DOI without one is cited by its address.
+    """Write ``LICENSES.md`` and ``CITATIONS.md``, a DOI without citation by its address, beside the images of ``rows``.
 
     Raises
     ------

@@ -219,5 +219,4 @@ def _mid_ranks(values: FloatArray, counts: FloatArray) -> FloatArray:
     """Mean rank of each patient's value in each sample; shape (samples, n)."""
     distinct, position = np.unique(values, return_inverse=True)
     size = counts @ (position[:, None] == np.arange(len(distinct))).astype(np.float64)
-    ranks: FloatArray = (np.cumsum(size, axis=1) - (size - 1) / 2)[:, position]
-    return ranks
+    return np.asarray((np.cumsum(size, axis=1) - (size - 1) / 2)[:, position])

@@ -94,8 +94,7 @@ def smooth_calibration(probability: FloatArray, outcomes: Outcomes, counts: Floa
 
     def smoothed(rows: IntArray) -> FloatArray:
         line = lowess(outcomes.event[rows].astype(np.float64), probability[rows], frac=SPAN, it=0, xvals=x)
-        inside: FloatArray = np.clip(line, 0.0, 1.0)
-        return inside
+        return np.asarray(np.clip(line, 0.0, 1.0))
 
     samples = counts[:BAND_SAMPLES].astype(np.int64)
     everybody = np.arange(len(probability))
@@ -139,8 +138,7 @@ def _groups(probability: FloatArray) -> IntArray:
 
 
 def _logit(probability: FloatArray) -> FloatArray:
-    clipped: FloatArray = logit(np.clip(probability, CLIP, 1 - CLIP))
-    return clipped
+    return np.asarray(logit(np.clip(probability, CLIP, 1 - CLIP)))
 
 
 def _fit(design: FloatArray, event: FloatArray, offset: FloatArray, counts: FloatArray) -> FloatArray:
@@ -183,8 +181,7 @@ def d_calibration(curves: SurvivalCurves, outcomes: Outcomes) -> Statistic:
     def compute(counts: FloatArray) -> FloatArray:
         expected = counts.sum(axis=1, keepdims=True) / BINS
         statistic = ((counts @ shares - expected) ** 2 / expected).sum(axis=1)
-        p: FloatArray = chi2.sf(statistic, df=BINS - 1)
-        return p
+        return np.asarray(chi2.sf(statistic, df=BINS - 1))
 
     censored = " and competing events" if outcomes.competing.any() else ""
     return Statistic(

@@ -231,6 +231,10 @@ class Comparison:
     patients_needed: int | None = None
     reason: str = ""
 
+    def test(self, name: str) -> DifferenceTest | None:
+        """A further test of the pair."""
+        return next((test for test in self.tests if test.name == name), None)
+
 
 @dataclass(frozen=True)
 class Subgroup:

@@ -58,8 +58,7 @@ class RiskOrder:
         ordered = weights[:, self._order]
         if len(self._starts) == ordered.shape[1]:
             return ordered  # nothing is tied
-        sums: FloatArray = np.add.reduceat(ordered, self._starts, axis=1)
-        return sums
+        return np.asarray(np.add.reduceat(ordered, self._starts, axis=1))
 
 
 def harrell_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
@@ -140,8 +139,7 @@ def comparable_pairs(outcomes: Outcomes) -> BoolArray:
     event, time = outcomes.event, outcomes.value
     later = time[None, :] > time[event][:, None]
     censored_then = (time[None, :] == time[event][:, None]) & ~event
-    comparable: BoolArray = later | censored_then
-    return comparable
+    return np.asarray(later | censored_then)
 
 
 def _concordance(risk: FloatArray, outcomes: Outcomes, comparable: BoolArray, estimator: str) -> Statistic:

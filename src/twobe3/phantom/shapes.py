@@ -113,12 +113,7 @@ class Ellipsoid:
 class Tube:
     """Ellipses stacked along the body with smooth transitions: trunk, neck, limbs, spine, vessels.
 
-    Attributes
-    ----------
-    nodes : tuple of (z, x, y, a, b)
-        Height, centre and half-axes in mm, upwards or downwards.
-    squareness : float
-        0 for ellipses; towards 1 their corners fill out.
+    Nodes are (height z, centre x, y, half-axes a, b) in mm; ``squareness`` towards 1 fills out the corners.
     """
 
     nodes: tuple[Node, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
-from twobe3.evaluation.results import Comparison, Evaluation, SampleSize
+from twobe3.evaluation.results import Evaluation, SampleSize
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import Agreement, agreement
@@ -21,14 +21,7 @@ from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
 from twobe3.report.mips import coronal_mips
 from twobe3.report.study_folder import AuditRecord, EndpointRecord, StudyFolder
-from twobe3.report.tables import (
-    ComparisonTable,
-    SubgroupTable,
-    comparison_tables,
-    left_out_counts,
-    subgroup_table,
-    test_of,
-)
+from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, left_out_counts, subgroup_table
 
 REPORT_NAME = "report.html"
 COMPARISONS_SHOWN = 8
@@ -113,7 +106,6 @@ def render(folder: StudyFolder) -> str:
         not_estimable=NOT_ESTIMABLE,
         tests=wording.TEST_LABELS,
         scheme=wording.scheme(folder.run.validation),
-        test_of=test_of,
         share=wording.share,
         missing=folder.evaluation.missing,
         left_out=folder.evaluation.exclusions,
@@ -124,27 +116,18 @@ def render(folder: StudyFolder) -> str:
 
 
 def _sections(folder: StudyFolder) -> tuple[EndpointSection, ...]:
+    """A section for each endpoint that has results."""
+    evaluated = {result.endpoint for result in folder.evaluation.models}
+    numbered = enumerate(folder.cohort.endpoints, start=1)
+    return tuple(_section(f"endpoint-{i}", one, folder) for i, one in numbered if one.name in evaluated)
+
+
+def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder) -> EndpointSection:
+    results = sorted((one for one in folder.evaluation.models if one.endpoint == endpoint.name), key=_descending)
+    comparisons = [pair for pair in folder.evaluation.comparisons if pair.endpoint == endpoint.name]
+    primary, pooled = results[0].primary_metric.metric, results[0].endpoint_class.primary_metric
+    chance = results[0].endpoint_class.chance_level
     kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in folder.run.models}
-    sections = []
-    for i, endpoint in enumerate(folder.cohort.endpoints, start=1):
-        results = [result for result in folder.evaluation.models if result.endpoint == endpoint.name]
-        if results:
-            compared = [c for c in folder.evaluation.comparisons if c.endpoint == endpoint.name]
-            sections.append(_section(f"endpoint-{i}", endpoint, results, compared, folder, kinds))
-    return tuple(sections)
-
-
-def _section(
-    anchor: str,
-    endpoint: EndpointRecord,
-    results: Sequence[Evaluation],
-    comparisons: Sequence[Comparison],
-    folder: StudyFolder,
-    kinds: Mapping[str, str],
-) -> EndpointSection:
-    results = sorted(results, key=_descending)
-    primary, pooled = results[0].primary_metric.metric, endpoint.endpoint_class.primary_metric
-    chance = endpoint.endpoint_class.chance_level
     predictions = {p.model: p for p in folder.predictions if p.endpoint == endpoint.name}
     return EndpointSection(
         anchor,

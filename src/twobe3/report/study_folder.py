@@ -9,10 +9,9 @@ from typing import Any
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter
 
 from twobe3.core.codes import Code
-from twobe3.core.endpoints import KINDS
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.grid import Grid
-from twobe3.core.outcomes import Endpoint, Kind
+from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.csv import read_predictions
 from twobe3.evaluation.results import EvaluationResults
@@ -58,11 +57,6 @@ class EndpointRecord(Record):
     unit: str | None
     n: int
     events: int
-
-    @property
-    def endpoint_class(self) -> type[Endpoint]:
-        """What answers for the kind."""
-        return KINDS[self.kind]
 
 
 class CohortRecord(Record):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from twobe3.evaluation.results import Comparison, DifferenceTest, ModelExclusion, Subgroup
+from twobe3.evaluation.results import Comparison, ModelExclusion, Subgroup
 from twobe3.report import charts
 from twobe3.report.wording import TEST_LABELS
 
@@ -84,11 +84,6 @@ def comparison_tables(comparisons: Sequence[Comparison], primary: str) -> tuple[
             )
         )
     return tuple(tables)
-
-
-def test_of(comparison: Comparison, name: str) -> DifferenceTest | None:
-    """A further test of a pair."""
-    return next((test for test in comparison.tests if test.name == name), None)
 
 
 def subgroup_table(subgroups: Sequence[Subgroup], models: Sequence[str], neutral: float) -> SubgroupTable | None:

@@ -29,10 +29,8 @@ METRIC_LABELS = {
     "harrell_c": "Harrell’s C",
     "uno_c": "Uno’s C",
     "mae": "Mean absolute error",
-    "rmse": "Root mean square error",
     "r2": "R²",
     "spearman": "Spearman’s ρ",
-    "pearson": "Pearson’s r",
 }
 
 
