@@ -48,7 +48,7 @@ def main() -> None:
     if asked.what == "series":
         modules = trace(lambda: tb.read_suv(asked.path))
     else:
-        modules = trace(lambda: tb.run(asked.path, asked.out, n_jobs=1))
+        modules = trace(lambda: tb.run(asked.path, asked.out, workers=1))
     print(f"{len(modules)} modules: {' → '.join(modules)}")
 
 
