@@ -135,10 +135,10 @@ def scale_grams_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
         return _scale_all(attributes, "GML_BW", 1.0)
     if kind not in body_size.NORMS:
         raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units GML")
-    weight, height = _require_body(attributes)
-    norm_kg = body_size.NORMS[kind](attributes.sex, weight.value, height.value * 100)
-    body_size.require_positive_norm(kind, norm_kg)
-    return _scale_all(attributes, f"GML_{kind}", weight.value / norm_kg, weight.repairs + height.repairs)
+    body = body_size.weight_and_height(attributes.weight, attributes.height)
+    weight_kg, height_m = body.value
+    factor = weight_kg / body_size.norm_kg(kind, attributes.sex, weight_kg, height_m)
+    return _scale_all(attributes, f"GML_{kind}", factor, body.repairs)
 
 
 def scale_square_centimetres_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
@@ -149,9 +149,11 @@ def scale_square_centimetres_per_ml(attributes: SeriesAttributes) -> WithRepairs
     kind = attributes.suv_type
     if kind not in ("", "BSA"):
         raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units CM2ML")
-    weight, height = _require_body(attributes)
-    surface_m2 = body_size.surface_m2(weight.value, height.value * 100)
-    return _scale_all(attributes, "CM2ML", weight.value / (10 * surface_m2), weight.repairs + height.repairs)
+    body = body_size.weight_and_height(attributes.weight, attributes.height)
+    weight_kg, height_m = body.value
+    return _scale_all(
+        attributes, "CM2ML", weight_kg / (10 * body_size.surface_m2(weight_kg, height_m * 100)), body.repairs
+    )
 
 
 def convert_philips_counts(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
@@ -243,12 +245,10 @@ def physical_half_life_s(attributes: SeriesAttributes) -> WithRepairs[float]:
     known = HALF_LIVES_S.get(attributes.nuclide)
     if known is None:
         shown = "absent" if attributes.half_life_s is None else f"{attributes.half_life_s:g}"
-        raise UnusableScanError(
-            Code.HALF_LIFE_MISSING, f"(0018,1075) is {shown}, the nuclide's code is {attributes.nuclide!r}"
-        )
-    return WithRepairs(
-        known, (Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {attributes.nuclide}"),)
-    )
+        reason = f"(0018,1075) is {shown}, the nuclide's code is {attributes.nuclide!r}"
+        raise UnusableScanError(Code.HALF_LIFE_MISSING, reason)
+    repair = Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {attributes.nuclide}")
+    return WithRepairs(known, (repair,))
 
 
 def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
@@ -285,13 +285,6 @@ def _convert_with_decay(
         reference_time=times.value.reference_text,
     )
     return WithRepairs(found, repairs)
-
-
-def _require_body(attributes: SeriesAttributes) -> tuple[WithRepairs[float], WithRepairs[float]]:
-    """Weight and height, which must be those of a person."""
-    weight, height = body_size.weight_kg(attributes.weight), body_size.height_m(attributes.height)
-    body_size.require_person(weight.value, height.value)
-    return weight, height
 
 
 def _scale_all(
