@@ -128,9 +128,8 @@ def read_cohort(
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
-        raise EmptyInputError(
-            Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_count_codes(cohort)}"
-        )
+        reason = f"none of the {cohort.found} series can be used: {_count_codes(cohort)}"
+        raise EmptyInputError(Code.NOTHING_USABLE, reason)
     return replace(cohort, endpoints=tuple(_restrict(outcome, cohort) for outcome in outcomes))
 
 
@@ -192,9 +191,8 @@ def _join(
     # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
     ids = {pseudonym("patient", patient): patient for patient in table}
     if chosen and not any(_patient_id(series, ids) in table for series in chosen):
-        raise ConfigurationError(
-            Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
-        )
+        reason = f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
+        raise ConfigurationError(Code.NO_PATIENT_MATCHES, reason)
     known = {patient for outcome in outcomes for patient in outcome.patients} if outcomes else table.keys()
     subjects, unmatched = [], []
     for series in chosen:

@@ -8,7 +8,6 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -31,17 +30,10 @@ SMALL_BYTES = 256 * 2**20
 """Below it a ratio says nothing: an empty image compresses very well."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The files that paths hold, and the zip files and directories of media that are not followed, with the reason."""
-
-    listing: Listing
-    refused: tuple[tuple[Path, UnusableScanError], ...]
-
-
-def list_inputs(paths: Sequence[Path]) -> Inputs:
+def list_inputs(paths: Sequence[Path]) -> tuple[Listing, list[tuple[Path, UnusableScanError]]]:
     """Every file at or below some paths, in zip files below them, or named by a DICOMDIR given by its own path.
 
+    Second come the zip files and directories of media that are not followed, with the reason.
     A zip file is unpacked to a private temporary folder, which is removed when the process ends; zip files within zip
     files stay as they are. Raises ConfigurationError ``NO_PET``: a path does not exist; EnvironmentFailure
     ``WRITE_FAILED``: there is no space to unpack to.
@@ -67,7 +59,7 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
                 files[path] = None
         except UnusableScanError as error:
             refused.append((path.resolve(), error))
-    return Inputs(Listing(tuple(files), n_links), tuple(refused))
+    return Listing(tuple(files), n_links), refused
 
 
 def is_zip(path: Path) -> bool:
@@ -109,9 +101,8 @@ def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
         names = _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
     targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(names)]
     if not all(target.is_relative_to(root) for target in targets):
-        raise UnusableScanError(
-            Code.CORRUPT_FILE, "a DICOMDIR names a link that leads out of its folder", remedy=_DISTRUST
-        )
+        reason = "a DICOMDIR names a link that leads out of its folder"
+        raise UnusableScanError(Code.CORRUPT_FILE, reason, remedy=_DISTRUST)
     there = tuple(target for target in targets if target.is_file())
     return there, len(targets) - len(there)
 

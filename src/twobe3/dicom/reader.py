@@ -79,7 +79,7 @@ def read_header(path: Path, tags: Sequence[str]) -> Header | None:
 
     ``tags`` are the keywords of the elements wanted. Raises what :func:`read_dataset` raises.
     """
-    with _refuse_errors(), path.open("rb") as stream:
+    with _open(path) as stream:
         start = stream.read(_FIRST_BYTES)
         if not _claims_dicom(path, start):
             return None
@@ -109,7 +109,7 @@ def read_dataset(
     UnusableScanError
         ``CORRUPT_FILE``; ``TOO_LARGE``: a deflated file that inflates beyond any image.
     """
-    with _refuse_errors(), path.open("rb") as stream:
+    with _open(path) as stream:
         if pixels:
             content = stream.read()
             found = None if tags is None else skim(content, _numbers_of((*tags, *_PIXELS)), groups)
@@ -124,16 +124,24 @@ def read_dataset(
 
 
 @contextmanager
-def _refuse_errors() -> Iterator[None]:
-    """Make an UnusableScanError of whatever goes wrong in reading a file."""
+def refuse_errors(what: str) -> Iterator[None]:
+    """Make ``CORRUPT_FILE`` of whatever goes wrong: parsers of foreign bytes have no closed set of errors."""
     try:
         yield
     except UnusableScanError:
         raise
-    except OSError as error:
-        raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
-    except Exception as error:  # a parser of foreign bytes has no closed set of errors
-        raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be read as DICOM ({type(error).__name__})") from None
+    except Exception as error:
+        raise UnusableScanError(Code.CORRUPT_FILE, f"{what} ({type(error).__name__})") from None
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    with refuse_errors("a file cannot be read as DICOM"):
+        try:
+            with path.open("rb") as stream:
+                yield stream
+        except OSError as error:
+            raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
 
 
 def _skim_stream(

@@ -98,9 +98,8 @@ def require_decay_as_announced(attributes: SeriesAttributes) -> tuple[Repair, ..
     """Rule 2: DECY must be there when DecayCorrection (0054,1102) is START or ADMIN (DICOM PS3.3 C.8.9.1.1.5)."""
     applied, announced = "DECY" in attributes.corrections, attributes.decay_correction
     if announced in ("START", "ADMIN") and not applied:
-        raise UnusableScanError(
-            Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {announced}, CorrectedImage lacks DECY"
-        )
+        reason = f"DecayCorrection (0054,1102) is {announced}, CorrectedImage lacks DECY"
+        raise UnusableScanError(Code.NOT_DECAY_CORRECTED, reason)
     if announced == "NONE" and applied:
         text = "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"
         return (Repair(Code.NOT_DECAY_CORRECTED, text),)
@@ -111,9 +110,8 @@ def require_valid_rescale(attributes: SeriesAttributes) -> None:
     """Rule 3: intercept 0 and a positive, finite slope in every slice (DICOM PS3.3 C.8.9.4)."""
     for slice_ in attributes.slices:
         if slice_.intercept:
-            raise UnusableScanError(
-                Code.RESCALE_INVALID, f"RescaleIntercept (0028,1052) is {slice_.intercept:g}, not 0"
-            )
+            reason = f"RescaleIntercept (0028,1052) is {slice_.intercept:g}, not 0"
+            raise UnusableScanError(Code.RESCALE_INVALID, reason)
         if slice_.slope is None or not (math.isfinite(slice_.slope) and slice_.slope > 0):
             shown = "absent" if slice_.slope is None else f"{slice_.slope:g}"
             raise UnusableScanError(Code.RESCALE_INVALID, f"RescaleSlope (0028,1053) is {shown}")
@@ -204,9 +202,8 @@ def convert_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray)
         case "NONE":
             return convert_uncorrected_activity(attributes, becquerel_per_ml)
         case other:
-            raise UnusableScanError(
-                Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {other!r}, not START, ADMIN or NONE"
-            )
+            reason = f"DecayCorrection (0054,1102) is {other!r}, not START, ADMIN or NONE"
+            raise UnusableScanError(Code.NOT_DECAY_CORRECTED, reason)
 
 
 def convert_activity_at_injection(

@@ -90,9 +90,8 @@ def to_suv_type(
         ``SUV_TYPE_UNSUPPORTED``: the volume is not by body weight; or a code of :func:`norm_per_weight`.
     """
     if volume.calibration.type != "bw":
-        raise UnusableScanError(
-            Code.SUV_TYPE_UNSUPPORTED, f"the volume is SUV {volume.calibration.type}, not by body weight"
-        )
+        reason = f"the volume is SUV {volume.calibration.type}, not by body weight"
+        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, reason)
     if suv_type == "bw":
         return volume
     factor = norm_per_weight(suv_type, body)

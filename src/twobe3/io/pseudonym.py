@@ -52,9 +52,8 @@ def _key(path: Path) -> bytes:
         reason = f"the pseudonym key {path.name}: {error.strerror}"
         raise EnvironmentFailure(Code.WRITE_FAILED, reason, remedy=_REMEDY) from error
     if len(key) < KEY_BYTES:
-        raise EnvironmentFailure(
-            Code.ARTEFACT_DAMAGED, f"the pseudonym key {path.name} has {len(key)} bytes, not {KEY_BYTES}"
-        )
+        reason = f"the pseudonym key {path.name} has {len(key)} bytes, not {KEY_BYTES}"
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
     return key
 
 
