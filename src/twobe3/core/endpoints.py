@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -14,7 +13,7 @@ from scipy.special import expit, logit
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Endpoint, FloatArray, Kind, Loss, Outcomes
-from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.core.table import Table, is_missing, parse_number, require_columns
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class TimeToEvent(Endpoint):
         return (self.time, self.event)
 
     def __post_init__(self) -> None:
-        if self.competing and (not _is_number(self.competing) or float(self.competing) in (0.0, 1.0)):
+        if self.competing and parse_number(self.competing) in (None, 0.0, 1.0):
             raise ConfigurationError(
                 Code.OUTCOME_INVALID,
                 f"endpoint {self.name!r}: the competing event {self.competing!r} must be a number other than 0 and 1",
@@ -296,21 +295,11 @@ def _rows_of_values(raw: Mapping[str, str]) -> str:
     return "; ".join(said) + (f"; and {len(ranked) - 7} more values" if len(ranked) > 7 else "")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 def _numbers(rows: Table, column: str, allowed: Callable[[float], bool], expected: str) -> FloatArray:
     values, bad = [], []
     for patient, row in rows.items():
-        try:
-            value = float(row[column])
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and allowed(value)):
+        value = parse_number(row[column])
+        if value is None or not allowed(value):
             bad.append(f"{patient} ({row[column]!r})")
         values.append(value)
     if bad:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from twobe3.core.codes import Code
@@ -92,14 +91,12 @@ def is_directory_of_media(path: Path) -> bool:
 
 
 def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
-    """The files that a DICOMDIR names (DICOM PS3.10 8.5, PS3.3 F.3.2), and how many of them are not there.
+    """The files that a DICOMDIR names, and how many of them are not there.
 
     Raises UnusableScanError ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
     """
     root = path.resolve().parent
-    with quietly():
-        names = _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
-    targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(names)]
+    targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(read_file_names(path))]
     if not all(target.is_relative_to(root) for target in targets):
         reason = "a DICOMDIR names a link that leads out of its folder"
         raise UnusableScanError(Code.CORRUPT_FILE, reason, remedy=_DISTRUST)
@@ -107,13 +104,14 @@ def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
     return there, len(targets) - len(there)
 
 
-def check_directory(path: Path) -> None:
-    """Refuse a directory of media, met among other files, that names files outside its folder: ``CORRUPT_FILE``."""
-    _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
+def read_file_names(path: Path) -> list[tuple[str, ...]]:
+    """What files a DICOMDIR names, each in parts (DICOM PS3.10 8.5, PS3.3 F.3.2).
 
-
-def _read_names(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
-    names = [texts(record, "ReferencedFileID") for record in items(dataset, "DirectoryRecordSequence")]
+    Raises UnusableScanError ``CORRUPT_FILE``: it cannot be read, or a name leads out of its folder.
+    """
+    with quietly():
+        dataset = read_dataset(path, tags=("DirectoryRecordSequence",))
+        names = [texts(record, "ReferencedFileID") for record in items(dataset, "DirectoryRecordSequence")]
     for parts in names:
         require_inside("DICOMDIR", "/".join(parts))
     return [parts for parts in names if parts]

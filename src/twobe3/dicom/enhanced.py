@@ -17,7 +17,7 @@ from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImage
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.dicom.reader import items, number, refuse_errors, text, texts
+from twobe3.dicom.reader import first_item, items, number, refuse_errors, text, texts
 from twobe3.dicom.timing import parse_datetime, parse_zone
 
 MAX_FRAMES = 20_000
@@ -79,7 +79,7 @@ def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
         raise UnusableScanError(Code.CORRUPT_FILE, reason)
     if frames > MAX_FRAMES:
         raise UnusableScanError(Code.TOO_LARGE, f"one file holds {frames} frames")
-    shared = (*items(dataset, "SharedFunctionalGroupsSequence"), pydicom.Dataset())[0]
+    shared = first_item(dataset, "SharedFunctionalGroupsSequence")
     groups = [_Groups(shared, one) for one in own]
     with refuse_errors("the functional groups of a file cannot be read"):
         series_type = _find_series_type(dataset, groups)
@@ -229,7 +229,7 @@ def _set_start(frame: pydicom.Dataset, stated: str) -> None:
     if start.tzinfo and own_zone:
         start = start.astimezone(own_zone)
     elif start.tzinfo:
-        tracer = (*items(frame, "RadiopharmaceuticalInformationSequence"), pydicom.Dataset())[0]
+        tracer = first_item(frame, "RadiopharmaceuticalInformationSequence")
         injected = parse_datetime(text(tracer, "RadiopharmaceuticalStartDateTime"))
         if injected is not None and injected.tzinfo is None:
             reason = "DecayCorrectionDateTime (0018,9701) has a time zone, the injection (0018,1078) has none"

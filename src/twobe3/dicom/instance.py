@@ -14,7 +14,7 @@ from pydicom.uid import MediaStorageDirectoryStorage, PositronEmissionTomography
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced
-from twobe3.dicom.archive import check_directory
+from twobe3.dicom.archive import read_file_names
 from twobe3.dicom.geometry import normal_of
 from twobe3.dicom.reader import items, numbers, quietly, read_dataset, read_header, text, texts
 
@@ -82,7 +82,7 @@ def read_instance(path: Path) -> Instance | None:
         dataset = found.dataset
         sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality")
         if text(dataset.file_meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            check_directory(path)
+            read_file_names(path)  # refused if one lies outside its folder
             return None
         study, series = text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID")
         if not (modality and series):

@@ -8,7 +8,6 @@ that it uses, so pydicom's checks are switched off here, around reading and arou
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from pydicom.tag import BaseTag
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
+from twobe3.core.table import parse_number
 from twobe3.core.volume import FloatArray
 from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skim, require_bounded, skim, tag_of
 
@@ -228,11 +228,7 @@ def number(dataset: pydicom.Dataset, keyword: str) -> float | None:
 
 def plain_number(value: Any) -> float | None:
     """A finite number from a value of any type, None where there is none."""
-    try:
-        found = float(plain_text(value))
-    except ValueError:
-        return None
-    return found if math.isfinite(found) else None
+    return parse_number(plain_text(value))
 
 
 def numbers(dataset: pydicom.Dataset, keyword: str) -> tuple[float, ...]:
@@ -256,6 +252,12 @@ def items(dataset: pydicom.Dataset, keyword: str) -> tuple[pydicom.Dataset, ...]
     """Items of a sequence; empty where it is absent or no sequence."""
     value = _value(dataset, keyword)
     return tuple(value) if isinstance(value, pydicom.Sequence) else ()
+
+
+def first_item(dataset: pydicom.Dataset, keyword: str) -> pydicom.Dataset:
+    """The first item of a sequence; an empty data set where there is none."""
+    found = items(dataset, keyword)
+    return found[0] if found else pydicom.Dataset()
 
 
 def private(dataset: pydicom.Dataset, group: int, creator: str, element: int) -> Any:

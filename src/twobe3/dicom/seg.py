@@ -15,7 +15,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import MAX_VOXELS, FloatArray, Geometry, Mask
 from twobe3.dicom.geometry import Plane
-from twobe3.dicom.reader import items, number, numbers, quietly, read_dataset, refuse_errors, text
+from twobe3.dicom.reader import first_item, items, number, numbers, quietly, read_dataset, refuse_errors, text
 
 INSIDE_FROM = 0.5
 """A voxel of a fractional segment is inside from this probability or occupancy on."""
@@ -75,7 +75,7 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
 
 def _frames(dataset: pydicom.Dataset, wanted: Collection[tuple[float, ...]]) -> Iterator[_Frame]:
     """The planes of the wanted segments, those without a voxel inside left out."""
-    shared = next(iter(items(dataset, "SharedFunctionalGroupsSequence")), pydicom.Dataset())
+    shared = first_item(dataset, "SharedFunctionalGroupsSequence")
     groups = items(dataset, "PerFrameFunctionalGroupsSequence")
     stored = _decode(dataset)
     if len(stored) != len(groups):

@@ -18,7 +18,7 @@ from twobe3.dicom import body_size, enhanced, header
 from twobe3.dicom.archive import list_inputs
 from twobe3.dicom.attributes import SliceAttributes
 from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance
-from twobe3.dicom.reader import number, quietly, read_dataset, text, texts
+from twobe3.dicom.reader import first_item, number, quietly, read_dataset, text, texts
 from twobe3.dicom.walk import map_files
 from twobe3.io.files import digest, digest_file
 from twobe3.io.pseudonym import pseudonym
@@ -313,7 +313,7 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             contours=tuple(one.path for one in contours),
             manufacturer=text(dataset, "Manufacturer"),
             model=text(dataset, "ManufacturerModelName"),
-            tracer=text(header.find_radiopharmaceutical(dataset), "Radiopharmaceutical"),
+            tracer=text(first_item(dataset, "RadiopharmaceuticalInformationSequence"), "Radiopharmaceutical"),
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),
