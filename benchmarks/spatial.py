@@ -243,7 +243,7 @@ def compute(cell: Cell, folder: Path, weights: str) -> None:
     test = cohort(cell.task, cell.seed, range(TEST), folder, cell.contrast)
     with one_thread():
         for part in (training, test):
-            model.prepare(part)
+            model.precompute(part)
         start = time.perf_counter()
         model.fit(training)
         seconds = time.perf_counter() - start

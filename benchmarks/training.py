@@ -110,7 +110,7 @@ def main() -> None:
     compact = tb.models.CNN3D()
     with one_thread():
         start = time.perf_counter()
-        mapped.prepare(patients)
+        mapped.precompute(patients)
         print(
             f"feature maps of {PATIENTS} volumes, once: {time.perf_counter() - start:.0f} s (0 where they were cached)"
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+import twobe3 as tb
 from twobe3.io.cache import Cache
 from twobe3.phantom import write_cohort
 from twobe3.pretraining.config import read_recipe
@@ -52,3 +54,17 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_names_of_the_interface_exist() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        for name in re.findall(r"\btb((?:\.[A-Za-z_]\w*)+)", text):
+            assert attrgetter(name[1:])(tb) is not None, f"{page.name} names tb{name}"
+    rooms = re.findall(
+        r"^\| `tb\.(\w+)` \| (.*) \|$", (ROOT / "docs" / "api.md").read_text().split("## In the rooms")[1], re.MULTILINE
+    )
+    for room, text in rooms:
+        for name in re.findall(r"`([A-Za-z]\w*)`", text):
+            assert hasattr(getattr(tb, room), name), f"api.md names tb.{room}.{name}"
+    assert len(rooms) > 5

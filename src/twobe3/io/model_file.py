@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -16,6 +18,31 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.cache import Arrays, checksum
 from twobe3.io.files import SCHEMA_VERSION, digest, write_atomic
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayFields:
+    """Base of dataclasses whose fields are arrays and numbers: a part of a model file."""
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The fields as arrays, of at least one dimension."""
+        return {item.name: np.atleast_1d(np.asarray(getattr(self, item.name))) for item in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The object that :meth:`arrays` described; other arrays among them are not looked at."""
+        values = {item.name: (arrays[item.name], item.type) for item in fields(cls)}
+        return cls(**{name: array.item() if kind == "float" else array for name, (array, kind) in values.items()})
+
+
+def nest(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a part, their names under a prefix."""
+    return {f"{prefix}{name}": array for name, array in arrays.items()}
+
+
+def unnest(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of the part under a prefix, as :func:`nest` was given them."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 class Sealed(NamedTuple):

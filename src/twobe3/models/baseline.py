@@ -14,10 +14,12 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.cohort.covariates import covariate_of
 from twobe3.core.errors import Exclusion
+from twobe3.core.outcomes import FloatArray
 from twobe3.features.measurements import Measurements, measure
 from twobe3.io.cache import Arrays
+from twobe3.io.model_file import nest, unnest
 from twobe3.models.encoder import CovariateEncoder
-from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
 from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.registry import register
 from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
@@ -173,8 +175,7 @@ class Baseline(Model):
 
     def _arrays(self) -> Arrays:
         assert self.ridge_ is not None
-        encoder = {} if self.encoder_ is None else self.encoder_.arrays()
-        return {**self.ridge_.arrays(), **{f"encoder.{name}": array for name, array in encoder.items()}}
+        return {**self.ridge_.arrays(), **nest("encoder.", {} if self.encoder_ is None else self.encoder_.arrays())}
 
     def _notes(self) -> dict[str, Any]:
         return {"median": self.median_, "centres": self.centres_}
@@ -182,5 +183,5 @@ class Baseline(Model):
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.ridge_ = RidgeModel.from_arrays(arrays)
         self.median_, self.centres_ = notes["median"], tuple(notes["centres"])
-        encoder = {name.removeprefix("encoder."): array for name, array in arrays.items() if "encoder." in name}
+        encoder = unnest("encoder.", arrays)
         self.encoder_ = CovariateEncoder.from_arrays(encoder) if encoder else None

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from twobe3.cohort.cohort import Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.core.table import parse_number
 from twobe3.io.cache import Arrays
-from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
+from twobe3.io.model_file import nest, unnest
+from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
 
 FEWEST = 5
 """Training patients who make a category, or an indicator of what is missing; a column of fewer would be noise."""
@@ -61,7 +62,7 @@ class CodedCovariate:
     indicator: bool = False
 
     @classmethod
-    def learnt(cls, name: str, subjects: Sequence[Subject]) -> CodedCovariate:
+    def fit(cls, name: str, subjects: Sequence[Subject]) -> CodedCovariate:
         """From the training patients."""
         known = [subject.covariates[name] for subject in subjects if name in subject.covariates]
         indicator = min(len(known), len(subjects) - len(known)) >= FEWEST
@@ -136,7 +137,7 @@ class CovariateEncoder:
         names : sequence of str
             The covariates; all of :func:`covariate_names` by default. One that nobody has gives no column.
         """
-        covariates = tuple(CodedCovariate.learnt(name, subjects) for name in names or covariate_names(subjects))
+        covariates = tuple(CodedCovariate.fit(name, subjects) for name in names or covariate_names(subjects))
         raw = _raw(covariates, subjects)
         number = np.array([one.kind == "number" and c == one.name for one in covariates for c in one.columns], np.bool_)
         fill = np.array([_middle(column, at) for column, at in zip(raw.T, number, strict=True)])
@@ -224,10 +225,10 @@ class CovariateBranch:
         ConfigurationError
             ``COLUMN_MISSING``: none of them has one of the covariates; the nearest that they have are named.
         """
-        encoder = learnt_encoder(subjects, names)
+        encoder = fit_encoder(subjects, names)
         return cls(encoder, _alone(encoder.encode(subjects), outcomes, seed))
 
-    def weighed_for(self, subjects: Sequence[Subject], outcomes: Outcomes, *, seed: int) -> CovariateBranch:
+    def fit_other(self, subjects: Sequence[Subject], outcomes: Outcomes, *, seed: int) -> CovariateBranch:
         """The same columns weighed for another endpoint, by the training patients whose outcome is known for it."""
         return replace(self, alone=_alone(self.encoder.encode(subjects), outcomes, seed))
 
@@ -238,19 +239,21 @@ class CovariateBranch:
 
     def encode(self, subjects: Sequence[Subject]) -> FloatArray:
         """Columns of some patients, shape (subjects, columns); missing values are imputed, and told in the log."""
-        return encoded(self.encoder, subjects)
+        return encode(self.encoder, subjects)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The fields as arrays, for a model file."""
-        encoder = {f"covariates.encoder.{name}": array for name, array in self.encoder.arrays().items()}
-        return {**encoder, **{f"covariates.alone.{name}": array for name, array in self.alone.arrays().items()}}
+        return {
+            **nest("covariates.encoder.", self.encoder.arrays()),
+            **nest("covariates.alone.", self.alone.arrays()),
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> CovariateBranch:
         """What :meth:`arrays` described."""
         return cls(
-            CovariateEncoder.from_arrays(under("covariates.encoder.", arrays)),
-            RidgeModel.from_arrays(under("covariates.alone.", arrays)),
+            CovariateEncoder.from_arrays(unnest("covariates.encoder.", arrays)),
+            RidgeModel.from_arrays(unnest("covariates.alone.", arrays)),
         )
 
 
@@ -259,7 +262,7 @@ def _alone(x: FloatArray, outcomes: Outcomes, seed: int) -> RidgeModel:
     return fit_ridge(x, outcomes, penalty)
 
 
-def learnt_encoder(subjects: Sequence[Subject], names: Sequence[str]) -> CovariateEncoder:
+def fit_encoder(subjects: Sequence[Subject], names: Sequence[str]) -> CovariateEncoder:
     """How covariates become columns, learnt from the training patients.
 
     Raises
@@ -279,18 +282,13 @@ def learnt_encoder(subjects: Sequence[Subject], names: Sequence[str]) -> Covaria
     return CovariateEncoder.fit(subjects, names)
 
 
-def imputed(subjects: Sequence[Subject], names: Sequence[str]) -> dict[str, int]:
+def count_imputed(subjects: Sequence[Subject], names: Sequence[str]) -> dict[str, int]:
     """For how many patients each covariate is filled in, learnt from all of them."""
     return CovariateEncoder.fit(subjects, names).imputed(subjects) if names else {}
 
 
-def encoded(encoder: CovariateEncoder, subjects: Sequence[Subject]) -> FloatArray:
+def encode(encoder: CovariateEncoder, subjects: Sequence[Subject]) -> FloatArray:
     """The columns of some patients, shape (subjects, columns); how much of them is filled in, the log says."""
     for name, n in encoder.imputed(subjects).items():
         log.info("covariate %s is missing for %d of %d patients: filled in", name, n, len(subjects))
     return encoder.encode(subjects)
-
-
-def under(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """The arrays whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

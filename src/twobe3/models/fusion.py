@@ -19,12 +19,13 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
-from twobe3.core.outcomes import Endpoint, Outcomes
+from twobe3.core.outcomes import Endpoint, FloatArray, Outcomes
 from twobe3.io.cache import Arrays, Cache
+from twobe3.io.model_file import nest, unnest
 from twobe3.models.fit_cache import FitCache
 from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.learners.elastic_net import fit_nonnegative
-from twobe3.models.learners.linear import FloatArray, RidgeModel
+from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.model import CONFIG, FitReport, Model, risk_of_fitted
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
@@ -216,7 +217,7 @@ class Fusion(Model):
         assert self.blend_ is not None
         arrays: dict[str, npt.NDArray[Any]] = dict(self.blend_.arrays())
         for number, member in enumerate(self.members_):
-            arrays |= {f"{_prefix(number)}{name}": array for name, array in member._arrays().items()}
+            arrays |= nest(f"of{number}.", member._arrays())
         return arrays
 
     def _notes(self) -> dict[str, Any]:
@@ -226,10 +227,8 @@ class Fusion(Model):
         self.blend_ = RidgeModel.from_arrays(arrays)
         self.members_ = tuple(copy.copy(member) for member in self.of)
         for number, (member, its_notes) in enumerate(zip(self.members_, notes["of"], strict=True)):
-            prefix = _prefix(number)
-            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             member.endpoint_, member.grid_ = self.endpoint_, self.grid_
-            member._restore(own, its_notes)
+            member._restore(unnest(f"of{number}.", arrays), its_notes)
 
 
 def depth(model: Model) -> int:
@@ -344,7 +343,3 @@ def _moments(risks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     mean, spread = risks.mean(axis=0), risks.std(axis=0)
     spread = np.where(spread > NEGLIGIBLE * np.maximum(np.abs(mean), 1.0), spread, 0.0)
     return mean, spread, np.where(spread > 0, spread, 1.0)
-
-
-def _prefix(number: int) -> str:
-    return f"of{number}."

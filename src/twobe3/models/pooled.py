@@ -11,13 +11,14 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.core.outcomes import IntArray, Outcomes
+from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 from twobe3.features.slices import Plane, SliceSpec
 from twobe3.io.cache import Arrays
-from twobe3.models import encoder as late
-from twobe3.models.encoder import CovariateEncoder
+from twobe3.io.model_file import nest, unnest
+from twobe3.models import encoder
+from twobe3.models.encoder import CovariateEncoder, count_imputed, encode, fit_encoder
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
-from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
 from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.nn.inputs import FeatureMaps
 from twobe3.models.registry import register
@@ -103,7 +104,7 @@ class PooledModel(Model):
         """Count missing covariates; and pooled maps, or columns of their projection, and columns of covariates."""
         columns = CovariateEncoder.fit(cohort.subjects, self.covariates).columns if self.covariates else ()
         n = (self.projection or int(self._pooled(cohort.subset([0])).shape[1])) + len(columns)
-        imputed = late.imputed(cohort.subjects, self.covariates)
+        imputed = count_imputed(cohort.subjects, self.covariates)
         return replace(super().report(cohort), imputed=imputed, n_parameters=n)
 
     def _fit(self, cohort: Cohort) -> None:
@@ -111,10 +112,10 @@ class PooledModel(Model):
         self.ridge_ = self._ridge(x, outcomes)
         self.encoder_ = self.joined_ = None
         if self.covariates:
-            self.encoder_ = late.learnt_encoder(cohort.subjects, self.covariates)
+            self.encoder_ = fit_encoder(cohort.subjects, self.covariates)
             risk = self._held_out(x, outcomes)
             joined = np.column_stack([risk, self.encoder_.encode(cohort.subjects)])
-            penalty = choose_penalty(joined, outcomes, late.PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
+            penalty = choose_penalty(joined, outcomes, encoder.PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
             self.joined_ = fit_ridge(joined, outcomes, penalty)
 
     def _held_out(self, x: FloatArray, outcomes: Outcomes) -> FloatArray:
@@ -150,7 +151,7 @@ class PooledModel(Model):
         risk = self.ridge_.risk(self._pooled(cohort))
         if self.encoder_ is None or self.joined_ is None:
             return risk
-        return self.joined_.risk(np.column_stack([risk, late.encoded(self.encoder_, cohort.subjects)]))
+        return self.joined_.risk(np.column_stack([risk, encode(self.encoder_, cohort.subjects)]))
 
     def _pooled(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, statistics · channels · planes), of several layers one after another."""
@@ -168,8 +169,7 @@ class PooledModel(Model):
         assert self.ridge_ is not None
         arrays = {**self.maps.arrays(), **self.ridge_.arrays()}
         if self.encoder_ is not None and self.joined_ is not None:
-            arrays |= {f"covariates.{name}": array for name, array in self.encoder_.arrays().items()}
-            arrays |= {f"joined.{name}": array for name, array in self.joined_.arrays().items()}
+            arrays |= nest("covariates.", self.encoder_.arrays()) | nest("joined.", self.joined_.arrays())
         return arrays
 
     def _notes(self) -> dict[str, Any]:
@@ -179,8 +179,8 @@ class PooledModel(Model):
         self.maps_.restore(arrays, notes)
         self.ridge_ = RidgeModel.from_arrays(arrays)
         if self.covariates:
-            self.encoder_ = CovariateEncoder.from_arrays(late.under("covariates.", arrays))
-            self.joined_ = RidgeModel.from_arrays(late.under("joined.", arrays))
+            self.encoder_ = CovariateEncoder.from_arrays(unnest("covariates.", arrays))
+            self.joined_ = RidgeModel.from_arrays(unnest("joined.", arrays))
 
 
 def random_directions(p: int, k: int, seed: int) -> FloatArray:

@@ -18,8 +18,7 @@ from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.features.weights import State
 from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
-from twobe3.io.model_file import read_sealed, write_sealed
-from twobe3.models.encoder import under
+from twobe3.io.model_file import read_sealed, unnest, write_sealed
 from twobe3.models.nn.inputs import FeatureMaps, MapInputs, map_spacing_mm
 from twobe3.models.nn.networks import Block, Shape, plan_blocks
 from twobe3.scans.scan import TumourScan
@@ -111,7 +110,7 @@ class PretrainedCheckpoint:
             parameters,
             Grid(**{name: tuple(values) for name, values in header["grid"].items()}),
             MapInputs(maps, parameters["components"]).restore(arrays, header),
-            {key: torch.from_numpy(array) for key, array in under("branches.", arrays).items()},
+            {key: torch.from_numpy(array) for key, array in unnest("branches.", arrays).items()},
             frozenset(header["marks"]),
             sealed,
         )

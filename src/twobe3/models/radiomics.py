@@ -15,14 +15,13 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 from twobe3.features.radiomics import Change, FeatureVector, RadiomicsSettings, Voxels, radiomic_features
 from twobe3.io.cache import Arrays
+from twobe3.io.model_file import nest, unnest
 from twobe3.models.learners.combat import Combat, fit_combat
 from twobe3.models.learners.learner import FITTED, Learner, LearnerName, LearnerSpec
-from twobe3.models.learners.linear import FloatArray
 from twobe3.models.learners.selection import (
-    IntArray,
     agreement,
     concordance,
     minimum_redundancy,
@@ -256,11 +255,8 @@ class RadiomicsModel(Model):
 
     def _arrays(self) -> Arrays:
         assert self.learner_ is not None
-        arrays: dict[str, npt.NDArray[Any]] = {"median": self.median_, "chosen": self.chosen_}
-        arrays |= {f"learner.{name}": array for name, array in self.learner_.arrays().items()}
-        if self.combat_ is not None:
-            arrays |= {f"combat.{name}": array for name, array in self.combat_.arrays().items()}
-        return arrays
+        combat = {} if self.combat_ is None else nest("combat.", self.combat_.arrays())
+        return {"median": self.median_, "chosen": self.chosen_, **nest("learner.", self.learner_.arrays()), **combat}
 
     def _notes(self) -> dict[str, Any]:
         return {
@@ -272,9 +268,9 @@ class RadiomicsModel(Model):
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.names_, self.median_, self.chosen_ = tuple(notes["names"]), arrays["median"], arrays["chosen"]
         self.undefined_ = tuple(UndefinedFeature(**one) for one in notes["undefined"])
-        self.learner_ = FITTED[self.learner](_under("learner.", arrays))
+        self.learner_ = FITTED[self.learner].from_arrays(unnest("learner.", arrays))
         centres = notes["centres"]
-        self.combat_ = None if centres is None else Combat.from_arrays(_under("combat.", arrays), centres)
+        self.combat_ = None if centres is None else Combat.from_arrays(unnest("combat.", arrays), centres)
 
 
 def _stacked(vectors: list[FeatureVector]) -> FloatArray:
@@ -297,7 +293,3 @@ def _informative(raw: FloatArray) -> npt.NDArray[np.bool_]:
     missing = np.isnan(raw)
     differs = np.where(missing, -np.inf, raw).max(axis=0) > np.where(missing, np.inf, raw).min(axis=0)
     return np.asarray(differs & (missing.mean(axis=0) <= SHARE_MISSING))
-
-
-def _under(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -41,7 +41,7 @@ def test_a_fitted_forest_comes_back_from_its_arrays_where_scikit_survival_is_not
     x, outcomes = drawn(60, 2)
     learner = LearnerSpec("random-survival-forest", trees=20, seed=1).fit(x, outcomes)
     monkeypatch.setitem(sys.modules, "sksurv.ensemble", None)
-    again = FITTED["random-survival-forest"](learner.arrays())
+    again = FITTED["random-survival-forest"].from_arrays(learner.arrays())
     assert (again.risk(x) == learner.risk(x)).all()
     with pytest.raises(EnvironmentFailure, match=r"twobe3\[survival-forest\]") as caught:
         fit_survival_forest(x, outcomes, trees=2, smallest_leaf=3, seed=0)

@@ -109,7 +109,7 @@ def test_parameters_that_make_no_ridge_head_are_refused_at_once(wrong: dict[str,
 
 def test_absent_weights_are_an_error_and_never_random_ones(cohort: Cohort, tmp_path: Path) -> None:
     model = TwoBe3Net(weights=str(tmp_path / "absent.safetensors"))
-    for use in (model.prepare, model.fit):
+    for use in (model.precompute, model.fit):
         with pytest.raises(ConfigurationError) as caught:
             use(cohort)
         assert caught.value.code is Code.WEIGHTS_MISSING

@@ -280,7 +280,7 @@ def test_covariates_start_at_the_weights_of_each_endpoint_by_those_whose_outcome
         )
     ):
         known = [subjects[patient] for patient in outcomes.patients]
-        late = model.covariate_branch_ if row == 0 else model.covariate_branch_.weighed_for(known, outcomes, seed=0)
+        late = model.covariate_branch_ if row == 0 else model.covariate_branch_.fit_other(known, outcomes, seed=0)
         np.testing.assert_allclose(last.weight[row, -2:].detach(), late.weights / unit, rtol=1e-5)
     alone = CovariateBranch.fit(subset.subjects, subset.outcomes, model.covariates, seed=0)
     np.testing.assert_array_equal(alone.weights, model.covariate_branch_.weights)

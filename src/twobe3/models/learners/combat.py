@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twobe3.models.learners.linear import FloatArray
+from twobe3.core.outcomes import FloatArray
 
 SMALLEST_CENTRE = 3
 """Patients; the spread of fewer says nothing, so they are left as they are, like a centre that nobody has seen."""

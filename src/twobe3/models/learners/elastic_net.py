@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from twobe3.core.outcomes import Outcomes
-from twobe3.models.learners.linear import FloatArray, RidgeModel
+from twobe3.core.outcomes import FloatArray, Outcomes
+from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.nn.heads import outcome_loss
 
 

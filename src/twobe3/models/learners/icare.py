@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from twobe3.core.outcomes import Outcomes
-from twobe3.models.learners.linear import FloatArray
+from twobe3.core.outcomes import FloatArray, Outcomes
+from twobe3.io.model_file import ArrayFields
 from twobe3.models.learners.selection import concordance, spearman, without_redundancy
 
 
 @dataclass(frozen=True, eq=False)
-class Icare:
+class Icare(ArrayFields):
     """A fitted rule, which is a linear one: the mean over bootstrap samples of signed, standardised features.
 
     Attributes
@@ -35,15 +32,6 @@ class Icare:
     def risk(self, x: FloatArray) -> FloatArray:
         """Risk of each row of ``x``, shape (n, p)."""
         return np.asarray(x @ self.weights + self.bias[0])
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The fields, for a model file."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Icare:
-        """The rule that :meth:`arrays` described."""
-        return cls(**{item.name: np.asarray(arrays[item.name]) for item in fields(cls)})
 
 
 def fit_icare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -10,10 +10,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.models.learners.elastic_net import fit_elastic_path, largest_penalty
 from twobe3.models.learners.icare import Icare, fit_icare
-from twobe3.models.learners.linear import FloatArray, RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
 from twobe3.models.learners.trees import SurvivalForest, Trees, fit_boosting, fit_forest, fit_survival_forest
 
 LearnerName = Literal["elastic-net", "ridge", "random-forest", "random-survival-forest", "gradient-boosting", "icare"]
@@ -32,15 +32,15 @@ class Learner(Protocol):
         """What was learnt."""
 
 
-FITTED: dict[LearnerName, Callable[[Mapping[str, npt.NDArray[Any]]], Learner]] = {
-    "elastic-net": RidgeModel.from_arrays,
-    "ridge": RidgeModel.from_arrays,
-    "random-forest": Trees.from_arrays,
-    "random-survival-forest": SurvivalForest.from_arrays,
-    "gradient-boosting": Trees.from_arrays,
-    "icare": Icare.from_arrays,
+FITTED: dict[LearnerName, type[RidgeModel] | type[Trees] | type[Icare]] = {
+    "elastic-net": RidgeModel,
+    "ridge": RidgeModel,
+    "random-forest": Trees,
+    "random-survival-forest": SurvivalForest,
+    "gradient-boosting": Trees,
+    "icare": Icare,
 }
-"""How each learner is made again from its arrays."""
+"""What each learner is once it is fitted."""
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
 
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import FloatArray, Outcomes
+from twobe3.io.model_file import ArrayFields
 from twobe3.models.inner_cv import inner_split
 from twobe3.models.nn.heads import outcome_loss
 
-FloatArray = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
-class RidgeModel:
+class RidgeModel(ArrayFields):
     """A fitted linear risk: ``(x − mean) / scale · weights + bias``.
 
     Attributes
@@ -41,15 +38,6 @@ class RidgeModel:
     def risk(self, x: FloatArray) -> FloatArray:
         """Risk of each row of ``x``, shape (n, p)."""
         return np.asarray((x - self.mean) / self.scale @ self.weights + self.bias)
-
-    def arrays(self) -> dict[str, FloatArray]:
-        """The fields as arrays, for a model file."""
-        return {item.name: np.atleast_1d(np.asarray(getattr(self, item.name), np.float64)) for item in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> RidgeModel:
-        """The model that :meth:`arrays` described."""
-        return cls(arrays["mean"], arrays["scale"], arrays["weights"], arrays["bias"].item(), arrays["penalty"].item())
 
 
 def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float) -> RidgeModel:

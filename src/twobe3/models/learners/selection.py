@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
-from twobe3.core.outcomes import Outcomes
-from twobe3.models.learners.linear import FloatArray
-
-IntArray = npt.NDArray[np.int64]
+from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 
 
 def concordance(x: FloatArray, outcomes: Outcomes) -> FloatArray:

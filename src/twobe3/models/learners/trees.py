@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,86 +16,15 @@ from sklearn.tree import DecisionTreeRegressor
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
-from twobe3.core.outcomes import Outcomes
-from twobe3.models.learners.linear import FloatArray
+from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
+from twobe3.io.model_file import ArrayFields
 from twobe3.models.nn.heads import outcome_loss
 
-
-@dataclass(frozen=True, eq=False)
-class SurvivalForest:
-    """The logarithm of the mortality that trees predict on average.
-
-    Attributes
-    ----------
-    trees : Trees
-        Their sum is the mortality: the cumulative hazard of a patient's leaf, summed over the event times and averaged
-        over trees.
-    """
-
-    trees: Trees
-
-    def risk(self, x: FloatArray) -> FloatArray:
-        """Risk of each row of ``x``, shape (n, p)."""
-        least = 0.5 / len(self.trees.roots)  # a forest without any hazard: half an event in one tree
-        return np.log(np.maximum(self.trees.sums(x), least))
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Those of the trees, for a model file."""
-        return self.trees.arrays()
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> SurvivalForest:
-        """The forest that :meth:`arrays` described."""
-        return cls(Trees.from_arrays(arrays))
-
-
-def fit_survival_forest(
-    x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int, seed: int
-) -> SurvivalForest:
-    """Grow a random survival forest: trees split by the log-rank test (Ishwaran et al., Ann Appl Stat 2008;2:841).
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p)
-        Training patients.
-    outcomes : Outcomes
-        Of the same patients, times to an event.
-    trees, smallest_leaf : int
-        Number of trees; patients in a leaf. Each split looks at √p features.
-    seed : int
-        Of bootstrap samples and features.
-
-    Raises
-    ------
-    ConfigurationError
-        ``STUDY_FILE_INVALID``: the endpoint is no time to an event.
-    EnvironmentFailure
-        ``EXTRA_MISSING``: scikit-survival is not installed.
-    """
-    if not outcomes.endpoint.has_times:
-        reason = f"a random survival forest needs times to an event; {outcomes.endpoint.name!r} is none"
-        raise ConfigurationError(Code.STUDY_FILE_INVALID, reason, remedy='take learner = "random-forest"')
-    try:
-        grower = importlib.import_module("sksurv.ensemble").RandomSurvivalForest
-    except ImportError:
-        raise EnvironmentFailure(
-            Code.EXTRA_MISSING,
-            "a random survival forest needs scikit-survival, which is under the GPL",
-            remedy="pip install 'twobe3[survival-forest]', or take learner = \"random-forest\"",
-        ) from None
-    observed = np.empty(len(outcomes), dtype=[("event", bool), ("time", float)])
-    observed["event"], observed["time"] = outcomes.event, outcomes.value
-    forest = grower(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed, n_jobs=1)
-    grown = list(forest.fit(x, observed).estimators_)
-    mortality = [one.tree_.value[:, one.is_event_time_, 0].sum(axis=1) for one in grown]
-    return SurvivalForest(joined_trees(grown, mortality, 1.0 / trees, 0.0, log_odds=False))
-
-
-IntArray = npt.NDArray[np.int64]
+T = TypeVar("T", bound="Trees")
 
 
 @dataclass(frozen=True, eq=False)
-class Trees:
+class Trees(ArrayFields):
     """The sum of regression trees.
 
     Attributes
@@ -142,14 +71,14 @@ class Trees:
         least = 0.5 / max(len(self.roots), 1)  # a forest that agrees is sure to half a tree
         return np.asarray(logit(np.clip(sums, least, 1.0 - least)))
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The fields, for a model file."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Trees:
-        """The trees that :meth:`arrays` described."""
-        return cls(**{item.name: np.asarray(arrays[item.name]) for item in fields(cls)})
+class SurvivalForest(Trees):
+    """Trees whose sum is the mortality, averaged over trees: a leaf's cumulative hazard, summed over event times."""
+
+    def risk(self, x: FloatArray) -> FloatArray:
+        """The logarithm of the mortality of each row of ``x``, shape (n, p)."""
+        least = 0.5 / len(self.roots)  # a forest without any hazard: half an event in one tree
+        return np.log(np.maximum(self.sums(x), least))
 
 
 def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int, seed: int) -> Trees:
@@ -158,7 +87,7 @@ def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: 
     Binary: trees on 0 and 1, whose splits are those of the Gini index, and the log-odds of their mean. Continuous:
     their mean. Time-to-event: trees on the martingale residuals of the null model (Therneau, Grambsch & Fleming,
     Biometrika 1990;77:147; Keles & Segal, Stat Med 2002;21:313). For a random survival forest, whose implementations
-    are under the GPL, see :mod:`twobe3.models.learners.trees`.
+    are under the GPL, see :func:`fit_survival_forest`.
 
     Parameters
     ----------
@@ -175,7 +104,49 @@ def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: 
     target = outcomes.value if not endpoint.has_times else residuals(np.zeros(len(x)), outcomes)
     forest = RandomForestRegressor(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed)
     forest.fit(x, target)
-    return _joined(list(forest.estimators_), 1.0 / trees, 0.0, log_odds=endpoint.has_classes)
+    return _sum_trees(list(forest.estimators_), 1.0 / trees, 0.0, log_odds=endpoint.has_classes)
+
+
+def fit_survival_forest(
+    x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int, seed: int
+) -> SurvivalForest:
+    """Grow a random survival forest: trees split by the log-rank test (Ishwaran et al., Ann Appl Stat 2008;2:841).
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, p)
+        Training patients.
+    outcomes : Outcomes
+        Of the same patients, times to an event.
+    trees, smallest_leaf : int
+        Number of trees; patients in a leaf. Each split looks at √p features.
+    seed : int
+        Of bootstrap samples and features.
+
+    Raises
+    ------
+    ConfigurationError
+        ``STUDY_FILE_INVALID``: the endpoint is no time to an event.
+    EnvironmentFailure
+        ``EXTRA_MISSING``: scikit-survival is not installed.
+    """
+    if not outcomes.endpoint.has_times:
+        reason = f"a random survival forest needs times to an event; {outcomes.endpoint.name!r} is none"
+        raise ConfigurationError(Code.STUDY_FILE_INVALID, reason, remedy='take learner = "random-forest"')
+    try:
+        grower = importlib.import_module("sksurv.ensemble").RandomSurvivalForest
+    except ImportError:
+        raise EnvironmentFailure(
+            Code.EXTRA_MISSING,
+            "a random survival forest needs scikit-survival, which is under the GPL",
+            remedy="pip install 'twobe3[survival-forest]', or take learner = \"random-forest\"",
+        ) from None
+    observed = np.empty(len(outcomes), dtype=[("event", bool), ("time", float)])
+    observed["event"], observed["time"] = outcomes.event, outcomes.value
+    forest = grower(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed, n_jobs=1)
+    grown = list(forest.fit(x, observed).estimators_)
+    mortality = [one.tree_.value[:, one.is_event_time_, 0].sum(axis=1) for one in grown]
+    return _concat_trees(SurvivalForest, grown, mortality, 1.0 / trees, 0.0, log_odds=False)
 
 
 def fit_boosting(
@@ -211,7 +182,7 @@ def fit_boosting(
         tree.fit(x[sample], residuals(risk, outcomes)[sample])
         risk = risk + learning_rate * tree.predict(x)
         grown.append(tree)
-    return _joined(grown, learning_rate, start, log_odds=False)
+    return _sum_trees(grown, learning_rate, start, log_odds=False)
 
 
 def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
@@ -226,24 +197,14 @@ def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
     return np.asarray(-terms * gradient.numpy())
 
 
-def _joined(grown: list[Any], factor: float, start: float, *, log_odds: bool) -> Trees:
-    return joined_trees(grown, [one.tree_.value.reshape(-1) for one in grown], factor, start, log_odds=log_odds)
+def _sum_trees(grown: Sequence[Any], factor: float, start: float, *, log_odds: bool) -> Trees:
+    return _concat_trees(Trees, grown, [one.tree_.value.reshape(-1) for one in grown], factor, start, log_odds=log_odds)
 
 
-def joined_trees(
-    grown: Sequence[Any], values: Sequence[FloatArray], factor: float, start: float, *, log_odds: bool
-) -> Trees:
-    """Trees of scikit-learn, or grown as it grows them, as arrays.
-
-    Parameters
-    ----------
-    grown : sequence
-        With their nodes in ``tree_``.
-    values : sequence of ndarray, shape (nodes,)
-        What the nodes of each tree add, times ``factor``.
-    factor, start, log_odds
-        See :class:`Trees`.
-    """
+def _concat_trees(
+    kind: type[T], grown: Sequence[Any], values: Sequence[FloatArray], factor: float, start: float, *, log_odds: bool
+) -> T:
+    """Trees of scikit-learn, or grown as it grows them, as arrays; ``values`` are what the nodes of each tree add."""
     sizes = [one.tree_.node_count for one in grown]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
@@ -252,7 +213,7 @@ def joined_trees(
         moved = (np.where(p >= 0, p + root, -1) for p, root in zip(parts, roots, strict=True)) if shift else parts
         return np.concatenate(list(moved))
 
-    return Trees(
+    return kind(
         start=np.array([start]),
         roots=roots,
         feature=np.where(column("children_left") < 0, -1, column("feature")).astype(np.int64),

@@ -21,7 +21,7 @@ from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays, Cache
-from twobe3.models.encoder import under
+from twobe3.io.model_file import unnest
 from twobe3.models.nn.networks import Shape, Spacing
 from twobe3.models.nn.pca import Projection
 from twobe3.runtime.device import CPU, Device
@@ -201,7 +201,7 @@ class FeatureMaps:
 
     def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         """Take the 2D network from what :meth:`arrays` and :meth:`notes` gave."""
-        state = {key: torch.from_numpy(array) for key, array in under(BACKBONE, arrays).items()}
+        state = {key: torch.from_numpy(array) for key, array in unnest(BACKBONE, arrays).items()}
         mean, std = tuple(notes["mean"]), tuple(notes["std"])
         self.loaded = build_backbone(self.name, state, mean=mean, std=std, weights=self.weights)
 

@@ -18,7 +18,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.features.augment import Augmentation
 from twobe3.io.cache import Arrays
-from twobe3.models.encoder import CovariateBranch, imputed
+from twobe3.models.encoder import CovariateBranch, count_imputed
 from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
 from twobe3.models.nn.inputs import Inputs, ModelInput
@@ -164,7 +164,7 @@ class NeuralModel(Model):
 
     def report(self, cohort: Cohort) -> FitReport:
         """Count missing covariates; with one endpoint also the trainable parameters, and events for each of them."""
-        counts = imputed(cohort.subjects, self.covariates)
+        counts = count_imputed(cohort.subjects, self.covariates)
         size = self._size(cohort) if len(cohort.endpoints) == 1 else {}
         return replace(super().report(cohort), imputed=counts, size=size)
 
@@ -222,7 +222,7 @@ class NeuralModel(Model):
         for other in self._other_outcomes(cohort):
             branch = self.covariate_branch_
             if branch is not None:
-                branch = branch.weighed_for([subjects[patient] for patient in other.patients], other, seed=self.seed)
+                branch = branch.fit_other([subjects[patient] for patient in other.patients], other, seed=self.seed)
             heads.append((self._head_of(other, branch), other.patients))
         return MultitaskHead(own.patients, heads) if len(heads) > 1 else heads[0][0]
 

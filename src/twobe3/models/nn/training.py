@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
-from twobe3.models.encoder import under
+from twobe3.io.model_file import unnest
 from twobe3.models.nn.heads import Head, RiskHead
 from twobe3.models.nn.inputs import ModelInput
 from twobe3.runtime.device import CPU, Device, enough_memory
@@ -140,7 +140,7 @@ def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[An
 
 def member_from_arrays(network: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], number: int) -> nn.Module:
     """Fill a fresh network with one member of :func:`members_to_arrays`; in evaluation mode."""
-    state = {key: torch.from_numpy(array) for key, array in under(f"member{number}.", arrays).items()}
+    state = {key: torch.from_numpy(array) for key, array in unnest(f"member{number}.", arrays).items()}
     network.load_state_dict(state)
     return network.eval()
 
