@@ -58,6 +58,11 @@ def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
 def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], Geometry]:
     """Read a three-dimensional NIfTI file.
 
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``.
+
     Returns
     -------
     array : ndarray of float32, shape (slices, rows, columns)

@@ -60,13 +60,9 @@ def _key(path: Path) -> bytes:
 def _make_key(path: Path) -> None:
     """Write the key aside and link it into place, so that of several processes one wins and none sees half a key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(KEY_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
+    with tempfile.NamedTemporaryFile(prefix=".partial-", dir=path.parent) as aside:
+        aside.write(secrets.token_bytes(KEY_BYTES))
+        aside.flush()
+        os.fsync(aside.fileno())
         with suppress(FileExistsError):
-            os.link(aside, path)
-    finally:
-        Path(aside).unlink()
+            os.link(aside.name, path)
