@@ -28,9 +28,9 @@ def test_unknown_sex_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "height", "code"), [(2000.0, 1.75, "WEIGHT"), (70.0, 0.1, "HEIGHT"), (70.0, 4.0, "HEIGHT")]
+    ("weight", "height", "code"), [(2_000_000.0, 1.75, "WEIGHT"), (70.0, 0.1, "HEIGHT"), (70.0, 400.0, "HEIGHT")]
 )
 def test_what_is_no_person_is_refused(weight: float, height: float, code: str) -> None:
     with pytest.raises(UnusableScanError, match=f"{code}_IMPLAUSIBLE"):
-        body.require_person(weight, height)
-    body.require_person(70.0, 1.75)
+        body.weight_and_height(weight, height)
+    assert body.weight_and_height(70.0, 1.75).value == (70.0, 1.75)

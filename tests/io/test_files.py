@@ -39,8 +39,9 @@ def test_a_fault_leaves_the_old_file_and_no_other(
     class Full:
         """A stream whose disk is full."""
 
-        def __init__(self, descriptor: int, _: str) -> None:
-            os.close(descriptor)
+        def __init__(self, path: Path, mode: str) -> None:
+            assert mode == "xb"
+            path.touch(exist_ok=False)
 
         def __enter__(self) -> "Full":
             return self
@@ -51,7 +52,7 @@ def test_a_fault_leaves_the_old_file_and_no_other(
 
     with monkeypatch.context() as patch:
         if where == "write":
-            patch.setattr(os, "fdopen", Full)
+            patch.setattr(Path, "open", lambda path, mode: Full(path, mode))
         elif where == "fsync":
             patch.setattr(os, "fsync", fail)
         else:

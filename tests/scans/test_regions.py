@@ -107,7 +107,8 @@ def test_a_scan_without_the_region_stays_and_is_counted(tiny_cohort: Any) -> Non
     subjects = cohort_document(cohort)["subjects"]
     assert [study["region"]["code"] for study in subjects] == ["LIVER_NOT_FOUND"] * 2
     again = read_cohort(tiny_cohort.images, **options, region=Region("percist"))
-    assert (again.volumes.computed, cohort.volumes.computed) == (0, 4)
+    # of each scan its volume, its calibration and its region
+    assert (again.volumes.computed, cohort.volumes.computed) == (0, 6)
     assert cohort_document(again) == cohort_document(cohort)
     cohort = read_cohort(tiny_cohort.images, **options, region=Region("threshold", threshold_suv=1.5))
     assert cohort.warnings == ()

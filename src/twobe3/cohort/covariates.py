@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from twobe3.cohort.cohort import Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.core.table import Table, is_missing, parse_number, require_columns
 
 Covariates = Mapping[str, float | str]
 MOST_CATEGORIES = 20
@@ -105,23 +104,15 @@ def add_covariates(
     ), warnings
 
 
-def parse_number(value: object) -> float:
-    """A finite number that a value or a text is; NaN where it is none."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
 def _read(column: str, name: str, cells: Mapping[str, str]) -> dict[str, float | str]:
     if name == "sex":
         return {patient: _sex(column, cell) for patient, cell in cells.items()}
-    numbers = {patient: parse_number(cell) for patient, cell in cells.items()}
-    words = sorted({cells[patient] for patient, number in numbers.items() if math.isnan(number)})
+    parsed = {patient: parse_number(cell) for patient, cell in cells.items()}
+    numbers = {patient: number for patient, number in parsed.items() if number is not None}
+    words = sorted({cell for patient, cell in cells.items() if patient not in numbers})
     if name in HEADER_NUMBERS:
         known = HEADER_NUMBERS[name]
-        odd = [cells[patient] for patient, number in numbers.items() if not known.low <= number <= known.high]
+        odd = words + [cells[patient] for patient, number in numbers.items() if not known.low <= number <= known.high]
         if odd:
             raise _invalid(column, f"must hold {name} from {known.low:g} to {known.high:g}, not {sorted(set(odd))[:3]}")
     if not words:

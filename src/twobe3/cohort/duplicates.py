@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.scans.fingerprint import (
@@ -61,7 +62,6 @@ def find_duplicates(*cohorts: Cohort) -> tuple[Duplicate, ...]:
     """
     owner = [cohort for cohort in cohorts for _ in cohort.subjects]
     subjects = [subject for cohort in cohorts for subject in cohort.subjects]
-    prints = [_fingerprint(cohort, subject) for cohort, subject in zip(owner, subjects, strict=True)]
 
     def same_group(first: int, second: int) -> bool:
         return owner[first] is owner[second] and subjects[first].group == subjects[second].group
@@ -69,6 +69,10 @@ def find_duplicates(*cohorts: Cohort) -> tuple[Duplicate, ...]:
     def picture(number: int) -> Picture:
         return Picture(owner[number].volume(subjects[number]), owner[number].grid.spacing_mm)
 
+    prints = [
+        cache_fingerprint(cohort.volumes, cohort.volume_key(subject), partial(picture, number))
+        for number, (cohort, subject) in enumerate(zip(owner, subjects, strict=True))
+    ]
     return find_same_pictures(prints, picture, skip=same_group)
 
 
@@ -146,13 +150,6 @@ def _describe_pair(cohort: Cohort, pair: Duplicate) -> str:
     names = " and ".join(cohort.subjects[i].patient for i in (pair.first, pair.second))
     same = "the same content" if pair.similarity == 1 else f"nearly the same picture (r = {pair.similarity:.3f})"
     return f"{names} are two ids with {same}: they stay in one fold; keep one of them"
-
-
-def _fingerprint(cohort: Cohort, subject: Subject) -> Fingerprint:
-    def picture() -> Picture:
-        return Picture(cohort.volume(subject), cohort.grid.spacing_mm)
-
-    return cache_fingerprint(cohort.volumes, cohort.volume_key(subject), picture)
 
 
 def _find_same_content(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -110,27 +110,33 @@ def read_cohort(
     outcomes = [endpoint.outcomes(table) for endpoint in endpoints]
     by_patient = read_covariates(table, covariates, taken={patient, *(c for one in endpoints for c in one.columns)})
     found = find_scans(roots) if found is None else found
-    outcomes += _read_header_outcomes(header_endpoints, found.series, table)
+    # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
+    ids = {pseudonym("patient", key): key for key in table}
+    scanned = [(one.patient_id or ids.get(one.patient, ""), one) for one in found.series]
+    rows = {key: read_header_row(one) for key, one in scanned if key in table} if header_endpoints else {}
+    outcomes += [header_outcomes(one, rows) for one in header_endpoints]
 
     def scan(series: Series, row: Mapping[str, str]) -> Scan:
         one = scan_of(series, policy=policy, repair_dates=repair_dates)
         return one if roi is None else _mark_tumour(one, row[roi])
 
-    subjects, unmatched = _join(found.series, table, outcomes, scan, centre, subgroups)
+    subjects, unmatched = _join(scanned, table, outcomes, scan, centre, subgroups)
     cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series)
     cohort, refused = _convert(cohort, region)
     subjects, differences = add_covariates(cohort.subjects, by_patient)
     subjects = hide_labels(subjects, header_endpoints)
-    missing = _list_unscanned(table, found.patients)
+    absent = UnusableScanError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
+    missing = [Exclusion.of(absent, patient=one) for one in ids if one not in found.patients]
     exclusions = (*found.exclusions, *unmatched, *refused, *missing)
     cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differences))
     _log_both_sides(cohort, len(table), len(found.patients))
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
-        raise EmptyInputError(
-            Code.NOTHING_USABLE, f"none of the {cohort.found} series can be used: {_count_codes(cohort)}"
-        )
+        codes = Counter(exclusion.code for exclusion in exclusions if exclusion.series)
+        why = ", ".join(f"{n} {code}" for code, n in sorted(codes.items()))
+        reason = f"none of the {cohort.found} series can be used: {why}"
+        raise EmptyInputError(Code.NOTHING_USABLE, reason)
     return replace(cohort, endpoints=tuple(_restrict(outcome, cohort) for outcome in outcomes))
 
 
@@ -181,24 +187,23 @@ def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
 
 
 def _join(
-    chosen: Sequence[Series],
+    scanned: Sequence[tuple[str, Series]],
     table: Table,
     outcomes: Sequence[Outcomes],
     scan: Callable[[Series, Mapping[str, str]], Scan],
     centre: str | None,
     subgroups: Sequence[str],
 ) -> tuple[tuple[Subject, ...], list[Exclusion]]:
-    """One subject for each patient who was scanned and has an outcome; the other scans with the reason."""
-    # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
-    ids = {pseudonym("patient", patient): patient for patient in table}
-    if chosen and not any(_patient_id(series, ids) in table for series in chosen):
-        raise ConfigurationError(
-            Code.NO_PATIENT_MATCHES, f"{len(chosen)} patients were scanned, {len(table)} are in the clinical table"
-        )
+    """One subject for each patient who was scanned and has an outcome; the other scans with the reason.
+
+    A scan comes with the user's id of the patient; it is empty where neither the header nor a pseudonym tells it.
+    """
+    if scanned and not any(patient_id in table for patient_id, _ in scanned):
+        reason = f"{len(scanned)} patients were scanned, {len(table)} are in the clinical table"
+        raise ConfigurationError(Code.NO_PATIENT_MATCHES, reason)
     known = {patient for outcome in outcomes for patient in outcome.patients} if outcomes else table.keys()
     subjects, unmatched = [], []
-    for series in chosen:
-        patient_id = _patient_id(series, ids)
+    for patient_id, series in scanned:
         row = table.get(patient_id)
         if row is None or patient_id not in known:
             code, what = (Code.PATIENT_NOT_IN_TABLE, "row") if row is None else (Code.OUTCOME_MISSING, "outcome")
@@ -220,14 +225,6 @@ def _join(
     return tuple(sorted(subjects, key=lambda subject: subject.patient_id)), unmatched
 
 
-def _read_header_outcomes(endpoints: Sequence[Endpoint], chosen: Sequence[Series], table: Table) -> list[Outcomes]:
-    """Outcomes that the headers tell, of the patients of the table."""
-    ids = {pseudonym("patient", patient): patient for patient in table}
-    rows = {_patient_id(series, ids): read_header_row(series) for series in chosen} if endpoints else {}
-    rows = {patient: row for patient, row in rows.items() if patient in table}
-    return [header_outcomes(endpoint, rows) for endpoint in endpoints]
-
-
 def _read_cells(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     """What a row holds in some columns; empty where it is not known."""
     return {column: "" if is_missing(row[column]) else row[column].strip() for column in columns}
@@ -246,11 +243,6 @@ def _log_both_sides(cohort: Cohort, in_table: int, scanned: int) -> None:
     if without_scan or without_row:
         text = "%d of %d patients of the clinical table have no scan, and %d of %d who were scanned are not in it"
         log.info(text, without_scan, in_table, without_row, scanned)
-
-
-def _patient_id(series: Series, ids: Mapping[str, str]) -> str:
-    """The user's id of a scanned patient; empty where neither the header nor a pseudonym tells it."""
-    return series.patient_id or ids.get(series.patient, "")
 
 
 def _convert(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclusion]]:
@@ -303,19 +295,8 @@ def _cache_facts(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) 
     return facts
 
 
-def _list_unscanned(table: Table, scanned: Set[str]) -> list[Exclusion]:
-    error = UnusableScanError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
-    patients = [pseudonym("patient", key) for key in table]
-    return [Exclusion.of(error, patient=patient) for patient in patients if patient not in scanned]
-
-
 def _restrict(outcomes: Outcomes, cohort: Cohort) -> Outcomes:
     there = set(cohort.patients)
     restricted = outcomes.of([patient for patient in outcomes.patients if patient in there])
     restricted.endpoint.check(restricted)
     return restricted
-
-
-def _count_codes(cohort: Cohort) -> str:
-    codes = [exclusion.code for exclusion in cohort.exclusions if exclusion.series]
-    return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes)))

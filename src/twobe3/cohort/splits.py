@@ -99,7 +99,12 @@ class CrossValidation:
         ConfigurationError
             ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
         """
-        check_enough_for(self.folds, sample)
+        endpoint = sample.outcomes.endpoint
+        check_patients_for(self.folds, sample.groups, endpoint, len(set(sample.patients)))
+        smaller = endpoint.effective_sample_size(sample.outcomes)
+        if endpoint.has_events and smaller < self.folds:
+            reason = f"endpoint {endpoint.name!r}: {smaller} patients of the rarer class for {self.folds} folds"
+            raise ConfigurationError(Code.FEWER_EVENTS_THAN_FOLDS, reason)
         parts = (self._parts(sample, self.seed + repeat) for repeat in range(self.repeats))
         return tuple(
             Fold(repeat, fold, np.flatnonzero(tested != fold), np.flatnonzero(tested == fold))
@@ -187,9 +192,8 @@ class PredefinedSplit:
         twice = sorted(set(self.train) & set(self.test))
         if twice:
             named = f": {', '.join(twice)}" if self.by == "centre" else ""
-            raise ConfigurationError(
-                Code.SPLIT_INVALID, f"{len(twice)} {self.by}s stand on both sides of the split{named}"
-            )
+            reason = f"{len(twice)} {self.by}s stand on both sides of the split{named}"
+            raise ConfigurationError(Code.SPLIT_INVALID, reason)
         unknown = sorted({*self.train, *self.test} - there)
         if self.by == "centre" and unknown:
             raise ConfigurationError(
@@ -198,9 +202,8 @@ class PredefinedSplit:
             )
         for name, side in (("train", self.train), ("test", self.test)):
             if not there & set(side):
-                raise ConfigurationError(
-                    Code.SPLIT_INVALID, f"no patient of the cohort is in the {name} part of the split"
-                )
+                reason = f"no patient of the cohort is in the {name} part of the split"
+                raise ConfigurationError(Code.SPLIT_INVALID, reason)
 
 
 @dataclass(frozen=True)
@@ -269,24 +272,6 @@ class FoldsFile:
 
 
 Scheme: TypeAlias = CrossValidation | LeaveOneCentreOut | PredefinedSplit | FoldsFile
-
-
-def check_enough_for(folds: int, sample: Sample) -> None:
-    """Refuse folds that cannot all hold a patient, or an event.
-
-    Raises
-    ------
-    ConfigurationError
-        ``FEWER_PATIENTS_THAN_FOLDS``, ``FEWER_EVENTS_THAN_FOLDS``.
-    """
-    endpoint = sample.outcomes.endpoint
-    check_patients_for(folds, sample.groups, endpoint, len(set(sample.patients)))
-    smaller = endpoint.effective_sample_size(sample.outcomes)
-    if endpoint.has_events and smaller < folds:
-        raise ConfigurationError(
-            Code.FEWER_EVENTS_THAN_FOLDS,
-            f"endpoint {endpoint.name!r}: {smaller} patients of the rarer class for {folds} folds",
-        )
 
 
 def check_patients_for(folds: int, groups: Sequence[str], endpoint: Endpoint, ids: int = 0) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,7 +13,7 @@ from scipy.special import expit, logit
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Endpoint, FloatArray, Kind, Loss, Outcomes
-from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.core.table import Table, is_missing, parse_number, require_columns
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,11 @@ class Binary(Endpoint):
             ``COLUMN_MISSING``; ``OUTCOME_INVALID`` when the column has more than two values or lacks the positive
             one; ``ONE_CLASS``.
         """
-        require_columns(table, self.columns)
-        raw = {patient: _canonical(row[self.column]) for patient, row in table.items() if not _empty(row, self.columns)}
+        raw = {patient: _canonical(row[self.column]) for patient, row in _known_rows(table, self).items()}
         values = sorted(set(raw.values()))
         if len(values) > 2:
-            raise ConfigurationError(
-                Code.OUTCOME_INVALID, f"column {self.column!r} has more than two values: {_rows_of_values(raw)}"
-            )
+            reason = f"column {self.column!r} has more than two values: {_rows_of_values(raw)}"
+            raise ConfigurationError(Code.OUTCOME_INVALID, reason)
         positive = _canonical(self.positive)
         if len(values) == 2 and positive not in values:
             raise ConfigurationError(
@@ -130,7 +127,7 @@ class TimeToEvent(Endpoint):
         return (self.time, self.event)
 
     def __post_init__(self) -> None:
-        if self.competing and (not _is_number(self.competing) or float(self.competing) in (0.0, 1.0)):
+        if self.competing and parse_number(self.competing) in (None, 0.0, 1.0):
             raise ConfigurationError(
                 Code.OUTCOME_INVALID,
                 f"endpoint {self.name!r}: the competing event {self.competing!r} must be a number other than 0 and 1",
@@ -146,8 +143,7 @@ class TimeToEvent(Endpoint):
             ``COLUMN_MISSING``; ``OUTCOME_INVALID`` naming the rows whose time is not positive or whose event is
             neither 0 nor 1 nor the competing one; ``ONE_CLASS`` when nobody has the event.
         """
-        require_columns(table, self.columns)
-        rows = {patient: row for patient, row in table.items() if not _empty(row, self.columns)}
+        rows = _known_rows(table, self)
         times = _numbers(rows, self.time, lambda time: time > 0, "a time above 0")
         codes = (0.0, 1.0, float(self.competing)) if self.competing else (0.0, 1.0)
         events = _numbers(rows, self.event, lambda event: event in codes, " or ".join(f"{code:g}" for code in codes))
@@ -231,8 +227,7 @@ class Continuous(Endpoint):
         ConfigurationError
             ``COLUMN_MISSING``; ``OUTCOME_INVALID`` naming the rows that are not finite numbers.
         """
-        require_columns(table, self.columns)
-        rows = {patient: row for patient, row in table.items() if not _empty(row, self.columns)}
+        rows = _known_rows(table, self)
         values = _numbers(rows, self.column, lambda value: True, "a number")
         return Outcomes(self, tuple(rows), values, np.ones(len(rows), dtype=np.bool_))
 
@@ -270,8 +265,11 @@ def _codes(event: npt.ArrayLike, largest: int) -> FloatArray:
     return codes
 
 
-def _empty(row: Mapping[str, str], columns: Iterable[str]) -> bool:
-    return any(is_missing(row[column]) for column in columns)
+def _known_rows(table: Table, endpoint: Endpoint) -> Table:
+    """Rows in which no column of the endpoint is empty. Raises ``COLUMN_MISSING``."""
+    columns = endpoint.columns
+    require_columns(table, columns)
+    return {patient: row for patient, row in table.items() if not any(is_missing(row[column]) for column in columns)}
 
 
 def _canonical(text: str) -> str:
@@ -297,26 +295,15 @@ def _rows_of_values(raw: Mapping[str, str]) -> str:
     return "; ".join(said) + (f"; and {len(ranked) - 7} more values" if len(ranked) > 7 else "")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 def _numbers(rows: Table, column: str, allowed: Callable[[float], bool], expected: str) -> FloatArray:
     values, bad = [], []
     for patient, row in rows.items():
-        try:
-            value = float(row[column])
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and allowed(value)):
+        value = parse_number(row[column])
+        if value is None or not allowed(value):
             bad.append(f"{patient} ({row[column]!r})")
         values.append(value)
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise ConfigurationError(
-            Code.OUTCOME_INVALID, f"column {column!r} must hold {expected}; rows {', '.join(bad[:5])}{more}"
-        )
+        reason = f"column {column!r} must hold {expected}; rows {', '.join(bad[:5])}{more}"
+        raise ConfigurationError(Code.OUTCOME_INVALID, reason)
     return np.array(values, dtype=np.float64)

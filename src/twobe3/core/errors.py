@@ -3,10 +3,10 @@
 The tree::
 
     TwoBe3Error
-    ├── ConfigurationError       the study file, the table or an argument is wrong      exit status 2
-    ├── EmptyInputError    the input was read and holds nothing to work on        exit status 3
-    ├── UnusableScanError          one series or scan cannot be used; the others go on    exit status 3
-    └── EnvironmentFailure        a file, a download or an optional part failed          exit status 1
+    ├── ConfigurationError    the study file, the table or an argument is wrong      exit status 2
+    ├── EmptyInputError       the input was read and holds nothing to work on        exit status 3
+    ├── UnusableScanError     one series or scan cannot be used; the others go on    exit status 3
+    └── EnvironmentFailure    a file, a download or an optional part failed          exit status 1
 
 A message never holds a patient's name or identifier from a header, nor a full path.
 """

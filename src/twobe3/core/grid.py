@@ -63,6 +63,18 @@ def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
 
     Linear interpolation; an axis that gets coarser by more than half is smoothed first with a Gaussian whose full
     width at half maximum is the new spacing, so that fine texture does not alias.
+
+    Parameters
+    ----------
+    volume : SUVVolume
+        The scan.
+    grid : Grid
+        Spacing and field of view, which is centred on the scan; SUV 0 beyond the scan.
+
+    Returns
+    -------
+    SUVVolume
+        Of shape ``grid.shape``; the history says what was done.
     """
     source, target = volume.geometry, place_grid(volume.geometry, grid)
     step = np.linalg.inv(source.affine) @ target.affine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 
 from twobe3.core.codes import Code
@@ -25,6 +26,15 @@ def require_columns(table: Table, columns: Iterable[str]) -> None:
             hint = f"; the nearest is {near[0]!r}" if near else ""
             reason = f"the clinical table has no column {column!r}; it has {', '.join(there)}{hint}"
             raise ConfigurationError(Code.COLUMN_MISSING, reason)
+
+
+def parse_number(value: object) -> float | None:
+    """The finite number that a value or a text is; None where it is none."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def is_missing(text: str | None) -> bool:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # and back
+MAX_VOXELS = 2**30
+"""Four gigabytes of SUV; the largest PET scanners of today make a quarter of it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,9 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from twobe3.core.codes import Code
@@ -31,17 +29,10 @@ SMALL_BYTES = 256 * 2**20
 """Below it a ratio says nothing: an empty image compresses very well."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The files that paths hold, and the zip files and directories of media that are not followed, with the reason."""
-
-    listing: Listing
-    refused: tuple[tuple[Path, UnusableScanError], ...]
-
-
-def list_inputs(paths: Sequence[Path]) -> Inputs:
+def list_inputs(paths: Sequence[Path]) -> tuple[Listing, list[tuple[Path, UnusableScanError]]]:
     """Every file at or below some paths, in zip files below them, or named by a DICOMDIR given by its own path.
 
+    Second come the zip files and directories of media that are not followed, with the reason.
     A zip file is unpacked to a private temporary folder, which is removed when the process ends; zip files within zip
     files stay as they are. Raises ConfigurationError ``NO_PET``: a path does not exist; EnvironmentFailure
     ``WRITE_FAILED``: there is no space to unpack to.
@@ -67,7 +58,7 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
                 files[path] = None
         except UnusableScanError as error:
             refused.append((path.resolve(), error))
-    return Inputs(Listing(tuple(files), n_links), tuple(refused))
+    return Listing(tuple(files), n_links), refused
 
 
 def is_zip(path: Path) -> bool:
@@ -100,29 +91,27 @@ def is_directory_of_media(path: Path) -> bool:
 
 
 def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:
-    """The files that a DICOMDIR names (DICOM PS3.10 8.5, PS3.3 F.3.2), and how many of them are not there.
+    """The files that a DICOMDIR names, and how many of them are not there.
 
     Raises UnusableScanError ``CORRUPT_FILE``: it cannot be read, or names a file outside its folder.
     """
     root = path.resolve().parent
-    with quietly():
-        names = _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
-    targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(names)]
+    targets = [root.joinpath(*parts).resolve() for parts in dict.fromkeys(read_file_names(path))]
     if not all(target.is_relative_to(root) for target in targets):
-        raise UnusableScanError(
-            Code.CORRUPT_FILE, "a DICOMDIR names a link that leads out of its folder", remedy=_DISTRUST
-        )
+        reason = "a DICOMDIR names a link that leads out of its folder"
+        raise UnusableScanError(Code.CORRUPT_FILE, reason, remedy=_DISTRUST)
     there = tuple(target for target in targets if target.is_file())
     return there, len(targets) - len(there)
 
 
-def check_directory(path: Path) -> None:
-    """Refuse a directory of media, met among other files, that names files outside its folder: ``CORRUPT_FILE``."""
-    _read_names(read_dataset(path, tags=("DirectoryRecordSequence",)))
+def read_file_names(path: Path) -> list[tuple[str, ...]]:
+    """What files a DICOMDIR names, each in parts (DICOM PS3.10 8.5, PS3.3 F.3.2).
 
-
-def _read_names(dataset: pydicom.Dataset) -> list[tuple[str, ...]]:
-    names = [texts(record, "ReferencedFileID") for record in items(dataset, "DirectoryRecordSequence")]
+    Raises UnusableScanError ``CORRUPT_FILE``: it cannot be read, or a name leads out of its folder.
+    """
+    with quietly():
+        dataset = read_dataset(path, tags=("DirectoryRecordSequence",))
+        names = [texts(record, "ReferencedFileID") for record in items(dataset, "DirectoryRecordSequence")]
     for parts in names:
         require_inside("DICOMDIR", "/".join(parts))
     return [parts for parts in names if parts]

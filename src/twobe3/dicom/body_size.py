@@ -19,9 +19,8 @@ def weight_kg(stated: float | None) -> WithRepairs[float]:
     if stated is None or not stated > 0:
         raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_format(stated)}")
     if stated > 1000:
-        return WithRepairs(
-            stated / 1000, (Repair(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams"),)
-        )
+        repair = Repair(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams")
+        return WithRepairs(stated / 1000, (repair,))
     return WithRepairs(stated)
 
 
@@ -33,9 +32,8 @@ def height_m(stated: float | None) -> WithRepairs[float]:
     if stated is None or not stated > 0:
         raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_format(stated)}")
     if stated > 3:
-        return WithRepairs(
-            stated / 100, (Repair(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as centimetres"),)
-        )
+        repair = Repair(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as centimetres")
+        return WithRepairs(stated / 100, (repair,))
     return WithRepairs(stated)
 
 
@@ -89,24 +87,28 @@ NORMS: dict[str, Callable[[str, float, float], float]] = {
 """SUVType (0054,1006) of a GML series → its norm in kg, of sex, weight in kg and height in cm."""
 
 
-def require_person(weight_kg: float, height_m: float) -> None:
-    """No norm is computed for what is no person's weight or height in any unit.
+def weight_and_height(weight: float | None, height: float | None) -> WithRepairs[tuple[float, float]]:
+    """Weight in kg and height in m, as far as they are those of a person in some unit.
 
-    Raises ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
+    Raises ``WEIGHT_MISSING``, ``HEIGHT_MISSING``, ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
     """
-    if not weight_kg <= _HEAVIEST_KG:
-        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) would be {weight_kg:g} kg")
-    if not _SHORTEST_M <= height_m <= _TALLEST_M:
-        raise UnusableScanError(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize (0010,1020) would be {height_m:g} m")
+    kg, m = weight_kg(weight), height_m(height)
+    if not kg.value <= _HEAVIEST_KG:
+        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) would be {kg.value:g} kg")
+    if not _SHORTEST_M <= m.value <= _TALLEST_M:
+        raise UnusableScanError(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize (0010,1020) would be {m.value:g} m")
+    return WithRepairs((kg.value, m.value), kg.repairs + m.repairs)
 
 
-def require_positive_norm(name: str, norm_kg: float) -> None:
-    """James' and Morgan's equations fall below 0 for very heavy, short people, and the ideal weight for small ones.
+def norm_kg(kind: str, sex: str, weight_kg: float, height_m: float) -> float:
+    """One of :data:`NORMS`. Raises ``SEX_MISSING``; ``WEIGHT_IMPLAUSIBLE``: it is not positive.
 
-    Raises ``WEIGHT_IMPLAUSIBLE``.
+    James' and Morgan's equations fall below 0 for very heavy, short people, and the ideal weight for small ones.
     """
-    if norm_kg <= 0:
-        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"{name} is {norm_kg:.1f} kg for this weight and height")
+    norm = NORMS[kind](sex, weight_kg, height_m * 100)
+    if norm <= 0:
+        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"{kind} is {norm:.1f} kg for this weight and height")
+    return norm
 
 
 def _choose_by_sex(sex: str, *, male: float, female: float) -> float:

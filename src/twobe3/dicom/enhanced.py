@@ -17,13 +17,13 @@ from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImage
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.dicom.reader import items, number, text, texts
+from twobe3.dicom.reader import first_item, items, number, refuse_errors, text, texts
 from twobe3.dicom.timing import parse_datetime, parse_zone
 
 MAX_FRAMES = 20_000
 """Of one object; a dynamic brain scan has some thousands."""
 
-_CLASSES = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
+CLASSES = {EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage}
 _LARGE = ("PixelData", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence")
 _SUV_TYPES = {
     "SUVbw": "BW",
@@ -39,7 +39,7 @@ _PREFERRED = ("BQML", "GML", "CM2ML")
 
 def is_multi_frame(dataset: pydicom.Dataset) -> bool:
     """Whether a file is an enhanced (or legacy converted enhanced) PET object: several slices in one."""
-    return text(dataset, "SOPClassUID") in _CLASSES or (number(dataset, "NumberOfFrames") or 1) > 1
+    return text(dataset, "SOPClassUID") in CLASSES or (number(dataset, "NumberOfFrames") or 1) > 1
 
 
 class _Groups:
@@ -75,21 +75,15 @@ def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
     if not own:
         raise UnusableScanError(Code.MULTI_FRAME, f"a file holds {frames} frames without functional groups of each")
     if len(own) != frames:
-        raise UnusableScanError(
-            Code.CORRUPT_FILE, f"NumberOfFrames (0028,0008) is {frames}, functional groups are {len(own)}"
-        )
+        reason = f"NumberOfFrames (0028,0008) is {frames}, functional groups are {len(own)}"
+        raise UnusableScanError(Code.CORRUPT_FILE, reason)
     if frames > MAX_FRAMES:
         raise UnusableScanError(Code.TOO_LARGE, f"one file holds {frames} frames")
-    shared = (*items(dataset, "SharedFunctionalGroupsSequence"), pydicom.Dataset())[0]
+    shared = first_item(dataset, "SharedFunctionalGroupsSequence")
     groups = [_Groups(shared, one) for one in own]
-    try:
+    with refuse_errors("the functional groups of a file cannot be read"):
         series_type = _find_series_type(dataset, groups)
         return tuple(_translate_frame(dataset, one, series_type) for one in groups)
-    except UnusableScanError:
-        raise
-    except Exception as error:  # conversion of foreign bytes has no closed set of errors
-        reason = f"the functional groups of a file cannot be read ({type(error).__name__})"
-        raise UnusableScanError(Code.CORRUPT_FILE, reason) from None
 
 
 def require_mapped(frame: pydicom.Dataset, stored: npt.NDArray[Any]) -> None:
@@ -118,19 +112,20 @@ def _translate_frame(dataset: pydicom.Dataset, groups: _Groups, series_type: str
             del frame[keyword]
     for keyword in ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence"):
         frame.update(groups[keyword])
-    for source, keywords in (
-        (groups["PixelMeasuresSequence"], ("PixelSpacing", "SliceThickness")),
-        (groups["PlanePositionSequence"], ("ImagePositionPatient",)),
-        (groups["PlaneOrientationSequence"], ("ImageOrientationPatient",)),
-    ):
-        for keyword in keywords:
-            if keyword in source:
-                frame[keyword] = source[keyword]
+    _copy(groups["PixelMeasuresSequence"], frame, "PixelSpacing", "SliceThickness")
+    _copy(groups["PlanePositionSequence"], frame, "ImagePositionPatient")
+    _copy(groups["PlaneOrientationSequence"], frame, "ImageOrientationPatient")
     frame.SeriesType = [series_type, "IMAGE"]
     _set_order(frame, groups)
     _set_scale(frame, groups)
     _set_decay(frame, dataset, groups["FrameContentSequence"])
     return frame
+
+
+def _copy(source: pydicom.Dataset, frame: pydicom.Dataset, *keywords: str) -> None:
+    for keyword in keywords:
+        if keyword in source:
+            frame[keyword] = source[keyword]
 
 
 def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> str:
@@ -195,10 +190,7 @@ def _set_scale(frame: pydicom.Dataset, groups: _Groups) -> None:
     if not text(frame, "Units"):
         there = "no real-world value mapping" if not mappings else "no real-world value mapping in Bq/ml or SUV"
         raise UnusableScanError(Code.UNITS_UNSUPPORTED, f"the multi-frame object has {there} (0040,9096), and no Units")
-    transformation = groups["PixelValueTransformationSequence"]
-    for keyword in ("RescaleSlope", "RescaleIntercept"):
-        if keyword in transformation:
-            frame[keyword] = transformation[keyword]
+    _copy(groups["PixelValueTransformationSequence"], frame, "RescaleSlope", "RescaleIntercept")
 
 
 def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydicom.Dataset) -> None:
@@ -237,7 +229,7 @@ def _set_start(frame: pydicom.Dataset, stated: str) -> None:
     if start.tzinfo and own_zone:
         start = start.astimezone(own_zone)
     elif start.tzinfo:
-        tracer = (*items(frame, "RadiopharmaceuticalInformationSequence"), pydicom.Dataset())[0]
+        tracer = first_item(frame, "RadiopharmaceuticalInformationSequence")
         injected = parse_datetime(text(tracer, "RadiopharmaceuticalStartDateTime"))
         if injected is not None and injected.tzinfo is None:
             reason = "DecayCorrectionDateTime (0018,9701) has a time zone, the injection (0018,1078) has none"

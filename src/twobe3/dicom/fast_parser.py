@@ -128,9 +128,8 @@ def require_bounded(content: bytes) -> None:
             total += len(inflater.decompress(packed, 2**20))
             packed = inflater.unconsumed_tail
             if total > MAX_INFLATED_BYTES:
-                raise UnusableScanError(
-                    Code.TOO_LARGE, f"a deflated file of {len(content)} bytes inflates beyond {total} bytes"
-                )
+                reason = f"a deflated file of {len(content)} bytes inflates beyond {total} bytes"
+                raise UnusableScanError(Code.TOO_LARGE, reason)
     except zlib.error:
         raise UnusableScanError(Code.CORRUPT_FILE, "a deflated file does not inflate") from None
 

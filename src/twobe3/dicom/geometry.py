@@ -9,10 +9,7 @@ import numpy as np
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import FloatArray, Geometry
-
-MAX_VOXELS = 2**30
-"""Four gigabytes of SUV; the largest PET scanners of today make a quarter of it."""
+from twobe3.core.volume import MAX_VOXELS, FloatArray, Geometry
 
 _SAME_POSITION_MM = 0.01
 _SAME_SPACING = 1e-3
@@ -57,9 +54,18 @@ class Plane:
             )
         x, y = np.array(self.orientation[:3]), np.array(self.orientation[3:])
         if abs(x @ x - 1) > 1e-2 or abs(y @ y - 1) > 1e-2 or abs(x @ y) > 1e-3:
-            raise UnusableScanError(
-                Code.CORRUPT_FILE, f"ImageOrientationPatient (0020,0037) {self.orientation} is no rotation"
-            )
+            reason = f"ImageOrientationPatient (0020,0037) {self.orientation} is no rotation"
+            raise UnusableScanError(Code.CORRUPT_FILE, reason)
+
+    def affine(self, step_mm: float) -> FloatArray:
+        """From (step, row, column, 1) to LPS mm, where steps go along the normal; shape (4, 4)."""
+        x, y = np.array(self.orientation[:3]), np.array(self.orientation[3:])
+        affine = np.eye(4)
+        affine[:3, :3] = np.column_stack(
+            [normal_of(self.orientation) * step_mm, y * self.spacing_mm[0], x * self.spacing_mm[1]]
+        )
+        affine[:3, 3] = self.position_mm
+        return affine
 
 
 def normal_of(orientation: Sequence[float]) -> FloatArray:
@@ -85,9 +91,8 @@ def require_one_grid(planes: Sequence[Plane]) -> None:
             raise UnusableScanError(Code.GEOMETRY_MIXED, f"{name.removesuffix('_mm')} differs between the slices")
     voxels = first.rows * first.columns * len(planes)
     if voxels > MAX_VOXELS:
-        raise UnusableScanError(
-            Code.TOO_LARGE, f"{len(planes)} slices of {first.rows} × {first.columns}: {voxels:.2g} voxels"
-        )
+        reason = f"{len(planes)} slices of {first.rows} × {first.columns}: {voxels:.2g} voxels"
+        raise UnusableScanError(Code.TOO_LARGE, reason)
 
 
 def positions_mm(planes: Sequence[Plane]) -> FloatArray:
@@ -113,15 +118,9 @@ def stack_planes(planes: Sequence[Plane]) -> Geometry:
         slices that are shifted against each other.
     """
     first = planes[0]
-    normal = normal_of(first.orientation)
-    step_mm = _find_step_mm(planes)
-    _require_perpendicular(planes, normal)
-    affine = np.eye(4)
-    affine[:3, 0] = normal * step_mm
-    affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing_mm[0]
-    affine[:3, 2] = np.array(first.orientation[:3]) * first.spacing_mm[1]
-    affine[:3, 3] = first.position_mm
-    return Geometry((len(planes), first.rows, first.columns), affine + 0.0, first.frame_of_reference)  # no -0.0
+    affine = first.affine(_find_step_mm(planes)) + 0.0  # no -0.0
+    _require_perpendicular(planes)
+    return Geometry((len(planes), first.rows, first.columns), affine, first.frame_of_reference)
 
 
 def _find_step_mm(planes: Sequence[Plane]) -> float:
@@ -143,13 +142,13 @@ def _find_step_mm(planes: Sequence[Plane]) -> float:
             f"along the normal, where the step is {step_mm:.2f} mm",
         )
     if np.abs(steps - step_mm).max() > _EVEN * step_mm:
-        raise UnusableScanError(
-            Code.GEOMETRY_MIXED, f"steps between slices run from {steps.min():.3f} to {steps.max():.3f} mm"
-        )
+        reason = f"steps between slices run from {steps.min():.3f} to {steps.max():.3f} mm"
+        raise UnusableScanError(Code.GEOMETRY_MIXED, reason)
     return float(along[-1] - along[0]) / (len(planes) - 1)
 
 
-def _require_perpendicular(planes: Sequence[Plane], normal: FloatArray) -> None:
+def _require_perpendicular(planes: Sequence[Plane]) -> None:
+    normal = normal_of(planes[0].orientation)
     corners = np.array([plane.position_mm for plane in planes])
     lateral = corners - np.outer(corners @ normal, normal)
     drift_mm = float(np.linalg.norm(lateral[-1] - lateral[0]))
@@ -158,6 +157,5 @@ def _require_perpendicular(planes: Sequence[Plane], normal: FloatArray) -> None:
         raise UnusableScanError(Code.SHEARED, f"over {length_mm:.1f} mm the slices drift sideways by {drift_mm:.1f} mm")
     shift_mm = float(np.linalg.norm(lateral - lateral[0], axis=1).max())
     if shift_mm > 0.1 * min(planes[0].spacing_mm) + drift_mm:
-        raise UnusableScanError(
-            Code.GEOMETRY_MIXED, f"slices are shifted sideways against each other by up to {shift_mm:.1f} mm"
-        )
+        reason = f"slices are shifted sideways against each other by up to {shift_mm:.1f} mm"
+        raise UnusableScanError(Code.GEOMETRY_MIXED, reason)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pydicom
 
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
-from twobe3.dicom.reader import items, number, plain_number, plain_text, private, text, texts, value_of
+from twobe3.dicom.reader import first_item, number, plain_number, plain_text, private, text, texts, value_of
 from twobe3.dicom.timing import parse_date
 
 _PHILIPS = "Philips PET Private Group"
@@ -18,8 +18,7 @@ _SIEMENS = "SIEMENS MED PT"
 def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
     """Read the attributes of a series from the headers of its slices, in the order of the volume."""
     first = datasets[0]
-    tracer = find_radiopharmaceutical(first)
-    nuclides = items(tracer, "RadionuclideCodeSequence")
+    tracer = first_item(first, "RadiopharmaceuticalInformationSequence")
     return SeriesAttributes(
         units=text(first, "Units"),
         decay_correction=text(first, "DecayCorrection"),
@@ -32,7 +31,7 @@ def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttribu
         sex=text(first, "PatientSex"),
         dose=number(tracer, "RadionuclideTotalDose"),
         half_life_s=number(tracer, "RadionuclideHalfLife"),
-        nuclide=text(nuclides[0], "CodeValue") if nuclides else "",
+        nuclide=text(first_item(tracer, "RadionuclideCodeSequence"), "CodeValue"),
         series_date=text(first, "SeriesDate"),
         series_time=text(first, "SeriesTime"),
         start_datetime=text(tracer, "RadiopharmaceuticalStartDateTime"),
@@ -60,12 +59,6 @@ def read_slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
         philips_suv=_read_philips(dataset, 0x00),
         philips_activity=_read_philips(dataset, 0x09),
     )
-
-
-def find_radiopharmaceutical(dataset: pydicom.Dataset) -> pydicom.Dataset:
-    """The first item of RadiopharmaceuticalInformationSequence (0054,0016); an empty data set where there is none."""
-    found = items(dataset, "RadiopharmaceuticalInformationSequence")
-    return found[0] if found else pydicom.Dataset()
 
 
 def read_age_years(dataset: pydicom.Dataset) -> float | None:

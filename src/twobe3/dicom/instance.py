@@ -9,17 +9,12 @@ from typing import Literal
 
 import numpy as np
 import pydicom
-from pydicom.uid import (
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-    MediaStorageDirectoryStorage,
-    PositronEmissionTomographyImageStorage,
-)
+from pydicom.uid import MediaStorageDirectoryStorage, PositronEmissionTomographyImageStorage
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced
-from twobe3.dicom.archive import check_directory
+from twobe3.dicom.archive import read_file_names
 from twobe3.dicom.geometry import normal_of
 from twobe3.dicom.reader import items, numbers, quietly, read_dataset, read_header, text, texts
 
@@ -28,26 +23,13 @@ Frames = Literal["static", "dynamic", "gated", "multi-frame"]
 DRAWN = ("RTSTRUCT", "SEG")
 """Modalities that hold contours; of two for one series, the first here goes first."""
 
-_PET_CLASSES = {
-    PositronEmissionTomographyImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-    "",
-}
+_PET_CLASSES = {PositronEmissionTomographyImageStorage, *enhanced.CLASSES, ""}
 _TAGS = (
-    "SOPClassUID",
-    "PatientID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-    "Modality",
-    "SeriesType",
-    "NumberOfFrames",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
+    *("SOPClassUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *("SeriesType", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
+    *("ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"),
 )
+_KINDS: dict[str, Frames] = {"DYNAMIC": "dynamic", "GATED": "gated"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,7 @@ def read_instance(path: Path) -> Instance | None:
         dataset = found.dataset
         sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality")
         if text(dataset.file_meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            check_directory(path)
+            read_file_names(path)  # refused if one lies outside its folder
             return None
         study, series = text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID")
         if not (modality and series):
@@ -128,13 +110,7 @@ def _describe_frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tupl
         singles = enhanced.split_frames(read_dataset(path) if enhanced.is_multi_frame(dataset) else dataset)
     except UnusableScanError:
         return "multi-frame", (None,)
-    kind: Frames = "static"
-    match texts(singles[0], "SeriesType")[:1]:
-        case ("DYNAMIC",):
-            kind = "dynamic"
-        case ("GATED",):
-            kind = "gated"
-    return kind, tuple(_place_mm(one) for one in singles)
+    return _KINDS.get("".join(texts(singles[0], "SeriesType")[:1]), "static"), tuple(_place_mm(one) for one in singles)
 
 
 def _place_mm(dataset: pydicom.Dataset) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.dicom.reader import number, text
+from twobe3.dicom.reader import number, refuse_errors, text
 
 PIXEL_DATA = BaseTag(0x7FE00010)
 _LITTLE_ENDIAN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
@@ -38,15 +39,10 @@ def decode_pixels(dataset: pydicom.Dataset, shape: tuple[int, int, int]) -> npt.
         remedy = "export the series uncompressed"
         raise UnusableScanError(Code.CODEC_MISSING, f"transfer syntax {syntax} has no decoder", remedy=remedy) from None
     if not decoder.is_available:
-        raise UnusableScanError(
-            Code.CODEC_MISSING, f"{syntax.name} needs one of {'; '.join(decoder.missing_dependencies)}"
-        )
-    try:
+        reason = f"{syntax.name} needs one of {'; '.join(decoder.missing_dependencies)}"
+        raise UnusableScanError(Code.CODEC_MISSING, reason)
+    with refuse_errors("the pixel data of a file cannot be decoded"):
         values: npt.NDArray[Any] = pixel_array(dataset)
-    except Exception as error:  # decoders of foreign bytes have no closed set of errors
-        raise UnusableScanError(
-            Code.CORRUPT_FILE, f"the pixel data of a file cannot be decoded ({type(error).__name__})"
-        ) from None
     if values.shape != (shape if shape[0] > 1 else shape[1:]):
         raise UnusableScanError(Code.CORRUPT_FILE, f"a file decodes to shape {values.shape}, not {shape}")
     return values.reshape(shape)
@@ -59,11 +55,8 @@ def _view_uncompressed(dataset: pydicom.Dataset, shape: tuple[int, int, int]) ->
     bits = tuple(number(dataset, keyword) for keyword in ("BitsAllocated", "BitsStored", "HighBit"))
     sign, pixels = number(dataset, "PixelRepresentation"), dataset.get_item(PIXEL_DATA)
     content = None if pixels is None else pixels.value
-    if bits != (16, 16, 15) or sign not in (0, 1) or not isinstance(content, bytes):
+    if bits != (16, 16, 15) or sign not in (0, 1) or text(dataset, "PhotometricInterpretation") != "MONOCHROME2":
         return None
-    if (
-        len(content) != 2 * shape[0] * shape[1] * shape[2]
-        or text(dataset, "PhotometricInterpretation") != "MONOCHROME2"
-    ):
+    if not isinstance(content, bytes) or len(content) != 2 * math.prod(shape):
         return None
     return np.frombuffer(content, dtype="<i2" if sign else "<u2").reshape(shape)

@@ -8,7 +8,6 @@ that it uses, so pydicom's checks are switched off here, around reading and arou
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from pydicom.tag import BaseTag
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
+from twobe3.core.table import parse_number
 from twobe3.core.volume import FloatArray
 from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skim, require_bounded, skim, tag_of
 
@@ -79,7 +79,7 @@ def read_header(path: Path, tags: Sequence[str]) -> Header | None:
 
     ``tags`` are the keywords of the elements wanted. Raises what :func:`read_dataset` raises.
     """
-    with _refuse_errors(), path.open("rb") as stream:
+    with _open(path) as stream:
         start = stream.read(_FIRST_BYTES)
         if not _claims_dicom(path, start):
             return None
@@ -109,7 +109,7 @@ def read_dataset(
     UnusableScanError
         ``CORRUPT_FILE``; ``TOO_LARGE``: a deflated file that inflates beyond any image.
     """
-    with _refuse_errors(), path.open("rb") as stream:
+    with _open(path) as stream:
         if pixels:
             content = stream.read()
             found = None if tags is None else skim(content, _numbers_of((*tags, *_PIXELS)), groups)
@@ -124,16 +124,24 @@ def read_dataset(
 
 
 @contextmanager
-def _refuse_errors() -> Iterator[None]:
-    """Make an UnusableScanError of whatever goes wrong in reading a file."""
+def refuse_errors(what: str) -> Iterator[None]:
+    """Make ``CORRUPT_FILE`` of whatever goes wrong: parsers of foreign bytes have no closed set of errors."""
     try:
         yield
     except UnusableScanError:
         raise
-    except OSError as error:
-        raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
-    except Exception as error:  # a parser of foreign bytes has no closed set of errors
-        raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be read as DICOM ({type(error).__name__})") from None
+    except Exception as error:
+        raise UnusableScanError(Code.CORRUPT_FILE, f"{what} ({type(error).__name__})") from None
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    with refuse_errors("a file cannot be read as DICOM"):
+        try:
+            with path.open("rb") as stream:
+                yield stream
+        except OSError as error:
+            raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
 
 
 def _skim_stream(
@@ -220,11 +228,7 @@ def number(dataset: pydicom.Dataset, keyword: str) -> float | None:
 
 def plain_number(value: Any) -> float | None:
     """A finite number from a value of any type, None where there is none."""
-    try:
-        found = float(plain_text(value))
-    except ValueError:
-        return None
-    return found if math.isfinite(found) else None
+    return parse_number(plain_text(value))
 
 
 def numbers(dataset: pydicom.Dataset, keyword: str) -> tuple[float, ...]:
@@ -248,6 +252,12 @@ def items(dataset: pydicom.Dataset, keyword: str) -> tuple[pydicom.Dataset, ...]
     """Items of a sequence; empty where it is absent or no sequence."""
     value = _value(dataset, keyword)
     return tuple(value) if isinstance(value, pydicom.Sequence) else ()
+
+
+def first_item(dataset: pydicom.Dataset, keyword: str) -> pydicom.Dataset:
+    """The first item of a sequence; an empty data set where there is none."""
+    found = items(dataset, keyword)
+    return found[0] if found else pydicom.Dataset()
 
 
 def private(dataset: pydicom.Dataset, group: int, creator: str, element: int) -> Any:

@@ -13,9 +13,9 @@ from pydicom.pixels.utils import pixel_array
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import FloatArray, Geometry, Mask
-from twobe3.dicom.geometry import MAX_VOXELS, Plane, normal_of
-from twobe3.dicom.reader import items, number, numbers, quietly, read_dataset, text
+from twobe3.core.volume import MAX_VOXELS, FloatArray, Geometry, Mask
+from twobe3.dicom.geometry import Plane
+from twobe3.dicom.reader import first_item, items, number, numbers, quietly, read_dataset, refuse_errors, text
 
 INSIDE_FROM = 0.5
 """A voxel of a fractional segment is inside from this probability or occupancy on."""
@@ -35,7 +35,15 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
 
     A voxel of the scan belongs to a segment if the segment's voxel that its centre lies in does; where both have one
     grid, that is the stored image itself. DICOM PS3.3 A.51 and C.8.20.
-    ``roi`` names the labels of the segments to merge; all by default.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    geometry : Geometry
+        Of the scan.
+    roi : collection of str, optional
+        Labels of the segments to merge; all by default.
 
     Raises
     ------
@@ -48,8 +56,8 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
         frame = text(dataset, "FrameOfReferenceUID")
         if geometry.frame_of_reference and frame != geometry.frame_of_reference:
             raise UnusableScanError(Code.CONTOUR_FRAME, "the segments lie in another frame of reference than the scan")
-        labels = {text(one, "SegmentNumber"): text(one, "SegmentLabel") for one in items(dataset, "SegmentSequence")}
-        labels.pop("0", None)  # the background of a label map, where it is described at all
+        labels = {numbers(one, "SegmentNumber"): text(one, "SegmentLabel") for one in items(dataset, "SegmentSequence")}
+        labels.pop((0.0,), None)  # the background of a label map, where it is described at all
         wanted = {key: label for key, label in labels.items() if roi is None or label in roi}
         if roi is not None and (missing := sorted(set(roi) - set(wanted.values()))):
             there = ", ".join(labels.values()) or "none"
@@ -65,21 +73,20 @@ def read_seg(path: Path, geometry: Geometry, *, roi: Collection[str] | None = No
     return Mask(mask, geometry, " + ".join(wanted.values()))
 
 
-def _frames(dataset: pydicom.Dataset, wanted: Collection[str]) -> Iterator[_Frame]:
+def _frames(dataset: pydicom.Dataset, wanted: Collection[tuple[float, ...]]) -> Iterator[_Frame]:
     """The planes of the wanted segments, those without a voxel inside left out."""
-    shared = next(iter(items(dataset, "SharedFunctionalGroupsSequence")), pydicom.Dataset())
+    shared = first_item(dataset, "SharedFunctionalGroupsSequence")
     groups = items(dataset, "PerFrameFunctionalGroupsSequence")
     stored = _decode(dataset)
     if len(stored) != len(groups):
-        raise UnusableScanError(
-            Code.CORRUPT_FILE, f"the segmentation holds {len(stored)} frames and describes {len(groups)}"
-        )
+        reason = f"the segmentation holds {len(stored)} frames and describes {len(groups)}"
+        raise UnusableScanError(Code.CORRUPT_FILE, reason)
     kind = text(dataset, "SegmentationType")
     largest = number(dataset, "MaximumFractionalValue") or 255.0
     for image, group in zip(stored, groups, strict=True):
         if kind == "LABELMAP":
-            inside = np.isin(image, [int(key) for key in wanted])
-        elif _frame_text(group, shared, "SegmentIdentificationSequence", "ReferencedSegmentNumber") not in wanted:
+            inside = np.isin(image, [n for key in wanted for n in key])
+        elif _frame_numbers(group, shared, "SegmentIdentificationSequence", "ReferencedSegmentNumber") not in wanted:
             continue
         else:
             inside = image >= INSIDE_FROM * largest if kind == "FRACTIONAL" else image > 0
@@ -91,15 +98,10 @@ def _decode(dataset: pydicom.Dataset) -> npt.NDArray[np.generic]:
     rows, columns = number(dataset, "Rows") or 0, number(dataset, "Columns") or 0
     frames = number(dataset, "NumberOfFrames") or 1
     if rows * columns * frames > MAX_VOXELS:
-        raise UnusableScanError(
-            Code.TOO_LARGE, f"the segmentation announces {rows:.0f} × {columns:.0f} × {frames:.0f} voxels"
-        )
-    try:
+        reason = f"the segmentation announces {rows:.0f} × {columns:.0f} × {frames:.0f} voxels"
+        raise UnusableScanError(Code.TOO_LARGE, reason)
+    with refuse_errors("the segmentation cannot be decoded"):
         values = pixel_array(dataset)
-    except Exception as error:  # decoders of foreign bytes have no closed set of errors
-        raise UnusableScanError(
-            Code.CORRUPT_FILE, f"the segmentation cannot be decoded ({type(error).__name__})"
-        ) from None
     return values[None] if values.ndim == 2 else values
 
 
@@ -115,27 +117,14 @@ def _place_frame(inside: npt.NDArray[np.bool_], group: pydicom.Dataset, shared: 
     thickness = _frame_numbers(group, shared, "PixelMeasuresSequence", "SpacingBetweenSlices")
     thickness = thickness or _frame_numbers(group, shared, "PixelMeasuresSequence", "SliceThickness")
     if len(thickness) != 1 or thickness[0] <= 0:
-        raise UnusableScanError(
-            Code.CORRUPT_FILE, "a frame of the segmentation lacks SpacingBetweenSlices and SliceThickness"
-        )
-    affine = np.eye(4)
-    affine[:3, 0] = normal_of(plane.orientation)
-    affine[:3, 1] = np.array(plane.orientation[3:]) * plane.spacing_mm[0]
-    affine[:3, 2] = np.array(plane.orientation[:3]) * plane.spacing_mm[1]
-    affine[:3, 3] = plane.position_mm
-    to_index = np.asarray(np.linalg.inv(affine), dtype=np.float64)
+        reason = "a frame of the segmentation lacks SpacingBetweenSlices and SliceThickness"
+        raise UnusableScanError(Code.CORRUPT_FILE, reason)
+    to_index = np.asarray(np.linalg.inv(plane.affine(1.0)), dtype=np.float64)
     return _Frame(inside, to_index, thickness[0])
 
 
-def _frame_text(group: pydicom.Dataset, shared: pydicom.Dataset, sequence: str, keyword: str) -> str:
-    """A value of a functional group: of the frame, else of all frames."""
-    for place in (group, shared):
-        for item in items(place, sequence):
-            return text(item, keyword)
-    return ""
-
-
 def _frame_numbers(group: pydicom.Dataset, shared: pydicom.Dataset, sequence: str, keyword: str) -> tuple[float, ...]:
+    """A value of a functional group: of the frame, else of all frames."""
     for place in (group, shared):
         for item in items(place, sequence):
             if found := numbers(item, keyword):

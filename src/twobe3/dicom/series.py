@@ -18,7 +18,7 @@ from twobe3.dicom import body_size, enhanced, header
 from twobe3.dicom.archive import list_inputs
 from twobe3.dicom.attributes import SliceAttributes
 from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance
-from twobe3.dicom.reader import number, quietly, read_dataset, text, texts
+from twobe3.dicom.reader import first_item, number, quietly, read_dataset, text, texts
 from twobe3.dicom.walk import map_files
 from twobe3.io.files import digest, digest_file
 from twobe3.io.pseudonym import pseudonym
@@ -188,13 +188,13 @@ def find_series(
     EnvironmentFailure
         ``WRITE_FAILED``: there is no space to unpack a zip file.
     """
-    inputs = list_inputs([Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths])
-    listing = inputs.listing
+    roots = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    listing, not_followed = list_inputs(roots)
     read = map_files(_read_instance, listing.files, threads=threads)
     with quietly(), closing(read):
         outcomes = list(track(read, "Reading headers", total=len(listing.files), shown=progress))
     instances = sorted((one for one in outcomes if isinstance(one, Instance)), key=lambda one: one.digest)
-    refused = [*inputs.refused, *zip(listing.files, outcomes, strict=True)]
+    refused = [*not_followed, *zip(listing.files, outcomes, strict=True)]
     corrupt = [Unused(Exclusion.of(why), "", (path,)) for path, why in refused if isinstance(why, UnusableScanError)]
     pet = _group(i for i in instances if i.is_pet)
     structures = [i for modality in DRAWN for i in instances if i.modality == modality]
@@ -216,7 +216,7 @@ def find_series(
         (*unused, *corrupt),
         n_series=len(series) + len(unused),
         patients=frozenset(one.patient for one in series),
-        n_files=len(listing.files) + len(inputs.refused) + listing.n_links,
+        n_files=len(listing.files) + len(not_followed) + listing.n_links,
         n_other_files=listing.n_links + outcomes.count(None),
     )
 
@@ -313,7 +313,7 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             contours=tuple(one.path for one in contours),
             manufacturer=text(dataset, "Manufacturer"),
             model=text(dataset, "ManufacturerModelName"),
-            tracer=text(header.find_radiopharmaceutical(dataset), "Radiopharmaceutical"),
+            tracer=text(first_item(dataset, "RadiopharmaceuticalInformationSequence"), "Radiopharmaceutical"),
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),

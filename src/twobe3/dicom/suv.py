@@ -98,9 +98,8 @@ def require_decay_as_announced(attributes: SeriesAttributes) -> tuple[Repair, ..
     """Rule 2: DECY must be there when DecayCorrection (0054,1102) is START or ADMIN (DICOM PS3.3 C.8.9.1.1.5)."""
     applied, announced = "DECY" in attributes.corrections, attributes.decay_correction
     if announced in ("START", "ADMIN") and not applied:
-        raise UnusableScanError(
-            Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {announced}, CorrectedImage lacks DECY"
-        )
+        reason = f"DecayCorrection (0054,1102) is {announced}, CorrectedImage lacks DECY"
+        raise UnusableScanError(Code.NOT_DECAY_CORRECTED, reason)
     if announced == "NONE" and applied:
         text = "CorrectedImage holds DECY but DecayCorrection is NONE, which is taken"
         return (Repair(Code.NOT_DECAY_CORRECTED, text),)
@@ -111,9 +110,8 @@ def require_valid_rescale(attributes: SeriesAttributes) -> None:
     """Rule 3: intercept 0 and a positive, finite slope in every slice (DICOM PS3.3 C.8.9.4)."""
     for slice_ in attributes.slices:
         if slice_.intercept:
-            raise UnusableScanError(
-                Code.RESCALE_INVALID, f"RescaleIntercept (0028,1052) is {slice_.intercept:g}, not 0"
-            )
+            reason = f"RescaleIntercept (0028,1052) is {slice_.intercept:g}, not 0"
+            raise UnusableScanError(Code.RESCALE_INVALID, reason)
         if slice_.slope is None or not (math.isfinite(slice_.slope) and slice_.slope > 0):
             shown = "absent" if slice_.slope is None else f"{slice_.slope:g}"
             raise UnusableScanError(Code.RESCALE_INVALID, f"RescaleSlope (0028,1053) is {shown}")
@@ -135,10 +133,10 @@ def scale_grams_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
         return _scale_all(attributes, "GML_BW", 1.0)
     if kind not in body_size.NORMS:
         raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units GML")
-    weight, height = _require_body(attributes)
-    norm_kg = body_size.NORMS[kind](attributes.sex, weight.value, height.value * 100)
-    body_size.require_positive_norm(kind, norm_kg)
-    return _scale_all(attributes, f"GML_{kind}", weight.value / norm_kg, weight.repairs + height.repairs)
+    body = body_size.weight_and_height(attributes.weight, attributes.height)
+    weight_kg, height_m = body.value
+    factor = weight_kg / body_size.norm_kg(kind, attributes.sex, weight_kg, height_m)
+    return _scale_all(attributes, f"GML_{kind}", factor, body.repairs)
 
 
 def scale_square_centimetres_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
@@ -149,9 +147,11 @@ def scale_square_centimetres_per_ml(attributes: SeriesAttributes) -> WithRepairs
     kind = attributes.suv_type
     if kind not in ("", "BSA"):
         raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units CM2ML")
-    weight, height = _require_body(attributes)
-    surface_m2 = body_size.surface_m2(weight.value, height.value * 100)
-    return _scale_all(attributes, "CM2ML", weight.value / (10 * surface_m2), weight.repairs + height.repairs)
+    body = body_size.weight_and_height(attributes.weight, attributes.height)
+    weight_kg, height_m = body.value
+    return _scale_all(
+        attributes, "CM2ML", weight_kg / (10 * body_size.surface_m2(weight_kg, height_m * 100)), body.repairs
+    )
 
 
 def convert_philips_counts(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
@@ -202,9 +202,8 @@ def convert_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray)
         case "NONE":
             return convert_uncorrected_activity(attributes, becquerel_per_ml)
         case other:
-            raise UnusableScanError(
-                Code.NOT_DECAY_CORRECTED, f"DecayCorrection (0054,1102) is {other!r}, not START, ADMIN or NONE"
-            )
+            reason = f"DecayCorrection (0054,1102) is {other!r}, not START, ADMIN or NONE"
+            raise UnusableScanError(Code.NOT_DECAY_CORRECTED, reason)
 
 
 def convert_activity_at_injection(
@@ -243,12 +242,10 @@ def physical_half_life_s(attributes: SeriesAttributes) -> WithRepairs[float]:
     known = HALF_LIVES_S.get(attributes.nuclide)
     if known is None:
         shown = "absent" if attributes.half_life_s is None else f"{attributes.half_life_s:g}"
-        raise UnusableScanError(
-            Code.HALF_LIFE_MISSING, f"(0018,1075) is {shown}, the nuclide's code is {attributes.nuclide!r}"
-        )
-    return WithRepairs(
-        known, (Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {attributes.nuclide}"),)
-    )
+        reason = f"(0018,1075) is {shown}, the nuclide's code is {attributes.nuclide!r}"
+        raise UnusableScanError(Code.HALF_LIFE_MISSING, reason)
+    repair = Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {attributes.nuclide}")
+    return WithRepairs(known, (repair,))
 
 
 def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
@@ -285,13 +282,6 @@ def _convert_with_decay(
         reference_time=times.value.reference_text,
     )
     return WithRepairs(found, repairs)
-
-
-def _require_body(attributes: SeriesAttributes) -> tuple[WithRepairs[float], WithRepairs[float]]:
-    """Weight and height, which must be those of a person."""
-    weight, height = body_size.weight_kg(attributes.weight), body_size.height_m(attributes.height)
-    body_size.require_person(weight.value, height.value)
-    return weight, height
 
 
 def _scale_all(

@@ -58,14 +58,13 @@ def norm_per_weight(suv_type: SUVType, body: BodyMeasurements) -> WithRepairs[fl
     """
     if suv_type == "bw":
         return WithRepairs(1.0)
-    weight, height = body_size.weight_kg(body.weight), body_size.height_m(body.height)
-    body_size.require_person(weight.value, height.value)
-    repairs = weight.repairs + height.repairs
+    measured = body_size.weight_and_height(body.weight, body.height)
+    weight_kg, height_m = measured.value
     if suv_type == "bsa":
-        return WithRepairs(10 * body_size.surface_m2(weight.value, height.value * 100) / weight.value, repairs)
-    norm_kg = body_size.NORMS[_NORMS[suv_type]](body.sex, weight.value, height.value * 100)
-    body_size.require_positive_norm(_NORMS[suv_type], norm_kg)
-    return WithRepairs(norm_kg / weight.value, repairs)
+        norm = 10 * body_size.surface_m2(weight_kg, height_m * 100)
+    else:
+        norm = body_size.norm_kg(_NORMS[suv_type], body.sex, weight_kg, height_m)
+    return WithRepairs(norm / weight_kg, measured.repairs)
 
 
 def to_suv_type(
@@ -91,9 +90,8 @@ def to_suv_type(
         ``SUV_TYPE_UNSUPPORTED``: the volume is not by body weight; or a code of :func:`norm_per_weight`.
     """
     if volume.calibration.type != "bw":
-        raise UnusableScanError(
-            Code.SUV_TYPE_UNSUPPORTED, f"the volume is SUV {volume.calibration.type}, not by body weight"
-        )
+        reason = f"the volume is SUV {volume.calibration.type}, not by body weight"
+        raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, reason)
     if suv_type == "bw":
         return volume
     factor = norm_per_weight(suv_type, body)

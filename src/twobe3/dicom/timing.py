@@ -207,9 +207,8 @@ def injection_time(attributes: SeriesAttributes, reference: datetime, half_life_
         if instant is None:
             continue
         if not _is_comparable(instant, reference):
-            repairs.append(
-                Repair(Code.TIMES_INCONSISTENT, f"{tag} is left out: of it and the scan, one has a time zone")
-            )
+            text = f"{tag} is left out: of it and the scan, one has a time zone"
+            repairs.append(Repair(Code.TIMES_INCONSISTENT, text))
             continue
         found = WithRepairs(instant)
         if not is_plausible(reference - instant, half_life_s):
@@ -217,9 +216,8 @@ def injection_time(attributes: SeriesAttributes, reference: datetime, half_life_
         return WithRepairs(found.value, (*repairs, *found.repairs))
     if repairs:
         raise UnusableScanError(Code.TIMES_INCONSISTENT, repairs[0].text)
-    raise UnusableScanError(
-        Code.TIMES_MISSING, "neither (0018,1078) nor a usable (0018,1072) says when the tracer was injected"
-    )
+    reason = "neither (0018,1078) nor a usable (0018,1072) says when the tracer was injected"
+    raise UnusableScanError(Code.TIMES_MISSING, reason)
 
 
 def is_plausible(interval: timedelta, half_life_s: float) -> bool:
@@ -310,9 +308,8 @@ def _from_begin_to_reference_s(slice_: SliceAttributes, half_life_s: float) -> f
         )
     seconds = frame_average_s(half_life_s, slice_.frame_duration_ms / 1000) - slice_.frame_reference_time_ms / 1000
     if not abs(seconds) <= PLAUSIBLE_HALF_LIVES * half_life_s:
-        raise UnusableScanError(
-            Code.TIMES_INCONSISTENT, f"FrameReferenceTime (0054,1300) is {seconds:.0f} s off the frame"
-        )
+        reason = f"FrameReferenceTime (0054,1300) is {seconds:.0f} s off the frame"
+        raise UnusableScanError(Code.TIMES_INCONSISTENT, reason)
     return seconds
 
 
@@ -320,9 +317,8 @@ def _require_all(instants: tuple[datetime | None, ...]) -> tuple[datetime, ...]:
     known = tuple(instant for instant in instants if instant is not None)
     if len(known) < len(instants):
         missing = len(instants) - len(known)
-        raise UnusableScanError(
-            Code.TIMES_MISSING, f"{missing} of {len(instants)} slices lack AcquisitionTime (0008,0032)"
-        )
+        reason = f"{missing} of {len(instants)} slices lack AcquisitionTime (0008,0032)"
+        raise UnusableScanError(Code.TIMES_MISSING, reason)
     if not all(_is_comparable(instant, known[0]) for instant in known):
         raise UnusableScanError(Code.TIMES_INCONSISTENT, "some acquisition times have a time zone and others have none")
     return known

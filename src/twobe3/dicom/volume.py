@@ -15,7 +15,7 @@ import pydicom
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import SUVVolume
+from twobe3.core.volume import MAX_VOXELS, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
 from twobe3.dicom.frames import require_choice
@@ -139,9 +139,8 @@ def _allocate(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
     try:
         return np.empty(shape, dtype=np.float32)
     except MemoryError:
-        raise UnusableScanError(
-            Code.TOO_LARGE, f"there is no memory for {shape[0]} × {shape[1]} × {shape[2]} voxels"
-        ) from None
+        reason = f"there is no memory for {shape[0]} × {shape[1]} × {shape[2]} voxels"
+        raise UnusableScanError(Code.TOO_LARGE, reason) from None
 
 
 def _read_slices(path: Path) -> list[_Slice]:
@@ -151,7 +150,7 @@ def _read_slices(path: Path) -> list[_Slice]:
         dataset = read_dataset(path, pixels=True)
     rows, columns = int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0)
     n_frames = max(1, int(number(dataset, "NumberOfFrames") or 1))
-    if rows * columns * n_frames > geometry.MAX_VOXELS:
+    if rows * columns * n_frames > MAX_VOXELS:
         raise UnusableScanError(Code.TOO_LARGE, f"one file announces {rows} × {columns} × {n_frames} voxels")
     if (number(dataset, "SamplesPerPixel") or 1) != 1:
         raise UnusableScanError(Code.CORRUPT_FILE, "a slice has colours: SamplesPerPixel (0028,0002) is not 1")
@@ -198,15 +197,13 @@ def _check_ends(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
     announced = number(slices[0].dataset, "NumberOfSlices")
     if announced is None or announced <= len(slices):
         return ()
-    return (
-        Repair(Code.SLICE_GAP, f"{len(slices)} of {announced:.0f} announced slices are there; the ends are missing"),
-    )
+    text_ = f"{len(slices)} of {announced:.0f} announced slices are there; the ends are missing"
+    return (Repair(Code.SLICE_GAP, text_),)
 
 
 def _require_one_unit(slices: Sequence[_Slice]) -> None:
     for keyword in ("Units", "DecayCorrection", "SUVType"):
         values = {text(slice_.dataset, keyword) for slice_ in slices}
         if len(values) > 1:
-            raise UnusableScanError(
-                Code.UNITS_UNSUPPORTED, f"{keyword} differs within the series: {', '.join(sorted(values))}"
-            )
+            reason = f"{keyword} differs within the series: {', '.join(sorted(values))}"
+            raise UnusableScanError(Code.UNITS_UNSUPPORTED, reason)

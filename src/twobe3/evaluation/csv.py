@@ -23,6 +23,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import BoolArray, FloatArray
 from twobe3.core.prediction import Prediction
+from twobe3.core.table import parse_number
 from twobe3.evaluation.alignment import RISE
 from twobe3.io.csv import escape_formula, read_delimited, unescape_formula
 from twobe3.io.files import write_atomic
@@ -226,23 +227,14 @@ def _parse_row(line: int, cells: Mapping[str, str]) -> _Row | str:
         return f"line {line}: {key}"
     if not key[0]:
         return f"line {line} has no patient_id"
-    risk = _parse_number(cells["risk"])
+    risk = parse_number(cells["risk"])
     if risk is None:
         return f"line {line}: risk {cells['risk']!r} is not a finite number"
     text = cells.get("probability", "").strip()
-    probability = _parse_number(text) if text else None
+    probability = parse_number(text) if text else None
     if text and (probability is None or not 0 <= probability <= 1):
         return f"line {line}: probability {text!r} is not between 0 and 1"
     return _Row(line, key, risk, probability)
-
-
-def _parse_number(text: str) -> float | None:
-    """The finite number that a cell holds, or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _contradictions(rows: Sequence[_Row]) -> list[str]:
@@ -277,7 +269,7 @@ def _parse_times(path: Path) -> tuple[list[str], FloatArray]:
     """The columns of survival by ascending time, and the times."""
     _, cells = _read_rows(path, ("patient_id",))[0]
     columns = [column for column in cells if column.startswith(TIME_COLUMN)]
-    times = {column: _parse_number(column.removeprefix(TIME_COLUMN)) for column in columns}
+    times = {column: parse_number(column.removeprefix(TIME_COLUMN)) for column in columns}
     problems = [f"column {column!r} names no time" for column, time in times.items() if time is None or time < 0]
     refuse_problems(path, problems if columns else [f"no column is called {TIME_COLUMN}<time>"])
     ascending = sorted((time, column) for column, time in times.items() if time is not None)
@@ -332,7 +324,7 @@ def _read_values(
             problems.append(f"lines {first[place]} and {line} stand for the same")
         else:
             first[place] = line
-            numbers = [_parse_number(cells[column]) if cells[column].strip() else math.nan for column in columns]
+            numbers = [parse_number(cells[column]) if cells[column].strip() else math.nan for column in columns]
             values[place] = np.array([math.nan if value is None else value for value in numbers])
             for column, value in zip(columns, numbers, strict=True):
                 outside = column in shares and value is not None and not (math.isnan(value) or 0 <= value <= 1)

@@ -77,9 +77,8 @@ def read_sealed(path: Path) -> Sealed:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         raise ConfigurationError(Code.MODEL_INVALID, f"{path.name!r} is not a model file of twobe3") from None
     if digest([text, checksum(arrays)]) != sealed:
-        raise ConfigurationError(
-            Code.MODEL_INVALID, f"{path.name!r} was changed since it was written: its digest differs"
-        )
+        reason = f"{path.name!r} was changed since it was written: its digest differs"
+        raise ConfigurationError(Code.MODEL_INVALID, reason)
     try:
         return Sealed(dict(json.loads(text)), arrays, sealed)
     except (TypeError, ValueError):

@@ -13,14 +13,13 @@ import numpy.typing as npt
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import LPS_TO_RAS, FloatArray, Geometry, Mask, SUVVolume
+from twobe3.core.volume import LPS_TO_RAS, MAX_VOXELS, FloatArray, Geometry, Mask, SUVVolume
 from twobe3.io.files import write_atomic
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
 SUFFIXES = (".nii", ".nii.gz")
-MAX_VOXELS = 2**30
 _MM = {1: 1000.0, 3: 0.001}  # codes of metre and micron; everything else is taken as mm
 # What a damaged header makes infinite is refused as such, without a warning about it.
 _quiet = np.errstate(all="ignore")
@@ -39,7 +38,16 @@ def stem(path: Path) -> str:
 def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
     """Write a volume as float32 NIfTI, or a region as 0 and 1 in bytes; whole or not at all.
 
-    The path ends in ``.nii`` or ``.nii.gz``. Raises EnvironmentFailure ``WRITE_FAILED``.
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``.
+    image : SUVVolume or Mask
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WRITE_FAILED``.
     """
     content = image.to_nifti().to_bytes()
     # Noise hardly gets smaller with more effort; without a time stamp the same volume gives the same bytes.
@@ -48,9 +56,24 @@ def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
 
 @_quiet
 def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], Geometry]:
-    """Read a three-dimensional NIfTI file: float32 of shape (slices, rows, columns), scaled as the header says, in LPS.
+    """Read a three-dimensional NIfTI file.
 
-    Raises what :func:`read_geometry` raises; ``CORRUPT_FILE`` also when voxels are missing.
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``.
+
+    Returns
+    -------
+    array : ndarray of float32, shape (slices, rows, columns)
+        Scaled as the header says.
+    geometry : Geometry
+        In LPS.
+
+    Raises
+    ------
+    UnusableScanError
+        What :func:`read_geometry` raises; ``CORRUPT_FILE`` also when voxels are missing.
     """
     image = _open(path)
     geometry = _find_geometry(image)

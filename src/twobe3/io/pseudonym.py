@@ -52,22 +52,17 @@ def _key(path: Path) -> bytes:
         reason = f"the pseudonym key {path.name}: {error.strerror}"
         raise EnvironmentFailure(Code.WRITE_FAILED, reason, remedy=_REMEDY) from error
     if len(key) < KEY_BYTES:
-        raise EnvironmentFailure(
-            Code.ARTEFACT_DAMAGED, f"the pseudonym key {path.name} has {len(key)} bytes, not {KEY_BYTES}"
-        )
+        reason = f"the pseudonym key {path.name} has {len(key)} bytes, not {KEY_BYTES}"
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
     return key
 
 
 def _make_key(path: Path) -> None:
     """Write the key aside and link it into place, so that of several processes one wins and none sees half a key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(KEY_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
+    with tempfile.NamedTemporaryFile(prefix=".partial-", dir=path.parent) as aside:
+        aside.write(secrets.token_bytes(KEY_BYTES))
+        aside.flush()
+        os.fsync(aside.fileno())
         with suppress(FileExistsError):
-            os.link(aside, path)
-    finally:
-        Path(aside).unlink()
+            os.link(aside.name, path)

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.cohort.cohort import Subject
-from twobe3.cohort.covariates import parse_number
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray, Outcomes
+from twobe3.core.table import parse_number
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
@@ -83,10 +83,9 @@ class CodedCovariate:
         """Shape (subjects, columns); NaN where a patient lacks the covariate, or has a level that is no column."""
         values = [subject.covariates.get(self.name) for subject in subjects]
         if self.kind == "number":
-            rows = [[np.nan if value is None else parse_number(value)] for value in values]
+            found = np.array([parse_number(value) for value in values], np.float64).reshape(len(subjects), -1)
         else:
-            rows = [self._spread(value) for value in values]
-        found = np.array(rows, np.float64).reshape(len(subjects), -1)
+            found = np.array([self._spread(value) for value in values], np.float64).reshape(len(subjects), -1)
         missing = np.array([[value is None] for value in values], np.float64).reshape(len(subjects), 1)
         return np.hstack([found, missing]) if self.indicator else found
 

@@ -178,9 +178,8 @@ class Device:
                 said = self.fabric(self.count).launch(call)
                 outcome = pickle.loads(said or call.path.read_bytes())
             except ProcessExitedException:
-                raise EnvironmentFailure(
-                    Code.WORKER_DIED, f"one of {self.count} processes ended while training"
-                ) from None
+                reason = f"one of {self.count} processes ended while training"
+                raise EnvironmentFailure(Code.WORKER_DIED, reason) from None
         if isinstance(outcome, TwoBe3Error):
             raise outcome
         result: Returned = outcome

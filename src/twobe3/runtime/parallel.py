@@ -100,9 +100,8 @@ def run_tasks(
                 process.terminate()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
-                raise EnvironmentFailure(
-                    Code.WORKER_DIED, f"a worker of {workers} ended during “{description}”"
-                ) from None
+                reason = f"a worker of {workers} ended during “{description}”"
+                raise EnvironmentFailure(Code.WORKER_DIED, reason) from None
             raise
 
 

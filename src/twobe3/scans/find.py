@@ -75,7 +75,8 @@ def _find_one(path: Path) -> Series:
             remedy="find them with find_series, and give read_suv one of them",
         )
     if not usable:
-        raise _first_refusal((*dicom.unused, *nifti.unused))
+        why = (*dicom.unused, *nifti.unused)[-1].exclusion
+        raise UnusableScanError(Code[why.code], why.reason, remedy=why.remedy)
     return usable[0]
 
 
@@ -94,11 +95,6 @@ def _find_both(
     if not nifti.n_series:
         require_pet(dicom)
     return dicom, nifti
-
-
-def _first_refusal(unused: Sequence[Unused]) -> UnusableScanError:
-    why = unused[-1].exclusion
-    return UnusableScanError(Code[why.code], why.reason, remedy=why.remedy)
 
 
 def _choose_nifti(

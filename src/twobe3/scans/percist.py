@@ -93,10 +93,12 @@ def find_liver(volume: SUVVolume) -> Liver:
     coarse = _coarsen(volume)
     suv = coarse.array / volume.calibration.per_bw
     smooth = ndimage.gaussian_filter(suv, 8.0 / 2.355 / GRID_MM)
-    body = _outline_body(smooth)
+    body = np.stack([ndimage.binary_fill_holes(one) for one in smooth > BODY_ABOVE_SUV])
     region = _find_even_region(smooth)
     slices = np.flatnonzero(region.any(axis=(1, 2)))
-    _require_liver_size(region)
+    volume_ml = _to_ml(region)
+    if not SMALLEST_LIVER_ML <= volume_ml <= LARGEST_LIVER_ML:
+        raise _liver_error(f"the largest even region has {volume_ml:.0f} ml")
     _require_whole_sections(body[slices])
     right = np.arange(region.shape[2]) < np.flatnonzero(body[slices].any(axis=(0, 1))).mean()
     _require_on_the_right(region, right)
@@ -121,12 +123,6 @@ def _coarsen(volume: SUVVolume) -> SUVVolume:
     return resample(volume, Grid((GRID_MM,) * 3, (z, y, x)))
 
 
-def _outline_body(smooth: npt.NDArray[np.float32]) -> BoolArray:
-    """The outline of the body, slice by slice without holes."""
-    above = smooth > BODY_ABOVE_SUV
-    return np.stack([ndimage.binary_fill_holes(one) for one in above])
-
-
 def _find_even_region(smooth: npt.NDArray[np.float32]) -> BoolArray:
     """The largest region of liver-like uptake into which the sphere fits, narrowed to a band about its own median."""
     core = _find_largest((smooth > LIVER_SUV[0]) & (smooth < LIVER_SUV[1]))
@@ -148,10 +144,8 @@ def _find_largest(candidate: BoolArray) -> BoolArray:
     return np.asarray(candidate & near, dtype=np.bool_)
 
 
-def _require_liver_size(region: BoolArray) -> None:
-    volume_ml = float(region.sum()) * GRID_MM**3 / 1000
-    if not SMALLEST_LIVER_ML <= volume_ml <= LARGEST_LIVER_ML:
-        raise _liver_error(f"the largest even region has {volume_ml:.0f} ml")
+def _to_ml(region: BoolArray) -> float:
+    return float(region.sum()) * GRID_MM**3 / 1000
 
 
 def _require_whole_sections(sections: BoolArray) -> None:
@@ -178,7 +172,7 @@ def _require_lungs_above(low: int, right: BoolArray, body: BoolArray, smooth: np
     deep = np.stack([ndimage.distance_transform_edt(one) * GRID_MM > 25 for one in body[part]])
     lung = deep & (smooth[part] < LUNG_BELOW_SUV)
     for name, side in (("right", right), ("left", ~right)):
-        volume_ml = float(lung[:, :, side].sum()) * GRID_MM**3 / 1000
+        volume_ml = _to_ml(lung[:, :, side])
         if volume_ml < SMALLEST_LUNG_ML:
             raise _liver_error(f"above it there are {volume_ml:.0f} ml of {name} lung")
 

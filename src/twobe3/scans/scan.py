@@ -141,7 +141,6 @@ class ArrayScan:
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
         """The region; a :class:`~twobe3.core.errors.UnusableScanError` when it is not what ``roi`` names."""
         if roi and self.region is not None and set(roi) != set(self.region.name.split(" + ")):
-            raise UnusableScanError(
-                Code.CONTOUR_UNUSABLE, f"the region is {self.region.name!r}, not {' + '.join(roi)!r}"
-            )
+            reason = f"the region is {self.region.name!r}, not {' + '.join(roi)!r}"
+            raise UnusableScanError(Code.CONTOUR_UNUSABLE, reason)
         return self.region
