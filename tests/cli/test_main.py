@@ -195,7 +195,7 @@ def test_a_bad_input_is_one_line_with_its_code(
     bad_study.study()
     spoil(bad_study)
     prepared: list[str] = []
-    monkeypatch.setattr(tb.models.Baseline, "prepare", lambda model, cohort: prepared.append(model.name))
+    monkeypatch.setattr(tb.models.Baseline, "precompute", lambda model, cohort: prepared.append(model.name))
     done = twobe3("run", tmp_path / "study.toml", *ONE, "--out", tmp_path / "out", "--json")
     assert (done.status, done.refusal()[: len(says)]) == (status, says)
     assert not prepared
