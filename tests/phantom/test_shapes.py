@@ -17,7 +17,7 @@ VOXEL_ML = GEOMETRY.voxel_volume_ml
 def test_grid_has_the_voxel_centres_of_its_geometry() -> None:
     grid = VoxelGrid.from_geometry(GEOMETRY)
     np.testing.assert_allclose((grid.x[7], grid.y[5], grid.z[3]), GEOMETRY.to_mm((3, 5, 7)))
-    assert grid.shape == GEOMETRY.shape
+    assert (len(grid.z), len(grid.y), len(grid.x)) == GEOMETRY.shape
 
 
 @pytest.mark.parametrize("tilt", [0.0, 30.0, -75.0])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
-from twobe3.pretraining.labels import Scale
+from twobe3.pretraining.labels import Labels, Scale
 from twobe3.pretraining.scores import Evaluator
 
 N = 30
@@ -14,7 +14,8 @@ def test_figures_of_labels_are_those_of_another_library_on_whom_they_are_known()
     true = np.stack([rng.random(N) < 0.5, rng.normal(size=N)], axis=1)
     raw, known = true + rng.normal(size=(N, 2)), rng.random((N, 2)) < 0.8
     scales = (Scale("sex", True), Scale("age_years", False, 60.0, 12.0))
-    found = {(figure.task, figure.metric): figure for figure in EVALUATOR.score_labels(scales, raw, true, known)}
+    labels = Labels(scales, true, known, ())
+    found = {(figure.task, figure.metric): figure for figure in EVALUATOR.score_labels(labels, raw)}
     sex, age = known.T
     assert found["sex", "auc"].value == pytest.approx(roc_auc_score(true[sex, 0], raw[sex, 0]))
     assert found["age_years", "r2"].value == pytest.approx(r2_score(true[age, 1], raw[age, 1]))
@@ -30,7 +31,7 @@ def test_figures_of_labels_are_those_of_another_library_on_whom_they_are_known()
 
 def test_a_label_that_nobody_of_them_has_gets_no_figure() -> None:
     blank = np.zeros((N, 1))
-    assert EVALUATOR.score_labels((Scale("sex", True),), blank, blank, blank > 0) == []
+    assert EVALUATOR.score_labels(Labels((Scale("sex", True),), blank, blank > 0, ()), blank) == []
 
 
 def test_what_is_explained_is_a_share_of_the_squares_about_the_mean() -> None:

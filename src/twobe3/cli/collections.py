@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ Index = Annotated[
 @collections.command("list")
 def list_collections(index: Index = None, as_json: Json = False) -> None:
     """List every public collection with PET: patients, series, size, licence, tracer, contours, outcomes, citation."""
-    rows = [row.to_json() for row in tb.collections.list_collections(index=index)]
+    rows = [asdict(row) for row in tb.collections.list_collections(index=index)]
     print_document({"collections": rows}, as_json, _list_lines)
 
 
@@ -57,7 +58,7 @@ def plan(
         contours=contours,
         index=index,
     )
-    print_document(selection.to_json(), as_json, lambda _: [selection.text()])
+    print_document(selection.to_json(), as_json, lambda _: [selection.summary, str(selection.manifest)])
 
 
 @collections.command()
@@ -77,7 +78,7 @@ def fetch(
     done = tb.collections.fetch_collections(
         manifest, out, endpoint=endpoint_url, workers=workers, verify=verify, dry_run=dry_run, allow_edited=allow_edited
     )
-    print_document(done.to_json(), as_json, _fetch_lines)
+    print_document(asdict(done), as_json, _fetch_lines)
     if done.failed:
         reason = f"{len(done.failed)} of {done.series} series could not be fetched whole"
         raise EnvironmentFailure(Code.FETCH_FAILED, reason)

@@ -35,19 +35,18 @@ CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scik
 
 def diagnose() -> tuple[Check, ...]:
     """Check versions, devices, codecs and optional parts."""
-    checks = [
+    return (
         Check("twobe3", True, __version__),
         Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-    ]
-    checks += [_check(package, package, "missing: install twobe3 again") for package in CORE]
-    checks += [
-        _check(package, f"{package} ({use})", f"optional: pip install 'twobe3[{extra}]'")
-        for package, (use, extra) in OPTIONAL.items()
-    ]
-    checks.append(_try("timm imports", _timm_imports))
-    checks.append(_try("devices", _devices))
-    checks.append(_try("networks", _networks))
-    return tuple(checks)
+        *(_check(package, package, "missing: install twobe3 again") for package in CORE),
+        *(
+            _check(package, f"{package} ({use})", f"optional: pip install 'twobe3[{extra}]'")
+            for package, (use, extra) in OPTIONAL.items()
+        ),
+        _try("timm imports", _timm_imports),
+        _try("devices", _devices),
+        _try("networks", _networks),
+    )
 
 
 def _check(package: str, name: str, remedy: str) -> Check:

@@ -24,7 +24,6 @@ import twobe3 as tb
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
 from twobe3.cli.output import Document, Json, columns, print_document
-from twobe3.cli.registries import What, names
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 from twobe3.dicom.attributes import Policy
@@ -38,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(collections)
 
+What = Literal["backbones", "models", "metrics", "codes"]
 # The same as in modules that are too slow to import for `--help`; a test compares them.
 Unit = Literal["day", "week", "month", "year"]
 SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
@@ -212,7 +212,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Output folder of a study
 @app.command("list")
 def list_names(what: Annotated[What, typer.Argument()], as_json: Json = False) -> None:
     """List what can be named in a study file, and the codes of every refusal."""
-    print_document({what: names(what)}, as_json, lambda document: columns(document[what]))
+    print_document({what: _names(what)}, as_json, lambda document: columns(document[what]))
 
 
 @app.command()
@@ -287,6 +287,20 @@ def _endpoint(
         case None, None, None, str(column):
             return tb.Continuous(column, column)
     raise typer.BadParameter("give one of --label, --time with --event, and --value")
+
+
+def _names(what: What) -> list[Document]:
+    """What can be named, each with a line about it; any other backbone than these is looked up in timm."""
+    match what:
+        case "backbones":
+            return [{"name": name, "description": row.description} for name, row in tb.models.BACKBONES.items()]
+        case "models":
+            return [{"name": kind, "description": model.summary} for kind, model in tb.models.MODELS.items()]
+        case "metrics":
+            metrics = tb.metrics.METRICS.values()
+            return [{"name": one.name, "kind": one.kind, "description": one.description} for one in metrics]
+        case "codes":
+            return [{"name": code.name, "meaning": code.summary, "remedy": code.remedy} for code in Code]
 
 
 def _print_inspection(inspection: tb.scans.Inspection, as_json: bool) -> None:

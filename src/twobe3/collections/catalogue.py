@@ -12,7 +12,7 @@ from typing import Any
 from twobe3.cohort.duplicates import connect_groups, find_same_pictures
 from twobe3.cohort.header_endpoints import read_header_row
 from twobe3.collections.download_log import LOG_FILE
-from twobe3.collections.parquet import to_csv, to_parquet
+from twobe3.collections.parquet import rows_to_csv, to_parquet
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
 from twobe3.dicom.attributes import Policy
@@ -23,6 +23,8 @@ from twobe3.io.files import write_artefact, write_atomic
 from twobe3.runtime.progress import track
 from twobe3.scans.fingerprint import Fingerprint, Picture, cache_fingerprint
 
+# Columns that a series has under the same name.
+_OF_SERIES = ("patient", "study", "series", "manufacturer", "model", "tracer", "units", "slices", "header_digest")
 # Numbers in Parquet that are texts here, since not every header has them.
 _OPTIONAL_NUMBERS = ", ".join(f"TRY_CAST({name} AS DOUBLE) AS {name}" for name in ("age_years", "weight_kg"))
 
@@ -126,7 +128,7 @@ class Catalogue:
         EnvironmentFailure
             ``EXTRA_MISSING``: Parquet was asked for and duckdb is not installed; ``WRITE_FAILED``.
         """
-        files = {out / "catalogue.csv": to_csv(CatalogueRow, self.rows)}
+        files = {out / "catalogue.csv": rows_to_csv(CatalogueRow, self.rows)}
         if parquet:
             files[out / "catalogue.parquet"] = to_parquet(
                 CatalogueRow, self.rows, "catalogue.parquet", select=f"* REPLACE ({_OPTIONAL_NUMBERS})"
@@ -162,22 +164,20 @@ def make_catalogue(
         A path does not exist.
     """
     rows: list[CatalogueRow] = []
-    scans: list[_Scan] = []
+    records: list[_SeriesRecord] = []
     exclusions: list[Exclusion] = []
     for folder in _collection_folders(map(Path, paths)):
         found, unused = _list_series(folder)
         _, others = choose_series([one.series for one in found])
         exclusions += (*unused, *others)
         codes = {one.series: one.code for one in others}
-        for one in found:
-            rows.append(_make_row(folder.name, one, codes.get(one.series.series, "")))
-            if not rows[-1].code:
-                scans.append(_Scan(len(rows) - 1, one.unit, one.series.series))
+        rows += [_make_row(folder.name, one, codes.get(one.series.series, "")) for one in found]
+        records += found
     if not rows:
         raise EmptyInputError(Code.NO_PET, f"none of {len(paths)} folders holds a PET series")
     if not compare:
         return Catalogue(tuple(rows), (), tuple(exclusions), 0)
-    return _compare_scans(rows, scans, exclusions, Cache(fingerprints), policy)
+    return _compare_scans(rows, records, exclusions, Cache(fingerprints), policy)
 
 
 @dataclass(frozen=True)
@@ -188,15 +188,6 @@ class _SeriesRecord:
     series: PETSeries
     files: int
     contour: bool
-
-
-@dataclass(frozen=True)
-class _Scan:
-    """A scan to compare: the number of its row, its folder and its series id."""
-
-    row: int
-    unit: Path
-    series: str
 
 
 def _list_series(folder: Path) -> tuple[list[_SeriesRecord], list[Exclusion]]:
@@ -232,60 +223,51 @@ def _collection_folders(paths: Iterable[Path]) -> list[Path]:
 
 def _make_row(collection: str, found: _SeriesRecord, code: str) -> CatalogueRow:
     series = found.series
+    header: dict[str, Any] = {name: getattr(series, name) for name in _OF_SERIES} | read_header_row(series)
     return CatalogueRow(
         collection=collection,
-        patient=series.patient,
-        study=series.study,
-        series=series.series,
         code=code,
-        manufacturer=series.manufacturer,
-        model=series.model,
-        tracer=series.tracer,
-        units=series.units,
-        **read_header_row(series),
-        slices=series.slices,
+        **header,
         files=found.files,
         coverage_mm=round(series.coverage_mm, 2),
         contour=found.contour,
-        header_digest=series.header_digest,
     )
 
 
 def _compare_scans(
     rows: list[CatalogueRow],
-    scans: Sequence[_Scan],
+    records: Sequence[_SeriesRecord],
     exclusions: list[Exclusion],
     cache: Cache,
     policy: Policy,
 ) -> Catalogue:
     """Read every scan once, and those of candidate pairs once more."""
-    kept: list[_Scan] = []
+    numbers: list[int] = []  # rows of the scans that are compared
     prints: list[Fingerprint] = []
 
     @lru_cache(maxsize=2)  # the scans of a folder come one after another, those of a pair from two
     def load_series(unit: Path) -> dict[str, PETSeries]:
         return {one.series: one for one in find_series([unit]).series}
 
-    for scan in track(scans, "scans to compare"):
-        series = load_series(scan.unit)[scan.series]
+    def load(number: int) -> PETSeries:
+        return load_series(records[number].unit)[records[number].series.series]
+
+    for number in track([number for number, row in enumerate(rows) if not row.code], "scans to compare"):
+        series = load(number)
         key = f"{series.header_digest} {series.content_digest} {policy}"
         try:
             prints.append(cache_fingerprint(cache, key, lambda series=series: _load_picture(series, policy)))  # type: ignore[misc]
         except UnusableScanError as refusal:
             exclusions.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
-            rows[scan.row] = replace(rows[scan.row], code=refusal.code.name)
-            continue
-        kept.append(scan)
-    numbers = [scan.row for scan in kept]
+            rows[number] = replace(rows[number], code=refusal.code.name)
+        else:
+            numbers.append(number)
 
     def same_person(first: int, second: int) -> bool:
         one, other = rows[numbers[first]], rows[numbers[second]]
         return (one.collection, one.patient) == (other.collection, other.patient)
 
-    def picture(number: int) -> Picture:
-        return _load_picture(load_series(kept[number].unit)[kept[number].series], policy)
-
-    pairs = find_same_pictures(prints, picture, skip=same_person)
+    pairs = find_same_pictures(prints, lambda one: _load_picture(load(numbers[one]), policy), skip=same_person)
     labels = connect_groups(range(len(numbers)), pairs)
     sizes = Counter(labels)
     leader: dict[int, str] = {}

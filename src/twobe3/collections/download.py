@@ -8,9 +8,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from twobe3.collections.download_log import DownloadLog, Entry
 from twobe3.collections.manifest import ManifestRow, read_manifest
@@ -50,10 +49,6 @@ class FetchResult:
     needed_bytes: int
     free_bytes: int
     failed: tuple[Exclusion, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON types."""
-        return asdict(self)
 
 
 def fetch_collections(
@@ -111,7 +106,8 @@ def fetch_collections(
     write_notices(download.out, rows, {} if planned.header is None else planned.header.citations)
     if not lacking:
         return found
-    download.start()
+    _make_folder(download.out / PARTIAL)
+    download.log.compact()
     with suppress(UnusableScanError):  # of that series alone, and said where it is fetched
         S5cmd(endpoint, retries=0).list_objects(lacking[0].url, patience_seconds=PROBE_SECONDS)
     server = S5cmd(endpoint, connections=max(workers // SERIES_AT_ONCE, 1))
@@ -124,10 +120,6 @@ class _Download:
 
     def __init__(self, out: Path) -> None:
         self.out, self.log = out, DownloadLog(out)
-
-    def start(self) -> None:
-        _make_folder(self.out / PARTIAL)
-        self.log.compact()
 
     def folder(self, row: ManifestRow) -> Path:
         names = (row.collection, row.study_uid, row.series_uid)
@@ -145,9 +137,8 @@ class _Download:
 
     def has(self, row: ManifestRow, *, verify: bool) -> bool:
         entry, folder = self.log.entries.get(row.series_uid), self.folder(row)
-        if entry is None or not entry.matches(folder):
-            return False
-        return not verify or Entry.describe(row.series_uid, folder) == entry
+        there = entry is not None and entry.matches(folder)
+        return there and not (verify and Entry.describe(row.series_uid, folder) != entry)
 
     def fetch(self, rows: Iterable[ManifestRow], server: S5cmd, *, at_once: int) -> list[Exclusion]:
         """Fetch series side by side; those that could not be had."""
@@ -227,10 +218,10 @@ def _fault(path: Path, expected: StoredObject, series_uid: str) -> str:
     try:
         with quietly():
             header = read_header(path, ["SeriesInstanceUID"])
-            own = "" if header is None else text(header.dataset, "SeriesInstanceUID")
+            own = None if header is None else text(header.dataset, "SeriesInstanceUID")
     except UnusableScanError:
-        return "is no readable DICOM file"
-    if header is None:
+        own = None
+    if own is None:
         return "is no readable DICOM file"
     return "" if own == series_uid else "belongs to another series"
 

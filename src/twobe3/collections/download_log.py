@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -53,11 +54,9 @@ class DownloadLog:
         except FileNotFoundError:
             return
         for line in lines:
-            try:
+            with suppress(ValueError, TypeError):
                 entry = Entry(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
-            self.entries[entry.series] = entry
+                self.entries[entry.series] = entry
 
     def compact(self) -> None:
         """Write the log without repeated and damaged lines."""

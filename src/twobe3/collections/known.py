@@ -5,8 +5,7 @@ A fact stands here only where the collection's own page or its data descriptor s
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 UNKNOWN = "unknown"
 
@@ -81,10 +80,6 @@ class CollectionRow:
     citation: str
     steps: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON types."""
-        return {**asdict(self), "adapters": list(self.adapters), "steps": list(self.steps)}
-
 
 _CLINICAL_GDC = "survival and recurrence, from the Genomic Data Commons (portal.gdc.cancer.gov)"
 _CLINICAL_PDC = "survival, from the Proteomic Data Commons (pdc.cancer.gov)"
@@ -116,7 +111,7 @@ _TCIA = (
 _ADAPTER = "`twobe3 collections table` makes the clinical table; the image folder is `cohort.images` of a study file"
 _TABLE = "The clinical table is read as it is: `cohort.clinical` of a study file"
 
-_OUTSIDE = (
+ELSEWHERE = {row.name: row for row in (
     CollectionRow(
         name="head_neck_pet_ct", title="Head-Neck-PET-CT", patients=298, license="TCIA restricted",
         contours_note="RTSTRUCT of the gross tumour",
@@ -163,5 +158,4 @@ _OUTSIDE = (
         ),
         adapters=("autopet-fdg",),
     ),
-)  # fmt: skip
-ELSEWHERE = {row.name: row for row in _OUTSIDE}
+)}  # fmt: skip

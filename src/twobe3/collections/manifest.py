@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from twobe3.collections.parquet import require_duckdb, to_csv, to_parquet
+from twobe3.collections.parquet import require_duckdb, rows_to_csv, to_parquet
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.csv import unescape_formula
@@ -91,7 +91,7 @@ def write_manifest(folder: Path, rows: Sequence[ManifestRow], header: Header) ->
     document = {"schema": SCHEMA, **asdict(header), "digest": _digest(rows, header)}
     text = json.dumps(document, ensure_ascii=True, sort_keys=True)
     path = folder / "manifest.parquet"
-    write_atomic(folder / "manifest.csv", to_csv(ManifestRow, rows))
+    write_atomic(folder / "manifest.csv", rows_to_csv(ManifestRow, rows))
     write_atomic(path, to_parquet(ManifestRow, rows, "a manifest", metadata={HEADER_KEY: text}))
     return path
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, fields
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
-from twobe3.io.csv import escape_formula
+from twobe3.io.csv import escape_formula, to_csv
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,19 +34,15 @@ def require_duckdb(what: str) -> Any:
     return duckdb
 
 
-def to_csv(
+def rows_to_csv(
     kind: type[DataclassInstance], rows: Sequence[DataclassInstance], escape: Callable[[str], str] = escape_formula
 ) -> bytes:
     """Write dataclass rows as a table with a column for each field and every cell in quotes.
 
     ``escape`` is applied to every text; by default no spreadsheet takes a cell for a formula.
     """
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow([field.name for field in fields(kind)])
-    for row in rows:
-        writer.writerow([escape(cell) if isinstance(cell, str) else cell for cell in astuple(row)])
-    return stream.getvalue().encode()
+    cells = ([escape(cell) if isinstance(cell, str) else cell for cell in astuple(row)] for row in rows)
+    return to_csv([[field.name for field in fields(kind)], *cells], quote_all=True)
 
 
 def to_parquet(
@@ -73,7 +67,7 @@ def to_parquet(
     own = "".join(f", KV_METADATA {{{key}: {_quote(value)}}}" for key, value in (metadata or {}).items())
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name) / "rows.csv", Path(name) / "rows.parquet"
-        source.write_bytes(to_csv(kind, rows, escape=str))
+        source.write_bytes(rows_to_csv(kind, rows, escape=str))
         with duckdb.connect(config={"threads": 1}) as database:
             database.execute("SET enable_progress_bar = false")  # standard output is for results
             database.execute(

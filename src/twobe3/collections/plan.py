@@ -50,10 +50,6 @@ class Selection:
             "excluded": dict(self.excluded),
         }
 
-    def text(self) -> str:
-        """For the terminal."""
-        return f"{self.summary}\n{self.manifest}"
-
 
 def plan_collections(
     out: Path | str,

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -168,10 +169,8 @@ def _parse_failure(lines: Sequence[dict[str, Any]]) -> EnvironmentFailure | Unus
 def _parse_lines(text: str) -> list[dict[str, Any]]:
     documents = []
     for line in text.splitlines():
-        try:
+        with suppress(ValueError):
             documents.append(json.loads(line))
-        except ValueError:
-            continue
     return [document for document in documents if isinstance(document, dict)]
 
 

@@ -212,38 +212,32 @@ def _digest_parameters(network: nn.Module) -> str:
     return digest(parts)
 
 
-def _resnet(
-    layers: tuple[int, ...], widths: tuple[int, ...] = (64, 128, 256, 512), block: str = "basic"
-) -> Callable[[State], nn.Module]:
-    def build(state: State) -> nn.Module:
-        classes = state["fc.weight"].shape[0] if "fc.weight" in state else None
-        # With MONAI's own defaults (stride 1 in the stem, biases in the shortcuts) ImageNet weights load into
-        # another network without a word; these two settings make it the one that they were trained in.
-        network: nn.Module = ResNet(
-            block=block,
-            layers=list(layers),
-            block_inplanes=list(widths),
-            spatial_dims=2,
-            conv1_t_stride=2,
-            bias_downsample=False,
-            num_classes=classes or 1,
-            feed_forward=classes is not None or not state,
-        )
-        return network
-
-    return build
+def _build_resnet(
+    state: State, *, layers: Sequence[int], widths: Sequence[int] = (64, 128, 256, 512), block: str = "basic"
+) -> nn.Module:
+    classes = state["fc.weight"].shape[0] if "fc.weight" in state else None
+    # With MONAI's own defaults (stride 1 in the stem, biases in the shortcuts) ImageNet weights load into
+    # another network without a word; these two settings make it the one that they were trained in.
+    network: nn.Module = ResNet(
+        block=block,
+        layers=list(layers),
+        block_inplanes=list(widths),
+        spatial_dims=2,
+        conv1_t_stride=2,
+        bias_downsample=False,
+        num_classes=classes or 1,
+        feed_forward=classes is not None or not state,
+    )
+    return network
 
 
-def _timm(name: str, **arguments: Any) -> Callable[[State], nn.Module]:
-    def build(state: State) -> nn.Module:
-        timm = _require_timm()
-        classifier = timm.get_pretrained_cfg_value(name, "classifier") or "classifier"
-        head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
-        classes = 0 if head is None else head.shape[0]
-        network: nn.Module = timm.create_model(name, num_classes=classes, **arguments)
-        return network
-
-    return build
+def _build_timm(state: State, *, name: str, **arguments: Any) -> nn.Module:
+    timm = _require_timm()
+    classifier = timm.get_pretrained_cfg_value(name, "classifier") or "classifier"
+    head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
+    classes = 0 if head is None else head.shape[0]
+    network: nn.Module = timm.create_model(name, num_classes=classes, **arguments)
+    return network
 
 
 def _find_row(name: str) -> BackboneRow:
@@ -261,7 +255,7 @@ def _find_row(name: str) -> BackboneRow:
     hub = configuration.get("hf_hub_id")
     return BackboneRow(
         f"timm {name}",
-        _timm(name),
+        partial(_build_timm, name=name),
         f"hf:{hub}" if hub else "",
         tuple(configuration.get("mean", IMAGENET_MEAN)),
         tuple(configuration.get("std", IMAGENET_STD)),
@@ -285,7 +279,7 @@ BACKBONES: dict[str, BackboneRow] = {
     **{
         f"resnet{depth}": BackboneRow(
             f"MONAI ResNet-{depth}, ImageNet weights from the hub",
-            _resnet(layers, block=block),
+            partial(_build_resnet, layers=layers, block=block),
             f"hf:timm/resnet{depth}.a1_in1k",
         )
         for depth, layers, block in (
@@ -296,14 +290,14 @@ BACKBONES: dict[str, BackboneRow] = {
     },
     "phantom-resnet10": BackboneRow(
         "a ResNet-10 of a quarter the width, trained by this project on slices of its own phantoms; in the package",
-        _resnet((1, 1, 1, 1), (16, 32, 64, 128)),
+        partial(_build_resnet, layers=(1, 1, 1, 1), widths=(16, 32, 64, 128)),
         "package:phantom_resnet10.safetensors",
         SYMMETRIC,
         SYMMETRIC,
     ),
     "mobilenetv2_100.tf": BackboneRow(
         "timm MobileNetV2 as TensorFlow pads it, for weights converted from there; give a local file",
-        _timm("mobilenetv2_100", pad_type="same"),
+        partial(_build_timm, name="mobilenetv2_100", pad_type="same"),
         "",
         SYMMETRIC,
         SYMMETRIC,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,12 +67,10 @@ class MapExtractor:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
         maps: dict[Plane, npt.NDArray[np.float16]] = {}
         for plane in self.planes:
-            arrays = self.cache.get_or_compute(
-                self.key(cohort, subject, plane),
-                lambda plane=plane: {"maps": self._compute(cohort, subject, plane)},  # type: ignore[misc]
-                metadata=self._metadata(plane),
+            compute = partial(self._compute, cohort, subject, plane)
+            maps[plane] = self._cached("maps", self.key(cohort, subject, plane), plane, compute).astype(
+                np.float16, copy=False
             )
-            maps[plane] = np.asarray(arrays["maps"], dtype=np.float16)
         return maps
 
     def extract_pooled(self, cohort: Cohort, subject: Subject) -> npt.NDArray[np.float64]:
@@ -84,22 +85,19 @@ class MapExtractor:
         parts = []
         for plane in self.planes:
             key = self.key(cohort, subject, plane)
-            arrays = self.cache.get_or_compute(
-                digest(["pooled", key]),
-                lambda plane=plane, key=key: {"pooled": self._pool(cohort, subject, plane, key)},  # type: ignore[misc]
-                metadata=self._metadata(plane),
-            )
-            parts.append(np.asarray(arrays["pooled"], dtype=np.float64))
+            compute = partial(self._pool, cohort, subject, plane, key)
+            parts.append(self._cached("pooled", digest(["pooled", key]), plane, compute).astype(np.float64, copy=False))
         return np.concatenate(parts)
+
+    def _cached(self, name: str, key: str, plane: Plane, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        metadata = {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
+        return self.cache.get_or_compute(key, lambda: {name: compute()}, metadata=metadata)[name]
 
     def _pool(self, cohort: Cohort, subject: Subject, plane: Plane, key: str) -> npt.NDArray[np.float64]:
         stored = self.cache.get(key)
         maps = self._compute(cohort, subject, plane) if stored is None else stored["maps"]
         positions = maps.reshape(len(maps), -1).astype(np.float64)
         return np.concatenate([positions.mean(axis=1), positions.max(axis=1), positions.std(axis=1)])
-
-    def _metadata(self, plane: Plane) -> dict[str, str]:
-        return {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
 
     def _compute(self, cohort: Cohort, subject: Subject, plane: Plane) -> npt.NDArray[np.float16]:
         volume = cohort.volume(subject)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,14 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
         for column in set(names) - {"", *text}:
             _to_decimal_points(path, code, rows, column)
     return rows
+
+
+def to_csv(rows: Iterable[Iterable[object]], *, quote_all: bool = False) -> bytes:
+    """Write rows as comma-separated text whose lines end in a line feed."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL)
+    writer.writerows(rows)
+    return stream.getvalue().encode()
 
 
 def escape_formula(text: str) -> str:

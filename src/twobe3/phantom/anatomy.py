@@ -10,7 +10,7 @@ import numpy as np
 
 from twobe3.phantom import atlas
 from twobe3.phantom.atlas import Arms, Row
-from twobe3.phantom.shapes import Ellipsoid, Node, Solid, Tube, Vector
+from twobe3.phantom.shapes import Ellipsoid, Node, Solid, Tube
 
 Sex = Literal["M", "F"]
 
@@ -69,20 +69,14 @@ class _Frame:
         mirrored: bool = False,
         squareness: float = 0.0,
     ) -> Tube:
-        scale, side = wide or self.organ, -1.0 if mirrored else 1.0
-        return Tube(
-            tuple(
-                (
-                    z * self.tall,
-                    side * x * scale,
-                    y * scale,
-                    max(a * scale - thinner_mm, 2.0),
-                    max(b * scale - thinner_mm, 2.0),
-                )
-                for z, x, y, a, b in nodes
-            ),
-            squareness,
-        )
+        scale = wide or self.organ
+        scaled = np.array(nodes) * (self.tall, -scale if mirrored else scale, scale, scale, scale)
+        scaled[:, 3:] = np.maximum(scaled[:, 3:] - thinner_mm, 2.0)
+        return Tube(tuple((z, x, y, a, b) for z, x, y, a, b in scaled.tolist()), squareness)
+
+    def tubes(self, nodes: tuple[Node, ...], *, wide: float | None = None, thinner_mm: float = 0.0) -> list[Tube]:
+        """A tube and its mirror image."""
+        return [self.tube(nodes, wide=wide, thinner_mm=thinner_mm, mirrored=side) for side in (False, True)]
 
 
 def build_body(*, height_m: float, weight_kg: float, sex: Sex, arms: Arms, rng: np.random.Generator) -> Body:
@@ -123,30 +117,26 @@ def _organs(frame: _Frame, suv: dict[str, float], rows: tuple[Row, ...]) -> list
 def _fat_and_muscle(frame: _Frame, suv: dict[str, float], arms: Arms) -> list[Organ]:
     """Outline in fat, and inside it the same, thinner, in muscle."""
     organs = []
-    limb_mm = 0.5 * frame.fat_mm
     head = frame.ellipsoid(Row("head", "fat", atlas.HEAD_OUTLINE.centre_mm, atlas.HEAD_OUTLINE.radii_mm), jitter=0.0)
-    layers = (("fat", 0.0, 0.0), ("muscle", frame.fat_mm, limb_mm))
-    for tissue, trunk, limb in layers:
+    a, b, c = head.radii_mm
+    skull = Ellipsoid(head.centre_mm, (a - 5.0, b - 5.0, c - 5.0))
+    for tissue, top, thinner_mm in (("fat", head, 0.0), ("muscle", skull, frame.fat_mm)):
+        limb_mm = 0.5 * thinner_mm
         solids: list[Solid] = [
-            head if tissue == "fat" else Ellipsoid(head.centre_mm, _shrink(head.radii_mm, 5.0)),
-            frame.tube(atlas.NECK, wide=frame.head, thinner_mm=0.4 * limb),
-            frame.tube(atlas.TORSO, wide=frame.stout, thinner_mm=trunk, squareness=0.35),
-            *(frame.tube(atlas.THIGH, wide=frame.stout, thinner_mm=limb, mirrored=side) for side in (False, True)),
-            *(frame.tube(atlas.ARM[arms], wide=frame.stout, thinner_mm=limb, mirrored=side) for side in (False, True)),
+            top,
+            frame.tube(atlas.NECK, wide=frame.head, thinner_mm=0.4 * limb_mm),
+            frame.tube(atlas.TORSO, wide=frame.stout, thinner_mm=thinner_mm, squareness=0.35),
+            *frame.tubes(atlas.THIGH, wide=frame.stout, thinner_mm=limb_mm),
+            *frame.tubes(atlas.ARM[arms], wide=frame.stout, thinner_mm=limb_mm),
         ]
         organs += [Organ(tissue, solid, suv[tissue]) for solid in solids]
     return organs
 
 
-def _shrink(radii: Vector, by_mm: float) -> Vector:
-    a, b, c = radii
-    return a - by_mm, b - by_mm, c - by_mm
-
-
 def _skeleton(frame: _Frame, suv: dict[str, float]) -> list[Organ]:
     spine = frame.tube(atlas.SPINE)
     organs = [Organ("spine", spine, 0.72 * suv["marrow"]), Organ("sternum", frame.tube(atlas.STERNUM), suv["marrow"])]
-    organs += [Organ("femur", frame.tube(atlas.FEMUR, mirrored=side), suv["bone"]) for side in (False, True)]
+    organs += [Organ("femur", femur, suv["bone"]) for femur in frame.tubes(atlas.FEMUR)]
     z, _, y, a, b = np.array(sorted(spine.nodes)).T
     height = float(z[-1])
     while height > z[0]:
@@ -158,12 +148,7 @@ def _skeleton(frame: _Frame, suv: dict[str, float]) -> list[Organ]:
 
 
 def _vessels(frame: _Frame, suv: dict[str, float]) -> list[Organ]:
-    tubes = [
-        frame.tube(atlas.AORTA),
-        frame.tube(atlas.CAVA),
-        frame.tube(atlas.ILIACS),
-        frame.tube(atlas.ILIACS, mirrored=True),
-    ]
+    tubes = [*map(frame.tube, (atlas.AORTA, atlas.CAVA)), *frame.tubes(atlas.ILIACS)]
     return [Organ("vessel", tube, 0.9 * suv["blood"]) for tube in tubes]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
 from twobe3.phantom.dicom_writer import PETHeader, Vendor, derive_uid, write_pet_series
 from twobe3.phantom.patient import PhantomPatient, PhantomSpec, PhantomSubject, make_patient
@@ -70,11 +69,7 @@ def draw_case(seed: int, number: int) -> Case:
 
 
 def write_cohort(
-    folder: Path,
-    *,
-    patients: int = 48,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    folder: Path, *, patients: int = 48, seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> Path:
     """Write patients of two centres as DICOM, with their contours and their outcomes.
 
@@ -95,19 +90,17 @@ def write_cohort(
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
-    table = io.StringIO(newline="")
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows: list[tuple[str | int, ...]] = [COLUMNS]
     for number in range(1, patients + 1):
         case = draw_case(seed, number)
         scan = folder / "dicom" / f"scan_{number:03d}"
         write_pet_series(case.patient.volume, scan / "PET", header=case.header)
         if case.patient.lesions:
             write_rtstruct(case.patient.mask, scan / "RTSTRUCT" / "RS.dcm", header=case.header)
-        rows.writerow(case.row)
+        rows.append(case.row)
         if progress is not None:
             progress(number, patients)
-    write_atomic(folder / "clinical.csv", table.getvalue().encode())
+    write_atomic(folder / "clinical.csv", to_csv(rows))
     return folder
 
 

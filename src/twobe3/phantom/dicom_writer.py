@@ -36,6 +36,7 @@ _SCANNERS: dict[Vendor, tuple[str, str]] = {
     "ge": ("GE MEDICAL SYSTEMS", "Discovery ST"),
     "philips": ("Philips Medical Systems", "Gemini TF"),
 }
+_POSITIVE = ("weight_kg", "height_m", "injected_dose_bq", "half_life_s", "frame_duration_s", "slices_per_bed")
 _PHILIPS_COUNT_BQML = 3.2  # Bq/ml that one Philips count stands for; any positive number is as good
 
 
@@ -87,9 +88,7 @@ class PETHeader:
     uid_seed: str = ""
 
     def __post_init__(self) -> None:
-        for name in (
-            "weight_kg", "height_m", "injected_dose_bq", "half_life_s", "frame_duration_s", "slices_per_bed",
-        ):  # fmt: skip
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.injected.tzinfo or self.started.tzinfo:
@@ -141,10 +140,8 @@ def write_pet_series(volume: SUVVolume, folder: Path, *, header: PETHeader) -> l
         for index, suv in enumerate(volume.array):
             _set_slice(dataset, index, volume.geometry, header)
             _set_pixels(dataset, suv.astype(np.float64) / suv_per_stored_unit)
-            buffer = io.BytesIO()
-            dataset.save_as(buffer, enforce_file_format=True)
             paths.append(folder / f"{index + 1:04d}.dcm")
-            paths[-1].write_bytes(buffer.getvalue())
+            paths[-1].write_bytes(encode(dataset))
     except OSError as error:
         raise EnvironmentFailure(Code.WRITE_FAILED, f"a PET slice could not be written: {error.strerror}") from error
     return paths
@@ -152,27 +149,27 @@ def write_pet_series(volume: SUVVolume, folder: Path, *, header: PETHeader) -> l
 
 def make_dataset(sop_class: UID, sop_instance: UID, header: PETHeader) -> Dataset:
     """Make a data set with file meta information and the patient and study of a header."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = sop_instance
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds = Dataset()
-    ds.file_meta = meta
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop_class
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = sop_instance
     ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.SOPClassUID = sop_class
-    ds.SOPInstanceUID = sop_instance
     ds.StudyDate, ds.StudyTime = format_date_time(header.started)
-    ds.AccessionNumber = ""
-    ds.ReferringPhysicianName = ""
-    ds.PatientName = header.patient_id
-    ds.PatientID = header.patient_id
-    ds.PatientBirthDate = ""
+    ds.PatientName = ds.PatientID = header.patient_id
     ds.PatientSex = header.sex
     ds.PatientAge = f"{header.age_years:03d}Y"
     ds.StudyInstanceUID = header.uid("study")
     ds.StudyID = "1"
-    ds.PositionReferenceIndicator = ""
+    ds.AccessionNumber = ds.ReferringPhysicianName = ds.PatientBirthDate = ds.PositionReferenceIndicator = ""
     return ds
+
+
+def encode(ds: Dataset) -> bytes:
+    """Encode a data set as a DICOM file."""
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def make_item(**attributes: Any) -> Dataset:
@@ -220,31 +217,22 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     ds.ScatterCorrectionMethod = "model-based"
     ds.ReconstructionMethod = "OSEM"
     ds.CollimatorType = "NONE"
-    ds.NumberOfSlices = geometry.shape[0]
     ds.ActualFrameDuration = round(header.frame_duration_s * 1000.0)
     ds.RadiopharmaceuticalInformationSequence = [_injection(header)]
     ds.PatientOrientationCodeSequence = [_code("F-10450", "recumbent")]
     ds.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = [_code("F-10340", "supine")]
     ds.PatientGantryRelationshipCodeSequence = [_code("F-10470", "headfirst")]
     _add_private(ds, header)
-    return _encode(ds)
-
-
-def _encode(ds: Dataset) -> Dataset:
-    """Encode the values once as bytes, which are then copied into every slice."""
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    buffer.seek(0)
-    return dcmread(buffer)
+    return dcmread(io.BytesIO(encode(ds)))  # its values are bytes already, which are copied into every slice
 
 
 def _set_plane(ds: Dataset, geometry: Geometry) -> None:
-    across, down, along = geometry.spacing_mm[2], geometry.spacing_mm[1], geometry.spacing_mm[0]
+    along, down, across = geometry.spacing_mm
     columns, rows = geometry.affine[:3, 2] / across, geometry.affine[:3, 1] / down
     ds.ImageOrientationPatient = [format_number_as_ds(float(v)) for v in (*columns, *rows)]
     ds.PixelSpacing = [format_number_as_ds(down), format_number_as_ds(across)]
     ds.SliceThickness = format_number_as_ds(along)
-    ds.Rows, ds.Columns = geometry.shape[1], geometry.shape[2]
+    ds.NumberOfSlices, ds.Rows, ds.Columns = geometry.shape
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
@@ -272,22 +260,18 @@ def _code(value: str, meaning: str) -> Dataset:
 
 
 def _add_private(ds: Dataset, header: PETHeader) -> None:
-    start = "".join(format_date_time(header.started))
-    match header.vendor:
-        case "siemens":
-            ds.PixelRepresentation = 0
-            ds.private_block(0x0071, "SIEMENS MED PT", create=True).add_new(0x22, "DT", start)
-        case "ge":
-            ds.PixelRepresentation = 1
-            block = ds.private_block(0x0009, "GEMS_PETD_01", create=True)
-            block.add_new(0x0D, "DT", start)
-            block.add_new(0x3B, "DT", "".join(format_date_time(header.injected)))
-        case "philips":
-            ds.PixelRepresentation = 0
-            if header.units == "CNTS":
-                block = ds.private_block(0x7053, "Philips PET Private Group", create=True)
-                block.add_new(0x00, "DS", format_number_as_ds(header.suv_per_bqml * _PHILIPS_COUNT_BQML))
-                block.add_new(0x09, "DS", format_number_as_ds(_PHILIPS_COUNT_BQML))
+    start, injected = ("".join(format_date_time(moment)) for moment in (header.started, header.injected))
+    ds.PixelRepresentation = int(header.vendor == "ge")
+    if header.vendor == "siemens":
+        ds.private_block(0x0071, "SIEMENS MED PT", create=True).add_new(0x22, "DT", start)
+    elif header.vendor == "ge":
+        block = ds.private_block(0x0009, "GEMS_PETD_01", create=True)
+        block.add_new(0x0D, "DT", start)
+        block.add_new(0x3B, "DT", injected)
+    elif header.units == "CNTS":
+        block = ds.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(0x00, "DS", format_number_as_ds(header.suv_per_bqml * _PHILIPS_COUNT_BQML))
+        block.add_new(0x09, "DS", format_number_as_ds(_PHILIPS_COUNT_BQML))
 
 
 def _set_slice(ds: Dataset, index: int, geometry: Geometry, header: PETHeader) -> None:

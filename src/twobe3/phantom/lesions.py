@@ -85,9 +85,8 @@ def largest_distance_mm(lesions: tuple[Lesion, ...]) -> float:
 
     Dissemination in the sense of Dmax of Cottereau et al., Ann Oncol 2020, 31, 404–411.
     """
-    return max(
-        (float(np.linalg.norm(np.subtract(a.centre_mm, b.centre_mm))) for a, b in combinations(lesions, 2)), default=0.0
-    )
+    pairs = combinations((lesion.centre_mm for lesion in lesions), 2)
+    return max((float(np.linalg.norm(np.subtract(a, b))) for a, b in pairs), default=0.0)
 
 
 def draw_lesions(body: Body, rng: np.random.Generator, *, count: int | None = None) -> tuple[Lesion, ...]:
@@ -125,8 +124,7 @@ def _draw_lesion(body: Body, region: str, advance: float, rng: np.random.Generat
 
 def _is_free(lesion: Lesion, body: Body, others: list[Lesion]) -> bool:
     """No contact with another lesion or with an organ that would hide it."""
-    for other in others:
-        if math.dist(lesion.centre_mm, other.centre_mm) < lesion.radius_mm + other.radius_mm + 8.0:
-            return False
+    if any(math.dist(lesion.centre_mm, one.centre_mm) < lesion.radius_mm + one.radius_mm + 8.0 for one in others):
+        return False
     x, y, z = (np.float32(v).reshape(1) for v in lesion.centre_mm)
     return all(organ.distance_mm(x, y, z)[0] > 1.3 * lesion.radius_mm + 6.0 for organ in body.keep_out)

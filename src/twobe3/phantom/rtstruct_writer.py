@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,14 @@ from skimage.measure import find_contours
 
 from twobe3.core.volume import Mask
 from twobe3.io.files import write_atomic
-from twobe3.phantom.dicom_writer import PETHeader, format_date_time, frame_of_reference_uid, make_dataset, make_item
+from twobe3.phantom.dicom_writer import (
+    PETHeader,
+    encode,
+    format_date_time,
+    frame_of_reference_uid,
+    make_dataset,
+    make_item,
+)
 
 
 def write_rtstruct(mask: Mask, path: Path, *, header: PETHeader) -> Path:
@@ -52,9 +58,7 @@ def write_rtstruct(mask: Mask, path: Path, *, header: PETHeader) -> Path:
         make_item(ObservationNumber=1, ReferencedROINumber=1, RTROIInterpretedType="GTV", ROIInterpreter="")
     ]
     ds.ApprovalStatus = "UNAPPROVED"
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, encode(ds))
     return path
 
 
@@ -93,17 +97,13 @@ def _slice_reference(header: PETHeader, index: int) -> Dataset:
 
 def _contours(mask: Mask, header: PETHeader) -> Dataset:
     contours = [
-        _contour(mask.geometry.to_mm(np.insert(corners, 0, index, axis=1)), _slice_reference(header, index))
+        make_item(
+            ContourImageSequence=[_slice_reference(header, index)],
+            ContourGeometricType="CLOSED_PLANAR",
+            NumberOfContourPoints=len(corners),
+            ContourData=[f"{mm:.4f}" for mm in mask.geometry.to_mm(np.insert(corners, 0, index, axis=1)).ravel()],
+        )
         for index in np.flatnonzero(mask.array.any(axis=(1, 2))).tolist()
         for corners in polygons(mask.array[index])
     ]
     return make_item(ROIDisplayColor=[255, 0, 0], ReferencedROINumber=1, ContourSequence=contours)
-
-
-def _contour(corners_mm: npt.NDArray[np.float64], reference: Dataset) -> Dataset:
-    return make_item(
-        ContourImageSequence=[reference],
-        ContourGeometricType="CLOSED_PLANAR",
-        NumberOfContourPoints=len(corners_mm),
-        ContourData=[f"{value:.4f}" for value in corners_mm.ravel()],
-    )

@@ -33,11 +33,6 @@ class VoxelGrid:
         axes = (x + dx * np.arange(columns), y + dy * np.arange(rows), z + dz * np.arange(slices))
         return cls(*(axis.astype(np.float32) for axis in axes))
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(slices, rows, columns)."""
-        return len(self.z), len(self.y), len(self.x)
-
     def index_box(self, low: Vector, high: Vector, margin_mm: float) -> tuple[slice, slice, slice]:
         """Index ranges (slices, rows, columns) of a box in mm."""
         ranges = [
@@ -122,8 +117,8 @@ class Tube:
     def bounds_mm(self) -> tuple[Vector, Vector]:
         """See :class:`Solid`."""
         z, x, y, a, b = np.array(self.nodes).T
-        low, high = ((x - a).min(), (y - b).min(), z.min()), ((x + a).max(), (y + b).max(), z.max())
-        return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
+        low = float((x - a).min()), float((y - b).min()), float(z.min())
+        return low, (float((x + a).max()), float((y + b).max()), float(z.max()))
 
     def distance_mm(self, x: Array, y: Array, z: Array) -> Array:
         """Within its slices the scaled radius less one, times the smaller half-axis; beyond its ends, along z."""
@@ -143,8 +138,6 @@ def paint(image: Array, grid: VoxelGrid, solid: Solid, suv: float, *, edge_mm: f
     """Set the uptake inside a solid, with a linear transition of ``edge_mm`` at its surface."""
     box = grid.index_box(*solid.bounds_mm(), edge_mm)
     region = image[box]
-    if region.size == 0:
-        return
     cover = np.clip(0.5 - solid.distance_mm(*grid.coordinates(box)) / edge_mm, 0.0, 1.0)
     region += cover * (np.float32(suv) - region)
 
@@ -154,8 +147,6 @@ def paint_exactly(image: Array, grid: VoxelGrid, solid: Ellipsoid, suv: float, *
     steps = [float(np.diff(axis[:2])[0]) for axis in (grid.x, grid.y, grid.z)]
     box = grid.index_box(*solid.bounds_mm(), max(steps))
     region = image[box]
-    if region.size == 0:
-        return
     offsets = (np.arange(samples, dtype=np.float32) + 0.5) / samples - 0.5
     x, y, z = (
         (axis[part][:, None] + step * offsets).ravel().astype(np.float32)

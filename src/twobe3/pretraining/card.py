@@ -18,18 +18,19 @@ from twobe3.pretraining.config import OF_PATIENTS
 from twobe3.pretraining.labels import SEX, label_values
 from twobe3.scans.scan import DicomScan, NiftiScan
 
-USE = (
-    "To start a 2be3-net of a study with `init`, or to look at what the maps hold. It predicts no outcome and is no "
-    "medical device."
-)
-LIMITS = (
-    "Figures are of patients held out of the same scans; on other scanners, tracers or populations they may be lower.",
-    "What tells age, sex or weight tells it of patients too: this file may hold more of the scans it was trained on "
-    "than the figures show, so treat it as you treat the scans when you pass it on.",
-    "A study whose scans were among the pre-training scans is warned: no outcome was looked at, but those scans are "
-    "not new to the network.",
-)
-LICENCE = "Not stated: whoever passes the file on states it, as the scans and the starting weights allow."
+ABOUT = {
+    "intended_use": "To start a 2be3-net of a study with `init`, or to look at what the maps hold. It predicts no "
+    "outcome and is no medical device.",
+    "limits": [
+        "Figures are of patients held out of the same scans; on other scanners, tracers or populations they may be "
+        "lower.",
+        "What tells age, sex or weight tells it of patients too: this file may hold more of the scans it was trained "
+        "on than the figures show, so treat it as you treat the scans when you pass it on.",
+        "A study whose scans were among the pre-training scans is warned: no outcome was looked at, but those scans "
+        "are not new to the network.",
+    ],
+    "licence": "Not stated: whoever passes the file on states it, as the scans and the starting weights allow.",
+}
 METRICS = {
     "auc": "AUC",
     "r2": "R²",

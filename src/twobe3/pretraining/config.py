@@ -97,19 +97,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _must_learn_something(self) -> Self:
-        if not ((self.slices.epochs and self.slice_tasks) or (self.stacks.epochs and self.stack_tasks)):
+        tasks = set(self.pretrain.tasks)
+        if not ((self.slices.epochs and tasks & {*OF_SLICES}) or (self.stacks.epochs and tasks & {*OF_STACKS})):
             raise ValueError("nothing is learnt: give a stage epochs, and `tasks` something that it can learn")
         return self
-
-    @property
-    def slice_tasks(self) -> tuple[Task, ...]:
-        """What the 2D network learns."""
-        return tuple(task for task in self.pretrain.tasks if task in OF_SLICES)
-
-    @property
-    def stack_tasks(self) -> tuple[Task, ...]:
-        """What the 3D head learns."""
-        return tuple(task for task in self.pretrain.tasks if task in OF_STACKS)
 
     def model(self, folder: Path, cache: Cache, device: Device) -> TwoBe3Net:
         """The network that is pre-trained, as a study would fit it; a ``weights`` file is relative to ``folder``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,12 +63,15 @@ class Labels:
         known = np.isfinite(table)
         return cls(tuple(scales), np.where(known, table, 0.0).astype(np.float32), known, tuple(left_out))
 
+    def subset(self, rows: IntArray) -> Labels:
+        """The labels of some scans."""
+        return replace(self, values=self.values[rows], known=self.known[rows])
+
     def add_column(self, scale: Scale) -> Labels:
         """Add a label that no row has yet."""
-        blank = np.zeros((len(self.values), 1))
-        values = np.concatenate([self.values, blank.astype(np.float32)], axis=1)
-        known = np.concatenate([self.known, blank.astype(np.bool_)], axis=1)
-        return Labels((*self.scales, scale), values, known, self.left_out)
+        right = ((0, 0), (0, 1))
+        values, known = np.pad(self.values, right), np.pad(self.known, right)
+        return replace(self, scales=(*self.scales, scale), values=values, known=known)
 
 
 def label_values(subjects: Sequence[Subject], name: str) -> FloatArray:

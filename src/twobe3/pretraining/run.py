@@ -23,8 +23,7 @@ from twobe3.io.cache import CACHE_VERSION, Cache
 from twobe3.io.files import digest
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
-from twobe3.pretraining import card as words
-from twobe3.pretraining.card import Card, count_scans, summarise_labels
+from twobe3.pretraining.card import ABOUT, Card, count_scans, summarise_labels
 from twobe3.pretraining.config import MASKED, OF_PATIENTS, POSITION, Recipe, read_recipe
 from twobe3.pretraining.labels import Labels
 from twobe3.pretraining.loop import Checkpoint
@@ -113,14 +112,13 @@ def pretrain(
 class Partition:
     """A cohort, its training and held-out scans by position, and the labels of the headers in training units.
 
-    Scans of one person are in one part; ``held_out_patients`` are pseudonyms.
+    Scans of one person are in one part.
     """
 
     cohort: Cohort
     training: IntArray
     held_out: IntArray
     labels: Labels
-    held_out_patients: tuple[str, ...]
 
     @classmethod
     def draw(cls, cohort: Cohort, recipe: Recipe) -> Partition:
@@ -143,10 +141,8 @@ class Partition:
         aside = {groups[i] for i in drawn}
         held = np.array([study.group in aside for study in cohort.subjects])
         training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
-        labels = Labels.from_subjects(
-            cohort.subjects, [task for task in OF_PATIENTS if task in section.tasks], training
-        )
-        return cls(cohort, training, held_out, labels, tuple(cohort.subjects[i].patient for i in held_out))
+        names = [task for task in OF_PATIENTS if task in section.tasks]
+        return cls(cohort, training, held_out, Labels.from_subjects(cohort.subjects, names, training))
 
     @cached_property
     def marks(self) -> tuple[tuple[str, str], ...]:
@@ -162,14 +158,12 @@ def _first_stage(
     scales = stage.labels.scales
     if not recipe.slices.epochs or not scales:
         return backbone, []
-    key = _key(recipe, parts, backbone, device, "slices")
-    checkpoint = Checkpoint(Cache(out / "checkpoints"), key)
+    checkpoint = Checkpoint(Cache(out / "checkpoints"), _key(recipe, parts, backbone, device, "slices"))
     tuned, network = train_slices(device, stage, backbone, recipe, parts.training, checkpoint)
     evaluator = _evaluator(recipe, parts, "slices")
     predictions = [predict_slices(stage, network, int(row)) for row in parts.held_out]
     raw = np.stack([labels.mean(axis=0) for labels, _ in predictions])
-    true, known = parts.labels.values[parts.held_out], parts.labels.known[parts.held_out]
-    scores = evaluator.score_labels(parts.labels.scales, raw, true.astype(np.float64), known)
+    scores = evaluator.score_labels(parts.labels.subset(parts.held_out), raw)
     if HEIGHT in scales:
         pairs = [
             (labels[slices.known[:, -1], -1], slices.values[slices.known[:, -1], -1].astype(np.float64))
@@ -196,8 +190,7 @@ def _second_stage(
         branches = {name: value.detach() for name, value in network.network.branches.state_dict().items()}
         evaluator = _evaluator(recipe, parts, "stacks")
         predicted = predict_stacks(stage, network, parts.held_out, recipe.pretrain.seed)
-        true, known = parts.labels.values[parts.held_out], parts.labels.known[parts.held_out]
-        scores = evaluator.score_labels(parts.labels.scales, predicted.labels, true.astype(np.float64), known)
+        scores = evaluator.score_labels(parts.labels.subset(parts.held_out), predicted.labels)
         if MASKED in recipe.pretrain.tasks:
             scores.append(evaluator.explained_variance(MASKED, predicted.error, predicted.spread))
             line = evaluator.explained_variance(MASKED, predicted.interpolation, predicted.spread)
@@ -220,27 +213,27 @@ def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:
 
 
 def _evaluator(recipe: Recipe, parts: Partition, stage: str) -> Evaluator:
-    return Evaluator(stage, parts.held_out_patients, recipe.pretrain.resamples, recipe.pretrain.seed)
+    patients = tuple(parts.cohort.subjects[i].patient for i in parts.held_out)
+    return Evaluator(stage, patients, recipe.pretrain.resamples, recipe.pretrain.seed)
 
 
 def _key(recipe: Recipe, parts: Partition, backbone: Backbone, device: Device, table: str) -> str:
     """Digest of everything that a stage depends on, ``table`` being its section of the recipe."""
-    cohort = parts.cohort
     asked = recipe.model_dump(mode="json", include={"volume", "pretrain", table})
-    labels: list[bytes | str] = [
-        *map(str, parts.labels.scales),
-        parts.labels.values.tobytes(),
-        parts.labels.known.tobytes(),
-    ]
-    scans = [cohort.volume_key(study) for study in cohort.subjects]
-    made_by = [
-        str(CACHE_VERSION),
-        __version__,
-        json.dumps(asked, sort_keys=True),
-        backbone.weights_digest,
-        _device_key(device),
-    ]
-    return digest([*made_by, *scans, parts.training.astype(np.int64).tobytes(), *labels])
+    return digest(
+        [
+            str(CACHE_VERSION),
+            __version__,
+            json.dumps(asked, sort_keys=True),
+            backbone.weights_digest,
+            _device_key(device),
+            *map(parts.cohort.volume_key, parts.cohort.subjects),
+            parts.training.astype(np.int64).tobytes(),
+            *map(str, parts.labels.scales),
+            parts.labels.values.tobytes(),
+            parts.labels.known.tobytes(),
+        ]
+    )
 
 
 def _card(
@@ -278,9 +271,7 @@ def _card(
             "weights_digest": after.weights_digest,
             "parameters": parameters,
             "computed": device.describe(),
-            "intended_use": words.USE,
-            "limits": list(words.LIMITS),
-            "licence": words.LICENCE,
+            **ABOUT,
             "warnings": list(cohort.warnings),
             "scans": marks,
         }

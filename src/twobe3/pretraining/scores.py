@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
 from twobe3.core.endpoints import Binary, Continuous
-from twobe3.core.outcomes import BoolArray, Endpoint, FloatArray, Outcomes
+from twobe3.core.outcomes import BoolArray, FloatArray, Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.bootstrap import PatientBootstrap, Statistic
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.results import none_if_nan
-from twobe3.pretraining.labels import POSITIVE, Scale
+from twobe3.pretraining.labels import POSITIVE, Labels, Scale
 
 CLASS_METRICS, NUMBER_METRICS = ("auc",), ("r2", "spearman", "mae")
 UNITS = {"age_years": "years", "weight_kg": "kg"}
@@ -46,30 +45,29 @@ class Evaluator:
     resamples: int
     seed: int
 
-    def score_labels(self, scales: Sequence[Scale], raw: FloatArray, true: FloatArray, known: BoolArray) -> list[Score]:
-        """Score the predictions of several labels.
-
-        Predictions and true values, in units of the scales, and whether the labels are known, are (n, labels) arrays.
-        """
-        columns = enumerate(scales)
-        return [one for i, scale in columns for one in self._score_label(scale, raw[:, i], true[:, i], known[:, i])]
+    def score_labels(self, labels: Labels, raw: FloatArray) -> list[Score]:
+        """Score the predictions of several labels, (n, labels), in units of their scales."""
+        true = labels.values.astype(np.float64)
+        return [
+            score
+            for i, scale in enumerate(labels.scales)
+            for score in self._score_label(scale, raw[:, i], true[:, i], labels.known[:, i])
+        ]
 
     def _score_label(self, scale: Scale, raw: FloatArray, true: FloatArray, known: BoolArray) -> list[Score]:
         patients = tuple(patient for patient, there in zip(self.patients, known, strict=True) if there)
         if not patients:
             return []
         predicted, value = (part[known] * scale.unit + scale.origin for part in (raw, true))
-        endpoint: Endpoint = Continuous(scale.name, scale.name, UNITS.get(scale.name, ""))
-        event = np.ones(len(patients), dtype=np.bool_)
         if scale.binary:
-            endpoint, event = Binary(scale.name, scale.name, POSITIVE), value > 0.5
+            outcomes = Outcomes(Binary(scale.name, scale.name, POSITIVE), patients, value, value > 0.5)
+        else:
+            endpoint = Continuous(scale.name, scale.name, UNITS.get(scale.name, ""))
+            outcomes = Outcomes(endpoint, patients, value, np.ones(len(patients), dtype=np.bool_))
         probability = expit(predicted) if scale.binary else None
         prediction = Prediction(self.stage, scale.name, patients, predicted, probability)
-        outcomes = Outcomes(endpoint, patients, value, event)
-        metrics = {
-            metric.name: metric
-            for metric in evaluate(prediction, outcomes, resamples=self.resamples, seed=self.seed).metrics
-        }
+        evaluation = evaluate(prediction, outcomes, resamples=self.resamples, seed=self.seed)
+        metrics = {metric.name: metric for metric in evaluation.metrics}
         return [
             Score(self.stage, scale.name, name, metric.value, metric.low, metric.high, metric.n)
             for name in (CLASS_METRICS if scale.binary else NUMBER_METRICS)

@@ -46,6 +46,12 @@ class Slices:
     values: npt.NDArray[np.float32]
     known: BoolArray
 
+    @classmethod
+    def join(cls, parts: Sequence[Slices]) -> Slices:
+        """Those of all parts, one after another."""
+        values, known = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "known"))
+        return cls(torch.cat([part.pictures for part in parts]), values, known)
+
     def subset(self, index: IntArray) -> SliceBatch:
         """Some of them, as a batch."""
         values, weights = self.values[index], label_weights(self.known[index])
@@ -135,7 +141,7 @@ class SliceStage:
         """An epoch over some scans: slices drawn anew, half of them mirrored, in random order."""
         order = rng.permutation(rows)
         for start in range(0, len(order), SHUFFLED_SCANS):
-            group = self._draw(order[start : start + SHUFFLED_SCANS], rng)
+            group = Slices.join([self._sample(int(row), rng) for row in order[start : start + SHUFFLED_SCANS]])
             index = rng.permutation(len(group.pictures))
             for position in range(0, len(index), batch_size):
                 yield group.subset(index[position : position + batch_size])
@@ -144,16 +150,11 @@ class SliceStage:
         """The evenly spaced slices of every plane by which a scan is evaluated."""
         return self._sample(row, None)
 
-    def _draw(self, rows: IntArray, rng: np.random.Generator) -> Slices:
-        scans = [self._sample(int(row), rng) for row in rows]
-        values, known = (np.concatenate([getattr(scan, name) for scan in scans]) for name in ("values", "known"))
-        return Slices(torch.cat([scan.pictures for scan in scans]), values, known)
-
     def _sample(self, row: int, rng: np.random.Generator | None) -> Slices:
         """Draw slices of a scan, half of them mirrored; without a generator, evenly spaced ones."""
-        subject, shown, values, known = self.cohort.subjects[row], [], [], []
+        parts = []
         for plane in self.planes:
-            slices, filled = self._non_empty(subject, plane)
+            slices, filled = self._non_empty(self.cohort.subjects[row], plane)
             if rng is None:
                 chosen = filled[np.linspace(0, len(filled) - 1, self.per_scan).round().astype(np.int64)]
             else:
@@ -162,11 +163,8 @@ class SliceStage:
             if rng is not None and LEFT_RIGHT_AXIS[plane] == -1:
                 mirrored = torch.from_numpy(rng.random(self.per_scan) < 0.5).view(-1, 1, 1, 1)
                 seen = torch.where(mirrored, seen.flip(-1), seen)
-            shown.append(seen.half())
-            plane_values, plane_known = self._labels(row, plane, chosen, filled)
-            values.append(plane_values)
-            known.append(plane_known)
-        return Slices(torch.cat(shown), np.concatenate(values), np.concatenate(known))
+            parts.append(Slices(seen.half(), *self._labels(row, plane, chosen, filled)))
+        return Slices.join(parts)
 
     def _non_empty(self, subject: Subject, plane: Plane) -> tuple[npt.NDArray[np.float32], IntArray]:
         """The slices of a plane, and the positions of those that are not empty."""
@@ -177,8 +175,7 @@ class SliceStage:
     def _labels(
         self, row: int, plane: Plane, chosen: IntArray, filled: IntArray
     ) -> tuple[npt.NDArray[np.float32], BoolArray]:
-        values = np.repeat(self.labels.values[row : row + 1], len(chosen), axis=0)
-        known = np.repeat(self.labels.known[row : row + 1], len(chosen), axis=0)
+        values, known = (np.tile(table[row], (len(chosen), 1)) for table in (self.labels.values, self.labels.known))
         if plane == "axial" and HEIGHT in self.labels.scales:
             height = (chosen - filled[0]) / max(1, filled[-1] - filled[0])
             values[:, -1] = (height - HEIGHT.origin) / HEIGHT.unit
@@ -207,12 +204,7 @@ def train_slices(
 
 
 def _run_training(
-    fabric: Fabric,
-    stage: SliceStage,
-    backbone: Backbone,
-    recipe: Recipe,
-    training: IntArray,
-    checkpoint: Checkpoint,
+    fabric: Fabric, stage: SliceStage, backbone: Backbone, recipe: Recipe, training: IntArray, checkpoint: Checkpoint
 ) -> State:
     how, scales = recipe.slices, stage.labels.scales
     network = _network(stage, backbone, recipe, training)

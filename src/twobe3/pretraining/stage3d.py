@@ -89,9 +89,9 @@ class StackNetwork(nn.Module):
             components = len(mean)
             self.means[stack] = nn.Parameter(mean.clone(), requires_grad=False)
             branch = _branch(network, stack)
-            widths = [_channels(branch.reduction), *(_channels(block) for block in branch.blocks)]
+            weights = [next(block.parameters()) for block in (branch.reduction, *branch.blocks)]
             self.tokens[stack] = nn.Parameter(torch.zeros(components))
-            decoders = [nn.Conv3d(width, components, 1) for width in widths]
+            decoders = [nn.Conv3d(len(weight), components, 1) for weight in weights]
             for value in (value for one in decoders for value in one.parameters()):
                 nn.init.zeros_(value)
             self.decoders[stack] = nn.ModuleList(decoders)
@@ -304,11 +304,3 @@ def _branch(network: PlanesNetwork, stack: str) -> StackBranch:
     branch = network.branches[stack]
     assert isinstance(branch, StackBranch)
     return branch
-
-
-def _channels(block: nn.Module) -> int:
-    """Channels that a convolution followed by its activation gives."""
-    assert isinstance(block, nn.Sequential)
-    convolution = block[0]
-    assert isinstance(convolution, nn.Conv3d)
-    return convolution.out_channels

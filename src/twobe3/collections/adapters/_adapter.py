@@ -69,9 +69,7 @@ class AdaptedTable:
     def _counts(self, endpoint: Endpoint) -> dict[str, Any]:
         try:
             outcomes = endpoint.outcomes(self.table)
-        except (
-            ConfigurationError
-        ) as error:  # nobody has the event, or everybody: to be said, no reason to refuse the table
+        except ConfigurationError as error:  # nobody has the event, or everybody: no reason to refuse the table
             return {"patients": None, "events": None, "code": error.code.name}
         events = None if endpoint.kind == "continuous" else outcomes.n_events
         return {"patients": len(outcomes), "events": events, "code": None}
