@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
+from twobe3.evaluation.provenance import Audit
 from twobe3.evaluation.results import Evaluation, SampleSize
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
@@ -20,7 +21,7 @@ from twobe3.report.agreement import Agreement, agreement
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
 from twobe3.report.mips import coronal_mips
-from twobe3.report.study_folder import AuditRecord, EndpointRecord, StudyFolder
+from twobe3.report.study_folder import EndpointRecord, StudyFolder
 from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, left_out_counts, subgroup_table
 
 REPORT_NAME = "report.html"
@@ -151,7 +152,7 @@ def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder) -> Endp
     )
 
 
-def _audit_forest(audit: AuditRecord | None) -> charts.Forest:
+def _audit_forest(audit: Audit | None) -> charts.Forest:
     return charts.forest([(row.mean, row.low, row.high) for row in (audit.permuted if audit else ())], 0.5)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
 from twobe3.evaluation.metrics import WITHIN_FOLDS
+from twobe3.evaluation.provenance import Audit
 from twobe3.evaluation.results import Comparison, Evaluation, EvaluationResults, MetricValue
-from twobe3.report.study_folder import AuditRecord, StudyFolder, ValidationRecord
+from twobe3.report.study_folder import StudyFolder, ValidationRecord
 
 SIGNIFICANCE = 0.05
 HORIZON = "@"
@@ -250,7 +251,7 @@ def _scheme(validation: ValidationRecord) -> str:
     )
 
 
-def audit_lines(audit: AuditRecord) -> tuple[str, ...]:
+def audit_lines(audit: Audit) -> tuple[str, ...]:
     """What the leakage audit looked for, and found, a line each."""
     shared = f": {enumeration(audit.shared[:3])}" if audit.shared else ""
     seeing = f": {enumeration(audit.seeing)}" if audit.seeing else ""

@@ -89,7 +89,8 @@ def run(
         n_jobs=workers,
     )
     plan, provenance, document = result.plan, result.provenance, study.document()
-    watch.add(provenance.timings)
+    for timing in provenance.timings:
+        watch.add(timing.step, timing.seconds)
     provenance = replace(
         provenance,
         study=study.name,
@@ -108,7 +109,7 @@ def run(
                 plan, result.folds, scheme, permutations=validation.permutations, seed=validation.seed,
                 checkpoints=checkpoints, workers=workers,
             )  # fmt: skip
-        provenance = replace(provenance, audit=found.document(), notes=(*provenance.notes, found.text()))
+        provenance = replace(provenance, audit=found, notes=(*provenance.notes, found.text()))
     external: CVResult | None = None
     if study.external is not None:
         with watch.step("external cohort"):
@@ -130,7 +131,7 @@ def run(
     write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
     result.write(out)
     if provenance.audit is not None:
-        write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit})
+        write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit.document()})
     if external is not None:
         replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
         write_report(out / "external")

@@ -11,10 +11,11 @@ from twobe3.cohort.duplicates import drop_duplicates_of
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError
 from twobe3.core.prediction import Prediction
+from twobe3.evaluation.provenance import Provenance
 from twobe3.models.registry import load_model
 from twobe3.runtime.parallel import run_tasks
 from twobe3.validation.plan import CVPlan, precompute
-from twobe3.validation.provenance import Provenance, collect_warnings, find_exclusions
+from twobe3.validation.provenance import collect_warnings, find_exclusions
 from twobe3.validation.recalibration import observed_times
 from twobe3.validation.result import CVResult, evaluate_models
 from twobe3.validation.thresholds import apply_thresholds, inner_risks

@@ -21,6 +21,7 @@ from twobe3.evaluation.csv import write_decisions, write_predictions, write_surv
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import comparison_rows, evaluation_rows, primary_rows, ranking_lines, render_html
 from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import write_artefact, write_atomic
@@ -28,7 +29,7 @@ from twobe3.models.model import Model
 from twobe3.report import write_report as write_study_report
 from twobe3.runtime.progress import track
 from twobe3.validation.plan import CVPlan, FoldTask
-from twobe3.validation.provenance import ModelExclusions, Provenance, exclusions_document
+from twobe3.validation.provenance import ModelExclusions, exclusions_document
 
 if TYPE_CHECKING:
     import pandas
