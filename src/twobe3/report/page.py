@@ -22,7 +22,7 @@ from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
 from twobe3.report.mips import coronal_mips
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
-from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, left_out_counts, subgroup_table
+from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, count_left_out, subgroup_table
 
 REPORT_NAME = "report.html"
 COMPARISONS_SHOWN = 8
@@ -85,7 +85,7 @@ def render(folder: StudyFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = ("number", "signed", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
+    filters = ("number", "with_sign", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
     environment.filters |= {name: getattr(wording, name) for name in filters}
     css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
@@ -110,7 +110,7 @@ def render(folder: StudyFolder) -> str:
         share=wording.share,
         missing=folder.evaluation.missing,
         left_out=folder.evaluation.exclusions,
-        left_out_counts=left_out_counts(folder.evaluation.exclusions),
+        left_out_counts=count_left_out(folder.evaluation.exclusions),
         audit_lines=wording.audit_lines,
         audit_forest=_audit_forest(folder.run.audit),
     )

@@ -50,7 +50,7 @@ def number(value: float | None, decimals: int = 2) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def signed(value: float | None) -> str:
+def with_sign(value: float | None) -> str:
     """A difference, with its sign."""
     text = number(value)
     return text if value is None or text.startswith("−") or float(text) == 0 else f"+{text}"
@@ -166,7 +166,7 @@ def answer(
     if several and kinds.get(best.model) == "baseline":
         remarks.append("It is a baseline: no other model had a higher value.")
     sentence = found.format(label, endpoint, number(metric.value), within)
-    return Answer(best.model, sentence + (_resolved(best, comparisons) if several else "."), tuple(remarks))
+    return Answer(best.model, sentence + (_describe_lead(best, comparisons) if several else "."), tuple(remarks))
 
 
 def is_resolved(comparison: Comparison) -> bool:
@@ -174,7 +174,7 @@ def is_resolved(comparison: Comparison) -> bool:
     return comparison.p_holm is not None and comparison.p_holm < SIGNIFICANCE
 
 
-def _resolved(best: Evaluation, comparisons: Sequence[Comparison]) -> str:
+def _describe_lead(best: Evaluation, comparisons: Sequence[Comparison]) -> str:
     if not any(comparison.p_holm is not None for comparison in comparisons):
         return "; whether the models differ was not estimable."
     compared_on = _patients_of(comparisons)

@@ -1,4 +1,4 @@
-"""The study as a whole: every model on the same folds, judged and compared; resumable at every step."""
+"""The study as a whole: every model on the same folds, evaluated and compared; resumable at every step."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(
         cohort,
         cv=scheme,
         baselines=validation.baselines,
-        region=study.region.region() if study.region else None,
+        region=study.region,
         recalibrate=validation.recalibrate,
         inner_folds=validation.inner_folds,
         seed=validation.seed,
@@ -171,7 +171,7 @@ def _read(
         policy=study.cohort.policy,
         repair_dates=study.cohort.repair_dates,
         subgroups=study.report.subgroups,
-        region=study.region.region() if study.region else None,
+        region=study.region,
     )
 
 

@@ -85,7 +85,7 @@ def cross_validate(
     resamples : int
         Bootstrap samples for the intervals.
     horizons : mapping, optional
-        From the name of a time-to-event endpoint to the times at which it is judged, in its unit; the quartiles of
+        From the name of a time-to-event endpoint to the times at which it is evaluated, in its unit; the quartiles of
         its event times where it names none.
     checkpoints : Cache, optional
         Where the predictions of each fold are kept, so that an interrupted run goes on where it stopped.
@@ -124,7 +124,7 @@ def cross_validate(
     predictions = tuple(concat_folds(plan, folds, endpoint, n) for endpoint in plan.cohorts for n in numbers)
     with watch.step("evaluation"):
         evaluations, comparisons, summary = evaluate_models(
-            predictions, plan.models, cohort, plan.tested(), horizons, resamples, seed
+            predictions, plan.models, cohort, plan.test_patients(), horizons, resamples, seed
         )
     configuration = {
         "validation": {

@@ -29,7 +29,7 @@ log = logging.getLogger("twobe3")
 
 @dataclass(frozen=True)
 class ModelExclusions:
-    """What a model cannot use of a cohort, and so is neither fitted nor judged on.
+    """What a model cannot use of a cohort, and so is neither fitted nor evaluated on.
 
     Attributes
     ----------

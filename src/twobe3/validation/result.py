@@ -1,4 +1,4 @@
-"""What a cross-validation gave, judged: its table, its artefacts, its report."""
+"""What a cross-validation gave, evaluated: its table, its artefacts, its report."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ class CVResult:
         write_predictions(folder / "predictions.csv", self.predictions)
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
-        judged = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary)).to_json()
-        judged |= exclusions_document(self.exclusions)
-        write_artefact(folder / "evaluation.json", {**inputs, **judged})
+        results = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary)).to_json()
+        results |= exclusions_document(self.exclusions)
+        write_artefact(folder / "evaluation.json", {**inputs, **results})
         write_artefact(folder / "run.json", {**inputs, **self.provenance.document()})
 
     def write_report(self, path: Path | str) -> Path:
@@ -159,8 +159,8 @@ def evaluate_models(
 ) -> tuple[tuple[Evaluation, ...], tuple[Comparison, ...], CohortSummary]:
     """Every model of every endpoint with its metrics, the models compared in pairs, and what is behind the figures.
 
-    Pairs are compared on whom both predicted. A model that could use no tested scan is judged on 0 patients, without a
-    metric. Baselines are compared with the other models, not with one another.
+    Pairs are compared on whom both predicted. A model that could use no tested scan is evaluated on 0 patients, without
+    a metric. Baselines are compared with the other models, not with one another.
     """
     evaluations: list[Evaluation] = []
     comparisons: list[Comparison] = []
