@@ -20,7 +20,7 @@ from twobe3.core.errors import ConfigurationError
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.binary import delong
-from twobe3.evaluation.compare import FoldValue, compare, corrected_t, delong_p, holm, patients_needed
+from twobe3.evaluation.compare import FoldValue, compare, delong_p, holm, patients_needed, t_test_across_folds
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import patients_needed_lines
 from twobe3.evaluation.results import Comparison
@@ -229,7 +229,7 @@ def folds(values, tested=10, trained=40):
 def test_the_corrected_t_is_the_paired_t_with_a_wider_variance():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.75, 0.05, 25), rng.normal(0.72, 0.05, 25)
-    p, method = corrected_t(folds(a), folds(b))
+    p, method = t_test_across_folds(folds(a), folds(b))
     plain = ttest_1samp(a - b, 0)
     shrunk = plain.statistic / math.sqrt(1 + 25 * 10 / 40)
     # scipy's t with the same mean and degrees of freedom, its variance of the mean 1/25 → 1/25 + 10/40
@@ -242,9 +242,9 @@ def test_the_corrected_t_is_the_paired_t_with_a_wider_variance():
 
 def test_a_fold_without_an_estimate_is_left_out_and_counted():
     a, b = [0.8, 0.7, math.nan, 0.9], [0.6, 0.65, 0.5, 0.6]
-    p, method = corrected_t(folds(a), folds(b))
+    p, method = t_test_across_folds(folds(a), folds(b))
     kept = [0, 1, 3]
-    assert p == corrected_t(folds([a[i] for i in kept]), folds([b[i] for i in kept]))[0]
+    assert p == t_test_across_folds(folds([a[i] for i in kept]), folds([b[i] for i in kept]))[0]
     assert "3 of 4 folds" in method
 
 
@@ -260,7 +260,7 @@ def test_a_fold_without_an_estimate_is_left_out_and_counted():
     ids=["alike", "constant", "one fold", "one estimable", "other folds"],
 )
 def test_where_the_corrected_t_says_nothing(a, b, expected):
-    assert corrected_t(a, b)[0] == expected
+    assert t_test_across_folds(a, b)[0] == expected
 
 
 def test_patients_needed_equal_those_of_statsmodels():

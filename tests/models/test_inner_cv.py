@@ -19,7 +19,7 @@ from twobe3.models import MODELS
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.learner import FITTED
 from twobe3.models.model import parameter_names
-from twobe3.validation.thresholds import ThresholdPolicy, inner_risks
+from twobe3.validation.thresholds import ThresholdPolicy, cross_val_risk
 
 TWINS = ("MRN-1000", "MRN-1001")
 
@@ -90,7 +90,7 @@ def test_recalibration_has_no_person_on_both_sides(
     twins: Cohort, splits: list[tuple[Sample, tuple[Fold, ...]]]
 ) -> None:
     cohort = twins.for_endpoint("relapse")
-    assert inner_risks(small("baseline", variable="age"), cohort, ThresholdPolicy(True, 3)) is not None
+    assert cross_val_risk(small("baseline", variable="age"), cohort, ThresholdPolicy(True, 3)) is not None
     assert apart(splits)
 
 

@@ -193,6 +193,8 @@ RUN: dict[str, Any] = {
             "description": f"what {model} is",
             "parameters": {"weights": "/home/someone/weights.safetensors", "planes": ["axial", "coronal"]},
             "seconds": 20.0,
+            "imputed": {},
+            "size": {},
         }
         for model in MODELS
     ],

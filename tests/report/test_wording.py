@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from twobe3.evaluation.results import Comparison, Evaluation, MetricValue, PrimaryMetric
-from twobe3.report.wording import answer, duration, extent, interval, number, p_value, parameter, signed, why_primary
+from twobe3.report.wording import answer, duration, extent, interval, number, p_value, parameter, why_primary, with_sign
 
 
 def test_numbers_are_set_as_in_print() -> None:
     assert number(-0.126) == "−0.13"
     assert number(-0.001) == "0.00"
     assert number(None) == "not estimable"
-    assert [signed(x) for x in (0.1, -0.1, 0.0, None)] == ["+0.10", "−0.10", "0.00", "not estimable"]
+    assert [with_sign(x) for x in (0.1, -0.1, 0.0, None)] == ["+0.10", "−0.10", "0.00", "not estimable"]
     assert interval(0.4, 0.6) == "0.40–0.60"
     assert interval(-0.4, 0.6) == "−0.40 to 0.60"
     assert interval(None, 0.6) == "not estimable"

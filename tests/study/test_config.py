@@ -229,7 +229,7 @@ def test_every_baseline_measures_the_study_s_region_unless_it_names_its_own(tmp_
     assert (first.name, second.name) == ("tlg (50 % of SUVmax in GTV)", "suvmax (SUV > 4)")
     section = study(tmp_path, text).region
     assert section is not None
-    assert section.region() == Region("relative", ("GTV",), fraction=0.5)
+    assert section == Region("relative", ("GTV",), fraction=0.5)
     assert study(tmp_path).region is None
 
 

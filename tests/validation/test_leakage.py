@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import CrossValidation, Fold, LeaveOneCentreOut
 from twobe3.core.outcomes import FloatArray, Kind
+from twobe3.evaluation.provenance import Audit
 from twobe3.io.cache import Cache
 from twobe3.models import MODELS, Baseline, Fusion, Model, PooledModel
 from twobe3.models.fusion import members_of
@@ -24,7 +25,7 @@ from twobe3.runtime.parallel import one_thread
 from twobe3.scans.scan import ArrayScan
 from twobe3.validation import leakage as auditing
 from twobe3.validation.cross_validate import fit_fold, out_of_fold
-from twobe3.validation.leakage import Audit, audit, find_shared_groups, permute_outcomes
+from twobe3.validation.leakage import audit, find_shared_groups, permute_outcomes
 from twobe3.validation.plan import CVPlan, FoldTask, precompute
 from twobe3.validation.thresholds import ThresholdPolicy
 

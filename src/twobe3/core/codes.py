@@ -86,7 +86,7 @@ class Code(Enum):
     FEWER_PATIENTS_THAN_FOLDS = ("there are fewer patients than folds", "lower `folds`")
     DUPLICATE_SCAN = (
         "a scan is in both cohorts",
-        "nothing to do: it is not judged; a scan that trained can't also test",
+        "nothing to do: it is not evaluated; a scan that trained can't also test",
     )
     TOO_FEW_CENTRES = ("the scheme needs at least two centres", "name the table's column in `cohort.centre`")
     SPLIT_INVALID = (
@@ -101,7 +101,7 @@ class Code(Enum):
     FOLDS_MISMATCH = ("the folds are not the saved ones", "predict each patient in the saved fold, or give no folds")
     PREDICTION_INVALID = ("the predictions are not usable", "correct the rows named")
     HORIZON_INVALID = (
-        "a horizon is not a time at which the endpoint can be judged",
+        "a horizon is not a time at which the endpoint can be evaluated",
         "give times above 0 in the endpoint's unit",
     )
     # -- public collections

@@ -92,15 +92,15 @@ def smooth_calibration(probability: FloatArray, outcomes: Outcomes, counts: Floa
         return None
     x = np.linspace(probability.min(), probability.max(), SMOOTH_POINTS)
 
-    def smoothed(rows: IntArray) -> FloatArray:
+    def smooth(rows: IntArray) -> FloatArray:
         line = lowess(outcomes.event[rows].astype(np.float64), probability[rows], frac=SPAN, it=0, xvals=x)
         return np.asarray(np.clip(line, 0.0, 1.0))
 
     samples = counts[:BAND_SAMPLES].astype(np.int64)
     everybody = np.arange(len(probability))
-    low, high = percentile_band(np.stack([smoothed(np.repeat(everybody, sample)) for sample in samples]))
+    low, high = percentile_band(np.stack([smooth(np.repeat(everybody, sample)) for sample in samples]))
     label = f"smoothed by local lines over {SPAN:.0%} of the patients; band of {len(samples)} bootstrap samples"
-    return Curve("calibration_smooth", label, x, smoothed(everybody), low, high)
+    return Curve("calibration_smooth", label, x, smooth(everybody), low, high)
 
 
 def calibration_at(probability: FloatArray, outcomes: Outcomes, horizon: float, counts: FloatArray) -> Curve:

@@ -140,7 +140,7 @@ class _Paired:
     def _tests(
         self, a: str, b: str, in_a: AlignedPredictions, in_b: AlignedPredictions, common: frozenset[str]
     ) -> tuple[DifferenceTest, ...]:
-        p, method = corrected_t(self.in_folds(a, common), self.in_folds(b, common))
+        p, method = t_test_across_folds(self.in_folds(a, common), self.in_folds(b, common))
         across_folds = DifferenceTest("corrected_t", p, None, method)
         if self.row.name not in ("auc", "auc_within_folds"):
             return (across_folds,)
@@ -269,7 +269,7 @@ class FoldValue:
     trained: int
 
 
-def corrected_t(
+def t_test_across_folds(
     a: Mapping[tuple[int, int], FoldValue], b: Mapping[tuple[int, int], FoldValue]
 ) -> tuple[float | None, str]:
     """The corrected resampled t-test of two models across the folds of a (repeated) cross-validation.

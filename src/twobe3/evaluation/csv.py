@@ -301,7 +301,7 @@ def _extend(
             missing = _lines(numbered, absent)
             refuse_problems(path, [f"no row stands for line {line} of the predictions" for line in missing])
             table = np.array([values[place] for place in places])
-            new = fields(numbered, table, _filled_columns(path, numbered, table, columns))
+            new = fields(numbered, table, _find_filled_columns(path, numbered, table, columns))
             numbered = replace(numbered, prediction=replace(numbered.prediction, **new))
         extended.append(numbered)
     return extended
@@ -335,7 +335,7 @@ def _read_values(
     return values
 
 
-def _filled_columns(path: Path, numbered: Numbered, table: FloatArray, columns: Sequence[str]) -> BoolArray:
+def _find_filled_columns(path: Path, numbered: Numbered, table: FloatArray, columns: Sequence[str]) -> BoolArray:
     """Which columns a model fills; one filled for some rows only is refused."""
     empty: BoolArray = np.isnan(table)
     some: BoolArray = np.any(empty, axis=0)

@@ -46,7 +46,7 @@ def decision_curves(
     repeats, with pointwise percentile limits of at most 200 samples, ``net_benefit_all`` that of acting on all. x:
     threshold from 0.02 to 0.98; y: true positives per patient.
     """
-    positives = _counted(outcomes) if horizon is None else _estimated(outcomes, horizon)
+    positives = _count_positives(outcomes) if horizon is None else _estimate_positives(outcomes, horizon)
     table = np.vstack([np.ones(len(outcomes)), counts[:BAND_SAMPLES]])
     values = [
         [_net_benefit(positives, table * there, chance >= threshold, threshold) for threshold in THRESHOLDS]
@@ -71,7 +71,7 @@ def _net_benefit(positives: Positives, counts: FloatArray, called: BoolArray, th
     return ratio(true - false * threshold / (1 - threshold), counts.sum(axis=1))
 
 
-def _counted(outcomes: Outcomes) -> Positives:
+def _count_positives(outcomes: Outcomes) -> Positives:
     """True and false positives where every outcome is known."""
 
     def positives(counts: FloatArray, called: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -80,7 +80,7 @@ def _counted(outcomes: Outcomes) -> Positives:
     return positives
 
 
-def _estimated(outcomes: Outcomes, horizon: float) -> Positives:
+def _estimate_positives(outcomes: Outcomes, horizon: float) -> Positives:
     """Some follow-up ended before the horizon: the share with the event is estimated among those who are called."""
     # What comes after the horizon tells nothing of it, and costs time.
     late = outcomes.value > horizon

@@ -205,7 +205,7 @@ def evaluate_csv(
         resamples=resamples,
         seed=seed,
     )
-    unmatched = _unmatched(of_endpoint, table, outcomes, line_of)
+    unmatched = _find_unmatched(of_endpoint, table, outcomes, line_of)
     return EvaluationReport(named, evaluations, comparisons, unmatched, _warnings(outcomes, line_of), summary)
 
 
@@ -246,7 +246,7 @@ def _with_outcome(prediction: Prediction, outcomes: Outcomes, clinical: str) -> 
     return prediction.rows(kept)
 
 
-def _unmatched(
+def _find_unmatched(
     predictions: Sequence[Numbered], table: Table, outcomes: Outcomes, line_of: Mapping[str, int]
 ) -> Unmatched:
     lines: dict[str, list[int]] = {}
@@ -280,7 +280,7 @@ def _warnings(outcomes: Outcomes, line_of: Mapping[str, int]) -> tuple[str, ...]
 
 def _check_folds(path: Path, predictions_path: Path, predictions: Sequence[Numbered]) -> None:
     """Refuse predictions whose folds are not the saved ones, which name patients by pseudonyms."""
-    saved = _saved_folds(path, predictions[0].prediction.endpoint)
+    saved = _read_folds(path, predictions[0].prediction.endpoint)
     problems = []
     for numbered in predictions:
         for line, (patient, _, _, repeat, fold) in zip(numbered.lines, keys(numbered.prediction), strict=True):
@@ -298,7 +298,7 @@ def _check_folds(path: Path, predictions_path: Path, predictions: Sequence[Numbe
     refuse_problems(predictions_path, problems, Code.FOLDS_MISMATCH)
 
 
-def _saved_folds(path: Path, endpoint: str) -> dict[tuple[int, str], int]:
+def _read_folds(path: Path, endpoint: str) -> dict[tuple[int, str], int]:
     """The fold of each repeat and pseudonym."""
     try:
         endpoints = json.loads(path.read_bytes())["endpoints"]

@@ -141,7 +141,11 @@ def ranking_lines(
     for one in sorted(evaluations, key=lambda one: _rank(one.get(primary))):
         cells = "  ".join(f"{_measure(one.get(name)):<22}" for name in names)
         lines.append(f"  {one.model:<{width}}  {cells}  n {one.n}{', baseline' if one.model in baselines else ''}")
-    notes = primary_metric_lines(evaluations), _compared_patients(comparisons), patients_needed_lines(comparisons)
+    notes = (
+        primary_metric_lines(evaluations),
+        _comparison_patients_lines(comparisons),
+        patients_needed_lines(comparisons),
+    )
     return [*lines, *(f"  {line}" for part in notes for line in part)]
 
 
@@ -190,7 +194,7 @@ def patients_needed_lines(comparisons: Iterable[Comparison]) -> list[str]:
     ]
 
 
-def _compared_patients(comparisons: Iterable[Comparison]) -> list[str]:
+def _comparison_patients_lines(comparisons: Iterable[Comparison]) -> list[str]:
     """On whom the models are compared, where that is not the same for all pairs."""
     counts = {pair.n for pair in comparisons}
     if len(counts) < 2:

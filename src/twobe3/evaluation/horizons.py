@@ -203,7 +203,7 @@ def observed_expected(curves: SurvivalCurves, follow_up: SharedFollowUp, horizon
     def compute(counts: FloatArray) -> FloatArray:
         observed = follow_up.at(follow_up.incidence(counts), horizon, 0.0)
         value = ratio(observed * counts.sum(axis=1), counts @ predicted)
-        unknown = follow_up.at(follow_up.uncensored(counts), horizon, 1.0) <= 0
+        unknown = follow_up.at(follow_up.probability_uncensored(counts), horizon, 1.0) <= 0
         return np.where(unknown, np.nan, value)
 
     method = "Aalen–Johansen" if follow_up.outcomes.competing.any() else "Kaplan–Meier"
@@ -215,7 +215,7 @@ def _areas(risk: FloatArray, follow_up: SharedFollowUp, horizons: FloatArray) ->
     order, outcomes = RiskOrder(risk), follow_up.outcomes
 
     def compute(counts: FloatArray) -> FloatArray:
-        weighted, uncensored = follow_up.weighted(counts), follow_up.uncensored(counts)
+        weighted, uncensored = follow_up.weighted(counts), follow_up.probability_uncensored(counts)
         columns = []
         for horizon in horizons:
             early, late = outcomes.value <= horizon, outcomes.value > horizon
@@ -242,7 +242,7 @@ def _brier(
     late = error * (time > grid) * weights
 
     def compute(counts: FloatArray) -> FloatArray:
-        weighted, uncensored = follow_up.weighted(counts), follow_up.uncensored(counts)
+        weighted, uncensored = follow_up.weighted(counts), follow_up.probability_uncensored(counts)
         at_grid = np.stack([follow_up.at(uncensored, float(t), 1.0) for t in grid], axis=1)
         observed = at_grid > 0
         beyond = (counts @ late) / np.where(observed, at_grid, 1.0)
@@ -255,7 +255,7 @@ def _brier(
 
 def _grid(outcomes: Outcomes) -> FloatArray:
     follow_up = FollowUp(outcomes, competing_censors=False)
-    uncensored = follow_up.uncensored(np.ones((1, len(outcomes))))[0]
+    uncensored = follow_up.probability_uncensored(np.ones((1, len(outcomes))))[0]
     followed = 1 - np.searchsorted(np.sort(outcomes.value), follow_up.times) / len(outcomes)
     supported = follow_up.times[(uncensored >= MINIMUM_UNCENSORED) & (followed >= MINIMUM_FOLLOWED)]
     if len(supported) < 2:

@@ -174,7 +174,7 @@ class FollowUp:
         self._order = np.argsort(outcomes.value, kind="stable")
         self._starts = np.searchsorted(outcomes.value[self._order], self.times)
 
-    def uncensored(self, counts: FloatArray) -> FloatArray:
+    def probability_uncensored(self, counts: FloatArray) -> FloatArray:
         """Estimated probability G(t) of being uncensored beyond each of ``times``; shape (samples, m).
 
         Events at a time precede the censorings at it, so those patients are not at risk of being censored then.
@@ -215,9 +215,9 @@ class SharedFollowUp(FollowUp):
         super().__init__(outcomes, competing_censors=False)
         self._known: list[tuple[str, FloatArray, FloatArray]] = []  # what was asked for last stands last
 
-    def uncensored(self, counts: FloatArray) -> FloatArray:
+    def probability_uncensored(self, counts: FloatArray) -> FloatArray:
         """As of :class:`FollowUp`."""
-        return self._recall("uncensored", counts, super().uncensored)
+        return self._recall("uncensored", counts, super().probability_uncensored)
 
     def incidence(self, counts: FloatArray) -> FloatArray:
         """As of :class:`FollowUp`."""
@@ -232,7 +232,7 @@ class SharedFollowUp(FollowUp):
         return self._recall("weighted", counts, self._weight)
 
     def _weight(self, counts: FloatArray) -> FloatArray:
-        uncensored = self.uncensored(counts)[:, self.position]
+        uncensored = self.probability_uncensored(counts)[:, self.position]
         weighable = uncensored > 0
         return np.asarray(counts * (self.ended & weighable) / np.where(weighable, uncensored, 1.0))
 

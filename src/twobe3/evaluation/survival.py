@@ -109,7 +109,7 @@ def uno_c(risk: FloatArray, outcomes: Outcomes, truncation: float | None = None)
     follow_up = FollowUp(outcomes, competing_censors=True)
 
     def compute(counts: FloatArray) -> FloatArray:
-        uncensored = follow_up.uncensored(counts)[:, follow_up.position[event]]
+        uncensored = follow_up.probability_uncensored(counts)[:, follow_up.position[event]]
         weighable = uncensored > 0
         weight = (before_tau & weighable) / np.where(weighable, uncensored, 1.0) ** 2
         events = counts[:, event] * weight
@@ -129,7 +129,7 @@ def truncation_time(outcomes: Outcomes) -> float:
     observed time when there is none.
     """
     follow_up = FollowUp(outcomes, competing_censors=True)
-    uncensored = follow_up.uncensored(np.ones((1, len(outcomes))))[0]
+    uncensored = follow_up.probability_uncensored(np.ones((1, len(outcomes))))[0]
     late = follow_up.times[uncensored < MINIMUM_UNCENSORED]
     return float(late.min() if len(late) else follow_up.times[-1])
 

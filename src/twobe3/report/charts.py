@@ -158,8 +158,8 @@ def line(
     def place(x: float, y: float) -> Point:
         return x_axis.between(x, LEFT, RIGHT), y_axis.between(min(max(y, y_axis.low), y_axis.high), BOTTOM, TOP)
 
-    known = _known(curve.x, curve.y)
-    limits = () if curve.low is None or curve.high is None else _known(curve.x, curve.low, curve.high)
+    known = _complete_points(curve.x, curve.y)
+    limits = () if curve.low is None or curve.high is None else _complete_points(curve.x, curve.low, curve.high)
     interval = [(place(x, low), place(x, high)) for x, low, high in limits]
     if dots:
         spread = {lower[0]: (lower[1], upper[1]) for lower, upper in interval}
@@ -175,7 +175,7 @@ def line(
     return Line(label, "".join(_path(_corners(run, step)) for run in runs), band)
 
 
-def _known(*columns: FloatArray) -> list[tuple[float, ...]]:
+def _complete_points(*columns: FloatArray) -> list[tuple[float, ...]]:
     """The points at which every column has a number."""
     return [point for point in zip(*(column.tolist() for column in columns), strict=True) if not any(map(isnan, point))]
 

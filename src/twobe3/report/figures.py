@@ -49,7 +49,7 @@ def figures(results: Sequence[Evaluation], unit: str) -> tuple[Figure, ...]:
         Figure(
             "Calibration",
             "Observed proportion against predicted probability, in groups of patients with similar predictions, with "
-            f"95 % intervals{_smoothed(results)}. On the diagonal, predictions are right on average.",
+            f"95 % intervals{_smooth_caption(results)}. On the diagonal, predictions are right on average.",
             tuple(_calibration(result) for result in results if _curves(result, "calibration")),
         ),
         Figure(
@@ -206,7 +206,7 @@ def _calibration(result: Evaluation) -> Chart:
     )
 
 
-def _smoothed(results: Sequence[Evaluation]) -> str:
+def _smooth_caption(results: Sequence[Evaluation]) -> str:
     return ", and smoothed, with a 95 % band" if any(_curves(r, "calibration_smooth") for r in results) else ""
 
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
+from twobe3.evaluation.provenance import Audit
 from twobe3.evaluation.results import Evaluation, SampleSize
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
@@ -20,8 +21,8 @@ from twobe3.report.agreement import Agreement, agreement
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import Figure, figures
 from twobe3.report.mips import coronal_mips
-from twobe3.report.study_folder import AuditRecord, EndpointRecord, StudyFolder
-from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, left_out_counts, subgroup_table
+from twobe3.report.study_folder import EndpointRecord, StudyFolder
+from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, count_left_out, subgroup_table
 
 REPORT_NAME = "report.html"
 COMPARISONS_SHOWN = 8
@@ -84,7 +85,7 @@ def render(folder: StudyFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = ("number", "signed", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
+    filters = ("number", "with_sign", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
     environment.filters |= {name: getattr(wording, name) for name in filters}
     css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
@@ -109,7 +110,7 @@ def render(folder: StudyFolder) -> str:
         share=wording.share,
         missing=folder.evaluation.missing,
         left_out=folder.evaluation.exclusions,
-        left_out_counts=left_out_counts(folder.evaluation.exclusions),
+        left_out_counts=count_left_out(folder.evaluation.exclusions),
         audit_lines=wording.audit_lines,
         audit_forest=_audit_forest(folder.run.audit),
     )
@@ -151,7 +152,7 @@ def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder) -> Endp
     )
 
 
-def _audit_forest(audit: AuditRecord | None) -> charts.Forest:
+def _audit_forest(audit: Audit | None) -> charts.Forest:
     return charts.forest([(row.mean, row.low, row.high) for row in (audit.permuted if audit else ())], 0.5)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -14,6 +14,7 @@ from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.csv import read_predictions
+from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import EvaluationResults
 from twobe3.io.artefact import read_artefact
 
@@ -73,21 +74,6 @@ class CohortRecord(Record):
     warnings: tuple[str, ...]
 
 
-class ModelRecord(Record):
-    """A model as it was configured."""
-
-    name: str
-    kind: str
-    description: str
-    parameters: dict[str, Any]
-    seconds: float | None
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it is a trivial explanation that the other models must beat."""
-        return self.kind == "baseline" or self.parameters.get("voxels") == "shuffled"
-
-
 class ValidationRecord(Record):
     """How the patients were divided."""
 
@@ -99,65 +85,11 @@ class ValidationRecord(Record):
     recalibrate: bool = False
 
 
-class PlatformRecord(Record):
-    """Where the study ran."""
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(Provenance):
+    """``run.json``, and what its configuration says of the validation."""
 
-    python: str
-    torch: str
-    numpy: str
-    processor: str
-    cores: int
-    device: str
-    precision: str
-
-
-class TimingRecord(Record):
-    """How long one step took."""
-
-    step: str
-    seconds: float
-
-
-class PermutedRecord(Record):
-    """What a model predicts of permuted outcomes: 0.5, unless something leaks."""
-
-    endpoint: str
-    model: str
-    metric: str
-    permutations: int
-    mean: float | None
-    low: float | None
-    high: float | None
-    covers_half: bool
-
-
-class AuditRecord(Record):
-    """The leakage audit."""
-
-    passed: bool
-    folds: int
-    shared: tuple[str, ...]
-    joined: int
-    seeing: tuple[str, ...]
-    permuted: tuple[PermutedRecord, ...]
-    site: str | None
-
-
-class RunRecord(Record):
-    """``run.json``."""
-
-    package_version: str
-    study: str
-    started: str
-    seconds: float
-    peak_memory_mib: float | None
-    validation: ValidationRecord = Field(validation_alias=AliasPath("configuration", "validation"))
-    configuration_digest: str
-    platform: PlatformRecord
-    timings: tuple[TimingRecord, ...]
-    models: tuple[ModelRecord, ...]
-    notes: tuple[str, ...]
-    audit: AuditRecord | None = None
+    validation: Annotated[ValidationRecord, Field(validation_alias=AliasPath("configuration", "validation"))]
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class LeftOutCount:
     example: ModelExclusion
 
 
-def left_out_counts(left_out: Sequence[ModelExclusion]) -> tuple[LeftOutCount, ...]:
+def count_left_out(left_out: Sequence[ModelExclusion]) -> tuple[LeftOutCount, ...]:
     """What each model leaves out, counted by code, in the order of the models."""
     groups: dict[tuple[str, str], list[ModelExclusion]] = {}
     for one in left_out:

@@ -9,8 +9,9 @@ from typing import Any
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
 from twobe3.evaluation.metrics import WITHIN_FOLDS
+from twobe3.evaluation.provenance import Audit
 from twobe3.evaluation.results import Comparison, Evaluation, EvaluationResults, MetricValue
-from twobe3.report.study_folder import AuditRecord, StudyFolder, ValidationRecord
+from twobe3.report.study_folder import StudyFolder, ValidationRecord
 
 SIGNIFICANCE = 0.05
 HORIZON = "@"
@@ -49,7 +50,7 @@ def number(value: float | None, decimals: int = 2) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def signed(value: float | None) -> str:
+def with_sign(value: float | None) -> str:
     """A difference, with its sign."""
     text = number(value)
     return text if value is None or text.startswith("−") or float(text) == 0 else f"+{text}"
@@ -165,7 +166,7 @@ def answer(
     if several and kinds.get(best.model) == "baseline":
         remarks.append("It is a baseline: no other model had a higher value.")
     sentence = found.format(label, endpoint, number(metric.value), within)
-    return Answer(best.model, sentence + (_resolved(best, comparisons) if several else "."), tuple(remarks))
+    return Answer(best.model, sentence + (_describe_lead(best, comparisons) if several else "."), tuple(remarks))
 
 
 def is_resolved(comparison: Comparison) -> bool:
@@ -173,7 +174,7 @@ def is_resolved(comparison: Comparison) -> bool:
     return comparison.p_holm is not None and comparison.p_holm < SIGNIFICANCE
 
 
-def _resolved(best: Evaluation, comparisons: Sequence[Comparison]) -> str:
+def _describe_lead(best: Evaluation, comparisons: Sequence[Comparison]) -> str:
     if not any(comparison.p_holm is not None for comparison in comparisons):
         return "; whether the models differ was not estimable."
     compared_on = _patients_of(comparisons)
@@ -250,7 +251,7 @@ def _scheme(validation: ValidationRecord) -> str:
     )
 
 
-def audit_lines(audit: AuditRecord) -> tuple[str, ...]:
+def audit_lines(audit: Audit) -> tuple[str, ...]:
     """What the leakage audit looked for, and found, a line each."""
     shared = f": {enumeration(audit.shared[:3])}" if audit.shared else ""
     seeing = f": {enumeration(audit.seeing)}" if audit.seeing else ""

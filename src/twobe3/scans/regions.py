@@ -67,6 +67,10 @@ class Region:
     threshold_suv: ThresholdSUV = 4.0
     fraction: Fraction = 0.41
 
+    def parameters(self) -> dict[str, object]:
+        """The same as the parameters of a model that measures a region."""
+        return {"region": self.kind, "roi": self.roi, "threshold_suv": self.threshold_suv, "fraction": self.fraction}
+
     @property
     def label(self) -> str:
         """How tables and keys call it: different regions, different labels."""

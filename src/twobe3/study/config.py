@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +23,13 @@ from twobe3.models.baseline import DEFAULT
 from twobe3.models.fusion import fusion_name, order_fusions
 from twobe3.models.model import parameter_names
 from twobe3.runtime.device import Device
+from twobe3.scans.regions import Region
 from twobe3.study.sections import (
     SECTIONS,
     CohortSection,
     ComputeSection,
     EndpointSection,
     ExternalSection,
-    RegionSection,
     ReportSection,
     Section,
     ValidationSection,
@@ -41,7 +42,8 @@ S = TypeVar("S", bound=Section)
 class StudyConfig(Section):
     """A whole study file.
 
-    ``name`` and ``notes`` (caveats) are printed in the report; ``[endpoint]`` may be one table or several
+    ``name`` and ``notes`` (caveats) are printed in the report; ``[region]`` is where every model that measures a region
+    measures it, unless it names its own; ``[endpoint]`` may be one table or several
     ``[[endpoint]]``; every ``[[model]]`` has a ``kind`` and any parameter of that model.
     """
 
@@ -50,7 +52,7 @@ class StudyConfig(Section):
     cohort: CohortSection
     endpoint: tuple[EndpointSection, ...] = Field(min_length=1)
     volume: VolumeSection = VolumeSection()
-    region: RegionSection | None = None
+    region: Region | None = None
     model: tuple[dict[str, Any], ...] = Field(min_length=1)
     validation: ValidationSection = ValidationSection()
     external: ExternalSection | None = None
@@ -78,7 +80,7 @@ class StudyConfig(Section):
         return self.model_dump(mode="json")
 
     def horizons(self) -> dict[str, tuple[float, ...]]:
-        """For each endpoint that names some, the times at which it is judged, in its unit."""
+        """For each endpoint that names some, the times at which it is evaluated, in its unit."""
         times = {section.name: section.horizons for section in self.endpoint if section.kind == "time-to-event"}
         return {name: horizons for name, horizons in times.items() if horizons}
 
@@ -146,8 +148,8 @@ class StudyConfig(Section):
         if isinstance(init, str) and init:
             entry["init"] = str(folder / init)
         shared = {"seed": self.validation.seed, "inner_folds": self.validation.inner_folds}
-        defaults = {key: value for key, value in shared.items() if key in known}
-        region = self.region.parameters() if self.region else {}
+        defaults: dict[str, object] = {key: value for key, value in shared.items() if key in known}
+        region: dict[str, object] = self.region.parameters() if self.region else {}
         if set(region) <= set(known):
             defaults |= region
         try:
@@ -180,7 +182,7 @@ def read_study(path: Path) -> StudyConfig:
     return read_sections(path, StudyConfig, SECTIONS)
 
 
-def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Section]]) -> S:
+def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Section | Region]]) -> S:
     """Read a TOML file.
 
     Parameters
@@ -207,19 +209,19 @@ def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Sectio
         return whole.model_validate(document)
     except ValidationError as error:
         for problem in error.errors():
-            if problem["type"] == "extra_forbidden":
+            if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
                 raise _surplus_key(problem["loc"], whole, sections) from None
         raise ConfigurationError(Code.STUDY_FILE_INVALID, f"{path.name}: {first_problem(error)}") from None
 
 
 def _surplus_key(
-    location: tuple[int | str, ...], whole: type[Section], sections: Mapping[str, type[Section]]
+    location: tuple[int | str, ...], whole: type[Section], sections: Mapping[str, type[Section | Region]]
 ) -> ConfigurationError:
     """The error about a key that pydantic found surplus, at e.g. ``("endpoint", 0, "binary", "colum")``."""
     *parents, key = [str(part) for part in location if not isinstance(part, int)]
     section = sections.get(parents[-1], whole) if parents else whole
     where = f"[{parents[0]}]" if parents else "the study file"
-    return _unknown_key(where, key, list(section.model_fields))
+    return _unknown_key(where, key, list(inspect.signature(section).parameters))
 
 
 def _unknown_key(where: str, key: str, known: list[str]) -> ConfigurationError:

@@ -1,4 +1,4 @@
-"""The study as a whole: every model on the same folds, judged and compared; resumable at every step."""
+"""The study as a whole: every model on the same folds, evaluated and compared; resumable at every step."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(
         cohort,
         cv=scheme,
         baselines=validation.baselines,
-        region=study.region.region() if study.region else None,
+        region=study.region,
         recalibrate=validation.recalibrate,
         inner_folds=validation.inner_folds,
         seed=validation.seed,
@@ -89,7 +89,8 @@ def run(
         n_jobs=workers,
     )
     plan, provenance, document = result.plan, result.provenance, study.document()
-    watch.add(provenance.timings)
+    for timing in provenance.timings:
+        watch.add(timing.step, timing.seconds)
     provenance = replace(
         provenance,
         study=study.name,
@@ -108,7 +109,7 @@ def run(
                 plan, result.folds, scheme, permutations=validation.permutations, seed=validation.seed,
                 checkpoints=checkpoints, workers=workers,
             )  # fmt: skip
-        provenance = replace(provenance, audit=found.document(), notes=(*provenance.notes, found.text()))
+        provenance = replace(provenance, audit=found, notes=(*provenance.notes, found.text()))
     external: CVResult | None = None
     if study.external is not None:
         with watch.step("external cohort"):
@@ -130,7 +131,7 @@ def run(
     write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
     result.write(out)
     if provenance.audit is not None:
-        write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit})
+        write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit.document()})
     if external is not None:
         replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
         write_report(out / "external")
@@ -170,7 +171,7 @@ def _read(
         policy=study.cohort.policy,
         repair_dates=study.cohort.repair_dates,
         subgroups=study.report.subgroups,
-        region=study.region.region() if study.region else None,
+        region=study.region,
     )
 
 

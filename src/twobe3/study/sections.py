@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,7 +17,7 @@ from twobe3.core.outcomes import Endpoint
 from twobe3.core.table import Table, is_missing, require_columns
 from twobe3.io.clinical_table import read_table
 from twobe3.runtime.device import Device, DeviceName, Precision
-from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
+from twobe3.scans.regions import Region
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Lengths = tuple[Length, Length, Length]
@@ -135,7 +135,7 @@ class BinarySection(Section):
 
 
 class TimeToEventSection(Section):
-    """``[endpoint]`` with ``kind = "time-to-event"``; ``horizons`` are times in its unit at which it is judged."""
+    """``[endpoint]`` with ``kind = "time-to-event"``; ``horizons`` are times in its unit at which it is evaluated."""
 
     kind: Literal["time-to-event"]
     name: str
@@ -177,30 +177,12 @@ class VolumeSection(Section):
 
     def grid(self) -> Grid:
         """The grid."""
-        spacing = self.spacing_mm
-        return Grid(spacing if isinstance(spacing, tuple) else (spacing,) * 3, self.field_of_view_mm)
+        return Grid(self.spacing_mm, self.field_of_view_mm)
 
     @model_validator(mode="after")
     def _must_be_a_grid(self) -> Self:
         self.grid()
         return self
-
-
-class RegionSection(Section):
-    """``[region]``: where every model that measures a region measures it, unless it names its own."""
-
-    kind: RegionKind = "contour"
-    roi: ROINames = ()
-    threshold_suv: ThresholdSUV = 4.0
-    fraction: Fraction = 0.41
-
-    def region(self) -> Region:
-        """The region."""
-        return Region(self.kind, self.roi, self.threshold_suv, self.fraction)
-
-    def parameters(self) -> dict[str, Any]:
-        """The same as parameters of a model."""
-        return {"region": self.kind, "roi": self.roi, "threshold_suv": self.threshold_suv, "fraction": self.fraction}
 
 
 class ValidationSection(Section):
@@ -263,7 +245,7 @@ class ValidationSection(Section):
 
 
 class ExternalSection(ScansSection):
-    """``[external]``: a second cohort; models fitted on all patients of the first are judged on it."""
+    """``[external]``: a second cohort; models fitted on all patients of the first are evaluated on it."""
 
 
 class ComputeSection(Section):
@@ -283,13 +265,13 @@ class ReportSection(Section):
     subgroups: tuple[str, ...] = ()
 
 
-SECTIONS: dict[str, type[Section]] = {
+SECTIONS: dict[str, type[Section | Region]] = {
     "cohort": CohortSection,
     "binary": BinarySection,
     "time-to-event": TimeToEventSection,
     "continuous": ContinuousSection,
     "volume": VolumeSection,
-    "region": RegionSection,
+    "region": Region,
     "validation": ValidationSection,
     "external": ExternalSection,
     "compute": ComputeSection,

@@ -52,8 +52,7 @@ def add_baselines(
         Of the cross-validation that chooses the penalty of the clinical covariates.
     """
     first, taken = models[0], {model.name for model in models}
-    where = region or _choose_region(cohort)
-    place = {"region": where.kind, "roi": where.roi, "threshold_suv": where.threshold_suv, "fraction": where.fraction}
+    place = (region or _choose_region(cohort)).parameters()
 
     def baseline(**parameters: object) -> Baseline:
         return Baseline(**{"seed": first.seed, "cache": first.cache, "device": first.device, **parameters})  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from twobe3.cohort.duplicates import join_duplicates
 from twobe3.cohort.splits import CrossValidation, Scheme
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.horizons import check_horizons
+from twobe3.evaluation.provenance import Provenance
 from twobe3.io.cache import CACHE_VERSION, Arrays, Cache
 from twobe3.io.files import digest
 from twobe3.models.fit_cache import FitCache, content
@@ -27,10 +28,9 @@ from twobe3.scans.regions import Region
 from twobe3.validation.baselines import choose_baselines
 from twobe3.validation.plan import CVPlan, FoldTask, precompute, require_enough, warn_of_unassigned
 from twobe3.validation.provenance import (
-    ModelProvenance,
-    Provenance,
     Stopwatch,
     collect_warnings,
+    describe_model,
     describe_platform,
     find_exclusions,
     warn_of_few_events,
@@ -85,7 +85,7 @@ def cross_validate(
     resamples : int
         Bootstrap samples for the intervals.
     horizons : mapping, optional
-        From the name of a time-to-event endpoint to the times at which it is judged, in its unit; the quartiles of
+        From the name of a time-to-event endpoint to the times at which it is evaluated, in its unit; the quartiles of
         its event times where it names none.
     checkpoints : Cache, optional
         Where the predictions of each fold are kept, so that an interrupted run goes on where it stopped.
@@ -124,7 +124,7 @@ def cross_validate(
     predictions = tuple(concat_folds(plan, folds, endpoint, n) for endpoint in plan.cohorts for n in numbers)
     with watch.step("evaluation"):
         evaluations, comparisons, summary = evaluate_models(
-            predictions, plan.models, cohort, plan.tested(), horizons, resamples, seed
+            predictions, plan.models, cohort, plan.test_patients(), horizons, resamples, seed
         )
     configuration = {
         "validation": {
@@ -132,12 +132,13 @@ def cross_validate(
         }
     }  # fmt: skip
     provenance = Provenance(
+        package_version=__version__,
         study="cross-validation",
         **watch.read(),
         configuration=configuration,
         configuration_digest=digest([str(configuration), *(model.cache_key() for model in plan.models)]),
         platform=describe_platform(plan.models),
-        models=tuple(ModelProvenance.of(plan.models[n], cohort, _seconds(folds, n)) for n in numbers),
+        models=tuple(describe_model(plan.models[n], cohort, _seconds(folds, n)) for n in numbers),
         notes=tuple(notes),
     )
     return CVResult(plan, predictions, evaluations, comparisons, provenance, summary, excluded, folds)

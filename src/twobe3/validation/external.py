@@ -1,4 +1,4 @@
-"""A second cohort, on which the models that were fitted on all patients of the first are judged."""
+"""A second cohort, on which the models that were fitted on all patients of the first are evaluated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from twobe3.cohort.duplicates import drop_duplicates_of
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError
 from twobe3.core.prediction import Prediction
+from twobe3.evaluation.provenance import Provenance
 from twobe3.models.registry import load_model
 from twobe3.runtime.parallel import run_tasks
 from twobe3.validation.plan import CVPlan, precompute
-from twobe3.validation.provenance import Provenance, collect_warnings, find_exclusions
+from twobe3.validation.provenance import collect_warnings, find_exclusions
 from twobe3.validation.recalibration import observed_times
 from twobe3.validation.result import CVResult, evaluate_models
-from twobe3.validation.thresholds import apply_thresholds, inner_risks
+from twobe3.validation.thresholds import apply_thresholds, cross_val_risk
 
 
 def validate_external(
@@ -31,7 +32,7 @@ def validate_external(
     seed: int,
     workers: int,
 ) -> CVResult:
-    """Judge the models fitted on all patients on a second cohort; thresholds are those patients' too.
+    """Evaluate the models fitted on all patients on a second cohort; thresholds are those patients' too.
 
     Scans that the first cohort has too are left out, and patient ids that are in both are warned about.
 
@@ -98,6 +99,6 @@ def keep_independent(cohort: Cohort, development: Cohort) -> Cohort:
 def _predict(shared: tuple[CVPlan, Cohort], task: tuple[str, int, Path]) -> Prediction:
     (plan, cohort), (endpoint, number, path) = shared, task
     model, training = plan.models[number], plan.cohorts[endpoint]
-    inner = inner_risks(model, training, plan.policy) if plan.policy.recalibrate else None
+    inner = cross_val_risk(model, training, plan.policy) if plan.policy.recalibrate else None
     final = load_model(path, cache=model.cache, device=model.device)
     return apply_thresholds(final, training, cohort.for_endpoint(endpoint), observed_times(training.outcomes), inner)

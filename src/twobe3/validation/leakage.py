@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.binary import auc_within_folds
+from twobe3.evaluation.provenance import Audit, PermutationResult
 from twobe3.evaluation.survival import harrell_c_within_folds
 from twobe3.io.cache import Arrays, Cache
 from twobe3.runtime.device import CPU
@@ -26,88 +27,6 @@ from twobe3.validation.plan import CVPlan, FoldTask, require_enough
 
 LEVEL = 0.95
 log = logging.getLogger("twobe3")
-
-
-@dataclass(frozen=True)
-class PermutationResult:
-    """What a model predicts of outcomes that were permuted at random.
-
-    Attributes
-    ----------
-    endpoint, model, metric : str
-        Their names; the metric counts pairs that were tested in one fold only, so that its expectation is ½.
-    permutations : int
-        Cross-validations, each on outcomes of its own, that could be judged.
-    mean, low, high : float or None
-        The metric's mean over permutations, and its 95 % interval (Student's t); None for fewer than two.
-    """
-
-    endpoint: str
-    model: str
-    metric: str
-    permutations: int
-    mean: float | None
-    low: float | None
-    high: float | None
-
-    @property
-    def covers_half(self) -> bool:
-        """Whether the interval covers ½, as it must unless something leaks; not where it isn't estimable."""
-        return self.low is not None and self.high is not None and self.low <= 0.5 <= self.high
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What was looked for, and found.
-
-    Attributes
-    ----------
-    folds : int
-        Checked, of all endpoints.
-    shared : tuple of str
-        Folds in which a group both trains and is tested.
-    joined : int
-        Patient ids that are another patient's too: scans of the same content or nearly the same picture.
-    seeing : tuple of str
-        Models whose predictions or decisions change with the outcomes of the patients they are tested on.
-    permuted : tuple of PermutationResult
-        For each model of each binary and time-to-event endpoint.
-    site : str or None
-        The model that knows the centre alone; None where there is none.
-    """
-
-    folds: int
-    shared: tuple[str, ...]
-    joined: int
-    seeing: tuple[str, ...]
-    permuted: tuple[PermutationResult, ...]
-    site: str | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether no test patient was seen; an interval that misses ½ is reported, but 1 in 20 does by chance."""
-        return not (self.shared or self.seeing)
-
-    def text(self) -> str:
-        """One line for the report."""
-        rows = [row for row in self.permuted if row.low is not None]
-        covering = sum(row.covers_half for row in rows)
-        said = [
-            f"{len(self.shared)} of {self.folds} folds have a group on both sides",
-            f"{self.joined} ids are duplicates of another and stay in its fold",
-            f"{len(self.seeing)} models change with the outcomes of the patients they are tested on",
-        ]
-        if rows:
-            said.append(f"with permuted outcomes the interval of {covering} of {len(rows)} models covers 0.5")
-        said.append(
-            "what the centre alone predicts is " + (f"in the table ({self.site})" if self.site else "not asked")
-        )
-        return f"Leakage audit {'passed' if self.passed else 'FAILED'}: {'; '.join(said)}."
-
-    def document(self) -> dict[str, Any]:
-        """As JSON types."""
-        rows = [{**asdict(row), "covers_half": row.covers_half} for row in self.permuted]
-        return {"passed": self.passed, "text": self.text(), **asdict(self), "permuted": rows}
 
 
 def audit(

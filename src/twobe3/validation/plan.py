@@ -102,7 +102,7 @@ class CVPlan:
         repeats = len({fold.repeat for fold in split})
         return {"folds": len(split) // repeats, "repeats": repeats, "inner_folds": self.policy.inner_folds}
 
-    def tested(self) -> dict[str, set[str]]:
+    def test_patients(self) -> dict[str, set[str]]:
         """For each endpoint the patients who are tested in some fold."""
         patients = {endpoint: cohort.patients for endpoint, cohort in self.cohorts.items()}
         return {

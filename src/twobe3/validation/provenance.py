@@ -1,4 +1,4 @@
-"""What ``run.json`` says of a run: its configuration, how long each step took, where it ran."""
+"""What is written down of a run: how long each step took, where it ran, what its models are, what they leave out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ import torch
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion
+from twobe3.evaluation.provenance import ModelProvenance, Platform, Timing
 from twobe3.models.model import Model, UndefinedFeature, drop_unusable
 
 FEW_EVENTS = 10
@@ -27,53 +28,8 @@ log = logging.getLogger("twobe3")
 
 
 @dataclass(frozen=True)
-class ModelProvenance:
-    """What a run says of one of its models."""
-
-    name: str
-    kind: str
-    description: str  # of the kind
-    parameters: Mapping[str, Any]  # without folders of this machine
-    seconds: float  # of fitting and predicting, in all folds
-    imputed: Mapping[str, int]  # from what is not known to the number of patients for whom it is filled in
-    size: Mapping[str, Any]  # by endpoint, beyond the parameters
-
-    @classmethod
-    def of(cls, model: Model, cohort: Cohort, seconds: float) -> Self:
-        """Describe a model that was validated on a cohort."""
-        names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
-        sizes = {name: dict(model.report(drop_unusable(model, cohort.for_endpoint(name))).size) for name in names}
-        sizes = {name: size for name, size in sizes.items() if size}
-        imputed = dict(model.report(cohort.without_outcomes()).imputed)
-        return cls(model.name, model.kind, model.summary, model.public_parameters(), seconds, imputed, sizes)
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a result was made; the attributes are the keys of ``run.json``."""
-
-    study: str
-    started: str  # ISO date-time, UTC
-    seconds: float
-    peak_memory_mib: float
-    timings: Mapping[str, float]  # seconds by step, in the order in which the steps began
-    configuration: Mapping[str, Any]  # the resolved study, or how a cross-validation was asked for
-    configuration_digest: str
-    platform: Mapping[str, Any]
-    models: tuple[ModelProvenance, ...]
-    notes: tuple[str, ...]  # what a reader should know, a sentence each
-    audit: Mapping[str, Any] | None = None  # what the leakage audit found
-    external: Mapping[str, Any] | None = None  # where the results of an external cohort are
-
-    def document(self) -> dict[str, Any]:
-        """The content of ``run.json``."""
-        timings = [{"step": step, "seconds": seconds} for step, seconds in self.timings.items()]
-        return {key: value for key, value in (asdict(self) | {"timings": timings}).items() if value is not None}
-
-
-@dataclass(frozen=True)
 class ModelExclusions:
-    """What a model cannot use of a cohort, and so is neither fitted nor judged on.
+    """What a model cannot use of a cohort, and so is neither fitted nor evaluated on.
 
     Attributes
     ----------
@@ -139,12 +95,11 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.add({name: time.perf_counter() - begin})
+            self.add(name, time.perf_counter() - begin)
 
-    def add(self, timings: Mapping[str, float]) -> None:
-        """Add seconds by step."""
-        for name, seconds in timings.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+    def add(self, name: str, seconds: float) -> None:
+        """Add seconds to a step."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def read(self) -> dict[str, Any]:
         """The attributes of a :class:`Provenance` that are measured, until now."""
@@ -152,21 +107,30 @@ class Stopwatch:
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": time.perf_counter() - self.begun,
             "peak_memory_mib": peak_memory_mib(),
-            "timings": dict(self.seconds),
+            "timings": tuple(Timing(step, seconds) for step, seconds in self.seconds.items()),
         }
 
 
-def describe_platform(models: Sequence[Model]) -> dict[str, Any]:
-    """Versions and processor, and the devices and precisions with which the models' networks compute."""
+def describe_platform(models: Sequence[Model]) -> Platform:
+    """Where a run computes."""
     devices = [model.device.describe() for model in models]
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
+    return Platform(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        processor=platform.machine(),
+        cores=os.cpu_count(),
         **{key: ", ".join(sorted({device[key] for device in devices})) for key in ("device", "precision")},
-    }
+    )
+
+
+def describe_model(model: Model, cohort: Cohort, seconds: float) -> ModelProvenance:
+    """What a run says of a model that was validated on a cohort in some seconds."""
+    names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
+    sizes = {name: dict(model.report(drop_unusable(model, cohort.for_endpoint(name))).size) for name in names}
+    sizes = {name: size for name, size in sizes.items() if size}
+    imputed = dict(model.report(cohort.without_outcomes()).imputed)
+    return ModelProvenance(model.name, model.kind, model.summary, model.public_parameters(), seconds, imputed, sizes)
 
 
 def warn_of_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:

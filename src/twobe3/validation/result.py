@@ -1,4 +1,4 @@
-"""What a cross-validation gave, judged: its table, its artefacts, its report."""
+"""What a cross-validation gave, evaluated: its table, its artefacts, its report."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from twobe3.evaluation.csv import write_decisions, write_predictions, write_surv
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import comparison_rows, evaluation_rows, primary_rows, ranking_lines, render_html
 from twobe3.evaluation.primary_metric import choose_primary_metric
+from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import write_artefact, write_atomic
@@ -28,7 +29,7 @@ from twobe3.models.model import Model
 from twobe3.report import write_report as write_study_report
 from twobe3.runtime.progress import track
 from twobe3.validation.plan import CVPlan, FoldTask
-from twobe3.validation.provenance import ModelExclusions, Provenance, exclusions_document
+from twobe3.validation.provenance import ModelExclusions, exclusions_document
 
 if TYPE_CHECKING:
     import pandas
@@ -127,9 +128,9 @@ class CVResult:
         write_predictions(folder / "predictions.csv", self.predictions)
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
-        judged = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary)).to_json()
-        judged |= exclusions_document(self.exclusions)
-        write_artefact(folder / "evaluation.json", {**inputs, **judged})
+        results = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary)).to_json()
+        results |= exclusions_document(self.exclusions)
+        write_artefact(folder / "evaluation.json", {**inputs, **results})
         write_artefact(folder / "run.json", {**inputs, **self.provenance.document()})
 
     def write_report(self, path: Path | str) -> Path:
@@ -158,8 +159,8 @@ def evaluate_models(
 ) -> tuple[tuple[Evaluation, ...], tuple[Comparison, ...], CohortSummary]:
     """Every model of every endpoint with its metrics, the models compared in pairs, and what is behind the figures.
 
-    Pairs are compared on whom both predicted. A model that could use no tested scan is judged on 0 patients, without a
-    metric. Baselines are compared with the other models, not with one another.
+    Pairs are compared on whom both predicted. A model that could use no tested scan is evaluated on 0 patients, without
+    a metric. Baselines are compared with the other models, not with one another.
     """
     evaluations: list[Evaluation] = []
     comparisons: list[Comparison] = []

@@ -67,7 +67,7 @@ def fit_predict(
     times : ndarray, shape (k,)
         Where survival is wanted, in the endpoint's unit.
     """
-    inner = inner_risks(model, training, policy) if policy.recalibrate else None
+    inner = cross_val_risk(model, training, policy) if policy.recalibrate else None
     model.fit(training)
     return apply_thresholds(model, training, tested, times, inner)
 
@@ -78,7 +78,7 @@ def fit_final(model: Model, training: Cohort, policy: ThresholdPolicy) -> Model:
     Platt's scaling of a binary endpoint then is part of the model, see :func:`fit_predict`. Of other endpoints nothing
     that a model predicts by itself is ever recalibrated.
     """
-    inner = inner_risks(model, training, policy) if policy.recalibrate and training.endpoint.has_classes else None
+    inner = cross_val_risk(model, training, policy) if policy.recalibrate and training.endpoint.has_classes else None
     model.fit(training)
     if inner is not None:
         model.recalibration_ = platt(inner, drop_unusable(model, training).outcomes)
@@ -124,7 +124,7 @@ def youden(probability: FloatArray, outcomes: Outcomes) -> float:
     return float(thresholds[best]) if best else outcomes.n_events / len(outcomes)
 
 
-def inner_risks(model: Model, training: Cohort, policy: ThresholdPolicy) -> FloatArray | None:
+def cross_val_risk(model: Model, training: Cohort, policy: ThresholdPolicy) -> FloatArray | None:
     """Each training patient's risk by a model fitted without the patient; None where there are too few to split.
 
     Of the training patients whose scans the model can use, in their order. Risks of a time to an event have no

@@ -429,7 +429,7 @@ def test_a_study_file_may_ask_for_it_and_the_saved_network_predicts_the_next_sca
     result = run(path, tmp_path / "out", audit=True, workers=1)
     judged = {one.endpoint: len(one) for one in result.predictions if one.model == "joint"}
     assert judged == {"outcome": 8, "survival": 6}
-    assert result.provenance.audit["passed"]
+    assert result.provenance.audit.passed
     files = sorted((tmp_path / "out" / "models").glob("*joint*.safetensors"))
     loaded = [load_model(file) for file in files]
     assert [model.other_outputs_ for model in loaded if isinstance(model, NeuralModel)] == [

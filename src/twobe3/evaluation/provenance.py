@@ -1,0 +1,152 @@
+"""The one schema of ``run.json``: how a result was made, as a validation writes it and the report reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelProvenance:
+    """What a run says of one of its models."""
+
+    name: str
+    kind: str
+    description: str  # of the kind
+    parameters: Mapping[str, Any]  # without folders of this machine
+    seconds: float  # of fitting and predicting, in all folds
+    imputed: Mapping[str, int]  # from what is not known to the number of patients for whom it is filled in
+    size: Mapping[str, Any]  # by endpoint, beyond the parameters
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a trivial explanation that the other models must beat."""
+        return self.kind == "baseline" or self.parameters.get("voxels") == "shuffled"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Versions and processor, and the devices and precisions with which the models' networks compute."""
+
+    python: str
+    torch: str
+    numpy: str
+    processor: str
+    cores: int | None
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one step took."""
+
+    step: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PermutationResult:
+    """What a model predicts of outcomes that were permuted at random.
+
+    Attributes
+    ----------
+    endpoint, model, metric : str
+        Their names; the metric counts pairs that were tested in one fold only, so that its expectation is ½.
+    permutations : int
+        Cross-validations, each on outcomes of its own, that could be evaluated.
+    mean, low, high : float or None
+        The metric's mean over permutations, and its 95 % interval (Student's t); None for fewer than two.
+    """
+
+    endpoint: str
+    model: str
+    metric: str
+    permutations: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def covers_half(self) -> bool:
+        """Whether the interval covers ½, as it must unless something leaks; not where it isn't estimable."""
+        return self.low is not None and self.high is not None and self.low <= 0.5 <= self.high
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a leakage audit looked for, and found.
+
+    Attributes
+    ----------
+    folds : int
+        Checked, of all endpoints.
+    shared : tuple of str
+        Folds in which a group both trains and is tested.
+    joined : int
+        Patient ids that are another patient's too: scans of the same content or nearly the same picture.
+    seeing : tuple of str
+        Models whose predictions or decisions change with the outcomes of the patients they are tested on.
+    permuted : tuple of PermutationResult
+        For each model of each binary and time-to-event endpoint.
+    site : str or None
+        The model that knows the centre alone; None where there is none.
+    """
+
+    folds: int
+    shared: tuple[str, ...]
+    joined: int
+    seeing: tuple[str, ...]
+    permuted: tuple[PermutationResult, ...]
+    site: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no test patient was seen; an interval that misses ½ is reported, but 1 in 20 does by chance."""
+        return not (self.shared or self.seeing)
+
+    def text(self) -> str:
+        """One line for the report."""
+        rows = [row for row in self.permuted if row.low is not None]
+        covering = sum(row.covers_half for row in rows)
+        said = [
+            f"{len(self.shared)} of {self.folds} folds have a group on both sides",
+            f"{self.joined} ids are duplicates of another and stay in its fold",
+            f"{len(self.seeing)} models change with the outcomes of the patients they are tested on",
+        ]
+        if rows:
+            said.append(f"with permuted outcomes the interval of {covering} of {len(rows)} models covers 0.5")
+        said.append(
+            "what the centre alone predicts is " + (f"in the table ({self.site})" if self.site else "not asked")
+        )
+        return f"Leakage audit {'passed' if self.passed else 'FAILED'}: {'; '.join(said)}."
+
+    def document(self) -> dict[str, Any]:
+        """As JSON types."""
+        rows = [{**asdict(row), "covers_half": row.covers_half} for row in self.permuted]
+        return {"passed": self.passed, "text": self.text(), **asdict(self), "permuted": rows}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result was made; the attributes are the keys of ``run.json``."""
+
+    package_version: str
+    study: str
+    started: str  # ISO date-time, UTC
+    seconds: float
+    peak_memory_mib: float
+    timings: tuple[Timing, ...]  # in the order in which the steps began
+    configuration: Mapping[str, Any]  # the resolved study, or how a cross-validation was asked for
+    configuration_digest: str
+    platform: Platform
+    models: tuple[ModelProvenance, ...]
+    notes: tuple[str, ...]  # what a reader should know, a sentence each
+    audit: Audit | None = None  # what the leakage audit found
+    external: Mapping[str, Any] | None = None  # where the results of an external cohort are
+
+    def document(self) -> dict[str, Any]:
+        """The content of ``run.json``."""
+        audit = None if self.audit is None else self.audit.document()
+        return {key: value for key, value in (asdict(self) | {"audit": audit}).items() if value is not None}
