@@ -18,7 +18,7 @@ from twobe3.io.model_file import nest, unnest
 from twobe3.models import encoder
 from twobe3.models.encoder import CovariateEncoder, count_imputed, encode, fit_encoder
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
-from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge, moments
 from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.nn.inputs import FeatureMaps
 from twobe3.models.registry import register
@@ -136,8 +136,7 @@ class PooledModel(Model):
         if not self.projection:
             penalty = choose_penalty(x, outcomes, self.penalties, inner_folds=self.inner_folds, seed=self.seed)
             return fit_ridge(x, outcomes, penalty)
-        spread = x.std(axis=0)
-        mean, scale = x.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        mean, scale = moments(x)
         directions = random_directions(x.shape[1], self.projection, self.seed)
         z = (x - mean) / scale @ directions
         penalty = choose_penalty(z, outcomes, self.penalties, inner_folds=self.inner_folds, seed=self.seed)

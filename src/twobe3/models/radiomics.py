@@ -20,7 +20,7 @@ from twobe3.features.radiomics import Change, FeatureVector, RadiomicsSettings, 
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.learners.combat import Combat, fit_combat
-from twobe3.models.learners.learner import FITTED, Learner, LearnerName, LearnerSpec
+from twobe3.models.learners.learner import FITTED, Learner, LearnerName, fit_learner
 from twobe3.models.learners.selection import (
     agreement,
     concordance,
@@ -80,7 +80,7 @@ class RadiomicsModel(Model):
     harmonise : {"none", "combat"}
         Whether centres are brought to one location and scale.
     l1_share, trees
-        Of the learners that have them: see :class:`~twobe3.models.learners.learner.LearnerSpec`.
+        Of the learners that have them: see :func:`~twobe3.models.learners.learner.fit_learner`.
     inner_folds : int
         Of the cross-validation that chooses a penalty.
     """
@@ -151,7 +151,7 @@ class RadiomicsModel(Model):
         if not vectors:
             return super().report(cohort)
         names = vectors[0].names
-        undefined = _undefined(names, _stacked(vectors))
+        undefined = _find_undefined(names, _stack(vectors))
         return replace(super().report(cohort), undefined=undefined, n_parameters=len(names))
 
     def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
@@ -181,7 +181,7 @@ class RadiomicsModel(Model):
 
     def _fit(self, cohort: Cohort) -> None:
         vectors = self._vectors(cohort)
-        raw = _stacked(vectors)
+        raw = _stack(vectors)
         kept = _informative(raw) & self._stable(cohort, raw.shape[1])
         if not kept.any():
             raise ConfigurationError(
@@ -189,19 +189,19 @@ class RadiomicsModel(Model):
             )
         self.names_ = tuple(name for name, keep in zip(vectors[0].names, kept, strict=True) if keep)
         self.median_ = np.nanmedian(raw[:, kept], axis=0)
-        self.undefined_ = _undefined(vectors[0].names, raw)
+        self.undefined_ = _find_undefined(vectors[0].names, raw)
         log.info("%s: %d training patients; the median stands in for %.1f %% of their values",
                  self.name, len(cohort), 100 * float(np.isnan(raw[:, kept]).mean()))  # fmt: skip
-        x = self._filled(vectors)
+        x = self._impute(vectors)
         self.combat_ = None
         if self.harmonise == "combat":
-            self.combat_ = fit_combat(x, [subject.centre for subject in cohort.subjects])
-            x = self.combat_.apply(x, [subject.centre for subject in cohort.subjects])
+            self.combat_ = fit_combat(x, cohort.centres)
+            x = self.combat_.apply(x, cohort.centres)
         self.chosen_ = self._choose(x, cohort.outcomes)
-        grid = LearnerSpec(
-            self.learner, l1_share=self.l1_share, trees=self.trees, inner_folds=self.inner_folds, seed=self.seed
-        )
-        self.learner_ = grid.fit(x[:, self.chosen_], cohort.outcomes)
+        self.learner_ = fit_learner(
+            self.learner, x[:, self.chosen_], cohort.outcomes,
+            l1_share=self.l1_share, trees=self.trees, inner_folds=self.inner_folds, seed=self.seed,
+        )  # fmt: skip
 
     def _vectors(self, cohort: Cohort) -> list[FeatureVector]:
         """The features of the scans that have some."""
@@ -242,21 +242,23 @@ class RadiomicsModel(Model):
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         assert self.learner_ is not None
-        x = self._filled(self._vectors(cohort))
+        x = self._impute(self._vectors(cohort))
         if self.combat_ is not None:
-            x = self.combat_.apply(x, [subject.centre for subject in cohort.subjects])
+            x = self.combat_.apply(x, cohort.centres)
         return self.learner_.risk(x[:, self.chosen_])
 
-    def _filled(self, found: list[FeatureVector]) -> FloatArray:
+    def _impute(self, found: list[FeatureVector]) -> FloatArray:
         """Shape (patients, kept features), the median where a patient lacks one."""
         place = {name: i for i, name in enumerate(found[0].names)}
-        values = _stacked(found)[:, [place[name] for name in self.names_]]
+        values = _stack(found)[:, [place[name] for name in self.names_]]
         return np.where(np.isnan(values), self.median_, values)
 
     def _arrays(self) -> Arrays:
         assert self.learner_ is not None
-        combat = {} if self.combat_ is None else nest("combat.", self.combat_.arrays())
-        return {"median": self.median_, "chosen": self.chosen_, **nest("learner.", self.learner_.arrays()), **combat}
+        arrays = {"median": self.median_, "chosen": self.chosen_, **nest("learner.", self.learner_.arrays())}
+        if self.combat_ is not None:
+            arrays |= {"combat.factor": self.combat_.factor, "combat.shift": self.combat_.shift}
+        return arrays
 
     def _notes(self) -> dict[str, Any]:
         return {
@@ -269,16 +271,16 @@ class RadiomicsModel(Model):
         self.names_, self.median_, self.chosen_ = tuple(notes["names"]), arrays["median"], arrays["chosen"]
         self.undefined_ = tuple(UndefinedFeature(**one) for one in notes["undefined"])
         self.learner_ = FITTED[self.learner].from_arrays(unnest("learner.", arrays))
-        centres = notes["centres"]
-        self.combat_ = None if centres is None else Combat.from_arrays(unnest("combat.", arrays), centres)
+        if notes["centres"] is not None:
+            self.combat_ = Combat(tuple(notes["centres"]), arrays["combat.factor"], arrays["combat.shift"])
 
 
-def _stacked(vectors: list[FeatureVector]) -> FloatArray:
+def _stack(vectors: list[FeatureVector]) -> FloatArray:
     """Shape (patients, features)."""
     return np.stack([one.values for one in vectors])
 
 
-def _undefined(names: tuple[str, ...], raw: FloatArray) -> tuple[UndefinedFeature, ...]:
+def _find_undefined(names: tuple[str, ...], raw: FloatArray) -> tuple[UndefinedFeature, ...]:
     """The features that are NaN in some of the patients."""
     n, missing = len(raw), np.isnan(raw).sum(axis=0)
     return tuple(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from twobe3.models.learners.combat import SMALLEST_CENTRE, Combat, fit_combat
+from twobe3.models.learners.combat import SMALLEST_CENTRE, fit_combat
 
 FloatArray = npt.NDArray[np.float64]
 REFERENCE = Path(__file__).parents[2] / "reference" / "combat.json"
@@ -92,10 +92,3 @@ def test_a_small_centre_borrows_from_its_other_features() -> None:
     taken_away = (x[60:] - combat.apply(x[60:], centres[60:])).mean(axis=0)
     assert taken_away.mean() == pytest.approx(alone.mean(), rel=0.02)
     assert taken_away.std() < 0.75 * alone.std()
-
-
-def test_it_comes_back_from_its_arrays() -> None:
-    x, centres = two_centres()
-    combat = fit_combat(x, centres)
-    again = Combat.from_arrays(combat.arrays(), combat.centres)
-    assert (again.apply(x, centres) == combat.apply(x, centres)).all()

@@ -81,7 +81,7 @@ def test_more_columns_than_patients_give_the_minimum_over_all_columns(kind: Kind
 
     def objective(theta: FloatArray) -> float:
         rotated = RidgeModel(model.mean, model.scale, theta[:-1], 0.0 if kind == "time-to-event" else theta[-1], 5.0)
-        return linear._summed_loss(rotated.risk(x), outcomes) + 2.5 * float(theta[:-1] @ theta[:-1])
+        return linear.sum_loss(rotated.risk(x), outcomes) + 2.5 * float(theta[:-1] @ theta[:-1])
 
     ours = np.append(model.weights, model.bias)
     best = minimize(objective, ours, method="L-BFGS-B").fun

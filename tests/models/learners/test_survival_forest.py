@@ -13,7 +13,7 @@ from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, TimeToEvent
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.outcomes import Outcomes
-from twobe3.models.learners.learner import FITTED, LearnerSpec
+from twobe3.models.learners.learner import FITTED, fit_learner
 from twobe3.models.learners.trees import fit_survival_forest
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ def test_a_fitted_forest_comes_back_from_its_arrays_where_scikit_survival_is_not
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x, outcomes = drawn(60, 2)
-    learner = LearnerSpec("random-survival-forest", trees=20, seed=1).fit(x, outcomes)
+    learner = fit_learner("random-survival-forest", x, outcomes, trees=20, seed=1)
     monkeypatch.setitem(sys.modules, "sksurv.ensemble", None)
     again = FITTED["random-survival-forest"].from_arrays(learner.arrays())
     assert (again.risk(x) == learner.risk(x)).all()
@@ -61,5 +61,5 @@ def test_other_endpoints_are_refused() -> None:
     x, outcomes = drawn(20, 0)
     binary = Outcomes(Binary("relapse", "y"), outcomes.patients, outcomes.event.astype(float), outcomes.event)
     with pytest.raises(ConfigurationError, match="'relapse' is none") as caught:
-        LearnerSpec("random-survival-forest").fit(x, binary)
+        fit_learner("random-survival-forest", x, binary)
     assert caught.value.code is Code.STUDY_FILE_INVALID

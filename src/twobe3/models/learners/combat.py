@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from twobe3.core.outcomes import FloatArray
 
@@ -53,15 +51,6 @@ class Combat:
         harmonised = np.array(x, dtype=np.float64)
         harmonised[known] = x[known] * self.factor[index] + self.shift[index]
         return harmonised
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Factors and shifts, for a model file; the centres' names are notes."""
-        return {"factor": self.factor, "shift": self.shift}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], centres: Sequence[str]) -> Combat:
-        """What :meth:`arrays` described."""
-        return cls(tuple(centres), np.asarray(arrays["factor"]), np.asarray(arrays["shift"]))
 
 
 def fit_combat(x: FloatArray, centres: Sequence[str]) -> Combat:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 
 from twobe3.core.outcomes import FloatArray, Outcomes
-from twobe3.models.learners.linear import RidgeModel
-from twobe3.models.nn.heads import outcome_loss
+from twobe3.models.learners.linear import RidgeModel, RidgeObjective, moments
 
 
 def fit_elastic_path(
@@ -38,11 +36,12 @@ def fit_elastic_path(
     dict
         For each penalty a linear risk with weights that may be 0.
     """
-    mean, scale, standard = _standardised(x)
+    mean, scale = moments(x)
+    standard = (x - mean) / scale
     theta, path = np.zeros(x.shape[1] + 1), {}
     for penalty in sorted(penalties, reverse=True):
-        smooth = _Smooth(standard, outcomes, penalty * (1.0 - l1_share))
-        theta = _minimum(smooth, penalty * l1_share, theta)
+        smooth = _smooth_part(standard, outcomes, penalty * (1.0 - l1_share))
+        theta = _minimise(smooth, penalty * l1_share, theta)
         path[penalty] = RidgeModel(mean, scale, theta[:-1], float(theta[-1]), penalty)
     return path
 
@@ -70,44 +69,25 @@ def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[
     start = np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes))
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-8, "ftol": 1e-15}
-    smooth = _Smooth(x, outcomes, penalty / max(terms, 1))
+    smooth = _smooth_part(x, outcomes, penalty / max(terms, 1))
     found = minimize(smooth, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
     return np.asarray(found[:-1]), float(found[-1])
 
 
 def largest_penalty(x: FloatArray, outcomes: Outcomes, l1_share: float) -> float:
     """The smallest penalty under which every weight is 0, where a path begins; ``l1_share`` above 0."""
-    _, _, standard = _standardised(x)
-    smooth = _Smooth(standard, outcomes, 0.0)
-    _, gradient = smooth(np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes)))
+    mean, scale = moments(x)
+    _, gradient = _smooth_part((x - mean) / scale, outcomes, 0.0)(
+        np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes))
+    )
     return float(np.abs(gradient[:-1]).max() / l1_share)
 
 
-def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    mean, spread = x.mean(axis=0), x.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    return mean, scale, (x - mean) / scale
+def _smooth_part(x: FloatArray, outcomes: Outcomes, ridge: float) -> RidgeObjective:
+    return RidgeObjective(x, outcomes, ridge, 0.5 if outcomes.endpoint.loss == "squared-error" else 1.0)
 
 
-class _Smooth:
-    """The differentiable part, of weights and intercept: its value and gradient."""
-
-    def __init__(self, x: FloatArray, outcomes: Outcomes, ridge: float) -> None:
-        self.x, self.ridge, self.endpoint = torch.from_numpy(x), ridge, outcomes.endpoint
-        self.value, self.event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
-
-    def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
-        at = torch.tensor(theta, requires_grad=True)
-        risk = self.x @ at[:-1] + (at[-1] if self.endpoint.risk_has_origin else 0.0)
-        loss = outcome_loss(self.endpoint.loss, risk, self.value, self.event)
-        if self.endpoint.loss == "squared-error":
-            loss = loss * 0.5
-        total = loss + self.ridge / 2.0 * at[:-1].square().sum()
-        (gradient,) = torch.autograd.grad(total, at)
-        return total.item(), gradient.numpy()
-
-
-def _minimum(smooth: _Smooth, penalty: float, start: FloatArray) -> FloatArray:
+def _minimise(smooth: RidgeObjective, penalty: float, start: FloatArray) -> FloatArray:
     """Weights as differences of two parts that are not negative: their sum is the lasso's term, and is smooth."""
 
     def objective(parts: FloatArray) -> tuple[float, FloatArray]:

@@ -35,7 +35,14 @@ class Icare(ArrayFields):
 
 
 def fit_icare(
-    x: FloatArray, outcomes: Outcomes, *, samples: int, rho: float, least: float, share: float, seed: int
+    x: FloatArray,
+    outcomes: Outcomes,
+    *,
+    samples: int,
+    rho: float = 0.7,
+    least: float = 0.55,
+    share: float = 0.5,
+    seed: int,
 ) -> Icare:
     """Individual coefficient approximation for risk estimation, bagged.
 

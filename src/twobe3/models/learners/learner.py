@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -43,68 +42,48 @@ FITTED: dict[LearnerName, type[RidgeModel] | type[Trees] | type[Icare]] = {
 """What each learner is once it is fitted."""
 
 
-@dataclass(frozen=True)
-class LearnerSpec:
-    """Which learner, and its constants.
+def fit_learner(
+    name: LearnerName,
+    x: FloatArray,
+    outcomes: Outcomes,
+    *,
+    l1_share: float = 0.5,
+    trees: int = 200,
+    inner_folds: int = 4,
+    seed: int = 0,
+) -> Learner:
+    """Fit a learner; whatever it does not take here has the default of its own function.
 
-    Attributes
+    Parameters
     ----------
     name : str
         ``elastic-net`` and ``ridge`` (their penalty by inner cross-validation), ``random-forest``,
         ``random-survival-forest`` (needs ``twobe3[survival-forest]``), ``gradient-boosting``, ``icare``.
+    x : ndarray, shape (n, p)
+        Training patients.
+    outcomes : Outcomes
+        Of the same patients.
     l1_share : float
         Of the elastic net.
-    trees, depth, smallest_leaf : int
+    trees : int
         Of forests and boosting; bootstrap samples of ICARE.
-    learning_rate, patient_share : float
-        Of boosting.
-    icare_rho, icare_least, icare_feature_share : float
-        Of ICARE: largest correlation, smallest concordance, share of features in a sample.
     inner_folds, seed : int
         Of the inner cross-validation; of every random choice.
     """
-
-    name: LearnerName
-    l1_share: float = 0.5
-    trees: int = 200
-    depth: int = 2
-    smallest_leaf: int = 3
-    learning_rate: float = 0.05
-    patient_share: float = 0.8
-    icare_rho: float = 0.7
-    icare_least: float = 0.55
-    icare_feature_share: float = 0.5
-    inner_folds: int = 4
-    seed: int = 0
-
-    def fit(self, x: FloatArray, outcomes: Outcomes) -> Learner:
-        """Fit on training patients; x has shape (patients, features)."""
-        match self.name:
-            case "ridge":
-                penalty = choose_penalty(x, outcomes, RIDGE_PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
-                return fit_ridge(x, outcomes, penalty)
-            case "elastic-net":
-                return self._elastic_net(x, outcomes)
-            case "random-forest":
-                return fit_forest(x, outcomes, trees=self.trees, smallest_leaf=self.smallest_leaf, seed=self.seed)
-            case "random-survival-forest":
-                return fit_survival_forest(
-                    x, outcomes, trees=self.trees, smallest_leaf=self.smallest_leaf, seed=self.seed
-                )
-            case "gradient-boosting":
-                return fit_boosting(
-                    x, outcomes, trees=self.trees, depth=self.depth, learning_rate=self.learning_rate,
-                    share=self.patient_share, seed=self.seed,
-                )  # fmt: skip
-            case "icare":
-                return fit_icare(
-                    x, outcomes, samples=self.trees, rho=self.icare_rho, least=self.icare_least,
-                    share=self.icare_feature_share, seed=self.seed,
-                )  # fmt: skip
-
-    def _elastic_net(self, x: FloatArray, outcomes: Outcomes) -> RidgeModel:
-        largest = largest_penalty(x, outcomes, self.l1_share)
-        penalties = tuple(largest * share for share in ELASTIC_SHARES_OF_LARGEST)
-        path = partial(fit_elastic_path, l1_share=self.l1_share)
-        penalty = choose_penalty(x, outcomes, penalties, inner_folds=self.inner_folds, seed=self.seed, path=path)
-        return path(x, outcomes, [one for one in penalties if one >= penalty])[penalty]
+    match name:
+        case "ridge":
+            penalty = choose_penalty(x, outcomes, RIDGE_PENALTIES, inner_folds=inner_folds, seed=seed)
+            return fit_ridge(x, outcomes, penalty)
+        case "elastic-net":
+            largest, path = largest_penalty(x, outcomes, l1_share), partial(fit_elastic_path, l1_share=l1_share)
+            penalties = tuple(largest * share for share in ELASTIC_SHARES_OF_LARGEST)
+            penalty = choose_penalty(x, outcomes, penalties, inner_folds=inner_folds, seed=seed, path=path)
+            return path(x, outcomes, [one for one in penalties if one >= penalty])[penalty]
+        case "random-forest":
+            return fit_forest(x, outcomes, trees=trees, seed=seed)
+        case "random-survival-forest":
+            return fit_survival_forest(x, outcomes, trees=trees, seed=seed)
+        case "gradient-boosting":
+            return fit_boosting(x, outcomes, trees=trees, seed=seed)
+        case "icare":
+            return fit_icare(x, outcomes, samples=trees, seed=seed)

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.io.model_file import ArrayFields
 from twobe3.models.inner_cv import inner_split
-from twobe3.models.nn.heads import outcome_loss
+from twobe3.models.nn.heads import mean_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +64,12 @@ def fit_path(x: FloatArray, outcomes: Outcomes, penalties: Sequence[float]) -> d
     dict
         The model of each penalty.
     """
-    mean, spread = x.mean(axis=0), x.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
+    mean, scale = moments(x)
     left, singular, right = np.linalg.svd((x - mean) / scale, full_matrices=False)
     coordinates = left * singular
     path = {}
     for penalty in penalties:
-        weights, bias = _minimum(coordinates, outcomes, penalty)
+        weights, bias = _minimise(coordinates, outcomes, penalty)
         path[penalty] = RidgeModel(mean, scale, right.T @ weights, bias, penalty)
     return path
 
@@ -113,34 +112,46 @@ def choose_penalty(
         inner = outcomes.subset(train)
         for penalty, model in (path or fit_path)(x[train], inner, tuple(loss)).items():
             if outcomes.endpoint.has_times:
-                loss[penalty] += _summed_loss(model.risk(x), outcomes) - _summed_loss(model.risk(x[train]), inner)
+                loss[penalty] += sum_loss(model.risk(x), outcomes) - sum_loss(model.risk(x[train]), inner)
             else:
-                loss[penalty] += _summed_loss(model.risk(x[test]), outcomes.subset(test))
+                loss[penalty] += sum_loss(model.risk(x[test]), outcomes.subset(test))
     return min(loss, key=loss.__getitem__)
 
 
-def _minimum(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
-    endpoint = outcomes.endpoint
-    inputs, value = torch.from_numpy(x), torch.from_numpy(outcomes.value)
-    event = torch.from_numpy(outcomes.event)
-    terms = endpoint.loss_terms(outcomes)
+def moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean of each column, and its standard deviation, or 1 where it is constant."""
+    spread = x.std(axis=0)
+    return x.mean(axis=0), np.where(spread > 0, spread, 1.0)
 
-    def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
+
+def sum_loss(risk: FloatArray, outcomes: Outcomes) -> float:
+    """The loss of risks, shape (n,), summed over patients (time-to-event: over events)."""
+    return outcomes.endpoint.loss_terms(outcomes) * float(mean_loss(torch.from_numpy(risk), outcomes))
+
+
+@dataclass(frozen=True)
+class RidgeObjective:
+    """A multiple of the mean loss plus ``penalty / 2`` times the squared length of the weights, and its gradient."""
+
+    x: FloatArray
+    outcomes: Outcomes
+    penalty: float
+    factor: float
+
+    def __call__(self, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Value and gradient at the weights and, as the last parameter, the intercept."""
         theta = torch.tensor(parameters, requires_grad=True)
-        risk = inputs @ theta[:-1] + (theta[-1] if endpoint.risk_has_origin else 0.0)
-        total = terms * outcome_loss(endpoint.loss, risk, value, event) + penalty / 2 * theta[:-1].square().sum()
+        risk = torch.from_numpy(self.x) @ theta[:-1] + (theta[-1] if self.outcomes.endpoint.risk_has_origin else 0.0)
+        total = self.factor * mean_loss(risk, self.outcomes) + self.penalty / 2 * theta[:-1].square().sum()
         (gradient,) = torch.autograd.grad(total, theta)
         return total.item(), gradient.numpy()
 
-    start = np.zeros(x.shape[1] + 1)
+
+def _minimise(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
+    endpoint, start = outcomes.endpoint, np.zeros(x.shape[1] + 1)
     if endpoint.loss == "squared-error":
         start[-1] = outcomes.value.mean()
+    objective = RidgeObjective(x, outcomes, penalty, endpoint.loss_terms(outcomes))
     tight = {"maxiter": 1000, "gtol": 1e-7, "ftol": 1e-13}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options=tight)
     return found.x[:-1], float(found.x[-1])
-
-
-def _summed_loss(risk: FloatArray, outcomes: Outcomes) -> float:
-    value, event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
-    mean = outcome_loss(outcomes.endpoint.loss, torch.from_numpy(risk), value, event)
-    return outcomes.endpoint.loss_terms(outcomes) * float(mean)

@@ -18,7 +18,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 from twobe3.io.model_file import ArrayFields
-from twobe3.models.nn.heads import outcome_loss
+from twobe3.models.nn.heads import mean_loss
 
 T = TypeVar("T", bound="Trees")
 
@@ -81,7 +81,7 @@ class SurvivalForest(Trees):
         return np.log(np.maximum(self.sums(x), least))
 
 
-def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int, seed: int) -> Trees:
+def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int = 3, seed: int) -> Trees:
     """A random forest on what the outcomes leave unexplained without features.
 
     Binary: trees on 0 and 1, whose splits are those of the Gini index, and the log-odds of their mean. Continuous:
@@ -104,24 +104,18 @@ def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: 
     target = outcomes.value if not endpoint.has_times else residuals(np.zeros(len(x)), outcomes)
     forest = RandomForestRegressor(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed)
     forest.fit(x, target)
-    return _sum_trees(list(forest.estimators_), 1.0 / trees, 0.0, log_odds=endpoint.has_classes)
+    return _concat_trees(Trees, list(forest.estimators_), 1.0 / trees, log_odds=endpoint.has_classes)
 
 
 def fit_survival_forest(
-    x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int, seed: int
+    x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: int = 3, seed: int
 ) -> SurvivalForest:
     """Grow a random survival forest: trees split by the log-rank test (Ishwaran et al., Ann Appl Stat 2008;2:841).
 
     Parameters
     ----------
-    x : ndarray, shape (n, p)
-        Training patients.
-    outcomes : Outcomes
-        Of the same patients, times to an event.
-    trees, smallest_leaf : int
-        Number of trees; patients in a leaf. Each split looks at √p features.
-    seed : int
-        Of bootstrap samples and features.
+    x, outcomes, trees, smallest_leaf, seed
+        As of :func:`fit_forest`; the outcomes are times to an event.
 
     Raises
     ------
@@ -146,11 +140,18 @@ def fit_survival_forest(
     forest = grower(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed, n_jobs=1)
     grown = list(forest.fit(x, observed).estimators_)
     mortality = [one.tree_.value[:, one.is_event_time_, 0].sum(axis=1) for one in grown]
-    return _concat_trees(SurvivalForest, grown, mortality, 1.0 / trees, 0.0, log_odds=False)
+    return _concat_trees(SurvivalForest, grown, 1.0 / trees, values=mortality)
 
 
 def fit_boosting(
-    x: FloatArray, outcomes: Outcomes, *, trees: int, depth: int, learning_rate: float, share: float, seed: int
+    x: FloatArray,
+    outcomes: Outcomes,
+    *,
+    trees: int,
+    depth: int = 2,
+    learning_rate: float = 0.05,
+    share: float = 0.8,
+    seed: int,
 ) -> Trees:
     """Gradient boosting of the endpoint's own loss: log loss, Cox's partial likelihood, or squared error.
 
@@ -182,7 +183,7 @@ def fit_boosting(
         tree.fit(x[sample], residuals(risk, outcomes)[sample])
         risk = risk + learning_rate * tree.predict(x)
         grown.append(tree)
-    return _sum_trees(grown, learning_rate, start, log_odds=False)
+    return _concat_trees(Trees, grown, learning_rate, start)
 
 
 def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
@@ -191,20 +192,21 @@ def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
     Binary: the outcome less its probability. Time-to-event: martingale residuals. Continuous: differences.
     """
     at, endpoint = torch.tensor(risk, requires_grad=True), outcomes.endpoint
-    mean = outcome_loss(endpoint.loss, at, torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event))
-    (gradient,) = torch.autograd.grad(mean, at)
+    (gradient,) = torch.autograd.grad(mean_loss(at, outcomes), at)
     terms = endpoint.loss_terms(outcomes) / (2.0 if endpoint.loss == "squared-error" else 1.0)
     return np.asarray(-terms * gradient.numpy())
 
 
-def _sum_trees(grown: Sequence[Any], factor: float, start: float, *, log_odds: bool) -> Trees:
-    return _concat_trees(Trees, grown, [one.tree_.value.reshape(-1) for one in grown], factor, start, log_odds=log_odds)
-
-
 def _concat_trees(
-    kind: type[T], grown: Sequence[Any], values: Sequence[FloatArray], factor: float, start: float, *, log_odds: bool
+    kind: type[T],
+    grown: Sequence[Any],
+    factor: float,
+    start: float = 0.0,
+    *,
+    values: Sequence[FloatArray] | None = None,
+    log_odds: bool = False,
 ) -> T:
-    """Trees of scikit-learn, or grown as it grows them, as arrays; ``values`` are what the nodes of each tree add."""
+    """Trees of scikit-learn, or grown as it grows them, as arrays; their nodes add their own or the given values."""
     sizes = [one.tree_.node_count for one in grown]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
@@ -220,6 +222,6 @@ def _concat_trees(
         left=column("children_left", shift=True).astype(np.int64),
         right=column("children_right", shift=True).astype(np.int64),
         threshold=column("threshold").astype(np.float64),
-        value=factor * np.concatenate(list(values)).astype(np.float64),
+        value=factor * (column("value") if values is None else np.concatenate(list(values))).astype(np.float64),
         log_odds=np.array([float(log_odds)]),
     )
