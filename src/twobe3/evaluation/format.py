@@ -24,11 +24,7 @@ def evaluation_rows(evaluations: Iterable[Evaluation]) -> list[Row]:
             "endpoint": one.endpoint,
             "model": one.model,
             "metric": metric.name,
-            "value": metric.value,
-            "low": metric.low,
-            "high": metric.high,
-            "n": metric.n,
-            "events": metric.events,
+            **{name: getattr(metric, name) for name in ("value", "low", "high", "n", "events")},
             "primary": metric == one.headline,
         }
         for one in evaluations
@@ -46,9 +42,7 @@ def primary_rows(evaluations: Iterable[Evaluation]) -> list[Row]:
             "endpoint": one.endpoint,
             "model": one.model,
             "metric": one.primary_metric.metric,
-            "value": one.headline.value if one.headline else None,
-            "low": one.headline.low if one.headline else None,
-            "high": one.headline.high if one.headline else None,
+            **{name: getattr(one.headline, name, None) for name in ("value", "low", "high")},
             "n": one.n,
             "events": one.events,
         }

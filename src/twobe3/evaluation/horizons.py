@@ -42,22 +42,19 @@ class SurvivalCurves:
 
     def at(self, times: FloatArray) -> FloatArray:
         """Every patient's survival at each of some times; shape (n, len(times)), NaN beyond the last prediction."""
-        after, share = self._between(times)
-        values = self._survival[:, after - 1] * (1 - share) + self._survival[:, after] * share
-        return np.where(times > self.last, np.nan, values)
+        return self._interpolate(slice(None), times)
 
     def at_own(self, times: FloatArray) -> FloatArray:
         """Each patient's survival at a time of its own; shape (n,), NaN beyond the last prediction."""
-        after, share = self._between(times)
-        rows = np.arange(len(times))
-        values = self._survival[rows, after - 1] * (1 - share) + self._survival[rows, after] * share
-        return np.where(times > self.last, np.nan, values)
+        return self._interpolate(np.arange(len(times)), times)
 
-    def _between(self, times: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Which predicted time follows each time, and how much of the way to it from the one before has passed."""
+    def _interpolate(self, patients: slice | IntArray, times: FloatArray) -> FloatArray:
+        """Survival on the way from the predicted time before each time to the one after it."""
         after = np.clip(np.searchsorted(self._times, times), 1, len(self._times) - 1)
         start, end = self._times[after - 1], self._times[after]
-        return after, np.clip((times - start) / (end - start), 0.0, 1.0)
+        share = np.clip((times - start) / (end - start), 0.0, 1.0)
+        values = self._survival[patients, after - 1] * (1 - share) + self._survival[patients, after] * share
+        return np.where(times > self.last, np.nan, values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,17 +65,12 @@ def choose_primary_metric(
 
 def enough_pairs(aligned: AlignedPredictions) -> bool:
     """Whether in every repeat the folds hold at least one comparable pair for every two patients."""
-    return all(pairs * PATIENTS_PER_PAIR >= patients for pairs, patients in _pairs_and_patients(aligned))
-
-
-def _pairs_and_patients(aligned: AlignedPredictions) -> list[tuple[int, int]]:
-    """Of each repeat the comparable pairs tested in one fold, and the patients tested."""
     event, comparable = aligned.outcomes.event, _comparable(aligned.outcomes)
-    counted = []
     for scores, present in zip(aligned.scores, aligned.present, strict=True):
         together = (scores.fold[event][:, None] == scores.fold[None, :]) & present[event][:, None] & present[None, :]
-        counted.append((int(np.sum(comparable & together)), int(present.sum())))
-    return counted
+        if np.sum(comparable & together) * PATIENTS_PER_PAIR < present.sum():
+            return False
+    return True
 
 
 def _comparable(outcomes: Outcomes) -> BoolArray:

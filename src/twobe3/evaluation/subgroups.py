@@ -109,21 +109,16 @@ def _subgroup(aligned: AlignedPredictions, row: Metric, factor: str, level: str,
         none_if_nan(replicates.value),
         low,
         high,
-        _too_few(outcomes) or _too_few_pairs(aligned, row),
+        _warn_of_few(aligned, row),
     )
 
 
-def _too_few(outcomes: Outcomes) -> str:
-    """What there is too little of: fewer than ten of what the metric is made of."""
+def _warn_of_few(aligned: AlignedPredictions, row: Metric) -> str:
+    """What there is too little of: fewer than ten of what the metric is made of, or pairs within the folds."""
+    outcomes = aligned.outcomes
     if outcomes.endpoint.effective_sample_size(outcomes) >= FEW:
-        return ""
+        return "few pairs within the folds" if row.needs == "folds" and not enough_pairs(aligned) else ""
     n, events = len(outcomes), outcomes.n_events
     if not outcomes.endpoint.has_events:
         return f"only {n} patients"
     return f"only {events} with the event" if events < FEW else f"only {n - events} without the event"
-
-
-def _too_few_pairs(aligned: AlignedPredictions, row: Metric) -> str:
-    if row.needs != "folds" or enough_pairs(aligned):
-        return ""
-    return "few pairs within the folds"

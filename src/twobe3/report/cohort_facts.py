@@ -33,7 +33,7 @@ def cohort_facts(cohort: CohortRecord) -> tuple[Fact, ...]:
         Fact("Age", _range(subjects, "age_years", "years")),
         Fact("Weight", _range(subjects, "weight_kg", "kg")),
         Fact("Slices as scanned", _spread([subject.slices for subject in subjects], "")),
-        Fact("Spacing as scanned", _spacings(subjects)),
+        Fact("Spacing as scanned", _counts(f"{' × '.join(f'{mm:.3g}' for mm in s.spacing_mm)} mm" for s in subjects)),
         Fact("Contours", (f"{contours} of {len(subjects)} scans have one",)),
         Fact("SUV calibration", _counts(f"{s.calibration.rule}, SUV{s.calibration.type}" for s in subjects)),
     )
@@ -70,7 +70,3 @@ def _spread(values: list[float] | list[int], unit: str) -> tuple[str, ...]:
         return ()
     low, high = min(values), max(values)
     return (f"{low:g}{unit} each",) if low == high else (f"median {median(values):g}{unit}, {low:g} to {high:g}",)
-
-
-def _spacings(subjects: tuple[SubjectRecord, ...]) -> tuple[str, ...]:
-    return _counts(" × ".join(f"{length:.3g}" for length in subject.spacing_mm) + " mm" for subject in subjects)

@@ -27,6 +27,8 @@ class Figure:
 
 def figures(results: Sequence[Evaluation], unit: str) -> tuple[Figure, ...]:
     """The figures of one endpoint that its curves allow, from its models in the order to show."""
+    smooth = any(_curves(result, "calibration_smooth") for result in results)
+    smoothed = ", and smoothed, with a 95 % band" if smooth else ""
     made = (
         Figure(
             "ROC curves",
@@ -49,7 +51,7 @@ def figures(results: Sequence[Evaluation], unit: str) -> tuple[Figure, ...]:
         Figure(
             "Calibration",
             "Observed proportion against predicted probability, in groups of patients with similar predictions, with "
-            f"95 % intervals{_smooth_caption(results)}. On the diagonal, predictions are right on average.",
+            f"95 % intervals{smoothed}. On the diagonal, predictions are right on average.",
             tuple(_calibration(result) for result in results if _curves(result, "calibration")),
         ),
         Figure(
@@ -204,10 +206,6 @@ def _calibration(result: Evaluation) -> Chart:
         lines=tuple(lines),
         diagonal=True,
     )
-
-
-def _smooth_caption(results: Sequence[Evaluation]) -> str:
-    return ", and smoothed, with a 95 % band" if any(_curves(r, "calibration_smooth") for r in results) else ""
 
 
 def _by(groups: Curve | None) -> str:

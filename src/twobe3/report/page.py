@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
-from twobe3.evaluation.provenance import Audit
 from twobe3.evaluation.results import Evaluation, SampleSize
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
@@ -87,6 +86,7 @@ def render(folder: StudyFolder) -> str:
     )
     filters = ("number", "with_sign", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
     environment.filters |= {name: getattr(wording, name) for name in filters}
+    permuted = folder.run.audit.permuted if folder.run.audit else ()
     css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
         css=Markup(css),  # our own file, the only text that is not escaped
@@ -112,7 +112,7 @@ def render(folder: StudyFolder) -> str:
         left_out=folder.evaluation.exclusions,
         left_out_counts=count_left_out(folder.evaluation.exclusions),
         audit_lines=wording.audit_lines,
-        audit_forest=_audit_forest(folder.run.audit),
+        audit_forest=charts.forest([(row.mean, row.low, row.high) for row in permuted], 0.5),
     )
 
 
@@ -150,10 +150,6 @@ def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder) -> Endp
         next((size for size in folder.evaluation.sample_sizes if size.endpoint == endpoint.name), None),
         agreement([predictions[result.model] for result in results if result.model in predictions]),
     )
-
-
-def _audit_forest(audit: Audit | None) -> charts.Forest:
-    return charts.forest([(row.mean, row.low, row.high) for row in (audit.permuted if audit else ())], 0.5)
 
 
 def _other_metrics(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -133,8 +133,7 @@ class StudyConfig(Section):
         entry = dict(entry)
         kind = str(entry.pop("kind", None))
         if kind not in MODELS:
-            near = difflib.get_close_matches(kind, MODELS, n=1)
-            hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(MODELS)}"
+            hint = _name_nearest(kind, MODELS)
             raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
         known = parameter_names(MODELS[kind])
         for key in entry:
@@ -162,11 +161,9 @@ class StudyConfig(Section):
         known = [*HEADER_NAMES, *self.cohort.covariates]
         for name in names if isinstance(names, list) else ():
             if covariate_of(str(name)) not in map(covariate_of, known):
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
                 raise ConfigurationError(
                     Code.UNKNOWN_NAME,
-                    f"{where}: no covariate {name!r}; {hint}",
+                    f"{where}: no covariate {name!r}; {_name_nearest(str(name), known)}",
                     remedy="name the columns of the clinical table in `cohort.covariates`",
                 )
 
@@ -228,6 +225,11 @@ def _unknown_key(where: str, key: str, known: list[str]) -> ConfigurationError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f"the nearest known key is {near[0]!r}" if near else f"known keys are {', '.join(known)}"
     return ConfigurationError(Code.UNKNOWN_KEY, f"{where}: unknown key {key!r}; {hint}")
+
+
+def _name_nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
 
 
 def _must_differ(names: list[str]) -> None:

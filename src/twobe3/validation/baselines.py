@@ -128,7 +128,4 @@ def _is_same(one: Model, other: Model) -> bool:
     """Whether two models differ in nothing but their names, or, as baselines, in nothing that they look at."""
     if isinstance(one, Baseline) and isinstance(other, Baseline):
         return one.default_name == other.default_name
-    return one.kind == other.kind and {**one.public_parameters(), "name": ""} == {
-        **other.public_parameters(),
-        "name": "",
-    }
+    return one.kind == other.kind and one.public_parameters() | {"name": ""} == other.public_parameters() | {"name": ""}

@@ -167,15 +167,11 @@ def fit_plans(
         for number, plan in enumerate(plans)
         for task in group_tasks(plan, [fit for of, fit in keys if of == number and (of, fit) not in done])
     ]
-    for (number, task), fitted in run_tasks(_fit_task, tasks, shared=plans, workers=workers, description=description):
+    for (number, task), fitted in run_tasks(fit_folds, tasks, shared=plans, workers=workers, description=description):
         for fit, arrays in zip(task, fitted, strict=True):
             checkpoints.put(keys[number, fit], arrays)
             done[number, fit] = arrays
     return [{fit: done[of, fit] for of, fit in keys if of == number} for number in range(len(plans))]
-
-
-def _fit_task(plans: Sequence[CVPlan], task: tuple[int, tuple[FoldTask, ...]]) -> list[Arrays]:
-    return fit_folds(plans[task[0]], task[1])
 
 
 def group_tasks(plan: CVPlan, fits: Sequence[FoldTask]) -> list[tuple[FoldTask, ...]]:
@@ -188,8 +184,9 @@ def group_tasks(plan: CVPlan, fits: Sequence[FoldTask]) -> list[tuple[FoldTask, 
     return [tuple(sorted(group, key=lambda fit: depth(plan.models[fit.model]))) for group in groups.values()]
 
 
-def fit_folds(plan: CVPlan, fits: Sequence[FoldTask]) -> list[Arrays]:
-    """:func:`fit_fold` for several fits, which share what they fit on the same patients."""
+def fit_folds(plans: Sequence[CVPlan], task: tuple[int, Sequence[FoldTask]]) -> list[Arrays]:
+    """:func:`fit_fold` for several fits of one of the plans, which share what they fit on the same patients."""
+    plan, fits = plans[task[0]], task[1]
     with share_fits(plan.models) as cache:
         return [fit_fold(plan, fit, cache) for fit in fits]
 

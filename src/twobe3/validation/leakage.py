@@ -132,10 +132,7 @@ def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
     for repeat in np.unique(prediction.repeat):
         rows = prediction.repeat == repeat
         observed = outcomes.of(patients[rows].tolist())
-        computed = statistic(prediction.risk[rows], observed, prediction.fold[rows]).compute(
-            np.ones((1, len(observed)))
-        )
-        values.append(float(computed[0]))
+        values.append(statistic(prediction.risk[rows], observed, prediction.fold[rows]).value(len(observed)))
     return float(np.mean(values))
 
 

@@ -367,7 +367,7 @@ def test_the_audit_changes_all_outcomes_of_the_tested_and_no_joint_network_sees_
         assert moved
         assert moved <= tested
     first = [FoldTask(name, 0, 0) for name in fits.cohorts]
-    made = dict(zip(first, fit_folds(fits, first), strict=True))
+    made = dict(zip(first, fit_folds([fits], (0, first)), strict=True))
     assert tuple(auditing._find_peeking(fits, made, 1)) == ()
 
 
