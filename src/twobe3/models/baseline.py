@@ -124,7 +124,7 @@ class Baseline(Model):
         """The scans without the region in which the variable is measured, and why there is none."""
         if self.variable not in IN_REGION:
             return ()
-        found = ((subject, self._measured(subject).lacking) for subject in cohort.subjects)
+        found = ((subject, self._measure(subject).lacking) for subject in cohort.subjects)
         return tuple(Exclusion.of(lacking, patient=subject.patient) for subject, lacking in found if lacking)
 
     def _encoder(self, cohort: Cohort) -> CovariateEncoder:
@@ -149,8 +149,6 @@ class Baseline(Model):
     def _columns(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, 1), or (patients, centres): a centre unseen in training is none of them; or covariates."""
         if self.encoder_ is not None:
-            for name, n in self.encoder_.imputed(cohort.subjects).items():
-                log.info("baseline %s: %s of %d of %d patients filled in", self.name, name, n, len(cohort))
             return self.encoder_.encode(cohort.subjects)
         if self.variable == "centre":
             return np.array(
@@ -163,12 +161,12 @@ class Baseline(Model):
                      self.name, int(missing.sum()), len(values))  # fmt: skip
         return np.where(missing, self.median_, values)[:, None]
 
-    def _measured(self, subject: Subject) -> Measurements:
+    def _measure(self, subject: Subject) -> Measurements:
         return measure(subject.scan, self.where, cache=self.cache)
 
     def _value(self, subject: Subject) -> float:
         if self.variable in MEASURED:
-            return float(np.log1p(getattr(self._measured(subject), MEASURED[self.variable])))
+            return float(np.log1p(getattr(self._measure(subject), MEASURED[self.variable])))
         if self.variable == "sex":
             return SEX.get(str(subject.covariates.get("sex")), np.nan)
         return float(subject.covariates.get(COVARIATES[self.variable], np.nan))

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.models.nn import training
 from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
@@ -21,7 +21,7 @@ from twobe3.models.nn.training import (
     EarlyStopping,
     TrainingParameters,
     augmented_batch,
-    ensemble_risk,
+    ensemble_outputs,
     epoch_batches,
     hold_out,
     member_from_arrays,
@@ -30,6 +30,11 @@ from twobe3.models.nn.training import (
 )
 
 HOW = TrainingParameters(epochs=6, batch_size=4, ensemble_size=2)
+
+
+def ensemble_risk(networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters) -> FloatArray:
+    """The mean first output of the networks and views."""
+    return ensemble_outputs(networks, inputs, how)[..., 0].mean(dim=0).numpy()
 
 
 class Small(nn.Module):

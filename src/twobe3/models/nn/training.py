@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
+from twobe3.core.outcomes import BoolArray, IntArray, Outcomes
 from twobe3.io.model_file import unnest
 from twobe3.models.nn.heads import Head, RiskHead
 from twobe3.models.nn.inputs import ModelInput
@@ -120,13 +120,6 @@ def ensemble_outputs(
                 outputs.append(torch.cat(parts).cpu().double())
     views = torch.stack(outputs)
     return views if views.dim() == 3 else views.unsqueeze(2)
-
-
-def ensemble_risk(
-    networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, device: Device = CPU
-) -> FloatArray:
-    """The first output as a risk: its mean over networks and views, shape (n,)."""
-    return ensemble_outputs(networks, inputs, how, device)[..., 0].mean(dim=0).numpy()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
