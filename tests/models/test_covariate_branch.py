@@ -109,7 +109,7 @@ def test_a_covariate_that_is_not_a_number_is_missing(make_cohort: Callable[..., 
     cohort = replace(cohort, subjects=(broken, *cohort.subjects[1:]))
     encoder = fit_encoder(cohort.subjects, ["stage"])
     assert np.isfinite(encoder.encode(cohort.subjects)).all()
-    assert encoder.imputed(cohort.subjects) == {"stage": 1}
+    assert encoder.count_imputed(cohort.subjects) == {"stage": 1}
 
 
 def test_a_covariate_that_nobody_has_is_refused_with_the_nearest(noise: Cohort) -> None:

@@ -160,12 +160,12 @@ class CovariateEncoder:
 
         How many patients are filled in, the log says.
         """
-        for name, n in self.imputed(subjects).items():
+        for name, n in self.count_imputed(subjects).items():
             log.info("covariate %s is missing for %d of %d patients: filled in", name, n, len(subjects))
         raw = _raw(self.covariates, subjects)[:, self.kept]
         return np.asarray((np.where(np.isnan(raw), self.fill, raw) - self.mean) / self.scale)
 
-    def imputed(self, subjects: Sequence[Subject]) -> dict[str, int]:
+    def count_imputed(self, subjects: Sequence[Subject]) -> dict[str, int]:
         """For how many of some patients each covariate is filled in, those with a level unknown here among them."""
         counts = {one.name: int(np.isnan(one.raw(subjects)).any(axis=1).sum()) for one in self.covariates}
         return {name: n for name, n in counts.items() if n}
@@ -242,4 +242,4 @@ def fit_encoder(subjects: Sequence[Subject], names: Sequence[str]) -> CovariateE
 
 def count_imputed(subjects: Sequence[Subject], names: Sequence[str]) -> dict[str, int]:
     """For how many patients each covariate is filled in, learnt from all of them."""
-    return CovariateEncoder.fit(subjects, names).imputed(subjects) if names else {}
+    return CovariateEncoder.fit(subjects, names).count_imputed(subjects) if names else {}

@@ -168,7 +168,7 @@ def _train(
             network.train()
             for rows in epoch_batches(shuffle, training, outcomes.event, batches, stratified=stratified):
                 index = torch.from_numpy(rows)
-                batch = augmented_batch(inputs, index, shuffle, how.shift_share)
+                batch = draw_batch(inputs, index, shuffle, how.shift_share)
                 # A few numbers in double precision: the CPU has it at full speed, whatever the device is.
                 loss = head.loss(wrapped(to_device(batch, device)).cpu(), index)
                 stepper.zero_grad()
@@ -275,7 +275,7 @@ def epoch_batches(
     return [cards[first::count] for first in range(count)]
 
 
-def augmented_batch(
+def draw_batch(
     inputs: Sequence[ModelInput], index: torch.Tensor, shuffle: np.random.Generator, shift_share: float = 0.0
 ) -> list[torch.Tensor]:
     """For each patient the scan or one of its augmentations, half mirrored, all shifted; in all inputs alike.
