@@ -121,7 +121,7 @@ def test_a_scan_without_the_region_neither_trains_nor_is_predicted_and_the_reaso
 
 def test_nothing_above_the_threshold_is_a_volume_of_0_and_not_a_missing_region(cohort: Cohort) -> None:
     model = Baseline("tumour_volume", region="threshold", threshold_suv=12.0)
-    volumes = [model._measured(subject).volume_ml for subject in cohort.subjects]
+    volumes = [model._measure(subject).volume_ml for subject in cohort.subjects]
     assert volumes.count(0.0) in range(2, 14)
     assert model.report(cohort).exclusions == ()
     assert len(model.fit(cohort).predict(cohort)) == 16
@@ -223,7 +223,7 @@ def test_what_is_missing_is_imputed_with_the_training_patients_and_counted(
     risk = model.predict(bare).risk
     assert len(set(risk)) == 1
     np.testing.assert_array_equal(risk, model.predict(middle).risk)
-    assert "n of 8 of 8 patients filled in" in caplog.text
+    assert "is missing for 8 of 8 patients: filled in" in caplog.text
     model.save(tmp_path)
     np.testing.assert_array_equal(load_model(tmp_path).predict(bare).risk, risk)
 

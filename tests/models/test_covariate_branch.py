@@ -19,7 +19,8 @@ from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Kind
 from twobe3.io.cache import Cache
 from twobe3.models import CNN3D, PooledModel, TwoBe3Net, load_model
-from twobe3.models.encoder import CovariateBranch
+from twobe3.models.encoder import INNER_FOLDS, PENALTIES, fit_encoder, initial_weights
+from twobe3.models.learners.linear import choose_penalty
 
 STORE = Cache()
 QUICK: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
@@ -46,11 +47,11 @@ def noise(make_cohort: Callable[..., Cohort]) -> Cohort:
 
 
 def test_alone_they_are_the_ridge_regression_of_scikit_learn(noise: Cohort) -> None:
-    late = CovariateBranch.fit(noise.subjects, noise.outcomes, ["stage", "age_years"], seed=0)
-    x = late.encode(noise.subjects)
-    reference = LogisticRegression(C=1 / late.alone.penalty, tol=1e-10, max_iter=1000)
+    x = fit_encoder(noise.subjects, ["stage", "age_years"]).encode(noise.subjects)
+    penalty = choose_penalty(x, noise.outcomes, PENALTIES, inner_folds=INNER_FOLDS, seed=0)
+    reference = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=1000)
     reference.fit(x, noise.outcomes.event)
-    np.testing.assert_allclose(late.weights, reference.coef_[0], atol=1e-4)
+    np.testing.assert_allclose(initial_weights(x, noise.outcomes, seed=0), reference.coef_[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +107,9 @@ def test_a_covariate_that_is_not_a_number_is_missing(make_cohort: Callable[..., 
     cohort = told(make_cohort(16, ("binary",)))
     broken = replace(cohort.subjects[0], covariates={**cohort.subjects[0].covariates, "stage": float("nan")})
     cohort = replace(cohort, subjects=(broken, *cohort.subjects[1:]))
-    late = CovariateBranch.fit(cohort.subjects, cohort.outcomes, ["stage"], seed=0)
-    assert np.isfinite(late.encode(cohort.subjects)).all()
-    assert late.encoder.imputed(cohort.subjects) == {"stage": 1}
+    encoder = fit_encoder(cohort.subjects, ["stage"])
+    assert np.isfinite(encoder.encode(cohort.subjects)).all()
+    assert encoder.count_imputed(cohort.subjects) == {"stage": 1}
 
 
 def test_a_covariate_that_nobody_has_is_refused_with_the_nearest(noise: Cohort) -> None:

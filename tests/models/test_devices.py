@@ -28,7 +28,7 @@ from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.nn.training import (
     TrainingParameters,
-    augmented_batch,
+    draw_batch,
     ensemble_outputs,
     epoch_batches,
     preload,
@@ -186,7 +186,7 @@ def plainly_trained(inputs: Sequence[ModelInput], outcomes: Outcomes, how: Train
     for _ in range(how.epochs_of(batches)):
         for batch in epoch_batches(shuffle, np.arange(10), outcomes.event, batches, stratified=False):
             index = torch.from_numpy(batch)
-            loss = head.loss(net(augmented_batch(inputs, index, shuffle, how.shift_share)), index)
+            loss = head.loss(net(draw_batch(inputs, index, shuffle, how.shift_share)), index)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)

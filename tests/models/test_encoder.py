@@ -55,7 +55,7 @@ def test_of_two_categories_one_column_is_enough() -> None:
     encoder = CovariateEncoder.fit(patients(sex=["F", "M"] * 5))
     assert encoder.columns == ("sex = M",)
     assert encoder.encode(patients(sex=["F", "M", None, "O"])).ravel() == pytest.approx([-1.0, 1.0, 0.0, 0.0])
-    assert encoder.imputed(patients(sex=["F", "M", None, "O"])) == {"sex": 2}
+    assert encoder.count_imputed(patients(sex=["F", "M", None, "O"])) == {"sex": 2}
 
 
 def test_rare_levels_are_one_together_and_new_ones_join_them() -> None:
@@ -65,14 +65,14 @@ def test_rare_levels_are_one_together_and_new_ones_join_them() -> None:
     third, fourth, new = encoder.encode(patients(stage=["III", "IV", "V"]))
     assert (third == fourth).all()
     assert (third == new).all()
-    assert encoder.imputed(patients(stage=["III", "V"])) == {}
+    assert encoder.count_imputed(patients(stage=["III", "V"])) == {}
 
 
 def test_levels_too_rare_even_together_say_nothing() -> None:
     encoder = CovariateEncoder.fit(patients(stage=["I"] * 6 + ["II"] * 6 + ["III"] * 2))
     assert encoder.columns == ("stage = II",)
     assert encoder.encode(patients(stage=["III", "V", None])) == pytest.approx(np.zeros((3, 1)))
-    assert encoder.imputed(patients(stage=["III", "V", None, "I"])) == {"stage": 3}
+    assert encoder.count_imputed(patients(stage=["III", "V", None, "I"])) == {"stage": 3}
 
 
 def test_who_lacks_it_has_a_column_where_that_is_no_accident() -> None:
@@ -89,7 +89,7 @@ def test_what_is_the_same_for_all_training_patients_or_unknown_gives_no_column()
     encoder = CovariateEncoder.fit(train, ("age_years", "sex", "marker"))
     assert encoder.columns == ()
     assert encoder.encode(patients(age_years=[7.0], sex=["M"], marker=[2.0])).shape == (1, 0)
-    assert encoder.imputed(train) == {"marker": 8}
+    assert encoder.count_imputed(train) == {"marker": 8}
 
 
 def test_a_number_where_categories_were_learnt_is_their_text_and_the_reverse() -> None:
@@ -97,7 +97,7 @@ def test_a_number_where_categories_were_learnt_is_their_text_and_the_reverse() -
     number = CovariateEncoder.fit(patients(grade=[1.0, 2.0] * 4))
     np.testing.assert_array_equal(category.encode(patients(grade=[3.0])), category.encode(patients(grade=["3"])))
     np.testing.assert_array_equal(number.encode(patients(grade=["2"])), number.encode(patients(grade=[2.0])))
-    assert number.imputed(patients(grade=["two"])) == {"grade": 1}
+    assert number.count_imputed(patients(grade=["two"])) == {"grade": 1}
 
 
 def test_age_sex_and_the_named_columns_are_taken_and_the_body_sizes_on_request() -> None:

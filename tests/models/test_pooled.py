@@ -91,7 +91,7 @@ def test_inner_risks_are_those_of_models_that_have_not_seen_the_patient(cohort: 
     model = PooledModel(**SMALL, planes=("axial",), inner_folds=3)
     x, outcomes = model._pooled(cohort), cohort.outcomes
     model.ridge_ = fit_ridge(x, outcomes, 100.0)
-    risk = model._held_out(x, outcomes)
+    risk = model._predict_out_of_fold(x, outcomes)
     for fold in inner_split(outcomes, 3, 0):
         train, test = fold.train, fold.test
         np.testing.assert_array_equal(risk[test], fit_ridge(x[train], outcomes.subset(train), 100.0).risk(x[test]))

@@ -104,27 +104,26 @@ class Baseline(Model):
     def precompute(self, cohort: Cohort) -> None:
         """Measure every scan that the cache lacks."""
         if self.variable in MEASURED:
-            for subject in cohort.subjects:
-                self._value(subject)
+            self._values(cohort)
 
     def report(self, cohort: Cohort) -> FitReport:
         """Count missing covariates, and columns: one, or one for each centre but the first, or for each covariate."""
         imputed, n = {}, 1
         if self.variable == "clinical":
             encoder = self._encoder(cohort)
-            imputed, n = encoder.imputed(cohort.subjects), max(1, len(encoder.columns))
+            imputed, n = encoder.count_imputed(cohort.subjects), max(1, len(encoder.columns))
         elif self.variable == "centre":
             n = max(1, len(set(cohort.centres)) - 1)
         elif self.variable not in MEASURED:
-            missing = sum(np.isnan(self._value(subject)) for subject in cohort.subjects)
-            imputed = {self.variable: int(missing)} if missing else {}
+            missing = int(np.isnan(self._values(cohort)).sum())
+            imputed = {self.variable: missing} if missing else {}
         return replace(super().report(cohort), imputed=imputed, n_parameters=n)
 
     def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans without the region in which the variable is measured, and why there is none."""
         if self.variable not in IN_REGION:
             return ()
-        found = ((subject, self._measured(subject).lacking) for subject in cohort.subjects)
+        found = ((subject, self._measure(subject).lacking) for subject in cohort.subjects)
         return tuple(Exclusion.of(lacking, patient=subject.patient) for subject, lacking in found if lacking)
 
     def _encoder(self, cohort: Cohort) -> CovariateEncoder:
@@ -134,9 +133,8 @@ class Baseline(Model):
         self.encoder_ = self._encoder(cohort) if self.variable == "clinical" else None
         self.centres_ = tuple(sorted({subject.centre for subject in cohort.subjects}))
         if self.variable not in ("centre", "clinical"):
-            values = np.array([self._value(subject) for subject in cohort.subjects])
-            known = values[~np.isnan(values)]
-            self.median_ = float(np.median(known)) if len(known) else 0.0
+            values = self._values(cohort)
+            self.median_ = 0.0 if np.isnan(values).all() else float(np.nanmedian(values))
         x, outcomes, penalty = self._columns(cohort), cohort.outcomes, PENALTY
         if self.variable == "clinical" and x.shape[1] > 1:
             penalty = choose_penalty(x, outcomes, PENALTIES, inner_folds=self.inner_folds, seed=self.seed)
@@ -149,26 +147,28 @@ class Baseline(Model):
     def _columns(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, 1), or (patients, centres): a centre unseen in training is none of them; or covariates."""
         if self.encoder_ is not None:
-            for name, n in self.encoder_.imputed(cohort.subjects).items():
-                log.info("baseline %s: %s of %d of %d patients filled in", self.name, name, n, len(cohort))
             return self.encoder_.encode(cohort.subjects)
         if self.variable == "centre":
             return np.array(
                 [[subject.centre == centre for centre in self.centres_] for subject in cohort.subjects], float
             )
-        values = np.array([self._value(subject) for subject in cohort.subjects])
+        values = self._values(cohort)
         missing = np.isnan(values)
         if missing.any():
             log.info("baseline %s: %d of %d patients lack it; the training median stands in",
                      self.name, int(missing.sum()), len(values))  # fmt: skip
         return np.where(missing, self.median_, values)[:, None]
 
-    def _measured(self, subject: Subject) -> Measurements:
+    def _measure(self, subject: Subject) -> Measurements:
         return measure(subject.scan, self.where, cache=self.cache)
+
+    def _values(self, cohort: Cohort) -> FloatArray:
+        """The number of each patient, NaN where it is not known."""
+        return np.array([self._value(subject) for subject in cohort.subjects])
 
     def _value(self, subject: Subject) -> float:
         if self.variable in MEASURED:
-            return float(np.log1p(getattr(self._measured(subject), MEASURED[self.variable])))
+            return float(np.log1p(getattr(self._measure(subject), MEASURED[self.variable])))
         if self.variable == "sex":
             return SEX.get(str(subject.covariates.get("sex")), np.nan)
         return float(subject.covariates.get(COVARIATES[self.variable], np.nan))

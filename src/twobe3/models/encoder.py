@@ -7,7 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,11 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.core.table import parse_number
-from twobe3.io.cache import Arrays
-from twobe3.io.model_file import nest, unnest
-from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.learners.linear import choose_penalty, fit_ridge
+
+log = logging.getLogger("twobe3")
+PENALTIES = tuple(float(penalty) for penalty in np.logspace(-1, 3, 9))
+INNER_FOLDS = 4
 
 FEWEST = 5
 """Training patients who make a category, or an indicator of what is missing; a column of fewer would be noise."""
@@ -153,11 +155,16 @@ class CovariateEncoder:
         return tuple(column for column, keep in zip(columns, self.kept, strict=True) if keep)
 
     def encode(self, subjects: Sequence[Subject]) -> FloatArray:
-        """The columns of some patients, shape (subjects, columns); always finite."""
+        """The columns of some patients, shape (subjects, columns); always finite.
+
+        How many patients are filled in, the log says.
+        """
+        for name, n in self.count_imputed(subjects).items():
+            log.info("covariate %s is missing for %d of %d patients: filled in", name, n, len(subjects))
         raw = _raw(self.covariates, subjects)[:, self.kept]
         return np.asarray((np.where(np.isnan(raw), self.fill, raw) - self.mean) / self.scale)
 
-    def imputed(self, subjects: Sequence[Subject]) -> dict[str, int]:
+    def count_imputed(self, subjects: Sequence[Subject]) -> dict[str, int]:
         """For how many of some patients each covariate is filled in, those with a level unknown here among them."""
         counts = {one.name: int(np.isnan(one.raw(subjects)).any(axis=1).sum()) for one in self.covariates}
         return {name: n for name, n in counts.items() if n}
@@ -191,75 +198,25 @@ def _text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-log = logging.getLogger("twobe3")
-PENALTIES = tuple(float(penalty) for penalty in np.logspace(-1, 3, 9))
-INNER_FOLDS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class CovariateBranch:
-    """Covariates as columns, and what they tell without any image.
+def initial_weights(x: FloatArray, outcomes: Outcomes, *, seed: int) -> FloatArray:
+    """Where the weights of a network's covariates start, in the unit of the outcome, shape (columns,).
 
     A handful of columns that start at 0 beside some hundred of a network are hardly moved by its few steps. So they
-    start at the weights of a ridge regression of their own, and training adds what the images tell beyond it.
+    start at the weights of a ridge regression of their own, its penalty chosen inside the training patients, and
+    training adds what the images tell beyond it.
 
-    Attributes
+    Parameters
     ----------
-    encoder : CovariateEncoder
-        Missing values filled in and columns standardised as the training patients say.
-    alone : RidgeModel
-        Of the columns, fitted to the training patients; its penalty is chosen inside them.
+    x : ndarray, shape (n, columns)
+        Covariates of the training patients, see :meth:`CovariateEncoder.encode`.
+    outcomes : Outcomes
+        Of the same patients.
+    seed : int
+        Of the inner cross-validation.
     """
-
-    encoder: CovariateEncoder
-    alone: RidgeModel
-
-    @classmethod
-    def fit(
-        cls, subjects: Sequence[Subject], outcomes: Outcomes, names: Sequence[str], *, seed: int
-    ) -> CovariateBranch:
-        """Learn from the training patients.
-
-        Raises
-        ------
-        ConfigurationError
-            ``COLUMN_MISSING``: none of them has one of the covariates; the nearest that they have are named.
-        """
-        encoder = fit_encoder(subjects, names)
-        return cls(encoder, _alone(encoder.encode(subjects), outcomes, seed))
-
-    def fit_other(self, subjects: Sequence[Subject], outcomes: Outcomes, *, seed: int) -> CovariateBranch:
-        """The same columns weighed for another endpoint, by the training patients whose outcome is known for it."""
-        return replace(self, alone=_alone(self.encoder.encode(subjects), outcomes, seed))
-
-    @property
-    def weights(self) -> FloatArray:
-        """Where the columns' weights start, in the unit of the outcome, shape (columns,)."""
-        return self.alone.weights / self.alone.scale
-
-    def encode(self, subjects: Sequence[Subject]) -> FloatArray:
-        """Columns of some patients, shape (subjects, columns); missing values are imputed, and told in the log."""
-        return encode(self.encoder, subjects)
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The fields as arrays, for a model file."""
-        return {
-            **nest("covariates.encoder.", self.encoder.arrays()),
-            **nest("covariates.alone.", self.alone.arrays()),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> CovariateBranch:
-        """What :meth:`arrays` described."""
-        return cls(
-            CovariateEncoder.from_arrays(unnest("covariates.encoder.", arrays)),
-            RidgeModel.from_arrays(unnest("covariates.alone.", arrays)),
-        )
-
-
-def _alone(x: FloatArray, outcomes: Outcomes, seed: int) -> RidgeModel:
     penalty = choose_penalty(x, outcomes, PENALTIES, inner_folds=INNER_FOLDS, seed=seed)
-    return fit_ridge(x, outcomes, penalty)
+    ridge = fit_ridge(x, outcomes, penalty)
+    return ridge.weights / ridge.scale
 
 
 def fit_encoder(subjects: Sequence[Subject], names: Sequence[str]) -> CovariateEncoder:
@@ -284,11 +241,4 @@ def fit_encoder(subjects: Sequence[Subject], names: Sequence[str]) -> CovariateE
 
 def count_imputed(subjects: Sequence[Subject], names: Sequence[str]) -> dict[str, int]:
     """For how many patients each covariate is filled in, learnt from all of them."""
-    return CovariateEncoder.fit(subjects, names).imputed(subjects) if names else {}
-
-
-def encode(encoder: CovariateEncoder, subjects: Sequence[Subject]) -> FloatArray:
-    """The columns of some patients, shape (subjects, columns); how much of them is filled in, the log says."""
-    for name, n in encoder.imputed(subjects).items():
-        log.info("covariate %s is missing for %d of %d patients: filled in", name, n, len(subjects))
-    return encoder.encode(subjects)
+    return CovariateEncoder.fit(subjects, names).count_imputed(subjects) if names else {}

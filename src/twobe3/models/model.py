@@ -134,9 +134,6 @@ class Model(ABC):
         shown = {name: public[name] if isinstance(value, str) else value for name, value in changed.items()}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
-    def __sklearn_clone__(self) -> Self:
-        return self.clone()
-
     @property
     def default_name(self) -> str:
         """The name in tables where the user gave none."""
@@ -185,6 +182,8 @@ class Model(ABC):
     def clone(self, *, cache: Cache | None = None, device: Device | None = None) -> Self:
         """An unfitted model of the same parameters, with the same cache and device unless others are given."""
         return self._rebuild({}, cache=cache, device=device)
+
+    __sklearn_clone__ = clone
 
     def _rebuild(self, params: Mapping[str, Any], cache: Cache | None = None, device: Device | None = None) -> Self:
         given = {**self.get_params(deep=False), **params}

@@ -7,21 +7,19 @@ import logging
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twobe3 import __version__
 from twobe3.core.codes import Code
-from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
+from twobe3.core.endpoints import KINDS
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.grid import Grid
-from twobe3.core.outcomes import Endpoint
-from twobe3.io.cache import Arrays, Cache
+from twobe3.io.cache import Cache
 from twobe3.io.model_file import read_sealed
 from twobe3.models.model import MODEL_FILE, Model
 from twobe3.runtime.device import Device
 
 ENTRY_POINTS = "twobe3.models"
-ENDPOINT_KINDS: dict[str, type[Endpoint]] = {item.kind: item for item in (Binary, TimeToEvent, Continuous)}
 log = logging.getLogger("twobe3")
 
 
@@ -118,22 +116,16 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     path = path / MODEL_FILE if path.is_dir() else path
     header, arrays, _ = read_sealed(path)
     try:
-        return _restored(header, arrays, cache or Cache(), device or Device())
+        model = MODELS[header["kind"]](**header["parameters"], cache=cache or Cache(), device=device or Device())
+        endpoint = dict(header["endpoint"])
+        model.endpoint_ = KINDS[endpoint.pop("kind")](**endpoint)
+        model.grid_ = Grid(**{name: tuple(values) for name, values in header["grid"].items()})
+        model._restore(arrays, header["notes"])
+        if "recalibration" in header:
+            slope, intercept = header["recalibration"]
+            model.recalibration_ = float(slope), float(intercept)
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise ConfigurationError(
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
         ) from None
-
-
-def _restored(header: Mapping[str, Any], arrays: Arrays, cache: Cache, device: Device) -> Model:
-    kind_of_model = MODELS[header["kind"]]
-    model = kind_of_model(**header["parameters"], cache=cache, device=device)
-    endpoint = dict(header["endpoint"])
-    kind = endpoint.pop("kind")
-    model.endpoint_ = ENDPOINT_KINDS[kind](**endpoint)
-    model.grid_ = Grid(**{name: tuple(values) for name, values in header["grid"].items()})
-    model._restore(arrays, header["notes"])
-    if "recalibration" in header:
-        slope, intercept = header["recalibration"]
-        model.recalibration_ = float(slope), float(intercept)
     return model

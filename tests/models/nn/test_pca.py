@@ -82,5 +82,5 @@ def test_a_channel_that_never_varied_in_training_weighs_nothing(subjects: list[M
 
 def test_arrays_round_trip(subjects: list[Maps]) -> None:
     projection = Projection.fit(subjects, 3)
-    again = Projection.from_arrays(projection.arrays("axial."), "axial.")
+    again = Projection.from_arrays(projection.arrays())
     np.testing.assert_array_equal(again(subjects[0]), projection(subjects[0]))

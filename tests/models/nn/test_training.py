@@ -13,15 +13,15 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
-from twobe3.core.outcomes import Outcomes
+from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.models.nn import training
 from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.nn.training import (
     EarlyStopping,
     TrainingParameters,
-    augmented_batch,
-    ensemble_risk,
+    draw_batch,
+    ensemble_outputs,
     epoch_batches,
     hold_out,
     member_from_arrays,
@@ -30,6 +30,11 @@ from twobe3.models.nn.training import (
 )
 
 HOW = TrainingParameters(epochs=6, batch_size=4, ensemble_size=2)
+
+
+def ensemble_risk(networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters) -> FloatArray:
+    """The mean first output of the networks and views."""
+    return ensemble_outputs(networks, inputs, how)[..., 0].mean(dim=0).numpy()
 
 
 class Small(nn.Module):
@@ -237,7 +242,7 @@ def test_steps_draw_the_scan_and_its_augmentations_alike_in_all_inputs(stack: Mo
     shuffle = np.random.default_rng(0)
     for _ in range(20):
         index = torch.arange(10)
-        first, second, third = augmented_batch([*inputs, covariates], index, shuffle)
+        first, second, third = draw_batch([*inputs, covariates], index, shuffle)
         version = first[:, 0, 0, 0, 0]
         assert torch.equal(second[:, 0, 0, 0, 0], torch.where(version == 0, 10.0, version))
         assert torch.equal(third, covariates.values)
@@ -250,7 +255,7 @@ def test_every_patient_is_shifted_along_the_slices_alike_in_all_inputs_and_nothi
     inputs = [ModelInput(numbers, None), ModelInput(numbers + 100, -1), ModelInput(torch.arange(8.0).view(8, 1), None)]
     index, shuffle, found = torch.arange(8), np.random.default_rng(0), set()
     for _ in range(30):
-        first, second, third = augmented_batch(inputs, index, shuffle, shift_share=0.25)
+        first, second, third = draw_batch(inputs, index, shuffle, shift_share=0.25)
         torch.testing.assert_close(first, numbers[index])  # what is no picture stays
         torch.testing.assert_close(third, inputs[2].values)
         starts = (16 - (second[:, 0, 0, 0, 0] - 100)) % 16

@@ -55,10 +55,8 @@ def fit_icare(
 
     Parameters
     ----------
-    x : ndarray, shape (n, p)
-        Training patients.
-    outcomes : Outcomes
-        Of the same patients.
+    x, outcomes
+        Training patients, as of :func:`~twobe3.models.learners.learner.fit_learner`.
     samples : int
         Bootstrap samples.
     rho : float

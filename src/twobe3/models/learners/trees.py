@@ -161,10 +161,8 @@ def fit_boosting(
 
     Parameters
     ----------
-    x : ndarray, shape (n, p)
-        Training patients.
-    outcomes : Outcomes
-        Of the same patients.
+    x, outcomes
+        As of :func:`fit_forest`.
     trees, depth : int
         Number and depth of trees.
     learning_rate : float

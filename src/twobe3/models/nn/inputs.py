@@ -21,7 +21,7 @@ from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays, Cache
-from twobe3.io.model_file import unnest
+from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.networks import Shape, Spacing
 from twobe3.models.nn.pca import Projection
 from twobe3.runtime.device import CPU, Device
@@ -106,7 +106,7 @@ class FeatureMaps:
     Parameters
     ----------
     name, weights, layer, planes, slices
-        As in :class:`~twobe3.models.twobe3net.StackedMapsModel`.
+        As in :class:`~twobe3.models.nn.maps_model.MapsModel`.
     cache, device
         Where maps are kept, and where they are computed.
     loaded : Backbone, optional
@@ -259,7 +259,7 @@ class MapInputs(Inputs):
         """The 2D network and the projections."""
         arrays = dict(self.maps.arrays())
         for stack, projection in self.projections.items():
-            arrays |= projection.arrays(f"projection.{stack}.")
+            arrays |= nest(f"projection.{stack}.", projection.arrays())
         return arrays
 
     def notes(self) -> dict[str, Any]:
@@ -270,7 +270,7 @@ class MapInputs(Inputs):
         """A copy with these projections; the 2D network is that of :attr:`maps`."""
         shapes = {stack: tuple(shape) for stack, shape in notes["shapes"].items()}
         spacings = {stack: tuple(spacing) for stack, spacing in notes["spacings_mm"].items()}
-        projections = {stack: Projection.from_arrays(arrays, f"projection.{stack}.") for stack in shapes}
+        projections = {stack: Projection.from_arrays(unnest(f"projection.{stack}.", arrays)) for stack in shapes}
         return replace(self, projections=projections, shapes=shapes, spacings_mm=spacings)
 
     def _each(self, cohort: Cohort, stack: str) -> Iterator[npt.NDArray[np.float16]]:

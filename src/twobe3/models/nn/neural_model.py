@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.features.augment import Augmentation
 from twobe3.io.cache import Arrays
-from twobe3.models.encoder import CovariateBranch, count_imputed
+from twobe3.io.model_file import nest, unnest
+from twobe3.models.encoder import CovariateEncoder, count_imputed, fit_encoder, initial_weights
 from twobe3.models.model import CONFIG, FitReport, Model
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
 from twobe3.models.nn.inputs import Inputs, ModelInput
@@ -26,7 +27,6 @@ from twobe3.models.nn.size import NetworkSize, size_for
 from twobe3.models.nn.training import (
     TrainingParameters,
     ensemble_outputs,
-    ensemble_risk,
     member_from_arrays,
     members_to_arrays,
     train_ensemble,
@@ -81,7 +81,7 @@ class NeuralModel(Model):
         Up to such a share of its length each patient's stack is shifted along its slices in every step; what leaves at
         one end enters at the other. Maps of the shifted scan would be the same, so this costs nothing.
     covariates : tuple of str
-        Clinical covariates that join the images at the last layer, see :class:`~twobe3.models.encoder.CovariateBranch`.
+        Clinical covariates that join the images at the last layer, see :func:`~twobe3.models.encoder.initial_weights`.
     capacity : {"fixed", "auto"}
         Whether the size of the network is what its parameters say, or is chosen from the number of training patients
         and events, see :mod:`twobe3.models.nn.size`; then ``width``, ``dropout`` and their like are not looked at.
@@ -117,7 +117,7 @@ class NeuralModel(Model):
         if len(set(self.covariates)) < len(self.covariates):
             raise ValueError(f"each covariate may stand once in `covariates`, got {self.covariates}")
         self.size_ = self.default_size()
-        self.covariate_branch_: CovariateBranch | None = None
+        self.encoder_: CovariateEncoder | None = None
         self.edges_: FloatArray = np.zeros(0)  # ends of the intervals, where the own endpoint has a hazard
         self.other_outputs_: dict[str, int] = {}  # of each other endpoint; in the last layer they follow the own ones
         self.inputs_: Inputs
@@ -146,7 +146,7 @@ class NeuralModel(Model):
         """A fresh network, drawn from torch, for the fitted inputs, of which the covariates' columns are the last."""
 
     def _build_network(self) -> nn.Module:
-        columns = 0 if self.covariate_branch_ is None else len(self.covariate_branch_.weights)
+        columns = 0 if self.encoder_ is None else len(self.encoder_.columns)
         outputs = max(1, len(self.edges_)) + sum(self.other_outputs_.values())
         return self.make_network(covariates=columns, outputs=outputs)
 
@@ -185,9 +185,7 @@ class NeuralModel(Model):
         """Choose the size of the network, and learn what its last layer takes and gives."""
         outcomes = cohort.outcomes
         self.size_ = size_for(outcomes) if self.capacity == "auto" else self.default_size()
-        self.covariate_branch_ = None
-        if self.covariates:
-            self.covariate_branch_ = CovariateBranch.fit(cohort.subjects, outcomes, self.covariates, seed=self.seed)
+        self.encoder_ = fit_encoder(cohort.subjects, self.covariates) if self.covariates else None
         self.edges_ = self._edges(outcomes)
         others = self._other_outcomes(cohort)
         self.other_outputs_ = {other.endpoint.name: max(1, len(self._edges(other))) for other in others}
@@ -217,37 +215,33 @@ class NeuralModel(Model):
     def make_head(self, cohort: Cohort) -> Head:
         """The losses of the endpoints that are learnt, and where the last layer starts."""
         own = cohort.outcomes
-        heads = [(self._head_of(own, self.covariate_branch_), own.patients)]
         subjects = {subject.patient_id: subject for subject in cohort.subjects}
-        for other in self._other_outcomes(cohort):
-            branch = self.covariate_branch_
-            if branch is not None:
-                branch = branch.fit_other([subjects[patient] for patient in other.patients], other, seed=self.seed)
-            heads.append((self._head_of(other, branch), other.patients))
+        heads: list[tuple[Head, Sequence[str]]] = []
+        for outcomes in (own, *self._other_outcomes(cohort)):
+            weights, edges = None, self._edges(outcomes)
+            if self.encoder_ is not None:
+                x = self.encoder_.encode([subjects[patient] for patient in outcomes.patients])
+                weights = initial_weights(x, outcomes, seed=self.seed)
+            head = HazardHead(outcomes, edges, weights) if len(edges) else RiskHead(outcomes, weights)
+            heads.append((head, outcomes.patients))
         return MultitaskHead(own.patients, heads) if len(heads) > 1 else heads[0][0]
 
-    def _head_of(self, outcomes: Outcomes, covariates: CovariateBranch | None) -> Head:
-        weights, edges = None if covariates is None else covariates.weights, self._edges(outcomes)
-        return HazardHead(outcomes, edges, weights) if len(edges) else RiskHead(outcomes, weights)
-
     def _risk(self, cohort: Cohort) -> FloatArray:
+        outputs = self._outputs(cohort)
         if not len(self.edges_):
-            return ensemble_risk(self.networks_, self._transform_views(cohort), self.training, self.device)
-        return np.asarray(mortality(self._logits(cohort)).mean(axis=0))
+            return outputs[..., 0].mean(dim=0).numpy()
+        return np.asarray(mortality(outputs.numpy()).mean(axis=0))
 
     def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
         if not len(self.edges_):
             return None
-        return self.edges_, np.asarray(survival_curves(self._logits(cohort)).mean(axis=0))
+        return self.edges_, np.asarray(survival_curves(self._outputs(cohort).numpy()).mean(axis=0))
 
-    def _logits(self, cohort: Cohort) -> FloatArray:
-        """Of the hazards, shape (networks · views, n, intervals)."""
-        outputs = ensemble_outputs(self.networks_, self._transform_views(cohort), self.training, self.device)
-        return outputs[..., : len(self.edges_)].numpy()
-
-    def _transform_views(self, cohort: Cohort) -> list[ModelInput]:
-        """What a prediction looks at."""
-        return self._transform(cohort, self.augmentations if self.test_time == "average" else 0)
+    def _outputs(self, cohort: Cohort) -> torch.Tensor:
+        """Of the own endpoint, a risk or the hazards of the intervals, shape (networks · views, n, outputs)."""
+        inputs = self._transform(cohort, self.augmentations if self.test_time == "average" else 0)
+        outputs = ensemble_outputs(self.networks_, inputs, self.training, self.device)
+        return outputs[..., : max(1, len(self.edges_))]
 
     def _versions(self, count: int) -> tuple[Augmentation, ...]:
         return tuple(Augmentation(number, self.augmentation_seed) for number in range(1, count + 1))
@@ -255,15 +249,14 @@ class NeuralModel(Model):
     def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
         """What the networks see, with so many augmented versions of every scan."""
         inputs = self.inputs_.transform(cohort, self._versions(augmentations))
-        if self.covariate_branch_ is not None:
-            columns = torch.from_numpy(self.covariate_branch_.encode(cohort.subjects))
-            inputs.append(ModelInput(columns, None))
+        if self.encoder_ is not None:
+            inputs.append(ModelInput(torch.from_numpy(self.encoder_.encode(cohort.subjects)), None))
         return inputs
 
     def _arrays(self) -> Arrays:
         arrays = {**self.inputs_.arrays(), **members_to_arrays(self.networks_)}
-        if self.covariate_branch_ is not None:
-            arrays |= self.covariate_branch_.arrays()
+        if self.encoder_ is not None:
+            arrays |= nest("covariates.", self.encoder_.arrays())
         return {**arrays, EDGES: self.edges_} if len(self.edges_) else arrays
 
     def _notes(self) -> dict[str, Any]:
@@ -271,7 +264,8 @@ class NeuralModel(Model):
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.size_ = NetworkSize(**notes["capacity"])
-        self.covariate_branch_ = CovariateBranch.from_arrays(arrays) if self.covariates else None
+        encoder = unnest("covariates.", arrays)
+        self.encoder_ = CovariateEncoder.from_arrays(encoder) if encoder else None
         self.edges_ = np.asarray(arrays[EDGES]) if EDGES in arrays else np.zeros(0)
         self.other_outputs_ = dict(notes["other_outputs"])
         self.inputs_ = self.make_inputs().restore(arrays, notes)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from twobe3.core.outcomes import FloatArray
+from twobe3.io.model_file import ArrayFields
 
 
 @dataclass(frozen=True, eq=False)
-class Projection:
+class Projection(ArrayFields):
     """Linear map of standardised channels onto their leading principal components.
 
     Neighbouring channels of a 2D network say much the same; a network trained on the leading components sees nearly
@@ -67,12 +67,3 @@ class Projection:
         positions = maps.reshape(len(maps), -1).astype(np.float32)
         projected = self.matrix.astype(np.float32) @ (positions - self.mean[:, None].astype(np.float32))
         return projected.reshape(-1, *maps.shape[1:])
-
-    def arrays(self, prefix: str) -> dict[str, FloatArray]:
-        """The fields as arrays, for a model file."""
-        return {f"{prefix}mean": self.mean, f"{prefix}matrix": self.matrix}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Projection:
-        """The projection that :meth:`arrays` described."""
-        return cls(arrays[f"{prefix}mean"], arrays[f"{prefix}matrix"])

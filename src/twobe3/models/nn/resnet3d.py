@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.networks.nets.densenet import DenseNet121
@@ -39,18 +40,8 @@ def compact_resnet(channels: int, *, depth: int, width: int) -> nn.Module:
     every stage from ``width`` on.
     """
     widths = [width * 2**stage for stage in range(4)]
-    network: nn.Module = ResNet(
-        block="basic",
-        layers=list(RESNET_LAYERS[depth]),
-        block_inplanes=widths,
-        spatial_dims=3,
-        n_input_channels=channels,
-        conv1_t_size=3,
-        conv1_t_stride=2,
-        num_classes=widths[-1],
-        norm=("group", {"num_groups": 4}),
-    )
-    return network
+    norm = ("group", {"num_groups": 4})
+    return _resnet(depth, channels, widths, conv1_t_size=3, num_classes=widths[-1], norm=norm)
 
 
 def read_weights(path: Path, name: str, network: nn.Module) -> State:
@@ -96,20 +87,23 @@ def _load_checkpoint(path: Path) -> object:
         return torch.load(path, "cpu", weights_only=True)
 
 
-def _resnet(depth: int, channels: int) -> nn.Module:
-    bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
+def _resnet(depth: int, channels: int, widths: list[int], **options: Any) -> nn.Module:
     network: nn.Module = ResNet(
         block="basic",
         layers=list(RESNET_LAYERS[depth]),
-        block_inplanes=[64, 128, 256, 512],
+        block_inplanes=widths,
         spatial_dims=3,
         n_input_channels=channels,
         conv1_t_stride=2,  # as in MedicalNet; MONAI's default of 1 costs eight times as much
-        shortcut_type=shortcut,
-        bias_downsample=bias,
-        feed_forward=False,
+        **options,
     )
     return network
+
+
+def _medicalnet(depth: int, channels: int) -> nn.Module:
+    bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
+    widths = [64, 128, 256, 512]
+    return _resnet(depth, channels, widths, shortcut_type=shortcut, bias_downsample=bias, feed_forward=False)
 
 
 def _densenet121(channels: int) -> nn.Module:
@@ -119,7 +113,7 @@ def _densenet121(channels: int) -> nn.Module:
 
 
 NETWORKS = {
-    "resnet10": VolumeRow(partial(_resnet, 10), 512, 8, ("fc.", "conv_seg.")),
-    "resnet18": VolumeRow(partial(_resnet, 18), 512, 8, ("fc.", "conv_seg.")),
+    "resnet10": VolumeRow(partial(_medicalnet, 10), 512, 8, ("fc.", "conv_seg.")),
+    "resnet18": VolumeRow(partial(_medicalnet, 18), 512, 8, ("fc.", "conv_seg.")),
     "densenet121": VolumeRow(_densenet121, 1024, 32, ("class_layers.out.",)),
 }

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
+from twobe3.core.outcomes import BoolArray, IntArray, Outcomes
 from twobe3.io.model_file import unnest
 from twobe3.models.nn.heads import Head, RiskHead
 from twobe3.models.nn.inputs import ModelInput
@@ -122,13 +122,6 @@ def ensemble_outputs(
     return views if views.dim() == 3 else views.unsqueeze(2)
 
 
-def ensemble_risk(
-    networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, device: Device = CPU
-) -> FloatArray:
-    """The first output as a risk: its mean over networks and views, shape (n,)."""
-    return ensemble_outputs(networks, inputs, how, device)[..., 0].mean(dim=0).numpy()
-
-
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
     """Parameters and buffers of an ensemble as arrays named ``member0.…``."""
     return {
@@ -175,7 +168,7 @@ def _train(
             network.train()
             for rows in epoch_batches(shuffle, training, outcomes.event, batches, stratified=stratified):
                 index = torch.from_numpy(rows)
-                batch = augmented_batch(inputs, index, shuffle, how.shift_share)
+                batch = draw_batch(inputs, index, shuffle, how.shift_share)
                 # A few numbers in double precision: the CPU has it at full speed, whatever the device is.
                 loss = head.loss(wrapped(to_device(batch, device)).cpu(), index)
                 stepper.zero_grad()
@@ -282,7 +275,7 @@ def epoch_batches(
     return [cards[first::count] for first in range(count)]
 
 
-def augmented_batch(
+def draw_batch(
     inputs: Sequence[ModelInput], index: torch.Tensor, shuffle: np.random.Generator, shift_share: float = 0.0
 ) -> list[torch.Tensor]:
     """For each patient the scan or one of its augmentations, half mirrored, all shifted; in all inputs alike.
