@@ -51,7 +51,7 @@ def test_what_is_missing_is_counted_among_all_the_scanned_and_the_used(cohort):
     exclusions = tuple(Exclusion(patient, "", code, "", "") for patient, code in codes.items())
     assert all(code in Code.__members__ for code in codes.values())
     seen = replace(cohort, exclusions=exclusions)
-    rows = [row for known in patients.known(seen) for row in count_missing(*known)]
+    rows = [row for known in patients.list_known(seen) for row in count_missing(*known)]
     found = {row.what: (row.missing, row.n) for row in rows}
     assert found == {
         "PET scan": (1, 15),  # twelve used, three excluded; the one without a row in the table is no patient of ours

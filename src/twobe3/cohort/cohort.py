@@ -146,7 +146,7 @@ class Cohort:
         if len(self.endpoints) != 1:
             names = [outcomes.endpoint.name for outcomes in self.endpoints]
             raise ValueError(f"choose one of the endpoints {names} with cohort.for_endpoint(name)")
-        return self._grouped(self.endpoints[0].of(self.patients))
+        return self._fill_groups(self.endpoints[0].of(self.patients))
 
     @property
     def endpoint(self) -> Endpoint:
@@ -162,11 +162,13 @@ class Cohort:
         known = set(chosen.patients)
         others = (*by_name.values(), *self.other_endpoints)
         own = replace(
-            self, endpoints=(self._grouped(chosen),), other_endpoints=tuple(self._grouped(other) for other in others)
+            self,
+            endpoints=(self._fill_groups(chosen),),
+            other_endpoints=tuple(self._fill_groups(other) for other in others),
         )
         return own.subset([i for i, subject in enumerate(self.subjects) if subject.patient_id in known])
 
-    def _grouped(self, outcomes: Outcomes) -> Outcomes:
+    def _fill_groups(self, outcomes: Outcomes) -> Outcomes:
         """Outcomes whose groups are those of the subjects."""
         group = {subject.patient_id: subject.group for subject in self.subjects}
         return replace(outcomes, groups=tuple(group.get(patient, patient) for patient in outcomes.patients))

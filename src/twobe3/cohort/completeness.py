@@ -27,7 +27,7 @@ def factors(cohort: Cohort) -> dict[str, dict[str, float | str | None]]:
     }
 
 
-def known(cohort: Cohort) -> tuple[Known, ...]:
+def list_known(cohort: Cohort) -> tuple[Known, ...]:
     """Of whom a scan, an outcome and each covariate are known.
 
     Returns

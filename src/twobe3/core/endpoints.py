@@ -52,7 +52,7 @@ class Binary(Endpoint):
             ``COLUMN_MISSING``; ``OUTCOME_INVALID`` when the column has more than two values or lacks the positive
             one; ``ONE_CLASS``.
         """
-        raw = {patient: _canonical(row[self.column]) for patient, row in _known_rows(table, self).items()}
+        raw = {patient: _canonical(row[self.column]) for patient, row in _drop_unknown(table, self).items()}
         values = sorted(set(raw.values()))
         if len(values) > 2:
             reason = f"column {self.column!r} has more than two values: {_rows_of_values(raw)}"
@@ -73,7 +73,7 @@ class Binary(Endpoint):
     def from_arrays(cls, event: npt.ArrayLike, *, name: str = "event") -> Outcomes:
         """Outcomes of n patients without a table; ``event``, shape (n,), is 1 or True for the positive class."""
         codes = _codes(event, 1)
-        return Outcomes(cls(name, name), _numbered(codes), codes, codes == 1)
+        return Outcomes(cls(name, name), _number_patients(codes), codes, codes == 1)
 
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients of the rarer class."""
@@ -143,7 +143,7 @@ class TimeToEvent(Endpoint):
             ``COLUMN_MISSING``; ``OUTCOME_INVALID`` naming the rows whose time is not positive or whose event is
             neither 0 nor 1 nor the competing one; ``ONE_CLASS`` when nobody has the event.
         """
-        rows = _known_rows(table, self)
+        rows = _drop_unknown(table, self)
         times = _numbers(rows, self.time, lambda time: time > 0, "a time above 0")
         codes = (0.0, 1.0, float(self.competing)) if self.competing else (0.0, 1.0)
         events = _numbers(rows, self.event, lambda event: event in codes, " or ".join(f"{code:g}" for code in codes))
@@ -177,7 +177,7 @@ class TimeToEvent(Endpoint):
         times, codes = np.asarray(time, dtype=np.float64), _codes(event, 2)
         if not (np.isfinite(times) & (times > 0)).all():
             raise ConfigurationError(Code.OUTCOME_INVALID, "times must be finite numbers above 0")
-        return Outcomes(cls(name, "time", name, unit, "2"), _numbered(times), times, codes == 1, codes == 2)
+        return Outcomes(cls(name, "time", name, unit, "2"), _number_patients(times), times, codes == 1, codes == 2)
 
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients with the event."""
@@ -227,7 +227,7 @@ class Continuous(Endpoint):
         ConfigurationError
             ``COLUMN_MISSING``; ``OUTCOME_INVALID`` naming the rows that are not finite numbers.
         """
-        rows = _known_rows(table, self)
+        rows = _drop_unknown(table, self)
         values = _numbers(rows, self.column, lambda value: True, "a number")
         return Outcomes(self, tuple(rows), values, np.ones(len(rows), dtype=np.bool_))
 
@@ -235,7 +235,7 @@ class Continuous(Endpoint):
     def from_arrays(cls, value: npt.ArrayLike, *, unit: str = "", name: str = "value") -> Outcomes:
         """Outcomes of n patients without a table; ``value`` has shape (n,)."""
         values = np.asarray(value, dtype=np.float64)
-        return Outcomes(cls(name, name, unit), _numbered(values), values, np.ones(len(values), dtype=np.bool_))
+        return Outcomes(cls(name, name, unit), _number_patients(values), values, np.ones(len(values), dtype=np.bool_))
 
     def effective_sample_size(self, outcomes: Outcomes) -> int:
         """Number of patients."""
@@ -253,7 +253,7 @@ class Continuous(Endpoint):
 KINDS: Mapping[Kind, type[Endpoint]] = {one.kind: one for one in (Binary, TimeToEvent, Continuous)}
 
 
-def _numbered(values: FloatArray) -> tuple[str, ...]:
+def _number_patients(values: FloatArray) -> tuple[str, ...]:
     """Ids of patients who have none: their positions."""
     return tuple(str(i) for i in range(len(values)))
 
@@ -265,7 +265,7 @@ def _codes(event: npt.ArrayLike, largest: int) -> FloatArray:
     return codes
 
 
-def _known_rows(table: Table, endpoint: Endpoint) -> Table:
+def _drop_unknown(table: Table, endpoint: Endpoint) -> Table:
     """Rows in which no column of the endpoint is empty. Raises ``COLUMN_MISSING``."""
     columns = endpoint.columns
     require_columns(table, columns)

@@ -68,7 +68,7 @@ class MapExtractor:
         maps: dict[Plane, npt.NDArray[np.float16]] = {}
         for plane in self.planes:
             compute = partial(self._compute, cohort, subject, plane)
-            maps[plane] = self._cached("maps", self.key(cohort, subject, plane), plane, compute).astype(
+            maps[plane] = self._get_or_extract("maps", self.key(cohort, subject, plane), plane, compute).astype(
                 np.float16, copy=False
             )
         return maps
@@ -86,10 +86,14 @@ class MapExtractor:
         for plane in self.planes:
             key = self.key(cohort, subject, plane)
             compute = partial(self._pool, cohort, subject, plane, key)
-            parts.append(self._cached("pooled", digest(["pooled", key]), plane, compute).astype(np.float64, copy=False))
+            parts.append(
+                self._get_or_extract("pooled", digest(["pooled", key]), plane, compute).astype(np.float64, copy=False)
+            )
         return np.concatenate(parts)
 
-    def _cached(self, name: str, key: str, plane: Plane, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    def _get_or_extract(
+        self, name: str, key: str, plane: Plane, compute: Callable[[], npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
         metadata = {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
         return self.cache.get_or_compute(key, lambda: {name: compute()}, metadata=metadata)[name]
 

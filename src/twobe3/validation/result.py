@@ -186,7 +186,7 @@ def evaluate_models(
         predictions,
         cohort.endpoints,
         factors=patients.factors(cohort),
-        known=patients.known(cohort),
+        known=patients.list_known(cohort),
         parameters={name: n for name, n in counts.items() if n is not None},
         resamples=resamples,
         seed=seed,
