@@ -49,8 +49,8 @@ IRREGULAR = words(
 )
 ADJECTIVES = words(
     """
-    balanced embed expected explained injected installed integrated masked named need nested observed pooled required seed
-    shared squared stored stratified unassigned unused weighted
+    balanced embed expected explained injected installed integrated masked named need nested observed pooled required
+    seed shared squared stored stratified unassigned unused weighted
     """
 )
 
