@@ -133,3 +133,12 @@ def test_evaluation_needs_neither_torch_nor_monai_nor_models(module: str) -> Non
         path = ROOT / f"{one.replace('.', '/')}.py"
         path = path if path.exists() else ROOT / one.replace(".", "/") / "__init__.py"
         assert not third_parties(path) & {"torch", "monai", "timm", "pydicom", "SimpleITK"}, one
+
+
+@pytest.mark.parametrize("module", sorted(name for name in GRAPH if room_of(name) == "models"))
+def test_no_model_inherits_from_two_classes(module: str) -> None:
+    """Networks are composed of inputs, an architecture and training: a diamond would hide which class says what."""
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    path = path if path.exists() else ROOT / module.replace(".", "/") / "__init__.py"
+    classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in classes if len(node.bases) > 1 and ast.unparse(node.bases[-1]) != "Generic"] == []

@@ -7,20 +7,20 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
-from twobe3.features.slices import Plane
+from twobe3.features.slices import Plane, SliceSpec
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models import encoder
 from twobe3.models.encoder import CovariateEncoder, count_imputed, fit_encoder
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge, moments
-from twobe3.models.model import CONFIG, FitReport
-from twobe3.models.nn.maps_model import MapsModel
+from twobe3.models.model import CONFIG, FitReport, Model
+from twobe3.models.nn.inputs import FeatureMaps
 from twobe3.models.registry import register
 
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(0, 5, 11))
@@ -30,11 +30,13 @@ STATISTICS: tuple[Statistic, ...] = ("mean", "max", "std")
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
-class PooledModel(MapsModel):
+class PooledModel(Model):
     """Mean, maximum and standard deviation of each frozen map, and ridge regression on them.
 
     Parameters
     ----------
+    backbone, weights, layer, planes, windows_suv, slice_size
+        Of the maps, see :class:`~twobe3.models.twobe3net.StackedMapsModel`.
     penalties : tuple of float
         Candidates, of which an inner cross-validation of the training patients chooses.
     inner_folds : int
@@ -55,7 +57,12 @@ class PooledModel(MapsModel):
     kind: ClassVar[str] = "pooled"
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
 
+    backbone: str = "resnet18"
+    weights: str = "pretrained"
+    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    slice_size: int = 128
     penalties: tuple[PositiveFloat, ...] = Field(default=PENALTIES, min_length=1)
     inner_folds: int = Field(default=4, ge=2)
     statistics: tuple[Statistic, ...] = Field(default=STATISTICS, min_length=1)
@@ -67,13 +74,27 @@ class PooledModel(MapsModel):
         super().__post_init__()
         if len(set(self.statistics)) < len(self.statistics):
             raise ValueError(f"each of `statistics` may stand once, got {self.statistics}")
+        slices = SliceSpec(self.windows_suv, self.slice_size)
+        self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
         self.ridge_: RidgeModel | None = None
         self.encoder_: CovariateEncoder | None = None
         self.joined_: RidgeModel | None = None
 
+    @property
+    def maps(self) -> FeatureMaps:
+        """The feature maps, computed and kept where this model says."""
+        return self.maps_.at(self.cache, self.device)
+
     def cache_key(self) -> str:
         """As for every model, and the device unless it is the CPU in single precision."""
         return f"{super().cache_key()}{self.device.cache_key()}"
+
+    def _content_of_files(self) -> dict[str, Any]:
+        return {"weights": self.maps.cache_key()}
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, a weights file told by its name alone."""
+        return {**super().public_parameters(), "weights": self.maps_.public_weights}
 
     def precompute(self, cohort: Cohort) -> None:
         """Compute the pooled feature maps that the cache lacks."""

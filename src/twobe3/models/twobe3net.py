@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.features.slices import Plane, SliceSpec
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG, FitReport
 from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, MapInputs, ModelInput
 from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
-from twobe3.models.nn.maps_model import MapsModel
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.models.nn.size import NetworkSize
@@ -30,13 +30,25 @@ from twobe3.models.registry import register
 
 
 @dataclass(kw_only=True, config=CONFIG)
-class StackedMapsModel(MapsModel, NeuralModel):
+class StackedMapsModel(NeuralModel):
     """A network on the stacked feature maps of a 2D network; :meth:`make_branch` says which.
 
     Each plane, and of several layers each layer of it, has a stack, principal components and a branch of its own.
 
     Parameters
     ----------
+    backbone : str
+        Name of the 2D network, see ``twobe3 list backbones``.
+    weights : str
+        ``"pretrained"``, a local safetensors file, ``"hf:owner/repository"``, or ``"random"``.
+    layer : int or tuple of int
+        Which layer's maps, or those of several; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
+    planes : tuple of {"axial", "coronal", "sagittal"}
+        Cutting planes.
+    windows_suv : tuple of float
+        Upper ends of the SUV windows, a channel each.
+    slice_size : int
+        Rows and columns of the pictures that the 2D network sees.
     components : int
         Principal components of the maps' channels that the network sees.
     reduced_channels : int
@@ -54,6 +66,12 @@ class StackedMapsModel(MapsModel, NeuralModel):
         Of low-rank products.
     """
 
+    backbone: str = "resnet18"
+    weights: str = "pretrained"
+    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
+    planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    slice_size: int = 128
     components: int = Field(default=32, ge=1)
     reduced_channels: int = Field(default=16, ge=1)
     width: int = Field(default=16, ge=1)
@@ -67,12 +85,26 @@ class StackedMapsModel(MapsModel, NeuralModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        slices = SliceSpec(self.windows_suv, self.slice_size)
+        self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
         self.inputs_: MapInputs
         self.end_to_end_ = False  # whether the networks see volumes
 
     @abstractmethod
     def make_branch(self, stack: str) -> StackBranch | SliceBranch:
         """A fresh branch for a stack of the fitted inputs."""
+
+    @property
+    def maps(self) -> FeatureMaps:
+        """The feature maps, computed and kept where this model says."""
+        return self.maps_.at(self.cache, self.device)
+
+    def _content_of_files(self) -> dict[str, Any]:
+        return {"weights": self.maps.cache_key()}
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, a weights file told by its name alone."""
+        return {**super().public_parameters(), "weights": self.maps_.public_weights}
 
     def precompute(self, cohort: Cohort) -> None:
         """Compute the feature maps that the cache lacks, those of augmented scans among them."""

@@ -106,7 +106,7 @@ class FeatureMaps:
     Parameters
     ----------
     name, weights, layer, planes, slices
-        As in :class:`~twobe3.models.nn.maps_model.MapsModel`.
+        As in :class:`~twobe3.models.twobe3net.StackedMapsModel`.
     cache, device
         Where maps are kept, and where they are computed.
     loaded : Backbone, optional
