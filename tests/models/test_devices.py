@@ -154,7 +154,7 @@ def test_feature_maps_are_computed_on_their_device_and_told_apart(monkeypatch: p
     backbone = load_backbone("phantom-resnet10")
     here, there = (MapExtractor(backbone, 2, device=device) for device in (torch.device("cpu"), META))
     slices = np.random.default_rng(0).gamma(1.0, 1.0, (3, 16, 16)).astype(np.float32)
-    expected, got = here._maps_of(slices), there._maps_of(slices)
+    expected, got = here._compute_batch(slices), there._compute_batch(slices)
     assert (got.device, got.shape, got.dtype) == (expected.device, expected.shape, expected.dtype)
     assert {value.device.type for value in backbone.network.state_dict().values()} == {"cpu"}
     assert here.cache_key() == MapExtractor(backbone, 2).cache_key()
