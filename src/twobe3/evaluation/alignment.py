@@ -87,8 +87,6 @@ class AlignedPredictions:
         column_of = {patient: i for i, patient in enumerate(kept.patients)}
         rows = [i for i, patient in enumerate(prediction.patients) if patient in column_of]
         columns = [column_of[prediction.patients[i]] for i in rows]
-        assert prediction.repeat is not None  # both are filled when the prediction is made
-        assert prediction.fold is not None
         repeats, repeat = np.unique(prediction.repeat[rows], return_inverse=True)
         shape = len(repeats), len(kept)
 
@@ -142,7 +140,6 @@ def _check(prediction: Prediction, outcomes: Outcomes) -> None:
         raise ConfigurationError(Code.PREDICTION_INVALID, f"model {prediction.model!r}: there is no prediction")
     known = set(outcomes.patients)
     _refuse(prediction, "no outcome for the predicted", [patient not in known for patient in prediction.patients])
-    assert prediction.repeat is not None  # filled when the prediction is made
     first: dict[tuple[int, str], int] = {}
     rows = enumerate(zip(prediction.repeat.tolist(), prediction.patients, strict=True))
     _refuse(prediction, "more than one row in a repeat for", [first.setdefault(row, i) != i for i, row in rows])

@@ -174,8 +174,6 @@ def read_survival(path: Path, predictions: Sequence[Numbered]) -> list[Numbered]
 
 def keys(prediction: Prediction) -> Iterator[Key]:
     """Patient, model, endpoint, repeat and fold of each row of a prediction."""
-    assert prediction.repeat is not None  # both are filled when the prediction is made
-    assert prediction.fold is not None
     rows = zip(prediction.patients, prediction.repeat.tolist(), prediction.fold.tolist(), strict=True)
     for patient, repeat, fold in rows:
         yield patient, prediction.model, prediction.endpoint, repeat, fold

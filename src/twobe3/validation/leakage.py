@@ -122,8 +122,6 @@ def _permute(plan: CVPlan, scheme: Scheme, permutations: int, seed: int) -> Iter
 
 def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
     """AUC or C over pairs tested in one fold, mean over repeats; NaN where a repeat has no such pair."""
-    assert prediction.repeat is not None
-    assert prediction.fold is not None
     statistic = harrell_c_within_folds if outcomes.endpoint.has_times else auc_within_folds
     if not len(prediction):
         return float("nan")  # the model could use none of the scans

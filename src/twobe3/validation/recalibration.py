@@ -19,18 +19,10 @@ STEEPEST = 10.0
 
 @dataclass(frozen=True, eq=False)
 class BaselineHazard:
-    """Cumulative baseline hazard, a step function.
+    """Cumulative baseline hazard, a step function."""
 
-    Attributes
-    ----------
-    times : ndarray, shape (k,)
-        Of the events, increasing, in the endpoint's unit.
-    log_hazard : ndarray, shape (k,)
-        Logarithm of the cumulative baseline hazard from each of them on.
-    """
-
-    times: FloatArray
-    log_hazard: FloatArray
+    times: FloatArray  # (k,), of the events, increasing, in the endpoint's unit
+    log_hazard: FloatArray  # (k,), logarithm of the cumulative baseline hazard from each of them on
 
     def survival(self, risk: FloatArray, times: FloatArray) -> FloatArray:
         """Probability of being free of the event at each time, shape (n, len(times)): exp(−H₀(t) · exp(risk))."""
