@@ -94,17 +94,9 @@ def ranking_lines(
 ) -> list[str]:
     """The models of one endpoint with the metric by which they are compared, the best first, a line each.
 
-    Where that is a metric within folds, the one of all pairs stands beside it. Below it why this metric was taken, on
-    whom the models are compared, and how many patients a comparison takes.
-
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the endpoint; evaluations and comparisons of other endpoints are passed over.
-    evaluations, comparisons
-        Of the models.
-    baselines : collection of str
-        Names of the models that are marked as baselines.
+    Where that is a metric within folds, the one of all pairs stands beside it; models named in ``baselines`` are
+    marked. Below it why this metric was taken, on whom the models are compared, and how many patients a comparison
+    takes. Evaluations and comparisons of other endpoints are passed over.
     """
     endpoint = outcomes.endpoint
     evaluations = [one for one in evaluations if one.endpoint == endpoint.name]

@@ -89,16 +89,9 @@ class StudyConfig(Section):
         return digest([self.model_dump_json(exclude={"compute"})])
 
     def models(self, folder: Path, cache: Cache, device: Device | None = None) -> list[Model]:
-        """The models, unfitted.
+        """The models, unfitted; they share a cache, and compute where ``[compute]`` says unless a device is given.
 
-        Parameters
-        ----------
-        folder : Path
-            Where the study file lies; ``weights`` files are relative to it.
-        cache : Cache
-            Shared by all of them.
-        device : Device, optional
-            Where their networks compute, if not where ``[compute]`` says.
+        Files of weights are relative to ``folder``, where the study file lies.
 
         Raises
         ------
@@ -180,16 +173,7 @@ def read_study(path: Path) -> StudyConfig:
 
 
 def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Section | Region]]) -> S:
-    """Read a TOML file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    whole : type
-        What it holds, all in all.
-    sections : mapping
-        What each of its tables knows, by name; for a table of several kinds by kind.
+    """Read a TOML file as a ``whole``, of which ``sections`` says what each table knows, by name or by kind.
 
     Raises
     ------

@@ -56,16 +56,8 @@ def fit_predict(
     time-to-event, the slope of a Cox model on the risk, and the baseline that belongs to it; the cut-off is their
     median. The risk itself is never changed, and of a continuous endpoint nothing but the cut-off.
 
+    The cohorts have one endpoint, and no patient is in both; survival is given at ``times``, shape (k,), in its unit.
     Scans that the model cannot use neither train, decide, nor have a row in the prediction.
-
-    Parameters
-    ----------
-    model : Model
-        Fitted here.
-    training, tested : Cohort
-        With one endpoint; no patient in both.
-    times : ndarray, shape (k,)
-        Where survival is wanted, in the endpoint's unit.
     """
     inner = cross_val_risk(model, training, policy) if policy.recalibrate else None
     model.fit(training)

@@ -19,7 +19,7 @@ from twobe3.collections.adapters._adapter import CENTRE, PATIENT, ROI, SPLIT, Ad
 from twobe3.collections.adapters.hecktor import HECKTOR_2021, HECKTOR_2022, HECKTOR_2025
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.io.csv import escape_formula, to_csv
+from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
 
 __all__ = ["ADAPTERS", "CENTRE", "PATIENT", "ROI", "SPLIT", "AdaptedTable", "Adapter", "get_adapter", "write_table"]
@@ -63,5 +63,5 @@ def write_table(adapted: AdaptedTable, path: Path) -> None:
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
-    cells = ([escape_formula(row[column]) for column in adapted.columns] for row in adapted.table.values())
-    write_atomic(path, to_csv([adapted.columns, *cells]))
+    rows = ([row[column] for column in adapted.columns] for row in adapted.table.values())
+    write_atomic(path, to_csv([adapted.columns, *rows]))
