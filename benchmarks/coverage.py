@@ -209,7 +209,7 @@ def concordance(pairs: int = 20_000_000, block: int = 1_000_000) -> Concordance:
         columns = np.arange(block)
         earlier = dies[first, columns]
         ordered = x[first, columns] > x[last, columns]
-        # The earlier of two deaths is seen while name_pair are under observation.
+        # The earlier of two deaths is seen while both are under observation.
         seen = earlier < leaves.min(axis=0)
         comparable += seen.sum()
         harrell += (ordered & seen).sum()
