@@ -23,17 +23,12 @@ log = logging.getLogger("twobe3")
 class ThresholdPolicy:
     """How a fold decides.
 
-    Attributes
-    ----------
-    recalibrate : bool
-        Whether an inner cross-validation of the model recalibrates its predictions and chooses threshold and cut-off;
-        otherwise they come from the fitted model's own training patients.
-    inner_folds, seed : int
-        Of that cross-validation; fewer folds where the rarer class has fewer patients.
+    With ``recalibrate`` an inner cross-validation of the model recalibrates its predictions and chooses threshold and
+    cut-off; otherwise they come from the fitted model's own training patients.
     """
 
     recalibrate: bool = False
-    inner_folds: int = 4
+    inner_folds: int = 4  # fewer where the rarer class has fewer patients
     seed: int = 0
 
     def cache_key(self) -> str:
