@@ -76,11 +76,8 @@ class MapExtractor:
     def extract_pooled(self, cohort: Cohort, subject: Subject) -> npt.NDArray[np.float64]:
         """Mean, maximum and standard deviation of every channel over the positions of each plane.
 
-        Maps are read where the cache has them; otherwise they are not kept, being a thousand times larger.
-
-        Returns
-        -------
-        ndarray, shape (3 · channels · planes,)
+        Maps are read where the cache has them; otherwise they are not kept, being a thousand times larger. Shape
+        (3 · channels · planes,), planes first.
         """
         parts = []
         for plane in self.planes:

@@ -20,11 +20,9 @@ from twobe3.scans.scan import Scan
 
 log = logging.getLogger("twobe3")
 
-PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
-"""Of a sphere of 1 ml: 6.2 mm."""
-
+PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)  # of a sphere of 1 ml: 6.2 mm
+# Smaller parts of a region count only where none is larger: thresholds leave specks, which PET does not resolve.
 SMALLEST_LESION_ML = 1.0
-"""Smaller parts of a region count only where none is larger: thresholds leave specks, which PET does not resolve."""
 
 
 @dataclass(frozen=True)

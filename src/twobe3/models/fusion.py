@@ -30,15 +30,11 @@ from twobe3.models.model import CONFIG, FitReport, Model, risk_of_fitted
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 
-FEWEST = 2
-"""Members."""
-
+FEWEST = 2  # members
+# Of learnt weights: as many as members, so no more than keeps the fit finite where they separate the classes.
 PENALTY = 1.0
-"""Of learnt weights: as many as members, so no more than keeps the fit finite where they separate the classes."""
-
+# Spread of risks, relative to their size, that is rounding: such a member says the same of everybody.
 NEGLIGIBLE = 1e-9
-"""Spread of risks, relative to their size, that is rounding: such a member says the same of everybody."""
-
 Weights = Literal["equal", "learnt"]
 log = logging.getLogger("twobe3")
 _NO_CACHE, _NO_DEVICE = Cache(), Device()  # where none is given
@@ -265,12 +261,7 @@ def fusion_name(members: int, weights: str) -> str:
 def order_fusions(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     """The fusions of a study by name, in an order in which each comes after those that it is made of.
 
-    Parameters
-    ----------
-    fusions : mapping
-        Name of a fusion to the names of its members.
-    others : sequence of str
-        Names of all other models.
+    ``fusions`` has the names of each fusion's members, ``others`` the names of all other models.
 
     Raises
     ------
@@ -308,15 +299,7 @@ def _invalid(name: str, problem: str) -> ConfigurationError:
 
 
 def weigh_equally(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
-    """Mean of standardised risks, put on the scale that the members have on average.
-
-    Parameters
-    ----------
-    risks : ndarray, shape (n, members)
-        Of the training patients, by members fitted on them.
-    endpoint : Endpoint
-        What they predict.
-    """
+    """Mean of standardised risks of the training patients, (n, members), on the scale that members have on average."""
     mean, spread, unit = _moments(risks)
     p = len(mean)
     origin = float(mean.mean()) if endpoint.risk_has_origin else 0.0
@@ -326,12 +309,7 @@ def weigh_equally(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
 def learn_weights(risks: FloatArray, outcomes: Outcomes) -> RidgeModel:
     """Ridge regression with weights that are not negative, on standardised risks.
 
-    Parameters
-    ----------
-    risks : ndarray, shape (n, members)
-        Of patients whom the members were not fitted on.
-    outcomes : Outcomes
-        Of the same patients.
+    ``risks``, (n, members), and outcomes are of patients whom the members were not fitted on.
     """
     mean, _, unit = _moments(risks)
     weights, bias = fit_nonnegative((risks - mean) / unit, outcomes, PENALTY)

@@ -116,26 +116,14 @@ class PretrainedCheckpoint:
         )
 
     def require_same(self, parameters: Mapping[str, Any], where: str) -> None:
-        """Refuse a model whose maps or branches are others.
-
-        Raises
-        ------
-        ConfigurationError
-            ``WEIGHTS_MISMATCH`` that names what differs.
-        """
+        """Refuse a model whose maps or branches are others. Raises ConfigurationError ``WEIGHTS_MISMATCH``."""
         pairs = [(name, self.parameters[name], parameters[name]) for name in SHARED]
         differing = [f"`{name}` is {here!r}, there {there!r}" for name, there, here in pairs if here != there]
         if differing:
             raise mismatch(where, "; ".join(differing))
 
     def require_grid(self, grid: Grid, where: str) -> None:
-        """Refuse a grid of another spacing, or one whose stacks need other blocks.
-
-        Raises
-        ------
-        ConfigurationError
-            ``WEIGHTS_MISMATCH`` that names what differs.
-        """
+        """Refuse a grid of another spacing, or one whose stacks need other blocks, likewise."""
         if grid.spacing_mm != self.grid.spacing_mm:
             raise mismatch(where, f"the voxels are {grid.spacing_mm} mm apart, there {self.grid.spacing_mm}")
         for stack, plane in self.inputs.maps.stacks.items():

@@ -56,17 +56,15 @@ def fit_icare(
     Parameters
     ----------
     x, outcomes
-        Training patients, as of :func:`~twobe3.models.learners.learner.fit_learner`.
-    samples : int
-        Bootstrap samples.
+        Training patients, as of :func:`~twobe3.models.learners.linear.fit_ridge`.
+    samples, seed : int
+        Number of bootstrap samples; of the random choices.
     rho : float
         Largest absolute rank correlation between features of one sample.
     least : float
         Smallest concordance, counted from 0.5 upwards in either direction, of a feature that takes part.
     share : float
         Of the features that a sample looks at.
-    seed : int
-        Of the random choices.
     """
     rng, (n, p) = np.random.default_rng(seed), x.shape
     weights, signs, used, bias = np.zeros(p), np.zeros(p), np.zeros(p), 0.0
