@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from twobe3.models.fit_cache import FitCache
 from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.learners.elastic_net import fit_nonnegative
 from twobe3.models.learners.linear import RidgeModel
-from twobe3.models.model import CONFIG, FitReport, Model, risk_of_fitted
+from twobe3.models.model import CONFIG, FitReport, Model, parameter_names, risk_of_fitted
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 
@@ -121,6 +121,28 @@ class Fusion(Model):
     def default_name(self) -> str:
         """For instance ``fusion of 3, equal weights``."""
         return fusion_name(len(self.of), self.weights)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """As for every model; with ``deep`` also each member by its name, and its parameters as ``name__parameter``.
+
+        A parameter of the fusion itself hides a member of that name.
+        """
+        own = super().get_params(deep=False)
+        members = {member.name: member.get_params() for member in self.of} if deep else {}
+        nested = {f"{name}__{one}": value for name, params in members.items() for one, value in params.items()}
+        return {**own, **{one.name: one for one in self.of if deep}, **nested, **own}
+
+    def _rebuild(self, params: Mapping[str, Any], cache: Cache | None = None, device: Device | None = None) -> Self:
+        own = {name: value for name, value in params.items() if name in parameter_names(type(self))}
+        given = {name: value for name, value in params.items() if name not in own}
+        before = _members(own.get("of", self.of))
+        after = _members([given.get(member.name, member) for member in before])
+        nested = [
+            {name: given[key] for name in member.get_params() if (key := f"{old.name}__{name}") in given}
+            for old, member in zip(before, after, strict=True)
+        ]
+        of = [member.clone().set_params(**changed) for member, changed in zip(after, nested, strict=True)]
+        return super()._rebuild({**own, "of": of}, cache, device)
 
     def public_parameters(self) -> dict[str, Any]:
         """As for every model, members as their kinds and public parameters."""

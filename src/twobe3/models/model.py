@@ -132,7 +132,7 @@ class Model(ABC):
     def __repr__(self) -> str:
         defaults = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
         public = self.public_parameters()
-        changed = {name: value for name, value in self.get_params().items() if value != defaults[name]}
+        changed = {name: value for name, value in self.get_params(deep=False).items() if value != defaults[name]}
         shown = {name: public[name] if isinstance(value, str) else value for name, value in changed.items()}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
