@@ -91,14 +91,10 @@ class LesionMeasurements:
 
     Attributes
     ----------
-    mtv_ml : float
-        Metabolic tumour volume: the volume of the region.
-    tlg_ml : float
-        Total lesion glycolysis: MTV times the mean SUV in the region (SUV · ml).
-    suv_max, suv_mean : float
-        Of the voxels of the region.
-    suv_peak : float
-        See :func:`suv_peak`.
+    mtv_ml, tlg_ml : float
+        Metabolic tumour volume, that of the region; total lesion glycolysis, MTV times the mean SUV (SUV · ml).
+    suv_max, suv_mean, suv_peak : float
+        Of the voxels of the region, see :func:`suv_peak`.
     lesions : float
         Parts of the region that do not touch (26 neighbours), specks left out (:data:`SMALLEST_LESION_ML`).
     dmax_mm : float

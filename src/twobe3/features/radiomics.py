@@ -123,10 +123,8 @@ def radiomic_features(
         Whose features, of which part of the scan, and how they are computed.
     cache : Cache
         Keeps features and refusals.
-    change : {"none", "eroded", "dilated"}
-        Of the region, for the stability of features.
-    voxels : {"measured", "shuffled"}
-        Whether the region's voxels are permuted first, see :func:`shuffle_voxels`.
+    change, voxels
+        Of the region, for the stability of features; whether its voxels are permuted first, see :func:`shuffle_voxels`.
 
     Raises
     ------

@@ -34,16 +34,9 @@ SURROUNDINGS = ("cache", "device")  # constructor arguments that are no paramete
 
 @dataclass(frozen=True)
 class UndefinedFeature:
-    """A feature that is not defined in some of the scans that a model can use.
+    """A feature that is not defined in ``missing`` of the ``n`` scans that a model can use.
 
-    Attributes
-    ----------
-    feature : str
-        Its name.
-    missing, n : int
-        In how many of how many scans it is not defined.
-    left_out : bool
-        Whether a model that learns from all these scans leaves it out; otherwise the median stands in.
+    A model that learns from all these scans leaves it out, if ``left_out``; otherwise the median stands in.
     """
 
     feature: str

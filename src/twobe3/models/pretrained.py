@@ -75,10 +75,8 @@ class PretrainedCheckpoint:
     def read(cls, path: Path) -> PretrainedCheckpoint:
         """Read the file; nothing in it is executed.
 
-        Raises
-        ------
-        ConfigurationError
-            ``WEIGHTS_MISSING``: there is no such file. ``MODEL_INVALID``: it is another one, or was changed.
+        Raises ConfigurationError ``WEIGHTS_MISSING``: there is no such file; ``MODEL_INVALID``: it is another one, or
+        was changed.
         """
         if not path.is_file():
             raise ConfigurationError(

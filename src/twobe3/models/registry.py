@@ -52,12 +52,8 @@ class Registry(Mapping[str, type[Model]]):
     def add(self, model: type) -> None:
         """Make a model known by its kind.
 
-        Raises
-        ------
-        TypeError
-            It is not a concrete subclass of :class:`~twobe3.models.model.Model`.
-        ValueError
-            Another model has its kind.
+        Raises TypeError for what is no concrete subclass of :class:`~twobe3.models.model.Model`, ValueError where
+        another model has its kind.
         """
         if not (isinstance(model, type) and issubclass(model, Model)) or inspect.isabstract(model):
             raise TypeError(f"{getattr(model, '__name__', model)!r} is not a Model that can be fitted")
@@ -102,10 +98,8 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     ----------
     path : path
         The file, or the folder that holds ``model.safetensors``.
-    cache : Cache, optional
-        Where features of new scans are kept.
-    device : Device, optional
-        Where networks compute.
+    cache, device : optional
+        Where features of new scans are kept, and where networks compute.
 
     Raises
     ------

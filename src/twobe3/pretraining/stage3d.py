@@ -34,12 +34,11 @@ RUN = 4  # neighbouring slices are masked together: one alone is nearly the mean
 
 @dataclass(frozen=True, eq=False)
 class StackBatch(Batch):
-    """Scans as the 3D head sees them.
+    """Scans as the 3D head sees them; mappings are by the name of the stack.
 
     Attributes
     ----------
     stacks : mapping of Tensor, each (m, components, slices, height, width)
-        By the name of the stack.
     masks : mapping of Tensor of bool, each (m, slices)
         Hidden slices.
     hidden : mapping of int
@@ -62,12 +61,8 @@ class StackNetwork(nn.Module):
     added to the mean map, from which it starts: small, so that what is needed to predict a slice from the others is
     learnt in the branch. Labels are learnt from whole stacks, as they will be seen later.
 
-    Parameters
-    ----------
-    network : PlanesNetwork
-        Branches, and an output for each label.
-    means : mapping of Tensor, each (components, height, width)
-        Mean map of each stack whose masked maps are a task.
+    ``network`` has an output for each label; ``means`` are the mean maps, (components, height, width), of the stacks
+    whose masked maps are a task.
     """
 
     def __init__(self, network: PlanesNetwork, means: Tensors) -> None:

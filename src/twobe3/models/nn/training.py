@@ -62,7 +62,7 @@ def train_ensemble(
     *,
     resume: bool = False,
 ) -> list[nn.Module]:
-    """Train networks from several seeds.
+    """Train networks from several seeds, and give them in evaluation mode, on the CPU.
 
     Parameters
     ----------
@@ -81,11 +81,6 @@ def train_ensemble(
         The parameters of a network that are trained, those with a rate of their own as groups of AdamW.
     resume : bool
         Whether the last layers were trained with the same outcomes before, and go on from there.
-
-    Returns
-    -------
-    list of Module
-        In evaluation mode, on the CPU.
 
     Raises
     ------
