@@ -56,16 +56,8 @@ class BackboneRow:
 class Backbone:
     """A frozen 2D network in evaluation mode.
 
-    Attributes
-    ----------
-    name, weights : str
-        As given to :func:`load_backbone`.
-    weights_digest : str
-        Of every parameter and buffer.
-    network : torch.nn.Module
-        The network itself.
-    mean, std : tuple of float
-        Input normalisation.
+    ``name`` and ``weights`` are as given to :func:`load_backbone`, ``mean`` and ``std`` the normalisation of its input;
+    ``weights_digest`` is that of every parameter and buffer.
     """
 
     name: str

@@ -27,16 +27,10 @@ SMALLEST_LESION_ML = 1.0
 
 @dataclass(frozen=True)
 class Measurements:
-    """Measurements of one scan; NaN where there is no region.
+    """Measurements of one scan; NaN where there is no region, and why there is none in ``lacking``.
 
-    Attributes
-    ----------
-    suv_max, volume_ml, tlg_ml : float
-        See :class:`LesionMeasurements`; ``volume_ml`` is the metabolic tumour volume.
-    extent_ml : float
-        Volume of the whole image.
-    lacking : UnusableScanError or None
-        Why there is no region; None where there is one.
+    ``suv_max``, ``volume_ml`` (metabolic tumour volume) and ``tlg_ml`` are those of :class:`LesionMeasurements`;
+    ``extent_ml`` is the volume of the whole image.
     """
 
     suv_max: float

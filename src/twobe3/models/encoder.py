@@ -111,14 +111,8 @@ class CovariateEncoder:
     as the training patients' mean of the columns, which says nothing. Columns that are the same for all training
     patients are left out.
 
-    Attributes
-    ----------
-    covariates : tuple of CodedCovariate
-        In the order of the columns.
-    kept : ndarray of bool
-        Which of their columns vary.
-    fill, mean, scale : ndarray, shape (columns,)
-        Of those: what stands in, and the standardisation.
+    Of the columns of the covariates, in their order, those vary which ``kept``, bool, says. Of these ``fill`` is what
+    stands in, ``mean`` and ``scale`` are the standardisation, shape (kept columns,).
     """
 
     covariates: tuple[CodedCovariate, ...]

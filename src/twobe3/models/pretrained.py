@@ -40,7 +40,7 @@ class PretrainedCheckpoint:
     parameters : mapping
         Those of :data:`SHARED`.
     grid : Grid
-        The grid of the scans.
+        Of the scans.
     inputs : MapInputs
         The 2D network, the principal components of each stack's maps, and the shapes of the stacks.
     branches : mapping of Tensor

@@ -36,18 +36,16 @@ class Registry(Mapping[str, type[Model]]):
         self._refused: dict[str, EnvironmentFailure] | None = None
 
     def __getitem__(self, kind: str) -> type[Model]:
-        self._load_plugins()
-        if kind not in self._models and self._refused and kind in self._refused:
+        models = self._loaded()
+        if kind not in models and self._refused and kind in self._refused:
             raise self._refused[kind]
-        return self._models[kind]
+        return models[kind]
 
     def __iter__(self) -> Iterator[str]:
-        self._load_plugins()
-        return iter(self._models)
+        return iter(self._loaded())
 
     def __len__(self) -> int:
-        self._load_plugins()
-        return len(self._models)
+        return len(self._loaded())
 
     def add(self, model: type) -> None:
         """Make a model known by its kind.
@@ -60,9 +58,10 @@ class Registry(Mapping[str, type[Model]]):
         if self._models.setdefault(model.kind, model) is not model:
             raise ValueError(f"there is a model of the kind {model.kind!r} already")
 
-    def _load_plugins(self) -> None:
+    def _loaded(self) -> dict[str, type[Model]]:
+        """All models, after those of other distributions were looked for, once."""
         if self._refused is not None:
-            return
+            return self._models
         self._refused = {}
         found = entry_points(group=ENTRY_POINTS)
         for point in sorted(found, key=lambda one: (one.name, one.dist.name if one.dist else "")):
@@ -79,6 +78,7 @@ class Registry(Mapping[str, type[Model]]):
                 )
                 self._refused[point.name] = failure
                 log.warning("%s", failure)
+        return self._models
 
 
 MODELS = Registry()

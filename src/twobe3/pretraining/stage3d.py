@@ -100,12 +100,12 @@ class StackNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class StackStage:
-    """The scans of a cohort as stacks to learn from.
+    """The scans of a cohort as stacks to learn from; mappings are by the name of the stack.
 
     Attributes
     ----------
     inputs : mapping
-        By the name of the stack, the projected maps of all scans.
+        The projected maps of all scans.
     filled : mapping of bool ndarray, each (n, slices)
         Slices with content.
     reference : mapping of Tensor, each (components, height, width)

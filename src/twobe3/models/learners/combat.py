@@ -19,12 +19,7 @@ log = logging.getLogger("twobe3")
 class Combat:
     """What each centre's features are multiplied by, and what is added then.
 
-    Attributes
-    ----------
-    centres : tuple of str, length c
-        Those with enough training patients.
-    factor, shift : ndarray of float64, shape (c, p)
-        Of each centre and feature.
+    ``centres`` are the c with enough training patients; ``factor`` and ``shift`` of p features have the shape (c, p).
     """
 
     centres: tuple[str, ...]

@@ -15,14 +15,8 @@ from twobe3.models.learners.selection import concordance, spearman, without_redu
 class Icare(ArrayFields):
     """A fitted rule, which is a linear one: the mean over bootstrap samples of signed, standardised features.
 
-    Attributes
-    ----------
-    weights : ndarray of float64, shape (p,)
-        By which features are multiplied.
-    bias : ndarray of float64, shape (1,)
-        Added to the sum.
-    signs : ndarray of float64, shape (p,)
-        Mean sign over the samples that used the feature; 0 where none did.
+    ``weights``, (p,), multiply the features, and ``bias``, (1,), is added; ``signs``, (p,), is the mean sign over the
+    samples that used the feature, 0 where none did. All are float64.
     """
 
     weights: FloatArray

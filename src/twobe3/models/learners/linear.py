@@ -17,16 +17,9 @@ from twobe3.models.nn.heads import mean_loss
 
 @dataclass(frozen=True, eq=False)
 class RidgeModel(ArrayFields):
-    """A fitted linear risk: ``(x − mean) / scale · weights + bias``.
+    """A fitted linear risk: ``(x − mean) / scale · weights + bias``, the first three of shape (p,).
 
-    Attributes
-    ----------
-    mean, scale, weights : ndarray, shape (p,)
-        Standardisation and coefficients.
-    bias : float
-        0 for time-to-event, whose risks have no origin.
-    penalty : float
-        The one it was fitted with.
+    ``bias`` is 0 for time-to-event, whose risks have no origin; ``penalty`` is the one it was fitted with.
     """
 
     mean: FloatArray

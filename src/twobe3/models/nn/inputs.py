@@ -192,12 +192,9 @@ class MapInputs(Inputs):
         Of which 2D network.
     components : int
         Principal components of the maps' channels.
-    projections : mapping of Projection
-        For each stack; where there are any, :meth:`fit` keeps them.
-    shapes : mapping
-        (components, slices, height, width) of each stack, learnt.
-    spacings_mm : mapping
-        How far apart the positions of each stack are, learnt.
+    projections, shapes, spacings_mm : mapping
+        Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
+        height, width); how far apart the positions are.
     end_to_end : bool
         Whether the 2D network is a part of the network, which then sees the volumes.
     """
