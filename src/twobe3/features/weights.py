@@ -79,14 +79,13 @@ class WeightsSource:
     @property
     def label(self) -> str:
         """The source without the folders of this machine: a file by its name alone."""
-        return Path(self.location).name if self.is_file else str(self)
+        return _as_file(Path(self.location).name) if self.is_file else str(self)
 
     def relative_to(self, folder: Path) -> WeightsSource:
         """The same source, a relative path starting from ``folder``, such as that of a study file."""
         if not self.is_file:
             return self
-        path = str(folder / self.location)
-        return replace(self, location=path if _FILE.fullmatch(path) else f"./{path}")
+        return replace(self, location=_as_file(str(folder / self.location)))
 
     def read(self, name: str) -> tuple[State, Mapping[str, str]]:
         """Read the parameters, and the metadata of a safetensors file; ``name`` is that of the network, for messages.
@@ -108,6 +107,11 @@ class WeightsSource:
                 with as_file(files("twobe3.features") / "data" / self.location) as packaged:
                     return _read_file(packaged, name)
         raise ConfigurationError(Code.WEIGHTS_MISSING, f"{name!r} has no pre-trained weights of its own")
+
+
+def _as_file(path: str) -> str:
+    """A path as :meth:`WeightsSource.parse` takes it for one."""
+    return path if _FILE.fullmatch(path) else f"./{path}"
 
 
 def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "backbone") -> None:
