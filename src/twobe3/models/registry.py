@@ -36,16 +36,16 @@ class Registry(Mapping[str, type[Model]]):
         self._refused: dict[str, EnvironmentFailure] | None = None
 
     def __getitem__(self, kind: str) -> type[Model]:
-        models = self._loaded()
+        models = self._load_all()
         if kind not in models and self._refused and kind in self._refused:
             raise self._refused[kind]
         return models[kind]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._loaded())
+        return iter(self._load_all())
 
     def __len__(self) -> int:
-        return len(self._loaded())
+        return len(self._load_all())
 
     def add(self, model: type) -> None:
         """Make a model known by its kind.
@@ -58,7 +58,7 @@ class Registry(Mapping[str, type[Model]]):
         if self._models.setdefault(model.kind, model) is not model:
             raise ValueError(f"there is a model of the kind {model.kind!r} already")
 
-    def _loaded(self) -> dict[str, type[Model]]:
+    def _load_all(self) -> dict[str, type[Model]]:
         """All models, after those of other distributions were looked for, once."""
         if self._refused is not None:
             return self._models
