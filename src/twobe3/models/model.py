@@ -204,11 +204,27 @@ class Model(ABC):
         """Compute what the cache lacks of a cohort's scans. Learns nothing."""
 
     def report(self, cohort: Cohort) -> FitReport:
-        """What the model cannot use of a cohort of any number of endpoints, what it fills in, and how large it is."""
+        """What the model cannot use of a cohort, what it fills in, and how large it is.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            With one endpoint, several or none.
+        """
         return FitReport(exclusions=self._exclusions(cohort))
 
     def fit(self, cohort: Cohort) -> Self:
-        """Learn from a cohort with one endpoint, without the scans that the model cannot use, see :class:`FitReport`.
+        """Learn from a cohort with one endpoint.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            Training patients; scans that the model cannot use, see :class:`FitReport`, are left out.
+
+        Returns
+        -------
+        Self
+            The model, fitted.
 
         Raises
         ------
@@ -246,12 +262,17 @@ class Model(ABC):
         return Prediction(self.name, self.endpoint_.name, cohort.patients, risk, chance, survival=survival, times=times)
 
     def save(self, path: Path | str) -> Path:
-        """Write the fitted model as one safetensors file and return its path; nothing in it is executable.
+        """Write the fitted model as one safetensors file, in which nothing is executable.
 
         Parameters
         ----------
         path : path
             A file ending in ``.safetensors``, or a folder in which ``model.safetensors`` is written.
+
+        Returns
+        -------
+        Path
+            The file.
         """
         if self.endpoint_ is None or self.grid_ is None:
             raise ValueError(f"model {self.name!r} is not fitted")
