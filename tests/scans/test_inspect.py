@@ -13,7 +13,7 @@ from twobe3.dicom.series import choose_series, find_series
 from twobe3.io.nifti import read_nifti
 from twobe3.scans.inspect import convert, inspect
 
-KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv"]
+KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv", "contour"]
 
 
 def test_real_scan(real_data: Path) -> None:

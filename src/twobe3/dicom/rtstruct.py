@@ -126,7 +126,7 @@ class StructureSet:
         if not mask.any():
             reason = f"no voxel of the scan lies inside {' + '.join(filled)!r}"
             raise UnusableScanError(Code.CONTOUR_OUTSIDE, reason)
-        return Mask(mask, geometry, " + ".join(filled), tuple(notes))
+        return Mask(mask, geometry, " + ".join(dict.fromkeys(filled)), tuple(notes))
 
     def _require_frame(self, region: _Region, geometry: Geometry) -> None:
         """The region must lie in the scan's frame of reference.
@@ -159,7 +159,7 @@ def _fill(contours: Sequence[_Contour], geometry: Geometry) -> tuple[npt.NDArray
     depths_mm, outlines = np.array([depth for depth, _ in flat]), [outline for _, outline in flat]
     parts = _find_parts(outlines)
     planes_mm = [merge_planes(depths_mm[part]) for part in parts]
-    usual_mm = _find_usual_step_mm([*planes_mm, merge_planes(depths_mm)])
+    usual_mm = _find_usual_step_mm(planes_mm) or _find_usual_step_mm([merge_planes(depths_mm)])
     step_mm = usual_mm or max(contour.slab_mm for contour in contours) or geometry.spacing_mm[0]
     mask = np.zeros(geometry.shape, dtype=np.bool_)
     n: Counter[str] = Counter()

@@ -108,7 +108,7 @@ def _open_drawn(path: Path) -> Drawn:
 
 def _say_of_files(masks: Sequence[Mask], refused: Sequence[UnusableScanError], not_asked: int, n: int) -> list[str]:
     """Notes on the files of a scan: regions that are in several, and files that are not used."""
-    times = Counter(name for mask in masks for name in mask.name.split(" + "))
+    times = Counter(name for mask in masks for name in set(mask.name.split(" + ")))
     notes = [
         f"{Code.CONTOUR_OVERLAP.name}: region {name!r} is drawn in {count} files, which are united"
         for name, count in times.items()
@@ -159,7 +159,8 @@ def merge(masks: Sequence[Mask]) -> Mask:
         raise ValueError("regions on different voxels cannot be merged")
     array = np.logical_or.reduce([mask.array for mask in masks])
     notes = tuple(dict.fromkeys(note for mask in masks for note in mask.notes))
-    return Mask(array, first.geometry, " + ".join(dict.fromkeys(mask.name for mask in masks)), notes)
+    names = dict.fromkeys(name for mask in masks for name in mask.name.split(" + "))
+    return Mask(array, first.geometry, " + ".join(names), notes)
 
 
 def threshold_mask(volume: SUVVolume, *, suv: float) -> Mask:
