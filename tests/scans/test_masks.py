@@ -1,5 +1,7 @@
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -121,6 +123,59 @@ def test_unusable_contours(tmp_path: Path, polygons: list[list[float]], options:
     path = structure_set(tmp_path / "rs.dcm", {"lesion": polygons}, **options)
     with pytest.raises(UnusableScanError, match=code):
         read_rtstruct(path, GEOMETRY)
+
+
+def test_regions_of_all_files_of_a_scan_are_there(bench: Any) -> None:
+    slices = bench.slices(np.ones((4, 20, 30), np.uint16))
+    folder = bench.save(slices)
+    volume = read_suv(find_series([folder]).series[0])
+    z, frame = volume.geometry.to_mm((1, 0, 0))[2], slices[0].FrameOfReferenceUID
+
+    def draw(name: str, regions: dict[str, list[np.ndarray]]) -> Path:
+        path = structure_set(folder / name, regions, frame=frame)
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.StudyInstanceUID = slices[0].PatientID, slices[0].StudyInstanceUID
+        dataset.SeriesInstanceUID = pydicom.uid.generate_uid()
+        reference = pydicom.Dataset()
+        reference.FrameOfReferenceUID = frame
+        dataset.ReferencedFrameOfReferenceSequence = [reference]
+        dataset.save_as(path)
+        return path
+
+    def block(low: int, high: int) -> list[np.ndarray]:
+        corners = [(1, low, low), (1, low, high), (1, high, high), (1, high, low)]
+        return [volume.geometry.to_mm(corners)]
+
+    draw("1.dcm", {"Lesion 1": block(1, 3), "both": block(5, 6)})
+    draw("2.dcm", {"Lesion 2": block(8, 11), "both": block(6, 7)})
+    (series,) = find_series([folder]).series
+    assert len(series.contours) == 2
+
+    def voxels(roi: Sequence[str] = ()) -> tuple[int, set[str]]:
+        mask = contour_mask(series, volume, roi=roi)
+        assert mask is not None
+        return int(mask.array.sum()), {note for note in mask.notes if "single planes" not in note}
+
+    both = "CONTOUR_OVERLAP: region 'both' is drawn in 2 files, which are united"
+    assert voxels() == (9 + 16 + 4 + 4 - 1, {both})
+    assert voxels(["lesion 1", "LESION 2"]) == (25, set())
+    assert voxels(["both"]) == (7, {both})
+    assert voxels(["Lesion 2"]) == (16, {"CONTOUR_UNUSED: 1 of 2 files hold no region that was asked for"})
+    with pytest.raises(UnusableScanError, match=r"no region 'Lesion 3'; there are: Lesion [12], both, Lesion [12] "):
+        voxels(["Lesion 1", "Lesion 3"])
+    draw("3.dcm", {"far": [np.array([(500.0, 0, z), (510, 0, z), (510, 10, z)])]})
+    draw("4.dcm", {"nothing": []})
+    (series,) = find_series([folder]).series
+    assert voxels() == (32, {
+        both,
+        "CONTOUR_UNUSED: 1 of 4 files: CONTOUR_OUTSIDE: no voxel of the scan lies inside 'far'",
+        "CONTOUR_UNUSED: 1 of 4 files: CONTOUR_EMPTY: no closed contour is drawn",
+    })  # fmt: skip
+    for name in ("1.dcm", "2.dcm"):
+        (folder / name).unlink()
+    (series,) = find_series([folder]).series
+    with pytest.raises(UnusableScanError, match=r"CONTOUR_(EMPTY|OUTSIDE)"):
+        voxels()
 
 
 def test_thresholds() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +30,7 @@ class Drawn(Protocol):
     def names(self) -> tuple[str, ...]:
         """Names of its regions, as the file spells them."""
 
-    def fill(self, geometry: Geometry, names: Collection[str]) -> Mask:
+    def fill(self, geometry: Geometry, names: Set[str]) -> Mask:
         """The union of the regions that are named as the file spells them, on the voxels of a scan."""
 
 

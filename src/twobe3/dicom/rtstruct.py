@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,7 @@ class StructureSet:
         """Names of the regions, of those too of which nothing is drawn."""
         return tuple(region.name for region in self.regions)
 
-    def fill(self, geometry: Geometry, names: Collection[str]) -> Mask:
+    def fill(self, geometry: Geometry, names: Set[str]) -> Mask:
         """Fill the regions of these names, as the file spells them; raises what :func:`read_rtstruct` raises."""
         mask = np.zeros(geometry.shape, dtype=np.bool_)
         filled, notes = [], []
@@ -121,7 +121,7 @@ class StructureSet:
             notes += [f"{line} (region {region.name!r})" for line in said]
             filled.append(region.name)
         if not filled:
-            asked = "" if set(names) == set(self.names) else f" of {' + '.join(sorted(names))!r}"
+            asked = "" if names >= set(self.names) else f" of {' + '.join(sorted(names & set(self.names)))!r}"
             raise UnusableScanError(Code.CONTOUR_EMPTY, f"no closed contour is drawn{asked}")
         if not mask.any():
             reason = f"no voxel of the scan lies inside {' + '.join(filled)!r}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class Segmentation:
         """Labels of the segments."""
         return tuple(self.labels.values())
 
-    def fill(self, geometry: Geometry, names: Collection[str]) -> Mask:
+    def fill(self, geometry: Geometry, names: Set[str]) -> Mask:
         """Bring the segments of these names onto a scan; raises what :func:`read_seg` raises."""
         frame = text(self.dataset, "FrameOfReferenceUID")
         if geometry.frame_of_reference and frame != geometry.frame_of_reference:
