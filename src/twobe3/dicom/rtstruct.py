@@ -148,7 +148,7 @@ def _list_closed(contours: Iterable[pydicom.Dataset]) -> list[_Contour]:
         values, kind = coordinates(contour, "ContourData"), text(contour, "ContourGeometricType")
         whole = len(values) >= 3 and len(values) % 3 == 0 and (np.abs(values) < _FARTHEST_MM).all()
         if whole and kind in _CLOSED:
-            slab_mm = number(contour, "ContourSlabThickness") or 0.0
+            slab_mm = max(number(contour, "ContourSlabThickness") or 0.0, 0.0)
             found.append(_Contour(values.reshape(-1, 3), kind == "CLOSEDPLANAR_XOR", slab_mm))
     return found
 
