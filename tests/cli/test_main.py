@@ -35,7 +35,19 @@ def test_the_script_and_the_module_are_the_command_line(tiny_cohort: Any) -> Non
 
 # -- inspect, convert
 
-SERIES_KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv"]
+SERIES_KEYS = [
+    "path",
+    "patient",
+    "series_uid",
+    "modality",
+    "slices",
+    "usable",
+    "code",
+    "reason",
+    "remedy",
+    "suv",
+    "contour",
+]
 SUV_KEYS = ["type", "rule", "factor_min", "factor_max", "max", "median", "min"]
 
 

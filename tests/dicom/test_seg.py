@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pack_bits
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_uid
@@ -52,8 +53,13 @@ def write_seg(
     kind: str = "BINARY",
     frame: str = FRAME,
     empty_frames: bool = False,
+    thickness_mm: float | None = None,
+    stated_mm: float | None = -1.0,
 ) -> Path:
-    """A SEG file after DICOM PS3.3 A.51: a frame for every plane of every segment, by default not the empty ones."""
+    """A SEG file after DICOM PS3.3 A.51: a frame for every plane of every segment, by default not the empty ones.
+
+    SliceThickness and SpacingBetweenSlices are the geometry's own unless given; no spacing is stated for None.
+    """
     spacing, axes = geometry.spacing_mm, geometry.affine[:3, :3] / geometry.spacing_mm
     planes, images = [], []
     for number, values in enumerate(segments.values(), 1):
@@ -71,7 +77,9 @@ def write_seg(
     dataset.FrameOfReferenceUID, dataset.SegmentationType = frame, kind
     dataset.SegmentSequence = [item(SegmentNumber=n, SegmentLabel=name) for n, name in enumerate(segments, 1)]
     orientation = [round(x, 9) for x in (*axes[:, 2], *axes[:, 1])]
-    measures = item(PixelSpacing=list(spacing[1:]), SliceThickness=spacing[0], SpacingBetweenSlices=spacing[0])
+    measures = item(PixelSpacing=list(spacing[1:]), SliceThickness=thickness_mm or spacing[0])
+    if stated_mm is not None:
+        measures.SpacingBetweenSlices = spacing[0] if stated_mm < 0 else stated_mm
     dataset.SharedFunctionalGroupsSequence = [
         item(
             PlaneOrientationSequence=[item(ImageOrientationPatient=orientation)],
@@ -125,10 +133,11 @@ def test_segments_are_merged_or_named(tmp_path: Path) -> None:
     path = write_seg(tmp_path / "seg.dcm", {"a": a, "b": b, "c": c}, AXIAL)
     np.testing.assert_array_equal(read_regions(path, AXIAL).array, a | b | c)
     np.testing.assert_array_equal(read_regions(path, AXIAL, roi="b").array, b)
+    np.testing.assert_array_equal(read_seg(path, AXIAL, roi=" B ").array, b)
     chosen = read_regions(path, AXIAL, roi=["a", "c"])
     np.testing.assert_array_equal(chosen.array, a | c)
     assert chosen.name == "a + c"
-    with pytest.raises(UnusableScanError, match=r"no segment 'd'; there are: a, b, c"):
+    with pytest.raises(UnusableScanError, match=r"no region 'd'; there are: a, b, c"):
         read_regions(path, AXIAL, roi=["a", "d"])
 
 
@@ -179,9 +188,8 @@ def _spoilt(path: Path, change: str) -> Path:
             del dataset.PerFrameFunctionalGroupsSequence[0]
         case "place":
             del dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
-        case "thickness":
-            del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
-            del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
+        case "position":
+            del dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
         case "pixels":
             dataset.PixelData = dataset.PixelData[:10]
     dataset.save_as(path)
@@ -194,7 +202,7 @@ def _spoilt(path: Path, change: str) -> Path:
         ("huge", "TOO_LARGE"),
         ("frames", "CORRUPT_FILE"),
         ("place", "CORRUPT_FILE"),
-        ("thickness", "CORRUPT_FILE"),
+        ("position", "CORRUPT_FILE"),
         ("pixels", "CORRUPT_FILE"),
     ],
 )
@@ -202,6 +210,72 @@ def test_damaged_segmentations_are_refused(change: str, code: str, tmp_path: Pat
     path = write_seg(tmp_path / "seg.dcm", {"a": random_mask(AXIAL.shape)}, AXIAL)
     with pytest.raises(UnusableScanError, match=code):
         read_seg(_spoilt(path, change), AXIAL)
+
+
+def grid(slices: int, step_mm: float, pixel_mm: float = 4.0, low_mm: float = 0.0) -> Geometry:
+    """Axial slices of 16 × 16 pixels of 4 mm or as many as make up for another size."""
+    n = round(64 / pixel_mm)
+    affine = np.array([[0, 0, pixel_mm, 0], [0, pixel_mm, 0, 0], [step_mm, 0, 0, low_mm], [0, 0, 0, 1.0]])
+    return Geometry((slices, n, n), affine, FRAME)
+
+
+@pytest.mark.parametrize("geometry", [grid(21, 2.0), turned(grid(21, 2.027))], ids=["axial", "oblique"])
+@pytest.mark.parametrize(("thickness_mm", "stated_mm"), [(5.0, None), (1.0, None), (5.0, 5.0), (2.0, 0.5), (5.0, 2.0)])
+@pytest.mark.parametrize("kept", [(9, 10, 11), (3, 5, 12), (7,)])
+def test_on_its_own_grid_a_segment_is_what_was_stored_whatever_thickness_is_said(
+    geometry: Geometry, thickness_mm: float, stated_mm: float | None, kept: tuple[int, ...], tmp_path: Path
+) -> None:
+    stored = np.zeros(geometry.shape, np.bool_)
+    stored[list(kept), 5:10, 5:10] = True
+    path = write_seg(tmp_path / "seg.dcm", {"a": stored}, geometry, thickness_mm=thickness_mm, stated_mm=stated_mm)
+    np.testing.assert_array_equal(read_seg(path, geometry).array, stored)
+
+
+@pytest.mark.parametrize("thickness_mm", [1.0, 5.0])
+@pytest.mark.parametrize("stated_mm", [None, 2.5])
+@pytest.mark.parametrize("slice_mm", [1.0, 1.65, 2.5, 4.0])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_frames_of_another_grid_lie_where_simpleitk_puts_the_whole_image(
+    thickness_mm: float, stated_mm: float | None, slice_mm: float, shuffled: bool, tmp_path: Path
+) -> None:
+    """Empty frames are left out, two segments do not lie on the same ones, and the frames come in any order."""
+    ct = grid(24, 2.5, pixel_mm=2.0)
+    a, b = np.zeros((2, *ct.shape), np.bool_)
+    a[[3, 4, 5, 9]] = random_mask((4, *ct.shape[1:]))
+    b[[12, 13, 17]] = random_mask((3, *ct.shape[1:]))
+    path = write_seg(tmp_path / "seg.dcm", {"a": a, "b": b}, ct, thickness_mm=thickness_mm, stated_mm=stated_mm)
+    if shuffled:
+        dataset = pydicom.dcmread(path)
+        order = RNG.permutation(len(dataset.PerFrameFunctionalGroupsSequence))
+        frames = dataset.pixel_array[order]
+        dataset.PerFrameFunctionalGroupsSequence = [dataset.PerFrameFunctionalGroupsSequence[k] for k in order]
+        dataset.PixelData = pack_bits(frames.ravel(), pad=True)
+        dataset.save_as(path)
+    scan = grid(round(60 / slice_mm), slice_mm, low_mm=0.31)
+    for names, stored in ((["a"], a), (["a", "b"], a | b)):
+        found = read_seg(path, scan, roi=names).array
+        np.testing.assert_array_equal(found, resample_nearest(stored, ct, scan))
+
+
+def resample_nearest(stored: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
+    image = SimpleITK.GetImageFromArray(stored.astype(np.uint8))
+    image.SetSpacing(source.spacing_mm[::-1])
+    image.SetOrigin(source.origin_mm)
+    resample = SimpleITK.ResampleImageFilter()
+    resample.SetInterpolator(SimpleITK.sitkNearestNeighbor)
+    resample.SetSize(target.shape[::-1])
+    resample.SetOutputSpacing(target.spacing_mm[::-1])
+    resample.SetOutputOrigin(np.add(target.origin_mm, (1e-3, 1e-3, 0)))  # of two pixels alike near the further one
+    return SimpleITK.GetArrayFromImage(resample.Execute(image)) > 0
+
+
+def test_single_frames_far_apart_do_not_reach_for_each_other(tmp_path: Path) -> None:
+    ct = grid(24, 2.5, pixel_mm=2.0)
+    stored = np.zeros(ct.shape, np.bool_)
+    stored[[4, 20], 5:10, 5:10] = True
+    path = write_seg(tmp_path / "seg.dcm", {"a": stored}, ct, thickness_mm=5.0, stated_mm=None)
+    found = read_seg(path, grid(60, 1.0, low_mm=0.2))
+    assert np.flatnonzero(found.array.any(axis=(1, 2))).tolist() == [10, 50]
 
 
 def test_another_frame_of_reference_or_nothing_inside_is_refused(tmp_path: Path) -> None:

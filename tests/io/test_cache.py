@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_entry_of_another_version_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path)
     cache.put("aa", {"x": np.zeros(2)})
-    monkeypatch.setattr(module, "CACHE_VERSION", 2)
+    monkeypatch.setattr(module, "CACHE_VERSION", module.CACHE_VERSION + 1)
     assert cache.get("aa") is None
     made = cache.get_or_compute("aa", lambda: {"x": np.ones(2)})
     assert made["x"].tolist() == [1.0, 1.0]

@@ -4,16 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.uid import CTImageStorage
+from tests.drawn import structure_set
 
 from twobe3 import __version__
+from twobe3.cohort.read import cohort_document, read_cohort
+from twobe3.core.grid import Grid
 from twobe3.dicom.reader import quietly
 from twobe3.dicom.series import choose_series, find_series
+from twobe3.dicom.volume import read_suv
 from twobe3.io.nifti import read_nifti
 from twobe3.scans.inspect import convert, inspect
+from twobe3.scans.regions import Region
 
-KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv"]
+KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv", "contour"]
 
 
 def test_real_scan(real_data: Path) -> None:
@@ -212,3 +218,49 @@ def test_no_identity_gets_out(bench: Any, capfd: pytest.CaptureFixture[str], cap
     text += "".join(path.name + path.read_bytes().decode("latin-1") for path in out.iterdir())
     assert "MARKER" not in text
     assert slices[0].SeriesInstanceUID not in text
+
+
+def test_what_was_drawn_is_the_same_for_inspect_convert_and_the_cohort(
+    bench: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two contours of one plane overlap in part; the second file has a contour in another frame of reference."""
+    slices = bench.slices(np.arange(1, 2401, dtype=np.uint16).reshape(4, 20, 30))
+    folder = bench.save(slices, "scan")
+    (series,) = find_series([folder]).series
+    geometry = read_suv(series).geometry
+
+    def draw(name: str, frame: str, squares: list[tuple[int, int]]) -> None:
+        corners = [[(1, a, a), (1, a, b), (1, b, b), (1, b, a)] for a, b in squares]
+        path = structure_set(folder / name, {"GTV": [geometry.to_mm(one) for one in corners]}, frame=frame)
+        dataset, study, one, reference = pydicom.dcmread(path), *(pydicom.Dataset() for _ in range(3))
+        dataset.PatientID, dataset.StudyInstanceUID = slices[0].PatientID, slices[0].StudyInstanceUID
+        one.SeriesInstanceUID, study.RTReferencedSeriesSequence = slices[0].SeriesInstanceUID, [one]
+        reference.FrameOfReferenceUID, reference.RTReferencedStudySequence = frame, [study]
+        dataset.ReferencedFrameOfReferenceSequence = [reference]
+        dataset.SeriesInstanceUID = pydicom.uid.generate_uid()
+        dataset.save_as(path)
+
+    draw("1.dcm", slices[0].FrameOfReferenceUID, [(2, 5), (4, 9)])
+    draw("2.dcm", "9.9", [(2, 5)])
+    notes = (
+        "CONTOUR_OVERLAP: 1 contours overlap another one in part and are united with it (region 'GTV')",
+        f"CONTOUR_PLANES: it is drawn on single planes, each of which stands for {geometry.spacing_mm[0]:.2f} mm "
+        "(region 'GTV')",
+        "CONTOUR_UNUSED: 1 of 2 files: CONTOUR_FRAME: region 'GTV' lies in another frame of reference than the scan",
+    )
+    volume_ml = pytest.approx((16 + 36 - 4) * geometry.voxel_volume_ml)
+    drawn = {"regions": "GTV", "volume_ml": volume_ml, "notes": notes, "code": None, "reason": None}
+    (entry,) = inspect([folder]).to_json()["series"]
+    assert entry["contour"] == drawn
+    (entry,) = convert([folder], bench.folder / "out").to_json()["series"]
+    assert entry["contour"] == drawn
+    assert [record.message for record in caplog.records] == [f"{entry['series_uid']}: {note}" for note in notes]
+    (again,) = inspect([bench.folder / "out"]).to_json()["series"]
+    assert again["contour"] == {**drawn, "regions": "mask"}
+    cohort = read_cohort(folder, grid=Grid(16.0), region=Region("contour"))
+    (subject,) = cohort_document(cohort)["subjects"]
+    assert subject["region"] == {"name": "contour", "volume_ml": volume_ml, "notes": list(notes)}
+    assert [line for line in cohort.warnings if "CONTOUR" in line] == [f"{subject['patient']}: {one}" for one in notes]
+    (folder / "1.dcm").unlink()
+    (entry,) = inspect([folder]).to_json()["series"]
+    assert (entry["contour"]["code"], entry["contour"]["volume_ml"]) == ("CONTOUR_FRAME", None)

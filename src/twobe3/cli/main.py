@@ -322,6 +322,10 @@ def _inspection_lines(document: Document) -> list[str]:
             f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
         )
         lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {result}")
+        if drawn := row["contour"]:
+            volume = f"{drawn['regions']} {drawn['volume_ml']:.2f} ml" if drawn["regions"] else ""
+            lines.append(f"  drawn: {volume or drawn['code'] + ': ' + drawn['reason']}")
+            lines += [f"  {note}" for note in drawn["notes"]]
     codes = [row["code"] for row in document["series"] if row["code"]]
     tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]

@@ -259,6 +259,7 @@ def _convert(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclus
         if lost > NOTABLE_LOSS:
             warnings.append(f"{subject.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
         lacking[facts.get("region", {}).get("code", "")] += 1
+        warnings += [f"{subject.patient}: {note}" for note in facts.get("region", {}).get("notes", ())]
         subjects.append(replace(subject, description={**subject.description, **facts}))
     for code, n in sorted(lacking.items()):
         if code and region is not None:
@@ -278,7 +279,8 @@ def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> di
     def measure(region: Region) -> dict[str, Any]:
         volume = suv()
         try:
-            return {"name": region.label, "volume_ml": region.find(scan, volume).volume_ml}
+            mask = region.find(scan, volume)
+            return {"name": region.label, "volume_ml": mask.volume_ml, **({"notes": mask.notes} if mask.notes else {})}
         except UnusableScanError as refusal:
             return {"name": region.label, "code": refusal.code.name, "reason": refusal.reason}
 

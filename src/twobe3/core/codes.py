@@ -60,6 +60,12 @@ class Code(Enum):
     CONTOUR_OUTSIDE = ("no voxel of the scan lies in what is drawn", "check that the contour belongs to this scan")
     CONTOUR_FRAME = ("the contour lies in another frame of reference than the scan", "draw it on the PET series")
     CONTOUR_UNUSABLE = ("the contour cannot be brought onto the scan", "check the RTSTRUCT, SEG or mask")
+    CONTOUR_OVERLAP = (
+        "contours of one region repeat or overlap each other",
+        "look at the region; the note says what was done",
+    )
+    CONTOUR_PLANES = ("a region lacks planes, or has single ones", "look at the region; the note says what was done")
+    CONTOUR_UNUSED = ("something that was drawn is not used", "look at the file of the contour")
     REGION_EMPTY = ("the region has no voxel", "lower the threshold, or choose another region")
     REGION_TOO_SMALL = ("the region is too small for its texture to be described", "check the contour")
     REGION_CONSTANT = ("the region has one SUV throughout, so it has no texture", "check the contour and the scan")

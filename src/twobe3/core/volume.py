@@ -203,11 +203,14 @@ class Mask:
         Where the voxels lie.
     name : str
         Name of the region, for instance ``"GTV_Mass"`` or ``"SUV>4.0"``.
+    notes : tuple of str
+        What was combined or left out to make it that somebody should look at, each one line that begins with its code.
     """
 
     array: npt.NDArray[np.bool_]
     geometry: Geometry
     name: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_shape(self.array, self.geometry)

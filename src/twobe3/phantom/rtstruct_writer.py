@@ -27,7 +27,7 @@ def write_rtstruct(mask: Mask, path: Path, *, header: PETHeader) -> Path:
     """Write a mask as the one region of a structure set that references the series written with ``header``.
 
     The polygons run half-way between voxel centres inside and outside, so filling them at voxel centres gives the mask
-    back, with no centre near an edge. A hole is a polygon of its own: polygons of a slice combine by exclusive or.
+    back, with no centre near an edge. A hole is a polygon of its own within the outer one.
 
     Raises
     ------

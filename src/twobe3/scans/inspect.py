@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from twobe3.dicom.frames import choose_frame
 from twobe3.dicom.series import PETSeries, find_series
 from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
-from twobe3.scans.masks import contour_mask
+from twobe3.scans.scan import DicomScan, NiftiScan
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
 
 log = logging.getLogger("twobe3")
@@ -49,6 +49,29 @@ class SUVSummary:
 
 
 @dataclass(frozen=True)
+class ContourSummary:
+    """What was drawn on a series, in a few words: its regions, or why they cannot be used.
+
+    Attributes
+    ----------
+    regions : str
+        Their names.
+    volume_ml : float or None
+        Of all of them together.
+    notes : tuple of str
+        See :class:`~twobe3.core.volume.Mask`.
+    code, reason : str or None
+        Why no region can be used.
+    """
+
+    regions: str = ""
+    volume_ml: float | None = None
+    notes: tuple[str, ...] = ()
+    code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class InspectedSeries:
     """One series, or one corrupt file.
 
@@ -65,6 +88,8 @@ class InspectedSeries:
         Of a usable series; why it is not usable.
     output : str or None
         The NIfTI file that was written.
+    contour : ContourSummary or None
+        Of a usable series on which somebody drew.
     """
 
     path: str
@@ -75,6 +100,7 @@ class InspectedSeries:
     suv: SUVSummary | None = None
     exclusion: Exclusion | None = None
     output: str | None = None
+    contour: ContourSummary | None = None
 
     @property
     def usable(self) -> bool:
@@ -95,6 +121,7 @@ class InspectedSeries:
             "reason": why and why.reason,
             "remedy": why and why.remedy,
             "suv": self.suv and self.suv.to_json(),
+            "contour": self.contour and asdict(self.contour),
         }
         return entry if self.output is None else {**entry, "output": self.output}
 
@@ -130,6 +157,10 @@ class Inspection:
         }
 
 
+_Read: TypeAlias = tuple[SUVVolume, ContourSummary | None, str | None]
+"""A converted series, what was drawn on it, and the file that was written."""
+
+
 def inspect(
     paths: Sequence[Path], *, policy: Policy = "lenient", repair_dates: bool = False, progress: bool = False
 ) -> Inspection:
@@ -150,15 +181,18 @@ def inspect(
         A path does not exist.
     """
 
-    def read(series: PETSeries) -> tuple[SUVVolume, None]:
-        return read_suv(series, policy=policy, repair_dates=repair_dates), None
+    def read(series: PETSeries) -> _Read:
+        volume = read_suv(series, policy=policy, repair_dates=repair_dates)
+        return volume, _read_contour(series, volume)[1], None
+
+    def read_nifti(series: NiftiSeries) -> _Read:
+        volume = read_nifti_scan(series)
+        return volume, _read_contour(series, volume)[1], None
 
     dicom, nifti = _inspect_dicom(paths, read, progress), []
     found, roots = find_nifti_series(paths, among_dicom=bool(dicom)), _find_roots(paths)
     for series in found.series:
-        nifti.append(
-            _inspect_series(series, _relative_to(series.path, roots), lambda one: (read_nifti_scan(one), None))
-        )
+        nifti.append(_inspect_series(series, _relative_to(series.path, roots), read_nifti))
     for unused in found.unused:
         why, path = unused.exclusion, _relative_to(unused.files[0], roots)
         nifti.append(InspectedSeries(path, why.patient, why.series, "", 0, exclusion=why))
@@ -205,28 +239,33 @@ def convert(
         ``WRITE_FAILED``.
     """
 
-    def read(series: PETSeries) -> tuple[SUVVolume, str]:
+    def read(series: PETSeries) -> _Read:
         if frame is not None and series.frames in ("dynamic", "gated"):
             series = choose_frame(series, frame)
         volume = read_suv(series, policy=policy, repair_dates=repair_dates)
         if suv_type != "bw":
             volume = to_suv_type(volume, suv_type, read_body_measurements(series), policy=policy)
-        return volume, str(write_nifti_scan(out, volume, series, _read_contour(series, volume)))
+        mask, contour = _read_contour(series, volume)
+        for line in contour.notes if contour else ():
+            log.warning("%s: %s", series.series, line)
+        if contour and contour.code:
+            log.warning("%s: written without its contour: %s: %s", series.series, contour.code, contour.reason)
+        return volume, contour, str(write_nifti_scan(out, volume, series, mask))
 
     return Inspection(tuple(_inspect_dicom(paths, read, progress)))
 
 
-def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
+def _read_contour(series: PETSeries | NiftiSeries, volume: SUVVolume) -> tuple[Mask | None, ContourSummary | None]:
+    """The region that was drawn, and its summary; both None where nobody drew one."""
+    scan = DicomScan(series) if isinstance(series, PETSeries) else NiftiScan(series)
     try:
-        return contour_mask(series, volume)
+        mask = scan.contour(volume)
     except UnusableScanError as error:
-        log.warning("%s: written without its contour: %s: %s", series.series, error.code.name, error.reason)
-        return None
+        return None, ContourSummary(code=error.code.name, reason=error.reason)
+    return mask, None if mask is None else ContourSummary(mask.name, mask.volume_ml, mask.notes)
 
 
-def _inspect_dicom(
-    paths: Sequence[Path], read: Callable[[PETSeries], tuple[SUVVolume, str | None]], progress: bool
-) -> list[InspectedSeries]:
+def _inspect_dicom(paths: Sequence[Path], read: Callable[[PETSeries], _Read], progress: bool) -> list[InspectedSeries]:
     found, roots = find_series(paths, progress=progress), _find_roots(paths)
     inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
     for unused in found.unused:
@@ -237,15 +276,13 @@ def _inspect_dicom(
     return inspected
 
 
-def _inspect_series(
-    series: Series, path: str, read: Callable[[Series], tuple[SUVVolume, str | None]]
-) -> InspectedSeries:
+def _inspect_series(series: Series, path: str, read: Callable[[Series], _Read]) -> InspectedSeries:
     entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
     try:
-        volume, output = read(series)
+        volume, contour, output = read(series)
     except UnusableScanError as error:
         return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
-    return replace(entry, suv=SUVSummary.of(volume), output=output)
+    return replace(entry, suv=SUVSummary.of(volume), output=output, contour=contour)
 
 
 def _find_roots(paths: Sequence[Path]) -> list[Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +14,25 @@ from scipy import ndimage
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, Mask, SUVVolume
+from twobe3.dicom.drawn import Drawn, match_names, to_names
 from twobe3.dicom.reader import quietly, read_dataset, text
-from twobe3.dicom.rtstruct import read_rtstruct, to_names
-from twobe3.dicom.seg import read_seg
+from twobe3.dicom.rtstruct import StructureSet
+from twobe3.dicom.seg import Segmentation
 from twobe3.dicom.series import PETSeries
 from twobe3.dicom.volume import read_suv
 from twobe3.io.nifti import is_nifti, read_nifti
 
+_NOTHING_INSIDE = (Code.CONTOUR_EMPTY, Code.CONTOUR_OUTSIDE)
+
 
 def contour_mask(series: PETSeries, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
-    """What was drawn on a series: the regions of its first structure set, merged; None without one.
+    """What was drawn on a series: the regions of all its structure sets and segmentations, merged; None without one.
 
-    With ``roi``, names of regions to merge, it is the first structure set that has them all. Raises what
-    :func:`read_regions` raises.
+    With ``roi``, names of regions to merge, each may be in any of them. What is not used, and a region that is drawn in
+    several files, the mask's notes say. Raises what :func:`read_regions` raises: without ``roi`` only where no file can
+    be used.
     """
-    for path in series.contours[:-1] if roi else ():
-        try:
-            return read_regions(path, volume.geometry, roi=roi)
-        except UnusableScanError:
-            continue
-    last = series.contours[-1 if roi else 0 :][:1]
-    return read_regions(last[0], volume.geometry, roi=roi or None) if last else None
+    return _read_drawn(series.contours, volume.geometry, roi or None) if series.contours else None
 
 
 def read_regions(
@@ -43,12 +43,13 @@ def read_regions(
     Parameters
     ----------
     source : PETSeries or path
-        A series, of whose structure sets the first is read, or a file: DICOM RTSTRUCT or SEG, or a NIfTI mask
-        (``.nii``, ``.nii.gz``).
+        A series, of which all structure sets and segmentations are read, or a file: DICOM RTSTRUCT or SEG, or a NIfTI
+        mask (``.nii``, ``.nii.gz``).
     geometry : Geometry, optional
         Of the scan, where a file is given.
     roi : str or sequence of str, optional
-        Names of the regions to merge, by union; all by default. A region of a NIfTI mask is named by its label.
+        Names of the regions to merge, by union; all by default. The very name goes before one that differs in case,
+        blanks or compatible characters alone. A region of a NIfTI mask is named by its label.
 
     Raises
     ------
@@ -69,11 +70,54 @@ def read_regions(
     path = Path(source)
     if is_nifti(path):
         return read_nifti_mask(path, geometry, roi=roi)
+    return _read_drawn([path], geometry, to_names(roi))
+
+
+def _read_drawn(paths: Sequence[Path], geometry: Geometry, roi: Collection[str] | None) -> Mask:
+    """The regions of DICOM files; those that ``roi`` names, whichever files they are in, or all that can be used."""
+    files: list[Drawn] = []
+    masks: list[Mask] = []
+    refused: list[UnusableScanError] = []
     with quietly():
-        modality = text(read_dataset(path, tags=["Modality"]), "Modality")
-    if modality == "SEG":
-        return read_seg(path, geometry, roi=to_names(roi))
-    return read_rtstruct(path, geometry, roi=roi)
+        for path in paths:
+            try:
+                files.append(_open_drawn(path))
+            except UnusableScanError as error:
+                refused.append(error)
+        if not files:
+            raise refused[0]
+        names = match_names([name for one in files for name in one.names], roi)
+        asked = [one for one in files if names.intersection(one.names)] or files
+        for one in asked:
+            try:
+                masks.append(one.fill(geometry, names))
+            except UnusableScanError as error:
+                if roi is not None and error.code not in _NOTHING_INSIDE:
+                    raise
+                refused.append(error)
+    if not masks:
+        raise refused[0]
+    united = merge(masks)
+    return replace(united, notes=(*united.notes, *_say_of_files(masks, refused, len(files) - len(asked), len(paths))))
+
+
+def _open_drawn(path: Path) -> Drawn:
+    modality = text(read_dataset(path, tags=["Modality"]), "Modality")
+    return Segmentation.read(path) if modality == "SEG" else StructureSet.read(path)
+
+
+def _say_of_files(masks: Sequence[Mask], refused: Sequence[UnusableScanError], not_asked: int, n: int) -> list[str]:
+    """Notes on the files of a scan: regions that are in several, and files that are not used."""
+    times = Counter(name for mask in masks for name in set(mask.name.split(" + ")))
+    notes = [
+        f"{Code.CONTOUR_OVERLAP.name}: region {name!r} is drawn in {count} files, which are united"
+        for name, count in times.items()
+        if count > 1
+    ]
+    notes += [f"{Code.CONTOUR_UNUSED.name}: 1 of {n} files: {error.code.name}: {error.reason}" for error in refused]
+    if not_asked:
+        notes.append(f"{Code.CONTOUR_UNUSED.name}: {not_asked} of {n} files hold no region that was asked for")
+    return notes
 
 
 def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None = None) -> Mask:
@@ -114,7 +158,9 @@ def merge(masks: Sequence[Mask]) -> Mask:
     if not all(mask.geometry.same_as(first.geometry) for mask in masks):
         raise ValueError("regions on different voxels cannot be merged")
     array = np.logical_or.reduce([mask.array for mask in masks])
-    return Mask(array, first.geometry, " + ".join(dict.fromkeys(mask.name for mask in masks)))
+    notes = tuple(dict.fromkeys(note for mask in masks for note in mask.notes))
+    names = dict.fromkeys(name for mask in masks for name in mask.name.split(" + "))
+    return Mask(array, first.geometry, " + ".join(names), notes)
 
 
 def threshold_mask(volume: SUVVolume, *, suv: float) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -14,6 +15,7 @@ from twobe3.scans.masks import relative_threshold_mask, threshold_mask
 from twobe3.scans.percist import percist_mask
 from twobe3.scans.scan import Scan
 
+log = logging.getLogger("twobe3")
 _KINDS = Literal["contour", "threshold", "relative", "percist"]
 
 
@@ -107,4 +109,6 @@ class Region:
             raise UnusableScanError(Code.CONTOUR_MISSING, "the scan has no contour")
         if not mask.array.any():
             raise UnusableScanError(Code.CONTOUR_EMPTY, "the contour of the scan holds no voxel")
+        for note in mask.notes:
+            log.warning("%s: %s", volume.source, note)
         return mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -62,7 +62,7 @@ class DicomScan:
         return read_suv(self.series, policy=self.policy, repair_dates=self.repair_dates)
 
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
-        """The region of the first RTSTRUCT or SEG file that belongs to the series; None without one."""
+        """The regions of the RTSTRUCT and SEG files that belong to the series; None without one."""
         return contour_mask(self.series, volume, roi=roi)
 
 
@@ -84,7 +84,10 @@ class NiftiScan:
     def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
         """The region of the NIfTI mask, whose labels are the names; None without one."""
         masks = self.series.contours
-        return read_nifti_mask(masks[0], volume.geometry, roi=roi or None) if masks else None
+        if not masks:
+            return None
+        mask = read_nifti_mask(masks[0], volume.geometry, roi=roi or None)
+        return replace(mask, notes=self.series.sidecar.mask_notes)
 
 
 @dataclass(frozen=True)

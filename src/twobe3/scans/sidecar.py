@@ -83,6 +83,8 @@ class Sidecar(_Keys):
         The pseudonyms that ``twobe3 convert`` writes instead.
     mask : str
         A NIfTI file beside it, 0 outside a region that somebody drew.
+    mask_notes : tuple of str
+        What was combined or left out to make it, see :class:`~twobe3.core.volume.Mask`.
     covariates : Covariates
     manufacturer, model, tracer : str
     geometry : Place or None
@@ -94,6 +96,7 @@ class Sidecar(_Keys):
     patient: Annotated[str, Field(pattern=r"^(pa-[0-9a-f]{12})?$")] = ""
     series: Annotated[str, Field(pattern=r"^(se-[0-9a-f]{12})?$")] = ""
     mask: str = ""
+    mask_notes: tuple[str, ...] = ()
     covariates: Covariates = Covariates()
     manufacturer: str = ""
     model: str = ""
@@ -228,11 +231,14 @@ def write_nifti_scan(folder: Path, volume: SUVVolume, series: PETSeries, region:
     write_nifti(target, volume)
     if region is not None:
         write_nifti(mask, region)
-    write_json(_sidecar_path(target), _document(volume, series, None if region is None else mask.name))
+    write_json(
+        _sidecar_path(target),
+        _document(volume, series, {} if region is None else {"mask": mask.name, "mask_notes": list(region.notes)}),
+    )
     return target
 
 
-def _document(volume: SUVVolume, series: PETSeries, mask: str | None) -> dict[str, Any]:
+def _document(volume: SUVVolume, series: PETSeries, mask: Mapping[str, Any]) -> dict[str, Any]:
     geometry = volume.geometry
     return {
         "schema": SCHEMA_VERSION,
@@ -245,7 +251,7 @@ def _document(volume: SUVVolume, series: PETSeries, mask: str | None) -> dict[st
         "covariates": dict(series.covariates),
         "calibration": volume.calibration.document(),
         "history": list(volume.history),
-        **({"mask": mask} if mask else {}),
+        **mask,
         "geometry": {
             "shape": list(geometry.shape),
             "affine_lps_mm": geometry.affine.tolist(),

@@ -1,0 +1,95 @@
+"""What structure sets and segmentations share: the names of regions, and how far a plane reaches."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Sequence, Set
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from twobe3.core.codes import Code
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.volume import FloatArray, Geometry, Mask
+
+SAME_PLANE_MM = 0.1
+"""Planes that lie no farther apart are one: positions are often rounded to a tenth of a millimetre."""
+
+MAX_STEP_MM = 10.0
+"""Planes that lie farther apart are no neighbours: nobody draws on images so far from each other."""
+
+GAP_FROM = 1.75
+"""From this multiple of the usual step on, a step is a gap between two parts; where one plane is left out it is 2."""
+
+
+class Drawn(Protocol):
+    """A file of regions: a structure set or a segmentation."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its regions, as the file spells them."""
+
+    def fill(self, geometry: Geometry, names: Set[str]) -> Mask:
+        """The union of the regions that are named as the file spells them, on the voxels of a scan."""
+
+
+def to_names(roi: str | Sequence[str] | None) -> Collection[str] | None:
+    """Names of regions as a collection; None stands for all of them."""
+    return (roi,) if isinstance(roi, str) else roi
+
+
+def match_names(there: Sequence[str], roi: Collection[str] | None) -> frozenset[str]:
+    """Names as the files spell them; all for None.
+
+    The very name goes before one that differs in case, blanks or compatible characters alone; composed and decomposed
+    letters are the same (Unicode Standard Annex 15). Raises ``CONTOUR_UNUSABLE``, naming those that there are.
+    """
+    if roi is None:
+        return frozenset(there)
+    found: set[str] = set()
+    for name in roi:
+        same = [one for one in there if _compose(one) == _compose(name)]
+        alike = [one for one in there if _simplify(one) == _simplify(name)]
+        if not alike:
+            known = ", ".join(dict.fromkeys(there)) or "none"
+            raise UnusableScanError(Code.CONTOUR_UNUSABLE, f"there is no region {name!r}; there are: {known}")
+        found.update(same or [one for one in alike if one == alike[0]])
+    return frozenset(found)
+
+
+def _compose(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _simplify(name: str) -> str:
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def merge_planes(positions_mm: npt.ArrayLike) -> FloatArray:
+    """Positions in increasing order, of those that are one plane (:data:`SAME_PLANE_MM`) the first."""
+    merged: list[float] = []
+    for one in np.sort(np.asarray(positions_mm, dtype=np.float64)).tolist():
+        if not merged or one - merged[-1] > SAME_PLANE_MM:
+            merged.append(one)
+    return np.array(merged)
+
+
+def find_steps_mm(planes_mm: FloatArray) -> FloatArray:
+    """Steps between planes that can be neighbours (:data:`MAX_STEP_MM`), in increasing order."""
+    steps = np.sort(np.diff(planes_mm))
+    return np.asarray(steps[steps <= MAX_STEP_MM])
+
+
+def find_extents_mm(planes_mm: FloatArray, step_mm: float) -> FloatArray:
+    """From where to where each plane stands for the volume that it samples, shape (planes, 2).
+
+    Half the way to its neighbours, and half the usual step at the ends and beside a gap (:data:`GAP_FROM`). A place
+    belongs to a plane from the lower end on and up to, without, the upper one. Both lie lower by a twentieth of the
+    step or :data:`SAME_PLANE_MM`, so that rounded positions do not decide on which side of an end a slice lies.
+    """
+    steps = np.diff(planes_mm)
+    half = np.where(steps < GAP_FROM * step_mm, steps, step_mm) / 2
+    ends = np.column_stack([planes_mm - np.append(step_mm / 2, half), planes_mm + np.append(half, step_mm / 2)])
+    return np.asarray(ends - min(SAME_PLANE_MM, step_mm / 20))
