@@ -15,7 +15,7 @@ import pydicom
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import MAX_VOXELS, SUVVolume
+from twobe3.core.volume import MAX_VOXELS, Geometry, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
 from twobe3.dicom.frames import require_choice
@@ -112,8 +112,9 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
             key=lambda slice_: slice_.along_mm,
         )
         slices, repairs = _drop_copies(slices)
-        space = geometry.stack_planes([slice_.plane for slice_ in slices])
-        repairs += _check_ends(slices)
+        planes = [slice_.plane for slice_ in slices]
+        space = geometry.stack_planes(planes)
+        repairs += (*_note_misplacement(planes, space), *_check_ends(slices))
         first = slices[0]
         whole = first.dataset if enhanced.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
         attributes = header.read_series_attributes([whole, *(slice_.dataset for slice_ in slices[1:])])
@@ -190,6 +191,14 @@ def _drop_copies(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[Repair, 
         raise UnusableScanError(Code.NOT_STATIC if places == len(kept) else Code.SLICE_DUPLICATE, text_)
     repair = Repair(Code.SLICE_DUPLICATE, f"{copies} slices stood twice with the same pixels; one of each was used")
     return kept, (repair,) if copies else ()
+
+
+def _note_misplacement(planes: Sequence[Plane], space: Geometry) -> tuple[Repair, ...]:
+    off = geometry.find_misplacement(planes, space)
+    if off.voxels <= geometry.NOTABLE_MISPLACEMENT:
+        return ()
+    text_ = f"slices were placed at equal steps of {space.spacing_mm[0]:.3f} mm; their positions are off by up to {off}"
+    return (Repair(Code.GEOMETRY_MIXED, text_),)
 
 
 def _check_ends(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
