@@ -22,6 +22,10 @@ class Code(Enum):
     GEOMETRY_MIXED = ("rows, columns, spacing or orientation differ within the series", "split the series")
     SLICE_GAP = ("a slice is missing", "export the whole series again")
     SLICE_DUPLICATE = ("two different slices share one position", "split the series by acquisition")
+    INSTANCE_CONFLICT = (
+        "two files with one SOPInstanceUID hold different images",
+        "keep the right one: a changed image needs an identifier of its own",
+    )
     SHEARED = ("the slice positions are not perpendicular to the slices", "resample the series before import")
     AFFINE_INVALID = ("the header does not say where the voxels lie", "write the image with a valid sform or qform")
     TOO_LARGE = ("a file announces, or unpacks to, more than any scan holds", "check the file")
