@@ -268,11 +268,54 @@ def test_a_sidecar_that_does_not_say_what_is_needed(tmp_path: Path, sidecar: obj
     assert re.match(says, code_of(tmp_path))
 
 
-def test_a_mask_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    outside = scan(tmp_path / "outside.nii", None)
-    scan(tmp_path / "in" / "scan.nii", {**BW, "mask": "link.nii"})
-    (tmp_path / "in" / "link.nii").symlink_to(outside)
-    assert code_of(tmp_path / "in").startswith("SIDECAR_INVALID: mask")
+@pytest.mark.parametrize("linked", ["image", "image and JSON", "everything", "the folder"])
+def test_links_to_converted_scans_are_followed(twobe3: Call, tmp_path: Path, linked: str) -> None:
+    """Acceptance row 69: a subset of a pool, made of links; the JSON and the mask may stay in the pool."""
+    pool, subset = tmp_path / "pool", tmp_path / "subset"
+    path = scan(pool / "a.nii.gz", {**BW, "patient_id": "A", "mask": "lesion.nii.gz"})
+    scan(pool / "lesion.nii.gz", None)
+    scan(pool / "b.nii.gz", {**BW, "patient_id": "B"}, suv=4.0)
+    subset.mkdir()
+    names = {"image": ["a.nii.gz"], "image and JSON": ["a.nii.gz", "a.json"], "the folder": []}
+    for name in names.get(linked, ["a.nii.gz", "a.json", "lesion.nii.gz"]):
+        (subset / name).symlink_to(pool / name)
+    if linked == "the folder":
+        (subset / "pool").symlink_to(pool)
+    found = find_nifti_series([subset])
+    assert sorted(one.patient_id for one in found.series) == (["A", "B"] if linked == "the folder" else ["A"])
+    (series,) = (one for one in found.series if one.patient_id == "A")
+    assert series.digest == next(one for one in find_nifti_series([pool]).series if one.patient_id == "A").digest
+    mask = NiftiScan(series).contour(read_nifti_scan(series))
+    assert mask is not None
+    assert mask.array.all()
+    inspected = twobe3("inspect", subset, "--json").json()
+    assert (inspected["found"], inspected["usable"]) == (len(found.series), len(found.series))
+    inspected = twobe3("inspect", subset / "a.nii.gz" if "image" in linked else path, "--json").json()
+    assert [one["path"] for one in inspected["series"] if one["usable"]] == ["a.nii.gz"]
+
+
+def test_one_nifti_file_by_several_ways_is_one_scan(tmp_path: Path) -> None:
+    """Links to the file, with or without a link to its JSON; a JSON that says something else makes another scan."""
+    scan(tmp_path / "pool" / "0a1b.nii.gz", {**BW, "patient_id": "A"})
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scan.nii.gz").symlink_to("../pool/0a1b.nii.gz")
+    (tmp_path / "two" / "scan.json").symlink_to("../pool/0a1b.json")
+    assert [one.patient_id for one in find_nifti_series([tmp_path]).series] == ["A"]
+    (tmp_path / "three" / "scan.json").write_text(json.dumps({**BW, "patient_id": "B"}))
+    assert sorted(one.patient_id for one in find_nifti_series([tmp_path]).series) == ["A", "B"]
+
+
+def test_a_stored_object_is_known_by_the_names_of_its_links(tmp_path: Path) -> None:
+    """As data managers store files: under a digest without a suffix, in the tree beside the links or elsewhere."""
+    path = scan(tmp_path / "scan.nii", {**BW, "patient_id": "A"})
+    (tmp_path / "objects").mkdir()
+    path.rename(tmp_path / "objects" / "d41d8cd9")
+    path.symlink_to(tmp_path / "objects" / "d41d8cd9")
+    assert [one.patient_id for one in find_nifti_series([tmp_path]).series] == ["A"]
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "scan.nii").symlink_to(tmp_path / "objects" / "d41d8cd9")
+    assert code_of(tmp_path / "alone").startswith("SIDECAR_MISSING")
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ class SearchResult(Generic[Series]):
     patients : frozenset of str
         Pseudonyms of everybody of whom there is a PET series, usable or not.
     n_files, n_other_files : int
-        All files; those of them that are no images: other formats, directories of media, links out.
+        All files; those of them that are no images: other formats, directories of media, links that lead nowhere.
     """
 
     series: tuple[Series, ...]
@@ -174,7 +174,7 @@ def find_series(
     """Find the PET series at or below some paths.
 
     Files are grouped by patient, study, SeriesInstanceUID and frame of reference; the order of what is returned
-    does not depend on the files' names. Symbolic links that lead out of a folder are not followed.
+    does not depend on the files' names. Symbolic links are followed; a file that several lead to is one file.
 
     Parameters
     ----------
@@ -215,14 +215,17 @@ def find_series(
             exclusion = Exclusion.of(error, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
     unused = [_describe_other(group) for group in others.values()]
-    corrupt.sort(key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))
+    corrupt.sort(key=lambda one: (one.exclusion.reason, _size(one.files[0])))
+    if listing.broken:
+        lost = UnusableScanError(Code.LINK_BROKEN, f"{len(listing.broken)} symbolic links lead nowhere")
+        corrupt.append(Unused(Exclusion.of(lost), "", listing.broken))
     return SearchResult(
         tuple(series),
         (*unused, *corrupt),
         n_series=len(series) + len(unused),
         patients=frozenset(one.patient for one in series),
-        n_files=len(listing.files) + len(not_followed) + listing.n_links,
-        n_other_files=listing.n_links + outcomes.count(None),
+        n_files=len(listing.files) + len(not_followed) + len(listing.broken) + listing.n_other,
+        n_other_files=len(listing.broken) + listing.n_other + outcomes.count(None),
     )
 
 
@@ -233,11 +236,17 @@ def _read_instance(path: Path) -> Instance | UnusableScanError | None:
         return error
 
 
+def _size(path: Path) -> int:
+    """Of a file; 0 if it has vanished since it was listed."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def require_pet(found: SearchResult[PETSeries]) -> None:
     """Refuse a folder without any PET series: EmptyInputError ``NO_PET``, saying what was there instead."""
     if not found.series:
-        modalities = sorted({unused.modality or "corrupt" for unused in found.unused})
-        there = f"; there is {', '.join(modalities)}" if modalities else ""
+        names = {Code.LINK_BROKEN.name: "links that lead nowhere"}
+        kinds = sorted({one.modality or names.get(one.exclusion.code, "corrupt") for one in found.unused})
+        there = f"; there is {', '.join(kinds)}" if kinds else ""
         raise EmptyInputError(Code.NO_PET, f"none of {found.n_files} files belongs to a PET series{there}")
 
 

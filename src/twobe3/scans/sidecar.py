@@ -170,11 +170,12 @@ class NiftiSeries:
 def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> SearchResult[NiftiSeries]:
     """Find the NIfTI files at or below some paths, but not in zip files, and what their sidecars say.
 
-    Masks that belong to a series are not counted. If there are DICOM images too and no NIfTI file has a sidecar, they
+    Masks that belong to a series are not counted. Symbolic links are followed: the JSON and the mask are looked for
+    beside the link, then beside what it leads to. If there are DICOM images too and no NIfTI file has a sidecar, they
     are taken for masks and the like of a DICOM archive, which nobody offers as scans, and are not counted. Raises
     ConfigurationError: a path does not exist.
     """
-    files = [path for path in list_files(paths).files if is_nifti(path)]
+    files = _list_nifti(paths)
     sidecars = {path: _read_sidecar(path) for path in files}
     missing = [one for one in sidecars.values() if not isinstance(one, Sidecar) and one.code is Code.SIDECAR_MISSING]
     if among_dicom and files and len(missing) == len(files):
@@ -184,7 +185,7 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
     series: list[NiftiSeries] = []
     unused: list[Unused] = []
     for path, one in sidecars.items():
-        if path in masks and not _sidecar_path(path).exists():
+        if path.resolve() in masks and not _find_sidecar(path).exists():
             continue
         try:
             series.append(_describe(path, one))
@@ -196,6 +197,17 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
     unused.sort(key=lambda one: one.exclusion.series)
     patients = frozenset((*(one.patient for one in series), *(one.exclusion.patient for one in unused)))
     return SearchResult(tuple(series), tuple(unused), len(series) + len(unused), patients)
+
+
+def _list_nifti(paths: Sequence[Path]) -> list[Path]:
+    """Every NIfTI file, once with each JSON that lies beside it or beside a link to it."""
+    listing = list_files(paths)
+    found: dict[tuple[Path, Path | None], Path] = {}
+    for path in filter(is_nifti, (*listing.files, *listing.aliases)):
+        sidecar = _find_sidecar(path)
+        found.setdefault((path.resolve(), sidecar.resolve() if sidecar.exists() else None), path)
+    described = {image for image, sidecar in found if sidecar}
+    return [path for (image, sidecar), path in found.items() if sidecar or image not in described]
 
 
 def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
@@ -258,8 +270,14 @@ def _sidecar_path(path: Path) -> Path:
     return path.with_name(f"{stem(path)}.json")
 
 
+def _find_sidecar(path: Path) -> Path:
+    """The JSON beside a NIfTI file; of a link that has none, beside what it leads to."""
+    beside, image = _sidecar_path(path), path.resolve()
+    return beside if beside.exists() or not is_nifti(image) else _sidecar_path(image)
+
+
 def _read_sidecar(path: Path) -> Sidecar | UnusableScanError:
-    beside = _sidecar_path(path)
+    beside = _find_sidecar(path)
     if not beside.is_file():
         return UnusableScanError(Code.SIDECAR_MISSING, "there is no JSON of its name beside a NIfTI file")
     try:
@@ -304,20 +322,21 @@ def _own_id(kind: str, path: Path) -> str:
 
 
 def _find_mask(path: Path, name: str) -> Path:
+    """The mask of a name in the folder of a NIfTI file, or of what that links to."""
     require_inside("sidecar", name)
-    try:
-        mask = (path.parent / name).resolve()
-        usable = mask.is_file() and is_nifti(mask) and mask != path and mask.is_relative_to(path.parent)
-    except (OSError, RuntimeError):  # a name too long, a circle of links
-        usable = False
-    if not usable:
-        raise UnusableScanError(Code.SIDECAR_INVALID, "mask: there is no other NIfTI file of this name in the folder")
-    return mask
+    for folder in (path.parent, path.resolve().parent):
+        try:
+            mask = folder / name
+            if mask.is_file() and is_nifti(mask) and not mask.samefile(path):
+                return mask
+        except OSError:  # a name too long
+            break
+    raise UnusableScanError(Code.SIDECAR_INVALID, "mask: there is no other NIfTI file of this name in the folder")
 
 
 def _find_usable_mask(path: Path, sidecar: Sidecar) -> Path | None:
     try:
-        return _find_mask(path, sidecar.mask) if sidecar.mask else None
+        return _find_mask(path, sidecar.mask).resolve() if sidecar.mask else None
     except UnusableScanError:
         return None
 
