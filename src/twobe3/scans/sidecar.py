@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
-from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.core.volume import LPS_TO_RAS, FloatArray, Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import require_inside
 from twobe3.dicom.series import PETSeries, SearchResult, Unused
 from twobe3.dicom.suv_types import SUV_TYPES
@@ -28,6 +28,9 @@ from twobe3.io.nifti import is_nifti, read_geometry, read_nifti, stem, to_geomet
 from twobe3.io.pseudonym import pseudonym
 
 MAX_SIDECAR_BYTES = 2**20
+_HEADER_ORDER = (
+    f"{Code.GEOMETRY_MIXED.name}: `geometry.affine_lps_mm` was read in the order (i, j, k) of the NIfTI header"
+)
 log = logging.getLogger("twobe3")
 Positive = Annotated[float, Field(gt=0)]
 
@@ -65,7 +68,10 @@ class Covariates(_Keys):
 
 
 class Place(_Keys):
-    """``geometry``: the affine in double precision, which the NIfTI header holds in single precision."""
+    """``geometry``: the affine in double precision, which the NIfTI header holds in single precision.
+
+    It maps (k, j, i, 1), that is (slice, row, column, 1), to LPS mm; by the header the order (i, j, k, 1) is known too.
+    """
 
     affine_lps_mm: Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4)]
 
@@ -135,6 +141,8 @@ class NiftiSeries:
         As the sidecar says.
     covariates : mapping
         Those of ``age_years``, ``sex``, ``weight_kg``, ``height_m`` that the sidecar carries.
+    warnings : tuple of str
+        What was taken otherwise than it stands there, each one line that begins with its code.
     """
 
     patient: str
@@ -148,6 +156,7 @@ class NiftiSeries:
     model: str
     tracer: str
     covariates: Mapping[str, float | str] = field(hash=False)
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -227,7 +236,8 @@ def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
         assert stated.per_bw is not None  # the sidecar was checked
         array = array / np.float32(stated.per_bw)
         history = (*history, f"SUV {stated.type} / {stated.per_bw:.6g} = SUV by body weight")
-    calibration = SUVCalibration(**{**stated.model_dump(), "type": "bw", "per_bw": 1.0})
+    warnings = (*stated.warnings, *series.warnings)
+    calibration = SUVCalibration(**{**stated.model_dump(), "type": "bw", "per_bw": 1.0, "warnings": warnings})
     return SUVVolume(array, series.geometry, calibration, series.series, history)
 
 
@@ -297,18 +307,20 @@ def _read_sidecar(path: Path) -> Sidecar | UnusableScanError:
 def _describe(path: Path, sidecar: Sidecar | UnusableScanError) -> NiftiSeries:
     if isinstance(sidecar, UnusableScanError):
         raise sidecar
+    geometry, warnings = _read_geometry(path, sidecar.geometry)
     return NiftiSeries(
         patient=_patient_pseudonym(sidecar) or _own_id("patient", path),
         series=sidecar.series or _own_id("series", path),
         patient_id=sidecar.patient_id,
         path=path,
         contours=(_find_mask(path, sidecar.mask),) if sidecar.mask else (),
-        geometry=_geometry(path, sidecar.geometry),
+        geometry=geometry,
         sidecar=sidecar,
         manufacturer=sidecar.manufacturer,
         model=sidecar.model,
         tracer=sidecar.tracer,
         covariates=sidecar.covariates.model_dump(exclude_none=True),
+        warnings=warnings,
     )
 
 
@@ -341,15 +353,28 @@ def _find_usable_mask(path: Path, sidecar: Sidecar) -> Path | None:
         return None
 
 
-def _geometry(path: Path, place: Place | None) -> Geometry:
-    """The header's geometry, or the sidecar's where both say the same but for the header's single precision."""
+def _read_geometry(path: Path, place: Place | None) -> tuple[Geometry, tuple[str, ...]]:
+    """The header's geometry, with the sidecar's affine where both say the same but for the header's single precision.
+
+    The order of the affine's axes is what the header shows it to be; a warning says so where it is not ours.
+    """
     header = read_geometry(path)
     if place is None:
-        return header
-    exact = to_geometry(header.shape, np.array(place.affine_lps_mm))
-    if not exact.same_as(header):
-        reason = "the JSON's `geometry` is not that of the NIfTI header"
-        raise UnusableScanError(
-            Code.GEOMETRY_MIXED, reason, remedy="remove `geometry` from the JSON if the image was resampled"
-        )
-    return replace(header, affine=exact.affine)
+        return header, ()
+    stated = np.array(place.affine_lps_mm)
+    to_geometry(header.shape, stated)  # refused if it is no affine of an image
+    orders: tuple[tuple[FloatArray, tuple[str, ...]], ...] = ((stated, ()), (stated[:, [2, 1, 0, 3]], (_HEADER_ORDER,)))
+    for affine, warnings in orders:
+        if _same_voxels(header, affine):
+            return replace(header, affine=affine), warnings
+    reason = "`geometry.affine_lps_mm` of the JSON is not the affine of the NIfTI header, in either order of its axes"
+    remedy = "remove `geometry` from the JSON if the image was resampled"
+    if any(_same_voxels(header, LPS_TO_RAS @ affine) for affine, _ in orders):
+        reason = "`geometry.affine_lps_mm` of the JSON is in RAS, as the NIfTI header"
+        remedy = "negate its first two rows, which makes it LPS, or remove it"
+    raise UnusableScanError(Code.GEOMETRY_MIXED, reason, remedy=remedy)
+
+
+def _same_voxels(header: Geometry, affine: FloatArray) -> bool:
+    """Whether an affine puts every voxel where the header does, and axes of one voxel point alike too."""
+    return replace(header, affine=affine).same_as(header) and np.allclose(affine, header.affine, atol=1e-2)
