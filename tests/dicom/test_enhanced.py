@@ -228,7 +228,7 @@ def zoned(dataset: Dataset) -> None:
     ("bend", "code"),
     [
         (per_frame("PlanePositionSequence", at_z(100, 103, 106, 112)), "SLICE_GAP"),
-        (per_frame("PlanePositionSequence", at_z(100, 103.6, 106, 109)), "GEOMETRY_MIXED"),
+        (per_frame("PlanePositionSequence", at_z(100, 104.4, 106, 109)), "GEOMETRY_MIXED"),
         (
             per_frame("PixelMeasuresSequence", [item(PixelSpacing=[2.0, 4.0 + 0.1 * (i == 2)]) for i in range(4)]),
             "GEOMETRY_MIXED",

@@ -22,8 +22,11 @@ from pydicom.uid import (
     SegmentationStorage,
     generate_uid,
 )
+from tests.command_line import Call
+from tests.dicom.test_archive import zipped
 
 from twobe3.core.errors import ConfigurationError, EmptyInputError
+from twobe3.dicom.archive import list_inputs
 from twobe3.dicom.fast_parser import BEFORE_PIXELS, skim
 from twobe3.dicom.series import PETSeries, choose_series, find_series, require_pet
 
@@ -147,16 +150,85 @@ def test_damaged_files_are_listed(bench: Any) -> None:
     assert all(str(bench.folder) not in one.reason for one in found.exclusions)
 
 
-def test_links_out_of_the_folder_are_not_followed(bench: Any) -> None:
-    """Acceptance row 29: symbolic links."""
+def test_links_to_files_and_folders_are_followed(bench: Any, twobe3: Call) -> None:
+    """Acceptance row 69: a cohort made of links; a file reached by several ways is one file."""
     inside = bench.save(bench.slices(), "in/PET")
-    outside = bench.save(bench.slices(patient="P2"), "out")
-    (bench.folder / "in" / "folder").symlink_to(outside)
+    outside = bench.save(bench.slices(patient="P2"), "out/deep")
+    alone = bench.save(bench.slices(patient="P3"), "pool")
+    zipped(bench.save(bench.slices(patient="P4"), "raw"), bench.folder / "stored.zip")
+    (bench.folder / "in" / "folder").symlink_to(outside.parent)
+    (bench.folder / "in" / "again").symlink_to(outside)
     (bench.folder / "in" / "file.dcm").symlink_to(outside / "000.dcm")
     (bench.folder / "in" / "again.dcm").symlink_to(inside / "000.dcm")
+    (bench.folder / "in" / "archive.zip").symlink_to(bench.folder / "stored.zip")
+    for i, path in enumerate(sorted(alone.iterdir())):
+        (bench.folder / "in" / f"IM{i}").symlink_to(path)
     found = find_series([bench.folder / "in", inside])
-    assert [(one.patient_id, one.slices) for one in found.series] == [("P1", 4)]
-    assert found.n_other_files == 1
+    assert sorted((one.patient_id, one.slices) for one in found.series) == [(f"P{i}", 4) for i in (1, 2, 3, 4)]
+    assert not any(one.copies for one in found.series)
+    assert (found.n_files, found.n_other_files, found.exclusions) == (16, 0, ())
+    inspected = twobe3("inspect", bench.folder / "in", "--json").json()
+    assert (inspected["found"], inspected["usable"]) == (4, 4)
+    assert sorted(one["path"] for one in inspected["series"]) == [".", ".", "PET", "archive.zip"]
+
+
+def test_links_in_a_circle_end(bench: Any) -> None:
+    """Acceptance row 69."""
+    folder = bench.save(bench.slices(), "in/PET")
+    (folder / "up").symlink_to(bench.folder / "in")
+    (folder / "here").symlink_to(".")
+    (bench.folder / "in" / "there").symlink_to("back")
+    (bench.folder / "in" / "back").symlink_to("there")
+    (bench.folder / "other").mkdir()
+    (bench.folder / "other" / "first").symlink_to(bench.folder / "in")
+    (bench.folder / "in" / "second").symlink_to(bench.folder / "other")
+    found = find_series([bench.folder])
+    assert [one.slices for one in found.series] == [4]
+    assert [(one.code, one.reason) for one in found.exclusions] == [("LINK_BROKEN", "2 symbolic links lead nowhere")]
+
+
+def test_links_that_lead_nowhere_are_counted_and_said(bench: Any, twobe3: Call) -> None:
+    """Acceptance row 69: a disk that is not there leaves a cohort of links that lead nowhere."""
+    (bench.folder / "in").mkdir()
+    for i in range(3):
+        (bench.folder / "in" / f"{i}.dcm").symlink_to(bench.folder / "disk" / f"{i}.dcm")
+    found = find_series([bench.folder])
+    assert (found.n_files, found.n_other_files) == (3, 3)
+    with pytest.raises(EmptyInputError, match=r"NO_PET: none of 3 files .* there is links that lead nowhere"):
+        require_pet(found)
+    bench.save(bench.slices(), "in/PET")
+    inspected = twobe3("inspect", bench.folder / "in", "--json").json()
+    assert (inspected["found"], inspected["usable"], inspected["excluded"]) == (2, 1, 1)
+    (lost,) = (one for one in inspected["series"] if not one["usable"])
+    assert (lost["code"], lost["reason"]) == ("LINK_BROKEN", "3 symbolic links lead nowhere")
+    assert "disk" not in str(lost)
+
+
+def test_a_file_that_vanishes_is_listed(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acceptance row 69: between the listing and the reading."""
+    folder = bench.save(bench.slices())
+
+    def list_and_lose(paths: list[Path]) -> Any:
+        listed = list_inputs(paths)
+        (folder / "001.dcm").unlink()
+        return listed
+
+    monkeypatch.setattr("twobe3.dicom.series.list_inputs", list_and_lose)
+    found = find_series([folder])
+    assert [one.slices for one in found.series] == [3]
+    assert [one.code for one in found.exclusions] == ["CORRUPT_FILE"]
+
+
+def test_a_link_may_be_given(bench: Any) -> None:
+    folder = bench.save(bench.slices(), "PET")
+    (bench.folder / "link").symlink_to(folder)
+    (bench.folder / "first").symlink_to(folder / "000.dcm")
+    assert [one.slices for one in find_series([bench.folder / "link"]).series] == [4]
+    assert [one.slices for one in find_series([bench.folder / "link", bench.folder / "first"]).series] == [4]
+    assert [one.slices for one in find_series([bench.folder / "first"]).series] == [1]
+    (bench.folder / "nowhere").symlink_to(bench.folder / "absent")
+    with pytest.raises(ConfigurationError, match="NO_PET"):
+        find_series([bench.folder / "nowhere"])
 
 
 class CountingFile(io.FileIO):

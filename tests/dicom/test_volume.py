@@ -254,7 +254,7 @@ def dynamic(slices: list[pydicom.Dataset]) -> list[pydicom.Dataset]:
         (lambda slices: slices[:1] + slices[2:], "SLICE_GAP"),
         (change("PixelSpacing", [2.0, 4.1]), "GEOMETRY_MIXED"),
         (change("ImageOrientationPatient", [0, 1, 0, -1, 0, 0]), "GEOMETRY_MIXED"),
-        (change("ImagePositionPatient", [-10, -20, 103.4]), "GEOMETRY_MIXED"),
+        (change("ImagePositionPatient", [-10, -20, 104.4]), "GEOMETRY_MIXED"),
         (change("ImagePositionPatient", [-6, -20, 103]), "GEOMETRY_MIXED"),
         (sheared, "SHEARED"),
         (twice, "SLICE_DUPLICATE"),

@@ -1,5 +1,6 @@
 """Going through files: in order, alone or several at once, and giving up cleanly."""
 
+import os
 import threading
 import time
 import warnings
@@ -9,7 +10,7 @@ import pytest
 
 from twobe3.dicom import walk as listing
 from twobe3.dicom.reader import quietly
-from twobe3.dicom.walk import map_files
+from twobe3.dicom.walk import list_files, map_files
 
 PATHS = [Path(f"{i}.dcm") for i in range(200)]
 
@@ -77,3 +78,31 @@ def test_warnings_are_as_before_when_several_threads_were_quiet() -> None:
     leave.set()
     thread.join()
     assert warnings.filters == before
+
+
+def test_each_file_is_listed_once_under_its_own_path_where_it_has_one(tmp_path: Path) -> None:
+    tree, beside = tmp_path / "tree", tmp_path / "beside"
+    for folder in (tree / "z", beside / "deep"):
+        folder.mkdir(parents=True)
+    (tree / "z" / "own").touch()
+    (beside / "deep" / "far").touch()
+    (tree / "a").symlink_to("z")  # to a folder of the tree
+    (tree / "b").symlink_to(tree / "z" / "own")
+    (tree / "c").symlink_to(beside)
+    (tree / "z" / "round").symlink_to(tree)
+    (tree / "lost").symlink_to("nothing")
+    os.mkfifo(tree / "pipe")
+    (tree / "to-pipe").symlink_to("pipe")
+    listed = list_files([tree, tree / "z", tree / "z" / "own"])
+    assert sorted(listed.files) == [tree / "c" / "deep" / "far", tree / "z" / "own"]
+    assert (listed.aliases, listed.broken, listed.n_other) == ((tree / "b",), (tree / "lost",), 2)
+
+
+def test_a_long_chain_of_links_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "image").touch()
+    (tmp_path / "in").mkdir()
+    for i in range(30):
+        (tmp_path / f"{i}").symlink_to(tmp_path / (f"{i - 1}" if i else "pool"))
+    (tmp_path / "in" / "last").symlink_to(tmp_path / "29")
+    assert list_files([tmp_path / "in"]).files == (tmp_path / "in" / "last" / "image",)

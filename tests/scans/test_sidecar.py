@@ -228,6 +228,72 @@ def test_no_identity_is_listed(tmp_path: Path) -> None:
     assert "MARKER" not in json.dumps(inspection.to_json()) + repr(inspection) + repr(find_nifti_series([tmp_path]))
 
 
+# -- the order of the affine's axes
+
+TURNED = nibabel.affines.from_matvec(
+    np.array([[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]]) @ np.diag([-4.0, 4.0, 3.0]), (100.3, -90.7, -200.1)
+)
+STRAIGHT = nibabel.affines.from_matvec(np.diag([-4.0, 4.0, 3.0]), (100.0, -90.0, -200.0))
+SAGITTAL = nibabel.affines.from_matvec(np.array([[0, 0, 3.0], [-4.0, 0, 0], [0, -4.0, 0]]), (100.0, -90.0, -200.0))
+CUBIC = nibabel.affines.from_matvec(np.diag([-4.0, -4.0, 4.0]), (0.0, 0.0, 0.0))
+
+
+def foreign(folder: Path, shape: tuple[int, ...], ras: np.ndarray, **geometry: Any) -> np.ndarray:
+    """A scan of random voxels that nibabel wrote, with an affine of any order beside it; its voxels by (i, j, k)."""
+    voxels = np.random.default_rng(0).random(shape, dtype=np.float32)
+    nibabel.save(nibabel.Nifti1Image(voxels, ras), folder / "x.nii.gz")
+    (folder / "x.json").write_text(json.dumps({**BW, "patient_id": "P", "geometry": geometry}))
+    return voxels
+
+
+@pytest.mark.parametrize("ras", [STRAIGHT, TURNED, SAGITTAL, CUBIC], ids=["straight", "turned", "sagittal", "cubic"])
+@pytest.mark.parametrize("shape", [(20, 22, 30), (20, 20, 30), (20, 30, 20), (16, 16, 16), (20, 22, 1), (1, 22, 1)])
+@pytest.mark.parametrize("order", ["ijk", "kji"])
+def test_either_order_of_the_affine_puts_every_voxel_where_the_header_does(
+    tmp_path: Path, ras: np.ndarray, shape: tuple[int, ...], order: str
+) -> None:
+    lps = np.diag([-1.0, -1, 1, 1]) @ ras
+    voxels = foreign(tmp_path, shape, ras, affine_lps_mm=(lps if order == "ijk" else lps[:, [2, 1, 0, 3]]).tolist())
+    (series,) = find_nifti_series([tmp_path]).series
+    volume = read_nifti_scan(series)
+    np.testing.assert_array_equal(volume.array, voxels.transpose(2, 1, 0))
+    for i, j, k in np.ndindex(*(min(n, 3) for n in shape)):
+        np.testing.assert_allclose(volume.geometry.to_mm((k, j, i)), (lps @ (i, j, k, 1))[:3], atol=1e-9)
+    said = [one for one in volume.calibration.warnings if "order (i, j, k)" in one]
+    assert bool(said) == (order == "ijk")
+
+
+@pytest.mark.parametrize("order", ["ijk", "kji"])
+def test_an_affine_in_ras_is_refused_with_the_remedy(tmp_path: Path, order: str) -> None:
+    foreign(
+        tmp_path, (20, 20, 20), TURNED, affine_lps_mm=(TURNED if order == "ijk" else TURNED[:, [2, 1, 0, 3]]).tolist()
+    )
+    assert code_of(tmp_path) == "GEOMETRY_MIXED: `geometry.affine_lps_mm` of the JSON is in RAS, as the NIfTI header"
+    assert "negate its first two rows" in inspect([tmp_path]).to_json()["series"][0]["remedy"]
+
+
+def test_a_transposed_affine_is_refused(tmp_path: Path) -> None:
+    foreign(tmp_path, (20, 20, 20), TURNED, affine_lps_mm=TURNED.T.tolist())
+    assert code_of(tmp_path) == "AFFINE_INVALID: the last row of the affine is not 0, 0, 0, 1"
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1)])
+def test_any_other_order_is_refused(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    lps = np.diag([-1.0, -1, 1, 1]) @ STRAIGHT
+    foreign(tmp_path, (20, 20, 20), STRAIGHT, affine_lps_mm=lps[:, [*axes, 3]].tolist())
+    assert code_of(tmp_path).startswith("GEOMETRY_MIXED")
+
+
+def test_the_order_is_said_in_the_cohort(tiny_cohort: Any, call: Callable[..., Any]) -> None:
+    lps = np.diag([16.0, 16.0, 16.0, 1.0])
+    scan(tiny_cohort.images / "a.nii", {**BW, "patient_id": "A", "geometry": {"affine_lps_mm": lps.tolist()}})
+    tiny_cohort.table({"A": (1,)})
+    assert call("inspect", tiny_cohort.images)["usable"] == 1
+    cohort = read_cohort(tiny_cohort.images, clinical=tiny_cohort.clinical, grid=SPEC)
+    (warning,) = cohort_document(cohort)["subjects"][0]["calibration"]["warnings"]
+    assert warning == "GEOMETRY_MIXED: `geometry.affine_lps_mm` was read in the order (i, j, k) of the NIfTI header"
+
+
 # -- what says too little, or nonsense
 
 
@@ -260,7 +326,8 @@ def test_no_identity_is_listed(tmp_path: Path) -> None:
         ({**BW, "mask": "scan.nii"}, "SIDECAR_INVALID: mask"),
         ({**BW, "geometry": {"affine_lps_mm": [[1, 0], [0, 1]]}}, "SIDECAR_INVALID: geometry.affine_lps_mm"),
         ({**BW, "geometry": {"affine_lps_mm": [[0] * 4] * 4}}, "AFFINE_INVALID"),
-        ({**BW, "geometry": {"affine_lps_mm": np.eye(4).tolist()}}, "GEOMETRY_MIXED"),
+        ({**BW, "geometry": {"affine_lps_mm": np.eye(4).tolist()}}, "GEOMETRY_MIXED: .*in either order"),
+        ({**BW, "geometry": {"affine_lps_mm": np.eye(4)[:3].tolist()}}, "SIDECAR_INVALID: geometry.affine_lps_mm"),
     ],
 )
 def test_a_sidecar_that_does_not_say_what_is_needed(tmp_path: Path, sidecar: object, says: str) -> None:
@@ -268,11 +335,54 @@ def test_a_sidecar_that_does_not_say_what_is_needed(tmp_path: Path, sidecar: obj
     assert re.match(says, code_of(tmp_path))
 
 
-def test_a_mask_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    outside = scan(tmp_path / "outside.nii", None)
-    scan(tmp_path / "in" / "scan.nii", {**BW, "mask": "link.nii"})
-    (tmp_path / "in" / "link.nii").symlink_to(outside)
-    assert code_of(tmp_path / "in").startswith("SIDECAR_INVALID: mask")
+@pytest.mark.parametrize("linked", ["image", "image and JSON", "everything", "the folder"])
+def test_links_to_converted_scans_are_followed(twobe3: Call, tmp_path: Path, linked: str) -> None:
+    """Acceptance row 69: a subset of a pool, made of links; the JSON and the mask may stay in the pool."""
+    pool, subset = tmp_path / "pool", tmp_path / "subset"
+    path = scan(pool / "a.nii.gz", {**BW, "patient_id": "A", "mask": "lesion.nii.gz"})
+    scan(pool / "lesion.nii.gz", None)
+    scan(pool / "b.nii.gz", {**BW, "patient_id": "B"}, suv=4.0)
+    subset.mkdir()
+    names = {"image": ["a.nii.gz"], "image and JSON": ["a.nii.gz", "a.json"], "the folder": []}
+    for name in names.get(linked, ["a.nii.gz", "a.json", "lesion.nii.gz"]):
+        (subset / name).symlink_to(pool / name)
+    if linked == "the folder":
+        (subset / "pool").symlink_to(pool)
+    found = find_nifti_series([subset])
+    assert sorted(one.patient_id for one in found.series) == (["A", "B"] if linked == "the folder" else ["A"])
+    (series,) = (one for one in found.series if one.patient_id == "A")
+    assert series.digest == next(one for one in find_nifti_series([pool]).series if one.patient_id == "A").digest
+    mask = NiftiScan(series).contour(read_nifti_scan(series))
+    assert mask is not None
+    assert mask.array.all()
+    inspected = twobe3("inspect", subset, "--json").json()
+    assert (inspected["found"], inspected["usable"]) == (len(found.series), len(found.series))
+    inspected = twobe3("inspect", subset / "a.nii.gz" if "image" in linked else path, "--json").json()
+    assert [one["path"] for one in inspected["series"] if one["usable"]] == ["a.nii.gz"]
+
+
+def test_one_nifti_file_by_several_ways_is_one_scan(tmp_path: Path) -> None:
+    """Links to the file, with or without a link to its JSON; a JSON that says something else makes another scan."""
+    scan(tmp_path / "pool" / "0a1b.nii.gz", {**BW, "patient_id": "A"})
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scan.nii.gz").symlink_to("../pool/0a1b.nii.gz")
+    (tmp_path / "two" / "scan.json").symlink_to("../pool/0a1b.json")
+    assert [one.patient_id for one in find_nifti_series([tmp_path]).series] == ["A"]
+    (tmp_path / "three" / "scan.json").write_text(json.dumps({**BW, "patient_id": "B"}))
+    assert sorted(one.patient_id for one in find_nifti_series([tmp_path]).series) == ["A", "B"]
+
+
+def test_a_stored_object_is_known_by_the_names_of_its_links(tmp_path: Path) -> None:
+    """As data managers store files: under a digest without a suffix, in the tree beside the links or elsewhere."""
+    path = scan(tmp_path / "scan.nii", {**BW, "patient_id": "A"})
+    (tmp_path / "objects").mkdir()
+    path.rename(tmp_path / "objects" / "d41d8cd9")
+    path.symlink_to(tmp_path / "objects" / "d41d8cd9")
+    assert [one.patient_id for one in find_nifti_series([tmp_path]).series] == ["A"]
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "scan.nii").symlink_to(tmp_path / "objects" / "d41d8cd9")
+    assert code_of(tmp_path / "alone").startswith("SIDECAR_MISSING")
 
 
 @pytest.mark.parametrize(

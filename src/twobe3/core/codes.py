@@ -12,6 +12,7 @@ class Code(Enum):
     NO_PET = ("no PET series was found", "check the path; CT, MR and secondary captures are not PET")
     NOTHING_USABLE = ("no series in the input can be used", "see the reason listed with each series")
     CORRUPT_FILE = ("a file is truncated or is not what it says", "export the series again")
+    LINK_BROKEN = ("a symbolic link leads nowhere", "mount or restore what it leads to, or remove the link")
     NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
     NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
     NOT_STATIC = ("the series is dynamic or gated", "convert one frame of it, with --frame, or export a static one")
@@ -22,6 +23,10 @@ class Code(Enum):
     GEOMETRY_MIXED = ("rows, columns, spacing or orientation differ within the series", "split the series")
     SLICE_GAP = ("a slice is missing", "export the whole series again")
     SLICE_DUPLICATE = ("two different slices share one position", "split the series by acquisition")
+    INSTANCE_CONFLICT = (
+        "two files with one SOPInstanceUID hold different images",
+        "keep the right one: a changed image needs an identifier of its own",
+    )
     SHEARED = ("the slice positions are not perpendicular to the slices", "resample the series before import")
     AFFINE_INVALID = ("the header does not say where the voxels lie", "write the image with a valid sform or qform")
     TOO_LARGE = ("a file announces, or unpacks to, more than any scan holds", "check the file")

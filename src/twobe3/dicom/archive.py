@@ -8,6 +8,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -41,7 +42,6 @@ def list_inputs(paths: Sequence[Path]) -> tuple[Listing, list[tuple[Path, Unusab
     listed = list_files([path for path in paths if path not in directories])
     files: dict[Path, None] = {}
     refused: list[tuple[Path, UnusableScanError]] = []
-    n_links = listed.n_links
     for path, is_medium in (*((path, False) for path in listed.files), *((path, True) for path in directories)):
         try:
             if is_medium:
@@ -51,14 +51,12 @@ def list_inputs(paths: Sequence[Path]) -> tuple[Listing, list[tuple[Path, Unusab
                     reason = f"a DICOMDIR names {n_missing} files that are not there, and {len(named)} that are"
                     raise UnusableScanError(Code.CORRUPT_FILE, reason, remedy="copy the whole medium")
             elif is_zip(path):
-                inner = list_files([unpack(path)])
-                files.update(dict.fromkeys(inner.files))
-                n_links += inner.n_links
+                files.update(dict.fromkeys(list_files([unpack(path)]).files))
             else:
                 files[path] = None
         except UnusableScanError as error:
-            refused.append((path.resolve(), error))
-    return Listing(tuple(files), n_links), refused
+            refused.append((path, error))
+    return replace(listed, files=tuple(files)), refused
 
 
 def is_zip(path: Path) -> bool:
@@ -74,7 +72,9 @@ def unpack(path: Path) -> Path:
     EnvironmentFailure ``WRITE_FAILED``.
     """
     status = path.stat()
-    return _unpack(path.resolve(), status.st_size, status.st_mtime_ns)
+    folder = _unpack(path.resolve(), status.st_size, status.st_mtime_ns)
+    _ZIP_FILES[folder] = path
+    return folder
 
 
 def find_container(path: Path) -> Path:
@@ -151,7 +151,6 @@ def _unpack(path: Path, size: int, modified_ns: int) -> Path:
     except Exception as error:  # a damaged zip file raises what its decompressors raise
         shutil.rmtree(folder, ignore_errors=True)
         raise UnusableScanError(Code.CORRUPT_FILE, f"a zip file cannot be read ({type(error).__name__})") from None
-    _ZIP_FILES[folder] = path
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from pydicom.uid import MediaStorageDirectoryStorage, PositronEmissionTomography
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced
-from twobe3.dicom.archive import read_file_names
+from twobe3.dicom.archive import find_container, read_file_names
 from twobe3.dicom.geometry import normal_of
 from twobe3.dicom.reader import items, numbers, quietly, read_dataset, read_header, text, texts
 
@@ -25,8 +27,8 @@ DRAWN = ("RTSTRUCT", "SEG")
 
 _PET_CLASSES = {PositronEmissionTomographyImageStorage, *enhanced.CLASSES, ""}
 _TAGS = (
-    *("SOPClassUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
-    *("SeriesType", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
+    *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("Modality", "SeriesType", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
     *("ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"),
 )
 _KINDS: dict[str, Frames] = {"DYNAMIC": "dynamic", "GATED": "gated"}
@@ -42,6 +44,8 @@ class Instance:
         The file.
     digest : str
         Of its header: of everything before the pixels.
+    uid : str
+        SOPInstanceUID (0008,0018), or the digest where there is none; the same for copies of an image.
     patient, study, series, frame_of_reference : str
         Real identifiers; the study's stands in for a missing PatientID.
     modality : str
@@ -58,6 +62,7 @@ class Instance:
 
     path: Path
     digest: str
+    uid: str
     patient: str
     study: str
     series: str
@@ -92,6 +97,7 @@ def read_instance(path: Path) -> Instance | None:
         return Instance(
             path,
             found.digest,
+            text(dataset, "SOPInstanceUID") or found.digest,
             text(dataset, "PatientID") or study,
             study,
             series,
@@ -102,6 +108,23 @@ def read_instance(path: Path) -> Instance | None:
             places_mm,
             _list_referenced(dataset) if modality in DRAWN else frozenset(),
         )
+
+
+def separate_copies(group: Sequence[Instance]) -> tuple[list[Instance], dict[Path, tuple[Path, ...]]]:
+    """Each image of a series once, and the paths of its copies.
+
+    Of several files with one SOPInstanceUID that one is taken which lies where most images of the series are.
+    """
+    containers: defaultdict[Path, list[Instance]] = defaultdict(list)
+    for one in group:
+        containers[find_container(one.path)].append(one)
+    fullest = sorted(containers.values(), key=lambda found: (-len({one.uid for one in found}), found[0].digest))
+    by_uid: defaultdict[str, list[Instance]] = defaultdict(list)
+    for one in (one for found in fullest for one in found):
+        by_uid[one.uid].append(one)
+    originals = sorted((found[0] for found in by_uid.values()), key=lambda one: one.digest)
+    copies = {found[0].path: tuple(one.path for one in found[1:]) for found in by_uid.values() if found[1:]}
+    return originals, copies
 
 
 def _describe_frames(path: Path, dataset: pydicom.Dataset) -> tuple[Frames, tuple[float | None, ...]]:

@@ -17,8 +17,9 @@ from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
 from twobe3.dicom import body_size, enhanced, header
 from twobe3.dicom.archive import list_inputs
 from twobe3.dicom.attributes import SliceAttributes
-from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance
+from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance, separate_copies
 from twobe3.dicom.reader import first_item, number, quietly, read_dataset, text, texts
+from twobe3.dicom.slices import hold_one_image
 from twobe3.dicom.walk import map_files
 from twobe3.io.files import digest, digest_file
 from twobe3.io.pseudonym import pseudonym
@@ -57,8 +58,8 @@ class PETSeries:
     patient_id : str
         The real PatientID, which joins the clinical table; never printed, logged or written.
     files, contours : tuple of Path
-        Its images, in an order that depends on their headers only; RTSTRUCT and SEG files of the patient that
-        reference the series, and after them those that lie in its frame of reference. Among equals RTSTRUCT comes
+        Its images, each once, in an order that depends on their headers only; RTSTRUCT and SEG files of the patient
+        that reference the series, and after them those that lie in its frame of reference. Among equals RTSTRUCT comes
         before SEG, then the digest of the header decides.
     manufacturer, model, tracer, units, decay_correction : str
         As the header says.
@@ -78,6 +79,8 @@ class PETSeries:
         Of a dynamic or gated series, the frame that was chosen, which counts as static.
     body_part : str
         BodyPartExamined (0018,0015), which often names the site of the disease.
+    copies : mapping of Path to tuple of Path
+        Other files with the SOPInstanceUID of one of ``files``; they are compared with it when it is read.
     """
 
     patient: str
@@ -99,12 +102,14 @@ class PETSeries:
     coverage_mm: float = 0.0
     chosen: ChosenFrame | None = None
     body_part: str = ""
+    copies: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict, hash=False, repr=False)
 
     @cached_property
     def content_digest(self) -> str:
-        """Digest of the content of its files, which are read whole when it is first asked for."""
+        """Digest of the content of its files and their copies, which are read whole when it is first asked for."""
         frame = [self.chosen.text] if self.chosen else []
-        return digest([*sorted(set(map(digest_file, self.files))), *frame])
+        files = (*self.files, *(path for paths in self.copies.values() for path in paths))
+        return digest([*sorted(set(map(digest_file, files))), *frame])
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class SearchResult(Generic[Series]):
     patients : frozenset of str
         Pseudonyms of everybody of whom there is a PET series, usable or not.
     n_files, n_other_files : int
-        All files; those of them that are no images: other formats, directories of media, links out.
+        All files; those of them that are no images: other formats, directories of media, links that lead nowhere.
     """
 
     series: tuple[Series, ...]
@@ -169,7 +174,7 @@ def find_series(
     """Find the PET series at or below some paths.
 
     Files are grouped by patient, study, SeriesInstanceUID and frame of reference; the order of what is returned
-    does not depend on the files' names. Symbolic links that lead out of a folder are not followed.
+    does not depend on the files' names. Symbolic links are followed; a file that several lead to is one file.
 
     Parameters
     ----------
@@ -210,14 +215,17 @@ def find_series(
             exclusion = Exclusion.of(error, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
     unused = [_describe_other(group) for group in others.values()]
-    corrupt.sort(key=lambda one: (one.exclusion.reason, one.files[0].stat().st_size))
+    corrupt.sort(key=lambda one: (one.exclusion.reason, _size(one.files[0])))
+    if listing.broken:
+        lost = UnusableScanError(Code.LINK_BROKEN, f"{len(listing.broken)} symbolic links lead nowhere")
+        corrupt.append(Unused(Exclusion.of(lost), "", listing.broken))
     return SearchResult(
         tuple(series),
         (*unused, *corrupt),
         n_series=len(series) + len(unused),
         patients=frozenset(one.patient for one in series),
-        n_files=len(listing.files) + len(not_followed) + listing.n_links,
-        n_other_files=listing.n_links + outcomes.count(None),
+        n_files=len(listing.files) + len(not_followed) + len(listing.broken) + listing.n_other,
+        n_other_files=len(listing.broken) + listing.n_other + outcomes.count(None),
     )
 
 
@@ -228,11 +236,17 @@ def _read_instance(path: Path) -> Instance | UnusableScanError | None:
         return error
 
 
+def _size(path: Path) -> int:
+    """Of a file; 0 if it has vanished since it was listed."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def require_pet(found: SearchResult[PETSeries]) -> None:
     """Refuse a folder without any PET series: EmptyInputError ``NO_PET``, saying what was there instead."""
     if not found.series:
-        modalities = sorted({unused.modality or "corrupt" for unused in found.unused})
-        there = f"; there is {', '.join(modalities)}" if modalities else ""
+        names = {Code.LINK_BROKEN.name: "links that lead nowhere"}
+        kinds = sorted({one.modality or names.get(one.exclusion.code, "corrupt") for one in found.unused})
+        there = f"; there is {', '.join(kinds)}" if kinds else ""
         raise EmptyInputError(Code.NO_PET, f"none of {found.n_files} files belongs to a PET series{there}")
 
 
@@ -295,11 +309,14 @@ def _find_contours(image: Instance, structures: Iterable[Instance]) -> tuple[Ins
     return (*direct, *(one for one in structures if one not in direct and frame and frame in one.referenced))
 
 
-def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_uid: bool) -> PETSeries:
+def _describe(files: Sequence[Instance], contours: Sequence[Instance], shared_uid: bool) -> PETSeries:
+    group, copies = separate_copies(files)
     first = group[0]
-    slices = {(one.digest, i, place) for one in group for i, place in enumerate(one.places_mm)}
-    places = Counter(place for *_, place in slices)
-    repeated = None not in places and min(places.values()) > 1
+    places: defaultdict[float | None, list[tuple[Path, int]]] = defaultdict(list)
+    for one in group:
+        for i, place in enumerate(one.places_mm):
+            places[place].append((one.path, i))
+    repeated = first.frames == "static" and None not in places and min(map(len, places.values())) > 1
     known = [place for place in places if place is not None]
     identity = "\0".join((first.patient, first.study, first.series, first.frame_of_reference))
     with quietly():
@@ -320,9 +337,10 @@ def _describe(group: Sequence[Instance], contours: Sequence[Instance], shared_ui
             covariates=_read_covariates(dataset),
             header_digest=digest(sorted({one.digest for one in group})),
             slices=sum(len(one.places_mm) for one in group),
-            frames="dynamic" if repeated and first.frames == "static" else first.frames,
+            frames="dynamic" if repeated and not hold_one_image(places.values()) else first.frames,
             coverage_mm=max(known) - min(known) if known else 0.0,
             body_part=text(dataset, "BodyPartExamined"),
+            copies=copies,
         )
 
 

@@ -4,73 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import MAX_VOXELS, SUVVolume
+from twobe3.core.volume import Geometry, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
 from twobe3.dicom.frames import require_choice
 from twobe3.dicom.geometry import Plane
-from twobe3.dicom.pixels import PIXEL_DATA, decode_pixels
-from twobe3.dicom.reader import number, numbers, quietly, read_dataset, text, value_of
+from twobe3.dicom.reader import number, quietly, text
 from twobe3.dicom.series import PETSeries
+from twobe3.dicom.slices import Slice, read_copies
 from twobe3.dicom.suv import calibrate
 from twobe3.dicom.walk import map_files
-
-_SLICE_TAGS = (
-    *("SOPClassUID", "Rows", "Columns", "NumberOfFrames", "FrameOfReferenceUID", "Manufacturer", "NumberOfSlices"),
-    *("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness"),
-    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "PixelRepresentation"),
-    *("BitsAllocated", "BitsStored", "HighBit", "RescaleSlope", "RescaleIntercept"),
-    *("Units", "DecayCorrection", "SUVType", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
-    *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"),
-)
-_PHILIPS_GROUP = 0x7053
-
-
-@dataclass(frozen=True, eq=False)
-class _File:
-    path: Path
-    dataset: pydicom.Dataset
-    shape: tuple[int, int, int]
-
-    @cached_property
-    def decoded(self) -> npt.NDArray[Any]:
-        """Stored values, shape (frames, rows, columns)."""
-        return decode_pixels(self.dataset, self.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class _Slice:
-    dataset: pydicom.Dataset
-    plane: Plane
-    file: _File
-    frame: int = 0
-    along_mm: float = 0.0
-
-    @property
-    def stored(self) -> npt.NDArray[Any]:
-        """Stored values, shape (rows, columns); a file of several frames is decoded once."""
-        several = self.file.shape[0] > 1
-        decoded = self.file.decoded if several else decode_pixels(self.file.dataset, self.file.shape)
-        values: npt.NDArray[Any] = decoded[self.frame]
-        return values
-
-    @property
-    def image(self) -> tuple[object, float | None]:
-        """What is the same for a copy."""
-        several = self.file.shape[0] > 1
-        content = self.stored.tobytes() if several else value_of(self.dataset, PIXEL_DATA)
-        return content, number(self.dataset, "RescaleSlope")
 
 
 def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: bool = False) -> SUVVolume:
@@ -97,12 +49,13 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
     ------
     UnusableScanError
         ``CORRUPT_FILE``, ``MULTI_FRAME``, ``TOO_LARGE``, ``GEOMETRY_MIXED``, ``SLICE_GAP``, ``SLICE_DUPLICATE``,
-        ``SHEARED``, ``NOT_STATIC``, ``CODEC_MISSING``, or the code of the SUV rule that fails.
+        ``INSTANCE_CONFLICT``, ``SHEARED``, ``NOT_STATIC``, ``CODEC_MISSING``, or the code of the SUV rule that fails.
     """
     require_choice(series)
     chosen = series.chosen
-    with quietly(), closing(map_files(_read_slices, series.files)) as files:
-        slices = [one for slices_of_file in files for one in slices_of_file]
+    with quietly(), closing(map_files(partial(_read_image, series), series.files)) as files:
+        images = list(files)
+        slices = [one for image, _ in images for one in image]
         slices = [one for one in slices if not chosen or (one.file.path, one.frame) in chosen.slices]
         planes = [slice_.plane for slice_ in slices]
         geometry.require_one_grid(planes)
@@ -112,11 +65,13 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
             key=lambda slice_: slice_.along_mm,
         )
         slices, repairs = _drop_copies(slices)
-        space = geometry.stack_planes([slice_.plane for slice_ in slices])
-        repairs += _check_ends(slices)
+        repairs += _note_copies(series, sum(unreadable for _, unreadable in images))
+        planes = [slice_.plane for slice_ in slices]
+        space = geometry.stack_planes(planes)
+        repairs += (*_note_misplacement(planes, space), *_check_ends(slices))
         first = slices[0]
-        whole = first.dataset if enhanced.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
-        attributes = header.read_series_attributes([whole, *(slice_.dataset for slice_ in slices[1:])])
+        datasets = [first.read_whole_header(), *(slice_.dataset for slice_ in slices[1:])]
+        attributes = header.read_series_attributes(datasets)
         if chosen:
             attributes = replace(attributes, series_type=(), first_acquired=chosen.first)
         _require_one_unit(slices)
@@ -143,44 +98,27 @@ def _allocate(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
         raise UnusableScanError(Code.TOO_LARGE, reason) from None
 
 
-def _read_slices(path: Path) -> list[_Slice]:
-    """The slices of a file, with what may differ between them; the rest of the header is read once."""
-    dataset = read_dataset(path, tags=_SLICE_TAGS, groups=(_PHILIPS_GROUP,), pixels=True)
-    if enhanced.is_multi_frame(dataset):
-        dataset = read_dataset(path, pixels=True)
-    rows, columns = int(number(dataset, "Rows") or 0), int(number(dataset, "Columns") or 0)
-    n_frames = max(1, int(number(dataset, "NumberOfFrames") or 1))
-    if rows * columns * n_frames > MAX_VOXELS:
-        raise UnusableScanError(Code.TOO_LARGE, f"one file announces {rows} × {columns} × {n_frames} voxels")
-    if (number(dataset, "SamplesPerPixel") or 1) != 1:
-        raise UnusableScanError(Code.CORRUPT_FILE, "a slice has colours: SamplesPerPixel (0028,0002) is not 1")
-    file = _File(path, dataset, (n_frames, rows, columns))
-    return [
-        _Slice(frame, _read_plane(frame, rows, columns), file, i)
-        for i, frame in enumerate(enhanced.split_frames(dataset))
-    ]
+def _read_image(series: PETSeries, path: Path) -> tuple[list[Slice], int]:
+    return read_copies((path, *series.copies.get(path, ())))
 
 
-def _read_plane(frame: pydicom.Dataset, rows: int, columns: int) -> Plane:
-    return Plane(
-        rows,
-        columns,
-        numbers(frame, "PixelSpacing"),
-        numbers(frame, "ImageOrientationPatient"),
-        numbers(frame, "ImagePositionPatient"),
-        number(frame, "SliceThickness"),
-        text(frame, "FrameOfReferenceUID"),
-    )
+def _note_copies(series: PETSeries, n_unreadable: int) -> tuple[Repair, ...]:
+    n = sum(path in series.copies for path in series.files)
+    if not n:
+        return ()
+    text_ = f"{n} of {len(series.files)} files lie there again, with their SOPInstanceUID and their voxels: used once"
+    text_ += f"; {n_unreadable} copies cannot be read" if n_unreadable else ""
+    return (Repair(Code.SLICE_DUPLICATE, text_, changes_value=False),)
 
 
-def _drop_copies(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[Repair, ...]]:
+def _drop_copies(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[Repair, ...]]:
     """Keep one of slices that stand twice with the same pixels; refuse different ones at one position (rule 20)."""
-    kept: list[_Slice] = []
+    kept: list[Slice] = []
     copies, conflicts = 0, []
     for slice_ in slices:
         if not kept or not geometry.same_position(kept[-1].along_mm, slice_.along_mm):
             kept.append(slice_)
-        elif slice_.image == kept[-1].image:
+        elif slice_.same_image(kept[-1]):
             copies += 1
         else:
             conflicts.append(slice_.along_mm)
@@ -192,7 +130,15 @@ def _drop_copies(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[Repair, 
     return kept, (repair,) if copies else ()
 
 
-def _check_ends(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
+def _note_misplacement(planes: Sequence[Plane], space: Geometry) -> tuple[Repair, ...]:
+    off = geometry.find_misplacement(planes, space)
+    if off.voxels <= geometry.NOTABLE_MISPLACEMENT:
+        return ()
+    text_ = f"slices were placed at equal steps of {space.spacing_mm[0]:.3f} mm; their positions are off by up to {off}"
+    return (Repair(Code.GEOMETRY_MIXED, text_),)
+
+
+def _check_ends(slices: Sequence[Slice]) -> tuple[Repair, ...]:
     """A gap shows itself; slices missing at an end show only in NumberOfSlices (0054,0081)."""
     announced = number(slices[0].dataset, "NumberOfSlices")
     if announced is None or announced <= len(slices):
@@ -201,7 +147,7 @@ def _check_ends(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
     return (Repair(Code.SLICE_GAP, text_),)
 
 
-def _require_one_unit(slices: Sequence[_Slice]) -> None:
+def _require_one_unit(slices: Sequence[Slice]) -> None:
     for keyword in ("Units", "DecayCorrection", "SUVType"):
         values = {text(slice_.dataset, keyword) for slice_ in slices}
         if len(values) > 1:

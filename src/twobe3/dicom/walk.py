@@ -8,13 +8,15 @@ network drive the time goes into waiting for each file, which threads do at once
 from __future__ import annotations
 
 import os
+import stat
 import statistics
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
@@ -24,45 +26,55 @@ THREADS = 8
 
 _FIRST_FILES, _FILES_AT_ONCE = 64, 8
 Returned = TypeVar("Returned")
+_Kind = Literal["file", "folder", "other", "nothing"]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Files below some paths: absolute, each once, in an order of no meaning.
+    """Files below some paths, absolute, in an order of no meaning.
 
-    ``n_links`` counts symbolic links that lead out of their folder, or to nothing, and were not followed.
+    Attributes
+    ----------
+    files : tuple of Path
+        Each file once: under its own path, or that of a link where it is only reached by links.
+    aliases : tuple of Path
+        Other links to ``files``.
+    broken : tuple of Path
+        Links that lead nowhere.
+    n_other : int
+        How many are neither file nor folder: pipes, sockets, devices.
     """
 
     files: tuple[Path, ...]
-    n_links: int
+    aliases: tuple[Path, ...] = ()
+    broken: tuple[Path, ...] = ()
+    n_other: int = 0
 
 
 def list_files(paths: Sequence[Path]) -> Listing:
-    """Every file at or below the paths; symbolic links are followed only to files of the same folder.
+    """Every file at or below the paths; symbolic links to files and folders are followed wherever they lead.
 
     Raises ConfigurationError ``NO_PET``: a path does not exist.
     """
-    files: dict[Path, None] = {}
-    n_links = 0
     for path in paths:
         if not path.exists():
             raise ConfigurationError(Code.NO_PET, f"{path.name!r} does not exist", remedy="check the path")
-        root = path.resolve()
-        if root.is_file():
-            files[root] = None
-            continue
-        for found in _walk(root):
-            target = Path(found.path)
-            if found.is_symlink():
-                target = target.resolve()
-                inside = target.is_file() and target.is_relative_to(root)
-            else:
-                inside = found.is_file()
-            if inside:
-                files[target] = None
-            else:
-                n_links += 1
-    return Listing(tuple(files), n_links)
+    given = [
+        (path.parent.resolve() / path.name, os.path.realpath(path), _kind(path)) for path in paths if path.is_file()
+    ]
+    below = _walk([str(path.resolve()) for path in paths if path.is_dir()])
+    reached: defaultdict[str, list[Path]] = defaultdict(list)  # by which paths, of each file
+    others: list[tuple[Path, _Kind]] = []
+    for path, real, kind in (*given, *below):
+        if kind == "file":
+            reached[real].append(path)
+        else:
+            others.append((path, kind))
+    own = {Path(real): paths for real, paths in reached.items()}
+    files = [real if real in paths else paths[0] for real, paths in own.items()]
+    aliases = {path for paths in own.values() for path in paths} - set(files)
+    broken = [path for path, kind in others if kind == "nothing"]
+    return Listing(tuple(files), tuple(sorted(aliases)), tuple(broken), len(others) - len(broken))
 
 
 def map_files(
@@ -102,17 +114,40 @@ def map_files(
         pool.shutdown(cancel_futures=True)
 
 
-def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Everything in a folder but folders and links to them; a folder that cannot be read is empty."""
-    folders = [str(root)]
-    while folders:
+def _walk(folders: Sequence[str]) -> Iterator[tuple[Path, str, _Kind]]:
+    """What is in folders, at any depth, but folders: its path, where it really is, and its kind.
+
+    Each folder is entered once, so that links in a circle end; those that links lead to come last. A folder that cannot
+    be read is empty.
+    """
+    waiting = deque((folder, folder) for folder in folders)
+    entered: set[str] = set()
+    while waiting:
+        folder, real_folder = waiting.popleft()
+        if real_folder in entered:
+            continue
+        entered.add(real_folder)
         try:
-            with os.scandir(folders.pop()) as entries:
-                found = list(entries)
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
         except OSError:
             continue
         for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            elif not entry.is_dir():
-                yield entry
+            is_link, path = entry.is_symlink(), Path(entry.path)
+            real = os.path.realpath(path) if is_link else f"{real_folder}{os.sep}{entry.name}"
+            kind = "file" if entry.is_file(follow_symlinks=False) else _kind(path)
+            if kind != "folder":
+                yield path, real, kind
+            elif is_link:
+                waiting.append((entry.path, real))
+            else:
+                waiting.appendleft((entry.path, real))
+
+
+def _kind(path: Path) -> _Kind:
+    """What is at a path, or where its links end; nothing also where that cannot be reached."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "nothing"
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"

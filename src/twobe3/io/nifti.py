@@ -129,6 +129,8 @@ def to_geometry(shape: tuple[int, int, int], affine: FloatArray) -> Geometry:
     """The geometry of a foreign affine, in LPS. Raises ``AFFINE_INVALID``, ``SHEARED``."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnusableScanError(Code.AFFINE_INVALID, "the axes of the affine do not span space")
+    if not np.array_equal(affine[3], (0, 0, 0, 1)):
+        raise UnusableScanError(Code.AFFINE_INVALID, "the last row of the affine is not 0, 0, 0, 1")
     try:
         return Geometry(shape, affine)
     except ValueError:

@@ -287,8 +287,7 @@ def _inspect_series(series: Series, path: str, read: Callable[[Series], _Read]) 
 
 def _find_roots(paths: Sequence[Path]) -> list[Path]:
     """The folders given, and those of the files given."""
-    given = [path.resolve() for path in paths]
-    return [path.parent if path.is_file() else path for path in given]
+    return [path.parent.resolve() if path.is_file() else path.resolve() for path in paths]
 
 
 def _find_folder(files: Sequence[Path], roots: Sequence[Path]) -> str:

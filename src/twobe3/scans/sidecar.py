@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
-from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.core.volume import LPS_TO_RAS, FloatArray, Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import require_inside
 from twobe3.dicom.series import PETSeries, SearchResult, Unused
 from twobe3.dicom.suv_types import SUV_TYPES
@@ -28,6 +28,9 @@ from twobe3.io.nifti import is_nifti, read_geometry, read_nifti, stem, to_geomet
 from twobe3.io.pseudonym import pseudonym
 
 MAX_SIDECAR_BYTES = 2**20
+_HEADER_ORDER = (
+    f"{Code.GEOMETRY_MIXED.name}: `geometry.affine_lps_mm` was read in the order (i, j, k) of the NIfTI header"
+)
 log = logging.getLogger("twobe3")
 Positive = Annotated[float, Field(gt=0)]
 
@@ -65,7 +68,10 @@ class Covariates(_Keys):
 
 
 class Place(_Keys):
-    """``geometry``: the affine in double precision, which the NIfTI header holds in single precision."""
+    """``geometry``: the affine in double precision, which the NIfTI header holds in single precision.
+
+    It maps (k, j, i, 1), that is (slice, row, column, 1), to LPS mm; by the header the order (i, j, k, 1) is known too.
+    """
 
     affine_lps_mm: Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4)]
 
@@ -138,6 +144,8 @@ class NiftiSeries:
         As the sidecar says.
     covariates : mapping
         Those of ``age_years``, ``sex``, ``weight_kg``, ``height_m`` that the sidecar carries.
+    warnings : tuple of str
+        What was taken otherwise than it stands there, each one line that begins with its code.
     """
 
     patient: str
@@ -151,6 +159,7 @@ class NiftiSeries:
     model: str
     tracer: str
     covariates: Mapping[str, float | str] = field(hash=False)
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -173,11 +182,12 @@ class NiftiSeries:
 def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> SearchResult[NiftiSeries]:
     """Find the NIfTI files at or below some paths, but not in zip files, and what their sidecars say.
 
-    Masks that belong to a series are not counted. If there are DICOM images too and no NIfTI file has a sidecar, they
+    Masks that belong to a series are not counted. Symbolic links are followed: the JSON and the mask are looked for
+    beside the link, then beside what it leads to. If there are DICOM images too and no NIfTI file has a sidecar, they
     are taken for masks and the like of a DICOM archive, which nobody offers as scans, and are not counted. Raises
     ConfigurationError: a path does not exist.
     """
-    files = [path for path in list_files(paths).files if is_nifti(path)]
+    files = _list_nifti(paths)
     sidecars = {path: _read_sidecar(path) for path in files}
     missing = [one for one in sidecars.values() if not isinstance(one, Sidecar) and one.code is Code.SIDECAR_MISSING]
     if among_dicom and files and len(missing) == len(files):
@@ -187,7 +197,7 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
     series: list[NiftiSeries] = []
     unused: list[Unused] = []
     for path, one in sidecars.items():
-        if path in masks and not _sidecar_path(path).exists():
+        if path.resolve() in masks and not _find_sidecar(path).exists():
             continue
         try:
             series.append(_describe(path, one))
@@ -199,6 +209,17 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
     unused.sort(key=lambda one: one.exclusion.series)
     patients = frozenset((*(one.patient for one in series), *(one.exclusion.patient for one in unused)))
     return SearchResult(tuple(series), tuple(unused), len(series) + len(unused), patients)
+
+
+def _list_nifti(paths: Sequence[Path]) -> list[Path]:
+    """Every NIfTI file, once with each JSON that lies beside it or beside a link to it."""
+    listing = list_files(paths)
+    found: dict[tuple[Path, Path | None], Path] = {}
+    for path in filter(is_nifti, (*listing.files, *listing.aliases)):
+        sidecar = _find_sidecar(path)
+        found.setdefault((path.resolve(), sidecar.resolve() if sidecar.exists() else None), path)
+    described = {image for image, sidecar in found if sidecar}
+    return [path for (image, sidecar), path in found.items() if sidecar or image not in described]
 
 
 def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
@@ -218,7 +239,8 @@ def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
         assert stated.per_bw is not None  # the sidecar was checked
         array = array / np.float32(stated.per_bw)
         history = (*history, f"SUV {stated.type} / {stated.per_bw:.6g} = SUV by body weight")
-    calibration = SUVCalibration(**{**stated.model_dump(), "type": "bw", "per_bw": 1.0})
+    warnings = (*stated.warnings, *series.warnings)
+    calibration = SUVCalibration(**{**stated.model_dump(), "type": "bw", "per_bw": 1.0, "warnings": warnings})
     return SUVVolume(array, series.geometry, calibration, series.series, history)
 
 
@@ -264,8 +286,14 @@ def _sidecar_path(path: Path) -> Path:
     return path.with_name(f"{stem(path)}.json")
 
 
+def _find_sidecar(path: Path) -> Path:
+    """The JSON beside a NIfTI file; of a link that has none, beside what it leads to."""
+    beside, image = _sidecar_path(path), path.resolve()
+    return beside if beside.exists() or not is_nifti(image) else _sidecar_path(image)
+
+
 def _read_sidecar(path: Path) -> Sidecar | UnusableScanError:
-    beside = _sidecar_path(path)
+    beside = _find_sidecar(path)
     if not beside.is_file():
         return UnusableScanError(Code.SIDECAR_MISSING, "there is no JSON of its name beside a NIfTI file")
     try:
@@ -285,18 +313,20 @@ def _read_sidecar(path: Path) -> Sidecar | UnusableScanError:
 def _describe(path: Path, sidecar: Sidecar | UnusableScanError) -> NiftiSeries:
     if isinstance(sidecar, UnusableScanError):
         raise sidecar
+    geometry, warnings = _read_geometry(path, sidecar.geometry)
     return NiftiSeries(
         patient=_patient_pseudonym(sidecar) or _own_id("patient", path),
         series=sidecar.series or _own_id("series", path),
         patient_id=sidecar.patient_id,
         path=path,
         contours=(_find_mask(path, sidecar.mask),) if sidecar.mask else (),
-        geometry=_geometry(path, sidecar.geometry),
+        geometry=geometry,
         sidecar=sidecar,
         manufacturer=sidecar.manufacturer,
         model=sidecar.model,
         tracer=sidecar.tracer,
         covariates=sidecar.covariates.model_dump(exclude_none=True),
+        warnings=warnings,
     )
 
 
@@ -310,33 +340,47 @@ def _own_id(kind: str, path: Path) -> str:
 
 
 def _find_mask(path: Path, name: str) -> Path:
+    """The mask of a name in the folder of a NIfTI file, or of what that links to."""
     require_inside("sidecar", name)
-    try:
-        mask = (path.parent / name).resolve()
-        usable = mask.is_file() and is_nifti(mask) and mask != path and mask.is_relative_to(path.parent)
-    except (OSError, RuntimeError):  # a name too long, a circle of links
-        usable = False
-    if not usable:
-        raise UnusableScanError(Code.SIDECAR_INVALID, "mask: there is no other NIfTI file of this name in the folder")
-    return mask
+    for folder in (path.parent, path.resolve().parent):
+        try:
+            mask = folder / name
+            if mask.is_file() and is_nifti(mask) and not mask.samefile(path):
+                return mask
+        except OSError:  # a name too long
+            break
+    raise UnusableScanError(Code.SIDECAR_INVALID, "mask: there is no other NIfTI file of this name in the folder")
 
 
 def _find_usable_mask(path: Path, sidecar: Sidecar) -> Path | None:
     try:
-        return _find_mask(path, sidecar.mask) if sidecar.mask else None
+        return _find_mask(path, sidecar.mask).resolve() if sidecar.mask else None
     except UnusableScanError:
         return None
 
 
-def _geometry(path: Path, place: Place | None) -> Geometry:
-    """The header's geometry, or the sidecar's where both say the same but for the header's single precision."""
+def _read_geometry(path: Path, place: Place | None) -> tuple[Geometry, tuple[str, ...]]:
+    """The header's geometry, with the sidecar's affine where both say the same but for the header's single precision.
+
+    The order of the affine's axes is what the header shows it to be; a warning says so where it is not ours.
+    """
     header = read_geometry(path)
     if place is None:
-        return header
-    exact = to_geometry(header.shape, np.array(place.affine_lps_mm))
-    if not exact.same_as(header):
-        reason = "the JSON's `geometry` is not that of the NIfTI header"
-        raise UnusableScanError(
-            Code.GEOMETRY_MIXED, reason, remedy="remove `geometry` from the JSON if the image was resampled"
-        )
-    return replace(header, affine=exact.affine)
+        return header, ()
+    stated = np.array(place.affine_lps_mm)
+    to_geometry(header.shape, stated)  # refused if it is no affine of an image
+    orders: tuple[tuple[FloatArray, tuple[str, ...]], ...] = ((stated, ()), (stated[:, [2, 1, 0, 3]], (_HEADER_ORDER,)))
+    for affine, warnings in orders:
+        if _same_voxels(header, affine):
+            return replace(header, affine=affine), warnings
+    reason = "`geometry.affine_lps_mm` of the JSON is not the affine of the NIfTI header, in either order of its axes"
+    remedy = "remove `geometry` from the JSON if the image was resampled"
+    if any(_same_voxels(header, LPS_TO_RAS @ affine) for affine, _ in orders):
+        reason = "`geometry.affine_lps_mm` of the JSON is in RAS, as the NIfTI header"
+        remedy = "negate its first two rows, which makes it LPS, or remove it"
+    raise UnusableScanError(Code.GEOMETRY_MIXED, reason, remedy=remedy)
+
+
+def _same_voxels(header: Geometry, affine: FloatArray) -> bool:
+    """Whether an affine puts every voxel where the header does, and axes of one voxel point alike too."""
+    return replace(header, affine=affine).same_as(header) and np.allclose(affine, header.affine, atol=1e-2)
