@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import sklearn.metrics as sk
 import statsmodels.api as sm
-from scipy.stats import chisquare, spearmanr
+from scipy.stats import chisquare, spearmanr, uniform
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -222,18 +224,19 @@ def _c_by_fold(case: Survival, fold: np.ndarray) -> float:
     return won / comparable
 
 
-def _d_calibration_bins(case: Survival) -> list[float]:
-    """Haider et al. 2020, figure 8, patient by patient."""
-    bins = [0.0] * BINS
+def _d_calibration_bins(case: Survival) -> FloatArray:
+    """Haider et al. 2020, figure 8, patient by patient; an event at a shared time is anywhere in the step before it."""
+    bins, edges = np.zeros(BINS), np.linspace(0, 1, BINS + 1)
+    shared = Counter(case.outcomes.value[case.outcomes.event].tolist())
+    fullest = max(shared.values(), default=0)
+    coarse = sorted(time for time, held in shared.items() if 10 * held >= fullest and held > 1 and len(shared) > 1)
+    step = min((after - before for before, after in pairwise([0.0, *coarse])), default=0.0)
     for time, event, own in zip(case.outcomes.value, case.outcomes.event, case.survival, strict=True):
-        share = float(np.interp(time, np.append(0, case.times), np.append(1, own)))
-        home = min(int(share * BINS), BINS - 1)
-        if event and time <= case.times[-1]:
-            bins[home] += 1
-            continue
-        bins[home] += (share - home / BINS) / share
-        for lower in range(home):
-            bins[lower] += 1 / BINS / share
+        known = event and time <= case.times[-1]
+        start = time - step if known and time in coarse else time
+        high, low = np.interp([start, time], np.append(0, case.times), np.append(1, own))
+        low = low if known else 0.0
+        bins += np.diff(uniform(low, high - low).cdf(edges)) if high > low else np.histogram(low, edges)[0]
     return bins
 
 

@@ -109,7 +109,7 @@ def test_tied_risks_and_times_and_the_truncation_time(evaluate: Evaluate) -> Non
 
 @pytest.mark.parametrize("case", R["cases"], ids=lambda case: case["name"])
 def test_what_weighs_for_censoring_equals_r(evaluate: Evaluate, case: dict[str, Any]) -> None:
-    """``tests/reference/survival.R``: events and censorings in whole weeks, months, quarters, years; a competing event."""
+    """``tests/reference/survival.R``: events and censorings together in whole weeks, months, quarters, years."""
     risk = np.array(case["risk"])
     ids = [f"P{i:03d}" for i in range(len(risk))]
     survival = np.exp(-np.outer(np.exp(risk), case["hazard"]))
