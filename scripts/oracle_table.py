@@ -50,8 +50,8 @@ from twobe3.evaluation.horizons import SurvivalCurves
 from twobe3.evaluation.kaplan_meier import SharedFollowUp, cumulative_incidence
 
 FOLDS = 5
-SKSURV, SKLEARN, STATSMODELS, SCIPY = (
-    f"{name} {version(name)}" for name in ("scikit-survival", "scikit-learn", "statsmodels", "scipy")
+SKSURV, SKLEARN, STATSMODELS, SCIPY, NUMPY = (
+    f"{name} {version(name)}" for name in ("scikit-survival", "scikit-learn", "statsmodels", "scipy", "numpy")
 )
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
 
@@ -330,12 +330,18 @@ def _binary(name: str, score: FloatArray, label: BoolArray) -> Iterator[Row]:
         "specificity": (binary.specificity(score, outcomes, threshold), sk.recall_score(~label, ~called), SKLEARN),
         "brier": (binary.brier(score, outcomes), sk.brier_score_loss(label, score), SKLEARN),
         "log_loss": (binary.log_loss(score, outcomes), sk.log_loss(label, score), SKLEARN),
+        "observed_expected": (
+            calibration.observed_expected(score, outcomes), label.mean() / score.mean(), NUMPY,
+        ),
     }  # fmt: skip
     logit = np.log(np.clip(score, 1e-6, 1 - 1e-6) / (1 - np.clip(score, 1e-6, 1 - 1e-6)))
     family = sm.families.Binomial()
-    slope = sm.GLM(label.astype(float), sm.add_constant(logit), family=family).fit(tol=1e-12, maxiter=200).params[1]
+    beside, slope = (
+        sm.GLM(label.astype(float), sm.add_constant(logit), family=family).fit(tol=1e-12, maxiter=200).params
+    )
     intercept = sm.GLM(label.astype(float), np.ones(n), family=family, offset=logit).fit(tol=1e-12).params[0]
     computed["calibration_slope"] = calibration.calibration_slope(score, outcomes), slope, STATSMODELS
+    computed["recalibration_intercept"] = calibration.recalibration_intercept(score, outcomes), beside, STATSMODELS
     computed["calibration_intercept"] = calibration.calibration_intercept(score, outcomes), intercept, STATSMODELS
     for metric, (ours, oracle, library) in computed.items():
         yield Row(metric, name, n, int(label.sum()), ours.value(n), float(oracle), library)

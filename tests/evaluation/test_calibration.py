@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,8 +37,22 @@ def _intercept(event, probability):
     return model.fit().params[0]
 
 
+def _beside(event, probability):
+    return sm.Logit(event, sm.add_constant(logit(probability))).fit(disp=0).params[0]
+
+
+def _ratio(event, probability):
+    return event.mean() / probability.mean()
+
+
 @pytest.mark.parametrize(
-    ("metric", "oracle"), [(metrics.calibration_slope, _slope), (metrics.calibration_intercept, _intercept)]
+    ("metric", "oracle"),
+    [
+        (metrics.calibration_slope, _slope),
+        (metrics.recalibration_intercept, _beside),
+        (metrics.calibration_intercept, _intercept),
+        (metrics.observed_expected, _ratio),
+    ],
 )
 def test_equals_statsmodels_on_the_cohort_and_on_every_sample(cohort, metric, oracle):
     outcomes, probability = cohort
@@ -46,12 +62,33 @@ def test_equals_statsmodels_on_the_cohort_and_on_every_sample(cohort, metric, or
         assert found == pytest.approx(oracle(outcomes.event[rows].astype(float), probability[rows]), abs=1e-6)
 
 
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "calibration.json").read_text())
+
+
+@pytest.mark.parametrize("case", REFERENCE["cases"], ids=lambda case: case["name"])
+def test_slope_and_both_intercepts_equal_r(binary, case):
+    """Of rms 6.5.0, ``val.prob``, and of ``glm`` with an offset: ``tests/reference/calibration.R``."""
+    probability, outcomes = np.array(case["probability"]), binary(case["event"])
+    for name in ("calibration_slope", "recalibration_intercept", "calibration_intercept", "observed_expected"):
+        found = getattr(metrics, name)(probability, outcomes).value(len(probability))
+        assert found == pytest.approx(case[name], rel=1e-6), name
+
+
+def test_each_intercept_says_which_it_is(cohort, predict):
+    outcomes, probability = cohort
+    found = evaluate(predict(probability, probability=probability), outcomes, resamples=10)
+    assert "with slope 1" in found.metric("calibration_intercept").estimator
+    assert "beside its slope" in found.metric("recalibration_intercept").estimator
+
+
 def test_a_recalibrated_probability_is_calibrated(cohort):
     outcomes, probability = cohort
     fit = sm.Logit(outcomes.event.astype(float), sm.add_constant(logit(probability))).fit(disp=0)
     mended = fit.predict()
     assert metrics.calibration_slope(mended, outcomes).value(80) == pytest.approx(1, abs=1e-6)
     assert metrics.calibration_intercept(mended, outcomes).value(80) == pytest.approx(0, abs=1e-6)
+    assert metrics.recalibration_intercept(mended, outcomes).value(80) == pytest.approx(0, abs=1e-6)
+    assert metrics.observed_expected(mended, outcomes).value(80) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +101,8 @@ def test_a_recalibrated_probability_is_calibrated(cohort):
     ids=["separated", "constant", "one class"],
 )
 def test_the_slope_is_not_estimable(binary, event, probability):
-    assert np.isnan(metrics.calibration_slope(np.array(probability), binary(event)).value(6))
+    for metric in (metrics.calibration_slope, metrics.recalibration_intercept):
+        assert np.isnan(metric(np.array(probability), binary(event)).value(6))
 
 
 def test_the_intercept_of_one_class_is_not_estimable(binary):

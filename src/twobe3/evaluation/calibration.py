@@ -6,6 +6,8 @@ same order, and counts, shape (samples, n), bootstrap samples of them, not strat
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import chi2
@@ -17,6 +19,7 @@ from twobe3.evaluation.bootstrap import LEVEL, TOLERANCE, Statistic, percentile_
 from twobe3.evaluation.horizons import SurvivalCurves
 from twobe3.evaluation.kaplan_meier import FollowUp
 from twobe3.evaluation.results import Curve
+from twobe3.evaluation.survival import ratio
 
 CLIP = 1e-6
 PATIENTS_PER_BIN = 10
@@ -35,18 +38,25 @@ def calibration_slope(probability: FloatArray, outcomes: Outcomes) -> Statistic:
     """Slope b of logit P(event) = a + b logit(p): 1 is right, below 1 the probabilities are too extreme.
 
     Maximum likelihood, probabilities clipped to [1e-6, 1 − 1e-6]. Not estimable with one class, with constant
-    probabilities, or when the classes are separated.
+    probabilities, or when the classes are separated. It is the Slope of R's ``rms::val.prob``.
     """
-    z = _logit(probability)
-    scale = float(z.std()) or 1.0
-    centred = (z - z.mean()) / scale
-    event = outcomes.event.astype(np.float64)
+    recalibrate = _recalibration(probability, outcomes)
+    return Statistic(
+        lambda counts: recalibrate(counts)[:, 1], "slope of the logistic recalibration, maximum likelihood"
+    )
 
-    def compute(counts: FloatArray) -> FloatArray:
-        design = np.stack([np.ones_like(centred), centred])
-        return _fit(design, event, np.zeros_like(event), counts)[:, 1] / scale
 
-    return Statistic(compute, "slope of the logistic recalibration, maximum likelihood")
+def recalibration_intercept(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Intercept a of the same fit as the slope b: logit P(event) = a + b logit(p); 0 is right where the slope is 1.
+
+    It is the Intercept of R's ``rms::val.prob``. Whether risks are too low or too high on the whole it doesn't say by
+    itself; :func:`calibration_intercept` and :func:`observed_expected` do. Estimable where the slope is.
+    """
+    recalibrate = _recalibration(probability, outcomes)
+    return Statistic(
+        lambda counts: recalibrate(counts)[:, 0],
+        "intercept of the logistic recalibration beside its slope, maximum likelihood",
+    )
 
 
 def calibration_intercept(probability: FloatArray, outcomes: Outcomes) -> Statistic:
@@ -61,6 +71,14 @@ def calibration_intercept(probability: FloatArray, outcomes: Outcomes) -> Statis
         return _fit(np.ones((1, len(event))), event, offset, counts)[:, 0]
 
     return Statistic(compute, "intercept of the logistic recalibration with slope 1, maximum likelihood")
+
+
+def observed_expected(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Calibration in the large: the share of patients with the event over the mean probability; best 1."""
+    event = outcomes.event.astype(np.float64)
+    return Statistic(
+        lambda counts: ratio(counts @ event, counts @ probability), "share of events over the mean probability"
+    )
 
 
 def calibration_curve(probability: FloatArray, outcomes: Outcomes) -> Curve:
@@ -141,6 +159,19 @@ def _logit(probability: FloatArray) -> FloatArray:
     return np.asarray(logit(np.clip(probability, CLIP, 1 - CLIP)))
 
 
+def _recalibration(probability: FloatArray, outcomes: Outcomes) -> Callable[[FloatArray], FloatArray]:
+    """From counts to intercept and slope of the logistic recalibration; shape (samples, 2)."""
+    z, event = _logit(probability), outcomes.event.astype(np.float64)
+    mean, scale = float(z.mean()), float(z.std()) or 1.0
+    design = np.stack([np.ones_like(z), (z - mean) / scale])
+
+    def compute(counts: FloatArray) -> FloatArray:
+        level, slope = (_fit(design, event, np.zeros_like(event), counts) / [1.0, scale]).T
+        return np.column_stack([level - slope * mean, slope])
+
+    return compute
+
+
 def _fit(design: FloatArray, event: FloatArray, offset: FloatArray, counts: FloatArray) -> FloatArray:
     """Logistic regression of every sample at once by Newton's method; NaN where it doesn't converge.
 
@@ -216,7 +247,7 @@ def bin_shares(curves: SurvivalCurves, outcomes: Outcomes) -> FloatArray:
     inside = np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0.0, None)
     bin_of = np.minimum((high * BINS).astype(np.int64), BINS - 1)
     wide = high > low
-    return np.where(wide, inside / np.where(wide, high - low, 1.0), bin_of == np.arange(BINS))
+    return np.asarray(np.where(wide, inside / np.where(wide, high - low, 1.0), bin_of == np.arange(BINS)))
 
 
 def rounding_of_times(outcomes: Outcomes) -> FloatArray:

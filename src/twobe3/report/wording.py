@@ -24,6 +24,8 @@ METRIC_LABELS = {
     "cumulative_auc": "Cumulative AUC",
     "integrated_brier": "Integrated Brier score",
     "observed_expected": "Observed / expected",
+    "calibration_intercept": "Calibration intercept, slope 1",
+    "recalibration_intercept": "Intercept beside the slope",
     "d_calibration": "D-calibration, p",
     "average_precision": "Average precision",
     "brier": "Brier score",
