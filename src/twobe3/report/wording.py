@@ -225,11 +225,9 @@ def _describe_lack(results: Sequence[Evaluation], kinds: Mapping[str, str], by_c
     tested = baselines if by_candidate else len(results) - baselines
     lacking = "baseline" if by_candidate else "other model"
     lack = f"that of no {lacking} was estimable" if tested else f"no {lacking} was tested"
-    return (
-        f"{lack}, so it is not shown to be better than a trivial explanation"
-        if by_candidate
-        else f"it is a baseline, and {lack}"
-    )
+    if not by_candidate:
+        return f"it is a baseline, and {lack}"
+    return f"{lack}, so it is not shown to be better than a trivial explanation"
 
 
 def _p_across_folds(comparison: Comparison) -> float | None:
