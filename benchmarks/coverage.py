@@ -2,7 +2,7 @@
 
 Three cohorts (binary, time to an event, continuous) and pairs of models on the first two. The truths are computed
 without the package: normal and logistic integrals by quadrature, and for the concordances of censored times twenty
-million simulated pairs. A metric whose estimand depends on the cohort at hand (the truncation time of Uno's C, the
+million simulated pairs. A metric whose estimand depends on the cohort (the truncation time of Uno's C, the
 range of the integrated Brier score) is compared with the truth for that cohort.
 
     python benchmarks/coverage.py [--simulations 500] [--processes 2]
@@ -37,11 +37,11 @@ SIZES = (60, 100, 200)
 LEVEL = 0.95
 
 # Binary: log odds of the event −0.6 + 1.2 x, x standard normal; the model says −0.4 + 0.9 x.
-INTERCEPT, SLOPE, SAID_INTERCEPT, SAID_SLOPE = -0.6, 1.2, -0.4, 0.9
+INTERCEPT, SLOPE, PREDICTED_INTERCEPT, PREDICTED_SLOPE = -0.6, 1.2, -0.4, 0.9
 # Binormal: x of the events is shifted by this; three in eight have the event.
 SHIFT, SHARE = 1.0, 0.375
 # Time to an event: exponential with the rate exp(x) / 900 days, censored uniformly; the model says exp(0.8 x) / 800.
-MEAN_DAYS, SAID_DAYS, SAID_LOG_HAZARD, CENSORED, HORIZON = 900.0, 800.0, 0.8, (200.0, 2000.0), 500.0
+MEAN_DAYS, PREDICTED_DAYS, PREDICTED_LOG_HAZARD, CENSORED, HORIZON = 900.0, 800.0, 0.8, (200.0, 2000.0), 500.0
 # Continuous: y = x + noise; the model says x.
 NOISE = 1.2
 # Pairs of models: each sees x with noise of its own.
@@ -62,7 +62,7 @@ def above(x: FloatArray, case: FloatArray, control: FloatArray) -> float:
     return float(case @ below / case.sum() / control.sum())
 
 
-# -- cohorts: each draws a prediction and outcomes, and says the truth of every metric for them
+# -- cohorts: each draws a prediction and outcomes, and gives the truth of every metric for them
 
 Truths = Mapping[str, float]
 Draw = Callable[[int, np.random.Generator], tuple[list[Prediction], Outcomes, Truths]]
@@ -72,31 +72,31 @@ def patients(n: int) -> tuple[str, ...]:
     return tuple(map(str, range(n)))
 
 
-def calibrated(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
+def draw_probabilities(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
     """A binary outcome and probabilities that are a little off."""
     x = rng.normal(size=n)
     event = rng.random(n) < expit(INTERCEPT + SLOPE * x)
-    said = expit(SAID_INTERCEPT + SAID_SLOPE * x)
+    predicted = expit(PREDICTED_INTERCEPT + PREDICTED_SLOPE * x)
     outcomes = Outcomes(Binary("y", "y"), patients(n), event.astype(float), event)
-    return [Prediction("m", "y", patients(n), x, said)], outcomes, calibrated_truths()
+    return [Prediction("m", "y", patients(n), x, predicted)], outcomes, truths_of_probabilities()
 
 
 @cache
-def calibrated_truths() -> Truths:
-    p, said = expit(INTERCEPT + SLOPE * _NODES), expit(SAID_INTERCEPT + SAID_SLOPE * _NODES)
-    shift = brentq(lambda c: float(mean(p - expit(c + SAID_INTERCEPT + SAID_SLOPE * _NODES))), -3, 3)
+def truths_of_probabilities() -> Truths:
+    p, predicted = expit(INTERCEPT + SLOPE * _NODES), expit(PREDICTED_INTERCEPT + PREDICTED_SLOPE * _NODES)
+    shift = brentq(lambda c: float(mean(p - expit(c + PREDICTED_INTERCEPT + PREDICTED_SLOPE * _NODES))), -3, 3)
     x = np.linspace(-8, 8, 40_001)
     event, density = expit(INTERCEPT + SLOPE * x), norm.pdf(x)
-    called = x >= -SAID_INTERCEPT / SAID_SLOPE
+    called = x >= -PREDICTED_INTERCEPT / PREDICTED_SLOPE
     sensitivity = float((density * event)[called].sum() / (density * event).sum())
     specificity = float((density * (1 - event))[~called].sum() / (density * (1 - event)).sum())
     return {
         "sensitivity": sensitivity,
         "specificity": specificity,
         "balanced_accuracy": (sensitivity + specificity) / 2,
-        "brier": float(mean(said**2 - 2 * said * p + p)),
-        "log_loss": float(mean(-p * np.log(said) - (1 - p) * np.log1p(-said))),
-        "calibration_slope": SLOPE / SAID_SLOPE,
+        "brier": float(mean(predicted**2 - 2 * predicted * p + p)),
+        "log_loss": float(mean(-p * np.log(predicted) - (1 - p) * np.log1p(-predicted))),
+        "calibration_slope": SLOPE / PREDICTED_SLOPE,
         "calibration_intercept": shift,
         "average_precision": average_precision(density * event, density),
     }
@@ -108,7 +108,7 @@ def average_precision(event: FloatArray, everybody: FloatArray) -> float:
     return float((event[::-1] * found / called).sum() / event.sum())
 
 
-def binormal(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
+def draw_binormal(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
     """A normal risk, shifted in the patients with the event: AUC = Φ(shift / √2)."""
     event = rng.random(n) < SHARE
     risk = rng.normal(size=n) + SHIFT * event
@@ -116,21 +116,21 @@ def binormal(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcom
     return [Prediction("m", "y", patients(n), risk)], outcomes, {"auc": float(norm.cdf(SHIFT / np.sqrt(2)))}
 
 
-def two_binormal(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
+def draw_binormal_pair(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
     """Two risks with a common part: the difference of their AUCs."""
     event = rng.random(n) < SHARE
     common = rng.normal(size=n) + SHIFT * event
     risks = [common + rng.normal(scale=noise, size=n) for noise in NOISES]
     outcomes = Outcomes(Binary("y", "y"), patients(n), event.astype(float), event)
     a, b = (float(norm.cdf(SHIFT / np.sqrt(2 * (1 + noise**2)))) for noise in NOISES)
-    return both(risks), outcomes, {"auc": a - b}
+    return name_pair(risks), outcomes, {"auc": a - b}
 
 
-def censored(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
+def draw_times(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
     """Exponential times with proportional hazards, uniform censoring, and predicted survival a little off."""
     x, outcomes = follow_up(n, rng)
     times = np.linspace(10, 2000, 200)
-    prediction = Prediction("m", "death", patients(n), x, survival=said_survival(x, times), times=times)
+    prediction = Prediction("m", "death", patients(n), x, survival=predict_survival(x, times), times=times)
     grid = Horizons.of(outcomes).grid
     truths = {
         "harrell_c": concordance().harrell,
@@ -138,21 +138,25 @@ def censored(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcom
         f"cumulative_auc@{HORIZON:g}": auc_at(HORIZON),
         f"brier@{HORIZON:g}": float(brier(np.array([HORIZON]))[0]),
         f"observed_expected@{HORIZON:g}": float(
-            mean(1 - survival(_NODES, HORIZON)) / mean(1 - said_survival(_NODES, np.array([HORIZON]))[:, 0])
+            mean(1 - survival(_NODES, HORIZON)) / mean(1 - predict_survival(_NODES, np.array([HORIZON]))[:, 0])
         ),
         "integrated_brier": float(np.trapezoid(brier(grid), grid) / (grid[-1] - grid[0])),
     }
     return [prediction], outcomes, truths
 
 
-def two_censored(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
+def draw_times_pair(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
     """The same with two risks: the difference of their Harrell's C."""
     x, outcomes = follow_up(n, rng)
     truth = concordance()
-    return both([x + rng.normal(scale=noise, size=n) for noise in NOISES]), outcomes, {"harrell_c": truth.difference}
+    return (
+        name_pair([x + rng.normal(scale=noise, size=n) for noise in NOISES]),
+        outcomes,
+        {"harrell_c": truth.difference},
+    )
 
 
-def both(risks: Iterable[FloatArray]) -> list[Prediction]:
+def name_pair(risks: Iterable[FloatArray]) -> list[Prediction]:
     return [Prediction(name, "y", patients(len(risk)), risk) for name, risk in zip("ab", risks, strict=True)]
 
 
@@ -166,13 +170,13 @@ def survival(x: FloatArray, time: FloatArray | float) -> FloatArray:
     return np.exp(-np.exp(x) * time / MEAN_DAYS)
 
 
-def said_survival(x: FloatArray, times: FloatArray) -> FloatArray:
-    return np.exp(-np.outer(np.exp(SAID_LOG_HAZARD * x), times) / SAID_DAYS)
+def predict_survival(x: FloatArray, times: FloatArray) -> FloatArray:
+    return np.exp(-np.outer(np.exp(PREDICTED_LOG_HAZARD * x), times) / PREDICTED_DAYS)
 
 
 def brier(times: FloatArray) -> FloatArray:
-    said, alive = said_survival(_NODES, times).T, survival(_NODES[None, :], times[:, None])
-    return mean(said**2 - 2 * said * alive + alive)
+    predicted, alive = predict_survival(_NODES, times).T, survival(_NODES[None, :], times[:, None])
+    return mean(predicted**2 - 2 * predicted * alive + alive)
 
 
 def auc_at(horizon: float) -> float:
@@ -217,7 +221,7 @@ def concordance(pairs: int = 20_000_000, block: int = 1_000_000) -> Concordance:
     return Concordance(harrell / comparable, (noisy[0] - noisy[1]) / comparable, taus, right / before)
 
 
-def measured(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
+def draw_numbers(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcomes, Truths]:
     """A continuous outcome."""
     x = rng.normal(size=n)
     y = x + rng.normal(scale=NOISE, size=n)
@@ -232,12 +236,12 @@ def measured(n: int, rng: np.random.Generator) -> tuple[list[Prediction], Outcom
 
 
 COHORTS: dict[str, Draw] = {
-    "binormal": binormal,
-    "calibrated": calibrated,
-    "censored": censored,
-    "measured": measured,
-    "difference, binormal": two_binormal,
-    "difference, censored": two_censored,
+    "binormal": draw_binormal,
+    "calibrated": draw_probabilities,
+    "censored": draw_times,
+    "measured": draw_numbers,
+    "difference, binormal": draw_binormal_pair,
+    "difference, censored": draw_times_pair,
 }
 
 # -- the simulation
@@ -269,7 +273,7 @@ def simulate(cohort: str, n: int, seed: int, resamples: int) -> list[Interval]:
 
 def statistic_of(model: AlignedPredictions, row: Metric) -> Statistic:
     statistic = row.over_repeats(model)
-    assert statistic is not None  # the models say everything that is judged
+    assert statistic is not None  # the models predict everything that is evaluated
     return statistic
 
 

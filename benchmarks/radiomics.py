@@ -100,7 +100,7 @@ def ways(models: Mapping[str, Path]) -> dict[str, Way]:
     return RADIOMICS | {name: partial(mask_free, load_model(path)) for name, path in models.items()}
 
 
-def trained(data: Path, folder: Path) -> dict[str, Path]:
+def fit_mask_free(data: Path, folder: Path) -> dict[str, Path]:
     """Mask-free models of a few patients, each in its file."""
     endpoint = Binary("lung metastasis", "lung_metastasis")
     cohort = read_cohort(data / "sts" / "dicom", clinical=data / "sts" / "clinical.csv", endpoints=[endpoint])
@@ -173,7 +173,7 @@ def main() -> None:
     quiet()
     data = Path(os.environ["TWOBE3_DATA"])
     with tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
-        models = trained(data, Path(folder))
+        models = fit_mask_free(data, Path(folder))
         print("| scan (voxels, contour) | way | seconds | of MIRP's | peak MiB |\n|---|---|---|---|---|")
         ratios = [measure(data / "ge_whole_body", {}, arguments.rounds)]
         for scan in sorted((data / "sts" / "dicom").iterdir())[: arguments.scans]:

@@ -53,7 +53,7 @@ def test_intervals_of_a_lower_level_do_not_cover(monkeypatch: pytest.MonkeyPatch
 
 def test_the_truths_are_those_of_a_large_cohort_by_the_oracles() -> None:
     rng = np.random.default_rng(1)
-    (one,), outcomes, truths = coverage.calibrated(200_000, rng)
+    (one,), outcomes, truths = coverage.draw_probabilities(200_000, rng)
     event, said = outcomes.event, one.probability
     linear = np.log(said / (1 - said))
     oracle = {
@@ -67,16 +67,16 @@ def test_the_truths_are_those_of_a_large_cohort_by_the_oracles() -> None:
         "calibration_intercept": Logit(event.astype(float), np.ones(len(said)), offset=linear).fit(disp=0).params[0],
     }
     assert truths == pytest.approx(oracle, abs=0.02)
-    (one,), outcomes, truths = coverage.binormal(200_000, rng)
+    (one,), outcomes, truths = coverage.draw_binormal(200_000, rng)
     assert truths["auc"] == pytest.approx(roc_auc_score(outcomes.event, one.risk), abs=0.005)
 
 
 def test_the_truths_of_censored_times_are_those_of_a_large_cohort_by_the_oracles() -> None:
-    (one,), outcomes, truths = coverage.censored(4_000, np.random.default_rng(1))
+    (one,), outcomes, truths = coverage.draw_times(4_000, np.random.default_rng(1))
     harrell = concordance_index_censored(outcomes.event, outcomes.value, one.risk)[0]
     assert truths["harrell_c"] == pytest.approx(harrell, abs=0.02)
     structured = np.array(list(zip(outcomes.event, outcomes.value, strict=True)), dtype=[("e", bool), ("t", float)])
-    at = coverage.said_survival(one.risk, np.array([coverage.HORIZON]))
+    at = coverage.predict_survival(one.risk, np.array([coverage.HORIZON]))
     assert truths["brier@500"] == pytest.approx(brier_score(structured, structured, at, [500.0])[1][0], abs=0.01)
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
@@ -55,3 +57,18 @@ def test_a_file_without_a_suffix_stays_a_file_in_a_relative_folder() -> None:
     source = WeightsSource.parse("./checkpoint").relative_to(Path("studies"))
     assert WeightsSource.parse(str(source)) == source
     assert Path(source.location) == Path("studies/checkpoint")
+    assert WeightsSource.parse(source.label) == WeightsSource("file", "./checkpoint")  # as a model file tells it
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_checkpoint_of_torch_holds_what_a_safetensors_file_holds(tmp_path: Path, nested: bool) -> None:
+    state = {"conv.weight": torch.rand(2, 3).half(), "count": torch.tensor(4)}
+    save_file(state, tmp_path / "a.safetensors", metadata={"mean": "[0.5]"})
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": wrapped, "epoch": 3} if nested else wrapped, tmp_path / "a.pth")
+    found, notes = WeightsSource.parse(str(tmp_path / "a.safetensors")).read("net")
+    again, none = WeightsSource.parse(str(tmp_path / "a.pth")).read("net")
+    assert (dict(notes), dict(none)) == ({"mean": "[0.5]"}, {})
+    assert found.keys() == again.keys() == state.keys()
+    assert all(torch.equal(found[key], again[key]) for key in state)
+    assert (found["conv.weight"].dtype, found["count"].dtype) == (torch.float32, torch.int64)

@@ -31,47 +31,27 @@ _OPTIONAL_NUMBERS = ", ".join(f"TRY_CAST({name} AS DOUBLE) AS {name}" for name i
 
 @dataclass(frozen=True)
 class CatalogueRow:
-    """A PET series, under pseudonyms.
+    """A PET series, under pseudonymous ids; what its header does not tell is empty."""
 
-    Attributes
-    ----------
-    collection : str
-        Name of its folder.
-    patient, study, series : str
-        Pseudonymous ids.
-    code : str
-        Why it is not the scan of its patient; empty where it is.
-    manufacturer, model, tracer, units, sex, age_years, weight_kg, body_region : str
-        From the header, see :mod:`twobe3.cohort.header_endpoints`; empty where it has none.
-    slices, files, coverage_mm
-        Of the series; the coverage from the first to the last slice.
-    contour : bool
-        Whether it has a contour.
-    header_digest : str
-        The same for copies of the files.
-    group : str
-        The series id of one of the scans that show the same picture; empty where there is only one.
-    """
-
-    collection: str
+    collection: str  # name of its folder
     patient: str
     study: str
     series: str
-    code: str
+    code: str  # why it is not the scan of its patient; empty where it is
     manufacturer: str
     model: str
     tracer: str
     units: str
-    sex: str
+    sex: str  # this and the next three: see twobe3.cohort.header_endpoints
     age_years: str
     weight_kg: str
     body_region: str
     slices: int
     files: int
-    coverage_mm: float
-    contour: bool
-    header_digest: str
-    group: str = ""
+    coverage_mm: float  # from the first to the last slice
+    contour: bool  # whether it has one
+    header_digest: str  # the same for copies of the files
+    group: str = ""  # series id of one of the scans that show the same picture; empty where there is only one
 
 
 @dataclass(frozen=True)
@@ -86,24 +66,12 @@ class SamePicture:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The PET series of some collections.
+    """The PET series of some collections."""
 
-    Attributes
-    ----------
-    rows : tuple of CatalogueRow
-        Every PET series.
-    duplicates : tuple of SamePicture
-        Pairs under different ids, or in different collections.
-    exclusions : tuple of Exclusion
-        Everything that is not the scan of its patient, and why.
-    compared : int
-        Scans that were compared with all others.
-    """
-
-    rows: tuple[CatalogueRow, ...]
-    duplicates: tuple[SamePicture, ...]
-    exclusions: tuple[Exclusion, ...]
-    compared: int
+    rows: tuple[CatalogueRow, ...]  # every PET series
+    duplicates: tuple[SamePicture, ...]  # pairs under different ids, or in different collections
+    exclusions: tuple[Exclusion, ...]  # everything that is not the scan of its patient, and why
+    compared: int  # scans that were compared with all others
 
     def to_json(self) -> dict[str, Any]:
         """Counts, the pairs, and the exclusions."""

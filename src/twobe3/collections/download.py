@@ -31,24 +31,14 @@ _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class FetchResult:
-    """What a download did.
+    """What a download did."""
 
-    Attributes
-    ----------
-    series, fetched, reused : int
-        Series of the manifest, those that were downloaded now, and those that were there.
-    needed_bytes, free_bytes : int
-        What was missing at the start, and the free space.
-    failed : tuple of Exclusion
-        Series that could not be fetched whole.
-    """
-
-    series: int
-    fetched: int
-    reused: int
-    needed_bytes: int
+    series: int  # of the manifest
+    fetched: int  # downloaded now
+    reused: int  # there already
+    needed_bytes: int  # missing at the start
     free_bytes: int
-    failed: tuple[Exclusion, ...] = ()
+    failed: tuple[Exclusion, ...] = ()  # series that could not be fetched whole
 
 
 def fetch_collections(

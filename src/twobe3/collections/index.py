@@ -23,19 +23,11 @@ SERIES, COLLECTIONS, RELEASES = "idc_index.parquet", "collections_index.parquet"
 
 @dataclass(frozen=True)
 class SeriesIndex:
-    """An open index.
-
-    Attributes
-    ----------
-    database : duckdb.DuckDBPyConnection
-        Tables ``pet`` (PET series), ``contours`` (SEG and RTSTRUCT of studies with PET) and ``about`` (collections).
-    version, digest : str
-        Release of IDC, and digest of the index files.
-    """
+    """An open index: tables ``pet`` (PET series), ``contours`` (SEG, RTSTRUCT of studies with PET), ``about``."""
 
     database: duckdb.DuckDBPyConnection
-    version: str
-    digest: str
+    version: str  # release of IDC
+    digest: str  # of the index files
 
     def query(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run a query and fetch its rows."""

@@ -26,59 +26,31 @@ TRACERS = (*TRACER_WORDS, UNKNOWN)
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What is known of a collection of the index.
+    """What is known of a collection of the index; empty where there is none."""
 
-    Attributes
-    ----------
-    tracer : str
-        Of the PET series whose descriptions do not name one.
-    outcomes, adapter : str
-        The published outcome tables, and the adapter that reads them; empty where there is none.
-    """
-
-    tracer: str = UNKNOWN
-    outcomes: str = ""
-    adapter: str = ""
+    tracer: str = UNKNOWN  # of the PET series whose descriptions do not name one
+    outcomes: str = ""  # the published outcome tables
+    adapter: str = ""  # that reads them
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionRow:
-    """A collection.
+    """A collection; studies, series, size and contours are not known where the images are not in the index."""
 
-    Attributes
-    ----------
-    name, title : str
-        What ``--collection`` takes, and the published title.
-    patients, studies, series : int
-        Those with PET, before any rule; no studies and series where the images are not in the index.
-    size_gb : float
-        Of the PET series, in 10⁹ bytes.
-    license, tracer : str
-        Of the PET series; several are separated by commas.
-    contours : int or None
-        SEG and RTSTRUCT series in studies with PET; None where the images are not in the index.
-    contours_note, outcomes, citation : str
-        Kind of the contours, published outcomes, and citation with the DOI.
-    adapters : tuple of str
-        Names of the adapters that read its tables.
-    steps : tuple of str
-        How to get a collection that ``twobe3 collections fetch`` cannot download.
-    """
-
-    name: str
+    name: str  # what `--collection` takes
     title: str
-    patients: int
+    patients: int  # with PET, before any rule, as studies and series
     studies: int = 0
     series: int = 0
-    size_gb: float = 0.0
-    license: str
+    size_gb: float = 0.0  # of the PET series, in 10⁹ bytes
+    license: str  # several are separated by commas, as tracers
     tracer: str = "FDG"
-    contours: int | None = None
-    contours_note: str
-    outcomes: str
-    adapters: tuple[str, ...] = ()
-    citation: str
-    steps: tuple[str, ...] = ()
+    contours: int | None = None  # SEG and RTSTRUCT series in studies with PET
+    contours_note: str  # their kind
+    outcomes: str  # published ones
+    adapters: tuple[str, ...] = ()  # that read its tables
+    citation: str  # with the DOI
+    steps: tuple[str, ...] = ()  # how to get what `twobe3 collections fetch` cannot download
 
 
 _CLINICAL_GDC = "survival and recurrence, from the Genomic Data Commons (portal.gdc.cancer.gov)"

@@ -20,39 +20,21 @@ SCHEMA = 1
 
 @dataclass(frozen=True, order=True)
 class ManifestRow:
-    """A series.
-
-    Attributes
-    ----------
-    collection, patient, study_uid, series_uid : str
-        Public, de-identified ids.
-    modality : str
-        ``PT``; ``SEG`` or ``RTSTRUCT`` where contours were asked for.
-    series_uuid : str
-        Of this version of the series in IDC.
-    url : str
-        Where its files are, ``s3://bucket/folder/*``.
-    instances, size_bytes : int
-        Its files and their size.
-    license, doi : str
-        Its licence, and what to cite.
-    tracer, description : str
-        Tracer, or ``unknown``, and SeriesDescription.
-    """
+    """A series, under public, de-identified ids."""
 
     collection: str
     patient: str
     study_uid: str
     series_uid: str
-    modality: str
-    series_uuid: str
-    url: str
-    instances: int
+    modality: str  # PT; SEG or RTSTRUCT where contours were asked for
+    series_uuid: str  # of this version of the series in IDC
+    url: str  # where its files are, s3://bucket/folder/*
+    instances: int  # files
     size_bytes: int
     license: str
-    doi: str
-    tracer: str
-    description: str
+    doi: str  # what to cite
+    tracer: str  # or "unknown"
+    description: str  # SeriesDescription
 
 
 COLUMNS = tuple(field.name for field in fields(ManifestRow))

@@ -37,12 +37,8 @@ def require_duckdb(what: str) -> Any:
 def rows_to_csv(
     kind: type[DataclassInstance], rows: Sequence[DataclassInstance], escape: Callable[[str], str] = escape_formula
 ) -> bytes:
-    """Write dataclass rows as a table with a column for each field and every cell in quotes.
-
-    ``escape`` is applied to every text; by default no spreadsheet takes a cell for a formula.
-    """
-    cells = ([escape(cell) if isinstance(cell, str) else cell for cell in astuple(row)] for row in rows)
-    return to_csv([[field.name for field in fields(kind)], *cells], quote_all=True)
+    """Write dataclass rows as a table with a column for each field and every cell in quotes."""
+    return to_csv([[field.name for field in fields(kind)], *map(astuple, rows)], quote_all=True, escape=escape)
 
 
 def to_parquet(

@@ -27,23 +27,12 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\.dcm")
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object of a bucket.
+    """An object of a bucket."""
 
-    Attributes
-    ----------
-    key, name : str
-        Its address ``s3://bucket/key``, and the last part of the key.
-    size_bytes : int
-        Its size.
-    md5 : str
-        Digest of its content; empty where the ETag is another digest, as of an upload in parts (Amazon S3 API
-        reference, Object).
-    """
-
-    key: str
-    name: str
+    key: str  # its address, s3://bucket/key
+    name: str  # last part of the key
     size_bytes: int
-    md5: str
+    md5: str  # empty where the ETag is another digest, as of an upload in parts (Amazon S3 API reference, Object)
 
 
 @dataclass

@@ -45,8 +45,8 @@ class Prediction:
     patients: tuple[str, ...]
     risk: FloatArray
     probability: FloatArray | None = None
-    repeat: IntArray | None = None
-    fold: IntArray | None = None
+    repeat: IntArray = None  # type: ignore[assignment]  # both are filled below
+    fold: IntArray = None  # type: ignore[assignment]
     threshold: FloatArray | None = None
     cutoff: FloatArray | None = None
     survival: FloatArray | None = None

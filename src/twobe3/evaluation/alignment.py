@@ -37,30 +37,18 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class AlignedPredictions:
-    """What one model predicted for the patients with an outcome.
+    """What one model predicted for the n patients with an outcome.
 
-    Attributes
-    ----------
-    model : str
-        Its name.
-    outcomes : Outcomes
-        Of the n patients predicted, in the order of the outcomes given, whatever the order of the predictions.
-    risk, probability, cutoff : ndarray of float64, shape (repeats, n)
-        0 where the patient was not predicted in the repeat; None where the model gives no probability or no cut-off,
-        the risk above which the patient's fold takes a patient for one of high risk.
-    present : ndarray of bool, shape (repeats, n)
-        Whether the patient was predicted in the repeat.
-    scores : tuple of Scores, length repeats
-        The same and all else that was predicted, repeat by repeat.
+    Arrays have the shape (repeats, n); they are 0 where the patient was not predicted in the repeat.
     """
 
     model: str
-    outcomes: Outcomes
+    outcomes: Outcomes  # of these patients, in the order of the outcomes given, whatever that of the predictions
     risk: FloatArray
-    probability: FloatArray | None
-    present: BoolArray
-    cutoff: FloatArray | None
-    scores: tuple[Scores, ...]
+    probability: FloatArray | None  # None where the model gives none, as the cut-off
+    present: BoolArray  # whether the patient was predicted in the repeat
+    cutoff: FloatArray | None  # the risk above which the patient's fold takes a patient for one of high risk
+    scores: tuple[Scores, ...]  # the same and all else that was predicted, repeat by repeat
 
     @classmethod
     def of(
@@ -87,8 +75,6 @@ class AlignedPredictions:
         column_of = {patient: i for i, patient in enumerate(kept.patients)}
         rows = [i for i, patient in enumerate(prediction.patients) if patient in column_of]
         columns = [column_of[prediction.patients[i]] for i in rows]
-        assert prediction.repeat is not None  # both are filled when the prediction is made
-        assert prediction.fold is not None
         repeats, repeat = np.unique(prediction.repeat[rows], return_inverse=True)
         shape = len(repeats), len(kept)
 
@@ -142,7 +128,6 @@ def _check(prediction: Prediction, outcomes: Outcomes) -> None:
         raise ConfigurationError(Code.PREDICTION_INVALID, f"model {prediction.model!r}: there is no prediction")
     known = set(outcomes.patients)
     _refuse(prediction, "no outcome for the predicted", [patient not in known for patient in prediction.patients])
-    assert prediction.repeat is not None  # filled when the prediction is made
     first: dict[tuple[int, str], int] = {}
     rows = enumerate(zip(prediction.repeat.tolist(), prediction.patients, strict=True))
     _refuse(prediction, "more than one row in a repeat for", [first.setdefault(row, i) != i for i, row in rows])

@@ -152,8 +152,6 @@ class _Paired:
         """The metric in each fold of each repeat."""
         prediction = self.models[model]
         prediction = prediction.rows(np.array([patient in common for patient in prediction.patients], dtype=np.bool_))
-        assert prediction.repeat is not None  # both are filled when the prediction is made
-        assert prediction.fold is not None
         values = {}
         for repeat, fold in sorted(set(zip(prediction.repeat.tolist(), prediction.fold.tolist(), strict=True))):
             in_repeat = prediction.repeat == repeat

@@ -8,8 +8,6 @@ or where rows, named by line, contradict one another or hold a number that is no
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ from twobe3.core.outcomes import BoolArray, FloatArray
 from twobe3.core.prediction import Prediction
 from twobe3.core.table import parse_number
 from twobe3.evaluation.alignment import RISE
-from twobe3.io.csv import escape_formula, read_delimited, unescape_formula
+from twobe3.io.csv import read_delimited, to_csv, unescape_formula
 from twobe3.io.files import write_atomic
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
@@ -53,11 +51,6 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     Numbers read back as the same floats. A text that a spreadsheet would take for a formula, because it begins with
     ``=``, ``+``, ``-``, ``@``, a tab or a carriage return, gets a ``'`` in front; :func:`read_predictions` takes it
     away again.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``WRITE_FAILED``.
     """
     rows: list[Sequence[object]] = []
     for prediction in predictions:
@@ -101,25 +94,12 @@ def write_survival(path: Path, predictions: Iterable[Prediction]) -> None:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read predictions from a table, one's own or anybody's.
+    """Read predictions, one for each model and endpoint, in the order of their first rows, from anybody's table.
 
-    Parameters
-    ----------
-    path : Path
-        A table (:func:`~twobe3.io.csv.read_delimited`) with the columns ``patient_id`` and ``risk`` (higher means
-        an earlier event, the positive class or a larger value), and, if there, ``model``, ``endpoint`` (empty by
-        default), ``repeat``, ``fold`` (0 by default) and ``probability``. Other columns are ignored.
-
-    Returns
-    -------
-    list of Prediction
-        One for each model and endpoint, in the order of their first rows.
-
-    Raises
-    ------
-    ConfigurationError
-        ``PREDICTION_INVALID``: the file is no table, lacks a column or rows, or rows (named by line) have a number
-        that is none, no patient, a patient twice in a repeat, or no probability where others of the model have one.
+    It (:func:`~twobe3.io.csv.read_delimited`) has the columns ``patient_id`` and ``risk`` (higher means an earlier
+    event, the positive class or a larger value), and, if there, ``model``, ``endpoint`` (empty by default), ``repeat``,
+    ``fold`` (0 by default) and ``probability``. Other columns are ignored. No patient stands twice in a repeat, and all
+    rows of a model have a probability or none.
     """
     return [numbered.prediction for numbered in read_numbered_predictions(path)]
 
@@ -174,8 +154,6 @@ def read_survival(path: Path, predictions: Sequence[Numbered]) -> list[Numbered]
 
 def keys(prediction: Prediction) -> Iterator[Key]:
     """Patient, model, endpoint, repeat and fold of each row of a prediction."""
-    assert prediction.repeat is not None  # both are filled when the prediction is made
-    assert prediction.fold is not None
     rows = zip(prediction.patients, prediction.repeat.tolist(), prediction.fold.tolist(), strict=True)
     for patient, repeat, fold in rows:
         yield patient, prediction.model, prediction.endpoint, repeat, fold
@@ -361,8 +339,4 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], 
     if not rows and remove_empty:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([escape_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    write_atomic(path, text.getvalue().encode())
+    write_atomic(path, to_csv([header, *rows], line_end="\r\n"))

@@ -57,33 +57,16 @@ def comparison_rows(comparisons: Iterable[Comparison]) -> list[Row]:
     return [{name: getattr(pair, name) for name in names} for pair in comparisons]
 
 
-def render_text(rows: Sequence[Row]) -> str:
-    """Rows as a table of text, its columns aligned; empty without rows."""
-    lines = _cells(rows)
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
 def render_html(rows: Sequence[Row], caption: str = "") -> str:
-    """Rows as an HTML table, every text escaped; empty without rows."""
+    """Rows as an HTML table, every text escaped, a value and its interval in one cell; empty without rows."""
     if not rows:
         return ""
-    head, *body = (
-        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in line)
-        for tag, line in zip(("th", *["td"] * len(rows)), _cells(rows), strict=True)
-    )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    lines = "".join(f"<tr>{line}</tr>" for line in body)
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-
-
-def _cells(rows: Sequence[Row]) -> list[list[str]]:
-    """The header and each row as text; a value and its interval are one cell."""
-    if not rows:
-        return []
     shown = [name for name in rows[0] if name not in ("low", "high")]
-    header = [f"{name} (95 %)" if name in ("value", "difference") else name for name in shown]
-    return [header, *([_cell(row, name) for name in shown] for row in rows)]
+    header = (f"{name} (95 %)" if name in ("value", "difference") else name for name in shown)
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    lines = "".join(f"<tr>{''.join(f'<td>{escape(_cell(row, name))}</td>' for name in shown)}</tr>" for row in rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 def _cell(row: Row, name: str) -> str:
@@ -111,17 +94,9 @@ def ranking_lines(
 ) -> list[str]:
     """The models of one endpoint with the metric by which they are compared, the best first, a line each.
 
-    Where that is a metric within folds, the one of all pairs stands beside it. Below it why this metric was taken, on
-    whom the models are compared, and how many patients a comparison takes.
-
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the endpoint; evaluations and comparisons of other endpoints are passed over.
-    evaluations, comparisons
-        Of the models.
-    baselines : collection of str
-        Names of the models that are marked as baselines.
+    Where that is a metric within folds, the one of all pairs stands beside it; models named in ``baselines`` are
+    marked. Below it why this metric was taken, on whom the models are compared, and how many patients a comparison
+    takes. Evaluations and comparisons of other endpoints are passed over.
     """
     endpoint = outcomes.endpoint
     evaluations = [one for one in evaluations if one.endpoint == endpoint.name]

@@ -182,7 +182,7 @@ class Metric:
             outcomes.patients,
             np.zeros(n) if self.scores == "survival" else values,
             probability=values if self.scores == "probability" else None,
-            fold=None if fold is None else np.asarray(fold, dtype=np.int64),
+            fold=np.zeros(n, dtype=np.int64) if fold is None else np.asarray(fold, dtype=np.int64),
             threshold=None if threshold is None else np.full(n, float(threshold)),
             survival=values if self.scores == "survival" else None,
             times=None if times is None else np.asarray(times, dtype=np.float64),

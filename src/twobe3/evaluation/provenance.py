@@ -48,24 +48,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class PermutationResult:
-    """What a model predicts of outcomes that were permuted at random.
-
-    Attributes
-    ----------
-    endpoint, model, metric : str
-        Their names; the metric counts pairs that were tested in one fold only, so that its expectation is ½.
-    permutations : int
-        Cross-validations, each on outcomes of its own, that could be evaluated.
-    mean, low, high : float or None
-        The metric's mean over permutations, and its 95 % interval (Student's t); None for fewer than two.
-    """
+    """What a model predicts of outcomes that were permuted at random."""
 
     endpoint: str
     model: str
-    metric: str
-    permutations: int
-    mean: float | None
-    low: float | None
+    metric: str  # counts pairs that were tested in one fold only, so that its expectation is ½
+    permutations: int  # cross-validations, each on outcomes of its own, that could be evaluated
+    mean: float | None  # of the metric over permutations; None for fewer than two, as its limits
+    low: float | None  # 95 % interval, Student's t
     high: float | None
 
     @property
@@ -76,30 +66,14 @@ class PermutationResult:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a leakage audit looked for, and found.
+    """What a leakage audit looked for, and found."""
 
-    Attributes
-    ----------
-    folds : int
-        Checked, of all endpoints.
-    shared : tuple of str
-        Folds in which a group both trains and is tested.
-    joined : int
-        Patient ids that are another patient's too: scans of the same content or nearly the same picture.
-    seeing : tuple of str
-        Models whose predictions or decisions change with the outcomes of the patients they are tested on.
-    permuted : tuple of PermutationResult
-        For each model of each binary and time-to-event endpoint.
-    site : str or None
-        The model that knows the centre alone; None where there is none.
-    """
-
-    folds: int
-    shared: tuple[str, ...]
-    joined: int
-    seeing: tuple[str, ...]
-    permuted: tuple[PermutationResult, ...]
-    site: str | None
+    folds: int  # checked, of all endpoints
+    shared: tuple[str, ...]  # folds in which a group both trains and is tested
+    joined: int  # patient ids that are another patient's too: scans of the same content or nearly the same picture
+    seeing: tuple[str, ...]  # models that change with the outcomes of the patients they are tested on
+    permuted: tuple[PermutationResult, ...]  # for each model of each binary and time-to-event endpoint
+    site: str | None  # the model that knows the centre alone; None where there is none
 
     @property
     def passed(self) -> bool:

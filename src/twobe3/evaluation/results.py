@@ -99,24 +99,12 @@ class Group:
 
 @dataclass(frozen=True)
 class RiskGroups:
-    """The groups that a model's risk forms, for a time to an event.
+    """The groups that a model's risk forms, for a time to an event."""
 
-    Attributes
-    ----------
-    cutoff : str
-        Where they were divided, and who chose that.
-    p : float or None
-        Of the log-rank test.
-    times : tuple of float
-        In the endpoint's unit.
-    groups : tuple of Group
-        Those that have patients.
-    """
-
-    cutoff: str
-    p: float | None
-    times: tuple[float, ...]
-    groups: tuple[Group, ...]
+    cutoff: str  # where they were divided, and who chose that
+    p: float | None  # of the log-rank test
+    times: tuple[float, ...]  # in the endpoint's unit
+    groups: tuple[Group, ...]  # those that have patients
 
 
 @dataclass(frozen=True)
@@ -238,31 +226,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The primary metric, with its 95 % interval, of one model in one part of the cohort.
-
-    Attributes
-    ----------
-    factor, level : str
-        Which part: of ``"sex"`` for instance ``"F"``.
-    n, events : int
-        Patients, and how many of them have the event.
-    value, low, high : float or None
-        None where it cannot be estimated.
-    warning : str
-        Why not much can be said; empty where there are enough patients.
-    """
+    """The primary metric, with its 95 % interval, of one model in one part of the cohort."""
 
     endpoint: str
     model: str
     metric: str
-    factor: str
-    level: str
-    n: int
-    events: int
-    value: float | None
+    factor: str  # for instance "sex"
+    level: str  # for instance "F"
+    n: int  # patients
+    events: int  # how many of them have the event
+    value: float | None  # None where it cannot be estimated, as its limits
     low: float | None
     high: float | None
-    warning: str
+    warning: str  # why not much can be said; empty where there are enough patients
 
 
 @dataclass(frozen=True)
@@ -281,46 +257,24 @@ class Missing:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model's parameters beside what the cohort offers.
-
-    Attributes
-    ----------
-    parameters : int
-        Candidate parameters: what could get a coefficient, before any selection.
-    events_per_parameter : float
-        Patients with the event (of a binary endpoint: of the rarer class) for each of them.
-    patients_needed : int
-        By the strictest criterion of :func:`~twobe3.evaluation.cohort_summary.patients_for`.
-    """
+    """A model's parameters beside what the cohort offers."""
 
     model: str
-    parameters: int
-    events_per_parameter: float
-    patients_needed: int
+    parameters: int  # candidates: what could get a coefficient, before any selection
+    events_per_parameter: float  # patients with the event, of a binary endpoint of the rarer class, for each of them
+    patients_needed: int  # by the strictest criterion of twobe3.evaluation.cohort_summary.patients_for
 
 
 @dataclass(frozen=True)
 class SampleSize:
-    """What a cohort is enough for.
-
-    Attributes
-    ----------
-    n, events : int
-        Patients; those with the event, of a binary endpoint those of the rarer class.
-    r2 : float
-        The Cox–Snell R² assumed: 15 % of the largest possible.
-    parameters : int
-        Candidate parameters with which an unpenalised model would still need no more shrinkage than 0.9.
-    models : tuple of ModelSize
-        Of the models whose candidate parameters are known.
-    """
+    """What a cohort is enough for."""
 
     endpoint: str
-    n: int
-    events: int
-    r2: float
-    parameters: int
-    models: tuple[ModelSize, ...]
+    n: int  # patients
+    events: int  # patients with the event, of a binary endpoint of the rarer class
+    r2: float  # the Cox–Snell R² assumed: 15 % of the largest possible
+    parameters: int  # candidates with which an unpenalised model would still need no more shrinkage than 0.9
+    models: tuple[ModelSize, ...]  # of the models whose candidate parameters are known
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,17 +71,23 @@ def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row
     return rows
 
 
-def to_csv(rows: Iterable[Iterable[object]], *, quote_all: bool = False) -> bytes:
-    """Write rows as comma-separated text whose lines end in a line feed."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL)
-    writer.writerows(rows)
-    return stream.getvalue().encode()
-
-
 def escape_formula(text: str) -> str:
     """Put a quote before a text that a spreadsheet would take for a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def to_csv(
+    rows: Iterable[Iterable[object]],
+    *,
+    quote_all: bool = False,
+    line_end: str = "\n",
+    escape: Callable[[str], str] = escape_formula,
+) -> bytes:
+    """Write rows as comma-separated text; ``escape`` is applied to every cell that is a text."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator=line_end, quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL)
+    writer.writerows([escape(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return stream.getvalue().encode()
 
 
 def unescape_formula(text: str) -> str:

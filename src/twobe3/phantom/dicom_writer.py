@@ -42,27 +42,11 @@ _PHILIPS_COUNT_BQML = 3.2  # Bq/ml that one Philips count stands for; any positi
 
 @dataclass(frozen=True, kw_only=True)
 class PETHeader:
-    """What a PET header says besides the image.
+    """What a PET header says besides the image, in the style of a vendor.
 
-    Parameters
-    ----------
-    patient_id, sex, age_years, weight_kg, height_m, injected_dose_bq
-        Of the patient; numbers positive.
-    injected, started : datetime
-        Injection and start of the first bed position; both without a time zone.
-    vendor : {"siemens", "ge", "philips"}
-        Whose style. Siemens: decay reference in SeriesTime. GE: series rebuilt after the scan, so that SeriesTime
-        is too late and the private (0009,xx0D) tells the start. Philips: injection time without a date.
-    units : {"BQML", "CNTS"}
-        Counts are Philips' alone; the private (7053,xx00) turns them into SUV.
-    decay_correction : {"START", "ADMIN"}
-        Whether activity is corrected to the start of the scan or to the injection; the latter is GE's alone.
-    half_life_s, frame_duration_s : float
-        Half-life of the nuclide; duration of one bed position.
-    slices_per_bed : int
-        The first slices of the volume are scanned first.
-    uid_seed : str
-        All UIDs follow from it and the patient id: equal seeds, equal files.
+    Siemens: decay reference in SeriesTime. GE: series rebuilt after the scan, so that SeriesTime is too late and the
+    private (0009,xx0D) tells the start. Philips: injection time without a date, and where units are counts the private
+    (7053,xx00) turns them into SUV.
 
     Raises
     ------
@@ -78,14 +62,14 @@ class PETHeader:
     height_m: float
     injected_dose_bq: float
     injected: datetime
-    started: datetime
+    started: datetime  # of the first bed position
     vendor: Vendor = "siemens"
-    units: Literal["BQML", "CNTS"] = "BQML"
-    decay_correction: Literal["START", "ADMIN"] = "START"
+    units: Literal["BQML", "CNTS"] = "BQML"  # counts are Philips' alone
+    decay_correction: Literal["START", "ADMIN"] = "START"  # to the start of the scan, or to the injection (GE alone)
     half_life_s: float = F18_HALF_LIFE_S
-    frame_duration_s: float = 120.0
-    slices_per_bed: int = 40
-    uid_seed: str = ""
+    frame_duration_s: float = 120.0  # of one bed position
+    slices_per_bed: int = 40  # the first slices of the volume are scanned first
+    uid_seed: str = ""  # all UIDs follow from it and the patient id: equal seeds, equal files
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:

@@ -41,27 +41,13 @@ REGIONS = ("neck", "chest", "distant")
 
 @dataclass(frozen=True)
 class Lesion:
-    """A lesion of uniform uptake, before the scanner.
+    """A lesion of uniform uptake, before the scanner."""
 
-    Attributes
-    ----------
-    site : str
-        For instance ``"liver"``.
-    centre_mm : tuple of float
-        LPS.
-    radius_mm : float
-        Of the sphere of equal volume.
-    suv : float
-        True uptake.
-    flattening : tuple of float
-        Factors of the radius along x, y and z; their product is 1.
-    """
-
-    site: str
-    centre_mm: Vector
-    radius_mm: float
-    suv: float
-    flattening: Vector = (1.0, 1.0, 1.0)
+    site: str  # for instance "liver"
+    centre_mm: Vector  # LPS
+    radius_mm: float  # of the sphere of equal volume
+    suv: float  # true uptake
+    flattening: Vector = (1.0, 1.0, 1.0)  # factors of the radius along x, y and z; their product is 1
 
     @property
     def solid(self) -> Ellipsoid:

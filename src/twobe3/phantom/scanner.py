@@ -20,25 +20,13 @@ _TEXTURE, _TEXTURE_MM = 0.08, 11.0  # unevenness of uptake within an organ: rela
 
 @dataclass(frozen=True)
 class Scanner:
-    """A centre's scanner.
-
-    Attributes
-    ----------
-    centre : str
-        Name of the centre.
-    fwhm_mm : float
-        Full width at half maximum of the point spread.
-    noise : float
-        Standard deviation at SUV 1; proportional to the square root of the uptake, as for counts.
-    spacing_mm, matrix
-        Along slices, rows and columns; number of rows and columns.
-    """
+    """A centre's scanner."""
 
     centre: str
-    fwhm_mm: float
-    noise: float
-    spacing_mm: tuple[float, float, float]
-    matrix: int
+    fwhm_mm: float  # full width at half maximum of the point spread
+    noise: float  # standard deviation at SUV 1; proportional to the square root of the uptake, as for counts
+    spacing_mm: tuple[float, float, float]  # along slices, rows and columns
+    matrix: int  # number of rows and columns
 
     def geometry(self, length_mm: float, frame_of_reference: str = "") -> Geometry:
         """Voxels from just above the vertex (z = 0) down over ``length_mm``, the body's axis in the middle."""

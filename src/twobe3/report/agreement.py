@@ -42,7 +42,6 @@ def agreement(predictions: Sequence[Prediction]) -> Agreement:
 
 def _mean_ranks(prediction: Prediction) -> dict[str, float]:
     """Mean rank of each patient over the repeats."""
-    assert prediction.repeat is not None  # filled when the prediction is made
     of_patient: dict[str, list[float]] = defaultdict(list)
     for repeat in np.unique(prediction.repeat):
         (rows,) = np.nonzero(prediction.repeat == repeat)

@@ -9,7 +9,7 @@ import numpy as np
 
 from twobe3.evaluation.results import Curve, Evaluation, RiskGroups
 from twobe3.report import charts
-from twobe3.report.charts import Axis, Chart, Row
+from twobe3.report.charts import Axis, Chart, Line, Row
 from twobe3.report.wording import measure, metric_label, number, p_value
 
 SPOKEN = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -94,55 +94,39 @@ def _kaplan_meier(result: Evaluation, unit: str) -> Chart:
     time = Axis.over([0.0, latest]) if groups is None else Axis(0.0, max(latest, groups.times[-1]), groups.times)
     below = () if groups is None else _at_risk(groups, time)
     spoken = "".join(f"; at risk, {row.label}: {', '.join(text for _, text in row.numbers)}" for row in below)
-    return _over_time(
-        result,
-        unit,
-        curves,
-        time,
+    return Chart(
+        title=result.model,
         subtitle=_primary(result) if groups is None else f"{_primary(result)}; log-rank p {_p(groups.p)}",
         description=f"Kaplan–Meier curves of {result.model}, {_primary(result)}; at the end: {_ends(curves)}{spoken}.",
+        x_label=_time_label(unit),
         y_label="Without the event",
+        x_ticks=charts.x_ticks(time),
+        lines=_steps(curves, time, groups),
         below=below,
     )
 
 
 def _incidence(result: Evaluation, unit: str) -> Chart:
     curves = _curves(result, "cumulative_incidence")
-    return _over_time(
-        result,
-        unit,
-        curves,
-        Axis.over([0.0, _latest(curves)]),
-        subtitle=_primary(result),
-        description=f"Cumulative incidence by the risk of {result.model}; at the end: {_ends(curves)}.",
-        y_label="With the event",
-    )
-
-
-def _over_time(
-    result: Evaluation,
-    unit: str,
-    curves: Sequence[Curve],
-    time: Axis,
-    *,
-    subtitle: str,
-    description: str,
-    y_label: str,
-    below: tuple[Row, ...] = (),
-) -> Chart:
-    """A chart of step curves over the follow-up."""
+    time = Axis.over([0.0, _latest(curves)])
     return Chart(
         title=result.model,
-        subtitle=subtitle,
-        description=description,
-        x_label=f"Time ({unit}s)" if unit else "Time",
-        y_label=y_label,
+        subtitle=_primary(result),
+        description=f"Cumulative incidence by the risk of {result.model}; at the end: {_ends(curves)}.",
+        x_label=_time_label(unit),
+        y_label="With the event",
         x_ticks=charts.x_ticks(time),
-        lines=tuple(
-            charts.line(curve, time, label=_group_label(curve, result.risk_groups), step=True) for curve in curves
-        ),
-        below=below,
+        lines=_steps(curves, time, result.risk_groups),
     )
+
+
+def _time_label(unit: str) -> str:
+    return f"Time ({unit}s)" if unit else "Time"
+
+
+def _steps(curves: Sequence[Curve], time: Axis, groups: RiskGroups | None) -> tuple[Line, ...]:
+    """Step curves over the follow-up."""
+    return tuple(charts.line(curve, time, label=_group_label(curve, groups), step=True) for curve in curves)
 
 
 def _latest(curves: Sequence[Curve]) -> float:

@@ -4,47 +4,27 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
-from twobe3.evaluation.results import Evaluation, SampleSize
+from twobe3.evaluation.results import Evaluation
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
-from twobe3.report.agreement import Agreement, agreement
+from twobe3.report.agreement import agreement
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
-from twobe3.report.figures import Figure, figures
+from twobe3.report.figures import figures
 from twobe3.report.mips import coronal_mips
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
-from twobe3.report.tables import ComparisonTable, SubgroupTable, comparison_tables, count_left_out, subgroup_table
+from twobe3.report.tables import comparison_tables, count_left_out, subgroup_table
 
 REPORT_NAME = "report.html"
 COMPARISONS_SHOWN = 8
-
-
-@dataclass(frozen=True)
-class EndpointSection:
-    """What the page shows of one endpoint."""
-
-    anchor: str
-    endpoint: EndpointRecord
-    answer: wording.Answer
-    primary: str
-    pooled: str | None
-    why_primary: str
-    results: tuple[Evaluation, ...]
-    forest: charts.Forest
-    other_metrics: tuple[tuple[str, tuple[str, ...]], ...]
-    comparisons: tuple[ComparisonTable, ...]
-    figures: tuple[Figure, ...]
-    subgroups: SubgroupTable | None
-    sample_size: SampleSize | None
-    agreement: Agreement
 
 
 def write_report(study_dir: Path) -> Path:
@@ -116,40 +96,41 @@ def render(folder: StudyFolder) -> str:
     )
 
 
-def _sections(folder: StudyFolder) -> tuple[EndpointSection, ...]:
+def _sections(folder: StudyFolder) -> list[dict[str, Any]]:
     """A section for each endpoint that has results."""
     evaluated = {result.endpoint for result in folder.evaluation.models}
     numbered = enumerate(folder.cohort.endpoints, start=1)
-    return tuple(_section(f"endpoint-{i}", one, folder) for i, one in numbered if one.name in evaluated)
+    return [_section(f"endpoint-{i}", one, folder) for i, one in numbered if one.name in evaluated]
 
 
-def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder) -> EndpointSection:
+def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder) -> dict[str, Any]:
+    """What the template shows of one endpoint."""
     results = sorted((one for one in folder.evaluation.models if one.endpoint == endpoint.name), key=_descending)
     comparisons = [pair for pair in folder.evaluation.comparisons if pair.endpoint == endpoint.name]
     primary, pooled = results[0].primary_metric.metric, results[0].endpoint_class.primary_metric
     chance = results[0].endpoint_class.chance_level
     kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in folder.run.models}
     predictions = {p.model: p for p in folder.predictions if p.endpoint == endpoint.name}
-    return EndpointSection(
-        anchor,
-        endpoint,
-        wording.answer(endpoint.name, results, [c for c in comparisons if c.metric == primary], kinds),
-        primary,
-        None if pooled == primary else pooled,
-        wording.why_primary(results[0]),
-        tuple(results),
-        charts.forest([_interval(result) for result in results], chance),
-        _other_metrics(results, {primary, pooled}, endpoint.unit or ""),
-        comparison_tables(comparisons, primary),
-        figures(results, endpoint.unit or ""),
-        subgroup_table(
+    return {
+        "anchor": anchor,
+        "endpoint": endpoint,
+        "answer": wording.answer(endpoint.name, results, [c for c in comparisons if c.metric == primary], kinds),
+        "primary": primary,
+        "pooled": None if pooled == primary else pooled,
+        "why_primary": wording.why_primary(results[0]),
+        "results": results,
+        "forest": charts.forest([_interval(result) for result in results], chance),
+        "other_metrics": _other_metrics(results, {primary, pooled}, endpoint.unit or ""),
+        "comparisons": comparison_tables(comparisons, primary),
+        "figures": figures(results, endpoint.unit or ""),
+        "subgroups": subgroup_table(
             [subgroup for subgroup in folder.evaluation.subgroups if subgroup.endpoint == endpoint.name],
             [result.model for result in results],
             chance,
         ),
-        next((size for size in folder.evaluation.sample_sizes if size.endpoint == endpoint.name), None),
-        agreement([predictions[result.model] for result in results if result.model in predictions]),
-    )
+        "sample_size": next((size for size in folder.evaluation.sample_sizes if size.endpoint == endpoint.name), None),
+        "agreement": agreement([predictions[result.model] for result in results if result.model in predictions]),
+    }
 
 
 def _other_metrics(

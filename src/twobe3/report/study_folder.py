@@ -2,55 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AliasPath, Field, TypeAdapter
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
+from twobe3.core.volume import SUVCalibration
 from twobe3.evaluation.csv import read_predictions
 from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import EvaluationResults
 from twobe3.io.artefact import read_artefact
 
 
-class Record(BaseModel):
-    """A part of an artefact; keys that the report doesn't need are passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-
-class CalibrationRecord(Record):
-    """How a scan became SUV."""
-
-    type: str
-    rule: str
-    warnings: tuple[str, ...] = ()
-
-
-class SubjectRecord(Record):
+@dataclass(frozen=True, kw_only=True)
+class SubjectRecord:
     """One scan that was used."""
 
     patient: str
     series: str
-    centre: str | None = None
+    centre: str
     volume: str
-    covariates: dict[str, float | str | None] = {}
+    covariates: Mapping[str, float | str | None]
     manufacturer: str | None = None
     model: str | None = None
     tracer: str | None = None
     slices: int
     spacing_mm: tuple[float, float, float]
     contour: bool
-    calibration: CalibrationRecord
+    calibration: SUVCalibration
 
 
-class EndpointRecord(Record):
+@dataclass(frozen=True)
+class EndpointRecord:
     """What is predicted, and for how many patients it is known."""
 
     name: str
@@ -60,8 +50,9 @@ class EndpointRecord(Record):
     events: int
 
 
-class CohortRecord(Record):
-    """``cohort.json``."""
+@dataclass(frozen=True)
+class CohortRecord:
+    """``cohort.json``; keys that the report doesn't need are passed over."""
 
     digest: str
     found: int
@@ -74,7 +65,8 @@ class CohortRecord(Record):
     warnings: tuple[str, ...]
 
 
-class ValidationRecord(Record):
+@dataclass(frozen=True, kw_only=True)
+class ValidationRecord:
     """How the patients were divided."""
 
     scheme: str = "cross-validation"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError
+from twobe3.core.errors import ConfigurationError, name_nearest
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
@@ -89,16 +89,9 @@ class StudyConfig(Section):
         return digest([self.model_dump_json(exclude={"compute"})])
 
     def models(self, folder: Path, cache: Cache, device: Device | None = None) -> list[Model]:
-        """The models, unfitted.
+        """The models, unfitted; they share a cache, and compute where ``[compute]`` says unless a device is given.
 
-        Parameters
-        ----------
-        folder : Path
-            Where the study file lies; ``weights`` files are relative to it.
-        cache : Cache
-            Shared by all of them.
-        device : Device, optional
-            Where their networks compute, if not where ``[compute]`` says.
+        Files of weights are relative to ``folder``, where the study file lies.
 
         Raises
         ------
@@ -133,7 +126,7 @@ class StudyConfig(Section):
         entry = dict(entry)
         kind = str(entry.pop("kind", None))
         if kind not in MODELS:
-            hint = _name_nearest(kind, MODELS)
+            hint = name_nearest(kind, MODELS)
             raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
         known = parameter_names(MODELS[kind])
         for key in entry:
@@ -163,7 +156,7 @@ class StudyConfig(Section):
             if covariate_of(str(name)) not in map(covariate_of, known):
                 raise ConfigurationError(
                     Code.UNKNOWN_NAME,
-                    f"{where}: no covariate {name!r}; {_name_nearest(str(name), known)}",
+                    f"{where}: no covariate {name!r}; {name_nearest(str(name), known)}",
                     remedy="name the columns of the clinical table in `cohort.covariates`",
                 )
 
@@ -180,16 +173,7 @@ def read_study(path: Path) -> StudyConfig:
 
 
 def read_sections(path: Path, whole: type[S], sections: Mapping[str, type[Section | Region]]) -> S:
-    """Read a TOML file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    whole : type
-        What it holds, all in all.
-    sections : mapping
-        What each of its tables knows, by name; for a table of several kinds by kind.
+    """Read a TOML file as a ``whole``, of which ``sections`` says what each table knows, by name or by kind.
 
     Raises
     ------
@@ -225,11 +209,6 @@ def _unknown_key(where: str, key: str, known: list[str]) -> ConfigurationError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f"the nearest known key is {near[0]!r}" if near else f"known keys are {', '.join(known)}"
     return ConfigurationError(Code.UNKNOWN_KEY, f"{where}: unknown key {key!r}; {hint}")
-
-
-def _name_nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
 
 
 def _must_differ(names: list[str]) -> None:

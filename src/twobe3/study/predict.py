@@ -19,40 +19,20 @@ from twobe3.scans.find import find_scans, scan_of
 
 @dataclass(frozen=True)
 class ScanPrediction:
-    """What a model says of one series: a risk, or why it says nothing.
-
-    Attributes
-    ----------
-    patient, series_uid : str
-        Pseudonymous ids.
-    endpoint : str
-        What is predicted.
-    risk, probability : float or None
-        None where the series could not be used, or the model gives no probability.
-    code, reason : str or None
-        Why there is no prediction.
-    """
+    """What a model says of one series, under pseudonymous ids: a risk, or why it says nothing."""
 
     patient: str
     series_uid: str
     endpoint: str
-    risk: float | None = None
-    probability: float | None = None
-    code: str | None = None
+    risk: float | None = None  # None where the series could not be used
+    probability: float | None = None  # None also where the model gives none
+    code: str | None = None  # why there is no prediction
     reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of one model.
-
-    Attributes
-    ----------
-    model : str
-        Its name.
-    predictions : tuple of ScanPrediction
-        One for each series found.
-    """
+    """Predictions of one model, one for each series found."""
 
     model: str
     predictions: tuple[ScanPrediction, ...]

@@ -74,12 +74,7 @@ class ScansSection(ImagesSection):
     roi: str | None = None
 
     def read_clinical(self, folder: Path) -> ClinicalTable:
-        """Read the clinical table.
-
-        Parameters
-        ----------
-        folder : Path
-            Where the study file lies.
+        """Read the clinical table of a study file that lies in ``folder``.
 
         Raises
         ------
@@ -219,14 +214,9 @@ class ValidationSection(Section):
         return self
 
     def scheme_for(self, folder: Path, table: Table) -> Scheme:
-        """The scheme.
+        """The scheme of a study file that lies in ``folder``, to which ``folds_file`` is relative.
 
-        Parameters
-        ----------
-        folder : Path
-            Where the study file lies; ``folds_file`` is relative to it.
-        table : mapping
-            The clinical table, whose column ``split`` may name.
+        ``split`` names a column of the clinical ``table``.
 
         Raises
         ------

@@ -35,21 +35,11 @@ def add_baselines(
     Volume, SUVmax and TLG of the region; the extent of the image, since crops tell the size of what they show; the
     clinical covariates, if any is known; in a cross-validation of several centres the centre, since elsewhere the
     tested centres are new and predict nothing; and the first radiomics model, or one that stands inside a fusion, on
-    shuffled voxels. One that is among the models already is not added again.
+    shuffled voxels. One that is among the models already is not added again; all share the cache of the first model.
 
-    Parameters
-    ----------
-    models : sequence of Model
-        At least one; the baselines share its store.
-    cohort : Cohort
-        On which they will be compared.
-    scheme : Scheme, optional
-        How; a cross-validation by default.
-    region : Region, optional
-        Where the first three are measured. By default the contour if at least :data:`CONTOURED` of the scans have
-        one, else what lies above SUV 4.
-    inner_folds : int
-        Of the cross-validation that chooses the penalty of the clinical covariates.
+    ``scheme`` is a cross-validation by default. The first three are measured in ``region``, by default the contour
+    if at least :data:`CONTOURED` of the scans have one, else what lies above SUV 4. ``inner_folds`` choose the penalty
+    of the clinical covariates.
     """
     first, taken = models[0], {model.name for model in models}
     place = (region or _choose_region(cohort)).parameters()
@@ -75,16 +65,9 @@ def add_baselines(
 
 
 def choose_baselines(plan: CVPlan, scheme: Scheme, region: Region | None, workers: int) -> tuple[CVPlan, list[str]]:
-    """Add the default baselines that the training patients of every fold suffice for.
+    """Add the default baselines that the training patients of every fold suffice for, and say why others are left out.
 
     Nobody has asked for them, so none stops a study. What they measure is computed.
-
-    Returns
-    -------
-    plan : CVPlan
-        With them.
-    reasons : list of str
-        Why each other one is left out.
     """
     every = add_baselines(plan.models, plan.cohort, scheme=scheme, region=region, inner_folds=plan.policy.inner_folds)
     baselines = every[len(plan.models) :]

@@ -222,10 +222,7 @@ def concat_folds(plan: CVPlan, folds: Mapping[FoldTask, Arrays], endpoint: str, 
 def fit_final_models(plan: CVPlan, folder: Path, workers: int) -> dict[tuple[str, int], Path]:
     """Fit every model on all patients and save it, unless the same one is there already.
 
-    Returns
-    -------
-    dict
-        By endpoint and position of the model, its file.
+    Gives the file of each, by endpoint and position of the model.
     """
     policy = [plan.policy.cache_key()] if plan.policy.recalibrate else []
     targets = {}

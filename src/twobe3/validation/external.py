@@ -34,27 +34,9 @@ def validate_external(
 ) -> CVResult:
     """Evaluate the models fitted on all patients on a second cohort; thresholds are those patients' too.
 
-    Scans that the first cohort has too are left out, and patient ids that are in both are warned about.
-
-    Parameters
-    ----------
-    plan : CVPlan
-        Of the first cohort.
-    cohort : Cohort
-        The second one, with the same endpoints.
-    models : mapping
-        What :func:`~twobe3.validation.cross_validate.fit_final_models` gave.
-    provenance : Provenance
-        Of the validation on the first cohort.
-    horizons, resamples, seed
-        See :func:`~twobe3.validation.cross_validate.cross_validate`.
-    workers : int
-        Processes.
-
-    Raises
-    ------
-    EmptyInputError
-        ``NOTHING_USABLE``: no scan is left.
+    ``plan`` and ``provenance`` are of the validation on the first cohort, ``models`` is what
+    :func:`~twobe3.validation.cross_validate.fit_final_models` gave. Scans that the first cohort has too are left out,
+    and patient ids that are in both are warned about, see :func:`keep_independent`.
     """
     cohort = keep_independent(cohort, plan.cohort)
     external = replace(plan, cohort=cohort, cohorts={}, splits={})

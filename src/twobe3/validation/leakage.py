@@ -16,9 +16,9 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
-from twobe3.evaluation.binary import auc_within_folds
+from twobe3.evaluation.alignment import AlignedPredictions
+from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
 from twobe3.evaluation.provenance import Audit, PermutationResult
-from twobe3.evaluation.survival import harrell_c_within_folds
 from twobe3.io.cache import Arrays, Cache
 from twobe3.runtime.device import CPU
 from twobe3.runtime.parallel import run_tasks
@@ -45,22 +45,8 @@ def audit(
     changed, those of other endpoints too: all that it predicts and decides must be the same bits (what was computed on
     a GPU is compared on the CPU). And the whole validation, splits included, is repeated with permuted outcomes.
 
-    Parameters
-    ----------
-    plan : CVPlan
-        What was validated.
-    folds : mapping
-        What every fold gave, see :attr:`~twobe3.validation.result.CVResult.folds`.
-    scheme : Scheme
-        How it was split.
-    permutations : int
-        Validations with permuted outcomes.
-    seed : int
-        Permutation ``k`` is drawn by ``(seed, k)``.
-    checkpoints : Cache, optional
-        Where their folds are kept.
-    workers : int
-        Processes.
+    ``plan``, ``folds`` (see :attr:`~twobe3.validation.result.CVResult.folds`) and ``scheme`` are those of the
+    validation. Permutation ``k`` is drawn by ``(seed, k)``; ``checkpoints`` keeps the folds of all permutations.
     """
     found = Audit(
         sum(map(len, plan.splits.values())),
@@ -99,7 +85,7 @@ def permute_outcomes(
         for (endpoint, model), found in values.items():
             prediction = concat_folds(permuted, folds, endpoint, position[model])
             found.append(_within_folds(prediction, permuted.cohorts[endpoint].outcomes))
-    metric = {o.endpoint.name: f"{o.endpoint.primary_metric}_within_folds" for o in plan.cohort.endpoints}
+    metric = {o.endpoint.name: WITHIN_FOLDS.get(o.endpoint.primary_metric, "") for o in plan.cohort.endpoints}
     return tuple(_summarize(endpoint, model, metric[endpoint], found) for (endpoint, model), found in values.items())
 
 
@@ -122,18 +108,12 @@ def _permute(plan: CVPlan, scheme: Scheme, permutations: int, seed: int) -> Iter
 
 def _within_folds(prediction: Prediction, outcomes: Outcomes) -> float:
     """AUC or C over pairs tested in one fold, mean over repeats; NaN where a repeat has no such pair."""
-    assert prediction.repeat is not None
-    assert prediction.fold is not None
-    statistic = harrell_c_within_folds if outcomes.endpoint.has_times else auc_within_folds
     if not len(prediction):
         return float("nan")  # the model could use none of the scans
-    patients = np.array(prediction.patients)
-    values = []
-    for repeat in np.unique(prediction.repeat):
-        rows = prediction.repeat == repeat
-        observed = outcomes.of(patients[rows].tolist())
-        values.append(statistic(prediction.risk[rows], observed, prediction.fold[rows]).value(len(observed)))
-    return float(np.mean(values))
+    aligned = AlignedPredictions.of(prediction, outcomes)
+    statistic = METRICS[WITHIN_FOLDS[outcomes.endpoint.primary_metric]].over_repeats(aligned)
+    assert statistic is not None  # it needs the risk alone, which every model gives
+    return statistic.value(len(aligned.outcomes))
 
 
 def _summarize(endpoint: str, model: str, metric: str, values: list[float]) -> PermutationResult:

@@ -32,27 +32,13 @@ class FoldTask(NamedTuple):
 
 @dataclass(frozen=True)
 class CVPlan:
-    """The models of a validation, and for each endpoint the cohort and the folds.
+    """The models of a validation, and for each endpoint the cohort and the folds."""
 
-    Attributes
-    ----------
-    models : tuple of Model
-        Unfitted, of different names.
-    cohort : Cohort
-        With all endpoints.
-    cohorts : mapping
-        Endpoint to the patients whose outcome is known.
-    splits : mapping
-        Endpoint to its folds, as positions in its cohort.
-    policy : ThresholdPolicy
-        How each fold chooses thresholds on its training patients.
-    """
-
-    models: tuple[Model, ...]
-    cohort: Cohort
-    cohorts: Mapping[str, Cohort]
-    splits: Mapping[str, tuple[Fold, ...]]
-    policy: ThresholdPolicy
+    models: tuple[Model, ...]  # unfitted, of different names
+    cohort: Cohort  # with all endpoints
+    cohorts: Mapping[str, Cohort]  # endpoint to the patients whose outcome is known
+    splits: Mapping[str, tuple[Fold, ...]]  # endpoint to its folds, as positions in its cohort
+    policy: ThresholdPolicy  # how each fold chooses thresholds on its training patients
 
     @classmethod
     def of(

@@ -29,24 +29,12 @@ log = logging.getLogger("twobe3")
 
 @dataclass(frozen=True)
 class ModelExclusions:
-    """What a model cannot use of a cohort, and so is neither fitted nor evaluated on.
-
-    Attributes
-    ----------
-    model : str
-        Its name.
-    n : int
-        Scans of the cohort.
-    scans : tuple of Exclusion
-        Those that it cannot use, and why.
-    features : tuple of UndefinedFeature
-        Features that are not defined in some of the others.
-    """
+    """What a model cannot use of a cohort, and so is neither fitted nor evaluated on."""
 
     model: str
-    n: int
-    scans: tuple[Exclusion, ...]
-    features: tuple[UndefinedFeature, ...]
+    n: int  # scans of the cohort
+    scans: tuple[Exclusion, ...]  # those that it cannot use, and why
+    features: tuple[UndefinedFeature, ...]  # those that are not defined in some of the other scans
 
     @classmethod
     def of(cls, model: Model, cohort: Cohort) -> Self:

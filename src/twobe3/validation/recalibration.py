@@ -19,18 +19,10 @@ STEEPEST = 10.0
 
 @dataclass(frozen=True, eq=False)
 class BaselineHazard:
-    """Cumulative baseline hazard, a step function.
+    """Cumulative baseline hazard, a step function."""
 
-    Attributes
-    ----------
-    times : ndarray, shape (k,)
-        Of the events, increasing, in the endpoint's unit.
-    log_hazard : ndarray, shape (k,)
-        Logarithm of the cumulative baseline hazard from each of them on.
-    """
-
-    times: FloatArray
-    log_hazard: FloatArray
+    times: FloatArray  # (k,), of the events, increasing, in the endpoint's unit
+    log_hazard: FloatArray  # (k,), logarithm of the cumulative baseline hazard from each of them on
 
     def survival(self, risk: FloatArray, times: FloatArray) -> FloatArray:
         """Probability of being free of the event at each time, shape (n, len(times)): exp(−H₀(t) · exp(risk))."""
@@ -59,14 +51,8 @@ def observed_times(outcomes: Outcomes) -> FloatArray:
 def breslow(risk: FloatArray, outcomes: Outcomes) -> BaselineHazard:
     """Breslow's cumulative baseline hazard: at each event time, events over the summed exp(risk) of those at risk.
 
-    Breslow, discussion of Cox, J R Stat Soc B 1972;34:216. In logarithms, so that risks may have any size.
-
-    Parameters
-    ----------
-    risk : ndarray, shape (n,)
-        Log hazard ratios.
-    outcomes : Outcomes
-        Of the same n patients, at least one of them with the event.
+    ``risk``, shape (n,), are log hazard ratios; at least one of the n patients has the event. In logarithms, so that
+    risks may have any size. Breslow, discussion of Cox, J R Stat Soc B 1972;34:216.
     """
     order = np.argsort(outcomes.value, kind="stable")
     time, event = outcomes.value[order], outcomes.event[order]
@@ -79,15 +65,8 @@ def breslow(risk: FloatArray, outcomes: Outcomes) -> BaselineHazard:
 def platt(risk: FloatArray, outcomes: Outcomes) -> tuple[float, float]:
     """Slope and intercept of Platt's scaling: logistic regression on the risk, its targets (N₊+1)/(N₊+2), 1/(N₋+2).
 
-    Platt, in: Advances in Large Margin Classifiers (2000) 61, section 2.2. The slope is at least 0, where the risk
-    says nothing: a scaling never turns the order of patients round.
-
-    Parameters
-    ----------
-    risk : ndarray, shape (n,)
-        Of patients whom the model was not fitted on.
-    outcomes : Outcomes
-        Of the same patients.
+    Platt, in: Advances in Large Margin Classifiers (2000) 61, section 2.2. The slope is at least 0, where the risk,
+    shape (n,), says nothing: a scaling never turns the order of patients round. The model was not fitted on them.
     """
     n, positive = len(outcomes), outcomes.n_events
     target = np.where(outcomes.event, (positive + 1) / (positive + 2), 1 / (n - positive + 2))

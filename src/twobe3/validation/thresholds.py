@@ -23,17 +23,12 @@ log = logging.getLogger("twobe3")
 class ThresholdPolicy:
     """How a fold decides.
 
-    Attributes
-    ----------
-    recalibrate : bool
-        Whether an inner cross-validation of the model recalibrates its predictions and chooses threshold and cut-off;
-        otherwise they come from the fitted model's own training patients.
-    inner_folds, seed : int
-        Of that cross-validation; fewer folds where the rarer class has fewer patients.
+    With ``recalibrate`` an inner cross-validation of the model recalibrates its predictions and chooses threshold and
+    cut-off; otherwise they come from the fitted model's own training patients.
     """
 
     recalibrate: bool = False
-    inner_folds: int = 4
+    inner_folds: int = 4  # fewer where the rarer class has fewer patients
     seed: int = 0
 
     def cache_key(self) -> str:
@@ -56,16 +51,8 @@ def fit_predict(
     time-to-event, the slope of a Cox model on the risk, and the baseline that belongs to it; the cut-off is their
     median. The risk itself is never changed, and of a continuous endpoint nothing but the cut-off.
 
+    The cohorts have one endpoint, and no patient is in both; survival is given at ``times``, shape (k,), in its unit.
     Scans that the model cannot use neither train, decide, nor have a row in the prediction.
-
-    Parameters
-    ----------
-    model : Model
-        Fitted here.
-    training, tested : Cohort
-        With one endpoint; no patient in both.
-    times : ndarray, shape (k,)
-        Where survival is wanted, in the endpoint's unit.
     """
     inner = cross_val_risk(model, training, policy) if policy.recalibrate else None
     model.fit(training)

@@ -22,21 +22,11 @@ Rows = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class AdaptedTable:
-    """The clinical table of a collection.
+    """The clinical table of a collection."""
 
-    Attributes
-    ----------
-    table : mapping
-        From the patient id of the scans to the row; all rows have the same columns.
-    endpoints : tuple of Endpoint
-        Those whose columns the table has.
-    covariates : tuple of str
-        Columns known before treatment.
-    """
-
-    table: Table
-    endpoints: tuple[Endpoint, ...]
-    covariates: tuple[str, ...]
+    table: Table  # from the patient id of the scans to the row; all rows have the same columns
+    endpoints: tuple[Endpoint, ...]  # those whose columns the table has
+    covariates: tuple[str, ...]  # columns known before treatment
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -79,29 +69,16 @@ class AdaptedTable:
 class Adapter:
     """One collection as it is published.
 
-    Attributes
-    ----------
-    name, title : str
-        The name in study files, and that of the collection.
-    files : tuple of str
-        Published file names; files are recognised by their columns, so their order and names are free.
-    endpoints : tuple of Endpoint
-        The outcomes.
-    covariates : tuple of str
-        Columns known before treatment.
-    rows : callable
-        From the tables of the files to a row for each patient.
-    split : mapping
-        From a centre to ``"train"`` or ``"test"``, where a split by centre was published.
+    Files are recognised by their columns, so their order and names are free.
     """
 
-    name: str
-    title: str
-    files: tuple[str, ...]
+    name: str  # in study files
+    title: str  # of the collection
+    files: tuple[str, ...]  # published names
     endpoints: tuple[Endpoint, ...]
-    covariates: tuple[str, ...]
-    rows: Callable[[Sequence[Sheet]], Rows] = field(repr=False)
-    split: Mapping[str, str] = field(default_factory=dict, hash=False)
+    covariates: tuple[str, ...]  # columns known before treatment
+    rows: Callable[[Sequence[Sheet]], Rows] = field(repr=False)  # from the tables to a row for each patient
+    split: Mapping[str, str] = field(default_factory=dict, hash=False)  # centre to "train" or "test", where published
 
     def read(self, files: Sequence[Path]) -> AdaptedTable:
         """Read the files of the collection, spreadsheets (``.xlsx``) or delimited text.
