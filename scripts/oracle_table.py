@@ -6,19 +6,27 @@ Real data: veteran, GBSG2, WHAS500, bone marrow transplantation (bmt) and graft-
 with scikit-survival; breast cancer and diabetes as shipped with scikit-learn. Every other patient trains a model, the
 rest is judged. Hard cases are made of them: coarse times and risks with many ties, everybody censored from a time on,
 a single event, 20 patients.
+
+Whatever weighs for censoring stands beside values of R, which ``tests/reference/survival.R`` wrote: scikit-survival
+weighs an event at T by 1/G(T), not 1/G(T−), which is another number where events and censorings share their times.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import sklearn.metrics as sk
 import statsmodels.api as sm
-from scipy.stats import chisquare, spearmanr
+from scipy.stats import chisquare, spearmanr, uniform
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -42,7 +50,10 @@ from twobe3.evaluation.horizons import SurvivalCurves
 from twobe3.evaluation.kaplan_meier import SharedFollowUp, cumulative_incidence
 
 FOLDS = 5
-SKSURV, SKLEARN = "scikit-survival", "scikit-learn"
+SKSURV, SKLEARN, STATSMODELS, SCIPY, NUMPY = (
+    f"{name} {version(name)}" for name in ("scikit-survival", "scikit-learn", "statsmodels", "scipy", "numpy")
+)
+REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class Survival:
 def rows() -> Iterator[Row]:
     for case in survival_cases():
         yield from of_survival(case)
+    yield from of_survival_in_r()
     yield from of_competing()
     yield from of_binary()
     yield from of_continuous()
@@ -142,35 +154,59 @@ def of_survival(case: Survival) -> Iterator[Row]:
         return Row(metric, case.name, n, outcomes.n_events, value, float(oracle), library)
 
     yield row("harrell_c", survival.harrell_c(risk, outcomes), sks.concordance_index_censored(event, time, risk)[0])
-    tau = survival.truncation_time(outcomes)
-    yield row("uno_c", survival.uno_c(risk, outcomes), sks.concordance_index_ipcw(truth, truth, risk, tau=tau)[0])
     fold = np.arange(n) % FOLDS
     yield row("harrell_c_within_folds", survival.harrell_c_within_folds(risk, outcomes, fold), _c_by_fold(case, fold))
 
     at, follow_up = horizons.Horizons.of(outcomes), SharedFollowUp(outcomes)
-    areas, mean = sks.cumulative_dynamic_auc(truth, truth, risk, at.at)
-    yield row("cumulative_auc", horizons.mean_cumulative_auc(risk, follow_up, at.at), mean)
     curves, last = SurvivalCurves(case.survival, case.times), float(case.times[-1])
     expected = np.array([np.interp(at.at, np.append(0, case.times), np.append(1, own)) for own in case.survival])
     kaplan_meier = SurvfuncRight(time, event.astype(int))
     for k, horizon in enumerate(at.at):
-        yield row(f"cumulative_auc@{horizon:g}", horizons.cumulative_auc(risk, follow_up, horizon), areas[k])
         if horizon > last:
             continue  # beyond what the model learnt, nothing was predicted
-        brier = sks.brier_score(truth, truth, expected[:, k], horizon)[1][0]
-        yield row(f"brier@{horizon:g}", horizons.brier_at(curves, follow_up, horizon), brier)
         free = kaplan_meier.surv_prob[kaplan_meier.surv_times <= horizon][-1]
         ratio = (1 - free) / (1 - expected[:, k]).mean()
         ours = horizons.observed_expected(curves, follow_up, horizon)
-        yield row(f"observed_expected@{horizon:g}", ours, ratio, "statsmodels")
-    grid = at.grid[at.grid <= last]
-    predicted = np.array([np.interp(grid, np.append(0, case.times), np.append(1, own)) for own in case.survival])
-    integrated = sks.integrated_brier_score(truth, truth, predicted, grid)
-    yield row("integrated_brier", horizons.integrated_brier(curves, follow_up, at.grid), integrated)
+        yield row(f"observed_expected@{horizon:g}", ours, ratio, STATSMODELS)
     p = chisquare(_d_calibration_bins(case)).pvalue
-    yield row("d_calibration", d_calibration(curves, outcomes), p, "scipy chisquare")
+    yield row("d_calibration", d_calibration(curves, outcomes), p, f"{SCIPY} chisquare")
     high = risk > np.median(risk)
     yield row("log-rank p", groups.logrank_p(outcomes, high) or np.nan, compare_survival(truth, high)[1])
+
+
+def of_survival_in_r() -> Iterator[Row]:
+    """What weighs for censoring, and with it what R says of the same patients without weights."""
+    document = json.loads((REFERENCE / "survival.json").read_text())
+    library = {name: f"R {name} {number}" for name, number in document["versions"].items()}
+    for case in document["cases"]:
+        time, status, risk = (np.array(case[key], dtype=float) for key in ("time", "status", "risk"))
+        outcomes, n = outcomes_of(time, status == 1, status == 2), len(time)
+        follow_up, times = SharedFollowUp(outcomes), np.array(case["times"], dtype=float)
+        curves = SurvivalCurves(np.exp(-np.outer(np.exp(risk), case["hazard"])), times)
+        at, grid = np.atleast_1d(case["horizons"]).astype(float), np.array(case["grid"])
+        found = [
+            ("harrell_c", survival.harrell_c(risk, outcomes), case["harrell_c"], "survival"),
+            ("uno_c", survival.uno_c(risk, outcomes), case["uno_c"], "survival"),
+            ("cumulative_auc", horizons.mean_cumulative_auc(risk, follow_up, at), case["mean_auc"], "riskRegression"),
+            (
+                "integrated_brier", horizons.integrated_brier(curves, follow_up, grid), case["integrated_brier"],
+                "riskRegression",
+            ),
+        ]  # fmt: skip
+        for k, horizon in enumerate(at):
+            area, brier = (
+                horizons.cumulative_auc(risk, follow_up, horizon), horizons.brier_at(curves, follow_up, horizon),
+            )  # fmt: skip
+            ratio = horizons.observed_expected(curves, follow_up, horizon)
+            found += [
+                (f"cumulative_auc@{horizon:g}", area, np.atleast_1d(case["auc"])[k], "riskRegression"),
+                (f"brier@{horizon:g}", brier, np.atleast_1d(case["brier"])[k], "riskRegression"),
+                (f"observed_expected@{horizon:g}", ratio, np.atleast_1d(case["observed_expected"])[k], "survival"),
+            ]
+            if "brier_pec" in case:
+                found.append((f"brier@{horizon:g}", brier, np.atleast_1d(case["brier_pec"])[k], "pec"))
+        for metric, ours, oracle, package in found:
+            yield Row(metric, case["name"], n, outcomes.n_events, ours.value(n), float(oracle), library[package])
 
 
 def _c_by_fold(case: Survival, fold: np.ndarray) -> float:
@@ -188,18 +224,19 @@ def _c_by_fold(case: Survival, fold: np.ndarray) -> float:
     return won / comparable
 
 
-def _d_calibration_bins(case: Survival) -> list[float]:
-    """Haider et al. 2020, figure 8, patient by patient."""
-    bins = [0.0] * BINS
+def _d_calibration_bins(case: Survival) -> FloatArray:
+    """Haider et al. 2020, figure 8, patient by patient; an event at a shared time is anywhere in the step before it."""
+    bins, edges = np.zeros(BINS), np.linspace(0, 1, BINS + 1)
+    shared = Counter(case.outcomes.value[case.outcomes.event].tolist())
+    fullest = max(shared.values(), default=0)
+    coarse = sorted(time for time, held in shared.items() if 10 * held >= fullest and held > 1 and len(shared) > 1)
+    step = min((after - before for before, after in pairwise([0.0, *coarse])), default=0.0)
     for time, event, own in zip(case.outcomes.value, case.outcomes.event, case.survival, strict=True):
-        share = float(np.interp(time, np.append(0, case.times), np.append(1, own)))
-        home = min(int(share * BINS), BINS - 1)
-        if event and time <= case.times[-1]:
-            bins[home] += 1
-            continue
-        bins[home] += (share - home / BINS) / share
-        for lower in range(home):
-            bins[lower] += 1 / BINS / share
+        known = event and time <= case.times[-1]
+        start = time - step if known and time in coarse else time
+        high, low = np.interp([start, time], np.append(0, case.times), np.append(1, own))
+        low = low if known else 0.0
+        bins += np.diff(uniform(low, high - low).cdf(edges)) if high > low else np.histogram(low, edges)[0]
     return bins
 
 
@@ -293,13 +330,19 @@ def _binary(name: str, score: FloatArray, label: BoolArray) -> Iterator[Row]:
         "specificity": (binary.specificity(score, outcomes, threshold), sk.recall_score(~label, ~called), SKLEARN),
         "brier": (binary.brier(score, outcomes), sk.brier_score_loss(label, score), SKLEARN),
         "log_loss": (binary.log_loss(score, outcomes), sk.log_loss(label, score), SKLEARN),
+        "observed_expected": (
+            calibration.observed_expected(score, outcomes), label.mean() / score.mean(), NUMPY,
+        ),
     }  # fmt: skip
     logit = np.log(np.clip(score, 1e-6, 1 - 1e-6) / (1 - np.clip(score, 1e-6, 1 - 1e-6)))
     family = sm.families.Binomial()
-    slope = sm.GLM(label.astype(float), sm.add_constant(logit), family=family).fit(tol=1e-12, maxiter=200).params[1]
+    beside, slope = (
+        sm.GLM(label.astype(float), sm.add_constant(logit), family=family).fit(tol=1e-12, maxiter=200).params
+    )
     intercept = sm.GLM(label.astype(float), np.ones(n), family=family, offset=logit).fit(tol=1e-12).params[0]
-    computed["calibration_slope"] = calibration.calibration_slope(score, outcomes), slope, "statsmodels"
-    computed["calibration_intercept"] = calibration.calibration_intercept(score, outcomes), intercept, "statsmodels"
+    computed["calibration_slope"] = calibration.calibration_slope(score, outcomes), slope, STATSMODELS
+    computed["recalibration_intercept"] = calibration.recalibration_intercept(score, outcomes), beside, STATSMODELS
+    computed["calibration_intercept"] = calibration.calibration_intercept(score, outcomes), intercept, STATSMODELS
     for metric, (ours, oracle, library) in computed.items():
         yield Row(metric, name, n, int(label.sum()), ours.value(n), float(oracle), library)
 
@@ -330,7 +373,7 @@ def of_continuous() -> Iterator[Row]:
         n = len(y)
         outcomes = Outcomes(Continuous("y", "y"), tuple(f"p{i}" for i in range(n)), y, np.ones(n, dtype=bool))
         for metric, oracle in oracles.items():
-            library = "scipy" if metric is continuous.spearman else SKLEARN
+            library = SCIPY if metric is continuous.spearman else SKLEARN
             yield Row(names[metric], case, n, n, metric(x, outcomes).value(n), float(oracle(y, x)), library)
 
 

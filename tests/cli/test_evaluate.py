@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
+from sksurv.metrics import concordance_index_censored
 from tests.command_line import Call, Done
 
 from twobe3.core.endpoints import TimeToEvent
@@ -45,6 +46,7 @@ TIME = np.round(RNG.uniform(10, 900, N))
 RISK = {name: np.round(RNG.normal(size=N) + EVENT, 3) for name in ("a", "b")}
 IDS = [f"P{i:02d}" for i in range(N)]
 
+R = json.loads((Path(__file__).parents[1] / "reference" / "survival.json").read_text())
 LABEL = ("--label", "y")
 TIMES = ("--time", "t", "--event", "y")
 
@@ -100,12 +102,33 @@ def test_tied_risks_and_times_and_the_truncation_time(evaluate: Evaluate) -> Non
     metrics = {metric["name"]: metric for metric in document["models"][0]["metrics"]}
     assert metrics["harrell_c"]["value"] == pytest.approx(concordance_index_censored(EVENT, time, risk)[0])
     tau = truncation_time(Outcomes(TimeToEvent("y", "t", "y"), tuple(IDS), time, EVENT))
-    structured = np.array(list(zip(EVENT, time, strict=True)), dtype=[("event", bool), ("time", float)])
-    oracle = concordance_index_ipcw(structured, structured, risk, tau=tau)[0]
-    assert metrics["uno_c"]["value"] == pytest.approx(oracle)
     text = evaluate(predicted, table, *TIMES, "--unit", "month", "--time-zero", "the end of treatment").out
     assert f"Uno's C of events before {tau:g} months, ties in risk count ½" in text
     assert "times count from the end of treatment, in months\n" in text
+
+
+@pytest.mark.parametrize("case", R["cases"], ids=lambda case: case["name"])
+def test_what_weighs_for_censoring_equals_r(evaluate: Evaluate, case: dict[str, Any]) -> None:
+    """``tests/reference/survival.R``: events and censorings together in whole weeks, months, quarters, years."""
+    risk = np.array(case["risk"])
+    ids = [f"P{i:03d}" for i in range(len(risk))]
+    survival = np.exp(-np.outer(np.exp(risk), case["hazard"]))
+    head = ["patient_id", *(f"t={time}" for time in case["times"])]
+    Path("survival.csv").write_text(
+        lines(",".join(head), *(",".join([p, *map(str, own)]) for p, own in zip(ids, survival.tolist(), strict=True)))
+    )
+    horizons, areas, briers = (np.atleast_1d(case[key]).tolist() for key in ("horizons", "auc", "brier"))
+    named = [word for horizon in horizons for word in ("--horizon", str(horizon))]
+    document = evaluate(
+        lines("patient_id,risk", *(f"{p},{r}" for p, r in zip(ids, case["risk"], strict=True))),
+        lines("patient_id,y,t", *(f"{p},{e},{t}" for p, e, t in zip(ids, case["status"], case["time"], strict=True))),
+        *(*TIMES, *named, "--competing", "2", "--survival", "survival.csv", "--json"),
+    ).json()
+    found = {metric["name"]: metric["value"] for metric in document["models"][0]["metrics"]}
+    expected = {"harrell_c": case["harrell_c"], "uno_c": case["uno_c"], "cumulative_auc": case["mean_auc"]}
+    for horizon, area, brier in zip(horizons, areas, briers, strict=True):
+        expected |= {f"cumulative_auc@{horizon}": area, f"brier@{horizon}": brier}
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_continuous_outcome(evaluate: Evaluate) -> None:

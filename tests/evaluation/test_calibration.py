@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy.special import expit, logit
-from scipy.stats import chisquare, kstest
+from scipy.stats import binom, chisquare, kstest
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation import calibration as metrics
 from twobe3.evaluation.bootstrap import PatientBootstrap
-from twobe3.evaluation.calibration import bin_shares, d_calibration
+from twobe3.evaluation.calibration import bin_shares, d_calibration, rounding_of_times
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.horizons import SurvivalCurves
 
@@ -35,8 +37,22 @@ def _intercept(event, probability):
     return model.fit().params[0]
 
 
+def _beside(event, probability):
+    return sm.Logit(event, sm.add_constant(logit(probability))).fit(disp=0).params[0]
+
+
+def _ratio(event, probability):
+    return event.mean() / probability.mean()
+
+
 @pytest.mark.parametrize(
-    ("metric", "oracle"), [(metrics.calibration_slope, _slope), (metrics.calibration_intercept, _intercept)]
+    ("metric", "oracle"),
+    [
+        (metrics.calibration_slope, _slope),
+        (metrics.recalibration_intercept, _beside),
+        (metrics.calibration_intercept, _intercept),
+        (metrics.observed_expected, _ratio),
+    ],
 )
 def test_equals_statsmodels_on_the_cohort_and_on_every_sample(cohort, metric, oracle):
     outcomes, probability = cohort
@@ -46,12 +62,33 @@ def test_equals_statsmodels_on_the_cohort_and_on_every_sample(cohort, metric, or
         assert found == pytest.approx(oracle(outcomes.event[rows].astype(float), probability[rows]), abs=1e-6)
 
 
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "calibration.json").read_text())
+
+
+@pytest.mark.parametrize("case", REFERENCE["cases"], ids=lambda case: case["name"])
+def test_slope_and_both_intercepts_equal_r(binary, case):
+    """Of rms 6.5.0, ``val.prob``, and of ``glm`` with an offset: ``tests/reference/calibration.R``."""
+    probability, outcomes = np.array(case["probability"]), binary(case["event"])
+    for name in ("calibration_slope", "recalibration_intercept", "calibration_intercept", "observed_expected"):
+        found = getattr(metrics, name)(probability, outcomes).value(len(probability))
+        assert found == pytest.approx(case[name], rel=1e-6), name
+
+
+def test_each_intercept_says_which_it_is(cohort, predict):
+    outcomes, probability = cohort
+    found = evaluate(predict(probability, probability=probability), outcomes, resamples=10)
+    assert "with slope 1" in found.metric("calibration_intercept").estimator
+    assert "beside its slope" in found.metric("recalibration_intercept").estimator
+
+
 def test_a_recalibrated_probability_is_calibrated(cohort):
     outcomes, probability = cohort
     fit = sm.Logit(outcomes.event.astype(float), sm.add_constant(logit(probability))).fit(disp=0)
     mended = fit.predict()
     assert metrics.calibration_slope(mended, outcomes).value(80) == pytest.approx(1, abs=1e-6)
     assert metrics.calibration_intercept(mended, outcomes).value(80) == pytest.approx(0, abs=1e-6)
+    assert metrics.recalibration_intercept(mended, outcomes).value(80) == pytest.approx(0, abs=1e-6)
+    assert metrics.observed_expected(mended, outcomes).value(80) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +101,8 @@ def test_a_recalibrated_probability_is_calibrated(cohort):
     ids=["separated", "constant", "one class"],
 )
 def test_the_slope_is_not_estimable(binary, event, probability):
-    assert np.isnan(metrics.calibration_slope(np.array(probability), binary(event)).value(6))
+    for metric in (metrics.calibration_slope, metrics.recalibration_intercept):
+        assert np.isnan(metric(np.array(probability), binary(event)).value(6))
 
 
 def test_the_intercept_of_one_class_is_not_estimable(binary):
@@ -224,6 +262,74 @@ def test_survival_of_nothing_or_all_falls_into_the_outer_bins(survival):
     shares = bin_shares(curves, survival([10, 10, 10], [1, 0, 1]))
     assert shares[:, 0].tolist() == [1, 1, 0]
     assert shares[2, 9] == 1
+
+
+# Whole years and months: the latent time is continuous, the survival is right, what is recorded is rounded up.
+
+
+def record(survival, n, seed, step, *, lost=0.15, decimals=9, wrong=1.0):
+    """Exponential times in years, rounded up to a step; nobody is censored before the end of the step."""
+    rng = np.random.default_rng(seed)
+    rate, grid = 0.25 * np.exp(rng.normal(0, 0.7, n)), np.arange(step, 12 + step / 2, step)
+    onset = np.ceil(rng.exponential(1 / rate) / step)
+    left = np.minimum(np.ceil(rng.exponential(1 / lost, n) / step), round(8 / step))
+    time = np.round(np.minimum(onset, left) * step, decimals)
+    return SurvivalCurves(np.exp(-wrong * np.outer(rate, grid)), grid), survival(time, onset <= left)
+
+
+@pytest.mark.parametrize(
+    ("step", "decimals"),
+    [(1, 0), (0.5, 1), (0.25, 2), (1 / 12, 9), (1 / 12, 2)],
+    ids=["years", "half years", "quarters", "months", "months as years to 2 decimals"],
+)
+def test_at_coarse_times_a_right_model_is_called_wrong_no_more_often_than_it_should(survival, step, decimals):
+    p = [d_calibration(*record(survival, 300, seed, step, decimals=decimals)).value(300) for seed in range(100)]
+    assert np.mean(np.array(p) < 0.05) <= binom.ppf(0.999, 100, 0.05) / 100
+    wrong = [d_calibration(*record(survival, 300, seed, step, wrong=1.6)).value(300) for seed in range(20)]
+    assert np.mean(np.array(wrong) < 0.05) > 0.8
+
+
+def test_the_true_curve_of_all_in_whole_years_is_not_called_wrong(survival):
+    """At the survival of the recorded year alone it would be: p = 2·10⁻⁹¹."""
+    rng = np.random.default_rng(1)
+    known, left = rng.geometric(0.2, 1500), np.minimum(rng.geometric(0.15, 1500), 8)
+    outcomes, years = survival(np.minimum(known, left), known <= left), np.arange(1.0, 7.0)
+    right, wrong = (SurvivalCurves(np.tile(leaves**years, (1500, 1)), years) for leaves in (0.8, 0.76))
+    assert d_calibration(right, outcomes).value(1500) > 0.05
+    assert d_calibration(wrong, outcomes).value(1500) < 1e-3
+    assert "859 of 882 events, at coarse times" in d_calibration(right, outcomes).estimator
+    assert "the step before them (1, in months)" in d_calibration(right, outcomes).estimator
+
+
+def test_an_event_at_a_coarse_time_is_the_mean_of_random_times_within_its_step(survival):
+    """Czado et al. 2009: the histogram of S(T) + V (S(T − 1) − S(T)), its mean over V, uniform between 0 and 1."""
+    curves, outcomes = record(survival, 50, 3, 1)
+    drawn = (np.arange(20_000) + 0.5) / 20_000
+    shares = bin_shares(curves, outcomes)
+    assert np.count_nonzero(rounding_of_times(outcomes)) > 20
+    for i in np.flatnonzero(rounding_of_times(outcomes)):
+        low, high = (float(curves.at_own(outcomes.value - step)[i]) for step in (0, 1))
+        histogram, _ = np.histogram(low + drawn * (high - low), bins=10, range=(0, 1))
+        np.testing.assert_allclose(shares[i], histogram / 20_000, atol=2e-4)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("time", "steps"),
+    [
+        ([1, 1, 2, 2, 3, 3, 5, 5], [1] * 8),
+        ([7, 7, 14, 14, 14, 21, 21, 30], [7] * 7 + [0]),
+        ([3.1, 4.7, 2.2, 8.05], [0] * 4),
+        ([4, 4, 4], [0] * 3),
+        ([1] * 40 + [2] * 30 + [2.5] * 3 + [3] * 20, [1] * 70 + [0] * 3 + [1] * 20),
+        ([0.08, 0.08, 0.17, 0.17, 0.25, 0.25], [0.08] * 6),
+    ],
+    ids=["years", "weeks in days and a day", "exact", "all at once", "a few between whole years", "months as years"],
+)
+def test_which_times_are_coarse_and_their_step(survival, time, steps):
+    np.testing.assert_allclose(rounding_of_times(survival(time, np.ones(len(time)))), steps)
+    censored_too = survival([*time, 0.5, 0.5, 0.25, 0.25], [*np.ones(len(time)), 0, 0, 0, 0])
+    np.testing.assert_allclose(rounding_of_times(censored_too), [*steps, 0, 0, 0, 0])
 
 
 def in_repeats(outcomes, survival):

@@ -1,16 +1,21 @@
-"""Metrics at horizons: every bootstrap sample against scikit-survival, competing events against the definition."""
+"""Metrics at horizons: against Kaplan–Meier, the definition, the whole truth, and every bootstrap sample.
+
+``test_oracles.py`` compares them with R's.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from sksurv.metrics import brier_score, cumulative_dynamic_auc, integrated_brier_score
-from sksurv.util import Surv
+from hypothesis import given
+from hypothesis import strategies as st
 from statsmodels.duration.survfunc import SurvfuncRight
 
 from twobe3.core.codes import Code
+from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.evaluation import horizons as metrics
 from twobe3.evaluation.bootstrap import PatientBootstrap
@@ -41,42 +46,97 @@ def rivalled(case):
     return replace(outcomes, competing=competing), risk, predicted
 
 
-def test_every_sample_equals_scikit_survival_on_the_resampled_table(case):
+def test_every_sample_equals_the_resampled_table(case):
     outcomes, risk, predicted = case
     counts = PatientBootstrap.draw(outcomes.event, resamples=15, seed=1).counts
-    follow_up, curves = SharedFollowUp(outcomes), SurvivalCurves(predicted, TIMES)
     grid = np.linspace(4.0, 20.0, 9)
-    mean = metrics.mean_cumulative_auc(risk, follow_up, HORIZONS).compute(counts)
-    areas = [metrics.cumulative_auc(risk, follow_up, h).compute(counts) for h in HORIZONS]
-    scores = [metrics.brier_at(curves, follow_up, h).compute(counts) for h in HORIZONS]
-    ratios = [metrics.observed_expected(curves, follow_up, h).compute(counts) for h in HORIZONS]
-    integrated = metrics.integrated_brier(curves, follow_up, grid).compute(counts)
-    at_horizons, at_grid = curves.at(HORIZONS), curves.at(grid)
+
+    def statistics(rows):
+        follow_up, curves = SharedFollowUp(outcomes.subset(rows)), SurvivalCurves(predicted[rows], TIMES)
+        yield metrics.mean_cumulative_auc(risk[rows], follow_up, HORIZONS)
+        yield metrics.integrated_brier(curves, follow_up, grid)
+        for horizon in HORIZONS:
+            yield metrics.cumulative_auc(risk[rows], follow_up, horizon)
+            yield metrics.brier_at(curves, follow_up, horizon)
+            yield metrics.observed_expected(curves, follow_up, horizon)
+
+    found = [statistic.compute(counts) for statistic in statistics(np.arange(60))]
     for s, row in enumerate(counts.astype(int)):
-        rows = np.repeat(np.arange(60), row)
-        event, time = outcomes.event[rows], outcomes.value[rows]
-        truth = Surv.from_arrays(event, time)
-        expected, expected_mean = cumulative_dynamic_auc(truth, truth, risk[rows], HORIZONS)
-        assert mean[s] == pytest.approx(expected_mean, abs=1e-12)
-        assert [area[s] for area in areas] == pytest.approx(expected, abs=1e-12)
-        brier = brier_score(truth, truth, at_horizons[rows], HORIZONS)[1]
-        assert [score[s] for score in scores] == pytest.approx(brier, abs=1e-12)
-        whole = integrated_brier_score(truth, truth, at_grid[rows], grid)
-        assert integrated[s] == pytest.approx(whole, abs=1e-12)
-        free = SurvfuncRight(time, event.astype(int))
-        for horizon, ratio, own in zip(HORIZONS, ratios, at_horizons.T, strict=True):
-            observed = 1 - free.surv_prob[free.surv_times <= horizon][-1]
-            assert ratio[s] == pytest.approx(observed / (1 - own[rows]).mean(), abs=1e-12)
+        alone = [statistic.value(60) for statistic in statistics(np.repeat(np.arange(60), row))]
+        assert [values[s] for values in found] == pytest.approx(alone, abs=1e-12)
 
 
-def _uncensored(outcomes, at):
-    """Kaplan–Meier of staying uncensored beyond a time, the event first where both come together."""
-    left = 1.0
-    for time in np.unique(outcomes.value[outcomes.value <= at]):
-        ended = outcomes.event | outcomes.competing
+def test_the_observed_probability_is_the_kaplan_meier_estimate(case):
+    outcomes, _, predicted = case
+    follow_up, curves = SharedFollowUp(outcomes), SurvivalCurves(predicted, TIMES)
+    free = SurvfuncRight(outcomes.value, outcomes.event.astype(int))
+    for horizon, own in zip(HORIZONS, curves.at(HORIZONS).T, strict=True):
+        observed = 1 - free.surv_prob[free.surv_times <= horizon][-1]
+        found = metrics.observed_expected(curves, follow_up, horizon).value(60)
+        assert found == pytest.approx(observed / (1 - own).mean(), abs=1e-12)
+
+
+def incidence(time, status, horizon):
+    """Aalen–Johansen in fractions, 1 − Kaplan–Meier where no event competes."""
+    free, found = Fraction(1), Fraction(0)
+    for t in np.unique(time[time <= horizon]):
+        at_risk = int((time >= t).sum())
+        found += free * Fraction(int(((time == t) & (status == 1)).sum()), at_risk)
+        free *= 1 - Fraction(int(((time == t) & (status > 0)).sum()), at_risk)
+    return float(found)
+
+
+FOLLOW_UPS = st.lists(
+    st.tuples(st.sampled_from([0.5, 1.0, 2.0, 3.0, 4.0, 5.0]), st.sampled_from([0, 1, 2])), min_size=3, max_size=40
+)
+
+
+@given(FOLLOW_UPS, st.booleans(), st.integers(0, 99), st.sampled_from([0.25, 1.0, 2.5, 3.0, 4.0]))
+def test_brier_of_survival_1_is_the_observed_incidence_whatever_is_tied(pairs, competing, seed, horizon):
+    """The weights 1/G(T−) of the events by t sum to n F(t), and 1/G(t) of the others to n (1 − F(t))."""
+    time, status = np.array(pairs).T
+    status = status if competing else np.minimum(status, 1)
+    n, follow_up = len(time), SharedFollowUp(TimeToEvent.from_arrays(time, status))
+    counts = np.vstack([np.ones(n), PatientBootstrap.draw(status == 1, resamples=5, seed=seed).counts])
+    alive, dead, coin = (
+        metrics.brier_at(SurvivalCurves(np.full((n, 2), s), np.array([0.0, 9.0])), follow_up, horizon).compute(counts)
+        for s in (1.0, 0.0, 0.5)
+    )
+    for i, row in enumerate(counts.astype(int)):
+        t, ended = np.repeat(time, row), np.repeat(status, row)
+        if t.max() <= horizon and (ended[t == t.max()] == 0).any():
+            assert np.isnan([alive[i], dead[i]]).all()  # the last ones were censored by then
+            continue
+        observed = incidence(t, ended, horizon)
+        assert (alive[i], dead[i], coin[i]) == pytest.approx((observed, 1 - observed, 0.25), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "lost", "horizon"), [(0.2, 0.15, 3), (0.2, 0.3, 3), (0.05, 0.03, 6)], ids=["years", "lossy", "months"]
+)
+def test_in_whole_years_it_is_what_all_outcomes_would_give(survival, leaves, lost, horizon):
+    """Brier score and AUC of 20,000 patients, and of the same patients as far as they were followed."""
+    rng = np.random.default_rng(1)
+    n, at = 20_000, np.arange(1.0, horizon + 1)
+    risk = np.round(rng.normal(scale=0.5, size=n), 1)
+    leave = leaves * np.exp(risk) / (1 - leaves + leaves * np.exp(risk))
+    known, censored = rng.geometric(leave), np.minimum(rng.geometric(lost, n), 8)
+    curves = SurvivalCurves((1 - leave[:, None]) ** at, at)
+    everything, seen = (
+        SharedFollowUp(survival(np.minimum(known, until), known <= until)) for until in (np.full(n, 999), censored)
+    )
+    brier, truth = (metrics.brier_at(curves, one, float(horizon)).value(n) for one in (seen, everything))
+    assert brier == pytest.approx(truth, abs=0.005)
+    area, truth = (metrics.cumulative_auc(risk, one, float(horizon)).value(n) for one in (seen, everything))
+    assert area == pytest.approx(truth, abs=0.01)
+
+
+def _not_censored_before(outcomes, at):
+    """Kaplan–Meier of the censorings before a time, the event first where both come together."""
+    left, ended = 1.0, outcomes.event | outcomes.competing
+    for time in np.unique(outcomes.value[~ended & (outcomes.value < at)]):
         here = outcomes.value == time
-        at_risk = (outcomes.value >= time).sum() - (here & ended).sum()
-        left *= 1 - (here & ~ended).sum() / at_risk if at_risk else 1.0
+        left *= 1 - (here & ~ended).sum() / ((outcomes.value >= time).sum() - (here & ended).sum())
     return left
 
 
@@ -90,7 +150,8 @@ def test_a_competing_event_is_no_event_and_no_censoring(rivalled, horizon):
     for i in range(60):
         known = outcomes.event[i] or outcomes.competing[i]
         if time[i] > horizon or known:
-            weight = 1 / _uncensored(outcomes, min(time[i], horizon))
+            until = time[i] if time[i] <= horizon else np.nextafter(horizon, np.inf)
+            weight = 1 / _not_censored_before(outcomes, until)
             had_it = outcomes.event[i] and time[i] <= horizon
             (cases if had_it else controls).append((weight, risk[i]))
             score += weight * (free[i] - (not had_it)) ** 2 / 60

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn import metrics as sklearn
-from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, cumulative_dynamic_auc
 
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
@@ -19,7 +20,6 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation import metrics
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.metrics import METRICS, Metric
-from twobe3.evaluation.survival import truncation_time
 
 N = 50
 RNG = np.random.default_rng(4)
@@ -62,19 +62,19 @@ def test_binary_metrics_are_those_of_scikit_learn() -> None:
     assert of_folds == pytest.approx(np.average(areas, weights=pairs))
 
 
-def test_survival_metrics_are_those_of_scikit_survival() -> None:
-    event = STATUS == 1
-    outcomes = TimeToEvent.from_arrays(TIME, event)
-    truth = np.array(list(zip(event, TIME, strict=True)), dtype=[("event", bool), ("time", float)])
-    expected = concordance_index_censored(event, TIME, RISK)[0]
-    assert metrics.harrell_c(outcomes, RISK, resamples=100).value == pytest.approx(expected)
-    expected = concordance_index_ipcw(truth, truth, RISK, tau=truncation_time(outcomes))[0]
-    assert metrics.uno_c(outcomes, RISK, resamples=100).value == pytest.approx(expected)
-    (expected,), _ = cumulative_dynamic_auc(truth, truth, RISK, [200])
-    assert metrics.cumulative_auc_at(outcomes, RISK, horizon=200, resamples=100).value == pytest.approx(expected)
-    _, (expected,) = brier_score(truth, truth, SURVIVAL[:, 1:2], [200])
-    found = metrics.brier_at(outcomes, SURVIVAL, times=TIMES, horizon=200, resamples=100)
-    assert (found.name, found.value) == ("brier@200", pytest.approx(expected))
+def test_survival_metrics_are_those_of_r() -> None:
+    """``tests/reference/survival.R``; years, in which events and censorings come together."""
+    reference = json.loads((Path(__file__).parents[1] / "reference" / "survival.json").read_text())
+    case = next(one for one in reference["cases"] if one["name"] == "gbsg, years")
+    outcomes = TimeToEvent.from_arrays(case["time"], case["status"], unit="year")
+    risk, times, horizon = np.array(case["risk"]), np.array(case["times"], dtype=float), case["horizons"][0]
+    assert metrics.harrell_c(outcomes, risk, resamples=50).value == pytest.approx(case["harrell_c"])
+    assert metrics.uno_c(outcomes, risk, resamples=50).value == pytest.approx(case["uno_c"])
+    area = metrics.cumulative_auc_at(outcomes, risk, horizon=horizon, resamples=50)
+    survival = np.exp(-np.outer(np.exp(risk), case["hazard"]))
+    found = metrics.brier_at(outcomes, survival, times=times, horizon=horizon, resamples=50)
+    assert (area.name, area.value) == ("cumulative_auc@2", pytest.approx(case["auc"][0]))
+    assert (found.name, found.value) == ("brier@2", pytest.approx(case["brier"][0]))
 
 
 def test_continuous_metrics_are_those_of_scipy_and_scikit_learn() -> None:

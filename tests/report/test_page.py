@@ -157,17 +157,17 @@ def test_what_cannot_be_estimated_is_not_a_number(study: Path) -> None:
     assert text.index("radiomics 0.80") < text.index("tumour volume baseline not estimable")
 
 
-def test_answer_names_the_highest_and_what_can_be_resolved(study: Path) -> None:
+def test_answer_says_whether_the_best_candidate_is_better_than_the_best_baseline(study: Path) -> None:
     text = text_of(study)
     assert (
-        "radiomics had the highest AUC for metastasis, 0.80 (95 % interval 0.70–0.90), "
-        "but no difference between the models can be resolved with 10 patients." in text
+        "radiomics had the best AUC for metastasis, 0.80 (95 % interval 0.70–0.90); that of no baseline was estimable, "
+        "so it is not shown to be better than a trivial explanation." in text
     )
     assert (
-        "tumour volume had the highest Harrell’s C for survival, 0.65 (95 % interval 0.55–0.75); "
-        "after Holm’s correction it lies above 2be3-net (1 of 2 paired differences excludes 0)." in text
+        "radiomics is not better than tumour volume, the best baseline, for survival: Harrell’s C 0.60 (95 % interval "
+        "0.50–0.70) against 0.65 (0.55–0.75); difference −0.05 (−0.15 to 0.05) on 10 patients, p = 0.60 by bootstrap "
+        "and p = 0.63 across folds, after Holm’s correction." in text
     )
-    assert "It is a baseline: no other model had a higher value." in text
 
 
 def test_every_picture_says_what_it_shows(page: Page) -> None:
@@ -260,7 +260,7 @@ def test_study_without_exclusions_notes_or_comparisons(study: Path) -> None:
     rewrite(study, "run.json", notes=[], timings=[])
     text = text_of(study)
     assert "Nothing was excluded." in text
-    assert "whether the models differ was not estimable" in text
+    assert "radiomics could not be compared with tumour volume, the best baseline, for survival" in text
     assert "Caveats" not in text
 
 
@@ -333,7 +333,7 @@ def test_models_compared_within_folds_are_ranked_by_it_with_all_pairs_beside_it(
     pairs = [{**evaluation["comparisons"][0], "metric": "auc_within_folds"}]
     rewrite(study, "evaluation.json", models=models, comparisons=pairs, subgroups=[])
     text = text_of(study)
-    assert "2be3-net had the highest AUC within folds for metastasis, 0.90 (95 % interval 0.50–0.95)" in text
+    assert "2be3-net had the best AUC within folds for metastasis, 0.90 (95 % interval 0.50–0.95)" in text
     assert "Models are ranked and compared by AUC within folds: the reason why." in text
     assert "AUC, all pairs (95 %)" in text
     assert text.index("0.90 (0.50–0.95) 0.70 (0.60–0.80)") < text.index("0.60 (0.50–0.95) 0.80 (0.70–0.90)")

@@ -4,8 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from twobe3.evaluation.results import Comparison, Evaluation, MetricValue, PrimaryMetric
-from twobe3.report.wording import answer, duration, extent, interval, number, p_value, parameter, why_primary, with_sign
+from twobe3.evaluation.results import Comparison, DifferenceTest, Evaluation, MetricValue, PrimaryMetric
+from twobe3.report.wording import (
+    answer,
+    duration,
+    extent,
+    interval,
+    is_resolved,
+    number,
+    p_value,
+    parameter,
+    swap,
+    why_primary,
+    with_sign,
+)
 
 
 def test_numbers_are_set_as_in_print() -> None:
@@ -58,32 +70,100 @@ def result(model: str, value: float | None, low: float = 0.6) -> Evaluation:
     return Evaluation("e", "binary", model, 51, 19, 0, 1, PrimaryMetric("auc", "why"), (metric,), ())
 
 
-def pair(a: str, b: str, p_holm: float | None) -> Comparison:
-    return Comparison("e", "auc", a, b, 51, 0.1, None, None, p_holm, p_holm, "how")
+def pair(a: str, b: str, difference: float, p_holm: float | None, across: float | None = None) -> Comparison:
+    limits = (None, None) if p_holm is None else (difference - 0.08, difference + 0.09)
+    tests = (DifferenceTest("delong", 0.001, 0.001, "how"), DifferenceTest("corrected_t", across, across, "how"))
+    return Comparison("e", "auc", a, b, 50, difference, *limits, p_holm, p_holm, "how", tests)
 
 
-def test_nothing_resolved() -> None:
-    said = answer("e", [result("a", 0.7), result("b", 0.8)], [pair("a", "b", 0.05)], {})
-    assert said.lead == "b"
-    assert said.sentence.endswith("but no difference between the models can be resolved with 51 patients.")
-    assert said.remarks == ()
+KINDS = {"net": "pooled", "radiomics": "radiomics", "volume": "baseline", "centre": "baseline"}
+MODELS = [result("centre", 0.55), result("volume", 0.65), result("radiomics", 0.7), result("net", 0.8)]
 
 
-def test_difference_resolved_but_not_for_the_best() -> None:
-    models = [result("a", 0.7), result("b", 0.8), result("c", 0.6)]
-    said = answer("e", models, [pair("a", "b", 1.0), pair("a", "c", 0.01), pair("b", "c", 0.2)], {})
-    assert said.sentence.endswith(
-        "but its lead cannot be resolved with 51 patients "
-        "(1 of 3 paired differences excludes 0 after Holm’s correction)."
+@pytest.mark.parametrize(
+    ("difference", "p_holm", "across", "verdict", "figures"),
+    [
+        (0.15, 0.0004, 0.03, "is shown to be better than", "p <\N{NO-BREAK SPACE}0.001 by bootstrap and p = 0.030"),
+        (0.15, 0.01, 0.2, "is not shown to be better than", "p = 0.010 by bootstrap, but p = 0.20"),
+        (0.15, 0.2, 0.01, "is not shown to be better than", "p = 0.20 by bootstrap, but p = 0.010"),
+        (0.15, 0.2, 0.3, "is not shown to be better than", "p = 0.20 by bootstrap and p = 0.30"),
+        (0.15, 0.2, None, "is not shown to be better than", "p = 0.20 by bootstrap and p not estimable"),
+        (0.15, 0.01, None, "is by the bootstrap alone better than", "p = 0.010 by bootstrap, but p not estimable"),
+        (0.15, None, 0.01, "is not shown to be better than", "p not estimable by bootstrap, but p = 0.010"),
+        (-0.15, 0.01, 0.2, "is not better than", "p = 0.010 by bootstrap, but p = 0.20"),
+        (-0.15, 0.01, 0.02, "is shown to be worse than", "p = 0.010 by bootstrap and p = 0.020"),
+        (0.0, 1.0, 1.0, "is not better than", "p = 1.00 by bootstrap and p = 1.00"),
+    ],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_it_says_whether_the_best_candidate_is_shown_to_be_better_than_the_best_baseline(
+    difference: float, p_holm: float | None, across: float | None, verdict: str, figures: str, swapped: bool
+) -> None:
+    """Whatever else it lies far above: the centre, the other candidate."""
+    one = pair("net", "volume", difference, p_holm, across)
+    others = [pair("net", "centre", 0.25, 0.001, 0.001), pair("radiomics", "net", -0.1, 0.001, 0.001)]
+    said = answer("e", MODELS, [*others, swap(one) if swapped else one], KINDS)
+    assert said.lead == "net"
+    assert said.sentence.startswith(f"{verdict} volume, the best baseline, for e: AUC 0.80 (95 % interval 0.60–0.90) ")
+    assert f"{figures} across folds, after Holm’s correction." in said.sentence
+    limits = "" if p_holm is None else f" ({interval(difference - 0.08, difference + 0.09)})"
+    assert f"against 0.65 (0.60–0.90); difference {with_sign(difference)}{limits} on 50 patients, p" in said.sentence
+    assert is_resolved(one) == (p_holm is not None and p_holm < 0.05 and across in (None, 0.01, 0.02, 0.03))
+
+
+def test_a_baseline_that_is_best_of_all_is_the_one_that_counts() -> None:
+    models = [result("volume", 0.85), result("centre", 0.5), result("net", 0.8)]
+    pairs = [pair("net", "volume", -0.05, 0.6, 0.7), pair("net", "centre", 0.3, 0.001, 0.001)]
+    said = answer("e", models, pairs, KINDS)
+    assert (said.lead, said.sentence[:45]) == ("net", "is not better than volume, the best baseline,")
+
+
+def test_a_metric_whose_lower_values_are_better_is_told_so() -> None:
+    primary = PrimaryMetric("brier", "as asked for")
+    models = [
+        replace(result(name, 0.5), primary_metric=primary, metrics=(metric_value("brier", value, 0.1, 0.3),))
+        for name, value in (("net", 0.15), ("radiomics", 0.3), ("volume", 0.2), ("centre", 0.25))
+    ]
+    said = answer("e", models, [pair("net", "volume", -0.05, 0.01, 0.02)], KINDS)
+    assert said.lead == "net"
+    assert said.sentence.startswith("is shown to be better than volume, the best baseline, for e: Brier score 0.15 ")
+    assert said.remarks == ()  # 0.5 is no chance level of it
+
+
+@pytest.mark.parametrize(
+    ("models", "lead", "sentence"),
+    [
+        ([("net", 0.8), ("radiomics", 0.7)], "net",
+         "had the best AUC for e, 0.80 (95 % interval 0.60–0.90); no baseline was tested, so it is not shown to be "
+         "better than a trivial explanation."),
+        ([("net", 0.8), ("volume", None)], "net",
+         "is the only model with an estimable AUC for e, 0.80 (95 % interval 0.60–0.90); that of no baseline was "
+         "estimable, so it is not shown to be better than a trivial explanation."),
+        ([("volume", 0.6), ("centre", 0.8)], "centre",
+         "had the best AUC for e, 0.80 (95 % interval 0.60–0.90); it is a baseline, and no other model was tested."),
+        ([("volume", 0.6), ("net", None)], "volume",
+         "is the only model with an estimable AUC for e, 0.60 (95 % interval 0.60–0.90); it is a baseline, and that of "
+         "no other model was estimable."),
+        ([("volume", 0.6), ("net", 0.8)], "net",
+         "could not be compared with volume, the best baseline, for e: AUC 0.80 (95 % interval 0.60–0.90) against 0.60 "
+         "(0.60–0.90)."),
+        ([("net", None)], "No model", "has an estimable AUC for e."),
+    ],
+)  # fmt: skip
+def test_where_there_is_no_such_pair_it_says_so(
+    models: list[tuple[str, float | None]], lead: str, sentence: str
+) -> None:
+    said = answer("e", [result(name, value) for name, value in models], [pair("a", "b", 0.1, 0.01, 0.01)], KINDS)
+    assert (said.lead, said.sentence) == (lead, sentence)
+
+
+def test_models_without_a_patient_in_common_are_not_compared() -> None:
+    nobody = Comparison(
+        "e", "auc", "net", "volume", 0, None, None, None, None, None, "no patient was predicted by both"
     )
-
-
-def test_best_is_told_from_others() -> None:
-    models = [result("a", 0.7), result("b", 0.8), result("c", 0.6)]
-    said = answer("e", models, [pair("a", "b", 0.01), pair("a", "c", 0.3), pair("b", "c", 0.02)], {})
-    assert said.sentence.endswith(
-        "after Holm’s correction it lies above a and c (2 of 3 paired differences exclude 0)."
-    )
+    said = answer("e", MODELS, [nobody], KINDS)
+    assert said.sentence.startswith("could not be compared with volume, the best baseline, for e: AUC 0.80 ")
+    assert said.sentence.endswith("; no patient was predicted by both.")
 
 
 def test_the_best_is_that_by_the_metric_compared() -> None:
@@ -94,23 +174,14 @@ def test_the_best_is_that_by_the_metric_compared() -> None:
         metrics = (*one.metrics, metric_value("auc_within_folds", within, 0.6, 0.95))
         models.append(replace(one, primary_metric=primary, metrics=metrics))
     said = answer("e", models, [], {})
-    assert (said.lead, said.sentence[:50]) == ("a", "had the highest AUC within folds for e, 0.90 (95 %")
+    assert (said.lead, said.sentence[:50]) == ("a", "had the best AUC within folds for e, 0.90 (95 % in")
     assert why_primary(models[0]) == "Models are ranked and compared by AUC within folds: why."
     one = replace(models[0], kind="continuous", primary_metric=PrimaryMetric("spearman", "the only one"))
     assert why_primary(one) == ""
 
 
-def test_chance_and_baselines_are_pointed_out() -> None:
+def test_chance_is_pointed_out() -> None:
     said = answer("e", [result("volume", 0.62, low=0.5), result("b", 0.55)], [], {"volume": "baseline"})
-    assert said.remarks == (
-        "Its interval includes 0.5, the value of chance.",
-        "It is a baseline: no other model had a higher value.",
-    )
-
-
-def test_one_model_or_none() -> None:
-    assert answer("e", [result("a", 0.7), result("b", None)], [], {}).sentence == (
-        "is the only model whose AUC for e was estimable: 0.70 (95 % interval 0.60–0.90)."
-    )
-    said = answer("e", [result("a", None)], [], {})
-    assert (said.lead, said.sentence) == ("No model", "has an estimable AUC for e.")
+    assert said.remarks == ()
+    said = answer("e", [result("volume", 0.62), result("b", 0.55, low=0.5)], [], {"volume": "baseline"})
+    assert said.remarks == ("Its interval includes 0.5, the value of chance.",)

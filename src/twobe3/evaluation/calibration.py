@@ -6,6 +6,8 @@ same order, and counts, shape (samples, n), bootstrap samples of them, not strat
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import chi2
@@ -17,6 +19,7 @@ from twobe3.evaluation.bootstrap import LEVEL, TOLERANCE, Statistic, percentile_
 from twobe3.evaluation.horizons import SurvivalCurves
 from twobe3.evaluation.kaplan_meier import FollowUp
 from twobe3.evaluation.results import Curve
+from twobe3.evaluation.survival import ratio
 
 CLIP = 1e-6
 PATIENTS_PER_BIN = 10
@@ -35,18 +38,25 @@ def calibration_slope(probability: FloatArray, outcomes: Outcomes) -> Statistic:
     """Slope b of logit P(event) = a + b logit(p): 1 is right, below 1 the probabilities are too extreme.
 
     Maximum likelihood, probabilities clipped to [1e-6, 1 − 1e-6]. Not estimable with one class, with constant
-    probabilities, or when the classes are separated.
+    probabilities, or when the classes are separated. It is the Slope of R's ``rms::val.prob``.
     """
-    z = _logit(probability)
-    scale = float(z.std()) or 1.0
-    centred = (z - z.mean()) / scale
-    event = outcomes.event.astype(np.float64)
+    recalibrate = _recalibration(probability, outcomes)
+    return Statistic(
+        lambda counts: recalibrate(counts)[:, 1], "slope of the logistic recalibration, maximum likelihood"
+    )
 
-    def compute(counts: FloatArray) -> FloatArray:
-        design = np.stack([np.ones_like(centred), centred])
-        return _fit(design, event, np.zeros_like(event), counts)[:, 1] / scale
 
-    return Statistic(compute, "slope of the logistic recalibration, maximum likelihood")
+def recalibration_intercept(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Intercept a of the same fit as the slope b: logit P(event) = a + b logit(p); 0 is right where the slope is 1.
+
+    It is the Intercept of R's ``rms::val.prob``. Whether risks are too low or too high on the whole it doesn't say by
+    itself; :func:`calibration_intercept` and :func:`observed_expected` do. Estimable where the slope is.
+    """
+    recalibrate = _recalibration(probability, outcomes)
+    return Statistic(
+        lambda counts: recalibrate(counts)[:, 0],
+        "intercept of the logistic recalibration beside its slope, maximum likelihood",
+    )
 
 
 def calibration_intercept(probability: FloatArray, outcomes: Outcomes) -> Statistic:
@@ -61,6 +71,14 @@ def calibration_intercept(probability: FloatArray, outcomes: Outcomes) -> Statis
         return _fit(np.ones((1, len(event))), event, offset, counts)[:, 0]
 
     return Statistic(compute, "intercept of the logistic recalibration with slope 1, maximum likelihood")
+
+
+def observed_expected(probability: FloatArray, outcomes: Outcomes) -> Statistic:
+    """Calibration in the large: the share of patients with the event over the mean probability; best 1."""
+    event = outcomes.event.astype(np.float64)
+    return Statistic(
+        lambda counts: ratio(counts @ event, counts @ probability), "share of events over the mean probability"
+    )
 
 
 def calibration_curve(probability: FloatArray, outcomes: Outcomes) -> Curve:
@@ -141,6 +159,19 @@ def _logit(probability: FloatArray) -> FloatArray:
     return np.asarray(logit(np.clip(probability, CLIP, 1 - CLIP)))
 
 
+def _recalibration(probability: FloatArray, outcomes: Outcomes) -> Callable[[FloatArray], FloatArray]:
+    """From counts to intercept and slope of the logistic recalibration; shape (samples, 2)."""
+    z, event = _logit(probability), outcomes.event.astype(np.float64)
+    mean, scale = float(z.mean()), float(z.std()) or 1.0
+    design = np.stack([np.ones_like(z), (z - mean) / scale])
+
+    def compute(counts: FloatArray) -> FloatArray:
+        level, slope = (_fit(design, event, np.zeros_like(event), counts) / [1.0, scale]).T
+        return np.column_stack([level - slope * mean, slope])
+
+    return compute
+
+
 def _fit(design: FloatArray, event: FloatArray, offset: FloatArray, counts: FloatArray) -> FloatArray:
     """Logistic regression of every sample at once by Newton's method; NaN where it doesn't converge.
 
@@ -166,6 +197,7 @@ def _fit(design: FloatArray, event: FloatArray, offset: FloatArray, counts: Floa
 
 
 BINS = 10
+FEWEST_TIED = 2
 
 
 def d_calibration(curves: SurvivalCurves, outcomes: Outcomes) -> Statistic:
@@ -174,9 +206,12 @@ def d_calibration(curves: SurvivalCurves, outcomes: Outcomes) -> Statistic:
     Pearson's χ² of ten equal bins, nine degrees of freedom (Haider et al., Journal of Machine Learning Research 21
     (2020) 85, section 3.3). A small p says that the curves are wrong; a large one, with few patients, says little.
     Censored patients are shared out over the bins that are left to them; so are those with a competing event, and those
-    whose follow-up outlasts the predicted times, from then on.
+    whose follow-up outlasts the predicted times, from then on. An event at a coarse time (:func:`rounding_of_times`) is
+    shared out over the survival from S(T) to S(T − step), as in the non-randomised histogram of discrete outcomes
+    (Czado et al., Biometrics 65 (2009) 1254–1261, section 2). What is shared out varies less than whole patients do, so
+    that a right model is rejected less often than the level says.
     """
-    shares = bin_shares(curves, outcomes)
+    shares, rounding = bin_shares(curves, outcomes), rounding_of_times(outcomes)
 
     def compute(counts: FloatArray) -> FloatArray:
         expected = counts.sum(axis=1, keepdims=True) / BINS
@@ -184,10 +219,16 @@ def d_calibration(curves: SurvivalCurves, outcomes: Outcomes) -> Statistic:
         return np.asarray(chi2.sf(statistic, df=BINS - 1))
 
     censored = " and competing events" if outcomes.competing.any() else ""
+    coarse = ""
+    if rounding.any():
+        share = f"{np.count_nonzero(rounding)} of {outcomes.n_events} events, at coarse times, shared out"
+        coarse = (
+            f"; {share} over the step before them ({rounding.max():.3g}, in {getattr(outcomes.endpoint, 'unit', '')}s)"
+        )
     return Statistic(
         compute,
         f"D-calibration, p of Pearson's χ² of {BINS} bins of the predicted survival, {BINS - 1} degrees of freedom,"
-        f" censorings{censored} shared out",
+        f" censorings{censored} shared out{coarse}",
     )
 
 
@@ -195,15 +236,29 @@ def bin_shares(curves: SurvivalCurves, outcomes: Outcomes) -> FloatArray:
     """How much each patient adds to each bin of predicted survival; shape (n, 10), rows sum to 1.
 
     A patient with the event adds 1 to the bin of S(T). One censored there could still have the event at any lower
-    survival: to a bin from a to b it adds the share of [0, S(T)] that lies in it (Haider et al. 2020, eq. 9).
+    survival: to a bin from a to b it adds the share of [0, S(T)] that lies in it (Haider et al. 2020, eq. 9). One with
+    the event at a coarse time adds the share of [S(T), S(T − step)].
     """
     time = np.minimum(outcomes.value, curves.last)
     observed = outcomes.event & (outcomes.value <= curves.last)
-    survival = curves.at_own(time)
-    bin_of = np.minimum((survival * BINS).astype(np.int64), BINS - 1)
-    exactly = (bin_of[:, None] == np.arange(BINS)).astype(np.float64)
-    edges = np.arange(BINS) / BINS
-    spread = np.clip(survival[:, None] - edges, 0.0, 1 / BINS)
-    total = survival[:, None]
-    shared = np.where(total > 0, spread / np.where(total > 0, total, 1.0), exactly)
-    return np.where(observed[:, None], exactly, shared)
+    low = np.where(observed, curves.at_own(time), 0.0)[:, None]
+    high = curves.at_own(time - np.where(observed, rounding_of_times(outcomes), 0.0))[:, None]
+    edges = np.arange(BINS + 1) / BINS
+    inside = np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0.0, None)
+    bin_of = np.minimum((high * BINS).astype(np.int64), BINS - 1)
+    wide = high > low
+    return np.asarray(np.where(wide, inside / np.where(wide, high - low, 1.0), bin_of == np.arange(BINS)))
+
+
+def rounding_of_times(outcomes: Outcomes) -> FloatArray:
+    """How much earlier than recorded each event may have come; shape (n,), 0 where its time is not coarse.
+
+    A time is coarse that several events share, and at least a tenth as many as share the fullest one: those few that
+    stand between whole years say nothing of the others. The step is the smallest from one coarse time to the next, or
+    from 0 to the first; events that all come at one time show none. A time is taken as rounded up, as Kaplan–Meier
+    takes it: 3 in whole years is all of (2, 3].
+    """
+    times, held = np.unique(outcomes.value[outcomes.event], return_counts=True)
+    coarse = times[(held >= max(FEWEST_TIED, held.max(initial=0) / 10)) & (len(times) > 1)]
+    step = np.diff(coarse, prepend=0.0).min(initial=np.inf)
+    return np.where(outcomes.event & np.isin(outcomes.value, coarse), step, 0.0)

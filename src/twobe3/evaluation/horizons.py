@@ -1,10 +1,11 @@
 """Metrics of a time to an event at chosen times: discrimination, distance and calibration of predicted survival.
 
-Censoring is weighted away: a patient whose state at a time t is known counts 1/G(T) when an event came at T ≤ t, and
-1/G(t) when observed beyond t. G is the estimated probability of being still uncensored, by Kaplan–Meier from the
-patients evaluated, and again from every bootstrap sample. A competing event by t is a known state, "no event", and no
-censoring. Risks (higher for an earlier event), curves and follow-up are of the same n patients in the same order, times
-in the endpoint's unit and ascending.
+Censoring is weighted away: a patient whose state at a time t is known counts 1/G(T−) when an event came at T ≤ t, and
+1/G(t) when observed beyond t. G(t) is the estimated probability of being uncensored beyond t, G(T−) of not being
+censored before T, by Kaplan–Meier from the patients evaluated, and again from every bootstrap sample; at one time
+events come before censorings. So the weights sum to n, whatever is tied. A competing event by t is a known state, "no
+event", and no censoring. Risks (higher for an earlier event), curves and follow-up are of the same n patients in the
+same order, times in the endpoint's unit and ascending.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from twobe3.evaluation.survival import MINIMUM_UNCENSORED, RiskOrder, ratio
 QUARTILES = (0.25, 0.5, 0.75)
 GRID_POINTS = 100
 MINIMUM_FOLLOWED = 0.1
+WEIGHTS = "inverse probability of censoring weights, of an event at T 1/G(T−)"
 
 
 class SurvivalCurves:
@@ -130,8 +132,7 @@ def cumulative_auc(risk: FloatArray, follow_up: SharedFollowUp, horizon: float) 
     areas = _areas(risk, follow_up, np.array([horizon]))
     return Statistic(
         lambda counts: areas(counts)[:, 0],
-        f"cumulative/dynamic AUC at {_time(horizon, follow_up)}, inverse probability of censoring weights,"
-        f" ties in risk count ½{_rivals(follow_up)}",
+        f"cumulative/dynamic AUC at {_time(horizon, follow_up)}, {WEIGHTS}, ties in risk count ½{_rivals(follow_up)}",
     )
 
 
@@ -157,7 +158,7 @@ def mean_cumulative_auc(risk: FloatArray, follow_up: SharedFollowUp, horizons: F
     return Statistic(
         compute,
         f"cumulative/dynamic AUC, mean over the horizons {named}{_unit(follow_up)} weighted by the events that each"
-        f" adds, inverse probability of censoring weights, ties in risk count ½{_rivals(follow_up)}",
+        f" adds, {WEIGHTS}, ties in risk count ½{_rivals(follow_up)}",
     )
 
 
@@ -168,7 +169,7 @@ def brier_at(curves: SurvivalCurves, follow_up: SharedFollowUp, horizon: float) 
     """
     return Statistic(
         _brier(curves, follow_up, np.array([horizon]), np.ones(1)),
-        f"Brier score at {_time(horizon, follow_up)}, inverse probability of censoring weights{_rivals(follow_up)}",
+        f"Brier score at {_time(horizon, follow_up)}, {WEIGHTS}{_rivals(follow_up)}",
     )
 
 
@@ -185,7 +186,7 @@ def integrated_brier(curves: SurvivalCurves, follow_up: SharedFollowUp, grid: Fl
     return Statistic(
         _brier(curves, follow_up, grid, weights),
         f"Brier score, mean from {grid[0]:.4g} to {grid[-1]:.4g}{_unit(follow_up)} (trapezoidal rule of {len(grid)})"
-        f", inverse probability of censoring weights{_rivals(follow_up)}",
+        f", {WEIGHTS}{_rivals(follow_up)}",
     )
 
 

@@ -184,6 +184,16 @@ class FollowUp:
         kept: FloatArray = 1 - (total - ended) / np.maximum(at_risk, 1.0)
         return np.asarray(kept.cumprod(axis=1))
 
+    def weight_at_own_time(self, counts: FloatArray) -> FloatArray:
+        """Inverse probability of censoring weight 1/G(T−) of an event at each patient's own time T; (samples, n).
+
+        An event at T is seen in whoever is not censored before T (Gerds & Schumacher, Biometrical Journal 48 (2006)
+        1029–1040). G(T−) is 0 only where a sample has nobody left to follow until T; 1 stands there.
+        """
+        after = self.probability_uncensored(counts)
+        before = np.concatenate([np.ones((len(counts), 1)), after[:, :-1]], axis=1)[:, self.position]
+        return np.asarray(1 / np.where(before > 0, before, 1.0))
+
     def incidence(self, counts: FloatArray) -> FloatArray:
         """Estimated probability of the event by each of ``times``; shape (samples, m).
 
@@ -224,17 +234,8 @@ class SharedFollowUp(FollowUp):
         return self._recall("incidence", counts, super().incidence)
 
     def weighted(self, counts: FloatArray) -> FloatArray:
-        """Count over G(T) of each patient whose follow-up an event ended, else 0; shape (samples, n).
-
-        0 also for an event at the last time of a sample with a censoring there, which has no finite weight: G is 0
-        then, and no horizon from there on can be evaluated.
-        """
-        return self._recall("weighted", counts, self._weight)
-
-    def _weight(self, counts: FloatArray) -> FloatArray:
-        uncensored = self.probability_uncensored(counts)[:, self.position]
-        weighable = uncensored > 0
-        return np.asarray(counts * (self.ended & weighable) / np.where(weighable, uncensored, 1.0))
+        """Count over G(T−) of each patient whose follow-up an event ended at T, else 0; shape (samples, n)."""
+        return self._recall("weighted", counts, lambda table: table * self.ended * self.weight_at_own_time(table))
 
     def _recall(self, what: str, counts: FloatArray, estimate: Callable[[FloatArray], FloatArray]) -> FloatArray:
         for position, (known, table, value) in enumerate(self._known):

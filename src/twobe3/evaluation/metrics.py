@@ -250,9 +250,17 @@ calibration_slope = Metric(
     "calibration_slope", "binary", "slope of the logistic recalibration, best 1", None, "probability",
     _probability(calibration.calibration_slope),
 )  # fmt: skip
+recalibration_intercept = Metric(
+    "recalibration_intercept", "binary", "intercept of the same fit as the slope, best 0", None, "probability",
+    _probability(calibration.recalibration_intercept), stratified=False,
+)  # fmt: skip
 calibration_intercept = Metric(
-    "calibration_intercept", "binary", "calibration in the large, best 0", None, "probability",
-    _probability(calibration.calibration_intercept), stratified=False,
+    "calibration_intercept", "binary", "intercept with the slope held at 1: calibration in the large, best 0", None,
+    "probability", _probability(calibration.calibration_intercept), stratified=False,
+)  # fmt: skip
+observed_expected = Metric(
+    "observed_expected", "binary", "share of events over the mean probability: calibration in the large, best 1", None,
+    "probability", _probability(calibration.observed_expected), stratified=False,
 )  # fmt: skip
 # The influence of a patient on a censored concordance has another mean with the event than without it, so keeping
 # the number of events would make the interval about 5 % too short (benchmarks/coverage.py); not so for the AUC.

@@ -94,11 +94,11 @@ def cause_specific_c(risk: FloatArray, outcomes: Outcomes) -> Statistic:
 
 
 def uno_c(risk: FloatArray, outcomes: Outcomes, truncation: float | None = None) -> Statistic:
-    """Uno's concordance up to a time τ: Harrell's, with each pair weighted by 1/G(t)² of its event's time t < τ.
+    """Uno's concordance up to a time τ: Harrell's, with each pair weighted by 1/G(t−)² of its event's time t < τ.
 
-    G is the Kaplan–Meier estimate of staying uncensored, from the patients evaluated, and again from every bootstrap
-    sample (Uno et al., Statistics in Medicine 30 (2011) 1105–1117, eq. 6). Unlike Harrell's it doesn't depend on
-    how the cohort was censored. τ is ``truncation``, in the endpoint's unit, or :func:`truncation_time`; it serves
+    G(t−) is the Kaplan–Meier estimate of not being censored before t, from the patients evaluated, and again from every
+    bootstrap sample (Uno et al., Statistics in Medicine 30 (2011) 1105–1117, eq. 6). Unlike Harrell's it doesn't depend
+    on how the cohort was censored. τ is ``truncation``, in the endpoint's unit, or :func:`truncation_time`; it serves
     every bootstrap sample.
     """
     tau = truncation_time(outcomes) if truncation is None else truncation
@@ -109,17 +109,13 @@ def uno_c(risk: FloatArray, outcomes: Outcomes, truncation: float | None = None)
     follow_up = FollowUp(outcomes, competing_censors=True)
 
     def compute(counts: FloatArray) -> FloatArray:
-        uncensored = follow_up.probability_uncensored(counts)[:, follow_up.position[event]]
-        weighable = uncensored > 0
-        weight = (before_tau & weighable) / np.where(weighable, uncensored, 1.0) ** 2
-        events = counts[:, event] * weight
-        value = ratio(((events @ wins) * counts).sum(axis=1), ((events @ outlives) * counts).sum(axis=1))
-        # An event at the last time of a sample, with a censoring there, makes a pair without a finite weight.
-        unweighable = (counts[:, event] * (before_tau & ~weighable)).any(axis=1)
-        return np.where(unweighable, np.nan, value)
+        events = counts[:, event] * before_tau * follow_up.weight_at_own_time(counts)[:, event] ** 2
+        return ratio(((events @ wins) * counts).sum(axis=1), ((events @ outlives) * counts).sum(axis=1))
 
     unit = f" {outcomes.endpoint.unit}s" if isinstance(outcomes.endpoint, TimeToEvent) else ""
-    return Statistic(compute, f"Uno's C of events before {tau:g}{unit}, {TIES}{_competing_censored(outcomes)}")
+    return Statistic(
+        compute, f"Uno's C of events before {tau:g}{unit}, {TIES}, weights 1/G(t−)²{_competing_censored(outcomes)}"
+    )
 
 
 def truncation_time(outcomes: Outcomes) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 from twobe3.evaluation.results import Comparison, ModelExclusion, Subgroup
 from twobe3.report import charts
-from twobe3.report.wording import TEST_LABELS
+from twobe3.report.wording import TEST_LABELS, swap
 
 
 @dataclass(frozen=True)
@@ -108,17 +108,7 @@ def subgroup_table(subgroups: Sequence[Subgroup], models: Sequence[str], neutral
 
 
 def _higher_minus_lower(comparison: Comparison) -> Comparison:
-    if comparison.difference is None or comparison.difference >= 0:
-        return comparison
-    low, high = comparison.low, comparison.high
-    return replace(
-        comparison,
-        model_a=comparison.model_b,
-        model_b=comparison.model_a,
-        difference=-comparison.difference,
-        low=None if high is None else -high,
-        high=None if low is None else -low,
-    )
+    return swap(comparison) if (comparison.difference or 0.0) < 0 else comparison
 
 
 def _clearest_first(comparison: Comparison) -> tuple[bool, float, float]:

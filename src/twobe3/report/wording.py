@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from twobe3.evaluation.format import NOT_ESTIMABLE
-from twobe3.evaluation.metrics import WITHIN_FOLDS
+from twobe3.evaluation.metrics import WITHIN_FOLDS, find_metric
 from twobe3.evaluation.provenance import Audit
 from twobe3.evaluation.results import Comparison, Evaluation, EvaluationResults, MetricValue
 from twobe3.report.study_folder import StudyFolder, ValidationRecord
@@ -24,6 +24,8 @@ METRIC_LABELS = {
     "cumulative_auc": "Cumulative AUC",
     "integrated_brier": "Integrated Brier score",
     "observed_expected": "Observed / expected",
+    "calibration_intercept": "Calibration intercept, slope 1",
+    "recalibration_intercept": "Intercept beside the slope",
     "d_calibration": "D-calibration, p",
     "average_precision": "Average precision",
     "brier": "Brier score",
@@ -145,55 +147,101 @@ class Answer:
 def answer(
     endpoint: str, results: Sequence[Evaluation], comparisons: Sequence[Comparison], kinds: Mapping[str, str]
 ) -> Answer:
-    """Say which model did best, and whether that can be told from chance.
+    """Say whether the best candidate is shown to be better than the best baseline.
 
-    ``results`` has one model at least, ``comparisons`` the paired differences of the metric by which they are compared,
-    ``kinds`` the kind of each model by name.
+    Whatever else the candidate lies above, this one pair is spoken of. Shown is what both the bootstrap and the
+    corrected test across folds show, each adjusted for all pairs. ``results`` has one model at least, ``comparisons``
+    the paired differences of the metric by which they are compared, ``kinds`` the kind of each model by name.
     """
-    label = metric_label(results[0].primary_metric.metric)
-    estimable = [(one, metric) for one in results if (metric := one.headline) and metric.value is not None]
-    if not estimable:
+    primary = results[0].primary_metric.metric
+    label, sign = metric_label(primary), -1 if find_metric(primary, results[0].kind).higher_is_better is False else 1
+    known = [(one, metric) for one in results if (metric := one.headline) is not None and metric.value is not None]
+    known.sort(key=lambda pair: sign * (pair[1].value or 0.0), reverse=True)
+    if not known:
         return Answer("No model", f"has an estimable {label} for {endpoint}.", ())
-    best, metric = max(estimable, key=lambda pair: pair[1].value or 0.0)
-    several = len(estimable) > 1
-    within = f" (95 % interval {interval(metric.low, metric.high)})" if metric.low is not None else ""
-    found = "had the highest {} for {}, {}{}" if several else "is the only model whose {} for {} was estimable: {}{}"
-
-    remarks = []
-    chance = best.endpoint_class.chance_level
-    if metric.low is not None and metric.low <= chance:
-        remarks.append(f"Its interval includes {chance:g}, the value of chance.")
-    if several and kinds.get(best.model) == "baseline":
-        remarks.append("It is a baseline: no other model had a higher value.")
-    sentence = found.format(label, endpoint, number(metric.value), within)
-    return Answer(best.model, sentence + (_describe_lead(best, comparisons) if several else "."), tuple(remarks))
+    baselines = [pair for pair in known if kinds.get(pair[0].model) == "baseline"]
+    candidates = [pair for pair in known if pair not in baselines]
+    best, metric = (candidates or baselines)[0]
+    within = "" if metric.low is None else f" (95 % interval {interval(metric.low, metric.high)})"
+    value = f"{number(metric.value)}{within}"
+    if candidates and baselines:
+        control, its_metric = baselines[0]
+        pair = next((c for c in comparisons if {c.model_a, c.model_b} == {best.model, control.model}), None)
+        verdict, figures = _describe_difference(best.model, pair, sign)
+        sentence = f"{verdict} {control.model}, the best baseline, for {endpoint}: {label} {value} against "
+        sentence += f"{measure(its_metric)}{figures}."
+    else:
+        found = "had the best" if len(known) > 1 else "is the only model with an estimable"
+        sentence = f"{found} {label} for {endpoint}, {value}; {_describe_lack(results, kinds, bool(candidates))}."
+    chance, pooled = best.endpoint_class.chance_level, best.endpoint_class.primary_metric
+    if metric.low is not None and metric.low <= chance and metric.name in (pooled, WITHIN_FOLDS.get(pooled)):
+        return Answer(best.model, sentence, (f"Its interval includes {chance:g}, the value of chance.",))
+    return Answer(best.model, sentence, ())
 
 
 def is_resolved(comparison: Comparison) -> bool:
-    """Whether a difference excludes 0 after Holm's correction."""
-    return comparison.p_holm is not None and comparison.p_holm < SIGNIFICANCE
+    """Whether a difference excludes 0 after Holm’s correction: by the bootstrap and, where made, across folds."""
+    across = _p_across_folds(comparison)
+    return _is_small(comparison.p_holm) and (across is None or _is_small(across))
 
 
-def _describe_lead(best: Evaluation, comparisons: Sequence[Comparison]) -> str:
-    if not any(comparison.p_holm is not None for comparison in comparisons):
-        return "; whether the models differ was not estimable."
-    compared_on = _patients_of(comparisons)
-    beyond = [comparison for comparison in comparisons if is_resolved(comparison)]
-    if not beyond:
-        return f", but no difference between the models can be resolved with {compared_on} patients."
-    beaten = [
-        c.model_b if c.model_a == best.model else c.model_a for c in beyond if best.model in (c.model_a, c.model_b)
-    ]
-    count = f"{len(beyond)} of {len(comparisons)} paired differences exclude{'s' if len(beyond) == 1 else ''} 0"
-    if not beaten:
-        return f", but its lead cannot be resolved with {compared_on} patients ({count} after Holm’s correction)."
-    return f"; after Holm’s correction it lies above {enumeration(beaten)} ({count})."
+def swap(comparison: Comparison) -> Comparison:
+    """The same pair, the second model first."""
+    turned = [None if x is None else -x for x in (comparison.difference, comparison.high, comparison.low)]
+    a, b = comparison.model_a, comparison.model_b
+    return replace(comparison, model_a=b, model_b=a, difference=turned[0], low=turned[1], high=turned[2])
 
 
-def _patients_of(comparisons: Sequence[Comparison]) -> str:
-    """On how many patients models were compared: a number, or from which to which."""
-    counts = sorted({comparison.n for comparison in comparisons})
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+def _describe_difference(best: str, pair: Comparison | None, sign: int) -> tuple[str, str]:
+    """How the best candidate compares with the best baseline: the verb of the sentence, and the figures at its end."""
+    if pair is None or pair.difference is None:
+        return "could not be compared with", "; no patient was predicted by both" if pair and not pair.n else ""
+    if pair.model_a != best:
+        pair = swap(pair)
+    across = _p_across_folds(pair)
+    p_values = [f"{_p_equals(pair.p_holm)} by bootstrap", f"{_p_equals(across)} across folds"]
+    agree = _is_small(pair.p_holm) == _is_small(across)
+    limits = "" if pair.low is None else f" ({interval(pair.low, pair.high)})"
+    figures = (
+        f"; difference {with_sign(pair.difference)}{limits} on {pair.n} patients, "
+        f"{(' and ' if agree else ', but ').join(p_values)}, after Holm’s correction"
+    )
+    return _choose_verdict(sign * (pair.difference or 0.0), _is_small(pair.p_holm), across), figures
+
+
+def _choose_verdict(gain: float, by_bootstrap: bool, across: float | None) -> str:
+    if by_bootstrap and across is not None and _is_small(across):
+        return f"is shown to be {'better' if gain > 0 else 'worse'} than"
+    if gain <= 0:
+        return "is not better than"
+    if by_bootstrap and across is None:
+        return "is by the bootstrap alone better than"
+    return "is not shown to be better than"
+
+
+def _describe_lack(results: Sequence[Evaluation], kinds: Mapping[str, str], by_candidate: bool) -> str:
+    """Why the best model could not be compared: there are only candidates, or only baselines."""
+    baselines = sum(kinds.get(one.model) == "baseline" for one in results)
+    tested = baselines if by_candidate else len(results) - baselines
+    lacking = "baseline" if by_candidate else "other model"
+    lack = f"that of no {lacking} was estimable" if tested else f"no {lacking} was tested"
+    if not by_candidate:
+        return f"it is a baseline, and {lack}"
+    return f"{lack}, so it is not shown to be better than a trivial explanation"
+
+
+def _p_across_folds(comparison: Comparison) -> float | None:
+    test = comparison.test("corrected_t")
+    return None if test is None else test.p_holm
+
+
+def _is_small(p: float | None) -> bool:
+    return p is not None and p < SIGNIFICANCE
+
+
+def _p_equals(p: float | None) -> str:
+    text = p_value(p)
+    return f"p {text}" if p is None or text.startswith("<") else f"p = {text}"
 
 
 def methods(folder: StudyFolder) -> tuple[str, ...]:
