@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -15,6 +15,7 @@ from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import find_nearest, name_nearest
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
@@ -131,9 +132,11 @@ class StudyConfig(Section):
 
     def _model(self, entry: dict[str, Any], folder: Path, given: dict[str, Any]) -> Model:
         entry = dict(entry)
-        kind = str(entry.pop("kind", None))
+        if "kind" not in entry:
+            raise ConfigurationError(Code.UNKNOWN_NAME, f"a [[model]] has no `kind`; {name_nearest('', MODELS)}")
+        kind = str(entry.pop("kind"))
         if kind not in MODELS:
-            hint = _name_nearest(kind, MODELS)
+            hint = name_nearest(kind, MODELS)
             raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
         known = parameter_names(MODELS[kind])
         for key in entry:
@@ -163,7 +166,7 @@ class StudyConfig(Section):
             if covariate_of(str(name)) not in map(covariate_of, known):
                 raise ConfigurationError(
                     Code.UNKNOWN_NAME,
-                    f"{where}: no covariate {name!r}; {_name_nearest(str(name), known)}",
+                    f"{where}: no covariate {name!r}; {name_nearest(str(name), known)}",
                     remedy="name the columns of the clinical table in `cohort.covariates`",
                 )
 
@@ -222,14 +225,9 @@ def _surplus_key(
 
 
 def _unknown_key(where: str, key: str, known: list[str]) -> ConfigurationError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"the nearest known key is {near[0]!r}" if near else f"known keys are {', '.join(known)}"
+    near = find_nearest(key, known)
+    hint = f"the nearest known key is {near!r}" if near else f"known keys are {', '.join(known)}"
     return ConfigurationError(Code.UNKNOWN_KEY, f"{where}: unknown key {key!r}; {hint}")
-
-
-def _name_nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
 
 
 def _must_differ(names: list[str]) -> None:
@@ -266,5 +264,10 @@ def first_problem(error: ValidationError | ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+    place, said, context = ".".join(str(part) for part in problem["loc"]), problem["msg"], problem.get("ctx", {})
+    if known := re.findall("'([^']*)'", str(context.get("expected_tags", context.get("expected", "")))):
+        given = str(context.get("tag", problem["input"]))  # of a closed set of names
+        said = f"there is no {given!r}; {name_nearest(given, known)}"
+    elif problem["type"] == "union_tag_not_found":
+        said = f"it has no `{str(context['discriminator']).strip("'")}`"
+    return f"{place}: {said}" if place else said
