@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import signal
@@ -31,6 +32,63 @@ def test_the_script_and_the_module_are_the_command_line(tiny_cohort: Any) -> Non
         done = subprocess.run([*command, "inspect", folder, "--json"], capture_output=True, text=True, check=True)
         (line,) = done.stdout.splitlines()
         assert json.loads(line)["usable"] == 1
+
+
+# -- the program itself
+
+
+def test_the_version_is_one_line(twobe3: Call) -> None:
+    assert twobe3("--version") == (0, f"twobe3 {tb.__version__}\n", "")
+
+
+def test_help_is_asked_for_in_every_way(twobe3: Call) -> None:
+    whole, of_one = twobe3("--help").out, twobe3("evaluate", "--help").out
+    assert "evaluate" in whole
+    assert "--clinical" in of_one
+    assert [twobe3("help").out, twobe3("-h").out, twobe3().out] == [whole] * 3
+    assert [twobe3("help", "evaluate").out, twobe3("evaluate", "-h").out] == [of_one] * 2
+    assert "--min-scans" in twobe3("help", "collections", "plan").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["evalute"], "evaluate"), (["help", "evalute"], "evaluate"), (["collections", "lst"], "list"),
+     (["run", "study.toml", "--upate"], "--update")],
+)  # fmt: skip
+def test_a_misspelt_command_or_option_names_what_is_near(twobe3: Call, arguments: list[str], meant: str) -> None:
+    done = twobe3(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert meant in done.err
+
+
+# -- where output cannot go
+
+
+@pytest.mark.parametrize("verb", ["run", "convert", "pretrain", "demo"])
+@pytest.mark.parametrize("place", ["file", "file/deeper", "link"])
+def test_an_output_folder_that_is_none_is_refused_first(
+    twobe3: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("precious")
+    Path("link").symlink_to("/nowhere/at/all")
+    read = {"run": ["absent.toml"], "pretrain": ["absent.toml"], "convert": ["absent"], "demo": []}
+    done = twobe3(verb, *read[verb], "--out", place)
+    assert done.status == 2
+    assert done.refusal().startswith(f"OUTPUT_EXISTS: '{place.partition('/')[0]}' is a ")
+    assert Path("file").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(twobe3: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # a superuser may write everywhere
+    done = twobe3("run", "absent.toml", "--out", "somewhere/results")
+    assert done.status == 1
+    assert done.refusal().startswith("WRITE_FAILED: the output folder 'results' cannot be written: Permission denied")
+    assert not Path("somewhere").exists()
 
 
 # -- inspect, convert

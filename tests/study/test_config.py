@@ -157,7 +157,7 @@ def test_an_unknown_key_of_the_second_endpoint(tmp_path: Path) -> None:
     [
         ('kind = "binary"', 'kind = "binery"', "endpoint.0: there is no 'binery'; the nearest is 'binary'"),
         ('kind = "binary"', 'kind = "zzz"', "endpoint.0: .*there are 'binary', 'time-to-event', 'continuous'"),
-        ('kind = "binary"\n', "", "endpoint.0: it has no `kind`"),
+        ('kind = "binary"\n', "", "endpoint.0: it has no 'kind'"),
         ("folds = 3", 'scheme = "leave-one-center-out"', "validation.scheme: .*nearest is 'leave-one-centre-out'"),
         (
             'images = "dicom"',

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
 import twobe3 as tb
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
+from twobe3.cli.interruption import interruptible
 from twobe3.cli.output import Document, Json, columns, print_document
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 from twobe3.dicom.attributes import Policy
+from twobe3.study.demo import write_demo
+from twobe3.study.finished import Options, read_finished
 
+log = logging.getLogger("twobe3")
 app = typer.Typer(
     name="twobe3",
     help="From PET scans and a table of outcomes to a validated, explained prediction model.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.add_typer(collections)
@@ -67,7 +67,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Write a small PET cohort as DICOM, run a whole study on it, and end with the report's path."""
-    _print_result(tb.run_demo(out, patients=patients, seed=seed), out, as_json)
+    _run(write_demo(out, patients=patients, seed=seed), out, Options(), as_json, update=True)
 
 
 @app.command()
@@ -86,8 +86,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
-    result = tb.run(study, out, update=update, audit=audit, workers=workers, device=device, precision=precision)
-    _print_result(result, out, as_json)
+    _run(study, out, Options(audit, device, precision), as_json, update=update, workers=workers)
 
 
 @app.command()
@@ -222,9 +221,18 @@ def doctor(as_json: Json = False) -> None:
     print_document({"checks": checks}, as_json, _check_lines)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"twobe3 {tb.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on standard error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
 ) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("twobe3").setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -232,10 +240,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; the entry point of the ``twobe3`` script."""
-    with _interruptible():
+    """Run the command line."""
+    with interruptible():
         try:
-            app()
+            app(_ask_for_help(sys.argv[1:]), prog_name="twobe3")
         except TwoBe3Error as error:
             print(f"twobe3: {error}", file=sys.stderr)
             sys.exit(error.exit_status)
@@ -243,6 +251,11 @@ def main() -> None:
             fault = _internal_error(error)
             print(f"twobe3: {fault}", file=sys.stderr)
             sys.exit(fault.exit_status)
+
+
+def _ask_for_help(arguments: list[str]) -> list[str]:
+    """``help`` and ``help evaluate`` as the options that they mean."""
+    return [*arguments[1:], "--help"] if arguments[:1] == ["help"] else arguments
 
 
 def _internal_error(error: Exception) -> EnvironmentFailure:
@@ -254,25 +267,15 @@ def _internal_error(error: Exception) -> EnvironmentFailure:
     return EnvironmentFailure(Code.INTERNAL_ERROR, f"{type(error).__name__}{detail} at {', '.join(reversed(places))}")
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let signals end what is inside with a message; outside they do what they did before."""
-    before = {number: signal.signal(number, _exit_interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-
-
-def _exit_interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    print("twobe3: interrupted; the same command goes on where it stopped", file=sys.stderr)
-    sys.exit(128 + number)
-
-
-def _print_result(result: tb.CVResult, out: Path, as_json: bool) -> None:
+def _run(study: Path, out: Path, options: Options, as_json: bool, *, update: bool, workers: int | None = None) -> None:
+    """Run a study unless it is finished, and print its results."""
+    table = read_finished(study, out, options)
+    if table is None:
+        table = tb.run(study, out, update=update, workers=workers, **asdict(options)).table()
+    else:
+        log.info("finished: study file, scans, tables and weights are as they were, so nothing is computed again")
     document = {"report": str(out / "report.html"), "evaluation": str(out / "evaluation.json")}
-    print_document(document, as_json, lambda document: [result.table(), "", document["report"]])
+    print_document(document, as_json, lambda document: [table, "", document["report"]])
 
 
 def _endpoint(

@@ -19,6 +19,7 @@ from twobe3.dicom.frames import choose_frame
 from twobe3.dicom.series import PETSeries, find_series
 from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
+from twobe3.io.files import require_folder
 from twobe3.scans.masks import contour_mask
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
 
@@ -200,10 +201,12 @@ def convert(
     Raises
     ------
     ConfigurationError
-        A path does not exist.
+        A path does not exist; ``OUTPUT_EXISTS``: the folder is a file.
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
+
+    require_folder(out)
 
     def read(series: PETSeries) -> tuple[SUVVolume, str]:
         if frame is not None and series.frames in ("dynamic", "gated"):

@@ -80,6 +80,20 @@ class StudyConfig(Section):
         """The resolved study as JSON types."""
         return self.model_dump(mode="json")
 
+    def inputs(self) -> list[str]:
+        """The files and folders that the study reads, as the study file names them."""
+        named: list[str] = []
+        for section in (self.cohort, self.external):
+            if section is not None:
+                for names in (section.images, section.clinical or ()):
+                    named += [names] if isinstance(names, str) else names
+        weights = [
+            str(entry["weights"]) for entry in self.model if entry.get("weights") and entry["kind"] != Fusion.kind
+        ]
+        files = [source.location for source in map(WeightsSource.parse, weights) if source.is_file]
+        starts = [str(entry["init"]) for entry in self.model if entry.get("init")]
+        return [*named, *files, *starts, *filter(None, [self.validation.folds_file])]
+
     def horizons(self) -> dict[str, tuple[float, ...]]:
         """For each endpoint that names some, the times at which it is evaluated, in its unit."""
         times = {section.name: section.horizons for section in self.endpoint if section.kind == "time-to-event"}
@@ -269,5 +283,5 @@ def first_problem(error: ValidationError | ValueError) -> str:
         given = str(context.get("tag", problem["input"]))  # of a closed set of names
         said = f"there is no {given!r}; {name_nearest(given, known)}"
     elif problem["type"] == "union_tag_not_found":
-        said = f"it has no `{str(context['discriminator']).strip("'")}`"
+        said = f"it has no {context['discriminator']}"
     return f"{place}: {said}" if place else said
