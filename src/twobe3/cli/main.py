@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import typer
 
 import twobe3 as tb
+from twobe3 import report as pages
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
 from twobe3.cli.interruption import interruptible
@@ -24,6 +25,7 @@ from twobe3.cli.output import Document, Json, columns, print_document
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 from twobe3.dicom.attributes import Policy
+from twobe3.io.files import require_folder
 from twobe3.study.demo import write_demo
 from twobe3.study.finished import Options, read_finished
 
@@ -112,10 +114,15 @@ def pretrain(
 
 @app.command()
 def inspect(
-    paths: Paths, policy: PolicyOption = "lenient", repair_dates: RepairDates = False, as_json: Json = False
+    paths: Paths,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    dates: Annotated[bool, typer.Option("--dates", help="Tell dates, too; they identify a patient.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Say which PET series are there, whether each can become SUV, and if not, why."""
-    _print_inspection(tb.inspect(paths, policy=policy, repair_dates=repair_dates, progress=True), as_json)
+    """Say which PET series are there, tracer, scanner and spacing, whether each can become SUV, and if not, why."""
+    inspection = tb.inspect(paths, policy=policy, repair_dates=repair_dates, dates=dates, progress=True)
+    _print_inspection(inspection, as_json)
 
 
 @app.command()
@@ -155,9 +162,15 @@ def predict(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="A table with the columns patient_id and risk.")],
+    predictions: Annotated[Path, typer.Argument(help="A table with a row for each patient, or patient and model.")],
     clinical: Annotated[Path, typer.Option(help="The clinical table.")],
     patient: Annotated[str, typer.Option(help="Its column with the patient id.")] = "patient_id",
+    identifier: Annotated[str | None, typer.Option("--id", help="The predictions' column: patient_id.")] = None,
+    risk: Annotated[str | None, typer.Option(help="The predictions' column: risk.")] = None,
+    probability: Annotated[
+        str | None, typer.Option(help="The predictions' column: probability; also the risk where there is none.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The predictions' column: model.")] = None,
     label: Annotated[str | None, typer.Option(help="Its column with a binary outcome.")] = None,
     positive: Annotated[str, typer.Option(help="The value of LABEL that means yes.")] = "1",
     time: Annotated[str | None, typer.Option(help="Its column with the time to the event or to censoring.")] = None,
@@ -176,15 +189,29 @@ def evaluate(
     subgroup: Annotated[list[str] | None, typer.Option(help="Column by which to evaluate, too; repeatable.")] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples of patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json and report.html, or a page that ends in .html.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge anybody's predictions: metrics with intervals, and the models compared in pairs."""
+    if out is not None:
+        require_folder(out.parent if out.suffix == ".html" else out)
     evaluation = tb.evaluate_csv(
         predictions,
         clinical=clinical,
         endpoint=_endpoint(label, positive, time, event, unit, time_zero, competing, value),
         patient=patient,
+        columns={
+            column: named
+            for column, named in (
+                ("patient_id", identifier),
+                ("risk", risk),
+                ("probability", probability),
+                ("model", model),
+            )
+            if named is not None
+        },
         only=endpoint,
         survival=survival,
         decisions=decisions,
@@ -197,7 +224,9 @@ def evaluate(
         seed=seed,
     )
     if out is not None:
-        evaluation.write(out)
+        if out.suffix != ".html":
+            evaluation.write(out)
+        pages.write_evaluation_report(evaluation, out if out.suffix == ".html" else out / "report.html")
     print_document(evaluation.to_json(), as_json, lambda _: [evaluation.text()])
 
 
@@ -324,7 +353,12 @@ def _inspection_lines(document: Document) -> list[str]:
         result = (
             f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
         )
-        lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {result}")
+        spacing = row["spacing_mm"] and " × ".join(f"{length:.4g}" for length in row["spacing_mm"]) + " mm"
+        dates = [f"{kind} {date}" for kind, date in row.get("dates", {}).items() if date]
+        scanner = f"{row['manufacturer']} {row['model']}".strip()
+        about = "".join(f"{part}  " for part in (row["tracer"], scanner, spacing, ", ".join(dates)) if part)
+        size = f"{row['modality']:<3} {row['slices']:>4} slices"
+        lines.append(f"{row['patient']}  {row['series_uid']}  {size}  {about}{result}")
     codes = [row["code"] for row in document["series"] if row["code"]]
     tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import find_container
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.frames import choose_frame
+from twobe3.dicom.reader import quietly, read_dataset, text
 from twobe3.dicom.series import PETSeries, find_series
 from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
@@ -66,6 +68,12 @@ class InspectedSeries:
         Of a usable series; why it is not usable.
     output : str or None
         The NIfTI file that was written.
+    manufacturer, model, tracer : str
+        As the headers say; empty where they say nothing.
+    spacing_mm : tuple of float, or None
+        Of the volume, along the slices, rows and columns; None where it could not be read.
+    dates : mapping, or None
+        Where asked for, since dates identify a patient: ISO date of study, series and acquisition, None where absent.
     """
 
     path: str
@@ -76,6 +84,11 @@ class InspectedSeries:
     suv: SUVSummary | None = None
     exclusion: Exclusion | None = None
     output: str | None = None
+    manufacturer: str = ""
+    model: str = ""
+    tracer: str = ""
+    spacing_mm: tuple[float, ...] | None = None
+    dates: Mapping[str, str | None] | None = None
 
     @property
     def usable(self) -> bool:
@@ -96,8 +109,13 @@ class InspectedSeries:
             "reason": why and why.reason,
             "remedy": why and why.remedy,
             "suv": self.suv and self.suv.to_json(),
+            "tracer": self.tracer,
+            "manufacturer": self.manufacturer,
+            "model": self.model,
+            "spacing_mm": self.spacing_mm and list(self.spacing_mm),
         }
-        return entry if self.output is None else {**entry, "output": self.output}
+        asked = {"dates": self.dates, "output": self.output}
+        return entry | {key: value for key, value in asked.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,12 @@ class Inspection:
 
 
 def inspect(
-    paths: Sequence[Path], *, policy: Policy = "lenient", repair_dates: bool = False, progress: bool = False
+    paths: Sequence[Path],
+    *,
+    policy: Policy = "lenient",
+    repair_dates: bool = False,
+    dates: bool = False,
+    progress: bool = False,
 ) -> Inspection:
     """Say of every series found whether it can become SUV, and if not, why and what to do.
 
@@ -142,6 +165,8 @@ def inspect(
         Folders or files.
     policy, repair_dates
         As for :func:`~twobe3.dicom.volume.read_suv`.
+    dates : bool
+        Whether the dates of each DICOM series are told, which identify a patient.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -154,7 +179,7 @@ def inspect(
     def read(series: PETSeries) -> tuple[SUVVolume, None]:
         return read_suv(series, policy=policy, repair_dates=repair_dates), None
 
-    dicom, nifti = _inspect_dicom(paths, read, progress), []
+    dicom, nifti = _inspect_dicom(paths, read, progress, dates=dates), []
     found, roots = find_nifti_series(paths, among_dicom=bool(dicom)), _find_roots(paths)
     for series in found.series:
         nifti.append(
@@ -228,10 +253,19 @@ def _read_contour(series: PETSeries, volume: SUVVolume) -> Mask | None:
 
 
 def _inspect_dicom(
-    paths: Sequence[Path], read: Callable[[PETSeries], tuple[SUVVolume, str | None]], progress: bool
+    paths: Sequence[Path],
+    read: Callable[[PETSeries], tuple[SUVVolume, str | None]],
+    progress: bool,
+    *,
+    dates: bool = False,
 ) -> list[InspectedSeries]:
     found, roots = find_series(paths, progress=progress), _find_roots(paths)
     inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
+    if dates:
+        inspected = [
+            replace(one, dates=_read_dates(series.files[0]))
+            for one, series in zip(inspected, found.series, strict=True)
+        ]
     for unused in found.unused:
         why, path = unused.exclusion, _find_folder(unused.files, roots)
         inspected.append(
@@ -243,12 +277,34 @@ def _inspect_dicom(
 def _inspect_series(
     series: Series, path: str, read: Callable[[Series], tuple[SUVVolume, str | None]]
 ) -> InspectedSeries:
-    entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
+    told = {name: _make_printable(getattr(series, name)) for name in ("manufacturer", "model", "tracer")}
+    entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices, **told)
     try:
         volume, output = read(series)
     except UnusableScanError as error:
         return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
-    return replace(entry, suv=SUVSummary.of(volume), output=output)
+    spacing_mm = tuple(round(length, 4) for length in volume.geometry.spacing_mm)
+    return replace(entry, suv=SUVSummary.of(volume), output=output, spacing_mm=spacing_mm)
+
+
+def _make_printable(text: str) -> str:
+    """A header's text without what a terminal would take for a command."""
+    return "".join(character for character in text if character.isprintable())
+
+
+def _read_dates(path: Path) -> dict[str, str | None]:
+    """The dates of a slice's header in ISO format; None where one is absent, or is no date (DICOM PS3.5 6.2, DA)."""
+    with quietly():
+        dataset = read_dataset(path)
+        found = {kind: text(dataset, f"{kind.capitalize()}Date") for kind in ("study", "series", "acquisition")}
+    return {kind: _to_iso(date) for kind, date in found.items()}
+
+
+def _to_iso(date: str) -> str | None:
+    try:
+        return datetime.strptime(date, "%Y%m%d").date().isoformat()
+    except ValueError:
+        return None
 
 
 def _find_roots(paths: Sequence[Path]) -> list[Path]:
