@@ -120,7 +120,7 @@ def test_inspect_tells_what_is_there(twobe3: Call, tiny_cohort: Any) -> None:
 
 
 def test_inspect_tells_tracer_scanner_and_spacing_and_dates_where_asked(twobe3: Call, tiny_cohort: Any) -> None:
-    told = {"Manufacturer": "ACME", "ManufacturerModelName": "One\x1b[31m", "StudyDate": "20191231", "SeriesDate": "no"}
+    told = {"Manufacturer": "ACME", "ManufacturerModelName": "One\x1b[31m", "StudyDate": "20191231", "SeriesDate": ""}
     tiny_cohort.scan("A", **told, AcquisitionDate="20200101")
     (row,) = twobe3("inspect", tiny_cohort.images, "--json").json()["series"]
     assert (row["manufacturer"], row["model"]) == ("ACME", "One[31m")

@@ -262,10 +262,8 @@ def _inspect_dicom(
     found, roots = find_series(paths, progress=progress), _find_roots(paths)
     inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
     if dates:
-        inspected = [
-            replace(one, dates=_read_dates(series.files[0]))
-            for one, series in zip(inspected, found.series, strict=True)
-        ]
+        pairs = zip(inspected, found.series, strict=True)
+        inspected = [replace(one, dates=_read_dates(series.files[0])) for one, series in pairs]
     for unused in found.unused:
         why, path = unused.exclusion, _find_folder(unused.files, roots)
         inspected.append(
@@ -277,8 +275,10 @@ def _inspect_dicom(
 def _inspect_series(
     series: Series, path: str, read: Callable[[Series], tuple[SUVVolume, str | None]]
 ) -> InspectedSeries:
-    told = {name: _make_printable(getattr(series, name)) for name in ("manufacturer", "model", "tracer")}
-    entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices, **told)
+    entry = InspectedSeries(
+        path, series.patient, series.series, "PT", series.slices, tracer=_make_printable(series.tracer),
+        manufacturer=_make_printable(series.manufacturer), model=_make_printable(series.model),
+    )  # fmt: skip
     try:
         volume, output = read(series)
     except UnusableScanError as error:
