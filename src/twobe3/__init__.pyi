@@ -30,9 +30,9 @@ from .scans.find import read_suv as read_suv
 from .scans.inspect import convert as convert
 from .scans.inspect import inspect as inspect
 from .scans.masks import read_regions as read_regions
-from .study.demo import run_demo as run_demo
 from .study.predict import predict as predict
 from .study.run import run as run
+from .study.run import run_demo as run_demo
 from .validation.cross_validate import cross_validate as cross_validate
 from .validation.result import CVResult as CVResult
 

@@ -85,6 +85,41 @@ def test_metrics_and_comparisons(evaluate: Evaluate) -> None:
     assert f"a − b: {comparison['difference']:.3f} (" in text
 
 
+def test_columns_by_other_names(evaluate: Evaluate) -> None:
+    expected = evaluate(predictions(models=("a", "b")), clinical(), *LABEL, "--json").json()
+    renamed = predictions(models=("a", "b")).replace("patient_id,model,risk", "MRN,algorithm,score")
+    mapped = ("--id", "MRN", "--risk", "score", "--model", "algorithm")
+    assert evaluate(renamed, clinical(), *LABEL, *mapped, "--json").json() == expected
+    both = evaluate(renamed, clinical().replace("patient_id", "MRN"), *LABEL, *mapped, "--patient", "MRN", "--json")
+    assert both.json() == expected
+    refused = evaluate(renamed, clinical(), *LABEL, "--id", "MNR", "--risk", "score").refusal()
+    assert "has no column 'MNR'; it has MRN, algorithm, score; the nearest to 'MNR' is 'MRN'" in refused
+
+
+def test_a_probability_alone_is_the_risk_too(evaluate: Evaluate) -> None:
+    chances = lines("case,p", *(f"{p},{(i % 7) / 7:.3f}" for i, p in enumerate(IDS)))
+    (model,) = evaluate(chances, clinical(), *LABEL, "--id", "case", "--probability", "p", "--json").json()["models"]
+    values = {metric["name"]: metric["value"] for metric in model["metrics"]}
+    p = np.round(np.arange(N) % 7 / 7, 3)
+    assert values["auc"] == pytest.approx(roc_auc_score(EVENT, p))
+    assert values["brier"] == pytest.approx(np.mean((p - EVENT) ** 2))
+
+
+@pytest.mark.parametrize("endpoint", [LABEL, TIMES])
+def test_the_page_of_predictions_holds_figures_and_no_patient(evaluate: Evaluate, endpoint: tuple[str, ...]) -> None:
+    table = predictions("X99,a,1", models=("a", "b"))
+    assert evaluate(table, clinical(), *endpoint, "--out", "made").status == 0
+    assert evaluate(table, clinical(), *endpoint, "--out", "deep/page.html").status == 0
+    page = Path("deep/page.html").read_text()
+    assert page == Path("made/report.html").read_text()
+    assert Path("made/evaluation.json").exists()
+    assert "1 patients are in no figure: not in table." in page
+    assert ">a<" in page.replace("\n", "")
+    assert "Paired differences" in page
+    assert "X99" not in page
+    assert not [patient for patient in IDS if patient in page]
+
+
 def test_another_positive_class(evaluate: Evaluate) -> None:
     aucs = [
         evaluate(predictions(), clinical(), *LABEL, "--positive", positive, "--json").json()["models"][0]["metrics"][0]

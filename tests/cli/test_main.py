@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import signal
@@ -33,21 +34,68 @@ def test_the_script_and_the_module_are_the_command_line(tiny_cohort: Any) -> Non
         assert json.loads(line)["usable"] == 1
 
 
+# -- the program itself
+
+
+def test_the_version_is_one_line(twobe3: Call) -> None:
+    assert twobe3("--version") == (0, f"twobe3 {tb.__version__}\n", "")
+
+
+def test_help_is_asked_for_in_every_way(twobe3: Call) -> None:
+    whole, of_one = twobe3("--help").out, twobe3("evaluate", "--help").out
+    assert "evaluate" in whole
+    assert "--clinical" in of_one
+    assert [twobe3("help").out, twobe3("-h").out] == [whole] * 2
+    assert twobe3().out.split() == whole.split()
+    assert [twobe3("help", "evaluate").out, twobe3("evaluate", "-h").out] == [of_one] * 2
+    assert "--min-scans" in twobe3("help", "collections", "plan").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["evalute"], "evaluate"), (["help", "evalute"], "evaluate"), (["collections", "lst"], "list"),
+     (["run", "study.toml", "--upate"], "--update")],
+)  # fmt: skip
+def test_a_misspelt_command_or_option_names_what_is_near(twobe3: Call, arguments: list[str], meant: str) -> None:
+    done = twobe3(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert meant in done.err
+
+
+# -- where output cannot go
+
+
+@pytest.mark.parametrize("verb", ["run", "convert", "pretrain", "demo"])
+@pytest.mark.parametrize("place", ["file", "file/deeper", "link"])
+def test_an_output_folder_that_is_none_is_refused_first(
+    twobe3: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("precious")
+    Path("link").symlink_to("/nowhere/at/all")
+    read = {"run": ["absent.toml"], "pretrain": ["absent.toml"], "convert": ["absent"], "demo": []}
+    done = twobe3(verb, *read[verb], "--out", place)
+    assert done.status == 2
+    assert done.refusal().startswith(f"OUTPUT_EXISTS: '{place.partition('/')[0]}' is a ")
+    assert Path("file").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(twobe3: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # a superuser may write everywhere
+    done = twobe3("run", "absent.toml", "--out", "somewhere/results")
+    assert done.status == 1
+    assert done.refusal().startswith("WRITE_FAILED: the output folder 'results' cannot be written: Permission denied")
+    assert not Path("somewhere").exists()
+
+
 # -- inspect, convert
 
-SERIES_KEYS = [
-    "path",
-    "patient",
-    "series_uid",
-    "modality",
-    "slices",
-    "usable",
-    "code",
-    "reason",
-    "remedy",
-    "suv",
-    "contour",
-]
+SERIES_KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv"]
+SERIES_KEYS += ["contour", "tracer", "manufacturer", "model", "spacing_mm"]
 SUV_KEYS = ["type", "rule", "factor_min", "factor_max", "max", "median", "min"]
 
 
@@ -69,6 +117,23 @@ def test_inspect_tells_what_is_there(twobe3: Call, tiny_cohort: Any) -> None:
     text = twobe3("inspect", tiny_cohort.images).out.splitlines()
     assert text[-1] == "2 series: 1 usable, 1 WEIGHT_MISSING"
     assert any("SUV max 6.00 (bw)" in line for line in text)
+
+
+def test_inspect_tells_tracer_scanner_and_spacing_and_dates_where_asked(twobe3: Call, tiny_cohort: Any) -> None:
+    told = {"Manufacturer": "ACME", "ManufacturerModelName": "One\x1b[31m", "StudyDate": "20191231", "SeriesDate": ""}
+    tiny_cohort.scan("A", **told, AcquisitionDate="20200101")
+    (row,) = twobe3("inspect", tiny_cohort.images, "--json").json()["series"]
+    assert (row["manufacturer"], row["model"]) == ("ACME", "One[31m")
+    assert row["spacing_mm"] == [16.0, 16.0, 16.0]
+    assert isinstance(row["tracer"], str)
+    assert "dates" not in row
+    text = twobe3("inspect", tiny_cohort.images).out
+    assert "ACME One[31m  16 × 16 × 16 mm" in text
+    assert "2020" not in text
+    assert "\x1b" not in text
+    (row,) = twobe3("inspect", tiny_cohort.images, "--dates", "--json").json()["series"]
+    assert row["dates"] == {"study": "2019-12-31", "series": None, "acquisition": "2020-01-01"}
+    assert "study 2019-12-31, acquisition 2020-01-01" in twobe3("inspect", tiny_cohort.images, "--dates").out
 
 
 def test_convert_writes_what_it_says(twobe3: Call, tiny_cohort: Any, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_study_file_names_the_covariates(tiny_cohort: Any, tmp_path: Any) -> N
 def test_a_baseline_names_covariates_that_there_are(tiny_cohort: Any) -> None:
     tiny_cohort.patients(2)
     file = tiny_cohort.study(extra='[[model]]\nkind = "baseline"\nvariable = "clinical"\ncovariates = ["age", "grade"]')
-    with pytest.raises(ConfigurationError, match="no covariate 'grade'; there are age") as caught:
+    with pytest.raises(ConfigurationError, match="no covariate 'grade'; there are 'age'") as caught:
         read_study(file).models(tiny_cohort.images, Cache())
     assert caught.value.code is Code.UNKNOWN_NAME
     file.write_text(file.read_text().replace("[endpoint]", 'covariates = ["grade"]\n[endpoint]', 1))

@@ -20,7 +20,7 @@ from tests.conftest import TinyCohort
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
-from twobe3.io.model_file import read_sealed
+from twobe3.io.model_file import read_sealed, write_sealed
 from twobe3.models import MODELS, Baseline, Model, load_model
 from twobe3.models import registry as module
 from twobe3.models.registry import ENTRY_POINTS, Registry
@@ -192,3 +192,53 @@ def test_two_distributions_cannot_both_have_a_kind(
 
 def test_the_registry_of_twobe3_holds_its_own_models() -> None:
     assert {"2be3-net", "baseline", "cnn2d", "cnn3d", "fusion", "pooled", "radiomics"} <= {*MODELS}
+
+
+# -- what is given in place of a model file
+
+
+@pytest.fixture
+def folder(make_cohort: Callable[..., Cohort], tmp_path: Path) -> Path:
+    """A study folder with two models in ``models/``, and safetensors files that are none."""
+    cohort = make_cohort(8, ("binary",))
+    for variable in ("age", "sex"):
+        Baseline(variable).fit(cohort).save(tmp_path / "results" / "models" / f"relapse.{variable}.safetensors")
+    write_sealed(tmp_path / "results" / "models" / "pretrained.safetensors", {"kind": "pretrained"}, {})
+    (tmp_path / "results" / "weights.safetensors").write_bytes(b"junk")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("results", "'results' is a folder, and .* one of models/relapse.age.safetensors, models/relapse.sex.safeten"),
+        (
+            "results/models",
+            r"'models' is a folder, .*\(give one of relapse.age.safetensors, relapse.sex.safetensors in",
+        ),
+        (".", r"is a folder, .*\(give one of results/models/relapse.age.safetensors, results/models/relapse.sex.saf"),
+        ("results/models/relapse.aeg.safetensors", r"no 'relapse.aeg.safe.*\(give relapse.age.safetensors in that fol"),
+        ("results/models/zzz", r"no 'zzz' \(give one of relapse.age.safetensors, relapse.sex.safetensors in that"),
+        ("results/weights.safetensors", r"'weights.safetensors' is not a model file of twobe3 \(give .* models/"),
+        ("results/models/pretrained.safetensors", r"pretrain` wrote, and no fitted model \(let `init` of"),
+        ("absent/deep", r"there is no 'deep' \(give a .safetensors file of a study's folder models/"),
+    ],
+)
+def test_what_is_no_model_file_says_what_to_give(folder: Path, given: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"MODEL_INVALID: .*{says}") as caught:
+        load_model(folder / given)
+    assert str(folder) not in str(caught.value)
+
+
+def test_of_many_models_the_first_are_named(folder: Path) -> None:
+    first = folder / "results" / "models" / "relapse.age.safetensors"
+    for i in range(10):
+        shutil.copy(first, first.with_name(f"z{i}.safetensors"))
+    with pytest.raises(ConfigurationError, match=r"z0.safetensors.*z7.safetensors and 2 more in it\)"):
+        load_model(folder / "results")
+
+
+def test_the_only_model_of_a_folder_is_named(folder: Path) -> None:
+    (folder / "results" / "models" / "relapse.sex.safetensors").unlink()
+    with pytest.raises(ConfigurationError, match=r"\(give models/relapse.age.safetensors in it\)"):
+        load_model(folder / "results")

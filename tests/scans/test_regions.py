@@ -82,7 +82,7 @@ def test_a_limb_has_no_liver(scan: ArrayScan) -> None:
     ("wrong", "says"),
     [
         ({"kind": "treshold"}, "there is no region 'treshold'; the nearest is 'threshold'"),
-        ({"kind": "PERCIST "}, "there is no region 'PERCIST '; there are contour, threshold, relative, percist"),
+        ({"kind": "PERCIST "}, "there is no region 'PERCIST '; the nearest is 'percist'"),
         ({"threshold_suv": 0}, "threshold_suv"),
         ({"threshold_suv": float("inf")}, "threshold_suv"),
         ({"fraction": 41}, "fraction"),

@@ -155,8 +155,15 @@ def test_an_unknown_key_of_the_second_endpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('kind = "binary"', 'kind = "binery"', "endpoint.0: .*'binary', 'time-to-event', 'continuous'"),
-        ('kind = "binary"\n', "", "endpoint.0: Unable to extract tag"),
+        ('kind = "binary"', 'kind = "binery"', "endpoint.0: there is no 'binery'; the nearest is 'binary'"),
+        ('kind = "binary"', 'kind = "zzz"', "endpoint.0: .*there are 'binary', 'time-to-event', 'continuous'"),
+        ('kind = "binary"\n', "", "endpoint.0: it has no 'kind'"),
+        ("folds = 3", 'scheme = "leave-one-center-out"', "validation.scheme: .*nearest is 'leave-one-centre-out'"),
+        (
+            'images = "dicom"',
+            'images = "dicom"\npolicy = "lenent"',
+            "cohort.policy: .*'lenent'; the nearest is 'lenient'",
+        ),
         ('column = "outcome"', "column = 3", "endpoint.0.binary.column: .*string"),
         ('images = "dicom"\n', "", "cohort.images: Field required"),
         ("spacing_mm = 4.0", "spacing_mm = 0", "volume.spacing_mm"),
@@ -183,13 +190,23 @@ def test_a_value_that_is_none(tmp_path: Path, old: str, new: str, says: str) -> 
         ('kind = "baseline"', 'kind = "baselin"', "UNKNOWN_NAME: .*'baselin'.*nearest is 'baseline'"),
         ('kind = "baseline"', 'kind = "zzz"', "UNKNOWN_NAME: .*there are .*2be3-net"),
         ('kind = "baseline"', 'kind = ["baseline"]', "UNKNOWN_NAME"),
-        ('kind = "baseline"\n', "", "UNKNOWN_NAME: .*None"),
+        ('kind = "baseline"\n', "", "UNKNOWN_NAME: .*a .*model.* has no `kind`; there are .*'baseline'"),
         (
             'variable = "age"',
             'variable = "tlg"\nregion = "percst"',
             "STUDY_FILE_INVALID: .* baseline: region: .* 'percst'; the nearest is 'percist'",
         ),
-        ('variable = "age"', 'variable = "ages"', "STUDY_FILE_INVALID: .* baseline: .*variable"),
+        (
+            'variable = "age"',
+            'variable = "ages"',
+            "STUDY_FILE_INVALID: .* baseline: variable: .*'ages'; the nearest is 'age'",
+        ),
+        (
+            'variable = "age"',
+            'variable = "SUVmax"',
+            "STUDY_FILE_INVALID: .* variable: .*'SUVmax'; the nearest is 'suvmax'",
+        ),
+        ('variable = "age"', 'variable = "MTV"', "STUDY_FILE_INVALID: .* variable: .*'MTV'; there are 'suvmax', "),
         ('variable = "age"', 'variable = "age"\nthreshold_suv = -1', "STUDY_FILE_INVALID: .*threshold_suv"),
         (
             "[validation]",

@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
 import twobe3 as tb
+from twobe3 import report as pages
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
+from twobe3.cli.interruption import interruptible
 from twobe3.cli.output import Document, Json, columns, print_document
 from twobe3.core.codes import Code
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 from twobe3.dicom.attributes import Policy
+from twobe3.io.files import require_folder
+from twobe3.study.demo import write_demo
+from twobe3.study.finished import Options, read_finished
 
+log = logging.getLogger("twobe3")
 app = typer.Typer(
     name="twobe3",
     help="From PET scans and a table of outcomes to a validated, explained prediction model.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.add_typer(collections)
@@ -67,7 +69,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Write a small PET cohort as DICOM, run a whole study on it, and end with the report's path."""
-    _print_result(tb.run_demo(out, patients=patients, seed=seed), out, as_json)
+    _run(write_demo(out, patients=patients, seed=seed), out, Options(), as_json, update=True)
 
 
 @app.command()
@@ -86,8 +88,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
-    result = tb.run(study, out, update=update, audit=audit, workers=workers, device=device, precision=precision)
-    _print_result(result, out, as_json)
+    _run(study, out, Options(audit, device, precision), as_json, update=update, workers=workers)
 
 
 @app.command()
@@ -113,10 +114,15 @@ def pretrain(
 
 @app.command()
 def inspect(
-    paths: Paths, policy: PolicyOption = "lenient", repair_dates: RepairDates = False, as_json: Json = False
+    paths: Paths,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    dates: Annotated[bool, typer.Option("--dates", help="Tell dates, too; they identify a patient.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Say which PET series are there, whether each can become SUV, and if not, why."""
-    _print_inspection(tb.inspect(paths, policy=policy, repair_dates=repair_dates, progress=True), as_json)
+    """Say which PET series are there, tracer, scanner and spacing, whether each can become SUV, and if not, why."""
+    inspection = tb.inspect(paths, policy=policy, repair_dates=repair_dates, dates=dates, progress=True)
+    _print_inspection(inspection, as_json)
 
 
 @app.command()
@@ -156,9 +162,15 @@ def predict(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="A table with the columns patient_id and risk.")],
+    predictions: Annotated[Path, typer.Argument(help="A table with a row for each patient, or patient and model.")],
     clinical: Annotated[Path, typer.Option(help="The clinical table.")],
     patient: Annotated[str, typer.Option(help="Its column with the patient id.")] = "patient_id",
+    identifier: Annotated[str | None, typer.Option("--id", help="The predictions' column: patient_id.")] = None,
+    risk: Annotated[str | None, typer.Option(help="The predictions' column: risk.")] = None,
+    probability: Annotated[
+        str | None, typer.Option(help="The predictions' column: probability; also the risk where there is none.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The predictions' column: model.")] = None,
     label: Annotated[str | None, typer.Option(help="Its column with a binary outcome.")] = None,
     positive: Annotated[str, typer.Option(help="The value of LABEL that means yes.")] = "1",
     time: Annotated[str | None, typer.Option(help="Its column with the time to the event or to censoring.")] = None,
@@ -177,15 +189,29 @@ def evaluate(
     subgroup: Annotated[list[str] | None, typer.Option(help="Column by which to evaluate, too; repeatable.")] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples of patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json and report.html, or a page that ends in .html.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge anybody's predictions: metrics with intervals, and the models compared in pairs."""
+    if out is not None:
+        require_folder(out.parent if out.suffix == ".html" else out)
     evaluation = tb.evaluate_csv(
         predictions,
         clinical=clinical,
         endpoint=_endpoint(label, positive, time, event, unit, time_zero, competing, value),
         patient=patient,
+        columns={
+            column: named
+            for column, named in (
+                ("patient_id", identifier),
+                ("risk", risk),
+                ("probability", probability),
+                ("model", model),
+            )
+            if named is not None
+        },
         only=endpoint,
         survival=survival,
         decisions=decisions,
@@ -198,7 +224,9 @@ def evaluate(
         seed=seed,
     )
     if out is not None:
-        evaluation.write(out)
+        if out.suffix != ".html":
+            evaluation.write(out)
+        pages.write_evaluation_report(evaluation, out if out.suffix == ".html" else out / "report.html")
     print_document(evaluation.to_json(), as_json, lambda _: [evaluation.text()])
 
 
@@ -222,9 +250,18 @@ def doctor(as_json: Json = False) -> None:
     print_document({"checks": checks}, as_json, _check_lines)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"twobe3 {tb.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on standard error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
 ) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("twobe3").setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -232,10 +269,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; the entry point of the ``twobe3`` script."""
-    with _interruptible():
+    """Run the command line."""
+    with interruptible():
         try:
-            app()
+            app(_ask_for_help(sys.argv[1:]), prog_name="twobe3")
         except TwoBe3Error as error:
             print(f"twobe3: {error}", file=sys.stderr)
             sys.exit(error.exit_status)
@@ -243,6 +280,11 @@ def main() -> None:
             fault = _internal_error(error)
             print(f"twobe3: {fault}", file=sys.stderr)
             sys.exit(fault.exit_status)
+
+
+def _ask_for_help(arguments: list[str]) -> list[str]:
+    """``help`` and ``help evaluate`` as the options that they mean."""
+    return [*arguments[1:], "--help"] if arguments[:1] == ["help"] else arguments
 
 
 def _internal_error(error: Exception) -> EnvironmentFailure:
@@ -254,25 +296,15 @@ def _internal_error(error: Exception) -> EnvironmentFailure:
     return EnvironmentFailure(Code.INTERNAL_ERROR, f"{type(error).__name__}{detail} at {', '.join(reversed(places))}")
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let signals end what is inside with a message; outside they do what they did before."""
-    before = {number: signal.signal(number, _exit_interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-
-
-def _exit_interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    print("twobe3: interrupted; the same command goes on where it stopped", file=sys.stderr)
-    sys.exit(128 + number)
-
-
-def _print_result(result: tb.CVResult, out: Path, as_json: bool) -> None:
+def _run(study: Path, out: Path, options: Options, as_json: bool, *, update: bool, workers: int | None = None) -> None:
+    """Run a study unless it is finished, and print its results."""
+    table = read_finished(study, out, options)
+    if table is None:
+        table = tb.run(study, out, update=update, workers=workers, **asdict(options)).table()
+    else:
+        log.info("finished: study file, scans, tables and weights are as they were, so nothing is computed again")
     document = {"report": str(out / "report.html"), "evaluation": str(out / "evaluation.json")}
-    print_document(document, as_json, lambda document: [result.table(), "", document["report"]])
+    print_document(document, as_json, lambda document: [table, "", document["report"]])
 
 
 def _endpoint(
@@ -321,7 +353,12 @@ def _inspection_lines(document: Document) -> list[str]:
         result = (
             f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
         )
-        lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {result}")
+        spacing = row["spacing_mm"] and " × ".join(f"{length:.4g}" for length in row["spacing_mm"]) + " mm"
+        dates = [f"{kind} {date}" for kind, date in row.get("dates", {}).items() if date]
+        scanner = f"{row['manufacturer']} {row['model']}".strip()
+        about = "".join(f"{part}  " for part in (row["tracer"], scanner, spacing, ", ".join(dates)) if part)
+        size = f"{row['modality']:<3} {row['slices']:>4} slices"
+        lines.append(f"{row['patient']}  {row['series_uid']}  {size}  {about}{result}")
         if drawn := row["contour"]:
             volume = f"{drawn['regions']} {drawn['volume_ml']:.2f} ml" if drawn["regions"] else ""
             lines.append(f"  drawn: {volume or drawn['code'] + ': ' + drawn['reason']}")

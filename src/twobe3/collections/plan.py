@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from twobe3.collections.rules import License, Rule, ScansPerPatient
 from twobe3.collections.text import format_summary
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import find_nearest, name_nearest
 from twobe3.io.files import write_atomic
 
 
@@ -137,8 +137,8 @@ def _resolve_collections(index: SeriesIndex, names: Iterable[str]) -> list[str]:
             steps = "; ".join(ELSEWHERE[key].steps)
             raise ConfigurationError(Code.COLLECTION_ELSEWHERE, f"{name!r} is not in this index", remedy=steps)
         if key not in held:
-            near = difflib.get_close_matches(key, [*held, *ELSEWHERE], n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else None
+            near = find_nearest(key, [*held, *ELSEWHERE])
+            remedy = f"did you mean {near!r}?" if near else None
             raise ConfigurationError(
                 Code.COLLECTION_UNKNOWN, f"no collection with PET is called {name!r}", remedy=remedy
             )
@@ -149,8 +149,8 @@ def _resolve_collections(index: SeriesIndex, names: Iterable[str]) -> list[str]:
 def _resolve_tracer(name: str) -> str:
     found = {tracer.lower(): tracer for tracer in TRACERS}
     if name.lower() not in found:
-        known = ", ".join(TRACERS)
-        raise ConfigurationError(Code.UNKNOWN_NAME, f"no tracer is called {name!r}", remedy=f"known are {known}")
+        reason = f"no tracer is called {name!r}; {name_nearest(name, TRACERS)}"
+        raise ConfigurationError(Code.UNKNOWN_NAME, reason, remedy=f"known are {', '.join(TRACERS)}")
     return found[name.lower()]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import find_nearest
 
 Table = Mapping[str, Mapping[str, str]]
 
@@ -22,8 +22,8 @@ def require_columns(table: Table, columns: Iterable[str]) -> None:
     there = list(next(iter(table.values()), {}))
     for column in columns:
         if column not in there:
-            near = difflib.get_close_matches(column, there, n=1)
-            hint = f"; the nearest is {near[0]!r}" if near else ""
+            near = find_nearest(column, there)
+            hint = f"; the nearest is {near!r}" if near else ""
             reason = f"the clinical table has no column {column!r}; it has {', '.join(there)}{hint}"
             raise ConfigurationError(Code.COLUMN_MISSING, reason)
 

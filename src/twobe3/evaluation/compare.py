@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import name_nearest
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.alignment import AlignedPredictions
@@ -87,9 +88,8 @@ def compare(
     elif reference in models:
         pairs = [(name, reference) for name in models if name != reference]
     else:
-        raise ConfigurationError(
-            Code.UNKNOWN_NAME, f"there is no model {reference!r}", remedy=f"choose one of {', '.join(models)}"
-        )
+        reason = f"there is no model {reference!r}; {name_nearest(reference, models)}"
+        raise ConfigurationError(Code.UNKNOWN_NAME, reason, remedy=f"choose one of {', '.join(models)}")
     paired = _Paired(models, outcomes, row, primary.reason, horizons, resamples, seed)
     return _with_holm([paired.compare(a, b) for a, b in pairs])
 

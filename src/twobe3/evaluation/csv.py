@@ -13,12 +13,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import find_nearest
 from twobe3.core.outcomes import BoolArray, FloatArray
 from twobe3.core.prediction import Prediction
 from twobe3.core.table import parse_number
@@ -93,22 +95,23 @@ def write_survival(path: Path, predictions: Iterable[Prediction]) -> None:
     _write(path, (*COLUMNS[:5], *(f"{TIME_COLUMN}{time!r}" for time in all_times)), rows, remove_empty=True)
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, *, columns: Mapping[str, str] | None = None) -> list[Prediction]:
     """Read predictions, one for each model and endpoint, in the order of their first rows, from anybody's table.
 
     It (:func:`~twobe3.io.csv.read_delimited`) has the columns ``patient_id`` and ``risk`` (higher means an earlier
     event, the positive class or a larger value), and, if there, ``model``, ``endpoint`` (empty by default), ``repeat``,
     ``fold`` (0 by default) and ``probability``. Other columns are ignored. No patient stands twice in a repeat, and all
-    rows of a model have a probability or none.
+    rows of a model have a probability or none. ``columns`` leads from such a column to what the file calls it; where
+    it renames the probability and there is no risk, the probability is the risk too.
     """
-    return [numbered.prediction for numbered in read_numbered_predictions(path)]
+    return [numbered.prediction for numbered in read_numbered_predictions(path, columns=columns)]
 
 
-def read_numbered_predictions(path: Path) -> list[Numbered]:
+def read_numbered_predictions(path: Path, *, columns: Mapping[str, str] | None = None) -> list[Numbered]:
     """As :func:`read_predictions`, with the line of each row."""
     groups: dict[tuple[str, str], list[_Row]] = {}
     problems: list[str] = []
-    for line, cells in _read_rows(path, REQUIRED):
+    for line, cells in _read_rows(path, REQUIRED, columns or {}):
         row = _parse_row(line, cells)
         if isinstance(row, _Row):
             groups.setdefault(row.key[1:3], []).append(row)
@@ -174,18 +177,25 @@ class _Row:
     probability: float | None
 
 
-def _read_rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The lines of a table of predictions, with their numbers."""
-    rows = read_delimited(path, Code.PREDICTION_INVALID, text=COLUMNS[:3])
+def _read_rows(
+    path: Path, required: Sequence[str], renamed: Mapping[str, str] = MappingProxyType({})
+) -> list[tuple[int, dict[str, str]]]:
+    """The lines of a table of predictions, with their numbers; their columns as we call them."""
+    texts = [renamed.get(column, column) for column in COLUMNS[:3]]
+    rows = read_delimited(path, Code.PREDICTION_INVALID, text=texts)
     there = rows[0].cells
-    lacking = [column for column in required if column not in there]
+    if "probability" in renamed and "risk" not in there:
+        renamed = {"risk": renamed["probability"], **renamed}
+    lacking = [name for name in dict.fromkeys([*required, *renamed]) if renamed.get(name, name) not in there]
     if lacking:
+        names = [renamed.get(name, name) for name in lacking]
+        near = [f"; the nearest to {name!r} is {found!r}" for name in names if (found := find_nearest(name, there))]
         raise ConfigurationError(
             Code.PREDICTION_INVALID,
-            f"{path.name} has no column {' or '.join(map(repr, lacking))}; it has {', '.join(there)}",
-            remedy=f"give at least the columns {' and '.join(required)}",
+            f"{path.name} has no column {' or '.join(map(repr, names))}; it has {', '.join(there)}{''.join(near)}",
+            remedy=f"give at least the columns {' and '.join(required)}; --id and --risk say what a file calls them",
         )
-    return [(row.line, row.cells) for row in rows]
+    return [(row.line, {**row.cells, **{name: row.cells[own] for name, own in renamed.items()}}) for row in rows]
 
 
 def _parse_key(cells: Mapping[str, str]) -> Key | str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ class EvaluationReport:
         What is odd about the input; no patient id.
     summary : CohortSummary
         Parts of the cohort, what is missing, and its size.
+    predictions : tuple of Prediction
+        What was evaluated; with patient ids.
     """
 
     endpoint: Endpoint
@@ -103,6 +105,7 @@ class EvaluationReport:
     unmatched: Unmatched
     warnings: tuple[str, ...]
     summary: CohortSummary
+    predictions: tuple[Prediction, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``twobe3 evaluate --json``."""
@@ -131,6 +134,7 @@ def evaluate_csv(
     clinical: Path | str,
     endpoint: Endpoint,
     patient: str = "patient_id",
+    columns: Mapping[str, str] | None = None,
     only: str | None = None,
     survival: Path | str | None = None,
     decisions: Path | str | None = None,
@@ -156,6 +160,8 @@ def evaluate_csv(
         Which columns of the table hold the outcome.
     patient : str
         The table's column with the patient id.
+    columns : mapping, optional
+        What the predictions call their columns, see :func:`~twobe3.evaluation.csv.read_predictions`.
     only : str, optional
         Which endpoint's predictions to evaluate; needed where the file holds several.
     survival, decisions : path, optional
@@ -176,7 +182,7 @@ def evaluate_csv(
         predicted, a metric or a model; ``NO_PATIENT_MATCHES`` when no patient of a model has an outcome; whatever is
         wrong with the table.
     """
-    of_endpoint = _of_one_endpoint(_read(Path(predictions), survival, decisions), only)
+    of_endpoint = _of_one_endpoint(_read(Path(predictions), columns, survival, decisions), only)
     table, line_of = read_numbered_table(clinical, patient=patient)
     require_columns(table, subgroups)
     named = replace(endpoint, name=of_endpoint[0].prediction.endpoint or endpoint.name)
@@ -206,11 +212,14 @@ def evaluate_csv(
         seed=seed,
     )
     unmatched = _find_unmatched(of_endpoint, table, outcomes, line_of)
-    return EvaluationReport(named, evaluations, comparisons, unmatched, _warnings(outcomes, line_of), summary)
+    warnings = _warnings(outcomes, line_of)
+    return EvaluationReport(named, evaluations, comparisons, unmatched, warnings, summary, tuple(predicted))
 
 
-def _read(path: Path, survival: Path | str | None, decisions: Path | str | None) -> list[Numbered]:
-    predictions = read_numbered_predictions(path)
+def _read(
+    path: Path, columns: Mapping[str, str] | None, survival: Path | str | None, decisions: Path | str | None
+) -> list[Numbered]:
+    predictions = read_numbered_predictions(path, columns=columns)
     if survival is not None:
         predictions = read_survival(Path(survival), predictions)
     if decisions is not None:

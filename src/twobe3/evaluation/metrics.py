@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import name_nearest
 from twobe3.core.outcomes import FloatArray, Kind, Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation import binary, bootstrap, calibration, horizons, survival
@@ -334,9 +335,8 @@ def find_metric(name: str, kind: Kind) -> Metric:
     family, _, horizon = name.partition("@")
     if family + HORIZON in rows and _is_time(horizon):
         return rows[family + HORIZON].at(float(horizon))
-    raise ConfigurationError(
-        Code.UNKNOWN_NAME, f"no metric {name!r} for a {kind} endpoint", remedy=f"choose one of {', '.join(rows)}"
-    )
+    reason = f"no metric {name!r} for a {kind} endpoint; {name_nearest(name, rows)}"
+    raise ConfigurationError(Code.UNKNOWN_NAME, reason, remedy=f"choose one of {', '.join(rows)}")
 
 
 def _is_time(text: str) -> bool:

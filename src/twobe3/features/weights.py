@@ -180,5 +180,6 @@ def _download(repository: str) -> Path:
         raise EnvironmentFailure(
             Code.WEIGHTS_MISSING,
             f"the weights {repository!r} could not be fetched from the Hugging Face hub ({type(error).__name__})",
-            remedy="connect once, or give `weights` a local .safetensors file",
+            remedy="connect once, give `weights` a local .safetensors file, or take backbone 'phantom-resnet10',"
+            " whose weights are in the package",
         ) from None

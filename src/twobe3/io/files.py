@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from twobe3 import __version__
 from twobe3.core.codes import Code
-from twobe3.core.errors import EnvironmentFailure
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 
 SCHEMA_VERSION = 1
 
@@ -43,6 +44,28 @@ def write_atomic(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise EnvironmentFailure(Code.WRITE_FAILED, f"{path.name} could not be written: {error.strerror}") from error
+
+
+def require_folder(path: Path) -> None:
+    """Refuse an output folder that is none or cannot be written, before anything is computed for it; nothing is made.
+
+    Raises
+    ------
+    ConfigurationError
+        ``OUTPUT_EXISTS``: the path, or one above it, is a file.
+    EnvironmentFailure
+        ``WRITE_FAILED``: nothing can be written there.
+    """
+    there = next(one for one in (path, *path.absolute().parents) if one.exists() or one.is_symlink())
+    if not there.is_dir():
+        reason = f"{there.name!r} is {'a file' if there.exists() else 'a link to nothing'}, and a folder is needed"
+        raise ConfigurationError(Code.OUTPUT_EXISTS, reason, remedy="choose another folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = f"the output folder {path.name!r} cannot be written: {error.strerror}"
+        raise EnvironmentFailure(Code.WRITE_FAILED, reason) from None
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from twobe3.core.errors import ConfigurationError
 from twobe3.io.cache import Arrays, checksum
 from twobe3.io.files import SCHEMA_VERSION, digest, write_atomic
 
+GIVE = "give a .safetensors file of a study's folder models/, or one that a model was saved to"
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayFields:
@@ -65,6 +67,15 @@ def write_sealed(path: Path, header: Mapping[str, Any], arrays: Arrays) -> str:
     return sealed
 
 
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The header of a sealed file, without its arrays and unchecked; None where a file is none."""
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            return dict(json.loads(stored.metadata()["twobe3"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
 def read_sealed(path: Path) -> Sealed:
     """Read what :func:`write_sealed` wrote.
 
@@ -75,7 +86,8 @@ def read_sealed(path: Path) -> Sealed:
             text, sealed = (stored.metadata()[key] for key in ("twobe3", "digest"))
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        raise ConfigurationError(Code.MODEL_INVALID, f"{path.name!r} is not a model file of twobe3") from None
+        reason = f"{path.name!r} is not a model file of twobe3"
+        raise ConfigurationError(Code.MODEL_INVALID, reason, remedy=GIVE) from None
     if digest([text, checksum(arrays)]) != sealed:
         reason = f"{path.name!r} was changed since it was written: its digest differs"
         raise ConfigurationError(Code.MODEL_INVALID, reason)

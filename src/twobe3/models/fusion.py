@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
+from twobe3.core.nearest import name_nearest
 from twobe3.core.outcomes import Endpoint, FloatArray, Outcomes
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
@@ -297,11 +297,10 @@ def order_fusions(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -
         known = [one for one in (*others, *fusions) if one != name]
         for member in members:
             if member not in (*known, name):
-                near = difflib.get_close_matches(member, known, n=1, cutoff=0.4)
-                hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(map(repr, known))}"
                 raise ConfigurationError(
                     Code.UNKNOWN_NAME,
-                    f"[[model]] fusion {name!r}: `of` names {member!r}; no model has that name; {hint}",
+                    f"[[model]] fusion {name!r}: `of` names {member!r}; no model has that name;"
+                    f" {name_nearest(member, known)}",
                     remedy="name models, or the baselines of every study, as the table of results does",
                 )
     try:

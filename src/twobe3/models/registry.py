@@ -14,12 +14,14 @@ from twobe3.core.codes import Code
 from twobe3.core.endpoints import KINDS
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.grid import Grid
+from twobe3.core.nearest import find_nearest
 from twobe3.io.cache import Cache
-from twobe3.io.model_file import read_sealed
+from twobe3.io.model_file import GIVE, read_header, read_sealed
 from twobe3.models.model import MODEL_FILE, Model
 from twobe3.runtime.device import Device
 
 ENTRY_POINTS = "twobe3.models"
+MODELS_NAMED = 10
 log = logging.getLogger("twobe3")
 
 
@@ -106,9 +108,11 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     ConfigurationError
         ``MODEL_INVALID``: not a model file of twobe3, of an unknown kind, or changed since it was written.
     """
-    path = Path(path)
-    path = path / MODEL_FILE if path.is_dir() else path
+    path = _find_model(Path(path))
     header, arrays, _ = read_sealed(path)
+    if "endpoint" not in header:
+        reason = f"{path.name!r} holds what `twobe3 pretrain` wrote, and no fitted model"
+        raise ConfigurationError(Code.MODEL_INVALID, reason, remedy="let `init` of a study's [[model]] name it")
     try:
         model = MODELS[header["kind"]](**header["parameters"], cache=cache or Cache(), device=device or Device())
         endpoint = dict(header["endpoint"])
@@ -123,3 +127,26 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
         ) from None
     return model
+
+
+def _find_model(path: Path) -> Path:
+    """The file, or that of the folder; else ``MODEL_INVALID``, naming the models of a folder, or beside what is absent.
+
+    In a study folder they lie in ``models/``.
+    """
+    if path.is_file():
+        return path
+    if (path / MODEL_FILE).is_file():
+        return path / MODEL_FILE
+    folder = path if path.is_dir() else path.parent
+    found = [file for where in ("*", "models/*", "*/models/*") for file in sorted(folder.glob(f"{where}.safetensors"))]
+    models = [file.relative_to(folder).as_posix() for file in found if "endpoint" in (read_header(file) or {})]
+    if path.is_dir():
+        reason, which = f"{path.resolve().name!r} is a folder, and a model file is needed", "in it"
+    else:
+        reason, which = f"there is no {path.name!r}", "in that folder"
+        near = find_nearest(path.name, models)
+        models = models if near is None else [near]
+    more = f" and {len(models) - MODELS_NAMED} more" if len(models) > MODELS_NAMED else ""
+    named = f"give {'one of ' * (len(models) > 1)}{', '.join(models[:MODELS_NAMED])}{more} {which}"
+    raise ConfigurationError(Code.MODEL_INVALID, reason, remedy=named if models else GIVE)

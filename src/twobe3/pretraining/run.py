@@ -20,7 +20,7 @@ from twobe3.core.errors import ConfigurationError, EmptyInputError
 from twobe3.core.outcomes import IntArray
 from twobe3.features.backbones import Backbone
 from twobe3.io.cache import CACHE_VERSION, Cache
-from twobe3.io.files import digest
+from twobe3.io.files import digest, require_folder
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
 from twobe3.pretraining.card import ABOUT, Card, count_scans, summarise_labels
@@ -75,6 +75,7 @@ def pretrain(
         The recipe, the weights or the scans cannot be used.
     """
     recipe_file, out = Path(recipe_file), Path(out)
+    require_folder(out)
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
     cache = Cache(out / "features")
     compute = recipe.compute

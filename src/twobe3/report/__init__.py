@@ -1,5 +1,5 @@
-"""One offline HTML page from the artefacts of a study."""
+"""One offline HTML page from the artefacts of a study, or from anybody's predictions."""
 
-from twobe3.report.page import write_report
+import lazy_loader as _lazy
 
-__all__ = ["write_report"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

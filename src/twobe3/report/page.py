@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +13,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from twobe3 import __version__
+from twobe3.core.prediction import Prediction
+from twobe3.evaluation.evaluate_csv import EvaluationReport
 from twobe3.evaluation.format import NOT_ESTIMABLE
-from twobe3.evaluation.results import Evaluation
+from twobe3.evaluation.provenance import ModelProvenance
+from twobe3.evaluation.results import Evaluation, EvaluationResults
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import agreement
@@ -57,20 +62,11 @@ def write_report(study_dir: Path) -> Path:
 
 def render(folder: StudyFolder) -> str:
     """The page as text; raises what :func:`write_report` does for the volumes."""
-    environment = Environment(
-        loader=PackageLoader("twobe3.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters = ("number", "with_sign", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
-    environment.filters |= {name: getattr(wording, name) for name in filters}
     permuted = folder.run.audit.permuted if folder.run.audit else ()
-    css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.jinja").render(
-        css=Markup(css),  # our own file, the only text that is not escaped
-        css_digest=b64encode(sha256(css.encode()).digest()).decode("ascii"),
+    return _render(
+        "page.html.jinja",
+        title=folder.run.study,
+        version=folder.run.package_version,
         cohort=folder.cohort,
         run=folder.run,
         entries={entry.name: entry for entry in folder.run.models},
@@ -80,12 +76,6 @@ def render(folder: StudyFolder) -> str:
         methods=wording.methods(folder),
         estimators=wording.estimators(folder.evaluation),
         pictures=coronal_mips(folder),
-        interval=wording.interval,
-        is_resolved=wording.is_resolved,
-        comparisons_shown=COMPARISONS_SHOWN,
-        chart=charts,
-        not_estimable=NOT_ESTIMABLE,
-        tests=wording.TEST_LABELS,
         scheme=wording.scheme(folder.run.validation),
         share=wording.share,
         missing=folder.evaluation.missing,
@@ -96,6 +86,90 @@ def render(folder: StudyFolder) -> str:
     )
 
 
+@dataclass(frozen=True)
+class PredictionsFolder:
+    """What a section is made of where there is no study: results and predictions, and models of no known kind."""
+
+    evaluation: EvaluationResults
+    predictions: tuple[Prediction, ...]
+    models: tuple[ModelProvenance, ...] = ()
+
+    @property
+    def run(self) -> PredictionsFolder:
+        """Itself: a study's run knows the models."""
+        return self
+
+
+def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
+    """Write the page of a file of predictions, see :func:`~twobe3.evaluation.evaluate_csv.evaluate_csv`.
+
+    It has no patient id, and tells how many patients are in no figure.
+
+    Parameters
+    ----------
+    report : EvaluationReport
+    path : Path
+        The page.
+
+    Returns
+    -------
+    Path
+        The same.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WRITE_FAILED``.
+    """
+    results = EvaluationResults(report.evaluations, report.comparisons, **vars(report.summary))
+    first, unmatched = report.evaluations[0], report.unmatched.to_json()
+    n = max(one.n for one in results.models)
+    unit = getattr(report.endpoint, "unit", None)
+    record = EndpointRecord(
+        name=first.endpoint, kind=first.kind, unit=unit, n=n, events=max(one.events for one in results.models)
+    )
+    text = _render(
+        "evaluation.html.jinja",
+        title=first.endpoint,
+        version=__version__,
+        entries={},
+        sections=[_section("endpoint-1", record, PredictionsFolder(results, report.predictions))],
+        estimators=wording.estimators(results),
+        n=n,
+        n_models=len(results.models),
+        lines=[
+            *(f"{rows['n']} patients are in no figure: {name.replace('_', ' ')}." for name, rows in unmatched.items()),
+            *report.warnings,
+        ],
+    )
+    write_atomic(path, text.encode())
+    return path
+
+
+def _render(template: str, **shown: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("twobe3.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = ("number", "with_sign", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
+    environment.filters |= {name: getattr(wording, name) for name in filters}
+    css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(
+        css=Markup(css),  # our own file, the only text that is not escaped
+        css_digest=b64encode(sha256(css.encode()).digest()).decode("ascii"),
+        interval=wording.interval,
+        is_resolved=wording.is_resolved,
+        comparisons_shown=COMPARISONS_SHOWN,
+        chart=charts,
+        not_estimable=NOT_ESTIMABLE,
+        tests=wording.TEST_LABELS,
+        **shown,
+    )
+
+
 def _sections(folder: StudyFolder) -> list[dict[str, Any]]:
     """A section for each endpoint that has results."""
     evaluated = {result.endpoint for result in folder.evaluation.models}
@@ -103,7 +177,7 @@ def _sections(folder: StudyFolder) -> list[dict[str, Any]]:
     return [_section(f"endpoint-{i}", one, folder) for i, one in numbered if one.name in evaluated]
 
 
-def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder) -> dict[str, Any]:
+def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder | PredictionsFolder) -> dict[str, Any]:
     """What the template shows of one endpoint."""
     results = sorted((one for one in folder.evaluation.models if one.endpoint == endpoint.name), key=_descending)
     comparisons = [pair for pair in folder.evaluation.comparisons if pair.endpoint == endpoint.name]

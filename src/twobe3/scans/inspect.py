@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,9 +17,11 @@ from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import find_container
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.frames import choose_frame
+from twobe3.dicom.reader import quietly, read_dataset, text
 from twobe3.dicom.series import PETSeries, find_series
 from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
+from twobe3.io.files import require_folder
 from twobe3.scans.scan import DicomScan, NiftiScan
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
 
@@ -90,6 +93,12 @@ class InspectedSeries:
         The NIfTI file that was written.
     contour : ContourSummary or None
         Of a usable series on which somebody drew.
+    manufacturer, model, tracer : str
+        As the headers say; empty where they say nothing.
+    spacing_mm : tuple of float, or None
+        Of the volume, along the slices, rows and columns; None where it could not be read.
+    dates : mapping, or None
+        Where asked for, since dates identify a patient: ISO date of study, series and acquisition, None where absent.
     """
 
     path: str
@@ -101,6 +110,11 @@ class InspectedSeries:
     exclusion: Exclusion | None = None
     output: str | None = None
     contour: ContourSummary | None = None
+    manufacturer: str = ""
+    model: str = ""
+    tracer: str = ""
+    spacing_mm: tuple[float, ...] | None = None
+    dates: Mapping[str, str | None] | None = None
 
     @property
     def usable(self) -> bool:
@@ -122,8 +136,13 @@ class InspectedSeries:
             "remedy": why and why.remedy,
             "suv": self.suv and self.suv.to_json(),
             "contour": self.contour and asdict(self.contour),
+            "tracer": self.tracer,
+            "manufacturer": self.manufacturer,
+            "model": self.model,
+            "spacing_mm": self.spacing_mm and list(self.spacing_mm),
         }
-        return entry if self.output is None else {**entry, "output": self.output}
+        asked = {"dates": self.dates, "output": self.output}
+        return entry | {key: value for key, value in asked.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -162,7 +181,12 @@ _Read: TypeAlias = tuple[SUVVolume, ContourSummary | None, str | None]
 
 
 def inspect(
-    paths: Sequence[Path], *, policy: Policy = "lenient", repair_dates: bool = False, progress: bool = False
+    paths: Sequence[Path],
+    *,
+    policy: Policy = "lenient",
+    repair_dates: bool = False,
+    dates: bool = False,
+    progress: bool = False,
 ) -> Inspection:
     """Say of every series found whether it can become SUV, and if not, why and what to do.
 
@@ -172,6 +196,8 @@ def inspect(
         Folders or files.
     policy, repair_dates
         As for :func:`~twobe3.dicom.volume.read_suv`.
+    dates : bool
+        Whether the dates of each DICOM series are told, which identify a patient.
     progress : bool
         Whether a progress bar is shown on standard error.
 
@@ -189,7 +215,7 @@ def inspect(
         volume = read_nifti_scan(series)
         return volume, _read_contour(series, volume)[1], None
 
-    dicom, nifti = _inspect_dicom(paths, read, progress), []
+    dicom, nifti = _inspect_dicom(paths, read, progress, dates=dates), []
     found, roots = find_nifti_series(paths, among_dicom=bool(dicom)), _find_roots(paths)
     for series in found.series:
         nifti.append(_inspect_series(series, _relative_to(series.path, roots), read_nifti))
@@ -234,10 +260,12 @@ def convert(
     Raises
     ------
     ConfigurationError
-        A path does not exist.
+        A path does not exist; ``OUTPUT_EXISTS``: the folder is a file.
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
+
+    require_folder(out)
 
     def read(series: PETSeries) -> _Read:
         if frame is not None and series.frames in ("dynamic", "gated"):
@@ -265,9 +293,14 @@ def _read_contour(series: PETSeries | NiftiSeries, volume: SUVVolume) -> tuple[M
     return mask, None if mask is None else ContourSummary(mask.name, mask.volume_ml, mask.notes)
 
 
-def _inspect_dicom(paths: Sequence[Path], read: Callable[[PETSeries], _Read], progress: bool) -> list[InspectedSeries]:
+def _inspect_dicom(
+    paths: Sequence[Path], read: Callable[[PETSeries], _Read], progress: bool, *, dates: bool = False
+) -> list[InspectedSeries]:
     found, roots = find_series(paths, progress=progress), _find_roots(paths)
     inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
+    if dates:
+        pairs = zip(inspected, found.series, strict=True)
+        inspected = [replace(one, dates=_read_dates(series.files[0])) for one, series in pairs]
     for unused in found.unused:
         why, path = unused.exclusion, _find_folder(unused.files, roots)
         inspected.append(
@@ -277,12 +310,36 @@ def _inspect_dicom(paths: Sequence[Path], read: Callable[[PETSeries], _Read], pr
 
 
 def _inspect_series(series: Series, path: str, read: Callable[[Series], _Read]) -> InspectedSeries:
-    entry = InspectedSeries(path, series.patient, series.series, "PT", series.slices)
+    entry = InspectedSeries(
+        path, series.patient, series.series, "PT", series.slices, tracer=_make_printable(series.tracer),
+        manufacturer=_make_printable(series.manufacturer), model=_make_printable(series.model),
+    )  # fmt: skip
     try:
         volume, contour, output = read(series)
     except UnusableScanError as error:
         return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
-    return replace(entry, suv=SUVSummary.of(volume), output=output, contour=contour)
+    spacing_mm = tuple(round(length, 4) for length in volume.geometry.spacing_mm)
+    return replace(entry, suv=SUVSummary.of(volume), output=output, spacing_mm=spacing_mm, contour=contour)
+
+
+def _make_printable(text: str) -> str:
+    """A header's text without what a terminal would take for a command."""
+    return "".join(character for character in text if character.isprintable())
+
+
+def _read_dates(path: Path) -> dict[str, str | None]:
+    """The dates of a slice's header in ISO format; None where one is absent, or is no date (DICOM PS3.5 6.2, DA)."""
+    with quietly():
+        dataset = read_dataset(path)
+        found = {kind: text(dataset, f"{kind.capitalize()}Date") for kind in ("study", "series", "acquisition")}
+    return {kind: _to_iso(date) for kind, date in found.items()}
+
+
+def _to_iso(date: str) -> str | None:
+    try:
+        return datetime.strptime(date, "%Y%m%d").date().isoformat()
+    except ValueError:
+        return None
 
 
 def _find_roots(paths: Sequence[Path]) -> list[Path]:

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from twobe3.core.codes import Code
-from twobe3.core.errors import UnusableScanError, name_nearest
+from twobe3.core.errors import UnusableScanError
+from twobe3.core.nearest import name_nearest
 from twobe3.core.volume import Mask, SUVVolume
 from twobe3.scans.masks import relative_threshold_mask, threshold_mask
 from twobe3.scans.percist import percist_mask

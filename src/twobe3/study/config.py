@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError, name_nearest
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import find_nearest, name_nearest
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
@@ -79,6 +80,20 @@ class StudyConfig(Section):
         """The resolved study as JSON types."""
         return self.model_dump(mode="json")
 
+    def inputs(self) -> list[str]:
+        """The files and folders that the study reads, as the study file names them."""
+        named: list[str] = []
+        for section in (self.cohort, self.external):
+            if section is not None:
+                for names in (section.images, section.clinical or ()):
+                    named += [names] if isinstance(names, str) else names
+        weights = [
+            str(entry["weights"]) for entry in self.model if entry.get("weights") and entry["kind"] != Fusion.kind
+        ]
+        files = [source.location for source in map(WeightsSource.parse, weights) if source.is_file]
+        starts = [str(entry["init"]) for entry in self.model if entry.get("init")]
+        return [*named, *files, *starts, *filter(None, [self.validation.folds_file])]
+
     def horizons(self) -> dict[str, tuple[float, ...]]:
         """For each endpoint that names some, the times at which it is evaluated, in its unit."""
         times = {section.name: section.horizons for section in self.endpoint if section.kind == "time-to-event"}
@@ -124,7 +139,9 @@ class StudyConfig(Section):
 
     def _model(self, entry: dict[str, Any], folder: Path, given: dict[str, Any]) -> Model:
         entry = dict(entry)
-        kind = str(entry.pop("kind", None))
+        if "kind" not in entry:
+            raise ConfigurationError(Code.UNKNOWN_NAME, f"a [[model]] has no `kind`; {name_nearest('', MODELS)}")
+        kind = str(entry.pop("kind"))
         if kind not in MODELS:
             hint = name_nearest(kind, MODELS)
             raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
@@ -206,8 +223,8 @@ def _surplus_key(
 
 
 def _unknown_key(where: str, key: str, known: list[str]) -> ConfigurationError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"the nearest known key is {near[0]!r}" if near else f"known keys are {', '.join(known)}"
+    near = find_nearest(key, known)
+    hint = f"the nearest known key is {near!r}" if near else f"known keys are {', '.join(known)}"
     return ConfigurationError(Code.UNKNOWN_KEY, f"{where}: unknown key {key!r}; {hint}")
 
 
@@ -245,5 +262,10 @@ def first_problem(error: ValidationError | ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+    place, said, context = ".".join(str(part) for part in problem["loc"]), problem["msg"], problem.get("ctx", {})
+    if known := re.findall("'([^']*)'", str(context.get("expected_tags", context.get("expected", "")))):
+        given = str(context.get("tag", problem["input"]))  # of a closed set of names
+        said = f"there is no {given!r}; {name_nearest(given, known)}"
+    elif problem["type"] == "union_tag_not_found":
+        said = f"it has no {context['discriminator']}"
+    return f"{place}: {said}" if place else said

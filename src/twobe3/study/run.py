@@ -12,11 +12,13 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
-from twobe3.io.files import write_artefact, write_atomic
+from twobe3.io.files import require_folder, write_artefact, write_atomic
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
 from twobe3.runtime.parallel import available_cores
 from twobe3.study.config import StudyConfig, read_study
+from twobe3.study.demo import SEED, write_demo
+from twobe3.study.finished import Options, digest_inputs, write_finished
 from twobe3.study.sections import ClinicalTable, CohortSection, ExternalSection
 from twobe3.validation.cross_validate import cross_validate, fit_final_models
 from twobe3.validation.external import validate_external
@@ -63,6 +65,7 @@ def run(
         Whatever is wrong with the study file, the table or the scans.
     """
     study_file, out = Path(study_file), Path(out)
+    require_folder(out)
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
     watch, validation, target = Stopwatch(), study.validation, study.compute.resolve(device, precision)
@@ -70,7 +73,8 @@ def run(
     for model in models:
         model.cache_key()  # loads the weights: what is wrong with them is better known before the scans are read
     clinical = study.cohort.read_clinical(folder)
-    scheme = _choose_scheme(study, folder, clinical)
+    scheme, named = _choose_scheme(study, folder, clinical), study.inputs()
+    inputs = digest_inputs(study_file, out, named, Options(audit, device, precision))
     with watch.step("cohort"):
         cohort = _read(study, study.cohort, folder, out / "volumes", clinical)
     workers, checkpoints = workers or target.workers(available_cores()), Cache(out / "folds")
@@ -136,7 +140,13 @@ def run(
         replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
         write_report(out / "external")
     write_report(out)
+    write_finished(out, named, inputs, result.table())
     return result
+
+
+def run_demo(out: Path, *, patients: int = 48, seed: int = SEED) -> CVResult:
+    """Run a whole study on phantoms, see :func:`~twobe3.study.demo.write_demo`, and write its results beside them."""
+    return run(write_demo(out, patients=patients, seed=seed), out, update=True)
 
 
 def _choose_scheme(study: StudyConfig, folder: Path, clinical: ClinicalTable) -> Scheme:

@@ -17,7 +17,8 @@ from twobe3.collections.adapters import (
 from twobe3.collections.adapters._adapter import CENTRE, PATIENT, ROI, SPLIT, AdaptedTable, Adapter
 from twobe3.collections.adapters.hecktor import HECKTOR_2021, HECKTOR_2022, HECKTOR_2025
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError, name_nearest
+from twobe3.core.errors import ConfigurationError
+from twobe3.core.nearest import name_nearest
 from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
 
@@ -47,9 +48,9 @@ def get_adapter(name: str) -> Adapter:
         ``UNKNOWN_NAME``, naming the nearest.
     """
     if name not in ADAPTERS:
-        hint = name_nearest(name.lower().replace(" ", "-"), ADAPTERS)
+        reason = f"no adapter reads the collection {name!r}; {name_nearest(name, ADAPTERS)}"
         remedy = "any other collection is read as a table with one row a patient"
-        raise ConfigurationError(Code.UNKNOWN_NAME, f"no adapter reads the collection {name!r}; {hint}", remedy=remedy)
+        raise ConfigurationError(Code.UNKNOWN_NAME, reason, remedy=remedy)
     return ADAPTERS[name]
 
 

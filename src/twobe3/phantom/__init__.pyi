@@ -1,0 +1,11 @@
+from .cohort import write_cohort as write_cohort
+from .lesions import Lesion as Lesion
+from .patient import PhantomPatient as PhantomPatient
+from .patient import PhantomSpec as PhantomSpec
+from .patient import PhantomSubject as PhantomSubject
+from .patient import draw_phantom_subject as draw_phantom_subject
+from .patient import make_array as make_array
+from .patient import make_patient as make_patient
+from .scanner import NORTH as NORTH
+from .scanner import SOUTH as SOUTH
+from .scanner import Scanner as Scanner

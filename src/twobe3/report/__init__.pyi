@@ -1,0 +1,2 @@
+from .page import write_evaluation_report as write_evaluation_report
+from .page import write_report as write_report

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.command_line import Call
+
+import twobe3 as tb
+from twobe3.io import pseudonym
+from twobe3.study.finished import FINISHED, TABLE, Options, digest_inputs, read_finished, write_finished
+
+Edit = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, new_tiny_cohort: Callable[[Path], Any]) -> Path:
+    """A study file in a folder of its own; it is finished, in ``out``."""
+    folder = tmp_path_factory.mktemp("study")
+    weights = shutil.copy(Path(tb.__file__).parent / "features" / "data" / "phantom_resnet10.safetensors", folder)
+    model = f'[[model]]\nkind = "pooled"\nbackbone = "phantom-resnet10"\nweights = "{Path(weights).name}"\n'
+    file: Path = new_tiny_cohort(folder).patients(8).study(extra=model + "slice_size = 16")
+    tb.run(file, folder / "out", workers=1)
+    return file
+
+
+@pytest.fixture
+def copied(study: Path, tmp_path: Path) -> Path:
+    """A copy of it, which is finished too."""
+    copy, out = tmp_path / "copy" / study.name, tmp_path / "copy" / "out"
+    shutil.copytree(study.parent, copy.parent)
+    assert not is_finished(copy)
+    named = json.loads((out / FINISHED).read_text())["inputs"]
+    write_finished(out, named, digest_inputs(copy, out, named, Options()), (out / TABLE).read_text().strip())
+    return copy
+
+
+def is_finished(study: Path, options: Options = Options()) -> bool:  # noqa: B008  frozen
+    return read_finished(study, study.parent / "out", options) is not None
+
+
+def test_a_finished_study_is_not_computed_again(twobe3: Call, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = study.parent / "out"
+    table = read_finished(study, out, Options())
+    assert table is not None
+    assert "suvmax (SUV > 1.5)" in table
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    monkeypatch.setattr(tb, "run", lambda *_, **__: pytest.fail("the study is run again"))
+    done = twobe3("run", study, "--out", out)
+    assert done.out == f"{table}\n\n{out / 'report.html'}\n"
+    assert done.err == ""
+    assert twobe3("run", study, "--out", out, "--json").json()["report"] == str(out / "report.html")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_the_table_is_that_of_the_first_run(twobe3: Call, tiny_cohort: Any, tmp_path: Path) -> None:
+    command = ("run", tiny_cohort.patients(8).study(), "--out", tmp_path / "out", "--workers", 1)
+    first = twobe3(*command)
+    again = twobe3(*command)
+    assert (first.status, again.status, again.out) == (0, 0, first.out)
+    assert (tmp_path / "out" / "results.txt").read_text() == first.out.rpartition("\n\n")[0] + "\n"
+
+
+def a_slice(folder: Path) -> Path:
+    return min((folder / "dicom").rglob("*.dcm"))
+
+
+def flip_a_byte(folder: Path) -> None:
+    """Size and time of modification stay."""
+    path = a_slice(folder)
+    state, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def append(name: str, text: str) -> Edit:
+    return lambda folder: (folder / name).write_text((folder / name).read_text() + text)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        flip_a_byte,
+        lambda folder: a_slice(folder).unlink(),
+        lambda folder: shutil.copy(a_slice(folder), folder / "dicom" / "another"),
+        lambda folder: a_slice(folder).rename(folder / "dicom" / "renamed"),
+        lambda folder: shutil.rmtree(folder / "dicom"),
+        append("clinical.csv", "P99,1\n"),
+        append("study.toml", "# a remark\n"),
+        lambda folder: os.utime(folder / "phantom_resnet10.safetensors"),
+        append("out/report.html", " "),
+        append("out/run.json", " "),
+        lambda folder: (folder / "out" / "predictions.csv").unlink(),
+        lambda folder: (folder / "out" / "results.txt").unlink(),
+        lambda folder: next((folder / "out" / "models").iterdir()).unlink(),
+        lambda folder: (folder / "out" / "finished.json").unlink(),
+        lambda folder: (folder / "out" / "finished.json").write_text("[]"),
+    ],
+)
+def test_a_study_of_which_anything_has_changed_is_not_finished(copied: Path, edit: Edit) -> None:
+    assert is_finished(copied)
+    edit(copied.parent)
+    assert not is_finished(copied)
+
+
+def test_what_only_saves_computing_may_go(copied: Path) -> None:
+    for store in ("features", "folds", "volumes"):
+        shutil.rmtree(copied.parent / "out" / store)
+    assert is_finished(copied)
+
+
+def test_other_options_or_another_pseudonym_key_are_another_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_finished(study)
+    assert not is_finished(study, Options(audit=True))
+    assert not is_finished(study, Options(device="cpu"))
+    assert not is_finished(study, Options(precision="32"))
+    monkeypatch.setenv(pseudonym.KEY_VARIABLE, str(study.parent / "another.key"))
+    assert not is_finished(study)
+
+
+def test_a_folder_without_a_study_is_not_finished(study: Path, tmp_path: Path) -> None:
+    assert read_finished(study, tmp_path / "absent", Options()) is None
