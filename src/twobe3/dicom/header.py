@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pydicom
 
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
+from twobe3.dicom.clock import parse_date
 from twobe3.dicom.reader import first_item, number, plain_number, plain_text, private, text, texts, value_of
-from twobe3.dicom.timing import parse_date
 
 _PHILIPS = "Philips PET Private Group"
 _GE = "GEMS_PETD_01"
@@ -37,10 +37,12 @@ def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttribu
         start_datetime=text(tracer, "RadiopharmaceuticalStartDateTime"),
         start_time=text(tracer, "RadiopharmaceuticalStartTime"),
         zone=text(first, "TimezoneOffsetFromUTC"),
+        decay_correction_datetime=text(first, "DecayCorrectionDateTime"),
         ge_scan_datetime=plain_text(private(first, 0x0009, _GE, 0x0D)),
         ge_injection_datetime=plain_text(private(first, 0x0009, _GE, 0x3B)),
         siemens_decay_datetime=plain_text(private(first, 0x0071, _SIEMENS, 0x22)),
         philips_creator=not _lacks_philips_creator(first),
+        model=text(first, "ManufacturerModelName"),
     )
 
 

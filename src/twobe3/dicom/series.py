@@ -37,13 +37,13 @@ class ChosenFrame:
         Its number, of how many, in which order.
     slices : frozenset of (Path, int)
         File, and number of the slice in the file, from 0.
-    first : SliceAttributes or None
-        The slice of the whole series that was acquired first.
+    ends : tuple of SliceAttributes
+        The slices of the whole series that were acquired first and last.
     """
 
     text: str
     slices: frozenset[tuple[Path, int]] = field(repr=False)
-    first: SliceAttributes | None
+    ends: tuple[SliceAttributes, ...]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray, SUVCalibration
-from twobe3.dicom import body_size, timing
+from twobe3.dicom import body_size, reference, timing
 from twobe3.dicom.attributes import Policy, Repair, SeriesAttributes, WithRepairs, apply_policy
 
 HALF_LIVES_S = {
@@ -226,7 +226,7 @@ def convert_uncorrected_activity(attributes: SeriesAttributes, becquerel_per_ml:
     if None in durations_ms:
         reason = "ActualFrameDuration (0018,1242) is absent and decay is not corrected"
         raise UnusableScanError(Code.TIMES_MISSING, reason)
-    within = np.array([timing.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms])
+    within = np.array([reference.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms])
     return _convert_with_decay("BQML_NONE", attributes, becquerel_per_ml, half_life, within)
 
 

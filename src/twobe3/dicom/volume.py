@@ -118,7 +118,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
         whole = first.dataset if enhanced.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
         attributes = header.read_series_attributes([whole, *(slice_.dataset for slice_ in slices[1:])])
         if chosen:
-            attributes = replace(attributes, series_type=(), first_acquired=chosen.first)
+            attributes = replace(attributes, series_type=(), whole_series=chosen.ends)
         _require_one_unit(slices)
         factors = calibrate(attributes, policy=policy, repair_dates=repair_dates)
         warnings = apply_policy(repairs, policy)
