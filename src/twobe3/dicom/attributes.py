@@ -129,7 +129,9 @@ class SeriesAttributes:
     @property
     def injections(self) -> tuple[SeriesAttributes, ...]:
         """The same series once for each injection, as if that were the only one."""
-        alone = replace(self, further=())
+        if not self.further:
+            return (self,)
+        alone = replace(self, further=(), ge_injection_datetime="")  # which does not say whose time it is
         return (alone, *(replace(alone, **vars(one)) for one in self.further))
 
 

@@ -83,6 +83,10 @@ def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
     groups = [_Groups(shared, one) for one in own]
     with refuse_errors("the functional groups of a file cannot be read"):
         series_type = _find_series_type(dataset, groups)
+        agents = {_list_agents(one) for one in groups}
+        if len(agents) > 1:
+            reason = "the frames of a file show different radiopharmaceuticals (0018,9729)"
+            raise UnusableScanError(Code.SEVERAL_INJECTIONS, reason)
         return tuple(_translate_frame(dataset, one, series_type) for one in groups)
 
 
@@ -116,6 +120,7 @@ def _translate_frame(dataset: pydicom.Dataset, groups: _Groups, series_type: str
     _copy(groups["PlanePositionSequence"], frame, "ImagePositionPatient")
     _copy(groups["PlaneOrientationSequence"], frame, "ImageOrientationPatient")
     frame.SeriesType = [series_type, "IMAGE"]
+    _choose_injections(frame, groups)
     _set_order(frame, groups)
     _set_scale(frame, groups)
     _set_decay(frame, dataset, groups)
@@ -149,6 +154,22 @@ def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> st
         if len({text(one[sequence], keyword) for one in groups}) > 1:
             return kind
     return "DYNAMIC" if "DYNAMIC" in flavours else "STATIC"
+
+
+def _list_agents(groups: _Groups) -> tuple[float | None, ...]:
+    """Numbers of the radiopharmaceuticals that a frame shows; none where it does not say (DICOM PS3.3 C.8.22.5.2)."""
+    return tuple(
+        number(one, "RadiopharmaceuticalAgentNumber") for one in groups.all("RadiopharmaceuticalUsageSequence")
+    )
+
+
+def _choose_injections(frame: pydicom.Dataset, groups: _Groups) -> None:
+    """Leave the injections whose radiopharmaceutical the frame shows."""
+    agents = _list_agents(groups)
+    given = items(frame, "RadiopharmaceuticalInformationSequence")
+    shown = [one for one in given if number(one, "RadiopharmaceuticalAgentNumber") in agents]
+    if None not in agents and 0 < len(shown) < len(given):
+        frame.RadiopharmaceuticalInformationSequence = pydicom.Sequence(shown)
 
 
 def _set_order(frame: pydicom.Dataset, groups: _Groups) -> None:
