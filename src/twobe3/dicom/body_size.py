@@ -52,7 +52,7 @@ def weight_of_body_kg(weight: float | None, height: float | None) -> WithRepairs
         m = height_m(height).value
     except UnusableScanError:
         return kg
-    bmi = kg.value / m**2
+    bmi = kg.value / m / m  # absurd heights have no square
     if (_LEAST_BMI if m >= 1 else _LEAST_BMI_OF_INFANTS) <= bmi <= _MOST_BMI:
         return kg
     text = f"{kg.value:g} kg at {m:g} m is a body mass index of {bmi:.3g} kg/m²"

@@ -59,7 +59,7 @@ USUAL_DOSES = (
 """Bounds of ours around what is recommended, wide enough for children, and too narrow for a tenfold error.
 
 Recommended in adults: FDG 2 to 7 MBq/kg (EANM guidelines 2.0, Boellaard 2015) or 370 to 740 MBq (SNMMI, Delbeke 2006);
-Ga-68 PSMA 1.8 to 2.2 MBq/kg (EANM, Fendler 2017), DOTA peptides 100 to 200 MBq (EANM, Bozkurt 2017); N-13 ammonia 370 to
+Ga-68 PSMA 1.8 to 2.2 MBq/kg (EANM, Fendler 2017), DOTA peptides 100 to 200 MBq (Bozkurt 2017); N-13 ammonia 370 to
 740 MBq, Rb-82 740 to 2220 MBq (ASNC/SNMMI, Dilsizian 2016); Cu-64 dotatate 148 MBq (its label). In children at least 14
 or 26 MBq of FDG (EANM paediatric dosage card, Lassmann 2008), 5 to 9 MBq/kg at 3 kg. C-11 up to 1500, O-15 up to 2500,
 Sc-44 about 50, Zr-89 37 to 74 and I-124 20 to 74 MBq are what is published of their use.
