@@ -322,6 +322,7 @@ def _inspection_lines(document: Document) -> list[str]:
             f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
         )
         lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {result}")
+        lines += [f"    note: {warning}" for warning in (suv or {}).get("warnings", ())]
     codes = [row["code"] for row in document["series"] if row["code"]]
     tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]

@@ -12,6 +12,10 @@ class Code(Enum):
     NO_PET = ("no PET series was found", "check the path; CT, MR and secondary captures are not PET")
     NOTHING_USABLE = ("no series in the input can be used", "see the reason listed with each series")
     CORRUPT_FILE = ("a file is truncated or is not what it says", "export the series again")
+    FILE_META_MISSING = (
+        "a file has no preamble or no file meta information",
+        "nothing to do: it is read; tools that insist on them need it stored again",
+    )
     NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
     NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
     NOT_STATIC = ("the series is dynamic or gated", "convert one frame of it, with --frame, or export a static one")

@@ -18,6 +18,7 @@ from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import MAX_VOXELS, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
+from twobe3.dicom.file_meta import lacks_file_meta
 from twobe3.dicom.frames import require_choice
 from twobe3.dicom.geometry import Plane
 from twobe3.dicom.pixels import PIXEL_DATA, decode_pixels
@@ -113,7 +114,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
         )
         slices, repairs = _drop_copies(slices)
         space = geometry.stack_planes([slice_.plane for slice_ in slices])
-        repairs += _check_ends(slices)
+        repairs += _check_ends(slices) + _note_bare_files(slices)
         first = slices[0]
         whole = first.dataset if enhanced.is_multi_frame(first.file.dataset) else read_dataset(first.file.path)
         attributes = header.read_series_attributes([whole, *(slice_.dataset for slice_ in slices[1:])])
@@ -199,6 +200,16 @@ def _check_ends(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
         return ()
     text_ = f"{len(slices)} of {announced:.0f} announced slices are there; the ends are missing"
     return (Repair(Code.SLICE_GAP, text_),)
+
+
+def _note_bare_files(slices: Sequence[_Slice]) -> tuple[Repair, ...]:
+    """Say of files without file meta information what was recognised as their transfer syntax."""
+    files = {slice_.file.path: slice_.file.dataset for slice_ in slices}
+    bare = [dataset.file_meta.TransferSyntaxUID.name for dataset in files.values() if lacks_file_meta(dataset)]
+    if not bare:
+        return ()
+    text_ = f"{len(bare)} of {len(files)} files have none; they were read as {', '.join(sorted(set(bare)))}"
+    return (Repair(Code.FILE_META_MISSING, text_, changes_value=False),)
 
 
 def _require_one_unit(slices: Sequence[_Slice]) -> None:
