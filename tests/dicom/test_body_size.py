@@ -34,3 +34,38 @@ def test_what_is_no_person_is_refused(weight: float, height: float, code: str) -
     with pytest.raises(UnusableScanError, match=f"{code}_IMPLAUSIBLE"):
         body.weight_and_height(weight, height)
     assert body.weight_and_height(70.0, 1.75).value == (70.0, 1.75)
+
+
+@pytest.mark.parametrize(
+    ("weight", "height", "kg"),
+    [
+        (850.0, None, None),  # grams of a preterm child, or pounds
+        (700.0, 0.4, None),
+        (350.0, 1.8, None),
+        (2_000_000.0, 1.8, None),
+        (3200.0, 0.5, 3.2),
+        (72_000.0, 1.75, 72.0),
+        (0.07, None, 0.07),
+    ],
+)
+def test_a_weight_of_no_person_is_refused_or_said(weight: float, height: float | None, kg: float | None) -> None:
+    if kg is None:
+        with pytest.raises(UnusableScanError, match="WEIGHT_IMPLAUSIBLE"):
+            body.weight_of_body_kg(weight, height)
+        return
+    found = body.weight_of_body_kg(weight, height)
+    assert found.value == kg
+    assert [repair.changes_value for repair in found.repairs] == [True]  # which the strict policy refuses
+
+
+@pytest.mark.parametrize(
+    ("weight", "height", "said"),
+    [
+        (3.2, 0.5, 0), (0.85, 0.35, 0), (10.0, 0.75, 0), (35.0, 1.75, 0), (220.0, 1.7, 0), (70.0, 175.0, 0),
+        (7.0, 1.75, 1), (280.0, 1.6, 1), (70.0, 0.69, 1), (70.0, 17.5, 1), (300.0, 0.2, 1),
+    ],
+)  # fmt: skip
+def test_a_height_that_does_not_go_with_the_weight_is_said(weight: float, height: float, said: int) -> None:
+    found = body.weight_of_body_kg(weight, height)
+    assert (found.value, len(found.repairs)) == (weight, said)
+    assert not any(repair.changes_value for repair in found.repairs)

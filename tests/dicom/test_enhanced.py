@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def enhanced(slices: Sequence[Dataset], *, decay_corrected: bool = True, unit: s
     """An Enhanced PET object: position and mapping per frame, spacing and orientation shared."""
     frames = []
     for i, one in enumerate(slices):
-        content = item(FrameReferenceDateTime="20240301110102", TemporalPositionIndex=1, StackID="1")
+        began = datetime.strptime(one.AcquisitionDate + str(one.AcquisitionTime)[:6], "%Y%m%d%H%M%S")
+        reference = f"{began + timedelta(seconds=62):%Y%m%d%H%M%S}"
+        content = item(FrameReferenceDateTime=reference, TemporalPositionIndex=1, StackID="1")
         content.InStackPositionNumber = i + 1
         frames.append(
             item(

@@ -1,7 +1,7 @@
 import json
 import sys
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,9 @@ from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary
 from twobe3.core.errors import EmptyInputError, UnusableScanError
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes, apply_policy
+from twobe3.dicom.reference import frame_average_s
 from twobe3.dicom.series import find_series
-from twobe3.dicom.timing import (
-    Timing,
-    check_reference,
-    determine_timing,
-    frame_average_s,
-    parse_date,
-    parse_datetime,
-    parse_time,
-)
+from twobe3.dicom.timing import Timing, check_reference, determine_timing
 from twobe3.scans.scan import DicomScan
 from twobe3.study import run as experiment
 from twobe3.study.config import read_study
@@ -44,31 +37,6 @@ ATTRIBUTES = SeriesAttributes(
 
 def elapsed_s(attributes: SeriesAttributes, half_life_s: float = F18) -> float:
     return determine_timing(attributes, half_life_s).value.elapsed_s[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("101530.5", time(10, 15, 30, 500000)),
-        ("1015", time(10, 15)),
-        ("10:15:30", time(10, 15, 30)),
-        ("235960", time(23, 59, 59)),
-        ("", None),
-        ("99", None),
-        ("10153", None),
-    ],
-)
-def test_times(text: str, expected: time | None) -> None:
-    assert parse_time(text) == expected
-
-
-def test_dates() -> None:
-    assert parse_date("20240229") == parse_date("2024.02.29") == date(2024, 2, 29)
-    assert parse_date("20230229") is None
-    assert parse_datetime("20240301103000+0100") == datetime(2024, 3, 1, 9, 30, tzinfo=UTC)
-    assert parse_datetime("20240301") is None
-    zone = timezone(-timedelta(hours=3, minutes=30))
-    assert parse_datetime("20240301100000", zone) == datetime(2024, 3, 1, 13, 30, tzinfo=UTC)
 
 
 def test_across_midnight_with_times_only() -> None:
@@ -266,3 +234,118 @@ def test_a_run_passes_on_what_its_study_file_asks(tiny_cohort: Any, monkeypatch:
         with pytest.raises(EmptyInputError):
             experiment.run(study, tiny_cohort.images.parent / "out")
     assert asked == [False, True]
+
+
+# -- an injection after the start of the scan (rule 22)
+
+HALF_LIVES_S = {
+    "O-15": 122.2, "Rb-82": 75.5, "N-13": 597.9, "C-11": 1223.0, "Ga-68": 4057.0, "F-18": F18, "Sc-44": 14292.0,
+    "Cu-64": 45720.0, "Zr-89": 282240.0, "I-124": 360806.0,
+}  # fmt: skip
+ELEVEN = "20240301110000"
+LONG_LIVED = ("Cu-64", "Zr-89", "I-124")
+
+
+def frame(
+    begin_s: float, duration_s: float, half_life_s: float = F18, start: str = "20240301110000"
+) -> SliceAttributes:
+    """A frame of a series that is corrected to its start, as a scanner writes it."""
+    began = datetime.strptime(start, "%Y%m%d%H%M%S") + timedelta(seconds=begin_s)
+    return SliceAttributes(
+        1.0, 0.0, f"{began:%Y%m%d}", f"{began:%H%M%S.%f}",
+        frame_reference_time_ms=(begin_s + frame_average_s(half_life_s, duration_s)) * 1e3,
+        frame_duration_ms=duration_s * 1e3,
+        decay_factor=2 ** (begin_s / half_life_s),
+    )  # fmt: skip
+
+
+def dynamic(
+    half_life_s: float,
+    *,
+    shown: int = 2,
+    start: str = "20240301110000",
+    zone: str = "",
+    decay_correction: str = "START",
+) -> SeriesAttributes:
+    """One frame of six minutes in three frames."""
+    frames = [frame(begin, length, half_life_s, start) for begin, length in ((0, 30), (30, 60), (90, 270))]
+    return SeriesAttributes(
+        "BQML", decay_correction, ("ATTN", "DECY"), (frames[shown],), series_date=start[:8], series_time=start[8:],
+        whole_series=(frames[0], frames[-1]), zone=zone,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("lag_s", [5, 20, 100, 300])
+@pytest.mark.parametrize("nuclide", HALF_LIVES_S)
+def test_an_injection_after_the_start_of_a_dynamic_scan_gives_a_negative_interval(nuclide: str, lag_s: int) -> None:
+    half_life_s = HALF_LIVES_S[nuclide]
+    injected = datetime(2024, 3, 1, 11) + timedelta(seconds=lag_s)
+    for shown in range(3):
+        series = replace(dynamic(half_life_s, shown=shown), start_datetime=f"{injected:%Y%m%d%H%M%S}")
+        found = determine_timing(series, half_life_s)
+        assert found.value.elapsed_s == (-lag_s,)
+        assert [repair.changes_value for repair in found.repairs] == [False]
+        by_clock = replace(series, start_datetime="", start_time=f"{injected:%H%M%S}")
+        if nuclide in LONG_LIVED:  # a scan on the next day begins at much the same time
+            with pytest.raises(UnusableScanError, match="TIMES_MISSING"):
+                determine_timing(by_clock, half_life_s)
+        else:
+            assert determine_timing(by_clock, half_life_s).value.elapsed_s == (-lag_s,)
+
+
+def test_an_injection_after_the_start_across_midnight_and_in_another_zone() -> None:
+    for half_life_s in (F18, HALF_LIVES_S["Sc-44"], HALF_LIVES_S["C-11"]):
+        late = dynamic(half_life_s, start="20240301235950")
+        assert elapsed_s(replace(late, start_datetime="20240302000010"), half_life_s) == -20
+        assert elapsed_s(replace(late, start_time="000010"), half_life_s) == -20
+    abroad = replace(dynamic(F18, zone="+0100"), start_datetime="20240301100020+0000")
+    assert elapsed_s(abroad) == -20
+    assert elapsed_s(replace(abroad, start_datetime="", start_time="110020")) == -20
+
+
+def test_an_injection_after_the_start_of_frames_that_are_not_corrected() -> None:
+    """The interval of each frame is from the injection to its own begin: 90 s − 15 s."""
+    series = replace(dynamic(F18, decay_correction="NONE"), start_datetime="20240301110015")
+    assert elapsed_s(series) == 75
+    assert elapsed_s(replace(series, start_datetime="", start_time="110015")) == 75
+    assert elapsed_s(replace(dynamic(F18, shown=0, decay_correction="NONE"), start_time="110015")) == -15
+
+
+def test_a_late_static_image_of_a_scan_that_began_before_the_injection() -> None:
+    late = replace(ATTRIBUTES, slices=(frame(3000, 1200),), start_datetime="20240301110020")
+    assert elapsed_s(late) == -20
+    assert elapsed_s(replace(late, start_datetime="", start_time="110020")) == -20
+    # 40 minutes: only what the frames say of themselves tells such a reference from a time that was changed
+    assert elapsed_s(replace(late, start_datetime="20240301114000")) == -2400
+    silent = replace(late.slices[0], decay_factor=None, frame_reference_time_ms=None)
+    assert elapsed_s(replace(late, slices=(silent,))) == -20
+    with pytest.raises(UnusableScanError, match="TIMES_INCONSISTENT"):
+        determine_timing(replace(late, slices=(silent,), start_datetime="20240301114000"), F18)
+
+
+@pytest.mark.parametrize(
+    ("start", "series"),
+    [
+        ("20240301110601", dynamic(F18)),  # the six minutes of the scan are over
+        ("20240301110101", ATTRIBUTES),  # more than half of the only frame came before
+        ("20240302110015", dynamic(F18)),
+        ("20240229110015", dynamic(F18)),  # the day before: 13 half-lives
+    ],
+)
+def test_an_injection_outside_the_scan_is_refused(start: str, series: SeriesAttributes) -> None:
+    with pytest.raises(UnusableScanError, match="TIMES_INCONSISTENT"):
+        apply_policy(determine_timing(replace(series, start_datetime=start), F18).repairs, "lenient")
+
+
+def test_a_clock_time_long_after_the_start_may_be_of_the_day_before() -> None:
+    half_life_s = HALF_LIVES_S["Sc-44"]
+    hours = [frame(begin, 1800, half_life_s) for begin in (0, 1800)]
+    series = replace(ATTRIBUTES, slices=(hours[1],), whole_series=tuple(hours), start_datetime="")
+    assert elapsed_s(replace(series, start_time="110900"), half_life_s) == -540
+    with pytest.raises(UnusableScanError, match="or the day before"):
+        determine_timing(replace(series, start_time="113000"), half_life_s)
+    assert elapsed_s(replace(series, start_time="130000"), half_life_s) == 22 * 3600  # the scan was over by then
+
+
+def test_a_shifted_date_of_an_injection_after_the_start_keeps_its_time_of_day() -> None:
+    assert repaired(replace(dynamic(F18), start_datetime="20190301110020"))[0] == -20

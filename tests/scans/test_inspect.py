@@ -28,7 +28,7 @@ def test_real_scan(real_data: Path) -> None:
     assert list(document) == ["series", "found", "usable", "excluded"]
     assert list(entry) == KEYS
     assert (entry["path"], entry["modality"], entry["slices"]) == ("PET", "PT", 267)
-    assert list(entry["suv"]) == ["type", "rule", "factor_min", "factor_max", "max", "median", "min"]
+    assert list(entry["suv"]) == ["type", "rule", "factor_min", "factor_max", "max", "median", "min", "warnings"]
     assert entry["suv"]["rule"] == "BQML_START"
     assert entry["code"] is None
 

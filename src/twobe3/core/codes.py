@@ -13,6 +13,10 @@ class Code(Enum):
     NOTHING_USABLE = ("no series in the input can be used", "see the reason listed with each series")
     CORRUPT_FILE = ("a file is truncated or is not what it says", "export the series again")
     LINK_BROKEN = ("a symbolic link leads nowhere", "mount or restore what it leads to, or remove the link")
+    FILE_META_MISSING = (
+        "a file has no preamble or no file meta information",
+        "nothing to do: it is read; tools that insist on them need it stored again",
+    )
     NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
     NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
     NOT_STATIC = ("the series is dynamic or gated", "convert one frame of it, with --frame, or export a static one")
@@ -37,12 +41,16 @@ class Code(Enum):
     SUV_TYPE_UNSUPPORTED = ("the SUV type is not known", "export as BQML or SUV body weight")
     NO_SCALE_FACTOR = ("Philips counts without their private scale factor", "export without removing private tags")
     WEIGHT_MISSING = ("the patient's weight is missing or not positive", "complete PatientWeight (0010,1030)")
-    WEIGHT_IMPLAUSIBLE = ("the patient's weight is not in kilograms", "correct PatientWeight (0010,1030)")
+    WEIGHT_IMPLAUSIBLE = ("the patient's weight is no person's in kilograms", "correct PatientWeight (0010,1030)")
     HEIGHT_MISSING = ("the patient's height is needed and missing", "complete PatientSize (0010,1020)")
     HEIGHT_IMPLAUSIBLE = ("the patient's height is not in metres", "correct PatientSize (0010,1020)")
     SEX_MISSING = ("the patient's sex is needed and missing", "complete PatientSex (0010,0040)")
     DOSE_MISSING = ("the injected dose is missing or not positive", "complete RadionuclideTotalDose (0018,1074)")
-    DOSE_IMPLAUSIBLE = ("the injected dose is not in becquerel", "correct RadionuclideTotalDose (0018,1074)")
+    DOSE_IMPLAUSIBLE = ("the injected dose is not usual or not in Bq", "correct RadionuclideTotalDose (0018,1074)")
+    SEVERAL_INJECTIONS = (
+        "the header lists several injections",
+        "keep the items of RadiopharmaceuticalInformationSequence (0054,0016) whose tracer was imaged",
+    )
     HALF_LIFE_MISSING = (
         "the half-life is missing and the nuclide unknown",
         "complete RadionuclideHalfLife (0018,1075)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 from twobe3.core.codes import Code
@@ -46,6 +46,27 @@ class SliceAttributes:
 
 
 @dataclass(frozen=True)
+class Injection:
+    """What one item of RadiopharmaceuticalInformationSequence (0054,0016) says.
+
+    Attributes
+    ----------
+    dose, half_life_s : float or None
+        RadionuclideTotalDose (0018,1074) and RadionuclideHalfLife (0018,1075).
+    nuclide : str
+        Code value of RadionuclideCodeSequence (0054,0300).
+    start_datetime, start_time : str
+        (0018,1078) and (0018,1072), as DICOM text.
+    """
+
+    dose: float | None = None
+    half_life_s: float | None = None
+    nuclide: str = ""
+    start_datetime: str = ""
+    start_time: str = ""
+
+
+@dataclass(frozen=True)
 class SeriesAttributes:
     """What the headers of a series say; numbers as stored, before any check or repair.
 
@@ -59,20 +80,24 @@ class SeriesAttributes:
         PatientWeight (0010,1030) and PatientSize (0010,1020).
     sex : str
         PatientSex (0010,0040).
-    dose, half_life_s : float or None
-        RadionuclideTotalDose (0018,1074) and RadionuclideHalfLife (0018,1075).
-    nuclide : str
-        Code value of RadionuclideCodeSequence (0054,0300).
-    series_date, series_time, start_datetime, start_time, zone : str
-        (0008,0021), (0008,0031), (0018,1078), (0018,1072) and TimezoneOffsetFromUTC (0008,0201), as DICOM text.
+    dose, half_life_s, nuclide, start_datetime, start_time
+        Of the first injection, as in :class:`Injection`.
+    further : tuple of Injection
+        The injections after the first.
+    series_date, series_time, zone : str
+        (0008,0021), (0008,0031) and TimezoneOffsetFromUTC (0008,0201), as DICOM text.
+    decay_correction_datetime : str
+        DecayCorrectionDateTime (0018,9701).
     ge_scan_datetime, ge_injection_datetime, siemens_decay_datetime : str
         GE (0009,xx0D) and (0009,xx3B), Siemens (0071,xx22), each under its private creator.
     philips_creator : bool
         Whether the Philips factors stand under their private creator; False when it was removed.
     slices : tuple of SliceAttributes
         In the order of the volume.
-    first_acquired : SliceAttributes or None
-        The first slice of the whole series, where the volume is one frame of it.
+    whole_series : tuple of SliceAttributes
+        The slices of the whole series that were acquired first and last, where the volume is one frame of it.
+    model : str
+        ManufacturerModelName (0008,1090).
     """
 
     units: str
@@ -91,12 +116,23 @@ class SeriesAttributes:
     series_time: str = ""
     start_datetime: str = ""
     start_time: str = ""
+    further: tuple[Injection, ...] = ()
     zone: str = ""
+    decay_correction_datetime: str = ""
     ge_scan_datetime: str = ""
     ge_injection_datetime: str = ""
     siemens_decay_datetime: str = ""
     philips_creator: bool = True
-    first_acquired: SliceAttributes | None = None
+    whole_series: tuple[SliceAttributes, ...] = ()
+    model: str = ""
+
+    @property
+    def injections(self) -> tuple[SeriesAttributes, ...]:
+        """The same series once for each injection, as if that were the only one."""
+        if not self.further:
+            return (self,)
+        alone = replace(self, further=(), ge_injection_datetime="")  # which does not say whose time it is
+        return (alone, *(replace(alone, **vars(one)) for one in self.further))
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,55 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.attributes import Repair, WithRepairs
 
-_SHORTEST_M, _TALLEST_M, _HEAVIEST_KG = 0.2, 3.0, 1000.0
+HEAVIEST_KG = 320.0
+"""No table of a scanner carries more: PET/CT 227 to 250 kg, the strongest of CT 318 kg (700 pounds)."""
+
+LIGHTEST_KG = 0.3
+"""Infants below it don't survive their birth, and nobody scans them."""
+
+_SHORTEST_M, _TALLEST_M = 0.2, 3.0
+_LEAST_BMI, _LEAST_BMI_OF_INFANTS, _MOST_BMI = 8.0, 4.0, 80.0
 
 
 def weight_kg(stated: float | None) -> WithRepairs[float]:
     """Body weight (rule 17). PatientWeight is in kilograms, DICOM PS3.3 C.7.2.2.
 
-    Above 1000 it can only be grams. Raises ``WEIGHT_MISSING``.
+    Above 1000 it can only be grams. Raises ``WEIGHT_MISSING``; ``WEIGHT_IMPLAUSIBLE``: no person weighs that, and it
+    may be kilograms, grams or pounds.
     """
     if stated is None or not stated > 0:
         raise UnusableScanError(Code.WEIGHT_MISSING, f"PatientWeight (0010,1030) is {_format(stated)}")
+    kg = stated / 1000 if stated > 1000 else stated
+    if not kg <= HEAVIEST_KG:
+        raise UnusableScanError(
+            Code.WEIGHT_IMPLAUSIBLE,
+            f"PatientWeight (0010,1030) is {stated:g}: that is {stated / 1000:g} kg if it is in grams, "
+            f"{stated * 0.45359237:.4g} kg if in pounds, and nobody's weight in kg",
+        )
     if stated > 1000:
-        repair = Repair(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams")
-        return WithRepairs(stated / 1000, (repair,))
-    return WithRepairs(stated)
+        return WithRepairs(kg, (Repair(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight {stated:g} taken as grams"),))
+    if kg < LIGHTEST_KG:
+        text = f"PatientWeight {stated:g} kg is no person's; taken as it stands"
+        return WithRepairs(kg, (Repair(Code.WEIGHT_IMPLAUSIBLE, text),))
+    return WithRepairs(kg)
+
+
+def weight_of_body_kg(weight: float | None, height: float | None) -> WithRepairs[float]:
+    """Body weight, and a note where the height, if there is one, does not go with it.
+
+    The note is given below a body mass index of 8 kg/m² (4 below a height of 1 m) or above 80, bounds of ours: what is
+    a tenth or ten times the weight shows so, and pounds or inches in small or large people.
+    """
+    kg = weight_kg(weight)
+    try:
+        m = height_m(height).value
+    except UnusableScanError:
+        return kg
+    bmi = kg.value / m / m  # absurd heights have no square
+    if (_LEAST_BMI if m >= 1 else _LEAST_BMI_OF_INFANTS) <= bmi <= _MOST_BMI:
+        return kg
+    text = f"{kg.value:g} kg at {m:g} m is a body mass index of {bmi:.3g} kg/m²"
+    return WithRepairs(kg.value, (*kg.repairs, Repair(Code.WEIGHT_IMPLAUSIBLE, text, changes_value=False)))
 
 
 def height_m(stated: float | None) -> WithRepairs[float]:
@@ -92,9 +127,7 @@ def weight_and_height(weight: float | None, height: float | None) -> WithRepairs
 
     Raises ``WEIGHT_MISSING``, ``HEIGHT_MISSING``, ``WEIGHT_IMPLAUSIBLE``, ``HEIGHT_IMPLAUSIBLE``.
     """
-    kg, m = weight_kg(weight), height_m(height)
-    if not kg.value <= _HEAVIEST_KG:
-        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) would be {kg.value:g} kg")
+    kg, m = weight_of_body_kg(weight, height), height_m(height)
     if not _SHORTEST_M <= m.value <= _TALLEST_M:
         raise UnusableScanError(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize (0010,1020) would be {m.value:g} m")
     return WithRepairs((kg.value, m.value), kg.repairs + m.repairs)

@@ -17,8 +17,8 @@ from pydicom.uid import EnhancedPETImageStorage, LegacyConvertedEnhancedPETImage
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
+from twobe3.dicom.clock import parse_datetime, parse_zone
 from twobe3.dicom.reader import first_item, items, number, refuse_errors, text, texts
-from twobe3.dicom.timing import parse_datetime, parse_zone
 
 MAX_FRAMES = 20_000
 """Of one object; a dynamic brain scan has some thousands."""
@@ -83,6 +83,10 @@ def split_frames(dataset: pydicom.Dataset) -> tuple[pydicom.Dataset, ...]:
     groups = [_Groups(shared, one) for one in own]
     with refuse_errors("the functional groups of a file cannot be read"):
         series_type = _find_series_type(dataset, groups)
+        agents = {_list_agents(one) for one in groups}
+        if len(agents) > 1:
+            reason = "the frames of a file show different radiopharmaceuticals (0018,9729)"
+            raise UnusableScanError(Code.SEVERAL_INJECTIONS, reason)
         return tuple(_translate_frame(dataset, one, series_type) for one in groups)
 
 
@@ -116,9 +120,10 @@ def _translate_frame(dataset: pydicom.Dataset, groups: _Groups, series_type: str
     _copy(groups["PlanePositionSequence"], frame, "ImagePositionPatient")
     _copy(groups["PlaneOrientationSequence"], frame, "ImageOrientationPatient")
     frame.SeriesType = [series_type, "IMAGE"]
+    _choose_injections(frame, groups)
     _set_order(frame, groups)
     _set_scale(frame, groups)
-    _set_decay(frame, dataset, groups["FrameContentSequence"])
+    _set_decay(frame, dataset, groups)
     return frame
 
 
@@ -149,6 +154,22 @@ def _find_series_type(dataset: pydicom.Dataset, groups: Sequence[_Groups]) -> st
         if len({text(one[sequence], keyword) for one in groups}) > 1:
             return kind
     return "DYNAMIC" if "DYNAMIC" in flavours else "STATIC"
+
+
+def _list_agents(groups: _Groups) -> tuple[float | None, ...]:
+    """Numbers of the radiopharmaceuticals that a frame shows; none where it does not say (DICOM PS3.3 C.8.22.5.2)."""
+    return tuple(
+        number(one, "RadiopharmaceuticalAgentNumber") for one in groups.all("RadiopharmaceuticalUsageSequence")
+    )
+
+
+def _choose_injections(frame: pydicom.Dataset, groups: _Groups) -> None:
+    """Leave the injections whose radiopharmaceutical the frame shows."""
+    agents = _list_agents(groups)
+    given = items(frame, "RadiopharmaceuticalInformationSequence")
+    shown = [one for one in given if number(one, "RadiopharmaceuticalAgentNumber") in agents]
+    if None not in agents and 0 < len(shown) < len(given):
+        frame.RadiopharmaceuticalInformationSequence = pydicom.Sequence(shown)
 
 
 def _set_order(frame: pydicom.Dataset, groups: _Groups) -> None:
@@ -193,16 +214,18 @@ def _set_scale(frame: pydicom.Dataset, groups: _Groups) -> None:
     _copy(groups["PixelValueTransformationSequence"], frame, "RescaleSlope", "RescaleIntercept")
 
 
-def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydicom.Dataset) -> None:
+def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, groups: _Groups) -> None:
     """Corrections and times (rule 21); nothing where a legacy converted object says it in the old elements.
 
-    Decay-corrected to DecayCorrectionDateTime (0018,9701): as a series that starts then. Not decay-corrected: the
+    Decay-corrected to DecayCorrectionDateTime (0018,9701): as a series that starts then, whose frames are acquired at
+    FrameAcquisitionDateTime (0018,9074) for FrameAcquisitionDuration (0018,9220). Not decay-corrected: the
     mean over a frame is the activity at its FrameReferenceDateTime (0018,9151, DICOM PS3.3 C.7.6.16.2.2), as of a
     frame of no duration that is acquired then.
     """
     corrected = text(dataset, "DecayCorrected")
     if not corrected and text(frame, "DecayCorrection"):
         return
+    content = groups["FrameContentSequence"]
     applied = {"ATTN": text(dataset, "AttenuationCorrected"), "DECY": corrected}
     frame.CorrectedImage = [name for name, value in applied.items() if value == "YES"]
     for keyword in ("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "DecayFactor"):
@@ -212,6 +235,8 @@ def _set_decay(frame: pydicom.Dataset, dataset: pydicom.Dataset, content: pydico
         case "YES":
             frame.DecayCorrection = "START"
             _set_start(frame, text(dataset, "DecayCorrectionDateTime"))
+            _set_acquisition(frame, content)
+            _copy(groups["PETFrameCorrectionFactorsSequence"], frame, "DecayFactor")
         case "NO":
             frame.DecayCorrection = "NONE"
             frame.AcquisitionDateTime = text(content, "FrameReferenceDateTime")
@@ -237,3 +262,16 @@ def _set_start(frame: pydicom.Dataset, stated: str) -> None:
         frame.TimezoneOffsetFromUTC = f"{start:%z}"
     frame.SeriesDate = frame.AcquisitionDate = f"{start:%Y%m%d}"
     frame.SeriesTime = frame.AcquisitionTime = f"{start:%H%M%S.%f}"
+
+
+def _set_acquisition(frame: pydicom.Dataset, content: pydicom.Dataset) -> None:
+    began = text(content, "FrameAcquisitionDateTime") or text(content, "FrameReferenceDateTime")
+    zone = parse_zone(text(frame, "TimezoneOffsetFromUTC"))
+    instant = parse_datetime(began, zone)
+    if instant is None or (instant.tzinfo is None) != (zone is None):  # the other times then stand without a zone
+        return
+    frame.AcquisitionDate = frame.AcquisitionTime = ""
+    frame.AcquisitionDateTime = began
+    duration_ms = number(content, "FrameAcquisitionDuration") if "FrameAcquisitionDateTime" in content else 0.0
+    if duration_ms is not None:
+        frame.ActualFrameDuration = round(duration_ms)

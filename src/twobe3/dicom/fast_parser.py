@@ -41,6 +41,9 @@ MAX_INFLATED_BYTES = 2**30
 BEFORE_PIXELS = 0x7FDFFFFF
 """The last tag of a header: pixels, and the raw data of scanners, are in the groups from (7FE0) on."""
 
+IMPLEMENTATION = 0x0013
+"""Element of ImplementationVersionName in group 0002."""
+
 _PLAIN = frozenset(
     (
         *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, *RLETransferSyntaxes),
@@ -75,7 +78,7 @@ class _Element(NamedTuple):
     closed: bool
 
 
-class _Odd(Exception):  # noqa: N818  no error: pydicom shall read this file
+class Odd(Exception):  # noqa: N818  no error: pydicom shall read this file
     """Not a plain file."""
 
 
@@ -88,7 +91,7 @@ def skim(
     stepped through up to the tag ``last``, whether that is wanted or not.
     """
     try:
-        meta, start = _file_meta(content)
+        meta, start = read_file_meta(content)
         syntax = meta.get("TransferSyntaxUID")
         if str(syntax) not in _PLAIN:  # a damaged one may be a list
             return None
@@ -96,7 +99,7 @@ def skim(
         last = max((last, *wanted, *((group << 16) + 0xFFFF for group in groups)))
         implicit = syntax == ImplicitVRLittleEndian
         elements, size = _find_elements(content, start, implicit, wanted, frozenset(groups), last)
-    except (_Odd, struct.error):
+    except (Odd, struct.error):
         return None
     if size == len(content) and not whole:
         return None
@@ -117,8 +120,8 @@ def require_bounded(content: bytes) -> None:
     Raises ``TOO_LARGE``; ``CORRUPT_FILE``: it does not inflate.
     """
     try:
-        meta, start = _file_meta(content)
-    except (_Odd, struct.error):
+        meta, start = read_file_meta(content)
+    except (Odd, struct.error):
         return
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
@@ -134,11 +137,22 @@ def require_bounded(content: bytes) -> None:
         raise UnusableScanError(Code.CORRUPT_FILE, "a deflated file does not inflate") from None
 
 
-def _file_meta(content: bytes) -> tuple[FileMetaDataset, int]:
-    """Transfer syntax and class from the file meta information, and where the data set begins (DICOM PS3.10 7.1)."""
-    if content[128:132] != b"DICM":
-        raise _Odd
-    uids, position = {0x0002: "", 0x0010: ""}, 132
+def is_vr(value: bytes) -> bool:
+    """Whether two bytes are a value representation (DICOM PS3.5 6.2)."""
+    return value in _SHORT or value in _LONG
+
+
+def read_file_meta(content: bytes, position: int | None = None) -> tuple[FileMetaDataset, int]:
+    """Transfer syntax, class and implementation from the file meta information, and where the data set begins.
+
+    The information stands at a position, by default behind the preamble (DICOM PS3.10 7.1). Raises :class:`Odd` or
+    ``struct.error``: it is not there, or damaged.
+    """
+    if position is None:
+        if content[128:132] != b"DICM":
+            raise Odd
+        position = 132
+    uids = {0x0002: "", 0x0010: "", IMPLEMENTATION: ""}
     while content[position : position + 2] == b"\x02\x00":
         _, element, vr, length = _explicit(content, position)
         value = position + 8
@@ -146,23 +160,25 @@ def _file_meta(content: bytes) -> tuple[FileMetaDataset, int]:
             (length,) = _length(content, value)
             value += 4
         elif vr not in _SHORT:
-            raise _Odd
+            raise Odd
         position = value + length
         if position > len(content):
-            raise _Odd
+            raise Odd
         if element in uids:
             uids[element] = content[value:position].decode("ascii", "replace").strip(" \0")
-    return _meta(uids[0x0002], uids[0x0010]), position
+    return _meta(uids[0x0002], uids[0x0010], uids[IMPLEMENTATION]), position
 
 
 @lru_cache(maxsize=64)
-def _meta(sop_class: str, syntax: str) -> FileMetaDataset:
+def _meta(sop_class: str, syntax: str, implementation: str) -> FileMetaDataset:
     """One for all files of a kind, to be read only."""
     meta = FileMetaDataset()
     if sop_class:
         meta.MediaStorageSOPClassUID = UID(sop_class)
     if syntax:
         meta.TransferSyntaxUID = UID(syntax)
+    if implementation:
+        meta.ImplementationVersionName = implementation
     return meta
 
 
@@ -176,11 +192,11 @@ def _find_elements(
         start = position
         tag, vr, value, position, closed = _read_element(content, start, implicit, 0)
         if tag <= previous or tag >> 16 == 0xFFFE:
-            raise _Odd
+            raise Odd
         if tag > last:
             return found, start
         if position > len(content):
-            raise _Odd
+            raise Odd
         previous = tag
         if tag in tags or tag >> 16 in groups:
             found.append(_Element(tag, None if implicit else vr.decode("ascii"), start, value, position, closed))
@@ -218,7 +234,7 @@ def _read_element(content: bytes, start: int, implicit: bool, depth: int) -> tup
         group, number, vr, length = _explicit(content, start)
         if vr not in _SHORT:
             if vr not in _LONG or group == 0xFFFE:
-                raise _Odd
+                raise Odd
             (length,) = _length(content, value)
             value += 4
     tag = group << 16 | number
@@ -227,21 +243,21 @@ def _read_element(content: bytes, start: int, implicit: bool, depth: int) -> tup
     if tag == _PIXEL_DATA:  # encapsulated: for those who stop before it
         return tag, vr, value, len(content) + 1, False
     if vr != b"SQ":
-        raise _Odd
+        raise Odd
     return tag, vr, value, _find_sequence_end(content, value, implicit, depth + 1), False
 
 
 def _find_sequence_end(content: bytes, position: int, implicit: bool, depth: int) -> int:
     """Where a sequence of undefined length ends (DICOM PS3.5 7.5)."""
     if depth > _MAX_DEPTH:
-        raise _Odd
+        raise Odd
     while True:
         group, element, length = _implicit(content, position)
         tag, position = group << 16 | element, position + 8
         if tag == _END_OF_SEQUENCE:
             return position
         if tag != _ITEM:
-            raise _Odd
+            raise Odd
         if length != _UNDEFINED:
             position += length
             continue

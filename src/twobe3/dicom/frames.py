@@ -14,14 +14,14 @@ from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
 from twobe3.dicom.reader import number, numbers, quietly, read_dataset
+from twobe3.dicom.reference import acquisition_times
 from twobe3.dicom.series import ChosenFrame, PETSeries
-from twobe3.dicom.timing import acquisition_times
 from twobe3.io.files import digest
 
 _TAGS = (
     *("SOPClassUID", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "SeriesDate", "SeriesTime"),
     *("TimezoneOffsetFromUTC", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "FrameReferenceTime"),
-    *("TriggerTime", "TemporalPositionIdentifier", "ImageIndex"),
+    *("TriggerTime", "TemporalPositionIdentifier", "ImageIndex", "ActualFrameDuration", "DecayFactor"),
 )
 _Key = float | None
 
@@ -73,7 +73,7 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
         ``NOT_STATIC``: there is no such frame, the positions have different numbers of slices, or nothing tells which
         slices belong together. ``CORRUPT_FILE``: a slice has no position, or a file cannot be read.
     """
-    frames, order, first = _find_frames(series)
+    frames, order, ends = _find_frames(series)
     count = len(frames)
     if not 1 <= frame <= count:
         reason = f"frame {frame} of a {series.frames} series was asked for, which has {_plural(count, 'frame')}"
@@ -89,7 +89,7 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
         chosen=ChosenFrame(
             f"frame {frame} of {count} of a {series.frames} series" + (f", in the order of {order}" if order else ""),
             frozenset((one.path, one.index) for one in slices),
-            first,
+            ends,
         ),
     )
 
@@ -112,10 +112,10 @@ def _plural(n: int, what: str) -> str:
     return f"{n} {what}" + ("s" if n > 1 else "")
 
 
-def _find_frames(series: PETSeries) -> tuple[list[tuple[_Slice, ...]], str, SliceAttributes | None]:
-    """All frames in order, by what they are in order, and the slice acquired first."""
+def _find_frames(series: PETSeries) -> tuple[list[tuple[_Slice, ...]], str, tuple[SliceAttributes, ...]]:
+    """All frames in order, by what they are in order, and the slices acquired first and last."""
     with quietly():
-        slices, first = _read_slices(series.files)
+        slices, ends = _read_slices(series.files)
     positions = _group_by_position(slices)
     counts = sorted({len(position) for position in positions})
     if len(counts) > 1:
@@ -124,7 +124,7 @@ def _find_frames(series: PETSeries) -> tuple[list[tuple[_Slice, ...]], str, Slic
     which = _find_order(positions) if counts[0] > 1 else None
     if which is not None:
         positions = [sorted(position, key=lambda one: one.keys[which] or 0.0) for position in positions]
-    return list(zip(*positions, strict=True)), "" if which is None else _ORDERS[which], first
+    return list(zip(*positions, strict=True)), "" if which is None else _ORDERS[which], ends
 
 
 def _find_order(positions: Sequence[Sequence[_Slice]]) -> int:
@@ -148,8 +148,8 @@ def _group_by_position(slices: Sequence[_Slice]) -> list[list[_Slice]]:
     return groups
 
 
-def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes | None]:
-    """Every slice of the files, and the one acquired first."""
+def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], tuple[SliceAttributes, ...]]:
+    """Every slice of the files, and those acquired first and last."""
     headers = [(path, i, one) for path in files for i, one in enumerate(_read_frames(path))]
     attributes = header.read_series_attributes([one for *_, one in headers])
     orientation = numbers(headers[0][2], "ImageOrientationPatient")
@@ -165,8 +165,10 @@ def _read_slices(files: Sequence[Path]) -> tuple[list[_Slice], SliceAttributes |
         place_mm = float(sum(p * n for p, n in zip(position_mm, normal, strict=True)))
         others = (number(one, name) for name in ("TriggerTime", "TemporalPositionIdentifier", "ImageIndex"))
         slices.append(_Slice(path, i, place_mm, slice_, (seconds, slice_.frame_reference_time_ms, *others)))
-    known = [one for one in slices if one.keys[0] is not None]
-    return slices, min(known, key=lambda one: one.keys[0] or 0.0).attributes if known else None
+    known = sorted(
+        (one for one in slices if one.keys[0] is not None), key=lambda one: [key or 0.0 for key in one.keys[:2]]
+    )
+    return slices, (known[0].attributes, known[-1].attributes) if known else ()
 
 
 def _read_frames(path: Path) -> Sequence[pydicom.Dataset]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pydicom
 
-from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
-from twobe3.dicom.reader import first_item, number, plain_number, plain_text, private, text, texts, value_of
-from twobe3.dicom.timing import parse_date
+from twobe3.dicom.attributes import Injection, SeriesAttributes, SliceAttributes
+from twobe3.dicom.clock import parse_date
+from twobe3.dicom.reader import first_item, items, number, plain_number, plain_text, private, text, texts, value_of
 
 _PHILIPS = "Philips PET Private Group"
 _GE = "GEMS_PETD_01"
@@ -18,7 +18,9 @@ _SIEMENS = "SIEMENS MED PT"
 def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttributes:
     """Read the attributes of a series from the headers of its slices, in the order of the volume."""
     first = datasets[0]
-    tracer = first_item(first, "RadiopharmaceuticalInformationSequence")
+    tracer, *further = [_read_injection(one) for one in items(first, "RadiopharmaceuticalInformationSequence")] or [
+        Injection()
+    ]
     return SeriesAttributes(
         units=text(first, "Units"),
         decay_correction=text(first, "DecayCorrection"),
@@ -29,18 +31,28 @@ def read_series_attributes(datasets: Sequence[pydicom.Dataset]) -> SeriesAttribu
         weight=number(first, "PatientWeight"),
         height=number(first, "PatientSize"),
         sex=text(first, "PatientSex"),
-        dose=number(tracer, "RadionuclideTotalDose"),
-        half_life_s=number(tracer, "RadionuclideHalfLife"),
-        nuclide=text(first_item(tracer, "RadionuclideCodeSequence"), "CodeValue"),
+        **vars(tracer),
+        further=tuple(further),
         series_date=text(first, "SeriesDate"),
         series_time=text(first, "SeriesTime"),
-        start_datetime=text(tracer, "RadiopharmaceuticalStartDateTime"),
-        start_time=text(tracer, "RadiopharmaceuticalStartTime"),
         zone=text(first, "TimezoneOffsetFromUTC"),
+        decay_correction_datetime=text(first, "DecayCorrectionDateTime"),
         ge_scan_datetime=plain_text(private(first, 0x0009, _GE, 0x0D)),
         ge_injection_datetime=plain_text(private(first, 0x0009, _GE, 0x3B)),
         siemens_decay_datetime=plain_text(private(first, 0x0071, _SIEMENS, 0x22)),
         philips_creator=not _lacks_philips_creator(first),
+        model=text(first, "ManufacturerModelName"),
+    )
+
+
+def _read_injection(item: pydicom.Dataset) -> Injection:
+    """Read an item of RadiopharmaceuticalInformationSequence (0054,0016)."""
+    return Injection(
+        dose=number(item, "RadionuclideTotalDose"),
+        half_life_s=number(item, "RadionuclideHalfLife"),
+        nuclide=text(first_item(item, "RadionuclideCodeSequence"), "CodeValue"),
+        start_datetime=text(item, "RadiopharmaceuticalStartDateTime"),
+        start_time=text(item, "RadiopharmaceuticalStartTime"),
     )
 
 

@@ -18,7 +18,7 @@ from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced
 from twobe3.dicom.archive import find_container, read_file_names
 from twobe3.dicom.geometry import normal_of
-from twobe3.dicom.reader import items, numbers, quietly, read_dataset, read_header, text, texts
+from twobe3.dicom.reader import describe_missing, items, numbers, quietly, read_dataset, read_header, text, texts
 
 Frames = Literal["static", "dynamic", "gated", "multi-frame"]
 
@@ -91,7 +91,8 @@ def read_instance(path: Path) -> Instance | None:
             return None
         study, series = text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID")
         if not (modality and series):
-            raise UnusableScanError(Code.CORRUPT_FILE, "a file ends before its Modality or SeriesInstanceUID")
+            lacks = "SeriesInstanceUID" if modality else "Modality"
+            raise UnusableScanError(Code.CORRUPT_FILE, describe_missing(path, lacks))
         is_pet = modality == "PT" and sop_class in _PET_CLASSES
         frames, places_mm = _describe_frames(path, dataset) if is_pet else ("static", ())
         return Instance(

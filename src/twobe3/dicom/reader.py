@@ -31,8 +31,10 @@ from twobe3.core.errors import UnusableScanError
 from twobe3.core.table import parse_number
 from twobe3.core.volume import FloatArray
 from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skim, require_bounded, skim, tag_of
+from twobe3.dicom.file_meta import complete_file_meta
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
+_META_BYTES = 2**11
 _FIRST_BYTES, _GROWTH = 2**13, 4  # most headers of PET end within the first step
 
 
@@ -123,6 +125,15 @@ def read_dataset(
         return _parse(content, tags=None if groups or pixels else tags, pixels=pixels)
 
 
+def describe_missing(path: Path, keyword: str) -> str:
+    """Why a file lacks an element that every image has: it ends before it, or is whole and has none."""
+    tag = int(_vr_of(keyword)[0])
+    dataset = read_dataset(path)
+    if max(map(int, dataset.keys()), default=0) < tag:
+        return f"a file ends before its {keyword}"
+    return f"a file has no {keyword} ({tag >> 16:04x},{tag & 0xFFFF:04x})"
+
+
 @contextmanager
 def refuse_errors(what: str) -> Iterator[None]:
     """Make ``CORRUPT_FILE`` of whatever goes wrong: parsers of foreign bytes have no closed set of errors."""
@@ -139,7 +150,13 @@ def _open(path: Path) -> Iterator[BinaryIO]:
     with refuse_errors("a file cannot be read as DICOM"):
         try:
             with path.open("rb") as stream:
-                yield stream
+                completed = complete_file_meta(stream.read(_META_BYTES))
+                stream.seek(0)
+                if completed is None:
+                    yield stream
+                else:
+                    beginning, replaced = completed
+                    yield BytesIO(beginning + stream.read()[replaced:])
         except OSError as error:
             raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
 
@@ -166,14 +183,13 @@ def _parse(content: bytes, *, tags: Sequence[str] | None, pixels: bool = False) 
 
 
 def _claims_dicom(path: Path, start: bytes) -> bool:
-    """Whether a file is DICOM or passes itself off as it: by its preamble, its name, or a bare data set.
+    """Whether a file is DICOM or passes itself off as it: by its preamble, which may be ours, or its name.
 
     DICOM PS3.10 7.1: 128 bytes, then ``DICM``. An empty file without a suffix is an image whose export failed.
     """
     if start[128:132] == b"DICM" or path.suffix.lower() in _SUFFIXES:
         return True
-    bare = start[:2] in (b"\x08\x00", b"\x02\x00") and start[3:4] == b"\x00"
-    return bare or (not start and not path.suffix)
+    return not start and not path.suffix
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,13 +38,13 @@ class ChosenFrame:
         Its number, of how many, in which order.
     slices : frozenset of (Path, int)
         File, and number of the slice in the file, from 0.
-    first : SliceAttributes or None
-        The slice of the whole series that was acquired first.
+    ends : tuple of SliceAttributes
+        The slices of the whole series that were acquired first and last.
     """
 
     text: str
     slices: frozenset[tuple[Path, int]] = field(repr=False)
-    first: SliceAttributes | None
+    ends: tuple[SliceAttributes, ...]
 
 
 @dataclass(frozen=True)
@@ -363,10 +363,10 @@ def _read_covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
         found["age_years"] = age
     if (sex := text(dataset, "PatientSex")) in ("M", "F", "O"):
         found["sex"] = sex
-    if (weight := number(dataset, "PatientWeight") or 0.0) > 0:
-        found["weight_kg"] = body_size.weight_kg(weight).value
-    if (height := number(dataset, "PatientSize") or 0.0) > 0:
-        found["height_m"] = body_size.height_m(height).value
+    with suppress(UnusableScanError):
+        found["weight_kg"] = body_size.weight_kg(number(dataset, "PatientWeight")).value
+    with suppress(UnusableScanError):
+        found["height_m"] = body_size.height_m(number(dataset, "PatientSize")).value
     return found
 
 

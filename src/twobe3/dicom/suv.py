@@ -17,22 +17,8 @@ import numpy as np
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray, SUVCalibration
-from twobe3.dicom import body_size, timing
+from twobe3.dicom import body_size, dose, reference, timing
 from twobe3.dicom.attributes import Policy, Repair, SeriesAttributes, WithRepairs, apply_policy
-
-HALF_LIVES_S = {
-    **dict.fromkeys(("C-111A1", "77004003"), 6586.0),  # F-18
-    **dict.fromkeys(("C-131A3", "35337001"), 4057.0),  # Ga-68
-    **dict.fromkeys(("C-105A1", "40565003"), 1223.0),  # C-11
-    **dict.fromkeys(("C-107A1", "21576001"), 598.0),  # N-13
-}
-"""Nuclide, by its SNOMED RT and SNOMED CT code (DICOM PS3.16 CID 4020) → half-life in seconds."""
-
-LONGEST_HALF_LIFE_S = 1e8
-"""Three years, as long as that of Na-22; nothing that lasts longer is injected for PET."""
-
-SMALLEST_DOSE_BQ = 1e4
-"""Nobody injects less: a smaller number is in MBq."""
 
 
 @dataclass(frozen=True)
@@ -190,30 +176,39 @@ def compare_philips_factors(attributes: SeriesAttributes, suv: FloatArray, activ
 
 
 def convert_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
-    """Rules 8 to 10: SUV = activity × weight in g / dose, both decay-corrected to one time.
+    """Rules 8 to 10 and 24: SUV = activity × weight in g / dose, both decay-corrected to one time.
+
+    Of several injections of one nuclide the doses add up, each decay-corrected from its own start.
 
     DICOM PS3.3 C.8.9.1.1.5 on what DecayCorrection (0054,1102) refers to.
     """
+    united = dose.unite_injections(attributes)
+    attributes = united.value
     match attributes.decay_correction:
         case "ADMIN":
-            return convert_activity_at_injection(attributes, becquerel_per_ml)
+            found = convert_activity_at_injection(attributes, becquerel_per_ml)
         case "START":
-            return convert_activity_at_start(attributes, becquerel_per_ml)
+            found = convert_activity_at_start(attributes, becquerel_per_ml)
         case "NONE":
-            return convert_uncorrected_activity(attributes, becquerel_per_ml)
+            found = convert_uncorrected_activity(attributes, becquerel_per_ml)
         case other:
             reason = f"DecayCorrection (0054,1102) is {other!r}, not START, ADMIN or NONE"
             raise UnusableScanError(Code.NOT_DECAY_CORRECTED, reason)
+    return WithRepairs(found.value, united.repairs + found.repairs)
 
 
 def convert_activity_at_injection(
     attributes: SeriesAttributes, becquerel_per_ml: FloatArray
 ) -> WithRepairs[SUVFactors]:
     """Rule 8, ADMIN: SUV = A·w / D, no times needed (DICOM PS3.3 C.8.9.1.1.5; QIBA)."""
-    dose, weight = injected_dose_bq(attributes.dose), body_size.weight_kg(attributes.weight)
-    factors = becquerel_per_ml * weight.value * 1000 / dose.value
-    found = _to_factors("BQML_ADMIN", factors, weight_kg=weight.value, injected_dose_bq=dose.value)
-    return WithRepairs(found, dose.repairs + weight.repairs)
+    dose.require_one_start(attributes)
+    given = _measure(attributes)
+    weight_kg, doses_bq = given.value
+    total_bq = sum(doses_bq)
+    factors = becquerel_per_ml * weight_kg * 1000 / total_bq
+    return WithRepairs(
+        _to_factors("BQML_ADMIN", factors, weight_kg=weight_kg, injected_dose_bq=total_bq), given.repairs
+    )
 
 
 def convert_uncorrected_activity(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
@@ -222,41 +217,17 @@ def convert_uncorrected_activity(attributes: SeriesAttributes, becquerel_per_ml:
     What was measured is the mean over the frame: DICOM PS3.3 C.8.9.4.1.5.
     """
     durations_ms = [slice_.frame_duration_ms for slice_ in attributes.slices]
-    half_life = physical_half_life_s(attributes)
+    half_life = dose.physical_half_life_s(attributes)
     if None in durations_ms:
         reason = "ActualFrameDuration (0018,1242) is absent and decay is not corrected"
         raise UnusableScanError(Code.TIMES_MISSING, reason)
-    within = np.array([timing.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms])
+    within = np.array([reference.frame_decay(half_life.value, (duration or 0.0) / 1000) for duration in durations_ms])
     return _convert_with_decay("BQML_NONE", attributes, becquerel_per_ml, half_life, within)
 
 
 def convert_activity_at_start(attributes: SeriesAttributes, becquerel_per_ml: FloatArray) -> WithRepairs[SUVFactors]:
     """Rule 10, START: SUV = A·w / (D·e^(−λ(t_ref − t_adm))) (QIBA vendor-neutral pseudo-code)."""
-    return _convert_with_decay("BQML_START", attributes, becquerel_per_ml, physical_half_life_s(attributes))
-
-
-def physical_half_life_s(attributes: SeriesAttributes) -> WithRepairs[float]:
-    """Rule 15: RadionuclideHalfLife (0018,1075), else by the nuclide's code (DICOM PS3.16 CID 4020)."""
-    if attributes.half_life_s is not None and 0 < attributes.half_life_s <= LONGEST_HALF_LIFE_S:
-        return WithRepairs(attributes.half_life_s)
-    known = HALF_LIVES_S.get(attributes.nuclide)
-    if known is None:
-        shown = "absent" if attributes.half_life_s is None else f"{attributes.half_life_s:g}"
-        reason = f"(0018,1075) is {shown}, the nuclide's code is {attributes.nuclide!r}"
-        raise UnusableScanError(Code.HALF_LIFE_MISSING, reason)
-    repair = Repair(Code.HALF_LIFE_MISSING, f"{known:g} s is taken for nuclide {attributes.nuclide}")
-    return WithRepairs(known, (repair,))
-
-
-def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
-    """Rule 16: RadionuclideTotalDose (0018,1074) is in Bq; below 10⁴ it can only be MBq (DICOM PS3.3 C.8.9.2)."""
-    if stated is None or not (math.isfinite(stated) and stated > 0):
-        shown = "absent" if stated is None else f"{stated:g}"
-        raise UnusableScanError(Code.DOSE_MISSING, f"RadionuclideTotalDose (0018,1074) is {shown}")
-    if stated < SMALLEST_DOSE_BQ:
-        repair = Repair(Code.DOSE_IMPLAUSIBLE, f"RadionuclideTotalDose {stated:g} taken as MBq")
-        return WithRepairs(stated * 1e6, (repair,))
-    return WithRepairs(stated)
+    return _convert_with_decay("BQML_START", attributes, becquerel_per_ml, dose.physical_half_life_s(attributes))
 
 
 def _convert_with_decay(
@@ -266,22 +237,34 @@ def _convert_with_decay(
     half_life: WithRepairs[float],
     within_frame: FloatArray | float = 1.0,
 ) -> WithRepairs[SUVFactors]:
-    dose, weight = injected_dose_bq(attributes.dose), body_size.weight_kg(attributes.weight)
+    given = _measure(attributes)
+    weight_kg, doses_bq = given.value
     times = timing.determine_timing(attributes, half_life.value)
-    remains = np.exp2(-np.array(times.value.elapsed_s) / half_life.value)
-    repairs = dose.repairs + weight.repairs + half_life.repairs + times.repairs
+    elapsed_s = np.array(times.value.elapsed_of_each_s)
+    total_bq = sum(doses_bq)
+    remains = np.array(doses_bq) @ np.exp2(-elapsed_s / half_life.value) / total_bq
+    repairs = given.repairs + half_life.repairs + times.repairs
     if rule == "BQML_START":
         repairs += timing.check_reference(attributes, times.value, half_life.value)
     found = _to_factors(
         rule,
-        becquerel_per_ml * weight.value * 1000 / (dose.value * remains) * within_frame,
-        weight_kg=weight.value,
-        injected_dose_bq=dose.value,
+        becquerel_per_ml * weight_kg * 1000 / (total_bq * remains) * within_frame,
+        weight_kg=weight_kg,
+        injected_dose_bq=total_bq,
         half_life_s=half_life.value,
         decay_factor=float(remains.min()),
         reference_time=times.value.reference_text,
     )
     return WithRepairs(found, repairs)
+
+
+def _measure(attributes: SeriesAttributes) -> WithRepairs[tuple[float, list[float]]]:
+    """Body weight in kg and every injected dose in Bq (rules 16, 17 and 24)."""
+    doses = [dose.injected_dose_bq(one.dose) for one in attributes.injections]
+    weight = body_size.weight_of_body_kg(attributes.weight, attributes.height)
+    doubts = dose.check_dose(attributes, sum(one.value for one in doses), weight.value)
+    repairs = (*(repair for one in doses for repair in one.repairs), *weight.repairs, *doubts)
+    return WithRepairs((weight.value, [one.value for one in doses]), repairs)
 
 
 def _scale_all(

@@ -16,6 +16,7 @@ from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
+from twobe3.dicom.file_meta import lacks_file_meta
 from twobe3.dicom.frames import require_choice
 from twobe3.dicom.geometry import Plane
 from twobe3.dicom.reader import number, quietly, text
@@ -68,12 +69,12 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
         repairs += _note_copies(series, sum(unreadable for _, unreadable in images))
         planes = [slice_.plane for slice_ in slices]
         space = geometry.stack_planes(planes)
-        repairs += (*_note_misplacement(planes, space), *_check_ends(slices))
+        repairs += (*_note_misplacement(planes, space), *_check_ends(slices), *_note_bare_files(slices))
         first = slices[0]
         datasets = [first.read_whole_header(), *(slice_.dataset for slice_ in slices[1:])]
         attributes = header.read_series_attributes(datasets)
         if chosen:
-            attributes = replace(attributes, series_type=(), first_acquired=chosen.first)
+            attributes = replace(attributes, series_type=(), whole_series=chosen.ends)
         _require_one_unit(slices)
         factors = calibrate(attributes, policy=policy, repair_dates=repair_dates)
         warnings = apply_policy(repairs, policy)
@@ -145,6 +146,16 @@ def _check_ends(slices: Sequence[Slice]) -> tuple[Repair, ...]:
         return ()
     text_ = f"{len(slices)} of {announced:.0f} announced slices are there; the ends are missing"
     return (Repair(Code.SLICE_GAP, text_),)
+
+
+def _note_bare_files(slices: Sequence[Slice]) -> tuple[Repair, ...]:
+    """Say of files without file meta information what was recognised as their transfer syntax."""
+    files = {slice_.file.path: slice_.file.dataset for slice_ in slices}
+    bare = [dataset.file_meta.TransferSyntaxUID.name for dataset in files.values() if lacks_file_meta(dataset)]
+    if not bare:
+        return ()
+    text_ = f"{len(bare)} of {len(files)} files have none; they were read as {', '.join(sorted(set(bare)))}"
+    return (Repair(Code.FILE_META_MISSING, text_, changes_value=False),)
 
 
 def _require_one_unit(slices: Sequence[Slice]) -> None:

@@ -48,7 +48,8 @@ class SUVSummary:
         """The ``suv`` object of ``twobe3 inspect --json``."""
         names = ("type", "rule", "factor_min", "factor_max")
         calibration = {name: getattr(self.calibration, name) for name in names}
-        return {**calibration, "max": self.max, "median": self.median, "min": self.min}
+        summary = {"max": self.max, "median": self.median, "min": self.min}
+        return {**calibration, **summary, "warnings": list(self.calibration.warnings)}
 
 
 @dataclass(frozen=True)
