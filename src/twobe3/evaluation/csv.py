@@ -25,8 +25,9 @@ from twobe3.core.outcomes import BoolArray, FloatArray
 from twobe3.core.prediction import Prediction
 from twobe3.core.table import parse_number
 from twobe3.evaluation.alignment import RISE
-from twobe3.io.csv import escape_formula, read_delimited, unescape_formula
+from twobe3.io.csv import escape_formula, unescape_formula
 from twobe3.io.files import write_atomic
+from twobe3.io.rows import read_rows
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
 REQUIRED = ("patient_id", "risk")
@@ -106,7 +107,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     Parameters
     ----------
     path : Path
-        A table (:func:`~twobe3.io.csv.read_delimited`) with the columns ``patient_id`` and ``risk`` (higher means
+        A table (:func:`~twobe3.io.rows.read_rows`) with the columns ``patient_id`` and ``risk`` (higher means
         an earlier event, the positive class or a larger value), and, if there, ``model``, ``endpoint`` (empty by
         default), ``repeat``, ``fold`` (0 by default) and ``probability``. Other columns are ignored.
 
@@ -198,7 +199,7 @@ class _Row:
 
 def _read_rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """The lines of a table of predictions, with their numbers."""
-    rows = read_delimited(path, Code.PREDICTION_INVALID, text=COLUMNS[:3])
+    rows = read_rows(path, Code.PREDICTION_INVALID, text=COLUMNS[:3]).rows
     there = rows[0].cells
     lacking = [column for column in required if column not in there]
     if lacking:

@@ -58,6 +58,7 @@ class EndpointRecord(Record):
     unit: str | None
     n: int
     events: int
+    event_definition: str = ""
 
 
 class CohortRecord(Record):
