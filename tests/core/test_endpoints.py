@@ -269,3 +269,34 @@ def test_outcomes_keep_the_person_of_each_patient() -> None:
     assert twins.of(["2", "0"]).groups == ("b", "a")
     with pytest.raises(ValueError, match="one length"):
         Outcomes(NUMBER, outcomes.patients, outcomes.value, outcomes.event, groups=("a",))
+
+
+@pytest.mark.parametrize(
+    ("unit", "times", "says"),
+    [
+        (
+            "day",
+            (0.3, 2.1, 5.5),
+            "the 3 times are 0.3 to 5.5, so that nobody was followed up for half a year if they are",
+        ),
+        ("day", (1, 72, 60), "the 3 times are 1 to 72"),
+        ("month", (0.3, 2.1, 5.5), "if they are in months; check the unit"),
+        (
+            "year",
+            (700, 2000, 30),
+            "2 of 3 times are over 50 years if they are in years: rows 1, 2 of the clinical table",
+        ),
+        ("month", (700, 20, 30), "1 of 3 times are over 50 years if they are in months: row 1 of"),
+        ("day", (5, 310, 1022), None),
+        ("month", (1.5, 240, 7), None),
+        ("year", (0.3, 2.1, 5.5), None),
+    ],
+)
+def test_times_that_do_not_fit_their_unit_are_told(unit: Any, times: tuple[float, ...], says: str | None) -> None:
+    """Acceptance row 68."""
+    rows = {f"XYZZY{i}": {"t": str(time), "e": str(i % 2)} for i, time in enumerate(times)}
+    endpoint = TimeToEvent("os", "t", "e", unit)
+    said = endpoint.warn(endpoint.outcomes(rows), rows)
+    assert len(said) == (says is not None)
+    assert says is None or says in said[0]
+    assert "XYZZY" not in "".join(said)

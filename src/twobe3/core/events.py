@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -73,7 +73,7 @@ def find_events(
         value is there.
     """
     keys = {patient: _canonical(cell) for patient, cell in cells.items()}
-    spelt = {keys[patient]: cell.strip() for patient, cell in reversed(list(cells.items()))}
+    spelt = _spell(cells, keys)
     rivals = to_values(competing)
     values = spelt.keys() - rivals
     events = to_values(positive)
@@ -110,7 +110,8 @@ def _refuse_unnamed(
     """Why the event can't be found in a column: it is not named, or some rows hold what it can't be."""
     values = set(keys.values()) - rivals
     if len(values) <= 2:
-        lines = (f"positive = {json.dumps(value, ensure_ascii=False)}" for value in _spell(cells, keys, values, table))
+        spelt = [one for key, one in _spell(cells, keys).items() if key in values and one not in table] or ["..."]
+        lines = (f"positive = {json.dumps(value, ensure_ascii=False)}" for value in sorted(spelt))
         return ConfigurationError(
             Code.OUTCOME_INVALID,
             f"column {column!r} has the values {_list_values(cells, keys, table)}, and which of them is the event is "
@@ -137,20 +138,21 @@ def _refuse_several(cells: Mapping[str, str], keys: Mapping[str, str], table: Ta
     )
 
 
-def _spell(cells: Mapping[str, str], keys: Mapping[str, str], values: set[str], table: Table) -> Sequence[str]:
-    """Values as the column spells them first; not those that are patient ids."""
-    spelt = {keys[patient]: cell.strip() for patient, cell in reversed(list(cells.items()))}
-    return sorted(spelt[value] for value in values if spelt[value] not in table) or ["..."]
+def _spell(cells: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
+    """From each value to how the column spells it first."""
+    spelt: dict[str, str] = {}
+    for patient, key in keys.items():
+        spelt.setdefault(key, cells[patient].strip())
+    return spelt
 
 
 def _list_values(cells: Mapping[str, str], keys: Mapping[str, str], table: Table) -> str:
     """The values with how many rows have them, the most frequent first, and of the rare ones the rows."""
     numbers = number_rows(table)
     rows: dict[str, list[int]] = {}
-    spelt: dict[str, str] = {}
     for patient, key in keys.items():
         rows.setdefault(key, []).append(numbers[patient])
-        spelt.setdefault(key, quote_cell(cells[patient].strip(), table))
+    spelt = {key: quote_cell(one, table) for key, one in _spell(cells, keys).items()}
     ranked = sorted(rows.items(), key=lambda item: -len(item[1]))
     said = [f"{spelt[key]} ({len(of_value)})" for key, of_value in ranked[:2]]
     said += [f"{spelt[key]} in {name_rows(of_value)}" for key, of_value in ranked[2:_LISTED]]
