@@ -80,7 +80,9 @@ def write_exclusions(
     for model, one in (*(("", exclusion) for exclusion in exclusions), *models):
         place = names.paths.get(one.series) or next(loose.get(one, iter(())), "")
         other = names.near.get(one.patient) if not model else None
-        reason = one.reason if other is None else f"{one.reason}; it has {other[0]!r}, another only by {other[1]}"
+        reason = (
+            one.reason if other is None else f"{one.reason}; {other[0]!r} on the other side differs by {other[1]} alone"
+        )
         cells = (names.patients.get(one.patient, ""), place, one.code, reason, one.remedy, model)
         rows.append([*map(escape_formula, cells), one.patient, one.series])
     write_atomic(path, to_csv([COLUMNS, *rows]))

@@ -36,7 +36,7 @@ class Sheet:
 
 
 def is_spreadsheet(path: Path) -> bool:
-    """Whether a file is a workbook, by its first bytes or, where it is not there, by its name."""
+    """Whether a file is a workbook of Excel, by its first bytes."""
     try:
         with path.open("rb") as stream:
             return stream.read(len(_OLE)).startswith((_ZIP, _OLE))
@@ -88,9 +88,9 @@ def _open(path: Path, code: Code, **options: bool) -> Iterator[Any]:
 
     try:
         _require_workbook(path, code)
-        with warnings.catch_warnings():  # of styles and extensions that do not matter here
-            warnings.simplefilter("ignore")
-            with closing(load_workbook(path, **options)) as book:
+        with warnings.catch_warnings(), path.open("rb") as stream:  # a stream, since of a name the ending counts
+            warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
+            with closing(load_workbook(stream, **options)) as book:
                 yield book
     except OSError as error:
         raise ConfigurationError(code, f"{path.name} can't be read: {error.strerror}") from None
