@@ -313,7 +313,11 @@ def _split_sides(table: Table, column: str) -> tuple[tuple[str, ...], tuple[str,
     """The patients who train, and those who are tested, as a column says; who has an empty cell does neither."""
     require_columns(table, [column])
     words = {patient: row[column].strip().lower() for patient, row in table.items()}
-    odd = {quote_cell(word, table) for word in words.values() if word not in ("train", "test") and not is_missing(word)}
+    odd = {
+        quote_cell(table[patient][column], table)
+        for patient, word in words.items()
+        if word not in ("train", "test") and not is_missing(word)
+    }
     if odd:
         raise ConfigurationError(
             Code.SPLIT_INVALID,
