@@ -34,10 +34,11 @@ def row(number: int, **cells: object) -> tuple[object, ...]:
 
 @pytest.fixture
 def marked(tiny_cohort: Any) -> Any:
-    """Six patients whose ids and a column hold a mark, one of them without weight, and one who is in the table only."""
+    """Eight ids that hold a mark, as does a column: one without weight, one in the table only; and a damaged file."""
     for number in range(6):
         tiny_cohort.scan(f"{MARK}{number}", suv=3.0 + number)
     tiny_cohort.scan(f"{MARK}bad", PatientWeight=None)
+    (tiny_cohort.images / f"{MARK}.dcm").write_bytes(bytes(128) + b"DICM" + b"\2\0\0\0UL")
     tiny_cohort.table({f"{MARK}{name}": row(n) for n, name in enumerate([*range(6), "bad", "absent"])}, COLUMNS)
     return tiny_cohort
 

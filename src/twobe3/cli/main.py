@@ -329,8 +329,7 @@ def _inspection_lines(document: Document) -> list[str]:
         result = (
             f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
         )
-        who = row["patient_id"] if "patient_id" in row else row["patient"]
-        lines.append(f"{who}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {result}")
+        lines.append(f"{row['patient']}  {row['series_uid']}  {row['modality']:<3} {row['slices']:>4} slices  {result}")
     codes = [row["code"] for row in document["series"] if row["code"]]
     tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
@@ -341,7 +340,8 @@ def _prediction_lines(document: Document) -> list[str]:
     for row in document["predictions"]:
         chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
         result = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
-        lines.append(f"{row['patient']}  {row['series_uid']}  {row['endpoint']}  {result}")
+        who = row.get("patient_id", row["patient"])
+        lines.append(f"{who}  {row['series_uid']}  {row['endpoint']}  {result}")
     return lines
 
 

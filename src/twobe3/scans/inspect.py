@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,7 +67,7 @@ class InspectedSeries:
         The NIfTI file that was written.
     """
 
-    path: str
+    path: str = field(repr=False)
     patient: str
     series: str
     modality: str
