@@ -1,4 +1,6 @@
+import csv
 import errno
+import io
 import json
 import logging
 import signal
@@ -484,6 +486,45 @@ def test_predict_tells_of_every_series(twobe3: Call, finished: Path, tiny_cohort
     assert f"risk {hot['risk']:.3f}  probability {hot['probability']:.3f}" in text
 
 
+def test_predict_gives_the_owner_the_ids_in_a_file_and_where_they_are_asked_for(
+    twobe3: Call, finished: Path, tiny_cohort: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (model,) = (finished / "models").glob("*suvmax*")
+    good = tiny_cohort.scan("=XYZZY1")
+    bad = tiny_cohort.scan("XYZZY2", PatientWeight=None)
+    other = tiny_cohort.scan("XYZZY3", folder="ct", Modality="CT", SOPClassUID=CTImageStorage)
+    out = tmp_path / "new" / "predictions.csv"
+    with caplog.at_level(logging.DEBUG):
+        done = twobe3("predict", model, tiny_cohort.images, "--out", out)
+    assert done.status == 0
+    assert "XYZZY" not in done.out + done.err + caplog.text
+    rows = {row["patient_id"]: row for row in csv.DictReader(io.StringIO(out.read_text()))}
+    assert {name: (row["path"], row["code"]) for name, row in rows.items()} == {
+        "'=XYZZY1": (str(good), ""), "XYZZY2": (str(bad), "WEIGHT_MISSING"), "XYZZY3": (str(other), "NOT_PET"),
+    }  # fmt: skip
+    document = twobe3("predict", model, tiny_cohort.images, "--json", "--show-ids", "--out", out).json()
+    shown = {row["patient_id"]: row for row in document["predictions"]}
+    assert shown.keys() == {"=XYZZY1", "XYZZY2", "XYZZY3"}
+    assert float(rows["'=XYZZY1"]["risk"]) == shown["=XYZZY1"]["risk"]
+    assert float(rows["'=XYZZY1"]["probability"]) == shown["=XYZZY1"]["probability"]
+    assert rows["XYZZY2"]["remedy"].startswith("complete PatientWeight")
+    text = twobe3("predict", model, tiny_cohort.images, "--show-ids").out
+    assert f"XYZZY2  {shown['XYZZY2']['series_uid']}  " in text
+
+
+def test_predict_overwrites_nothing_but_predictions(
+    twobe3: Call, finished: Path, tiny_cohort: Any, tmp_path: Path
+) -> None:
+    (model,) = (finished / "models").glob("*suvmax*")
+    table = tiny_cohort.table({"A": (1,)})
+    for out, says in ((table, "clinical.csv is there and holds something else"), (tmp_path, "is a folder, not a file")):
+        done = twobe3("predict", model, tmp_path / "absent", "--out", out)
+        assert done.status == 2
+        assert done.refusal().startswith("OUTPUT_EXISTS: ")
+        assert says in done.err
+    assert table.read_text() == "patient_id,outcome\nA,1\n"
+
+
 def test_predict_without_a_usable_scan(twobe3: Call, finished: Path, tiny_cohort: Any) -> None:
     (model,) = (finished / "models").glob("*suvmax*")
     tiny_cohort.scan("bad", PatientWeight=None)
@@ -537,6 +578,7 @@ IDENTIFYING = (
     "PerformingPhysicianName", "StudyDescription", "SeriesDescription", "ProtocolName", "DeviceSerialNumber",
     "RequestingPhysician", "PatientTelephoneNumbers", "MedicalRecordLocator", "ImageComments",
 )  # fmt: skip
+OWNERS = ("predictions.csv", "exclusions.csv")  # the tables with the user's own ids
 UIDS = {"StudyInstanceUID": "1.2.9871", "SeriesInstanceUID": "1.2.9872", "FrameOfReferenceUID": "1.2.9873"}
 
 
@@ -566,7 +608,7 @@ def test_no_identity_in_what_is_written_or_said(
         record.getMessage() for record in caplog.records
     ]
     assert "WEIGHT_MISSING" in caplog.text
-    files = [path for path in out.rglob("*") if path.is_file() and path.name != "predictions.csv"]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name not in OWNERS]
     assert {"cohort.json", "report.html", "evaluation.json", "run.json"} <= {path.name for path in files}
     contents = {str(path.relative_to(out)): path.read_bytes() for path in files}
     for mark in ("XMARKERX", *UIDS.values()):

@@ -50,11 +50,11 @@ def test_columns_named_like_facts_of_the_header_stand_for_them() -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "said"),
     [
-        ("age", "61 y", "must hold age_years from 0 to 130, not"),
-        ("age", "1961", "must hold age_years from 0 to 130, not"),
+        ("age", "61 y", "must hold age_years from 0 to 130; row 1"),
+        ("age", "1961", "must hold age_years from 0 to 130; row 1"),
         ("height_m", "175", "must hold height_m from 0.2 to 2.8"),
         ("weight_kg", "72000", "must hold weight_kg from 0.5 to 500"),
-        ("sex", "1", "must hold M, F or O, not '1'"),
+        ("sex", "1", "must hold M, F or O; row 1"),
     ],
 )
 def test_age_sex_weight_and_height_in_other_units_are_refused(column: str, cell: str, said: str) -> None:

@@ -14,7 +14,7 @@ from tests.published import COLUMNS, patient, write_clinical, write_contours, wr
 from twobe3.collections.adapters import ADAPTERS, AdaptedTable, get_adapter, write_table
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import TimeToEvent
-from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.core.errors import ConfigurationError
 from twobe3.io.clinical_table import read_table
 
 HEAD_NECK = [
@@ -352,15 +352,8 @@ def test_a_sheet_that_reaches_to_the_last_cell_there_is_gives_the_same_table(
 def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Acceptance row 29."""
     path = write_clinical(tmp_path, HEAD_NECK)
-    monkeypatch.setattr("twobe3.collections.adapters._sheets.MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr("twobe3.io.spreadsheet.MAX_UNPACKED_BYTES", 1000)
     with pytest.raises(ConfigurationError, match=r"TABLE_UNREADABLE: .*unpacks to \d+ bytes"):
-        get_adapter("head-neck-pet-ct").read([path])
-
-
-def test_without_openpyxl_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_clinical(tmp_path, HEAD_NECK)
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(EnvironmentFailure, match=r"EXTRA_MISSING: .*twobe3\[collections\]"):
         get_adapter("head-neck-pet-ct").read([path])
 
 

@@ -52,7 +52,7 @@ def test_no_number_and_no_cell() -> None:
 @pytest.mark.parametrize(
     ("values", "positive", "says"),
     [
-        (("0", "1", "2"), "1", "has more than two values: '0' \\(1\\); '1' \\(1\\); '2' in rows c"),
+        (("0", "1", "2"), "1", "has more than two values: '0' \\(1\\); '1' \\(1\\); '2' in row 3"),
         (("m", "f", "m"), "1", r"OUTCOME_INVALID.*\['f', 'm'\], not the positive class '1' \(set `positive`"),
         (("1", "1", "1.0"), "1", "ONE_CLASS: endpoint 'y': 3 of 3 patients"),
         (("0", "0", "NA"), "1", "ONE_CLASS: endpoint 'y': 0 of 2 patients"),
@@ -75,12 +75,12 @@ def test_a_time_to_an_event() -> None:
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        (("0", "1"), r"column 't' must hold a time above 0; rows p2 \('0'\)"),
-        (("-3", "1"), r"p2 \('-3'\)"),
-        (("inf", "1"), r"p2 \('inf'\)"),
-        (("soon", "1"), r"p2 \('soon'\)"),
-        (("5", "2"), r"column 'e' must hold 0 or 1; rows p2 \('2'\)"),
-        (("5", "yes"), r"p2 \('yes'\)"),
+        (("0", "1"), r"column 't' must hold a time above 0; row 2 \('0'\)"),
+        (("-3", "1"), r"row 2 \('-3'\)"),
+        (("inf", "1"), r"row 2 \('inf'\)"),
+        (("soon", "1"), r"row 2 \('soon'\)"),
+        (("5", "2"), r"column 'e' must hold 0 or 1; row 2 \('2'\)"),
+        (("5", "yes"), r"row 2 \('yes'\)"),
     ],
 )
 def test_a_row_that_is_no_time_to_an_event_is_named(bad: tuple[str, str], says: str) -> None:
@@ -91,7 +91,7 @@ def test_a_row_that_is_no_time_to_an_event_is_named(bad: tuple[str, str], says: 
 
 def test_five_rows_are_named_and_the_rest_counted() -> None:
     rows = table({f"p{i}": "x" for i in range(8)})
-    with pytest.raises(ConfigurationError, match=r"rows p0 \('x'\), .*p4 \('x'\) and 3 more \("):
+    with pytest.raises(ConfigurationError, match=r"rows 1 \('x'\), .*5 \('x'\) and 3 more \("):
         Continuous("age", "y").outcomes(rows)
 
 
@@ -167,9 +167,9 @@ def test_predictions_of_two_models_are_not_joined() -> None:
             Prediction.concatenate(parts)
 
 
-def test_a_risk_that_is_no_number_names_its_patient() -> None:
+def test_a_risk_that_is_no_number_names_its_row_and_no_patient() -> None:
     for bad in (np.nan, np.inf):
-        with pytest.raises(ConfigurationError, match=r"PREDICTION_INVALID: model 'm': risk is not finite for \['b'\]"):
+        with pytest.raises(ConfigurationError, match="PREDICTION_INVALID: model 'm': the risk of row 2 of 2 is"):
             prediction("ab", [1.0, bad])
 
 
@@ -188,10 +188,12 @@ def test_a_competing_event_is_told_from_a_censoring() -> None:
     assert outcomes.subset([2, 1]).competing.tolist() == [True, False]
 
 
-@pytest.mark.parametrize("code", ["1", "0", "death"])
-def test_a_competing_event_needs_a_number_of_its_own(code: str) -> None:
+@pytest.mark.parametrize(
+    ("competing", "positive"), [("1", ""), ("0", ""), ("true", ""), ("2", "2"), ("Death", ("relapse", "death"))]
+)
+def test_a_competing_event_needs_a_value_of_its_own(competing: str, positive: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        TimeToEvent("relapse", "time", "status", competing=code)
+        TimeToEvent("relapse", "time", "status", competing=competing, positive=positive)
     assert caught.value.code == Code.OUTCOME_INVALID
 
 
@@ -267,3 +269,34 @@ def test_outcomes_keep_the_person_of_each_patient() -> None:
     assert twins.of(["2", "0"]).groups == ("b", "a")
     with pytest.raises(ValueError, match="one length"):
         Outcomes(NUMBER, outcomes.patients, outcomes.value, outcomes.event, groups=("a",))
+
+
+@pytest.mark.parametrize(
+    ("unit", "times", "says"),
+    [
+        (
+            "day",
+            (0.3, 2.1, 5.5),
+            "the 3 times are 0.3 to 5.5, so that nobody was followed up for half a year if they are",
+        ),
+        ("day", (1, 72, 60), "the 3 times are 1 to 72"),
+        ("month", (0.3, 2.1, 5.5), "if they are in months; check the unit"),
+        (
+            "year",
+            (700, 2000, 30),
+            "2 of 3 times are over 50 years if they are in years: rows 1, 2 of the clinical table",
+        ),
+        ("month", (700, 20, 30), "1 of 3 times are over 50 years if they are in months: row 1 of"),
+        ("day", (5, 310, 1022), None),
+        ("month", (1.5, 240, 7), None),
+        ("year", (0.3, 2.1, 5.5), None),
+    ],
+)
+def test_times_that_do_not_fit_their_unit_are_told(unit: Any, times: tuple[float, ...], says: str | None) -> None:
+    """Acceptance row 68."""
+    rows = {f"XYZZY{i}": {"t": str(time), "e": str(i % 2)} for i, time in enumerate(times)}
+    endpoint = TimeToEvent("os", "t", "e", unit)
+    said = endpoint.warn(endpoint.outcomes(rows), rows)
+    assert len(said) == (says is not None)
+    assert says is None or says in said[0]
+    assert "XYZZY" not in "".join(said)

@@ -117,8 +117,8 @@ def test_models_and_endpoints_are_told_apart(file):
         ("patient_id,risk,probability\n1,1,0.5\n2,1,\n", "line 3 has no probability"),
         ("patient_id,risk,repeat\n1,1,0\n1,2,1\n1,3,0\n", "lines 2 and 4 predict one patient in one repeat"),
         ("patient_id,risk,fold\n1,1,first\n", "line 2: fold 'first' is not a whole number"),
-        ("patient_id,risk\n\udcff,1\n", "is not a table in UTF-8: invalid start byte"),
-        ('patient_id,risk\n"' + "x" * 200_000 + '",1\n', "is not a table in UTF-8: field larger"),
+        ("patient_id,risk\n\udc81,1\n", "is not a table as text: character maps to <undefined>"),
+        ('patient_id,risk\n"' + "x" * 200_000 + '",1\n', "is not a table as text: field larger"),
     ],
 )
 def test_refusals_name_the_rows(file, content, says):

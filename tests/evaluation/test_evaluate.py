@@ -21,6 +21,7 @@ from twobe3.evaluation.evaluate import curve_horizon, evaluate
 from twobe3.evaluation.metrics import METRICS, find_metric, metrics_of
 from twobe3.evaluation.results import EvaluationResults, ModelExclusion
 from twobe3.io.files import write_artefact
+from twobe3.io.pseudonym import pseudonym
 
 PRIMARY = {"binary": "auc", "time-to-event": "harrell_c", "continuous": "spearman"}
 
@@ -159,7 +160,9 @@ def test_the_threshold_of_the_fold_is_the_one_that_counts(binary, predict):
     own = evaluate(replace(prediction, threshold=np.array([0.2, 0.2, 0.5, 0.5])), outcomes, resamples=20)
     assert (at_half.metric("sensitivity").value, own.metric("sensitivity").value) == (0.5, 1)
     assert "training patients" in own.metric("balanced_accuracy").estimator
-    with pytest.raises(ConfigurationError, match="a threshold that is not a number for patients 'p001'"):
+    with pytest.raises(
+        ConfigurationError, match=f"a threshold that is not a number for patients {pseudonym('patient', 'p001')}"
+    ):
         evaluate(replace(prediction, threshold=np.array([0.2, np.nan, 0.5, 0.5])), outcomes)
 
 
@@ -200,22 +203,24 @@ def test_an_unknown_metric_of_an_evaluation(binary, predict):
     ("fields", "says"),
     [
         ({"patients": (), "risk": np.zeros(0)}, "there is no prediction"),
-        ({"patients": ("p000", "x1", "x2")}, "no outcome for the predicted patients 'x1', 'x2'"),
-        ({"patients": ("p000", "p001", "p000")}, "more than one row in a repeat for patients 'p000'"),
-        ({"probability": np.array([0.1, 1.2, np.nan])}, "not between 0 and 1 for patients 'p001', 'p002'"),
+        ({"patients": ("p000", "x1", "x2")}, "no outcome for the predicted patients {x1}, {x2}"),
+        ({"patients": ("p000", "p001", "p000")}, "more than one row in a repeat for patients {p000}"),
+        ({"probability": np.array([0.1, 1.2, np.nan])}, "not between 0 and 1 for patients {p001}, {p002}"),
     ],
     ids=["empty", "no outcome", "twice", "probability"],
 )
 def test_refusals(binary, fields, says):
     fields = {"patients": ("p000", "p001", "p002"), "risk": np.arange(3.0), **fields}
+    says = says.format(**{one: pseudonym("patient", one) for one in ("p000", "p001", "p002", "x1", "x2")})
     with pytest.raises(ConfigurationError, match=says) as caught:
         evaluate(Prediction("m", "e", **fields), binary([0, 1, 0]))
+    assert not [patient for patient in fields["patients"] if patient in str(caught.value)]
     assert caught.value.code is Code.PREDICTION_INVALID
 
 
 def test_many_patients_are_named_by_five_and_a_count(binary):
     prediction = Prediction("m", "e", tuple(f"x{i}" for i in range(9)), np.arange(9.0))
-    with pytest.raises(ConfigurationError, match="'x4' and 4 more"):
+    with pytest.raises(ConfigurationError, match=f"{pseudonym('patient', 'x4')} and 4 more"):
         evaluate(prediction, binary([0, 1]))
 
 
@@ -239,6 +244,7 @@ def test_the_document_is_json_without_nan(case, predict):
         "metrics",
         "curves",
         "risk_groups",
+        "event_definition",
     ]
     assert list(model["metrics"][0]) == ["name", "value", "low", "high", "n", "events", "estimator", "failed_resamples"]
     assert all(list(curve) == ["name", "label", "x", "y", "low", "high"] for curve in model["curves"])

@@ -64,14 +64,21 @@ def test_a_short_row_lacks_its_last_cells(file: Path) -> None:
         (b"patient_id,y\nA,1\n,0\n", "TABLE_UNREADABLE: clinical.csv: line 3 has no 'patient_id'"),
         (
             b"patient_id,y\nA,1\nB,0\n A ,0\n",
-            "PATIENT_TWICE: clinical.csv: patient_id 'A' of line 2 stands again in line 4",
+            "PATIENT_TWICE: clinical.csv: the patient_id of line 2 stands again in line 4",
         ),
         (b"patient_id,y,y\nA,1,0\n", "TABLE_UNREADABLE: clinical.csv: two columns are called 'y'"),
         (b"patient_id;t\nA;1,5\nB;1.234\n", "TABLE_UNREADABLE: clinical.csv: column 't' has a decimal comma in line 2"),
         (b"patient_id,t,y\nA,1,5,1\n", "TABLE_UNREADABLE: clinical.csv: line 2 has more cells than the header"),
-        ("patient_id,y\nMüller,1\n".encode("latin-1"), "TABLE_UNREADABLE: clinical.csv is not a table in UTF-8"),
-        (b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe", "TABLE_UNREADABLE: clinical.csv is not a table in UTF-8"),
-        (b'patient_id,y\nA,"' + b"x" * 200_000, "TABLE_UNREADABLE: clinical.csv is not a table in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\x00\x01\xff\xfe", "TABLE_UNREADABLE: clinical.csv is not a table as text"),
+        (
+            b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe",
+            "TABLE_UNREADABLE: clinical.csv is no spreadsheet that can be read",
+        ),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 512,
+            "TABLE_UNREADABLE: clinical.csv is a workbook of Excel before 2007",
+        ),
+        (b'patient_id,y\nA,"' + b"x" * 200_000, "TABLE_UNREADABLE: clinical.csv is not a table as text"),
     ],
 )
 def test_what_is_wrong_is_said(file: Path, content: bytes, says: str) -> None:
@@ -92,3 +99,11 @@ def test_the_real_table(real_data: Path) -> None:
     table = read_table(real_data / "sts" / "clinical.csv")
     assert len(table) == 51
     assert table["STS_001"]["patient_id"] == "STS_001"
+
+
+def test_a_table_knows_its_rows_and_its_repr_no_patient(file: Path) -> None:
+    file.write_bytes("patient_id,y\nXYZZY,1\n\nB,ü\n".encode("latin-1"))
+    table = read_table(file)
+    assert table.numbers == {"XYZZY": 2, "B": 4}
+    assert table.notes == ("clinical.csv is not in UTF-8: it was read as Latin-1",)
+    assert repr(table) == "NumberedTable(2 patients)"

@@ -44,7 +44,7 @@ def models(tmp_path: Path, text: str) -> list[Any]:
 
 def test_a_study_file(tmp_path: Path) -> None:
     config = study(tmp_path)
-    assert [section.endpoint() for section in config.endpoint] == [Binary("y", "outcome", "1")]
+    assert [section.endpoint() for section in config.endpoint] == [Binary("y", "outcome")]
     assert config.volume.grid() == Grid((4.0, 4.0, 4.0))
     assert (config.validation.folds, config.validation.repeats) == (3, 1)
     (model,) = config.models(tmp_path, Cache())

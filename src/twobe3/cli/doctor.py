@@ -28,7 +28,6 @@ OPTIONAL = {
     "mirp": ("radiomic features", "radiomics"),
     "scikit-survival": ("random survival forests, under the GPL", "survival-forest"),
     "idc-index-data": ("index of public collections", "collections"),
-    "openpyxl": ("their tables as spreadsheets", "collections"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")
 

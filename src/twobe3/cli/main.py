@@ -151,11 +151,17 @@ def predict(
     policy: PolicyOption = "lenient",
     repair_dates: RepairDates = False,
     device: DeviceOption = None,
+    out: Annotated[Path | None, typer.Option(help="A CSV file for the predictions, with your own patient ids.")] = None,
+    show_ids: Annotated[
+        bool, typer.Option("--show-ids", help="Show your own patient ids instead of pseudonyms.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Predict risk and probability for new scans."""
-    predictions = tb.predict(model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"))
-    print_document(predictions.to_json(), as_json, _prediction_lines)
+    predictions = tb.predict(
+        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out
+    )
+    print_document(predictions.to_json(show_ids=show_ids), as_json, _prediction_lines)
     if not predictions.usable:
         raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
 
@@ -172,9 +178,11 @@ def evaluate(
     ] = None,
     model: Annotated[str | None, typer.Option(help="The predictions' column: model.")] = None,
     label: Annotated[str | None, typer.Option(help="Its column with a binary outcome.")] = None,
-    positive: Annotated[str, typer.Option(help="The value of LABEL that means yes.")] = "1",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="The value of LABEL or EVENT that means yes; may be repeated.")
+    ] = None,
     time: Annotated[str | None, typer.Option(help="Its column with the time to the event or to censoring.")] = None,
-    event: Annotated[str | None, typer.Option(help="Its column that is 1 for an event, 0 for censoring.")] = None,
+    event: Annotated[str | None, typer.Option(help="Its column that tells an event from a censoring.")] = None,
     unit: Annotated[Unit, typer.Option(help="Unit of the time.")] = "day",
     time_zero: Annotated[str, typer.Option(help="From when the time counts.")] = "the scan",
     competing: Annotated[str, typer.Option(help="The value of EVENT that means a competing event.")] = "",
@@ -200,7 +208,7 @@ def evaluate(
     evaluation = tb.evaluate_csv(
         predictions,
         clinical=clinical,
-        endpoint=_endpoint(label, positive, time, event, unit, time_zero, competing, value),
+        endpoint=_endpoint(label, tuple(positive or ()), time, event, unit, time_zero, competing, value),
         patient=patient,
         columns={
             column: named
@@ -308,14 +316,14 @@ def _run(study: Path, out: Path, options: Options, as_json: bool, *, update: boo
 
 
 def _endpoint(
-    label: str | None, positive: str, time: str | None, event: str | None, unit: Unit, time_zero: str, competing: str,
-    value: str | None,
+    label: str | None, positive: tuple[str, ...], time: str | None, event: str | None, unit: Unit, time_zero: str,
+    competing: str, value: str | None,
 ) -> tb.Binary | tb.TimeToEvent | tb.Continuous:  # fmt: skip
     match label, time, event, value:
         case str(column), None, None, None:
             return tb.Binary(column, column, positive)
         case None, str(column), str(status), None:
-            return tb.TimeToEvent(status, column, status, unit, competing, time_zero)
+            return tb.TimeToEvent(status, column, status, unit, competing, time_zero, positive=positive)
         case None, None, None, str(column):
             return tb.Continuous(column, column)
     raise typer.BadParameter("give one of --label, --time with --event, and --value")
@@ -374,7 +382,8 @@ def _prediction_lines(document: Document) -> list[str]:
     for row in document["predictions"]:
         chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
         result = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
-        lines.append(f"{row['patient']}  {row['series_uid']}  {row['endpoint']}  {result}")
+        who = row.get("patient_id", row["patient"])
+        lines.append(f"{who}  {row['series_uid']}  {row['endpoint']}  {result}")
     return lines
 
 

@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from twobe3.cohort.exclusions import OwnerNames
 from twobe3.cohort.splits import Sample
 from twobe3.core.errors import Exclusion
 from twobe3.core.grid import Grid, resample
@@ -87,6 +88,8 @@ class Cohort:
         What a reader of the results should know.
     found : int
         Series found; used and excluded ones add up to it.
+    names : OwnerNames
+        What the pseudonyms of the exclusions stand for; for their owner alone.
     """
 
     subjects: tuple[Subject, ...]
@@ -97,6 +100,7 @@ class Cohort:
     exclusions: tuple[Exclusion, ...] = ()
     warnings: tuple[str, ...] = ()
     found: int = 0
+    names: OwnerNames = field(default_factory=OwnerNames, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.subjects)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from twobe3.cohort.cohort import Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.table import Table, is_missing, parse_number, require_columns
+from twobe3.core.table import Table, is_missing, name_rows, number_rows, parse_number, require_columns
 
 Covariates = Mapping[str, float | str]
 MOST_CATEGORIES = 20
@@ -76,7 +76,7 @@ def read_covariates(table: Table, columns: Sequence[str], *, taken: Collection[s
     found: dict[str, dict[str, float | str]] = {patient: {} for patient in table}
     for column, name in zip(columns, names, strict=True):
         cells = {patient: row[column].strip() for patient, row in table.items() if not is_missing(row[column])}
-        for patient, value in _read(column, name, cells).items():
+        for patient, value in _read(column, name, cells, number_rows(table)).items():
             found[patient][name] = value
     return dict(found)
 
@@ -104,30 +104,32 @@ def add_covariates(
     ), warnings
 
 
-def _read(column: str, name: str, cells: Mapping[str, str]) -> dict[str, float | str]:
+def _read(column: str, name: str, cells: Mapping[str, str], numbers: Mapping[str, int]) -> dict[str, float | str]:
     if name == "sex":
-        return {patient: _sex(column, cell) for patient, cell in cells.items()}
+        return _read_sexes(column, cells, numbers)
     parsed = {patient: parse_number(cell) for patient, cell in cells.items()}
-    numbers = {patient: number for patient, number in parsed.items() if number is not None}
-    words = sorted({cell for patient, cell in cells.items() if patient not in numbers})
+    values = {patient: number for patient, number in parsed.items() if number is not None}
+    words = [numbers[patient] for patient in cells if patient not in values]
     if name in HEADER_NUMBERS:
         known = HEADER_NUMBERS[name]
-        odd = words + [cells[patient] for patient, number in numbers.items() if not known.low <= number <= known.high]
+        odd = words + [numbers[patient] for patient, value in values.items() if not known.low <= value <= known.high]
         if odd:
-            raise _invalid(column, f"must hold {name} from {known.low:g} to {known.high:g}, not {sorted(set(odd))[:3]}")
+            reason = f"must hold {name} from {known.low:g} to {known.high:g}; {name_rows(sorted(odd))}"
+            raise _invalid(column, reason)
     if not words:
-        return dict(numbers)
+        return dict(values)
     texts = set(cells.values())
     if len(texts) > MOST_CATEGORIES:
         reason = f"has {len(texts)} different texts, more than the {MOST_CATEGORIES} that categories may have; "
-        raise _invalid(column, f"{reason}no numbers are for instance {words[:3]}")
+        raise _invalid(column, f"{reason}no number is in {name_rows(words)}")
     return dict(cells)
 
 
-def _sex(column: str, cell: str) -> str:
-    if cell.lower() not in _SEXES:
-        raise _invalid(column, f"must hold M, F or O, not {cell!r}")
-    return _SEXES[cell.lower()]
+def _read_sexes(column: str, cells: Mapping[str, str], numbers: Mapping[str, int]) -> dict[str, float | str]:
+    odd = [numbers[patient] for patient, cell in cells.items() if cell.lower() not in _SEXES]
+    if odd:
+        raise _invalid(column, f"must hold M, F or O; {name_rows(odd)}")
+    return {patient: _SEXES[cell.lower()] for patient, cell in cells.items()}
 
 
 def _differ(name: str, one: float | str, other: float | str) -> bool:

@@ -63,8 +63,9 @@ def header_outcomes(endpoint: Endpoint, rows: Table) -> Outcomes:
         ``OUTCOME_INVALID``, ``ONE_CLASS``.
     """
     if isinstance(endpoint, Binary) and endpoint.column == REGION:
+        positive = (endpoint.positive,) if isinstance(endpoint.positive, str) else endpoint.positive
         rows = {
-            patient: row if row[REGION] in ("", endpoint.positive) else {**row, REGION: "another"}
+            patient: row if row[REGION] in ("", *positive) else {**row, REGION: "another"}
             for patient, row in rows.items()
         }
     return endpoint.outcomes(rows)

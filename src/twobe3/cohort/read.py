@@ -15,12 +15,14 @@ import numpy as np
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.cohort.covariates import add_covariates, read_covariates
+from twobe3.cohort.exclusions import OwnerNames, write_exclusions
 from twobe3.cohort.header_endpoints import header_outcomes, hide_labels, read_header_row, require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EmptyInputError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid, resample, uptake_outside
+from twobe3.core.ids import count_differences
 from twobe3.core.outcomes import Endpoint, Outcomes
-from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.core.table import NumberedTable, Table, is_missing, require_columns
 from twobe3.core.volume import SUVVolume
 from twobe3.dicom.attributes import Policy
 from twobe3.io.cache import Cache
@@ -54,6 +56,7 @@ def read_cohort(
     repair_dates: bool = False,
     subgroups: Sequence[str] = (),
     region: Region | None = None,
+    exclusions: Path | None = None,
 ) -> Cohort:
     """Read a cohort: one scan a patient, converted to SUV and brought onto one grid.
 
@@ -89,6 +92,9 @@ def read_cohort(
         Columns of the table by which the results shall also be given, for instance the stage; no model sees them.
     region : Region, optional
         Region whose volume, or the reason why a scan has none, is recorded of every scan; a scan without it stays in.
+    exclusions : Path, optional
+        File for the list of what is not used with the user's own ids and paths, see
+        :func:`~twobe3.cohort.exclusions.write_exclusions`; it is there even if nothing can be used.
 
     Raises
     ------
@@ -112,6 +118,7 @@ def read_cohort(
     found = find_scans(roots) if found is None else found
     # The sidecar of a converted scan may know the patient by pseudonym only: it is matched with those of the table.
     ids = {pseudonym("patient", key): key for key in table}
+    names = OwnerNames.of(found, table)
     scanned = [(one.patient_id or ids.get(one.patient, ""), one) for one in found.series]
     rows = {key: read_header_row(one) for key, one in scanned if key in table} if header_endpoints else {}
     outcomes += [header_outcomes(one, rows) for one in header_endpoints]
@@ -120,20 +127,38 @@ def read_cohort(
         one = scan_of(series, policy=policy, repair_dates=repair_dates)
         return one if roi is None else _mark_tumour(one, row[roi])
 
+    def write(refused: Sequence[Exclusion]) -> tuple[Exclusion, ...]:
+        unused = (*found.exclusions, *unmatched, *refused, *missing)
+        if exclusions is not None:
+            write_exclusions(exclusions, unused, names)
+        return unused
+
     subjects, unmatched = _join(scanned, table, outcomes, scan, centre, subgroups)
-    cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series)
+    absent = UnusableScanError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
+    missing = [Exclusion.of(absent, patient=one) for one in ids if one not in found.patients]
+    near = count_differences(
+        {one: names.near[one] for one in ids if one in names.near}, "ids of the table", "the scans"
+    )
+    if scanned and not any(patient_id in table for patient_id, _ in scanned):
+        write([])
+        reason = f"{len(scanned)} patients were scanned, {len(table)} are in the clinical table"
+        raise ConfigurationError(Code.NO_PATIENT_MATCHES, "; ".join((reason, *near)))
+    cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series, names=names)
     cohort, refused = _convert(cohort, region)
     subjects, differences = add_covariates(cohort.subjects, by_patient)
     subjects = hide_labels(subjects, header_endpoints)
-    absent = UnusableScanError(Code.PATIENT_NOT_SCANNED, "in the clinical table, but no PET series was found")
-    missing = [Exclusion.of(absent, patient=one) for one in ids if one not in found.patients]
-    exclusions = (*found.exclusions, *unmatched, *refused, *missing)
-    cohort = replace(cohort, subjects=subjects, exclusions=exclusions, warnings=(*cohort.warnings, *differences))
+    unused = write(refused)
+    odd = [f"{one.endpoint.name}: {text}" for one in outcomes for text in one.endpoint.warn(one, table)]
+    for text in (*odd, *near):
+        log.warning("%s", text)
+    notes = table.notes if isinstance(table, NumberedTable) else ()
+    warnings = (*notes, *odd, *near, *cohort.warnings, *differences)
+    cohort = replace(cohort, subjects=subjects, exclusions=unused, warnings=warnings)
     _log_both_sides(cohort, len(table), len(found.patients))
     for exclusion in cohort.exclusions:
         log.info("excluded %s %s: %s: %s", exclusion.patient, exclusion.series, exclusion.code, exclusion.reason)
     if not len(cohort):
-        codes = Counter(exclusion.code for exclusion in exclusions if exclusion.series)
+        codes = Counter(exclusion.code for exclusion in unused if exclusion.series)
         why = ", ".join(f"{n} {code}" for code, n in sorted(codes.items()))
         reason = f"none of the {cohort.found} series can be used: {why}"
         raise EmptyInputError(Code.NOTHING_USABLE, reason)
@@ -155,6 +180,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
                 "unit": getattr(outcomes.endpoint, "unit", ""),
                 "n": len(outcomes),
                 "events": outcomes.n_events,
+                "event_definition": outcomes.endpoint.event_definition,
             }
             for outcomes in cohort.endpoints
         ],
@@ -198,9 +224,6 @@ def _join(
 
     A scan comes with the user's id of the patient; it is empty where neither the header nor a pseudonym tells it.
     """
-    if scanned and not any(patient_id in table for patient_id, _ in scanned):
-        reason = f"{len(scanned)} patients were scanned, {len(table)} are in the clinical table"
-        raise ConfigurationError(Code.NO_PATIENT_MATCHES, reason)
     known = {patient for outcome in outcomes for patient in outcome.patients} if outcomes else table.keys()
     subjects, unmatched = [], []
     for patient_id, series in scanned:

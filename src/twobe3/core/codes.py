@@ -97,6 +97,10 @@ class Code(Enum):
     NO_PATIENT_MATCHES = ("no scanned patient is in the clinical table", "compare PatientID with the table's column")
     OUTCOME_MISSING = ("the outcome of a patient is empty", "complete the table")
     OUTCOME_INVALID = ("an outcome has a value that its kind does not allow", "correct the rows named")
+    DATE_INVALID = (
+        "a column of dates holds something else, or a date that could mean two days",
+        "write dates as 2019-12-31, or say how they are written with `date_format`",
+    )
     ONE_CLASS = ("every patient has the same outcome", "a model needs both; check the column")
     FEW_EVENTS = (
         "an endpoint has fewer than 10 events",

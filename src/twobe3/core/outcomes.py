@@ -62,6 +62,15 @@ class Endpoint(ABC):
     def constant_risk(self, outcomes: Outcomes) -> float:
         """The risk that fits all patients best: log-odds, 0 for log hazard ratios, or the mean."""
 
+    @property
+    def event_definition(self) -> str:
+        """Which value of which column is the event, for people; empty where none was read or named."""
+        return ""
+
+    def warn(self, outcomes: Outcomes, table: Table) -> tuple[str, ...]:
+        """What is odd about outcomes of a table, a sentence each; no patient id."""
+        return ()
+
     def loss_terms(self, outcomes: Outcomes) -> int:
         """Number of terms in the summed loss: patients, or events of a partial likelihood."""
         return len(outcomes)

@@ -11,6 +11,7 @@ import numpy as np
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
+from twobe3.core.table import name_rows
 
 _PER_ROW = ("risk", "probability", "repeat", "fold", "threshold", "cutoff", "survival")
 
@@ -66,8 +67,9 @@ class Prediction:
         if self.survival is not None and self.times is not None and self.survival.shape != (n, len(self.times)):
             raise ValueError(f"survival must have shape ({n}, {len(self.times)}), got {self.survival.shape}")
         if not np.isfinite(self.risk).all():
-            bad = [p for p, ok in zip(self.patients, np.isfinite(self.risk), strict=True) if not ok]
-            raise ConfigurationError(Code.PREDICTION_INVALID, f"model {self.model!r}: risk is not finite for {bad[:5]}")
+            bad = (np.flatnonzero(~np.isfinite(self.risk)) + 1).tolist()
+            reason = f"model {self.model!r}: the risk of {name_rows(bad)} of {n} is not finite"
+            raise ConfigurationError(Code.PREDICTION_INVALID, reason)
 
     def __len__(self) -> int:
         return len(self.patients)

@@ -123,11 +123,14 @@ class Unused:
     modality : str
         Modality (0008,0060); empty where it is not known.
     files : tuple of Path
+    patient_id : str
+        The real PatientID where it is known; never printed or logged.
     """
 
     exclusion: Exclusion
     modality: str = ""
     files: tuple[Path, ...] = field(default=(), repr=False)
+    patient_id: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def find_series(
             series.append(_describe(group, contours[key], times[key[2]] > 1))
         except UnusableScanError as error:
             exclusion = Exclusion.of(error, patient=pseudonym("patient", group[0].patient))
-            corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group)))
+            corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group), group[0].patient))
     unused = [_describe_other(group) for group in others.values()]
     corrupt.sort(key=lambda one: (one.exclusion.reason, _size(one.files[0])))
     if listing.broken:
@@ -380,4 +383,4 @@ def _describe_other(group: Sequence[Instance]) -> Unused:
         patient=pseudonym("patient", first.patient),
         series=pseudonym("series", first.series),
     )
-    return Unused(exclusion, first.modality, tuple(one.path for one in group))
+    return Unused(exclusion, first.modality, tuple(one.path for one in group), first.patient)

@@ -13,6 +13,7 @@ from twobe3.core.outcomes import BoolArray, FloatArray, IntArray, Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.horizons import Horizons, SurvivalCurves
 from twobe3.evaluation.kaplan_meier import SharedFollowUp
+from twobe3.io.pseudonym import pseudonym
 
 RISE = 1e-6  # how much predicted survival may rise with time by rounding
 
@@ -148,9 +149,9 @@ def _check(prediction: Prediction, outcomes: Outcomes) -> None:
 
 
 def _refuse(prediction: Prediction, what: str, wrong: Sequence[bool] | BoolArray) -> None:
-    """Refuse a prediction with wrong rows, naming their patients."""
+    """Refuse a prediction with wrong rows, naming the pseudonyms of their patients."""
     patients = list(dict.fromkeys(p for p, is_wrong in zip(prediction.patients, wrong, strict=True) if is_wrong))
     if patients:
         more = f" and {len(patients) - 5} more" if len(patients) > 5 else ""
-        named = ", ".join(map(repr, patients[:5]))
+        named = ", ".join(pseudonym("patient", patient) for patient in patients[:5])
         raise ConfigurationError(Code.PREDICTION_INVALID, f"model {prediction.model!r}: {what} patients {named}{more}")

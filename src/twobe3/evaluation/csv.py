@@ -25,8 +25,9 @@ from twobe3.core.outcomes import BoolArray, FloatArray
 from twobe3.core.prediction import Prediction
 from twobe3.core.table import parse_number
 from twobe3.evaluation.alignment import RISE
-from twobe3.io.csv import read_delimited, to_csv, unescape_formula
+from twobe3.io.csv import to_csv, unescape_formula
 from twobe3.io.files import write_atomic
+from twobe3.io.rows import read_rows
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
 REQUIRED = ("patient_id", "risk")
@@ -98,7 +99,7 @@ def write_survival(path: Path, predictions: Iterable[Prediction]) -> None:
 def read_predictions(path: Path, *, columns: Mapping[str, str] | None = None) -> list[Prediction]:
     """Read predictions, one for each model and endpoint, in the order of their first rows, from anybody's table.
 
-    It (:func:`~twobe3.io.csv.read_delimited`) has the columns ``patient_id`` and ``risk`` (higher means an earlier
+    It (:func:`~twobe3.io.rows.read_rows`) has the columns ``patient_id`` and ``risk`` (higher means an earlier
     event, the positive class or a larger value), and, if there, ``model``, ``endpoint`` (empty by default), ``repeat``,
     ``fold`` (0 by default) and ``probability``. Other columns are ignored. No patient stands twice in a repeat, and all
     rows of a model have a probability or none. ``columns`` leads from such a column to what the file calls it; where
@@ -182,7 +183,7 @@ def _read_rows(
 ) -> list[tuple[int, dict[str, str]]]:
     """The lines of a table of predictions, with their numbers; their columns as we call them."""
     texts = [renamed.get(column, column) for column in COLUMNS[:3]]
-    rows = read_delimited(path, Code.PREDICTION_INVALID, text=texts)
+    rows = read_rows(path, Code.PREDICTION_INVALID, text=texts).rows
     there = rows[0].cells
     if "probability" in renamed and "risk" not in there:
         renamed = {"risk": renamed["probability"], **renamed}

@@ -91,6 +91,7 @@ def evaluate(
         tuple(metric for metric in metrics if metric is not None),
         curves,
         groups,
+        outcomes.endpoint.event_definition,
     )
 
 

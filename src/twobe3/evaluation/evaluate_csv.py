@@ -13,9 +13,10 @@ import numpy as np
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.ids import count_differences, match_nearly
 from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.prediction import Prediction
-from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.core.table import NumberedTable, is_missing, require_columns
 from twobe3.evaluation.bootstrap import RESAMPLES
 from twobe3.evaluation.cohort_summary import summarize_cohort
 from twobe3.evaluation.compare import compare
@@ -31,14 +32,12 @@ from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import comparison_rows, primary_rows, render_html, results_lines
 from twobe3.evaluation.primary_metric import choose_primary_metric
 from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
-from twobe3.io.clinical_table import read_numbered_table
+from twobe3.io.clinical_table import read_table
 from twobe3.io.files import write_artefact
 from twobe3.io.pseudonym import pseudonym
 
-LONGEST_YEARS = 100.0
-PER_YEAR = {"day": 365.25, "week": 365.25 / 7, "month": 12.0, "year": 1.0}
-
 Lines = Mapping[str, tuple[int, ...]]
+LINES_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Unmatched:
         From a patient with an outcome whom no model predicted to the line of the table.
     """
 
-    not_in_table: Lines
-    without_outcome: Lines
-    without_prediction: Lines
+    not_in_table: Lines = field(repr=False)
+    without_outcome: Lines = field(repr=False)
+    without_prediction: Lines = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """How many there are, and their lines; no patient id."""
@@ -66,17 +65,22 @@ class Unmatched:
         }
 
     def text(self) -> list[str]:
-        """The patients, as their owner calls them, with the first line of each."""
+        """How many patients there are, and the first line of each; no patient id."""
         groups = (
-            (self.not_in_table, "predicted, and not in the clinical table"),
-            (self.without_outcome, "predicted, and without an outcome in the clinical table"),
-            (self.without_prediction, "in the clinical table, and predicted by no model"),
+            (self.not_in_table, "predicted, and not in the clinical table: {} of the predictions"),
+            (self.without_outcome, "predicted, and without an outcome in the clinical table: {} of the predictions"),
+            (self.without_prediction, "in the clinical table, and predicted by no model: {} of the clinical table"),
         )
         return [
-            f"{len(lines)} {said}: {', '.join(f'{patient!r} (line {at[0]})' for patient, at in lines.items())}"
+            f"{len(lines)} {said.format(_name_lines([at[0] for at in lines.values()]))}"
             for lines, said in groups
             if lines
         ]
+
+    @property
+    def near(self) -> dict[str, tuple[str, str]]:
+        """Predicted patients whose id nearly is that of a patient of the table whom nobody predicted."""
+        return match_nearly(self.not_in_table, self.without_prediction)
 
 
 @dataclass(frozen=True)
@@ -183,13 +187,15 @@ def evaluate_csv(
         wrong with the table.
     """
     of_endpoint = _of_one_endpoint(_read(Path(predictions), columns, survival, decisions), only)
-    table, line_of = read_numbered_table(clinical, patient=patient)
+    table = read_table(clinical, patient=patient)
     require_columns(table, subgroups)
     named = replace(endpoint, name=of_endpoint[0].prediction.endpoint or endpoint.name)
     outcomes = named.outcomes(table)
     if folds is not None:
         _check_folds(Path(folds), Path(predictions), of_endpoint)
-    predicted = [_with_outcome(numbered.prediction, outcomes, Path(clinical).name) for numbered in of_endpoint]
+    unmatched = _find_unmatched(of_endpoint, table, outcomes)
+    near = count_differences(unmatched.near, "predicted ids", "the clinical table")
+    predicted = [_with_outcome(numbered.prediction, outcomes, Path(clinical).name, near) for numbered in of_endpoint]
     primary = choose_primary_metric(predicted, outcomes, metric)
     evaluations = tuple(
         evaluate(one, outcomes, horizons=horizons, primary_metric=primary, resamples=resamples, seed=seed)
@@ -211,9 +217,8 @@ def evaluate_csv(
         resamples=resamples,
         seed=seed,
     )
-    unmatched = _find_unmatched(of_endpoint, table, outcomes, line_of)
-    warnings = _warnings(outcomes, line_of)
-    return EvaluationReport(named, evaluations, comparisons, unmatched, warnings, summary, tuple(predicted))
+    warnings = (*table.notes, *near, *outcomes.endpoint.warn(outcomes, table))
+    return EvaluationReport(outcomes.endpoint, evaluations, comparisons, unmatched, warnings, summary, tuple(predicted))
 
 
 def _read(
@@ -242,22 +247,20 @@ def _of_one_endpoint(predictions: Sequence[Numbered], only: str | None) -> list[
     return [one for one in predictions if one.prediction.endpoint == (names[0] if only is None else only)]
 
 
-def _with_outcome(prediction: Prediction, outcomes: Outcomes, clinical: str) -> Prediction:
+def _with_outcome(prediction: Prediction, outcomes: Outcomes, clinical: str, near: Sequence[str]) -> Prediction:
     known = set(outcomes.patients)
     kept = np.array([patient in known for patient in prediction.patients], dtype=np.bool_)
     if not kept.any():
         raise ConfigurationError(
             Code.NO_PATIENT_MATCHES,
             f"none of {len(set(prediction.patients))} patients that model {prediction.model!r} predicts has an outcome"
-            f" in {clinical}: it predicts {prediction.patients[0]!r}, there is {outcomes.patients[0]!r}",
+            f" in {clinical}{''.join(f'; {text}' for text in near)}",
             remedy="compare the ids; spreadsheets take away leading zeros",
         )
     return prediction.rows(kept)
 
 
-def _find_unmatched(
-    predictions: Sequence[Numbered], table: Table, outcomes: Outcomes, line_of: Mapping[str, int]
-) -> Unmatched:
+def _find_unmatched(predictions: Sequence[Numbered], table: NumberedTable, outcomes: Outcomes) -> Unmatched:
     lines: dict[str, list[int]] = {}
     for one in predictions:
         for patient, line in zip(one.prediction.patients, one.lines, strict=True):
@@ -266,25 +269,13 @@ def _find_unmatched(
     return Unmatched(
         {patient: tuple(at) for patient, at in lines.items() if patient not in table},
         {patient: tuple(at) for patient, at in lines.items() if patient in table and patient not in known},
-        {patient: (line_of[patient],) for patient in outcomes.patients if patient not in lines},
+        {patient: (table.numbers[patient],) for patient in outcomes.patients if patient not in lines},
     )
 
 
-def _warnings(outcomes: Outcomes, line_of: Mapping[str, int]) -> tuple[str, ...]:
-    endpoint = outcomes.endpoint
-    if not isinstance(endpoint, TimeToEvent):
-        return ()
-    longest = LONGEST_YEARS * PER_YEAR[endpoint.unit]
-    beyond = [
-        line_of[patient] for patient, time in zip(outcomes.patients, outcomes.value, strict=True) if time > longest
-    ]
-    if not beyond:
-        return ()
-    named = ", ".join(map(str, beyond[:10])) + (f" and {len(beyond) - 10} more" if len(beyond) > 10 else "")
-    return (
-        f"{len(beyond)} of {len(outcomes)} times are over {LONGEST_YEARS:g} years if they are in {endpoint.unit}s:"
-        f" lines {named} of the clinical table; check the unit",
-    )
+def _name_lines(lines: Sequence[int]) -> str:
+    more = f" and {len(lines) - LINES_NAMED} more" if len(lines) > LINES_NAMED else ""
+    return f"{'line' if len(lines) == 1 else 'lines'} {', '.join(map(str, lines[:LINES_NAMED]))}{more}"
 
 
 def _check_folds(path: Path, predictions_path: Path, predictions: Sequence[Numbered]) -> None:

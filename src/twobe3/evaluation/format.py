@@ -104,7 +104,8 @@ def ranking_lines(
     primary = next((one.primary_metric.metric for one in evaluations), endpoint.primary_metric)
     names = list(dict.fromkeys((primary, endpoint.primary_metric)))
     width = max((len(one.model) for one in evaluations), default=0)
-    lines = [f"{endpoint.name}: {primary}, {len(outcomes)} patients, {outcomes.n_events} events"]
+    event = f" ({endpoint.event_definition})" if endpoint.event_definition else ""
+    lines = [f"{endpoint.name}: {primary}, {len(outcomes)} patients, {outcomes.n_events} events{event}"]
     if len(names) > 1:
         lines.append(f"  {'':<{width}}  {primary:<22}  {endpoint.primary_metric}, all pairs")
     for one in sorted(evaluations, key=lambda one: _rank(one.get(primary))):
@@ -122,7 +123,7 @@ def results_lines(
     evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison], summary: CohortSummary
 ) -> list[str]:
     """Every metric of every model, the differences, parts of the cohort, what is missing, and how all was estimated."""
-    lines = []
+    lines = [f"the event is {event}" for event in _list_definitions(evaluations)]
     for one in evaluations:
         missing = f", {one.missing} not predicted" if one.missing else ""
         lines.append(f"{one.model or 'model'}: {one.n} patients, {one.events} events{missing}")
@@ -142,6 +143,11 @@ def results_lines(
         lines.append(f"{row.what}: missing for {row.missing} of {row.n} patients ({row.share:.0%})")
     how = dict.fromkeys((metric.name, metric.estimator) for one in evaluations for metric in one.metrics)
     return [*lines, "how the figures were made:", *(f"  {name:<22}  {estimator}" for name, estimator in how)]
+
+
+def _list_definitions(evaluations: Iterable[Evaluation]) -> list[str]:
+    """Which values of the table are events, each once."""
+    return [event for event in dict.fromkeys(one.event_definition for one in evaluations) if event]
 
 
 def primary_metric_lines(evaluations: Iterable[Evaluation]) -> list[str]:

@@ -135,6 +135,9 @@ class Evaluation:
         Curves of the kind of endpoint.
     risk_groups : RiskGroups or None
         For a time to an event.
+    event_definition : str
+        Which value of which column of the table is the event, for instance ``"status = 2"``; empty where no table was
+        read, or where nobody has an event.
     """
 
     endpoint: str
@@ -148,6 +151,7 @@ class Evaluation:
     metrics: tuple[MetricValue, ...]
     curves: tuple[Curve, ...]
     risk_groups: RiskGroups | None = None
+    event_definition: str = ""
 
     def metric(self, name: str) -> MetricValue:
         """The metric of this name; a KeyError where the evaluation has none."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,62 +14,61 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 
 _SEPARATORS = ",;\t"
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
-_DECIMAL_POINT = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
+_SEPARATOR_LINE = re.compile(r"sep=(.)")
+_BYTE_ORDER_MARKS = {  # the longer first: that of UTF-32 begins as that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF8: "UTF-8",
+    codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
+}  # fmt: skip
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_ONLY_WINDOWS = re.compile(rb"[\x80-\x9f]")
 # A spreadsheet takes a cell that begins so for a formula. Leading quotes are counted, so that reading is exact.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NEUTRALISED = re.compile(r"'+[=+\-@\t\r]")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of a table: its number in the file, from 1, and its cells by column, as they stand there.
+class Delimited:
+    """A table as text: what separates its cells, and each line with content, by its number, from 1.
 
     The number is that of the last line where a quoted cell goes over several.
     """
 
-    line: int
-    cells: dict[str, str]
+    separator: str
+    encoding: str
+    lines: list[tuple[int, list[str]]]
 
 
-def read_delimited(path: Path, code: Code, *, text: Collection[str]) -> list[Row]:
-    """Read a table with one header line; its separator is the one of ``,``, ``;`` and tab that the header has most of.
+def split_lines(path: Path, code: Code, encoding: str = "") -> Delimited:
+    """Read a table as text; its separator is the one of ``,``, ``;`` and tab that the first line has most of.
 
-    Programs that separate by semicolons do so where the comma is the decimal separator, so there ``0,73`` becomes
-    ``0.73``, but not in the columns ``text``. Lines without any content are skipped; a line that is too short lacks its
-    last cells.
-
-    Returns
-    -------
-    list of Row
-        At least one; all have the same columns.
+    A line ``sep=;`` before it, as Excel writes it, names the separator. Without an encoding, a text with a byte order
+    mark is what that says, UTF-16 is known by its zeros, what is valid UTF-8 is UTF-8, and everything else is
+    Windows-1252, or Latin-1 where the two are the same.
 
     Raises
     ------
     ConfigurationError
-        With ``code``: the file can't be read, is no table in UTF-8, has two columns of one name, a line with more cells
-        than the header or no line below it, or decimal points and commas in one column.
+        With ``code``: the file can't be read, is no text, or is empty.
     """
-    separator, (header, *lines) = _split_lines(path, code)
-    names = [name.strip() for name in header[1]]
-    for name in filter(None, names):
-        if names.count(name) > 1:
-            raise ConfigurationError(code, f"{path.name}: two columns are called {name!r}")
+    try:
+        text, encoding = _decode(path.read_bytes(), encoding)
+        first = re.split("[\r\n]", text, maxsplit=1)[0]
+        named = _SEPARATOR_LINE.fullmatch(first)
+        separator = named[1] if named else max(_SEPARATORS, key=first.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    except OSError as error:
+        reason = f"{path.name or path} can't be read: {error.strerror}"
+        raise ConfigurationError(code, reason, remedy="give the path of a table") from None
+    except (UnicodeError, LookupError, csv.Error, ValueError) as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ConfigurationError(
+            code, f"{path.name} is not a table as text: {reason}", remedy="save it as comma-separated text in UTF-8"
+        ) from None
+    lines = lines[1:] if named else lines
     if not lines:
-        raise ConfigurationError(code, f"{path.name} has no row below its header")
-    rows = []
-    for line, cells in lines:
-        if any(map(str.strip, cells[len(names) :])):
-            raise ConfigurationError(
-                code,
-                f"{path.name}: line {line} has more cells than the header",
-                remedy="quote cells that hold the separator; with decimal commas separate by semicolons",
-            )
-        rows.append(Row(line, dict(zip(names, [*cells, *[""] * len(names)], strict=False))))
-    if separator == ";":
-        for column in set(names) - {"", *text}:
-            _to_decimal_points(path, code, rows, column)
-    return rows
+        raise ConfigurationError(code, f"{path.name} is empty", remedy="give a table with a header line")
+    return Delimited(separator, encoding, lines)
 
 
 def escape_formula(text: str) -> str:
@@ -95,35 +95,19 @@ def unescape_formula(text: str) -> str:
     return text[1:] if _NEUTRALISED.match(text) else text
 
 
-def _split_lines(path: Path, code: Code) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The separator, and the cells of every line with content, with the line's number."""
+def _decode(content: bytes, encoding: str) -> tuple[str, str]:
+    """The text, and its encoding."""
+    if encoding:
+        return content.decode(encoding).removeprefix("\ufeff"), encoding
+    for mark, name in _BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content.decode(name).removeprefix("\ufeff"), name
+    even, odd = content[:4096:2].count(0), content[1:4096:2].count(0)
+    if max(even, odd) > len(content[:4096]) // 4 and min(even, odd) == 0:
+        return content.decode("UTF-16-LE" if odd else "UTF-16-BE"), "UTF-16"
     try:
-        content = path.read_bytes().decode("utf-8-sig")
-        separator = max(_SEPARATORS, key=content.partition("\n")[0].count)
-        reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator)
-        lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
-    except OSError as error:
-        reason = f"{path.name or path} can't be read: {error.strerror}"
-        raise ConfigurationError(code, reason, remedy="give the path of a table") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
-        raise ConfigurationError(
-            code, f"{path.name} is not a table in UTF-8: {reason}", remedy="save it as comma-separated text in UTF-8"
-        ) from None
-    if not lines:
-        raise ConfigurationError(code, f"{path.name} is empty", remedy="give a table with a header line")
-    return separator, lines
-
-
-def _to_decimal_points(path: Path, code: Code, rows: list[Row], column: str) -> None:
-    commas = [row for row in rows if _DECIMAL_COMMA.fullmatch(row.cells[column])]
-    points = [row for row in rows if _DECIMAL_POINT.fullmatch(row.cells[column])]
-    if commas and points:
-        raise ConfigurationError(
-            code,
-            f"{path.name}: column {column!r} has a decimal comma in line {commas[0].line}"
-            f" and a point in line {points[0].line}, so one of them is not what it seems",
-            remedy="write all its numbers in one way",
-        )
-    for row in commas:
-        row.cells[column] = row.cells[column].replace(",", ".")
+        return content.decode("UTF-8"), "UTF-8"
+    except UnicodeDecodeError:
+        if _CONTROL.search(content):
+            raise
+        return content.decode("cp1252"), "Windows-1252" if _ONLY_WINDOWS.search(content) else "Latin-1"

@@ -48,6 +48,7 @@ class EndpointRecord:
     unit: str | None
     n: int
     events: int
+    event_definition: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ def find_scans(paths: Sequence[Path]) -> SearchResult[Series]:
     dicom, nifti = _find_both(paths, progress=True)
     chosen, excluded = choose_series(dicom.series)
     others, more_excluded = _choose_nifti(nifti.series, {one.patient for one in chosen})
+    everything: tuple[Series, ...] = (*dicom.series, *nifti.series)
+    known = {one.series: one for one in everything}
     return SearchResult(
         (*chosen, *others),
-        (*dicom.unused, *nifti.unused, *map(Unused, (*excluded, *more_excluded))),
+        (*dicom.unused, *nifti.unused, *(_not_chosen(known[one.series], one) for one in (*excluded, *more_excluded))),
         dicom.n_series + nifti.n_series,
         dicom.patients | nifti.patients,
         dicom.n_files,
@@ -85,6 +87,11 @@ def scan_of(series: Series, *, policy: Policy = "lenient", repair_dates: bool = 
     if isinstance(series, NiftiSeries):
         return NiftiScan(series)
     return DicomScan(series, policy, repair_dates)
+
+
+def _not_chosen(series: Series, why: Exclusion) -> Unused:
+    files = (series.path,) if isinstance(series, NiftiSeries) else series.files
+    return Unused(why, "PT", files, series.patient_id)
 
 
 def _find_both(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -102,7 +102,7 @@ class InspectedSeries:
         Where asked for, since dates identify a patient: ISO date of study, series and acquisition, None where absent.
     """
 
-    path: str
+    path: str = field(repr=False)
     patient: str
     series: str
     modality: str

@@ -76,7 +76,7 @@ def run(
     scheme, named = _choose_scheme(study, folder, clinical), study.inputs()
     inputs = digest_inputs(study_file, out, named, Options(audit, device, precision))
     with watch.step("cohort"):
-        cohort = _read(study, study.cohort, folder, out / "volumes", clinical)
+        cohort = _read(study, study.cohort, folder, out, clinical)
     workers, checkpoints = workers or target.workers(available_cores()), Cache(out / "folds")
     result = cross_validate(
         models,
@@ -117,9 +117,7 @@ def run(
     external: CVResult | None = None
     if study.external is not None:
         with watch.step("external cohort"):
-            second = _read(
-                study, study.external, folder, out / "external" / "volumes", study.external.read_clinical(folder)
-            )
+            second = _read(study, study.external, folder, out / "external", study.external.read_clinical(folder))
             external = validate_external(
                 plan, second, final, provenance, horizons=study.horizons(), resamples=validation.resamples,
                 seed=validation.seed, workers=workers,
@@ -164,9 +162,9 @@ def _choose_scheme(study: StudyConfig, folder: Path, clinical: ClinicalTable) ->
 
 
 def _read(
-    study: StudyConfig, section: CohortSection | ExternalSection, folder: Path, volumes: Path, clinical: ClinicalTable
+    study: StudyConfig, section: CohortSection | ExternalSection, folder: Path, out: Path, clinical: ClinicalTable
 ) -> Cohort:
-    """Read the cohort of a section, on the study's grid."""
+    """Read the cohort of a section, on the study's grid, into its output folder."""
     return read_cohort(
         section.folders(folder),
         clinical=None if section.clinical is None else clinical.rows,
@@ -177,11 +175,12 @@ def _read(
         roi=clinical.roi,
         covariates=study.cohort.covariates,
         grid=study.volume.grid(),
-        volumes=volumes,
+        volumes=out / "volumes",
         policy=study.cohort.policy,
         repair_dates=study.cohort.repair_dates,
         subgroups=study.report.subgroups,
         region=study.region,
+        exclusions=out / "exclusions.csv",
     )
 
 

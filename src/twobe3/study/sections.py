@@ -14,13 +14,16 @@ from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Endpoint
-from twobe3.core.table import Table, is_missing, require_columns
+from twobe3.core.table import Table, is_missing, quote_cell, require_columns
 from twobe3.io.clinical_table import read_table
 from twobe3.runtime.device import Device, DeviceName, Precision
 from twobe3.scans.regions import Region
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Lengths = tuple[Length, Length, Length]
+
+Values = str | int | float | bool | tuple[str | int | float | bool, ...]
+"""A value of a column, or several."""
 
 Source = Literal["table", "header"]
 """Where an endpoint comes from: a column of the clinical table, or what every header carries."""
@@ -69,6 +72,8 @@ class ScansSection(ImagesSection):
 
     clinical: str | tuple[str, ...] | None = None
     collection: str | None = None
+    sheet: str = ""
+    encoding: str = ""
     patient: str = "patient_id"
     centre: str | None = None
     roi: str | None = None
@@ -86,7 +91,8 @@ class ScansSection(ImagesSection):
         names = (self.clinical,) if isinstance(self.clinical, str) else self.clinical
         files = [folder / name for name in names]
         if self.collection is None:
-            return ClinicalTable(read_table(files[0], patient=self.patient), self.centre, self.roi)
+            table = read_table(files[0], patient=self.patient, sheet=self.sheet, encoding=self.encoding)
+            return ClinicalTable(table, self.centre, self.roi)
         adapted = get_adapter(self.collection).read(files)
         return ClinicalTable(adapted.table, self.centre or adapted.centre, self.roi or adapted.roi)
 
@@ -98,6 +104,8 @@ class ScansSection(ImagesSection):
             return self
         if self.collection is not None:
             get_adapter(self.collection)
+            if self.sheet or self.encoding:
+                raise ValueError("`collection` knows its sheets: `sheet` and `encoding` are for a table of your own")
             if self.patient != PATIENT:
                 raise ValueError(f"with `collection` the patient's column is {PATIENT!r}")
         elif not isinstance(self.clinical, str):
@@ -121,30 +129,48 @@ class BinarySection(Section):
     kind: Literal["binary"]
     name: str
     column: str
-    positive: str | int | float | bool = 1
+    positive: Values = ""
     source: Source = "table"
 
     def endpoint(self) -> Endpoint:
         """The endpoint that the table describes."""
-        return Binary(self.name, self.column, str(self.positive))
+        return Binary(self.name, self.column, _to_text(self.positive))
 
 
 class TimeToEventSection(Section):
-    """``[endpoint]`` with ``kind = "time-to-event"``; ``horizons`` are times in its unit at which it is evaluated."""
+    """``[endpoint]`` with ``kind = "time-to-event"``; ``horizons`` are times in its unit at which it is evaluated.
+
+    Either ``time`` is a column of times, or ``start`` and ``end`` are columns of dates.
+    """
 
     kind: Literal["time-to-event"]
     name: str
-    time: str
+    time: str = ""
+    start: str = ""
+    end: str = ""
+    date_format: str = ""
     event: str
+    positive: Values = ""
     unit: Literal["day", "week", "month", "year"] = "day"
-    competing: str | int = ""
+    competing: Values = ""
     time_zero: str = "the scan"
     horizons: tuple[Length, ...] = ()
     source: Literal["table"] = "table"
 
     def endpoint(self) -> Endpoint:
         """The endpoint that the table describes."""
-        return TimeToEvent(self.name, self.time, self.event, self.unit, str(self.competing), self.time_zero)
+        return TimeToEvent(
+            self.name, self.time, self.event, self.unit, _to_text(self.competing), self.time_zero,
+            positive=_to_text(self.positive), start=self.start, end=self.end, date_format=self.date_format,
+        )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _must_have_times(self) -> Self:
+        if bool(self.time) == bool(self.start or self.end) or bool(self.start) != bool(self.end):
+            raise ValueError("give either `time`, a column of times, or `start` and `end`, columns of dates")
+        if self.date_format and self.time:
+            raise ValueError("`date_format` is that of `start` and `end`")
+        return self
 
 
 class ContinuousSection(Section):
@@ -269,14 +295,23 @@ SECTIONS: dict[str, type[Section | Region]] = {
 }
 
 
+def _to_text(values: Values) -> str | tuple[str, ...]:
+    return tuple(map(str, values)) if isinstance(values, tuple) else str(values)
+
+
 def _split_sides(table: Table, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The patients who train, and those who are tested, as a column says; who has an empty cell does neither."""
     require_columns(table, [column])
     words = {patient: row[column].strip().lower() for patient, row in table.items()}
-    odd = sorted({word for word in words.values() if word not in ("train", "test") and not is_missing(word)})
+    odd = {
+        quote_cell(table[patient][column], table)
+        for patient, word in words.items()
+        if word not in ("train", "test") and not is_missing(word)
+    }
     if odd:
         raise ConfigurationError(
-            Code.SPLIT_INVALID, f"column {column!r} must hold train or test, or be empty; it also has {odd[:5]}"
+            Code.SPLIT_INVALID,
+            f"column {column!r} must hold train or test, or be empty; it also has {', '.join(sorted(odd)[:5])}",
         )
     train, test = (tuple(patient for patient, word in words.items() if word == side) for side in ("train", "test"))
     return train, test

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from twobe3.cohort import completeness as patients
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.exclusions import write_exclusions
 from twobe3.cohort.read import cohort_document
 from twobe3.cohort.splits import folds_document
 from twobe3.core.codes import Code
@@ -117,8 +118,8 @@ class CVResult:
     def write(self, folder: Path) -> None:
         """Write the artefacts.
 
-        ``cohort.json``, ``folds.json``, ``predictions.csv``, ``evaluation.json``, ``run.json``; ``decisions.csv`` and
-        ``survival.csv`` as far as the models gave any.
+        ``cohort.json``, ``folds.json``, ``predictions.csv``, ``exclusions.csv``, ``evaluation.json``, ``run.json``;
+        ``decisions.csv`` and ``survival.csv`` as far as the models gave any.
         """
         cohort = cohort_document(self.cohort)
         inputs = {"configuration_digest": self.provenance.configuration_digest, "cohort_digest": cohort["digest"]}
@@ -128,6 +129,8 @@ class CVResult:
         write_predictions(folder / "predictions.csv", self.predictions)
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
+        of_models = [(one.model, scan) for one in self.exclusions for scan in one.scans]
+        write_exclusions(folder / "exclusions.csv", self.cohort.exclusions, self.cohort.names, of_models)
         results = EvaluationResults(self.evaluations, self.comparisons, **vars(self.summary)).to_json()
         results |= exclusions_document(self.exclusions)
         write_artefact(folder / "evaluation.json", {**inputs, **results})
@@ -175,7 +178,10 @@ def evaluate_models(
                     item, outcomes, horizons=horizons.get(name), primary_metric=primary, resamples=resamples, seed=seed
                 )
             else:
-                evaluated = Evaluation(name, kind, item.model, 0, 0, len(outcomes), 0, primary, (), ())
+                evaluated = Evaluation(
+                    name, kind, item.model, 0, 0, len(outcomes), 0, primary, (), (),
+                    event_definition=known.endpoint.event_definition,
+                )  # fmt: skip
             evaluations.append(evaluated)
         comparisons += compare(
             [item for item in of_endpoint if len(item)], outcomes,

@@ -12,7 +12,7 @@ from twobe3.collections.adapters._sheets import Sheet, read_sheets
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Endpoint
-from twobe3.core.table import Table, is_missing
+from twobe3.core.table import NumberedTable, Table, is_missing
 
 PATIENT, CENTRE, SPLIT, ROI = "patient_id", "centre", "split", "tumour_roi"
 """Columns of every adapted table that has what they say."""
@@ -87,15 +87,16 @@ class Adapter:
         ------
         ConfigurationError
             ``TABLE_UNREADABLE``; ``COLUMN_MISSING`` when a published column is not there; ``PATIENT_TWICE``.
-        EnvironmentFailure
-            ``EXTRA_MISSING``: openpyxl is not installed.
         """
         rows = self.rows(read_sheets(files))
         if not rows:
             names = ", ".join(Path(file).name for file in files)
             remedy = f"give {', '.join(self.files)} as downloaded"
             raise ConfigurationError(Code.TABLE_UNREADABLE, f"no patient of {self.title} in {names}", remedy=remedy)
-        table = {patient: {PATIENT: patient, **row} for patient, row in rows.items()}
+        table = NumberedTable(
+            {patient: {PATIENT: patient, **row} for patient, row in rows.items()},
+            {patient: number for number, patient in enumerate(rows, start=1)},
+        )
         for row in table.values() if self.split else ():
             row[SPLIT] = self.split.get(row[CENTRE], "")
         there = set(next(iter(table.values())))

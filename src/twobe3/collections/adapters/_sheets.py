@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-import zipfile
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError, EnvironmentFailure
-from twobe3.io.csv import read_delimited
-
-# A clinical workbook has some kilobytes; a small file that unpacks to more than this is an attack, or no table.
-MAX_UNPACKED_BYTES = 2**28
-MAX_COLUMNS = 512
+from twobe3.core.errors import ConfigurationError
+from twobe3.io.rows import read_rows
+from twobe3.io.spreadsheet import is_spreadsheet, read_workbook
 
 
 @dataclass(frozen=True)
@@ -58,14 +51,12 @@ def spelling(column: str) -> str:
 
 
 def read_sheets(files: Sequence[Path]) -> list[Sheet]:
-    """Read every table of some files: ``.xlsx`` by openpyxl, anything else as delimited text.
+    """Read every table of some files: workbooks of Excel, anything else as delimited text.
 
     Raises
     ------
     ConfigurationError
         ``TABLE_UNREADABLE``.
-    EnvironmentFailure
-        ``EXTRA_MISSING``: openpyxl is not installed.
     """
     return [sheet for file in files for sheet in _read(Path(file))]
 
@@ -120,51 +111,11 @@ def _date(text: str) -> date | None:
 
 
 def _read(file: Path) -> list[Sheet]:
-    if file.suffix.lower() == ".xlsx":
-        return _read_workbook(file)
-    rows = read_delimited(file, Code.TABLE_UNREADABLE, text=[])
+    if is_spreadsheet(file):
+        return [_sheet(file.name, one.name, one.lines) for one in read_workbook(file, Code.TABLE_UNREADABLE)]
+    rows = read_rows(file, Code.TABLE_UNREADABLE).rows
     records = (Record(row.line, {spelling(name): cell.strip() for name, cell in row.cells.items()}) for row in rows)
     return [Sheet(file.name, "", tuple(rows[0].cells), tuple(records))]
-
-
-def _read_workbook(file: Path) -> list[Sheet]:
-    try:
-        from openpyxl import load_workbook
-    except ImportError:
-        raise EnvironmentFailure(
-            Code.EXTRA_MISSING, "spreadsheets need openpyxl", remedy="pip install 'twobe3[collections]'"
-        ) from None
-    try:
-        _require_small(file)
-        with warnings.catch_warnings():  # of styles and extensions that do not matter here
-            warnings.simplefilter("ignore")
-            with closing(load_workbook(file, read_only=True, data_only=True)) as book:
-                sheets = [(str(sheet.title), _read_rows(sheet)) for sheet in book.worksheets]
-    except OSError as error:
-        raise ConfigurationError(Code.TABLE_UNREADABLE, f"{file.name} can't be read: {error.strerror}") from None
-    except ConfigurationError:
-        raise
-    except Exception as error:  # openpyxl lets errors of zip, XML and its own descriptors through
-        reason = f"{file.name} is no spreadsheet that can be read ({type(error).__name__})"
-        raise ConfigurationError(Code.TABLE_UNREADABLE, reason, remedy="download it again") from None
-    return [_sheet(file.name, name, rows) for name, rows in sheets if rows]
-
-
-def _read_rows(sheet: Any) -> list[tuple[int, list[str]]]:
-    """The rows that hold anything, with their numbers."""
-    sheet.reset_dimensions()  # a sheet may claim to reach to the last row and column that there are
-    rows = ((number, cells[:MAX_COLUMNS]) for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1))
-    texts = ((number, [_text(cell) for cell in cells]) for number, cells in rows)
-    return [(number, cells) for number, cells in texts if any(cells)]
-
-
-def _require_small(file: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > MAX_UNPACKED_BYTES:
-        raise ConfigurationError(
-            Code.TABLE_UNREADABLE, f"{file.name} unpacks to {unpacked} bytes", remedy="check the file"
-        )
 
 
 def _sheet(file: str, name: str, lines: Sequence[tuple[int, Sequence[str]]]) -> Sheet:
@@ -175,14 +126,3 @@ def _sheet(file: str, name: str, lines: Sequence[tuple[int, Sequence[str]]]) -> 
         for number, cells in rows
     )
     return Sheet(file, name, tuple(column for column in header if column), tuple(records))
-
-
-def _text(value: Any) -> str:
-    """A cell as a text file would have it."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.date().isoformat()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
