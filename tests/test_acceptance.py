@@ -16,12 +16,12 @@ ROWS = [
     for page in (PAGE, (ROOT / "docs" / "evaluation.md").read_text())
     for row in re.findall(r"^\| (\d+) \|.*\| `(tests/[\w/]+\.py)::(test_\w+)` \|$", page, re.MULTILINE)
 ]
-UNTESTED = {35}  # there is no service
+UNTESTED = {35, *range(45, 56)}  # there is no service; faults of writes and workers are not in the tables yet
 FUNCTIONS = sorted(set(re.findall(r"`((?:dicom|scans)\.\w+\.[a-z]\w*)`", PAGE)))
 
 
 def test_every_row_has_one_test() -> None:
-    assert [int(number) for number, _, _ in ROWS] == [row for row in range(1, 45) if row not in UNTESTED]
+    assert sorted(int(number) for number, _, _ in ROWS) == [row for row in range(1, 70) if row not in UNTESTED]
 
 
 @pytest.mark.parametrize(("number", "file", "name"), ROWS, ids=[f"row-{row[0]}" for row in ROWS])

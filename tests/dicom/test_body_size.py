@@ -49,6 +49,7 @@ def test_what_is_no_person_is_refused(weight: float, height: float, code: str) -
     ],
 )
 def test_a_weight_of_no_person_is_refused_or_said(weight: float, height: float | None, kg: float | None) -> None:
+    """Acceptance row 65."""
     if kg is None:
         with pytest.raises(UnusableScanError, match="WEIGHT_IMPLAUSIBLE"):
             body.weight_of_body_kg(weight, height)

@@ -35,6 +35,7 @@ def left_bq(*injections: tuple[float, float]) -> float:
 
 @pytest.mark.parametrize("policy", ["lenient", "strict"])
 def test_the_activities_of_one_nuclide_add_up(policy: str) -> None:
+    """Acceptance row 62."""
     right = 70e3 / left_bq((1e8, 3600), (2.5e8, 1800))
     for injections in ((FIRST, SECOND), (SECOND, FIRST)):
         assert factor(*injections, policy=policy) == (pytest.approx(right), ["SEVERAL_INJECTIONS"])

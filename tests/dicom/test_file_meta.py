@@ -34,6 +34,7 @@ def store_bare(dataset: Dataset, path: Path, syntax: str) -> None:
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_bare_data_sets_give_the_same_suv_and_a_note(bench: Any, syntax: str) -> None:
+    """Acceptance row 66."""
     plain, folder = bench.read(bench.slices()), bench.folder / "bare"
     folder.mkdir()
     for i, dataset in enumerate(bench.slices()):

@@ -72,7 +72,7 @@ PLACEHOLDERS = [
 @pytest.mark.parametrize(("day", "clock"), PLACEHOLDERS)
 @pytest.mark.parametrize("convention", ["siemens", "ge", "philips", "begin"])
 def test_what_the_frames_say_stands_in_for_a_placeholder(convention: str, day: str, clock: str, policy: str) -> None:
-    """Three beds of a series that was corrected to 11:00, an hour after the injection."""
+    """Acceptance row 61: three beds of a series that was corrected to 11:00, an hour after the injection."""
     series = replace(whole_body(convention), series_date=day, series_time=clock)
     assert elapsed_s(series, policy=policy) == pytest.approx((3600,) * 3, abs=1)
     by_clock = replace(series, start_datetime="", start_time="100000")

@@ -85,6 +85,7 @@ def slices(mask: Mask) -> list[float]:
 def test_a_cylinder_keeps_its_volume_whatever_planes_and_slices(
     plane_mm: float, slice_mm: float, tmp_path: Path
 ) -> None:
+    """Acceptance row 56."""
     planes = plane_mm * np.arange(round(30 / plane_mm)) - 15
     path = structure_set(tmp_path / "rs.dcm", {"GTV": [circle(z) for z in planes]})
     low, high = planes[0] - plane_mm / 2, planes[-1] + plane_mm / 2
@@ -171,6 +172,7 @@ def test_what_falls_between_the_slices_is_said(tmp_path: Path) -> None:
 def test_contours_through_centres_give_the_same_voxels_everywhere(
     spacing_mm: tuple[float, ...], origin_mm: tuple[float, ...], decimals: int, tmp_path: Path
 ) -> None:
+    """Acceptance row 57."""
     affine = np.eye(4)[[2, 1, 0, 3]] @ np.diag([*spacing_mm, 1.0])
     affine[:3, 3] = origin_mm
     geometry = Geometry((8, 40, 40), affine, FRAME)

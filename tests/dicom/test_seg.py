@@ -225,6 +225,7 @@ def grid(slices: int, step_mm: float, pixel_mm: float = 4.0, low_mm: float = 0.0
 def test_on_its_own_grid_a_segment_is_what_was_stored_whatever_thickness_is_said(
     geometry: Geometry, thickness_mm: float, stated_mm: float | None, kept: tuple[int, ...], tmp_path: Path
 ) -> None:
+    """Acceptance row 58."""
     stored = np.zeros(geometry.shape, np.bool_)
     stored[list(kept), 5:10, 5:10] = True
     path = write_seg(tmp_path / "seg.dcm", {"a": stored}, geometry, thickness_mm=thickness_mm, stated_mm=stated_mm)

@@ -278,6 +278,7 @@ def dynamic(
 @pytest.mark.parametrize("lag_s", [5, 20, 100, 300])
 @pytest.mark.parametrize("nuclide", HALF_LIVES_S)
 def test_an_injection_after_the_start_of_a_dynamic_scan_gives_a_negative_interval(nuclide: str, lag_s: int) -> None:
+    """Acceptance row 60."""
     half_life_s = HALF_LIVES_S[nuclide]
     injected = datetime(2024, 3, 1, 11) + timedelta(seconds=lag_s)
     for shown in range(3):

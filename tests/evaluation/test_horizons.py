@@ -93,7 +93,7 @@ FOLLOW_UPS = st.lists(
 
 @given(FOLLOW_UPS, st.booleans(), st.integers(0, 99), st.sampled_from([0.25, 1.0, 2.5, 3.0, 4.0]))
 def test_brier_of_survival_1_is_the_observed_incidence_whatever_is_tied(pairs, competing, seed, horizon):
-    """The weights 1/G(T−) of the events by t sum to n F(t), and 1/G(t) of the others to n (1 − F(t))."""
+    """Acceptance row 67: weights 1/G(T−) of the events by t sum to n F(t), and 1/G(t) of the others to n (1 − F(t))."""
     time, status = np.array(pairs).T
     status = status if competing else np.minimum(status, 1)
     n, follow_up = len(time), SharedFollowUp(TimeToEvent.from_arrays(time, status))

@@ -126,6 +126,7 @@ def test_unusable_contours(tmp_path: Path, polygons: list[list[float]], options:
 
 
 def test_regions_of_all_files_of_a_scan_are_there(bench: Any) -> None:
+    """Acceptance row 59."""
     slices = bench.slices(np.ones((4, 20, 30), np.uint16))
     folder = bench.save(slices)
     volume = read_suv(find_series([folder]).series[0])
