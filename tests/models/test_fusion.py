@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sklearn.base
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
+from sklearn.ensemble import VotingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
@@ -339,6 +341,35 @@ def test_members_keep_their_stores_unless_the_fusion_is_given_one() -> None:
     assert [fusion.cache, *(member.cache for member in fusion.of)] == [STORE] * 4
     assert all(cache is STORE for cache in (fusion.cache, *(member.cache for member in fusion.of)))
     assert all(member.cache is own for member in Fusion(baselines(), cache=own).of)
+
+
+def test_parameters_of_members_are_reached_as_in_scikit_learns_ensembles(cohort: Cohort) -> None:
+    ours = Fusion([Baseline("image_extent", name="a"), Baseline("age", name="b")])
+    theirs = VotingRegressor([("a", Ridge()), ("b", Ridge())])
+    for ensemble in (ours, theirs):
+        deep, shallow = ensemble.get_params(), ensemble.get_params(deep=False)
+        members = {"a": deep["a"], "b": deep["b"]}
+        below = {f"{name}__{one}" for name, member in members.items() for one in member.get_params()}
+        assert set(deep) == {*shallow, *members, *below}
+        made = sklearn.base.clone(ensemble)
+        assert set(made.get_params()) == set(deep)
+        assert ensemble.set_params(**deep) is ensemble
+    ours.fit(cohort.for_endpoint("relapse"))
+    before, key = ours.get_params(), ours.cache_key()
+    assert ours.set_params(a__inner_folds=3, b=Baseline("weight", name="b"), b__seed=7) is ours
+    assert ours.endpoint_ is None
+    assert [(one.name, one.inner_folds, one.seed) for one in ours.of] == [("a", 3, 0), ("b", 4, 7)]  # type: ignore[attr-defined]
+    assert ours.get_params()["b__variable"] == "weight"
+    assert (before["a"].inner_folds, before["b"].variable) == (4, "age")
+    assert ours.cache_key() != key
+    for wrong in ("a__inner_fold", "c__seed", "c"):
+        with pytest.raises(ValueError, match=f"has no parameter '{wrong}'; it has .*, a__inner_folds, "):
+            ours.set_params(**{wrong: 1})
+    with pytest.raises(ValueError, match="of a sequence of models"):
+        ours.set_params(a=3)
+    outer = Fusion([ours, Baseline("sex", name="seed")], name="outer")
+    assert outer.set_params(**{f"{ours.name}__a__seed": 5}).get_params()[f"{ours.name}__a__seed"] == 5
+    assert (outer.set_params(seed=2).seed, outer.of[1].seed) == (2, 0)  # its own parameter hides the member
 
 
 def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.cache import Cache
-from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_without_gradient, train
+from twobe3.pretraining.loop import Batch, Checkpoint, Schedule, train
 from twobe3.runtime.device import CPU
 
 INPUTS = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
@@ -22,12 +22,9 @@ WANTED = INPUTS[:, :1] - INPUTS[:, 1:2]
 SCHEDULE = Schedule("slices", 4, 3, 0)
 
 
-@dataclass(frozen=True)
-class Rows:
+@dataclass(frozen=True, eq=False)
+class Rows(Batch):
     index: torch.Tensor
-
-    def share(self, rank: int, processes: int, device: torch.device) -> Rows:
-        return Rows(self.index[rank::processes])
 
 
 def batches(rng: np.random.Generator) -> Iterator[Rows]:
@@ -90,10 +87,3 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_rate() -> None:
     with pytest.raises(ConfigurationError, match="the loss is not finite in epoch") as caught:
         trained(None, rate=1e30)
     assert (caught.value.code, caught.value.remedy) == (Code.STUDY_FILE_INVALID, "lower its `learning_rate`")
-
-
-def test_parameters_behind_the_layer_that_is_used_are_not_trained() -> None:
-    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    freeze_without_gradient(network, network[0](torch.ones(1, 2)).sum())
-    assert [value.requires_grad for value in network.parameters()] == [True, True, False, False]
-    assert all(value.grad is None for value in network.parameters())

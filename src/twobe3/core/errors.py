@@ -13,6 +13,8 @@ A message never holds a patient's name or identifier from a header, nor a full p
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +46,13 @@ class TwoBe3Error(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders by calling the class with `args`; ours take other arguments.
         return (_rebuild, (type(self), self.code, self.reason, self.remedy))
+
+
+def name_nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like a wrong one, or all of them where none is, as the end of a message."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(names)}"
 
 
 def _rebuild(kind: type[TwoBe3Error], code: Code, reason: str, remedy: str) -> TwoBe3Error:

@@ -22,13 +22,7 @@ _declared: list[torch.library.Library] = []  # the declarations live as long as 
 
 
 def import_timm() -> ModuleType:
-    """Import timm, declaring torchvision's operators first where its own cannot be loaded.
-
-    Raises
-    ------
-    ImportError
-        timm or torchvision is not installed.
-    """
+    """Import timm, declaring torchvision's operators first where its own cannot be loaded. Raises ImportError."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:

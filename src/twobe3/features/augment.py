@@ -41,14 +41,9 @@ class Augmentation:
     def __call__(
         self, volume: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float]
     ) -> npt.NDArray[np.float32]:
-        """Apply the version to a volume by linear interpolation about its centre; SUV is 0 outside the scan.
+        """Apply the version to a volume in SUV, (slices, rows, columns), columns towards the patient's left.
 
-        Parameters
-        ----------
-        volume : ndarray, shape (slices, rows, columns)
-            SUV, columns towards the patient's left.
-        spacing_mm : tuple of float
-            Along the same axes.
+        By linear interpolation about its centre; SUV is 0 outside the scan. The spacing is along the same axes.
         """
         shift_mm, scale = self.draw()
         centre = (np.array(volume.shape) - 1) / 2

@@ -56,16 +56,8 @@ class BackboneRow:
 class Backbone:
     """A frozen 2D network in evaluation mode.
 
-    Attributes
-    ----------
-    name, weights : str
-        As given to :func:`load_backbone`.
-    weights_digest : str
-        Of every parameter and buffer.
-    network : torch.nn.Module
-        The network itself.
-    mean, std : tuple of float
-        Input normalisation.
+    ``name`` and ``weights`` are as given to :func:`load_backbone`, ``mean`` and ``std`` the normalisation of its input;
+    ``weights_digest`` is that of every parameter and buffer.
     """
 
     name: str
@@ -97,21 +89,8 @@ class Backbone:
     def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
         """Compute the maps of a layer, on the device of the pictures.
 
-        Parameters
-        ----------
-        pictures : Tensor, shape (n, 3, height, width)
-            Between 0 and 1.
-        layer : int
-            0 is the stem.
-
-        Returns
-        -------
-        Tensor, shape (n, channels, height / stride, width / stride)
-
-        Raises
-        ------
-        ConfigurationError
-            ``LAYER_OUT_OF_RANGE``.
+        From pictures between 0 and 1, (n, 3, height, width), to (n, channels, height / stride, width / stride); layer 0
+        is the stem. Raises ConfigurationError ``LAYER_OUT_OF_RANGE``.
         """
         self.require_layer(layer)
         with torch.inference_mode():
@@ -161,10 +140,7 @@ def build_backbone(
 ) -> Backbone:
     """Build a 2D network with these parameters, for instance out of a model file.
 
-    Raises
-    ------
-    ConfigurationError
-        ``WEIGHTS_MISMATCH`` with the keys that do not fit; ``UNKNOWN_NAME``.
+    Raises ConfigurationError ``UNKNOWN_NAME``, or ``WEIGHTS_MISMATCH`` with the keys that do not fit.
     """
     network = _find_row(name).build(state)
     load_strictly(network, state, name)
@@ -180,14 +156,8 @@ def normalise(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float,
 def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
     """Compute maps of some layers by one pass that ends at the deepest of them.
 
-    Parameters
-    ----------
-    network : Module
-        Of a :class:`Backbone`.
-    x : Tensor, shape (n, 3, height, width)
-        Normalised pictures.
-    layers : sequence of int
-        0 is the stem; maps, (n, channels, height / stride, width / stride) each, are returned in this order.
+    ``network`` is that of a :class:`Backbone`, ``x`` normalised pictures, (n, 3, height, width); the maps, each
+    (n, channels, height / stride, width / stride), are returned in the order of the layers.
     """
     if isinstance(network, ResNet):
         maps = [network.act(network.bn1(network.conv1(x)))]

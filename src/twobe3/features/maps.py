@@ -27,20 +27,8 @@ CPU = torch.device("cpu")
 class MapExtractor:
     """Feature maps by scan and plane, computed where the cache lacks them.
 
-    Parameters
-    ----------
-    backbone, layer
-        The frozen 2D network and its layer.
-    planes : tuple of {"axial", "coronal", "sagittal"}
-        Cutting planes; each gives maps of its own.
-    slices : SliceSpec
-        SUV windows and picture size.
-    cache : Cache
-        Where maps are kept.
-    augmentation : Augmentation, optional
-        Of the scans before they are cut.
-    device : torch.device
-        Where maps are computed, in single precision.
+    They are those of a layer of a frozen 2D network, of scans or of an augmented version of them, which are cut along
+    each of the planes and shown as ``slices`` say; computed on ``device`` in single precision.
     """
 
     backbone: Backbone
@@ -76,11 +64,8 @@ class MapExtractor:
     def extract_pooled(self, cohort: Cohort, subject: Subject) -> npt.NDArray[np.float64]:
         """Mean, maximum and standard deviation of every channel over the positions of each plane.
 
-        Maps are read where the cache has them; otherwise they are not kept, being a thousand times larger.
-
-        Returns
-        -------
-        ndarray, shape (3 · channels · planes,)
+        Maps are read where the cache has them; otherwise they are not kept, being a thousand times larger. Shape
+        (3 · channels · planes,), planes first.
         """
         parts = []
         for plane in self.planes:

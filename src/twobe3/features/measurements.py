@@ -20,25 +20,17 @@ from twobe3.scans.scan import Scan
 
 log = logging.getLogger("twobe3")
 
-PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
-"""Of a sphere of 1 ml: 6.2 mm."""
-
+PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)  # of a sphere of 1 ml: 6.2 mm
+# Smaller parts of a region count only where none is larger: thresholds leave specks, which PET does not resolve.
 SMALLEST_LESION_ML = 1.0
-"""Smaller parts of a region count only where none is larger: thresholds leave specks, which PET does not resolve."""
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """Measurements of one scan; NaN where there is no region.
+    """Measurements of one scan; NaN where there is no region, and why there is none in ``lacking``.
 
-    Attributes
-    ----------
-    suv_max, volume_ml, tlg_ml : float
-        See :class:`LesionMeasurements`; ``volume_ml`` is the metabolic tumour volume.
-    extent_ml : float
-        Volume of the whole image.
-    lacking : UnusableScanError or None
-        Why there is no region; None where there is one.
+    ``suv_max``, ``volume_ml`` (metabolic tumour volume) and ``tlg_ml`` are those of :class:`LesionMeasurements`;
+    ``extent_ml`` is the volume of the whole image.
     """
 
     suv_max: float
@@ -93,14 +85,10 @@ class LesionMeasurements:
 
     Attributes
     ----------
-    mtv_ml : float
-        Metabolic tumour volume: the volume of the region.
-    tlg_ml : float
-        Total lesion glycolysis: MTV times the mean SUV in the region (SUV · ml).
-    suv_max, suv_mean : float
-        Of the voxels of the region.
-    suv_peak : float
-        See :func:`suv_peak`.
+    mtv_ml, tlg_ml : float
+        Metabolic tumour volume, that of the region; total lesion glycolysis, MTV times the mean SUV (SUV · ml).
+    suv_max, suv_mean, suv_peak : float
+        Of the voxels of the region, see :func:`suv_peak`.
     lesions : float
         Parts of the region that do not touch (26 neighbours), specks left out (:data:`SMALLEST_LESION_ML`).
     dmax_mm : float

@@ -53,13 +53,7 @@ def exact_autocorrelation() -> Iterator[None]:
 
 
 def import_mirp() -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
-    """Import MIRP and its importers of images and masks.
-
-    Raises
-    ------
-    EnvironmentFailure
-        ``EXTRA_MISSING``.
-    """
+    """Import MIRP and its importers of images and masks. Raises EnvironmentFailure ``EXTRA_MISSING``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -82,21 +76,9 @@ def spatial_autocorrelation(
               C = \frac{n - 1}{2 \sum w_{ij}} \frac{\sum w_{ij} (x_i - x_j)^2}{\sum x_i^2}
 
     of deviations from the mean, over all pairs of different voxels (IBSI reference manual, N365 and NPT7). As weights
-    depend on the distance only, sums over pairs are convolutions: n voxels cost about n log n instead of n².
-
-    Parameters
-    ----------
-    value : ndarray of float64, shape (n,)
-        Intensities, of two voxels or more.
-    index : ndarray of int, shape (n, 3)
-        Their places on the grid.
-    spacing_mm : tuple of float
-        Of the grid.
-
-    Returns
-    -------
-    moran, geary : float
-        1 and 1 where all intensities are the same: nothing varies, which MIRP defines so.
+    depend on the distance only, sums over pairs are convolutions: n voxels cost about n log n instead of n². The
+    intensities, (n,), of two voxels or more, have places ``index``, (n, 3), on a grid of this spacing. Where all are
+    the same, nothing varies and both are 1, as MIRP defines them.
     """
     deviation = value - value.mean()
     squares = float((deviation**2).sum())

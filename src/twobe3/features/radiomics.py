@@ -32,15 +32,12 @@ from twobe3.io.files import digest
 from twobe3.scans.regions import Region
 from twobe3.scans.scan import Scan
 
+# Of a region, by a layer of voxels, as another reader might have drawn it.
 Change = Literal["none", "eroded", "dilated"]
-"""Of a region, by a layer of voxels, as another reader might have drawn it."""
-
+# Of a region: where they are, or each at the place of another one, so that only its shape and its histogram remain.
 Voxels = Literal["measured", "shuffled"]
-"""Of a region: where they are, or each at the place of another one, so that only its shape and its histogram remain."""
-
+# Of image kept around the region: further away nothing reaches the region through splines, filters or spheres.
 MARGIN_MM = 40.0
-"""Of image kept around the region: further away nothing reaches the region through splines, filters or spheres."""
-
 IBSI_FAMILIES = ("morph", "loc_int", "stat", "ih", "ivh", "cm", "rlm", "szm", "dzm", "ngtdm", "ngldm")
 log = logging.getLogger("twobe3")
 
@@ -126,10 +123,8 @@ def radiomic_features(
         Whose features, of which part of the scan, and how they are computed.
     cache : Cache
         Keeps features and refusals.
-    change : {"none", "eroded", "dilated"}
-        Of the region, for the stability of features.
-    voxels : {"measured", "shuffled"}
-        Whether the region's voxels are permuted first, see :func:`shuffle_voxels`.
+    change, voxels
+        Of the region, for the stability of features; whether its voxels are permuted first, see :func:`shuffle_voxels`.
 
     Raises
     ------
@@ -257,14 +252,8 @@ def ibsi_features(
 ) -> FeatureVector:
     """IBSI's features of a region, through MIRP, in memory and on one thread; the grid lies on the image's centre.
 
-    Parameters
-    ----------
-    image, inside : ndarray, shape (slices, rows, columns)
-        Intensities, and which of the voxels are the region.
-    spacing_mm : tuple of float
-        Between slices, rows, columns.
-    settings : RadiomicsSettings
-        Voxels, bins and filters.
+    ``image`` holds intensities, ``inside`` says which of the voxels are the region, both (slices, rows, columns), along
+    which ``spacing_mm`` is.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
@@ -13,7 +14,6 @@ import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from twobe3.core.codes import Code
@@ -89,18 +89,13 @@ class WeightsSource:
         return replace(self, location=path if _FILE.fullmatch(path) else f"./{path}")
 
     def read(self, name: str) -> tuple[State, Mapping[str, str]]:
-        """Read the parameters, and the metadata of the safetensors file.
-
-        Parameters
-        ----------
-        name : str
-            Of the network, for messages.
+        """Read the parameters, and the metadata of a safetensors file; ``name`` is that of the network, for messages.
 
         Raises
         ------
         ConfigurationError
-            ``WEIGHTS_MISSING``: the file does not exist, or the source names none. ``WEIGHTS_MISMATCH``: it is no
-            safetensors file.
+            ``WEIGHTS_MISSING``: the file does not exist, or the source names none. ``WEIGHTS_MISMATCH``: it is neither
+            a safetensors file nor a checkpoint of torch that holds nothing but arrays.
         EnvironmentFailure
             ``WEIGHTS_MISSING``: the hub cannot be reached.
         """
@@ -112,16 +107,13 @@ class WeightsSource:
             case "package":
                 with as_file(files("twobe3.features") / "data" / self.location) as packaged:
                     return _read_file(packaged, name)
-        raise ConfigurationError(Code.WEIGHTS_MISSING, f"backbone {name!r} has no pre-trained weights of its own")
+        raise ConfigurationError(Code.WEIGHTS_MISSING, f"{name!r} has no pre-trained weights of its own")
 
 
 def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "backbone") -> None:
     """Fill a network with weights that must fit key by key; counters of batches may be absent.
 
-    Raises
-    ------
-    ConfigurationError
-        ``WEIGHTS_MISMATCH`` with the keys that do not fit.
+    Raises ConfigurationError ``WEIGHTS_MISMATCH`` with the keys that do not fit.
     """
     wanted = network.state_dict()
     counters = {key for key in wanted if key.endswith("num_batches_tracked")}
@@ -140,17 +132,30 @@ def load_strictly(network: nn.Module, state: State, name: str, *, what: str = "b
 
 
 def _read_file(path: Path, name: str) -> tuple[State, Mapping[str, str]]:
+    """Parameters of a safetensors file with its metadata, or of a checkpoint; nothing in the file is executed."""
     if not path.is_file():
-        raise ConfigurationError(
-            Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of backbone {name!r} does not exist"
-        )
+        raise ConfigurationError(Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of {name!r} does not exist")
+    notes: Mapping[str, str] = {}
     try:
         with safe_open(path, framework="pt") as opened:
-            notes: Mapping[str, str] = opened.metadata() or {}
-        state = load_file(path)
-    except SafetensorError as error:
-        raise ConfigurationError(Code.WEIGHTS_MISMATCH, f"{path.name!r} is not a safetensors file: {error}") from None
+            notes = opened.metadata() or {}
+            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a mapping
+    except SafetensorError:
+        state = _read_checkpoint(path)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, notes
+
+
+def _read_checkpoint(path: Path) -> State:
+    """A checkpoint of torch: its dictionary may lie under ``state_dict``, its keys may begin with ``module.``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the age of the format
+            found = torch.load(path, "cpu", weights_only=True)
+        arrays = found.get("state_dict", found).items()
+    except Exception:  # of a file that is something else, torch's reader raises what it likes
+        reason = f"{path.name!r} is neither a safetensors file nor a checkpoint that holds nothing but arrays"
+        raise ConfigurationError(Code.WEIGHTS_MISMATCH, reason) from None
+    return {str(key).removeprefix("module."): value for key, value in arrays if isinstance(value, torch.Tensor)}
 
 
 def _download(repository: str) -> Path:

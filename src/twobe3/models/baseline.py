@@ -27,15 +27,13 @@ from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, Thresho
 Variable = Literal["suvmax", "tumour_volume", "tlg", "image_extent", "age", "sex", "weight", "clinical", "centre"]
 MEASURED = {"suvmax": "suv_max", "tumour_volume": "volume_ml", "tlg": "tlg_ml", "image_extent": "extent_ml"}
 IN_REGION = ("suvmax", "tumour_volume", "tlg")
+# Those that stand in a table by themselves where there is what they look at, in its order.
 DEFAULT: tuple[Variable, ...] = ("tumour_volume", "suvmax", "tlg", "image_extent", "clinical", "centre")
-"""Those that stand in a table by themselves where there is what they look at, in its order."""
 COVARIATES = {"age": "age_years", "weight": "weight_kg"}
 SEX = {"M": 1.0, "F": 0.0}
 # One or a few standardised columns: enough to keep the fit finite where a column separates the classes.
 PENALTY = 1.0
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-"""Candidates where several clinical covariates stand side by side."""
-
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # candidates where several clinical covariates stand side by side
 log = logging.getLogger("twobe3")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from twobe3.features.weights import State
+from twobe3.features.weights import State, WeightsSource
 from twobe3.io.files import digest
 from twobe3.models.model import CONFIG
 from twobe3.models.nn.inputs import VolumeInputs
@@ -30,9 +29,9 @@ class CNN3D(NeuralModel):
     network : {"compact", "resnet10", "resnet18", "densenet121"}
         A ResNet of few channels with a small stem, or one of MONAI's networks at their full width.
     weights : str
-        A file from which one of MONAI's networks starts, for instance of MedicalNet, see
-        :func:`~twobe3.models.nn.resnet3d.read_weights`; empty: from scratch. Such weights have seen one channel: give
-        one window.
+        From which one of MONAI's networks starts, for instance a file of MedicalNet, see
+        :meth:`~twobe3.features.weights.WeightsSource.parse`; empty: from scratch. Such weights have seen one channel:
+        give one window.
     depth : {10, 18}
         Of the compact ResNet.
     width : int
@@ -67,10 +66,6 @@ class CNN3D(NeuralModel):
         parts = [part for key, value in state.items() for part in (key, value.numpy().tobytes())]
         return {"weights": digest(parts)} if parts else {}
 
-    def public_parameters(self) -> dict[str, Any]:
-        """The parameters, a weights file told by its name alone."""
-        return {**super().public_parameters(), "weights": Path(self.weights).name}
-
     def default_size(self) -> NetworkSize:
         """The size that the parameters say."""
         return NetworkSize(components=0, reduced_channels=0, width=self.width, dropout=self.dropout)
@@ -102,5 +97,5 @@ class CNN3D(NeuralModel):
         """The weights to start from; they are read once."""
         if self.state_ is None:
             network = NETWORKS[self.network].build(len(self.windows_suv))
-            self.state_ = read_weights(Path(self.weights), self.network, network)
+            self.state_ = read_weights(WeightsSource.parse(self.weights), self.network, network)
         return self.state_

@@ -24,11 +24,10 @@ log = logging.getLogger("twobe3")
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(-1, 3, 9))
 INNER_FOLDS = 4
 
+# Training patients who make a category, or an indicator of what is missing; a column of fewer would be noise.
 FEWEST = 5
-"""Training patients who make a category, or an indicator of what is missing; a column of fewer would be noise."""
-
+# What the headers say of nearly everybody, and what a model sees only where it is asked for by name.
 SIZES = ("weight_kg", "height_m")
-"""What the headers say of nearly everybody, and what a model sees only where it is asked for by name."""
 
 
 def covariate_names(subjects: Iterable[Subject]) -> tuple[str, ...]:
@@ -112,14 +111,8 @@ class CovariateEncoder:
     as the training patients' mean of the columns, which says nothing. Columns that are the same for all training
     patients are left out.
 
-    Attributes
-    ----------
-    covariates : tuple of CodedCovariate
-        In the order of the columns.
-    kept : ndarray of bool
-        Which of their columns vary.
-    fill, mean, scale : ndarray, shape (columns,)
-        Of those: what stands in, and the standardisation.
+    Of the columns of the covariates, in their order, those vary which ``kept``, bool, says. Of these ``fill`` is what
+    stands in, ``mean`` and ``scale`` are the standardisation, shape (kept columns,).
     """
 
     covariates: tuple[CodedCovariate, ...]
@@ -130,14 +123,9 @@ class CovariateEncoder:
 
     @classmethod
     def fit(cls, subjects: Sequence[Subject], names: Sequence[str] = ()) -> CovariateEncoder:
-        """Learn from the training patients.
+        """Learn how these covariates of training patients become columns; all of :func:`covariate_names` by default.
 
-        Parameters
-        ----------
-        subjects : sequence of Subject
-            Training patients only.
-        names : sequence of str
-            The covariates; all of :func:`covariate_names` by default. One that nobody has gives no column.
+        One that nobody has gives no column.
         """
         covariates = tuple(CodedCovariate.fit(name, subjects) for name in names or covariate_names(subjects))
         raw = _raw(covariates, subjects)
@@ -155,10 +143,7 @@ class CovariateEncoder:
         return tuple(column for column, keep in zip(columns, self.kept, strict=True) if keep)
 
     def encode(self, subjects: Sequence[Subject]) -> FloatArray:
-        """The columns of some patients, shape (subjects, columns); always finite.
-
-        How many patients are filled in, the log says.
-        """
+        """The columns of some patients, shape (subjects, columns), always finite; the log counts who is filled in."""
         for name, n in self.count_imputed(subjects).items():
             log.info("covariate %s is missing for %d of %d patients: filled in", name, n, len(subjects))
         raw = _raw(self.covariates, subjects)[:, self.kept]
@@ -203,16 +188,8 @@ def initial_weights(x: FloatArray, outcomes: Outcomes, *, seed: int) -> FloatArr
 
     A handful of columns that start at 0 beside some hundred of a network are hardly moved by its few steps. So they
     start at the weights of a ridge regression of their own, its penalty chosen inside the training patients, and
-    training adds what the images tell beyond it.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, columns)
-        Covariates of the training patients, see :meth:`CovariateEncoder.encode`.
-    outcomes : Outcomes
-        Of the same patients.
-    seed : int
-        Of the inner cross-validation.
+    training adds what the images tell beyond it. ``x``, (n, columns), is what :meth:`CovariateEncoder.encode` gives of
+    the training patients; ``seed`` is that of the inner cross-validation.
     """
     penalty = choose_penalty(x, outcomes, PENALTIES, inner_folds=INNER_FOLDS, seed=seed)
     ridge = fit_ridge(x, outcomes, penalty)

@@ -29,12 +29,7 @@ class FitCache:
 def content(cohort: Cohort, *, multitask: bool) -> Iterator[bytes | str]:
     """Everything that a model may learn from a cohort with one endpoint.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        With one endpoint.
-    multitask : bool
-        Whether the outcomes of other endpoints are among it, see :attr:`~twobe3.models.model.Model.multitask`.
+    With ``multitask`` the outcomes of other endpoints are among it, see :attr:`~twobe3.models.model.Model.multitask`.
     """
     outcomes = cohort.outcomes
     yield str(cohort.endpoint)

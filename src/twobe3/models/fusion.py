@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError, Exclusion
+from twobe3.core.errors import ConfigurationError, Exclusion, name_nearest
 from twobe3.core.outcomes import Endpoint, FloatArray, Outcomes
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
@@ -26,19 +25,15 @@ from twobe3.models.fit_cache import FitCache
 from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.learners.elastic_net import fit_nonnegative
 from twobe3.models.learners.linear import RidgeModel
-from twobe3.models.model import CONFIG, FitReport, Model, risk_of_fitted
+from twobe3.models.model import CONFIG, FitReport, Model, parameter_names, risk_of_fitted
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 
-FEWEST = 2
-"""Members."""
-
+FEWEST = 2  # members
+# Of learnt weights: as many as members, so no more than keeps the fit finite where they separate the classes.
 PENALTY = 1.0
-"""Of learnt weights: as many as members, so no more than keeps the fit finite where they separate the classes."""
-
+# Spread of risks, relative to their size, that is rounding: such a member says the same of everybody.
 NEGLIGIBLE = 1e-9
-"""Spread of risks, relative to their size, that is rounding: such a member says the same of everybody."""
-
 Weights = Literal["equal", "learnt"]
 log = logging.getLogger("twobe3")
 _NO_CACHE, _NO_DEVICE = Cache(), Device()  # where none is given
@@ -125,6 +120,28 @@ class Fusion(Model):
     def default_name(self) -> str:
         """For instance ``fusion of 3, equal weights``."""
         return fusion_name(len(self.of), self.weights)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """As for every model; with ``deep`` also each member by its name, and its parameters as ``name__parameter``.
+
+        A parameter of the fusion itself hides a member of that name.
+        """
+        own = super().get_params(deep=False)
+        members = {member.name: member.get_params() for member in self.of} if deep else {}
+        nested = {f"{name}__{one}": value for name, params in members.items() for one, value in params.items()}
+        return {**own, **{one.name: one for one in self.of if deep}, **nested, **own}
+
+    def _rebuild(self, params: Mapping[str, Any], cache: Cache | None = None, device: Device | None = None) -> Self:
+        own = {name: value for name, value in params.items() if name in parameter_names(type(self))}
+        given = {name: value for name, value in params.items() if name not in own}
+        before = _members(own.get("of", self.of))
+        after = _members([given.get(member.name, member) for member in before])
+        nested = [
+            {name: given[key] for name in member.get_params() if (key := f"{old.name}__{name}") in given}
+            for old, member in zip(before, after, strict=True)
+        ]
+        of = [member.clone().set_params(**changed) for member, changed in zip(after, nested, strict=True)]
+        return super()._rebuild({**own, "of": of}, cache, device)
 
     def public_parameters(self) -> dict[str, Any]:
         """As for every model, members as their kinds and public parameters."""
@@ -265,12 +282,7 @@ def fusion_name(members: int, weights: str) -> str:
 def order_fusions(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     """The fusions of a study by name, in an order in which each comes after those that it is made of.
 
-    Parameters
-    ----------
-    fusions : mapping
-        Name of a fusion to the names of its members.
-    others : sequence of str
-        Names of all other models.
+    ``fusions`` has the names of each fusion's members, ``others`` the names of all other models.
 
     Raises
     ------
@@ -284,8 +296,7 @@ def order_fusions(fusions: Mapping[str, Sequence[str]], others: Sequence[str]) -
         known = [one for one in (*others, *fusions) if one != name]
         for member in members:
             if member not in (*known, name):
-                near = difflib.get_close_matches(member, known, n=1, cutoff=0.4)
-                hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(map(repr, known))}"
+                hint = name_nearest(member, known)
                 raise ConfigurationError(
                     Code.UNKNOWN_NAME,
                     f"[[model]] fusion {name!r}: `of` names {member!r}; no model has that name; {hint}",
@@ -308,15 +319,7 @@ def _invalid(name: str, problem: str) -> ConfigurationError:
 
 
 def weigh_equally(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
-    """Mean of standardised risks, put on the scale that the members have on average.
-
-    Parameters
-    ----------
-    risks : ndarray, shape (n, members)
-        Of the training patients, by members fitted on them.
-    endpoint : Endpoint
-        What they predict.
-    """
+    """Mean of standardised risks of the training patients, (n, members), on the scale that members have on average."""
     mean, spread, unit = _moments(risks)
     p = len(mean)
     origin = float(mean.mean()) if endpoint.risk_has_origin else 0.0
@@ -326,12 +329,7 @@ def weigh_equally(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
 def learn_weights(risks: FloatArray, outcomes: Outcomes) -> RidgeModel:
     """Ridge regression with weights that are not negative, on standardised risks.
 
-    Parameters
-    ----------
-    risks : ndarray, shape (n, members)
-        Of patients whom the members were not fitted on.
-    outcomes : Outcomes
-        Of the same patients.
+    ``risks``, (n, members), and outcomes are of patients whom the members were not fitted on.
     """
     mean, _, unit = _moments(risks)
     weights, bias = fit_nonnegative((risks - mean) / unit, outcomes, PENALTY)

@@ -18,6 +18,8 @@ def inner_split(
 ) -> tuple[Fold, ...]:
     """The folds of an inner cross-validation, see :class:`~twobe3.cohort.splits.CrossValidation`.
 
+    None where the training patients are too few to split, or the training part of a fold would lack contrast.
+
     Parameters
     ----------
     outcomes : Outcomes
@@ -28,11 +30,6 @@ def inner_split(
         To be spread evenly.
     min_patients : int
         Patients that must be left to learn from in every fold.
-
-    Returns
-    -------
-    tuple of Fold
-        Empty where the training patients are too few to split, or the training part of a fold would lack contrast.
     """
     endpoint = outcomes.endpoint
     persons = outcomes.subset(np.sort(np.unique(outcomes.groups, return_index=True)[1]))
@@ -47,18 +44,10 @@ def inner_split(
 
 
 def cross_val_predict(fit: Callable[[IntArray], Risk], outcomes: Outcomes, split: Sequence[Fold]) -> FloatArray:
-    """Risk of each training patient by a model fitted without the patient's fold, shape (n,).
+    """Risk of each training patient by a model fitted without the patient's fold of :func:`inner_split`, shape (n,).
 
-    Risks that have no origin are counted from the mean risk of the patients whom the same model was fitted on.
-
-    Parameters
-    ----------
-    fit : callable
-        From the positions of training patients to a function from positions to risks.
-    outcomes : Outcomes
-        Of the n training patients.
-    split : sequence of Fold
-        See :func:`inner_split`.
+    Risks that have no origin are counted from the mean risk of the patients whom the same model was fitted on. ``fit``
+    takes positions of training patients and gives a function from positions to risks.
     """
     risks, endpoint = np.zeros(len(outcomes)), outcomes.endpoint
     for fold in split:

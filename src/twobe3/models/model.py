@@ -21,6 +21,7 @@ from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Endpoint, FloatArray, IntArray
 from twobe3.core.prediction import Prediction
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import write_sealed
 from twobe3.models.inner_cv import Risk
@@ -33,16 +34,9 @@ SURROUNDINGS = ("cache", "device")  # constructor arguments that are no paramete
 
 @dataclass(frozen=True)
 class UndefinedFeature:
-    """A feature that is not defined in some of the scans that a model can use.
+    """A feature that is not defined in ``missing`` of the ``n`` scans that a model can use.
 
-    Attributes
-    ----------
-    feature : str
-        Its name.
-    missing, n : int
-        In how many of how many scans it is not defined.
-    left_out : bool
-        Whether a model that learns from all these scans leaves it out; otherwise the median stands in.
+    A model that learns from all these scans leaves it out, if ``left_out``; otherwise the median stands in.
     """
 
     feature: str
@@ -109,6 +103,7 @@ class Model(ABC):
     kind: ClassVar[str]
     summary: ClassVar[str]
     min_patients: ClassVar[int] = 1  # training patients below which nothing is learnt
+    has_network: ClassVar[bool] = False  # whether a network computes, of weights that the parameter `weights` names
 
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0  # with a Field as default pydantic would forget that it is keyword-only
@@ -130,7 +125,7 @@ class Model(ABC):
     def __repr__(self) -> str:
         defaults = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
         public = self.public_parameters()
-        changed = {name: value for name, value in self.get_params().items() if value != defaults[name]}
+        changed = {name: value for name, value in self.get_params(deep=False).items() if value != defaults[name]}
         shown = {name: public[name] if isinstance(value, str) else value for name, value in changed.items()}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
@@ -155,7 +150,7 @@ class Model(ABC):
         Parameters
         ----------
         deep : bool
-            For scikit-learn; models have no parameters of parameters.
+            Whether those of models that are parameters are among them, see :class:`~twobe3.models.fusion.Fusion`.
         """
         name = "" if self.name == self.default_name else self.name
         return {**{one: getattr(self, one) for one in parameter_names(type(self))}, "name": name}
@@ -169,12 +164,10 @@ class Model(ABC):
             An unknown parameter, with the names of all that there are; pydantic's ``ValidationError``, which is one,
             for a wrong value. The model stays as it was.
         """
-        known = parameter_names(type(self))
-        unknown = [name for name in params if name not in known]
+        known = self.get_params()
+        unknown = ", ".join(repr(name) for name in params if name not in known)
         if unknown:
-            raise ValueError(
-                f"{type(self).__name__} has no parameter {', '.join(map(repr, unknown))}; it has {', '.join(known)}"
-            )
+            raise ValueError(f"{type(self).__name__} has no parameter {unknown}; it has {', '.join(known)}")
         if params:
             self.__dict__ = self._rebuild(params).__dict__
         return self
@@ -190,13 +183,18 @@ class Model(ABC):
         return type(self)(**given, cache=cache or self.cache, device=device or self.device)
 
     def public_parameters(self) -> dict[str, Any]:
-        """Parameters as JSON types that may leave this machine: without its folders."""
-        return {**self.get_params(deep=False), "name": self.name}
+        """Parameters as JSON types that may leave this machine: of a weights file the name alone."""
+        public = {**self.get_params(deep=False), "name": self.name}
+        return public | ({"weights": WeightsSource.parse(public["weights"]).label} if self.has_network else {})
 
     def cache_key(self) -> str:
-        """Text that differs whenever the fitted model may differ on the same patients; part of cache keys."""
+        """Text that differs whenever the fitted model may differ on the same patients; part of cache keys.
+
+        The device of a network is in it unless it is the CPU in single precision.
+        """
         parameters = {**self.get_params(deep=False), "name": self.name, **self._content_of_files()}
-        return f"{self.kind} {json.dumps(parameters, sort_keys=True, default=str)}"
+        device = self.device.cache_key() if self.has_network else ""
+        return f"{self.kind} {json.dumps(parameters, sort_keys=True, default=str)}{device}"
 
     def _content_of_files(self) -> dict[str, Any]:
         """For parameters that name files or models, what differs whenever their content does."""
@@ -206,27 +204,11 @@ class Model(ABC):
         """Compute what the cache lacks of a cohort's scans. Learns nothing."""
 
     def report(self, cohort: Cohort) -> FitReport:
-        """What the model cannot use of a cohort, what it fills in, and how large it is.
-
-        Parameters
-        ----------
-        cohort : Cohort
-            With one endpoint, several or none.
-        """
+        """What the model cannot use of a cohort of any number of endpoints, what it fills in, and how large it is."""
         return FitReport(exclusions=self._exclusions(cohort))
 
     def fit(self, cohort: Cohort) -> Self:
-        """Learn from a cohort with one endpoint.
-
-        Parameters
-        ----------
-        cohort : Cohort
-            Training patients; scans that the model cannot use, see :class:`FitReport`, are left out.
-
-        Returns
-        -------
-        Self
-            The model, fitted.
+        """Learn from a cohort with one endpoint, without the scans that the model cannot use, see :class:`FitReport`.
 
         Raises
         ------
@@ -264,17 +246,12 @@ class Model(ABC):
         return Prediction(self.name, self.endpoint_.name, cohort.patients, risk, chance, survival=survival, times=times)
 
     def save(self, path: Path | str) -> Path:
-        """Write the fitted model as one safetensors file: arrays and a JSON header, nothing executable.
+        """Write the fitted model as one safetensors file and return its path; nothing in it is executable.
 
         Parameters
         ----------
         path : path
             A file ending in ``.safetensors``, or a folder in which ``model.safetensors`` is written.
-
-        Returns
-        -------
-        Path
-            The file.
         """
         if self.endpoint_ is None or self.grid_ is None:
             raise ValueError(f"model {self.name!r} is not fitted")
@@ -334,16 +311,8 @@ def drop_unusable(model: Model, cohort: Cohort) -> Cohort:
 def check_training(model: Model, usable: Cohort, n: int, where: str = "") -> None:
     """Refuse training patients who are too few without the scans that the model cannot use.
 
-    Parameters
-    ----------
-    model : Model
-        That would be fitted.
-    usable : Cohort
-        The patients who are left, with one endpoint.
-    n : int
-        How many there were; whether they are of both classes is not this model's question.
-    where : str
-        Of which fold they are, for the message.
+    ``usable`` are those who are left of ``n``; ``where`` says of which fold they are, for the message. Whether all n
+    are of both classes is not this model's question.
 
     Raises
     ------

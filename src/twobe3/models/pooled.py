@@ -56,6 +56,7 @@ class PooledModel(Model):
 
     kind: ClassVar[str] = "pooled"
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
+    has_network: ClassVar[bool] = True
 
     backbone: str = "resnet18"
     weights: str = "pretrained"
@@ -85,16 +86,8 @@ class PooledModel(Model):
         """The feature maps, computed and kept where this model says."""
         return self.maps_.at(self.cache, self.device)
 
-    def cache_key(self) -> str:
-        """As for every model, and the device unless it is the CPU in single precision."""
-        return f"{super().cache_key()}{self.device.cache_key()}"
-
     def _content_of_files(self) -> dict[str, Any]:
         return {"weights": self.maps.cache_key()}
-
-    def public_parameters(self) -> dict[str, Any]:
-        """The parameters, a weights file told by its name alone."""
-        return {**super().public_parameters(), "weights": self.maps_.public_weights}
 
     def precompute(self, cohort: Cohort) -> None:
         """Compute the pooled feature maps that the cache lacks."""

@@ -40,7 +40,7 @@ class PretrainedCheckpoint:
     parameters : mapping
         Those of :data:`SHARED`.
     grid : Grid
-        The grid of the scans.
+        Of the scans.
     inputs : MapInputs
         The 2D network, the principal components of each stack's maps, and the shapes of the stacks.
     branches : mapping of Tensor
@@ -75,10 +75,8 @@ class PretrainedCheckpoint:
     def read(cls, path: Path) -> PretrainedCheckpoint:
         """Read the file; nothing in it is executed.
 
-        Raises
-        ------
-        ConfigurationError
-            ``WEIGHTS_MISSING``: there is no such file. ``MODEL_INVALID``: it is another one, or was changed.
+        Raises ConfigurationError ``WEIGHTS_MISSING``: there is no such file; ``MODEL_INVALID``: it is another one, or
+        was changed.
         """
         if not path.is_file():
             raise ConfigurationError(
@@ -116,26 +114,14 @@ class PretrainedCheckpoint:
         )
 
     def require_same(self, parameters: Mapping[str, Any], where: str) -> None:
-        """Refuse a model whose maps or branches are others.
-
-        Raises
-        ------
-        ConfigurationError
-            ``WEIGHTS_MISMATCH`` that names what differs.
-        """
+        """Refuse a model whose maps or branches are others. Raises ConfigurationError ``WEIGHTS_MISMATCH``."""
         pairs = [(name, self.parameters[name], parameters[name]) for name in SHARED]
         differing = [f"`{name}` is {here!r}, there {there!r}" for name, there, here in pairs if here != there]
         if differing:
             raise mismatch(where, "; ".join(differing))
 
     def require_grid(self, grid: Grid, where: str) -> None:
-        """Refuse a grid of another spacing, or one whose stacks need other blocks.
-
-        Raises
-        ------
-        ConfigurationError
-            ``WEIGHTS_MISMATCH`` that names what differs.
-        """
+        """Refuse a grid of another spacing, or one whose stacks need other blocks, likewise."""
         if grid.spacing_mm != self.grid.spacing_mm:
             raise mismatch(where, f"the voxels are {grid.spacing_mm} mm apart, there {self.grid.spacing_mm}")
         for stack, plane in self.inputs.maps.stacks.items():

@@ -34,12 +34,8 @@ from twobe3.models.registry import register
 from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 
 Selection = Literal["mrmr", "univariate", "none"]
-SHARE_MISSING = 0.5
-"""A feature that more of the training patients lack is left out."""
-
-FEWEST = 4
-"""Training patients with features, below which nothing is learnt."""
-
+SHARE_MISSING = 0.5  # a feature that more of the training patients lack is left out
+FEWEST = 4  # training patients with features, below which nothing is learnt
 log = logging.getLogger("twobe3")
 
 

@@ -36,37 +36,32 @@ class Registry(Mapping[str, type[Model]]):
         self._refused: dict[str, EnvironmentFailure] | None = None
 
     def __getitem__(self, kind: str) -> type[Model]:
-        self._load_plugins()
-        if kind not in self._models and self._refused and kind in self._refused:
+        models = self._loaded()
+        if kind not in models and self._refused and kind in self._refused:
             raise self._refused[kind]
-        return self._models[kind]
+        return models[kind]
 
     def __iter__(self) -> Iterator[str]:
-        self._load_plugins()
-        return iter(self._models)
+        return iter(self._loaded())
 
     def __len__(self) -> int:
-        self._load_plugins()
-        return len(self._models)
+        return len(self._loaded())
 
     def add(self, model: type) -> None:
         """Make a model known by its kind.
 
-        Raises
-        ------
-        TypeError
-            It is not a concrete subclass of :class:`~twobe3.models.model.Model`.
-        ValueError
-            Another model has its kind.
+        Raises TypeError for what is no concrete subclass of :class:`~twobe3.models.model.Model`, ValueError where
+        another model has its kind.
         """
         if not (isinstance(model, type) and issubclass(model, Model)) or inspect.isabstract(model):
             raise TypeError(f"{getattr(model, '__name__', model)!r} is not a Model that can be fitted")
         if self._models.setdefault(model.kind, model) is not model:
             raise ValueError(f"there is a model of the kind {model.kind!r} already")
 
-    def _load_plugins(self) -> None:
+    def _loaded(self) -> dict[str, type[Model]]:
+        """All models, after those of other distributions were looked for, once."""
         if self._refused is not None:
-            return
+            return self._models
         self._refused = {}
         found = entry_points(group=ENTRY_POINTS)
         for point in sorted(found, key=lambda one: (one.name, one.dist.name if one.dist else "")):
@@ -83,6 +78,7 @@ class Registry(Mapping[str, type[Model]]):
                 )
                 self._refused[point.name] = failure
                 log.warning("%s", failure)
+        return self._models
 
 
 MODELS = Registry()
@@ -102,10 +98,8 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     ----------
     path : path
         The file, or the folder that holds ``model.safetensors``.
-    cache : Cache, optional
-        Where features of new scans are kept.
-    device : Device, optional
-        Where networks compute.
+    cache, device : optional
+        Where features of new scans are kept, and where networks compute.
 
     Raises
     ------

@@ -102,10 +102,6 @@ class StackedMapsModel(NeuralModel):
     def _content_of_files(self) -> dict[str, Any]:
         return {"weights": self.maps.cache_key()}
 
-    def public_parameters(self) -> dict[str, Any]:
-        """The parameters, a weights file told by its name alone."""
-        return {**super().public_parameters(), "weights": self.maps_.public_weights}
-
     def precompute(self, cohort: Cohort) -> None:
         """Compute the feature maps that the cache lacks, those of augmented scans among them."""
         self.maps.precompute(cohort, self._versions(self.augmentations))

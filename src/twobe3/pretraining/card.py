@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,58 +63,36 @@ class Card:
         """The card as Markdown."""
         document = self.document
         scans, start = document["trained_on"], document["starting_weights"]
-        lines = [
+        labels = [_label_row(*item) for item in document["labels"].items()]
+        left_out = ", ".join(document["left_out"])
+        paragraphs = [
             f"# {document['name']}: a pre-trained 2be3-net",
-            "",
-            *(f"> {note}" for note in document["notes"]),
-            f"Trained without any outcome on {scans['scans']} PET scans of {scans['patients']} patients. For the "
+            "".join(f"> {note}\n" for note in document["notes"])
+            + f"Trained without any outcome on {scans['scans']} PET scans of {scans['patients']} patients. For the "
             f"evaluation {scans['held_out_scans']} scans of {scans['held_out_patients']} other patients were held out. "
             f"twobe3 {__version__}.",
-            "",
             "## What it was trained on",
-            "",
-            *_table(("", "scans trained on"), _count_rows(scans)),
-            "",
-            *_table(
-                ("label", "known", "missing", "values"), [_label_row(*item) for item in document["labels"].items()]
-            ),
-            "",
+            _table(("", "scans trained on"), _count_rows(scans)),
+            _table(("label", "known", "missing", "values"), labels),
             f"Tasks: {', '.join(document['tasks'])}."
-            + (
-                f" Not learnt, for lack of two different values: {', '.join(document['left_out'])}."
-                if document["left_out"]
-                else ""
-            ),
-            "",
+            + (f" Not learnt, for lack of two different values: {left_out}." if left_out else ""),
             "## What it learnt",
-            "",
-            *_table(
-                ("network", "task", "figure", "value (95 %)", "n"), [_figure_row(one) for one in document["figures"]]
-            ),
-            "",
+            _table(("network", "task", "figure", "value (95 %)", "n"), map(_figure_row, document["figures"])),
             "On held-out patients; intervals by bootstrap over patients. Explained variance: of the squares about the "
             "training mean (of masked maps: about their mean map). Interpolation: a straight line between the nearest "
             "slices that are shown.",
-            "",
             "## How",
-            "",
             f"Grid: {document['parameters']['volume']['spacing_mm']} mm. 2D network: `{start['backbone']}`, started "
             f"from `{start['weights']}` (digest `{start['digest'][:16]}`), now `{document['weights_digest'][:16]}`. "
             f"Computed on {document['computed']['device']}, precision {document['computed']['precision']}.",
-            "",
-            *_table(("parameter", "value"), _parameters(document["parameters"])),
-            "",
+            _table(("parameter", "value"), _parameters(document["parameters"])),
             "## Use and limits",
-            "",
             document["intended_use"],
-            "",
-            *(f"- {limit}" for limit in document["limits"]),
-            "",
+            "\n".join(f"- {limit}" for limit in document["limits"]),
             f"Licence: {document['licence']}",
-            "",
             f"`pretrained.safetensors`, digest `{document['file_digest']}`. Digests of the scans are in `card.json`.",
         ]
-        return "\n".join(lines) + "\n"
+        return "\n\n".join(paragraphs) + "\n"
 
 
 def count_scans(cohort: Cohort, training: IntArray, held_out: IntArray, roots: Sequence[Path]) -> dict[str, Any]:
@@ -158,11 +136,10 @@ def _count(values: Any) -> dict[str, int]:
 
 def _folder(study: Subject, roots: Sequence[Path]) -> str:
     """Name of the image folder of the recipe that holds a scan."""
-    scan = study.scan
-    path = scan.series.files[0] if isinstance(scan, DicomScan) else None
-    path = scan.series.path if isinstance(scan, NiftiScan) else path
-    inside = [root.name for root in roots if path is not None and path.is_relative_to(root)]
-    return inside[0] if inside else ""
+    scan, path = study.scan, None
+    if isinstance(scan, DicomScan | NiftiScan):
+        path = scan.series.files[0] if isinstance(scan, DicomScan) else scan.series.path
+    return next((root.name for root in roots if path is not None and path.is_relative_to(root)), "")
 
 
 def _count_rows(scans: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -190,6 +167,6 @@ def _parameters(parameters: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
     return [(f"{table}.{key}", str(value)) for table, keys in parameters.items() for key, value in keys.items()]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     body = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in row)} |" for row in body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in row)} |" for row in body)

@@ -105,10 +105,7 @@ class Recipe(Section):
     def model(self, folder: Path, cache: Cache, device: Device) -> TwoBe3Net:
         """The network that is pre-trained, as a study would fit it; a ``weights`` file is relative to ``folder``.
 
-        Raises
-        ------
-        ConfigurationError
-            ``STUDY_FILE_INVALID``.
+        Raises ConfigurationError ``STUDY_FILE_INVALID``.
         """
         section = self.pretrain
         weights = str(WeightsSource.parse(section.weights).relative_to(folder))

@@ -29,16 +29,10 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels of all scans.
+    """The labels of all n scans that can be learnt, in the units of their ``scales``.
 
-    Attributes
-    ----------
-    scales : tuple of Scale
-        Of the labels that can be learnt.
-    values, known : ndarray, shape (n, labels)
-        In the units of the scales, 0 where the header lacks the label, and whether it has it.
-    left_out : tuple of str
-        Labels of which the training patients have fewer than two different values.
+    ``values`` and ``known``, (n, labels), are 0 and false where the header lacks the label; ``left_out`` are labels of
+    which the training patients have fewer than two different values.
     """
 
     scales: tuple[Scale, ...]

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.cache import Arrays, Cache
-from twobe3.models.nn.training import warmup_cosine
+from twobe3.io.model_file import nest, unnest
+from twobe3.models.nn.training import to_device, warmup_cosine
 from twobe3.runtime.device import enough_memory
 from twobe3.runtime.parallel import one_thread
 from twobe3.runtime.progress import track
@@ -32,14 +32,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("twobe3")
 
 
-class Part(Protocol):
-    """A batch, of which a process sees its share."""
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Base of batches: dataclasses of tensors, and mappings of tensors, that have a row for each scan or slice."""
 
     def share(self, rank: int, processes: int, device: torch.device) -> Self:
-        """The share of one of several processes, on its device, with the weights of the whole batch."""
+        """The rows of one of several processes, on its device; what is no tensor stays that of the whole batch."""
+
+        def rows(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: rows(one) for name, one in value.items()}
+            return to_device([value[rank::processes]], device)[0] if isinstance(value, torch.Tensor) else value
+
+        return replace(self, **{item.name: rows(getattr(self, item.name)) for item in fields(self)})
 
 
-Batch = TypeVar("Batch", bound=Part)
+B = TypeVar("B", bound=Batch)
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,8 @@ def train(
     fabric: Fabric,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
-    batches: Callable[[np.random.Generator], Iterable[Batch]],
-    loss: Callable[[nn.Module, Batch], torch.Tensor],
+    batches: Callable[[np.random.Generator], Iterable[B]],
+    loss: Callable[[nn.Module, B], torch.Tensor],
     schedule: Schedule,
     checkpoint: Checkpoint,
 ) -> dict[str, torch.Tensor]:
@@ -130,19 +138,11 @@ def train(
         return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def freeze_without_gradient(network: nn.Module, loss: torch.Tensor) -> None:
-    """Freeze the parameters on which a loss does not depend, such as those of layers behind the last one used."""
-    loss.backward()  # type: ignore[no-untyped-call]
-    for value in network.parameters():
-        value.requires_grad_(value.grad is not None)
-        value.grad = None
-
-
 def _state(network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int) -> Arrays:
-    arrays: dict[str, npt.NDArray[Any]] = {"epochs": np.array([epochs])}
+    arrays = {"epochs": np.array([epochs])}
     arrays |= {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
     for number, moments in optimiser.state_dict()["state"].items():
-        arrays |= {f"optimiser.{number}.{name}": value.cpu().numpy() for name, value in moments.items()}
+        arrays |= nest(f"optimiser.{number}.", {name: value.cpu().numpy() for name, value in moments.items()})
     return {name: array.copy() for name, array in arrays.items()}
 
 
@@ -152,16 +152,15 @@ def _restore(network: nn.Module, optimiser: torch.optim.Optimizer, checkpoint: C
     if arrays is None:
         return 0
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    state = {name: tensors[f"network.{name}"] for name in unnest("network.", arrays)}
     wanted = network.state_dict()
     if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in wanted.items()}:
         log.warning("what was kept of an earlier training is that of another network: it begins anew")
         return 0
     network.load_state_dict(state)
     moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, number, moment = name.split(".")
-            moments.setdefault(int(number), {})[moment] = value
+    for name in unnest("optimiser.", arrays):
+        number, moment = name.split(".")
+        moments.setdefault(int(number), {})[moment] = tensors[f"optimiser.{name}"]
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     return int(tensors["epochs"][0])

@@ -94,7 +94,8 @@ def pretrain(
         raise EmptyInputError(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
     with one_thread():
         tuned, scores = _first_stage(recipe, parts, backbone, out, target)
-    model = replace_backbone(model, tuned)
+    model = model.clone()
+    model.maps_.loaded = tuned
     for _ in run_tasks(
         _prepare_scan, range(len(cohort)), shared=(model, cohort),
         workers=workers or target.workers(available_cores()), description="features",
@@ -198,13 +199,6 @@ def _second_stage(
     marks = {mark for row in training for mark in parts.marks[row]}
     parameters = {name: getattr(recipe.pretrain, name) for name in SHARED}
     return PretrainedCheckpoint(parameters, cohort.grid, model.inputs_, branches, frozenset(marks)), scores
-
-
-def replace_backbone(model: TwoBe3Net, backbone: Backbone) -> TwoBe3Net:
-    """A model of the same parameters on another 2D network."""
-    other = replace(model)
-    other.maps_.loaded = backbone
-    return other
 
 
 def _prepare_scan(shared: tuple[TwoBe3Net, Cohort], position: int) -> None:

@@ -19,10 +19,10 @@ from twobe3.features.backbones import Backbone, build_backbone, intermediates, n
 from twobe3.features.maps import to_pictures
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, apply_windows, cut
 from twobe3.features.weights import State
-from twobe3.models.nn.training import to_device
+from twobe3.models.nn.lora import find_parameters_behind
 from twobe3.pretraining.config import POSITION, Recipe
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
-from twobe3.pretraining.loop import Checkpoint, Schedule, freeze_without_gradient, train
+from twobe3.pretraining.loop import Batch, Checkpoint, Schedule, train
 from twobe3.runtime.device import Device
 from twobe3.runtime.parallel import one_thread
 
@@ -59,28 +59,27 @@ class Slices:
 
 
 @dataclass(frozen=True, eq=False)
-class SliceBatch:
+class SliceBatch(Batch):
     """Slices with their labels and what these count, see :func:`~twobe3.pretraining.labels.label_weights`."""
 
     pictures: torch.Tensor
     values: torch.Tensor
     weights: torch.Tensor
 
-    def share(self, rank: int, processes: int, device: torch.device) -> SliceBatch:
-        """The share of one of several processes, on its device."""
-        mine = slice(rank, None, processes)
-        return SliceBatch(*to_device([self.pictures[mine], self.values[mine], self.weights[mine]], device))
-
 
 class SliceNetwork(nn.Module):
     """The 2D network, a copy of the backbone's, and a linear head on the average and maximum of its maps.
 
-    The head's inputs are standardised by what the untrained network gives for ``pictures`` of the training scans.
+    Layers behind the last one of these are not trained. The inputs of the head are standardised by what
+    the untrained network gives for ``pictures`` of the training scans.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[int], outputs: int, pictures: torch.Tensor) -> None:
         super().__init__()
-        self.network = copy.deepcopy(backbone.network).requires_grad_(True)
+        self.network = copy.deepcopy(backbone.network)
+        used = find_parameters_behind(self.network, layers, pictures.shape[-1])
+        for name, value in self.network.named_parameters():
+            value.requires_grad_(name in used)
         self.layers = tuple(layers)
         self.see = partial(normalise, mean=backbone.mean, std=backbone.std)
         with torch.no_grad():
@@ -105,16 +104,9 @@ class SliceNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class SliceStage:
-    """The scans of a cohort as slices to learn from.
+    """The scans of a cohort as slices to learn from: of each plane of a scan ``per_scan`` are drawn for an epoch.
 
-    Attributes
-    ----------
-    labels : Labels
-        Of all scans; the last column is the height of an axial slice where that is a task.
-    planes, grid
-        In which slices are cut, and how they are shown.
-    per_scan : int
-        Slices of each plane of a scan that are drawn for an epoch.
+    The last of the labels is the height of an axial slice where that is a task.
     """
 
     cohort: Cohort
@@ -127,8 +119,7 @@ class SliceStage:
     def from_recipe(cls, recipe: Recipe, cohort: Cohort, labels: Labels) -> SliceStage:
         """The stage of a recipe; ``labels`` are those of the patients."""
         section = recipe.pretrain
-        if POSITION in section.tasks:
-            labels = labels.add_column(HEIGHT)
+        labels = labels.add_column(HEIGHT) if POSITION in section.tasks else labels
         grid = SliceSpec(section.windows_suv, section.slice_size)
         return cls(cohort, labels, section.planes, grid, recipe.slices.per_scan)
 
@@ -192,15 +183,11 @@ def train_slices(
     scans, whose statistics are neither those of the cohort nor those with which the maps are made later. Random
     weights have none to keep.
     """
-    state = device.run_distributed(_run_training, stage, backbone, recipe, training, checkpoint)
     network = _network(stage, backbone, recipe, training)
-    network.load_state_dict(state)
-    network.eval()
+    network.load_state_dict(device.run_distributed(_run_training, stage, backbone, recipe, training, checkpoint))
     tuned = {key: value.detach().clone() for key, value in network.network.state_dict().items()}
-    return (
-        build_backbone(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights),
-        network,
-    )
+    other = build_backbone(backbone.name, tuned, mean=backbone.mean, std=backbone.std, weights=backbone.weights)
+    return other, network
 
 
 def _run_training(
@@ -208,7 +195,6 @@ def _run_training(
 ) -> State:
     how, scales = recipe.slices, stage.labels.scales
     network = _network(stage, backbone, recipe, training)
-    freeze_without_gradient(network, network(stage.sample_evenly(int(training[0])).pictures).sum())
     network.train(backbone.weights == "random")
     parts = ((network.network, how.learning_rate), (network.head, HEAD_RATE * how.learning_rate))
     groups = [{"params": [one for one in part.parameters() if one.requires_grad], "lr": rate} for part, rate in parts]

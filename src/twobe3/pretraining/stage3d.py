@@ -19,10 +19,9 @@ from twobe3.features.weights import State
 from twobe3.models import TwoBe3Net
 from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork, StackBranch
-from twobe3.models.nn.training import to_device
 from twobe3.pretraining.config import MASKED, Recipe
 from twobe3.pretraining.labels import Labels, label_loss, label_weights
-from twobe3.pretraining.loop import Checkpoint, Schedule, train
+from twobe3.pretraining.loop import Batch, Checkpoint, Schedule, train
 from twobe3.runtime.device import Device
 
 if TYPE_CHECKING:
@@ -34,13 +33,12 @@ RUN = 4  # neighbouring slices are masked together: one alone is nearly the mean
 
 
 @dataclass(frozen=True, eq=False)
-class StackBatch:
-    """Scans as the 3D head sees them.
+class StackBatch(Batch):
+    """Scans as the 3D head sees them; mappings are by the name of the stack.
 
     Attributes
     ----------
     stacks : mapping of Tensor, each (m, components, slices, height, width)
-        By the name of the stack.
     masks : mapping of Tensor of bool, each (m, slices)
         Hidden slices.
     hidden : mapping of int
@@ -55,16 +53,6 @@ class StackBatch:
     values: torch.Tensor
     weights: torch.Tensor
 
-    def share(self, rank: int, processes: int, device: torch.device) -> StackBatch:
-        """The share of one of several processes, on its device."""
-        mine = slice(rank, None, processes)
-
-        def here(tensors: Tensors) -> Tensors:
-            return dict(zip(tensors, to_device([one[mine] for one in tensors.values()], device), strict=True))
-
-        values, weights = to_device([self.values[mine], self.weights[mine]], device)
-        return StackBatch(here(self.stacks), here(self.masks), self.hidden, values, weights)
-
 
 class StackNetwork(nn.Module):
     """The branches of a 2Be3-Net with a linear layer for the labels, and a decoder of masked maps for each branch.
@@ -73,12 +61,8 @@ class StackNetwork(nn.Module):
     added to the mean map, from which it starts: small, so that what is needed to predict a slice from the others is
     learnt in the branch. Labels are learnt from whole stacks, as they will be seen later.
 
-    Parameters
-    ----------
-    network : PlanesNetwork
-        Branches, and an output for each label.
-    means : mapping of Tensor, each (components, height, width)
-        Mean map of each stack whose masked maps are a task.
+    ``network`` has an output for each label; ``means`` are the mean maps, (components, height, width), of the stacks
+    whose masked maps are a task.
     """
 
     def __init__(self, network: PlanesNetwork, means: Tensors) -> None:
@@ -116,12 +100,12 @@ class StackNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class StackStage:
-    """The scans of a cohort as stacks to learn from.
+    """The scans of a cohort as stacks to learn from; mappings are by the name of the stack.
 
     Attributes
     ----------
     inputs : mapping
-        By the name of the stack, the projected maps of all scans.
+        The projected maps of all scans.
     filled : mapping of bool ndarray, each (n, slices)
         Slices with content.
     reference : mapping of Tensor, each (components, height, width)
@@ -155,21 +139,19 @@ class StackStage:
 
     def batch(self, rows: IntArray, rng: np.random.Generator, *, mirror: bool) -> StackBatch:
         """Draw the masks of some scans, and which half of the scans is mirrored."""
-        index = torch.from_numpy(rows)
         mirrored = torch.from_numpy(rng.random(len(rows)) < 0.5) & mirror
         stacks, masks = {}, {}
         for stack, one in self.inputs.items():
             hidden = np.stack([draw_mask(self.filled[stack][row], self.masked_share, rng) for row in rows])
-            values, mask = one.values[index], torch.from_numpy(hidden)
+            values, mask = one.values[torch.from_numpy(rows)], torch.from_numpy(hidden)
             axis = one.left_right_axis
             assert axis is not None
             stacks[stack] = torch.where(mirrored.view(-1, 1, 1, 1, 1), values.flip(axis), values)
             # Of sagittal slices mirroring turns the order around.
             masks[stack] = torch.where(mirrored.view(-1, 1), mask.flip(-1), mask) if axis == -3 else mask
         hidden_numbers = {stack: int(mask.sum()) * stacks[stack][0, :, 0].numel() for stack, mask in masks.items()}
-        weights = label_weights(self.labels.known[rows])
-        values = torch.from_numpy(self.labels.values[rows])
-        return StackBatch(stacks, masks, hidden_numbers, values, torch.from_numpy(weights))
+        labels = (torch.from_numpy(one) for one in (self.labels.values[rows], label_weights(self.labels.known[rows])))
+        return StackBatch(stacks, masks, hidden_numbers, *labels)
 
     def batches(self, rows: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[StackBatch]:
         """An epoch over some scans in random order."""

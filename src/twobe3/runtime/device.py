@@ -105,10 +105,9 @@ class Device:
         return torch.device("cuda", (worker.worker_number() if number is None else number) % self.count)
 
     def workers(self, cores: int) -> int:
-        """How many processes work side by side unless the user says otherwise.
+        """How many processes work side by side unless the user says otherwise: on the CPU one for each core.
 
-        One for each core on the CPU; on GPUs as many as there are 8 GiB of free memory, at least one for each GPU and
-        at most one for each core.
+        On GPUs as many as there are 8 GiB of free memory, at least one for each GPU and at most one for each core.
         """
         if self.kind == "cpu":
             return cores
@@ -144,24 +143,13 @@ class Device:
         *arguments: Arguments.args,
         **named: Arguments.kwargs,
     ) -> Returned:
-        """Run a function in a process for each device, which train one network together.
+        """Run a function in a process for each device, which train one network; gives what that of rank 0 returns.
 
-        The function sets up its network and optimiser by ``fabric.setup``; gradients are then averaged over the
-        processes, so that equal shares of a batch give what one process gives on the whole batch.
-
-        Parameters
-        ----------
-        function : callable
-            Of a launched ``Fabric``, which knows ``global_rank`` and ``world_size``, and the arguments; at module
-            level, since processes import it. A script must guard its start with ``if __name__ == "__main__"``.
-        arguments, named
-            Further arguments; they are pickled.
-
-        Returns
-        -------
-        object
-            What the process of rank 0 returned, its tensors on the CPU. Processes that torchrun or SLURM started get
-            their own each.
+        The function, at module level since processes import it, takes a launched ``Fabric``, which knows
+        ``global_rank`` and ``world_size``, and the arguments, which are pickled. It sets up its network and optimiser
+        by ``fabric.setup``; gradients are then averaged over the processes, so that equal shares of a batch give what
+        one process gives on the whole batch. What it returns has its tensors on the CPU; processes that torchrun or
+        SLURM started get their own each. A script must guard its start with ``if __name__ == "__main__"``.
 
         Raises
         ------

@@ -31,7 +31,7 @@ Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
-
+SHARED_FILE = "shared.pickle"
 _number = 0  # of this worker
 
 
@@ -53,7 +53,7 @@ def run_tasks(
     workers: int,
     description: str,
 ) -> Iterator[tuple[Task, Outcome]]:
-    """Apply a function to tasks, under a progress bar that shows the description.
+    """Apply a function to tasks under a progress bar; gives each task and its outcome as they end.
 
     Parameters
     ----------
@@ -64,13 +64,8 @@ def run_tasks(
     shared : object
         What all tasks need; it travels to each worker once.
     workers : int
-        Processes; 1 stays in this one. A script that asks for more must guard its start with
-        ``if __name__ == "__main__"``, since workers import it.
-
-    Yields
-    ------
-    task, outcome
-        As they end; with several workers in any order.
+        Processes; 1 stays in this one, several end their tasks in any order. A script that asks for more must guard its
+        start with ``if __name__ == "__main__"``, since workers import it.
 
     Raises
     ------
@@ -88,10 +83,13 @@ def run_tasks(
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries have threads can hang
     others = set(multiprocessing.active_children())
     with (
-        _pickle_to_file(shared) as path,
-        ProcessPoolExecutor(workers, context, initializer=_start, initargs=(path, context.Value("i", 0))) as pool,
+        tempfile.TemporaryDirectory(prefix="twobe3-") as folder,
+        ProcessPoolExecutor(workers, context, initializer=_start, initargs=(folder, context.Value("i", 0))) as pool,
     ):
         try:
+            # Not through the pipe, as an argument: a worker that cannot take it would die while the parent is still
+            # writing, and the parent would wait for ever.
+            Path(folder, SHARED_FILE).write_bytes(pickle.dumps(shared))
             futures: dict[Future[Outcome], Task] = {pool.submit(_call, function, task): task for task in tasks}
             for future in track(as_completed(futures), description, total=len(futures)):
                 yield futures[future], future.result()
@@ -117,20 +115,10 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-@contextmanager
-def _pickle_to_file(shared: Any) -> Iterator[Path]:
-    """The shared object in a private file. Through the pipe, as an argument, a worker that cannot take it would die
-    while the parent is still writing, and the parent would wait for ever."""
-    with tempfile.TemporaryDirectory(prefix="twobe3-") as folder:
-        path = Path(folder) / "shared.pickle"
-        path.write_bytes(pickle.dumps(shared))
-        yield path
-
-
 _shared: Any = None  # of this worker
 
 
-def _start(path: Path, started: Synchronized[int]) -> None:
+def _start(folder: str, started: Synchronized[int]) -> None:
     global _number, _shared
     with started.get_lock():
         _number = started.value
@@ -138,7 +126,7 @@ def _start(path: Path, started: Synchronized[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
     threadpool_limits(1)
     torch.set_num_threads(1)
-    _shared = pickle.loads(path.read_bytes())
+    _shared = pickle.loads(Path(folder, SHARED_FILE).read_bytes())
 
 
 def _call(function: Callable[[Any, Task], Outcome], task: Task) -> Outcome:

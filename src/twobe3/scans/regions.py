@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from twobe3.core.codes import Code
-from twobe3.core.errors import UnusableScanError
+from twobe3.core.errors import UnusableScanError, name_nearest
 from twobe3.core.volume import Mask, SUVVolume
 from twobe3.scans.masks import relative_threshold_mask, threshold_mask
 from twobe3.scans.percist import percist_mask
@@ -23,9 +22,7 @@ def _check_kind(kind: object) -> object:
     known = get_args(_KINDS)
     if kind in known:
         return kind
-    near = difflib.get_close_matches(str(kind), known, n=1)
-    hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
-    raise ValueError(f"there is no region {kind!r}; {hint}")
+    raise ValueError(f"there is no region {kind!r}; {name_nearest(str(kind), known)}")
 
 
 def _to_tuple(names: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError
+from twobe3.core.errors import ConfigurationError, name_nearest
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
@@ -133,7 +133,7 @@ class StudyConfig(Section):
         entry = dict(entry)
         kind = str(entry.pop("kind", None))
         if kind not in MODELS:
-            hint = _name_nearest(kind, MODELS)
+            hint = name_nearest(kind, MODELS)
             raise ConfigurationError(Code.UNKNOWN_NAME, f"[[model]] kind = {kind!r}: no such model; {hint}")
         known = parameter_names(MODELS[kind])
         for key in entry:
@@ -163,7 +163,7 @@ class StudyConfig(Section):
             if covariate_of(str(name)) not in map(covariate_of, known):
                 raise ConfigurationError(
                     Code.UNKNOWN_NAME,
-                    f"{where}: no covariate {name!r}; {_name_nearest(str(name), known)}",
+                    f"{where}: no covariate {name!r}; {name_nearest(str(name), known)}",
                     remedy="name the columns of the clinical table in `cohort.covariates`",
                 )
 
@@ -225,11 +225,6 @@ def _unknown_key(where: str, key: str, known: list[str]) -> ConfigurationError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f"the nearest known key is {near[0]!r}" if near else f"known keys are {', '.join(known)}"
     return ConfigurationError(Code.UNKNOWN_KEY, f"{where}: unknown key {key!r}; {hint}")
-
-
-def _name_nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
 
 
 def _must_differ(names: list[str]) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.features.weights import WeightsSource
 from twobe3.models import CNN3D
 from twobe3.models.nn.resnet3d import NETWORKS, read_weights
 
@@ -39,7 +40,7 @@ def checkpoint(network: nn.Module, path: Path, **more: torch.Tensor) -> Path:
 
 def refusal(path: Path, name: str = "resnet10", channels: int = 1) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        read_weights(path, name, NETWORKS[name].build(channels))
+        read_weights(WeightsSource.parse(str(path)), name, NETWORKS[name].build(channels))
     assert str(path.parent) not in str(caught.value)
     return caught.value
 
@@ -47,7 +48,7 @@ def refusal(path: Path, name: str = "resnet10", channels: int = 1) -> Configurat
 def test_a_checkpoint_of_medicalnet_gives_the_features_of_monais_network(medicalnet: nn.Module, tmp_path: Path) -> None:
     path = checkpoint(medicalnet, tmp_path / "resnet_10.pth", **{"module.conv_seg.0.weight": torch.zeros(2)})
     network = NETWORKS["resnet10"].build(1)
-    network.load_state_dict(read_weights(path, "resnet10", network))
+    network.load_state_dict(read_weights(WeightsSource.parse(str(path)), "resnet10", network))
     volume = torch.rand(2, 1, 16, 16, 16)
     with torch.inference_mode():
         torch.testing.assert_close(network.eval()(volume), medicalnet(volume))
@@ -65,7 +66,8 @@ def test_densenet_is_monais_without_its_classifier(tmp_path: Path) -> None:
     original = DenseNet121(spatial_dims=3, in_channels=1, out_channels=3).eval()
     save_file(original.state_dict(), tmp_path / "weights.safetensors")
     network = NETWORKS["densenet121"].build(1)
-    network.load_state_dict(read_weights(tmp_path / "weights.safetensors", "densenet121", network))
+    source = WeightsSource.parse(str(tmp_path / "weights.safetensors"))
+    network.load_state_dict(read_weights(source, "densenet121", network))
     volume = torch.rand(1, 1, 32, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(original.class_layers.out(network.eval()(volume)), original(volume))

@@ -5,7 +5,6 @@ A new one is a module that makes an :class:`Adapter`, and its name in :data:`ADA
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from twobe3.collections.adapters import (
@@ -18,7 +17,7 @@ from twobe3.collections.adapters import (
 from twobe3.collections.adapters._adapter import CENTRE, PATIENT, ROI, SPLIT, AdaptedTable, Adapter
 from twobe3.collections.adapters.hecktor import HECKTOR_2021, HECKTOR_2022, HECKTOR_2025
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError
+from twobe3.core.errors import ConfigurationError, name_nearest
 from twobe3.io.csv import escape_formula, to_csv
 from twobe3.io.files import write_atomic
 
@@ -48,8 +47,7 @@ def get_adapter(name: str) -> Adapter:
         ``UNKNOWN_NAME``, naming the nearest.
     """
     if name not in ADAPTERS:
-        near = difflib.get_close_matches(name.lower().replace(" ", "-"), ADAPTERS, n=1)
-        hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(ADAPTERS)}"
+        hint = name_nearest(name.lower().replace(" ", "-"), ADAPTERS)
         remedy = "any other collection is read as a table with one row a patient"
         raise ConfigurationError(Code.UNKNOWN_NAME, f"no adapter reads the collection {name!r}; {hint}", remedy=remedy)
     return ADAPTERS[name]

@@ -10,9 +10,8 @@ import numpy as np
 
 from twobe3.core.outcomes import FloatArray
 
+# Patients; the spread of fewer says nothing, so they are left as they are, like a centre that nobody has seen.
 SMALLEST_CENTRE = 3
-"""Patients; the spread of fewer says nothing, so they are left as they are, like a centre that nobody has seen."""
-
 log = logging.getLogger("twobe3")
 
 
@@ -20,12 +19,7 @@ log = logging.getLogger("twobe3")
 class Combat:
     """What each centre's features are multiplied by, and what is added then.
 
-    Attributes
-    ----------
-    centres : tuple of str, length c
-        Those with enough training patients.
-    factor, shift : ndarray of float64, shape (c, p)
-        Of each centre and feature.
+    ``centres`` are the c with enough training patients; ``factor`` and ``shift`` of p features have the shape (c, p).
     """
 
     centres: tuple[str, ...]
@@ -33,14 +27,9 @@ class Combat:
     shift: FloatArray
 
     def apply(self, x: FloatArray, centres: Sequence[str]) -> FloatArray:
-        """The harmonised features; patients of a centre that is not known keep theirs, and the log counts them.
+        """The harmonised features of patients, shape (n, p), of these n centres.
 
-        Parameters
-        ----------
-        x : ndarray, shape (n, p)
-            Features.
-        centres : sequence of str, length n
-            Where each patient was scanned.
+        Patients of a centre that is not known keep theirs, and the log counts them.
         """
         row = {centre: number for number, centre in enumerate(self.centres)}
         known = np.array([centre in row for centre in centres], dtype=np.bool_)
@@ -59,17 +48,8 @@ def fit_combat(x: FloatArray, centres: Sequence[str]) -> Combat:
     Parametric empirical Bayes of Johnson WE, Li C, Rabinovic A, Biostatistics 2007;8:118–127, sections 3.1 and 3.2,
     without covariates: differences between centres that come from their patients are taken away too.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n, p)
-        Features of training patients, finite.
-    centres : sequence of str, length n
-        Where each was scanned.
-
-    Returns
-    -------
-    Combat
-        That changes nothing where fewer than two centres have :data:`SMALLEST_CENTRE` patients.
+    ``x`` are the finite features of the training patients, shape (n, p), of these n centres. Nothing is changed where
+    fewer than two centres have :data:`SMALLEST_CENTRE` patients.
     """
     where = np.array(centres)
     names = [name for name in sorted(set(centres)) if (where == name).sum() >= SMALLEST_CENTRE]

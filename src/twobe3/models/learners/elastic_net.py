@@ -22,19 +22,13 @@ def fit_elastic_path(
 
     Parameters
     ----------
-    x : ndarray, shape (n, p)
-        Training patients.
-    outcomes : Outcomes
-        Of the same patients. The mean of a time-to-event loss is over events; that of a squared error is halved.
+    x, outcomes
+        Training patients, as of :func:`~twobe3.models.learners.linear.fit_ridge`. The mean of a time-to-event loss is
+        over events; that of a squared error is halved.
     penalties : sequence of float
-        λ, not negative.
+        λ, not negative; the result has a linear risk for each, with weights that may be 0.
     l1_share : float
         α, from 0 (ridge) to 1 (lasso).
-
-    Returns
-    -------
-    dict
-        For each penalty a linear risk with weights that may be 0.
     """
     mean, scale = moments(x)
     standard = (x - mean) / scale
@@ -49,21 +43,9 @@ def fit_elastic_path(
 def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
     """Ridge regression whose weights are not negative: the summed loss plus ``penalty / 2`` times their squared length.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n, p)
-        Standardised.
-    outcomes : Outcomes
-        Of the same n patients. A squared error is halved; a time-to-event loss is summed over events.
-    penalty : float
-        Positive.
-
-    Returns
-    -------
-    weights : ndarray, shape (p,)
-        0 where a column is related to the outcome the other way round, or not at all.
-    bias : float
-        0 for time-to-event.
+    Of standardised columns ``x``, shape (n, p), and losses as of :func:`fit_elastic_path`. Gives the weights, shape
+    (p,), 0 where a column is related to the outcome the other way round or not at all, and the bias, 0 for
+    time-to-event.
     """
     terms = outcomes.endpoint.loss_terms(outcomes)
     start = np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes))

@@ -15,14 +15,8 @@ from twobe3.models.learners.selection import concordance, spearman, without_redu
 class Icare(ArrayFields):
     """A fitted rule, which is a linear one: the mean over bootstrap samples of signed, standardised features.
 
-    Attributes
-    ----------
-    weights : ndarray of float64, shape (p,)
-        By which features are multiplied.
-    bias : ndarray of float64, shape (1,)
-        Added to the sum.
-    signs : ndarray of float64, shape (p,)
-        Mean sign over the samples that used the feature; 0 where none did.
+    ``weights``, (p,), multiply the features, and ``bias``, (1,), is added; ``signs``, (p,), is the mean sign over the
+    samples that used the feature, 0 where none did. All are float64.
     """
 
     weights: FloatArray
@@ -56,17 +50,15 @@ def fit_icare(
     Parameters
     ----------
     x, outcomes
-        Training patients, as of :func:`~twobe3.models.learners.learner.fit_learner`.
-    samples : int
-        Bootstrap samples.
+        Training patients, as of :func:`~twobe3.models.learners.linear.fit_ridge`.
+    samples, seed : int
+        Number of bootstrap samples; of the random choices.
     rho : float
         Largest absolute rank correlation between features of one sample.
     least : float
         Smallest concordance, counted from 0.5 upwards in either direction, of a feature that takes part.
     share : float
         Of the features that a sample looks at.
-    seed : int
-        Of the random choices.
     """
     rng, (n, p) = np.random.default_rng(seed), x.shape
     weights, signs, used, bias = np.zeros(p), np.zeros(p), np.zeros(p), 0.0

@@ -17,8 +17,8 @@ from twobe3.models.learners.trees import SurvivalForest, Trees, fit_boosting, fi
 
 LearnerName = Literal["elastic-net", "ridge", "random-forest", "random-survival-forest", "gradient-boosting", "icare"]
 RIDGE_PENALTIES = tuple(float(penalty) for penalty in np.logspace(-1, 4, 11))
+# Penalties as shares of the one under which no feature is left.
 ELASTIC_SHARES_OF_LARGEST = tuple(float(share) for share in np.logspace(0, -2, 9))
-"""Penalties as shares of the one under which no feature is left."""
 
 
 class Learner(Protocol):
@@ -31,6 +31,7 @@ class Learner(Protocol):
         """What was learnt."""
 
 
+# What each learner is once it is fitted.
 FITTED: dict[LearnerName, type[RidgeModel] | type[Trees] | type[Icare]] = {
     "elastic-net": RidgeModel,
     "ridge": RidgeModel,
@@ -39,7 +40,6 @@ FITTED: dict[LearnerName, type[RidgeModel] | type[Trees] | type[Icare]] = {
     "gradient-boosting": Trees,
     "icare": Icare,
 }
-"""What each learner is once it is fitted."""
 
 
 def fit_learner(
@@ -57,12 +57,10 @@ def fit_learner(
     Parameters
     ----------
     name : str
-        ``elastic-net`` and ``ridge`` (their penalty by inner cross-validation), ``random-forest``,
-        ``random-survival-forest`` (needs ``twobe3[survival-forest]``), ``gradient-boosting``, ``icare``.
-    x : ndarray, shape (n, p)
-        Training patients.
-    outcomes : Outcomes
-        Of the same patients.
+        The penalty of ``elastic-net`` and ``ridge`` is chosen by inner cross-validation; ``random-survival-forest``
+        needs ``twobe3[survival-forest]``.
+    x, outcomes
+        Training patients, as of :func:`~twobe3.models.learners.linear.fit_ridge`.
     l1_share : float
         Of the elastic net.
     trees : int

@@ -17,16 +17,9 @@ from twobe3.models.nn.heads import mean_loss
 
 @dataclass(frozen=True, eq=False)
 class RidgeModel(ArrayFields):
-    """A fitted linear risk: ``(x − mean) / scale · weights + bias``.
+    """A fitted linear risk: ``(x − mean) / scale · weights + bias``, the first three of shape (p,).
 
-    Attributes
-    ----------
-    mean, scale, weights : ndarray, shape (p,)
-        Standardisation and coefficients.
-    bias : float
-        0 for time-to-event, whose risks have no origin.
-    penalty : float
-        The one it was fitted with.
+    ``bias`` is 0 for time-to-event, whose risks have no origin; ``penalty`` is the one it was fitted with.
     """
 
     mean: FloatArray
@@ -57,13 +50,7 @@ def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float) -> RidgeModel:
 
 
 def fit_path(x: FloatArray, outcomes: Outcomes, penalties: Sequence[float]) -> dict[float, RidgeModel]:
-    """:func:`fit_ridge` for several penalties; the rows are decomposed once.
-
-    Returns
-    -------
-    dict
-        The model of each penalty.
-    """
+    """:func:`fit_ridge` for several penalties, which gives the model of each; the rows are decomposed once."""
     mean, scale = moments(x)
     left, singular, right = np.linalg.svd((x - mean) / scale, full_matrices=False)
     coordinates = left * singular
@@ -90,16 +77,12 @@ def choose_penalty(
 
     Parameters
     ----------
-    x : ndarray, shape (n, p)
-        Training patients only.
-    outcomes : Outcomes
-        Of the same patients.
+    x, outcomes
+        Training patients, as of :func:`fit_ridge`.
     penalties : tuple of float
-        Candidates.
-    inner_folds : int
-        Lowered where the rarer class has fewer patients; with a single one the largest penalty is taken.
-    seed : int
-        Of the split.
+        Candidates; the largest is taken where the patients cannot be split.
+    inner_folds, seed : int
+        See :func:`~twobe3.models.inner_cv.inner_split`.
     path : callable, optional
         What fits a model for each penalty; :func:`fit_path` by default.
     """

@@ -13,19 +13,7 @@ def concordance(x: FloatArray, outcomes: Outcomes) -> FloatArray:
 
     Binary: the area under the ROC curve. Time-to-event: Harrell's C, where of two patients the one with the observed
     event comes first, and a patient censored at that time counts as later (Harrell, JAMA 1982;247:2543). Continuous:
-    pairs of different values.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p)
-        Features, finite.
-    outcomes : Outcomes
-        Of the same n patients.
-
-    Returns
-    -------
-    ndarray, shape (p,)
-        0.5 everywhere where no pair can be compared.
+    pairs of different values. ``x``, finite, has the shape (n, p), the result (p,): 0.5 where no pair can be compared.
     """
     first, second = comparable_pairs(outcomes)
     if len(first) == 0:
@@ -56,21 +44,9 @@ def spearman(x: FloatArray) -> FloatArray:
 
 
 def without_redundancy(correlation: FloatArray, order: IntArray, limit: float) -> IntArray:
-    """Walk features in an order and keep each that no kept one resembles.
+    """Walk features in an order, the preferred first, and keep each that no kept one resembles.
 
-    Parameters
-    ----------
-    correlation : ndarray, shape (p, p)
-        Between features.
-    order : ndarray of int
-        Features, the preferred first.
-    limit : float
-        Largest absolute correlation with a kept feature.
-
-    Returns
-    -------
-    ndarray of int
-        The kept features, in that order.
+    ``correlation`` between features has the shape (p, p); two that are kept correlate absolutely by at most ``limit``.
     """
     kept: list[int] = []
     for feature in order:
@@ -85,19 +61,11 @@ def most_relevant(relevance: FloatArray, count: int) -> IntArray:
 
 
 def minimum_redundancy(relevance: FloatArray, correlation: FloatArray, count: int) -> IntArray:
-    """Features that are relevant and unlike each other, in the order in which they are chosen.
+    """The ``count`` features that are relevant and unlike each other, in the order in which they are chosen.
 
     Each next one has the largest quotient of its relevance and its mean absolute correlation with those chosen
     (the quotient scheme of Ding & Peng, J Bioinform Comput Biol 2005;3:185, with ranks in place of an F test).
-
-    Parameters
-    ----------
-    relevance : ndarray, shape (p,)
-        Not negative.
-    correlation : ndarray, shape (p, p)
-        Between features.
-    count : int
-        How many, at most p.
+    ``relevance``, not negative, has the shape (p,), ``correlation`` between features (p, p).
     """
     chosen = [int(np.argmax(relevance))]
     while len(chosen) < min(count, len(relevance)):
@@ -111,17 +79,8 @@ def minimum_redundancy(relevance: FloatArray, correlation: FloatArray, count: in
 def agreement(ratings: FloatArray) -> FloatArray:
     """Intraclass correlation ICC(2,1) of each feature: absolute agreement of single ratings, raters drawn at random.
 
-    Shrout PE, Fleiss JL. Psychol Bull 1979;86:420–428.
-
-    Parameters
-    ----------
-    ratings : ndarray, shape (n, k, p)
-        Of n patients by k raters, for p features.
-
-    Returns
-    -------
-    ndarray, shape (p,)
-        At most 1; 1 where nothing varies.
+    Shrout PE, Fleiss JL. Psychol Bull 1979;86:420–428. ``ratings`` of n patients by k raters for p features have the
+    shape (n, k, p), the result (p,): at most 1; 1 where nothing varies.
     """
     n, k, _ = ratings.shape
     overall, patients, raters = ratings.mean(axis=(0, 1)), ratings.mean(axis=1), ratings.mean(axis=0)

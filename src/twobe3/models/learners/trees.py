@@ -91,10 +91,8 @@ def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: 
 
     Parameters
     ----------
-    x : ndarray, shape (n, p)
-        Training patients.
-    outcomes : Outcomes
-        Of the same patients.
+    x, outcomes
+        Training patients, as of :func:`~twobe3.models.learners.linear.fit_ridge`.
     trees, smallest_leaf : int
         Number of trees; patients in a leaf. Each split looks at √p features.
     seed : int
@@ -112,10 +110,7 @@ def fit_survival_forest(
 ) -> SurvivalForest:
     """Grow a random survival forest: trees split by the log-rank test (Ishwaran et al., Ann Appl Stat 2008;2:841).
 
-    Parameters
-    ----------
-    x, outcomes, trees, smallest_leaf, seed
-        As of :func:`fit_forest`; the outcomes are times to an event.
+    Parameters are those of :func:`fit_forest`; the outcomes are times to an event.
 
     Raises
     ------
@@ -161,16 +156,14 @@ def fit_boosting(
 
     Parameters
     ----------
-    x, outcomes
+    x, outcomes, trees, seed
         As of :func:`fit_forest`.
-    trees, depth : int
-        Number and depth of trees.
+    depth : int
+        Of each tree.
     learning_rate : float
         What a tree's leaves are multiplied by.
     share : float
         Of the patients for each tree, above 0; 1 takes all.
-    seed : int
-        Of the random choices.
     """
     rng = np.random.default_rng(seed)
     start = outcomes.endpoint.constant_risk(outcomes)

@@ -87,14 +87,8 @@ def hazard_loss(logits: torch.Tensor, time: torch.Tensor, event: torch.Tensor, e
 def outcome_loss(loss: Loss, risk: torch.Tensor, value: torch.Tensor, event: torch.Tensor) -> torch.Tensor:
     """The mean loss of an endpoint: log loss, Cox's partial likelihood, or squared error.
 
-    Parameters
-    ----------
-    loss : {"cross-entropy", "cox", "squared-error"}
-        Of the endpoint.
-    risk : Tensor, shape (n,)
-        What the network gives: log-odds, log-hazard ratio, or the value.
-    value, event : Tensor, shape (n,)
-        As in :class:`twobe3.core.outcomes.Outcomes`.
+    ``risk`` is what the network gives, log-odds, log-hazard ratio, or the value; all tensors have the shape (n,), value
+    and event as in :class:`twobe3.core.outcomes.Outcomes`.
     """
     if loss == "cross-entropy":
         return functional.binary_cross_entropy_with_logits(risk.double(), event.double())
@@ -255,22 +249,11 @@ class MultitaskHead(Head):
 
 
 def interval_edges(outcomes: Outcomes, intervals: int) -> FloatArray:
-    """Ends of the intervals: quantiles of the times of the events, so that each interval has its share of them.
+    """Ends of the intervals, increasing: quantiles of the times of events, so that each interval has its share of them.
 
     Gensheimer & Narasimhan (PeerJ 2019;7:e6257) advise intervals that grow with time; equal shares of the events do
-    that, and leave none without an event.
-
-    Parameters
-    ----------
-    outcomes : Outcomes
-        Of the training patients. Without any event there is one interval, up to the last time.
-    intervals : int
-        Fewer where events share a time.
-
-    Returns
-    -------
-    ndarray, shape (k,)
-        Increasing; the last is the time of the last event.
+    that, and leave none without an event. There are fewer intervals where events of the training patients share a time,
+    and one, up to the last time, where there is no event.
     """
     if not outcomes.event.any():
         return np.array([outcomes.value.max()])

@@ -19,7 +19,6 @@ from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
-from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.networks import Shape, Spacing
@@ -79,13 +78,7 @@ class VolumeInputs(Inputs):
     smallest: int
 
     def fit(self, cohort: Cohort) -> Self:
-        """Refuse a grid that is too small.
-
-        Raises
-        ------
-        ConfigurationError
-            ``STUDY_FILE_INVALID``.
-        """
+        """Refuse a grid that is too small. Raises ConfigurationError ``STUDY_FILE_INVALID``."""
         if min(cohort.grid.shape) < self.smallest:
             raise ConfigurationError(
                 Code.STUDY_FILE_INVALID,
@@ -103,14 +96,8 @@ class VolumeInputs(Inputs):
 class FeatureMaps:
     """The maps of a frozen 2D network: a stack for each plane, of several layers one for each plane of each.
 
-    Parameters
-    ----------
-    name, weights, layer, planes, slices
-        As in :class:`~twobe3.models.twobe3net.StackedMapsModel`.
-    cache, device
-        Where maps are kept, and where they are computed.
-    loaded : Backbone, optional
-        The 2D network; it is loaded on first use.
+    The first parameters are those of :class:`~twobe3.models.twobe3net.StackedMapsModel`; maps are computed on
+    ``device`` and kept in ``cache``; the 2D network, ``loaded``, is loaded on first use.
     """
 
     name: str
@@ -140,19 +127,8 @@ class FeatureMaps:
         return {f"{plane}-{layer}" if several else plane: plane for layer in self.layers for plane in self.planes}
 
     @property
-    def public_weights(self) -> str:
-        """The weights as they may leave this machine: of a file the name alone."""
-        return WeightsSource.parse(self.weights).label
-
-    @property
     def backbone(self) -> Backbone:
-        """The 2D network.
-
-        Raises
-        ------
-        ConfigurationError
-            Whatever is wrong with its name or its weights; ``LAYER_OUT_OF_RANGE``.
-        """
+        """The 2D network; an error says what is wrong with its name, its weights or the layers."""
         if self.loaded is None:
             self.loaded = load_backbone(self.name, self.weights)
         for layer in self.layers:
@@ -216,12 +192,9 @@ class MapInputs(Inputs):
         Of which 2D network.
     components : int
         Principal components of the maps' channels.
-    projections : mapping of Projection
-        For each stack; where there are any, :meth:`fit` keeps them.
-    shapes : mapping
-        (components, slices, height, width) of each stack, learnt.
-    spacings_mm : mapping
-        How far apart the positions of each stack are, learnt.
+    projections, shapes, spacings_mm : mapping
+        Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
+        height, width); how far apart the positions are.
     end_to_end : bool
         Whether the 2D network is a part of the network, which then sees the volumes.
     """
@@ -239,7 +212,7 @@ class MapInputs(Inputs):
             stack: Projection.fit(self._each(cohort, stack), self.components) for stack in self.maps.stacks
         }
         first = self.maps.extract(cohort, cohort.subjects[0])
-        shapes = {stack: _shape(projections[stack](maps)) for stack, maps in first}
+        shapes = {stack: projections[stack](maps).shape for stack, maps in first}
         spacings = {
             stack: map_spacing_mm(cohort.grid, plane, shapes[stack]) for stack, plane in self.maps.stacks.items()
         }
@@ -301,8 +274,3 @@ def map_spacing_mm(grid: Grid, plane: Plane, shape: Shape) -> Spacing:
     rows, columns = (length for axis, length in enumerate(lengths) if axis != along)
     _, slices, height, width = shape
     return lengths[along] / slices, rows / height, columns / width
-
-
-def _shape(maps: npt.NDArray[np.float32]) -> Shape:
-    channels, slices, height, width = maps.shape
-    return channels, slices, height, width

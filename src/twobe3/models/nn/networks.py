@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-Shape = tuple[int, int, int, int]  # channels, slices, height, width
-Spacing = tuple[float, float, float]  # along the stack, then between rows and columns of the maps, in mm
+Shape = tuple[int, ...]  # channels, slices, height, width
+Spacing = tuple[float, ...]  # along the stack, then between rows and columns of the maps, in mm
 Triple = tuple[int, int, int]
 
 
@@ -21,12 +21,12 @@ class Block:
     stride: Triple
 
 
-def plan_blocks(size: Triple, spacing_mm: Spacing | None = None) -> tuple[Block, ...]:
+def plan_blocks(shape: Iterable[int], spacing_mm: Spacing | None = None) -> tuple[Block, ...]:
     """Convolutions that shrink a stack to one slice, which then sees every other.
 
     Parameters
     ----------
-    size : tuple of int
+    shape : iterable of int
         Slices, rows and columns of the maps.
     spacing_mm : tuple of float, optional
         Without it, kernels are 3×3×3 and a block halves the longest axes, those of at least half the longest length:
@@ -34,39 +34,27 @@ def plan_blocks(size: Triple, spacing_mm: Spacing | None = None) -> tuple[Block,
         the axes whose positions are less than twice as far apart as those of the finest one, so that no kernel mixes
         what is 4 mm away with what is 60 mm away (as nnU-Net does: Isensee et al., Nat Methods 2021;18:203).
     """
-    blocks = []
+    blocks, size = [], _triple(shape)
     while size[0] > 1:
         kernel, stride = _next_block(size, spacing_mm)
         blocks.append(Block(kernel, stride))
         size = _triple(-(-length // by) for length, by in zip(size, stride, strict=True))
         if spacing_mm is not None:
-            spacing_mm = _spacing(mm * by for mm, by in zip(spacing_mm, stride, strict=True))
+            spacing_mm = tuple(mm * by for mm, by in zip(spacing_mm, stride, strict=True))
     return tuple(blocks)
 
 
 class StackBranch(nn.Module):
-    """3D convolutions over one plane's stack of feature maps.
+    """3D convolutions over one plane's stack of feature maps, of ``shape`` (channels, slices, height, width).
 
-    A 1×1×1 convolution reduces the channels; then the blocks of :func:`plan_blocks` follow each other, so their number
-    is derived from the number of slices.
+    A 1×1×1 convolution reduces the channels to ``reduced``; then the blocks of :func:`plan_blocks`, of ``width``
+    channels, follow each other, so their number is derived from the number of slices.
 
-    Average and maximum are taken after the reduction and after every block, so that the linear layer on top is
-    offered single positions, neighbourhoods and the whole stack alike; or after the reduction and the last few blocks,
-    which leaves fewer numbers by which few patients can be learnt by heart. No layer normalises a patient by itself:
-    how hot a lesion is, is a message.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (channels, slices, height, width) of one patient.
-    reduced, width : int
-        Channels after the reduction, and of the blocks.
-    spacing_mm : tuple of float, optional
-        Of the maps' positions, for :func:`plan_blocks`.
-    taps : int
-        After how many of the last blocks average and maximum are taken, beside those of the reduction; 0: after all.
-    smoothing : bool
-        Whether every block starts as :func:`init_smoothing` says.
+    Average and maximum are taken after the reduction and after every block, so that the linear layer on top is offered
+    single positions, neighbourhoods and the whole stack alike; or after the reduction and the last ``taps`` blocks, if
+    that is not 0, which leaves fewer numbers by which few patients can be learnt by heart. No layer normalises a
+    patient by itself: how hot a lesion is, is a message. ``smoothing``: every block starts as :func:`init_smoothing`
+    says.
     """
 
     def __init__(
@@ -82,7 +70,7 @@ class StackBranch(nn.Module):
         super().__init__()
         channels, *size = shape
         self.reduction = nn.Sequential(nn.Conv3d(channels, reduced, 1), nn.ReLU())
-        self.plan = plan_blocks(_triple(size), spacing_mm)
+        self.plan = plan_blocks(size, spacing_mm)
         self.blocks = nn.ModuleList()
         wide = reduced
         for block in self.plan:
@@ -101,19 +89,15 @@ class StackBranch(nn.Module):
 
 
 def init_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
-    """Let a convolution start as a smoothing of each channel along the axes that it halves, and some noise.
+    """Let a convolution of odd kernels start as a smoothing of each channel along the axes that it halves.
 
     A chain of them is then a pyramid of ever coarser averages, as those of Burt & Adelson (IEEE Trans Commun
     1983;31:532), and the maximum over one of its levels tells how much lies within so many millimetres: what stands
     together along the body can be told from what stands apart before a single step of training. From a random start
     few patients are learnt by heart sooner than that is found.
 
-    Parameters
-    ----------
-    convolution : Conv3d
-        Of odd kernels; changed in place. Output channel *i* starts from input channel *i*, counted round.
-    noise : float
-        The share of the random start that is kept, so that channels do not stay alike.
+    Output channel *i* starts from input channel *i*, counted round; ``noise`` is the share of the random start that is
+    kept, so that channels do not stay alike.
     """
     axes = [
         torch.tensor([0.25, 0.5, 0.25]) if length == 3 and stride == 2 else torch.eye(length)[length // 2]
@@ -153,14 +137,8 @@ class SliceBranch(nn.Module):
 class PlanesNetwork(nn.Module):
     """A branch for each stack of maps, joined by one linear layer.
 
-    Parameters
-    ----------
-    branches : mapping
-        Name of the stack to its branch.
-    dropout : float
-        Of the features of the branches, before the linear layer.
-    covariates, outputs : int
-        Numbers of each patient that join the features at the linear layer, and that it gives.
+    ``branches`` are by the name of the stack; ``dropout`` is that of their features; ``covariates`` numbers of each
+    patient join the features at the linear layer, which gives ``outputs`` numbers.
     """
 
     def __init__(
@@ -186,16 +164,8 @@ class PlanesNetwork(nn.Module):
 class VolumeNetwork(nn.Module):
     """A 3D network on the SUV volume, its windows as channels.
 
-    Parameters
-    ----------
-    windows_suv : tuple of float
-        Upper ends of the SUV windows.
-    body : Module
-        From (n, windows, slices, rows, columns) to (n, features).
-    features : int
-        That the body gives.
-    dropout, covariates, outputs
-        As in :class:`PlanesNetwork`.
+    ``body`` leads from (n, windows, slices, rows, columns) to (n, features); windows end at ``windows_suv``; the others
+    as of :class:`PlanesNetwork`.
     """
 
     def __init__(
@@ -235,11 +205,6 @@ def _next_block(size: Triple, spacing_mm: Spacing | None) -> tuple[Triple, Tripl
 
 
 def _triple(values: Iterable[int]) -> Triple:
-    a, b, c = values
-    return a, b, c
-
-
-def _spacing(values: Iterable[float]) -> Spacing:
     a, b, c = values
     return a, b, c
 

@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -91,6 +91,8 @@ class NeuralModel(Model):
         is left out: it is known of none of them, all are of one class, or nobody has the event.
     """
 
+    has_network: ClassVar[bool] = True
+
     epochs: PositiveInt | Literal["auto"] = Field(default="auto")
     batch_size: int = Field(default=16, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -157,10 +159,6 @@ class NeuralModel(Model):
     def _final_network(self, *, trainable: bool) -> nn.Module:
         """A network as training ends with it, with or without what training alone needs."""
         return self._build_network()
-
-    def cache_key(self) -> str:
-        """As for every model, and the device unless it is the CPU in single precision."""
-        return f"{super().cache_key()}{self.device.cache_key()}"
 
     def report(self, cohort: Cohort) -> FitReport:
         """Count missing covariates; with one endpoint also the trainable parameters, and events for each of them."""

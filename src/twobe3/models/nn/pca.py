@@ -19,13 +19,9 @@ class Projection(ArrayFields):
     Neighbouring channels of a 2D network say much the same; a network trained on the leading components sees nearly
     all of the maps' variance at a third of the cost or less.
 
-    Attributes
-    ----------
-    mean : ndarray, shape (channels,)
-        Of each channel over all positions of all training patients.
-    matrix : ndarray, shape (components, channels)
-        Includes the division by the channels' standard deviations, and one common factor that gives the components
-        a mean variance of 1.
+    ``mean``, (channels,), is that of each channel over all positions of all training patients. ``matrix``, (components,
+    channels), includes the division by the channels' standard deviations, and one common factor that gives the
+    components a mean variance of 1.
     """
 
     mean: FloatArray
@@ -35,12 +31,8 @@ class Projection(ArrayFields):
     def fit(cls, subjects: Iterable[npt.NDArray[np.float16]], components: int) -> Projection:
         """Learn from the maps of the training patients, one patient in memory at a time.
 
-        Parameters
-        ----------
-        subjects : iterable of ndarray, each of shape (channels, n_slices, height, width)
-            Every patient counts alike, whatever the number of slices.
-        components : int
-            Lowered to the number of channels where that is smaller.
+        Each has maps of the shape (channels, n_slices, height, width), and counts alike, whatever the number of slices.
+        There are as many components as channels where more are asked for.
         """
         total: FloatArray | float = 0.0
         products: FloatArray | float = 0.0

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
 from monai.networks.nets.densenet import DenseNet121
 from monai.networks.nets.resnet import ResNet, get_medicalnet_pretrained_resnet_args
-from safetensors.torch import load_file
 from torch import nn
 
-from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError
-from twobe3.features.weights import State, load_strictly
+from twobe3.features.weights import State, WeightsSource, load_strictly
 
 RESNET_LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
 
@@ -44,47 +38,20 @@ def compact_resnet(channels: int, *, depth: int, width: int) -> nn.Module:
     return _resnet(depth, channels, widths, conv1_t_size=3, num_classes=widths[-1], norm=norm)
 
 
-def read_weights(path: Path, name: str, network: nn.Module) -> State:
-    """Weights for one of MONAI's networks, for instance those of MedicalNet; nothing in the file is executed.
+def read_weights(source: WeightsSource, name: str, network: nn.Module) -> State:
+    """Weights for one of MONAI's networks, for instance those of MedicalNet, see :meth:`WeightsSource.read`.
 
-    Parameters
-    ----------
-    path : Path
-        A safetensors file, or a checkpoint of torch that holds nothing but arrays, read with ``weights_only``. The
-        dictionary may lie under ``state_dict``, its keys may begin with ``module.``.
-    name, network
-        The network that they must fit, key by key; classifiers and segmentation heads in the file are left aside.
+    They must fit key by key; classifiers and segmentation heads among them are left aside.
 
     Raises
     ------
     ConfigurationError
         ``WEIGHTS_MISSING``; ``WEIGHTS_MISMATCH`` with the keys that do not fit.
     """
-    if not path.is_file():
-        raise ConfigurationError(Code.WEIGHTS_MISSING, f"the weights file {path.name!r} of {name!r} does not exist")
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
-    except Exception:  # of a file that is neither, torch's reader raises what it likes
-        raise ConfigurationError(
-            Code.WEIGHTS_MISMATCH,
-            f"{path.name!r} is neither a safetensors file nor a checkpoint that holds nothing but arrays",
-        ) from None
-    inner = found.get("state_dict", found) if isinstance(found, dict) else None
-    items = inner.items() if isinstance(inner, dict) else ()
-    arrays = {str(key).removeprefix("module."): value for key, value in items if isinstance(value, torch.Tensor)}
-    state = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in arrays.items()
-        if not key.startswith(NETWORKS[name].heads)
-    }
+    found, _ = source.read(name)
+    state = {key: value for key, value in found.items() if not key.startswith(NETWORKS[name].heads)}
     load_strictly(network, state, name, what="network")
     return network.state_dict()
-
-
-def _load_checkpoint(path: Path) -> object:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about the age of the format
-        return torch.load(path, "cpu", weights_only=True)
 
 
 def _resnet(depth: int, channels: int, widths: list[int], **options: Any) -> nn.Module:

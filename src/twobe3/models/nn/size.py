@@ -12,12 +12,8 @@ from twobe3.core.outcomes import Outcomes
 class NetworkSize:
     """What decides how much a network can learn.
 
-    Attributes
-    ----------
-    components, reduced_channels, width : int
-        Principal components of the maps, channels that the 1×1×1 convolution leaves, channels of the blocks.
-    dropout : float
-        Before the last layer.
+    ``components`` are the principal components of the maps, ``reduced_channels`` those that the 1×1×1 convolution
+    leaves, ``width`` the channels of the blocks; ``dropout`` is that before the last layer.
     """
 
     components: int

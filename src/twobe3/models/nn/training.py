@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -63,7 +62,7 @@ def train_ensemble(
     *,
     resume: bool = False,
 ) -> list[nn.Module]:
-    """Train networks from several seeds.
+    """Train networks from several seeds, and give them in evaluation mode, on the CPU.
 
     Parameters
     ----------
@@ -83,11 +82,6 @@ def train_ensemble(
     resume : bool
         Whether the last layers were trained with the same outcomes before, and go on from there.
 
-    Returns
-    -------
-    list of Module
-        In evaluation mode, on the CPU.
-
     Raises
     ------
     EnvironmentFailure
@@ -96,30 +90,27 @@ def train_ensemble(
     head, fabric = head or RiskHead(outcomes), device.fabric()
     makes = [make] * how.ensemble_size if callable(make) else make
     with enough_memory():
-        inputs = preload(inputs, fabric.device)
-        seeds = range(1000 * seed, 1000 * seed + how.ensemble_size)
-        return [
-            _train(one, inputs, outcomes, how, member, head, fabric, groups, resume)
-            for one, member in zip(makes, seeds, strict=True)
-        ]
+        training = _Training(preload(inputs, fabric.device), outcomes, how, head, fabric, groups, resume)
+        return [training.run(one, 1000 * seed + member) for member, one in enumerate(makes)]
 
 
 def ensemble_outputs(
     networks: Sequence[nn.Module], inputs: Sequence[ModelInput], how: TrainingParameters, device: Device = CPU
 ) -> torch.Tensor:
     """Outputs of each network for each view of each patient, float64, shape (networks · views, n, outputs)."""
-    starts, target = range(0, len(inputs[0].values), how.batch_size), device.torch_device()
-    outputs = []
+    target, outputs = device.torch_device(), []
     with torch.inference_mode(), enough_memory():
         here = [network if target.type == "cpu" else copy.deepcopy(network).to(target) for network in networks]
         for view in tta_views(inputs, how.test_time):
-            for network in here:
-                parts = [
-                    network(to_device([values[i : i + how.batch_size] for values in view], target)) for i in starts
-                ]
-                outputs.append(torch.cat(parts).cpu().double())
+            outputs += [_predict(network, view, how.batch_size, target).double() for network in here]
     views = torch.stack(outputs)
     return views if views.dim() == 3 else views.unsqueeze(2)
+
+
+def _predict(network: nn.Module, inputs: Sequence[torch.Tensor], batch_size: int, device: torch.device) -> torch.Tensor:
+    """Outputs of a network on a device for all patients, on the CPU."""
+    batches = zip(*(torch.split(values, batch_size) for values in inputs), strict=True)
+    return torch.cat([network(to_device(batch, device)) for batch in batches]).cpu()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
@@ -138,50 +129,60 @@ def member_from_arrays(network: nn.Module, arrays: Mapping[str, npt.NDArray[Any]
     return network.eval()
 
 
-def _train(
-    make: MakeNetwork,
-    inputs: Sequence[ModelInput],
-    outcomes: Outcomes,
-    how: TrainingParameters,
-    seed: int,
-    head: Head,
-    fabric: Fabric,
-    groups: ParameterGroups,
-    resume: bool,
-) -> nn.Module:
-    device, stratified = fabric.device, how.batches == "stratified"
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        network = make()
-        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-        (head.resume if resume else head.start)(last)
-        shuffle = np.random.default_rng(seed)
-        training, held_out = hold_out(outcomes, how.stopping_share, seed)
-        optimiser = torch.optim.AdamW(groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
-        batches = max(1, math.ceil(len(training) / how.batch_size))
-        epochs = how.epochs_of(batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warmup_cosine(epochs * batches))
-        stopper = EarlyStopping(how.patience, warmup=math.ceil(warmup_steps(epochs * batches) / batches))
-        wrapped, stepper = fabric.setup(network, optimiser)
-        validation_loss = partial(_validation_loss, network, inputs, held_out, head, how.batch_size)
-        for _ in range(epochs):
-            network.train()
-            for rows in epoch_batches(shuffle, training, outcomes.event, batches, stratified=stratified):
-                index = torch.from_numpy(rows)
-                batch = draw_batch(inputs, index, shuffle, how.shift_share)
-                # A few numbers in double precision: the CPU has it at full speed, whatever the device is.
-                loss = head.loss(wrapped(to_device(batch, device)).cpu(), index)
-                stepper.zero_grad()
-                fabric.backward(loss)
-                fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
-                stepper.step()
-                schedule.step()
-            if len(held_out) and stopper.update(network, validation_loss()):
-                break
-        stopper.restore(network)
-        network.cpu()
-        head.finish(last)
-    return network.eval()
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """What the members of an ensemble share while they are trained; see :func:`train_ensemble`."""
+
+    inputs: Sequence[ModelInput]
+    outcomes: Outcomes
+    how: TrainingParameters
+    head: Head
+    fabric: Fabric
+    groups: ParameterGroups
+    resume: bool
+
+    def run(self, make: MakeNetwork, seed: int) -> nn.Module:
+        """Train one member."""
+        how, head, fabric, device = self.how, self.head, self.fabric, self.fabric.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            network = make()
+            last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+            (head.resume if self.resume else head.start)(last)
+            shuffle = np.random.default_rng(seed)
+            training, held_out = hold_out(self.outcomes, how.stopping_share, seed)
+            optimiser = torch.optim.AdamW(self.groups(network), lr=how.learning_rate, weight_decay=how.weight_decay)
+            batches = max(1, math.ceil(len(training) / how.batch_size))
+            epochs = how.epochs_of(batches)
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warmup_cosine(epochs * batches))
+            stopper = EarlyStopping(how.patience, warmup=math.ceil(warmup_steps(epochs * batches) / batches))
+            wrapped, stepper = fabric.setup(network, optimiser)
+            for _ in range(epochs):
+                network.train()
+                stratified = how.batches == "stratified"
+                for rows in epoch_batches(shuffle, training, self.outcomes.event, batches, stratified=stratified):
+                    index = torch.from_numpy(rows)
+                    batch = draw_batch(self.inputs, index, shuffle, how.shift_share)
+                    # A few numbers in double precision: the CPU has it at full speed, whatever the device is.
+                    loss = head.loss(wrapped(to_device(batch, device)).cpu(), index)
+                    stepper.zero_grad()
+                    fabric.backward(loss)
+                    fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
+                    stepper.step()
+                    schedule.step()
+                if len(held_out) and stopper.update(network, self._stopping_loss(network, torch.from_numpy(held_out))):
+                    break
+            stopper.restore(network)
+            network.cpu()
+            head.finish(last)
+        return network.eval()
+
+    @torch.no_grad()
+    def _stopping_loss(self, network: nn.Module, held_out: torch.Tensor) -> float:
+        """Loss of patients who do not train, of all of them together: Cox's likelihood compares them."""
+        values = [stack.values[held_out] for stack in self.inputs]
+        outputs = _predict(network.eval(), values, self.how.batch_size, self.fabric.device)
+        return float(self.head.stopping_loss(outputs, held_out))
 
 
 class EarlyStopping:
@@ -202,21 +203,6 @@ class EarlyStopping:
         """Bring the network back to the best epoch."""
         if self.state is not None:
             network.load_state_dict(self.state)
-
-
-def _validation_loss(
-    network: nn.Module, inputs: Sequence[ModelInput], patients: IntArray, head: Head, batch_size: int
-) -> float:
-    """Loss of patients who do not train, of all of them together: Cox's likelihood compares them."""
-    network.eval()
-    index = torch.from_numpy(patients)
-    with torch.no_grad():
-        device = next(network.parameters()).device
-        parts = [
-            network(to_device([stack.values[part] for stack in inputs], device))
-            for part in torch.split(index, batch_size)
-        ]
-        return float(head.stopping_loss(torch.cat(parts).cpu(), index))
 
 
 def warmup_steps(steps: int) -> int:
