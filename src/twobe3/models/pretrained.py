@@ -14,12 +14,13 @@ from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
+from twobe3.features.backbones import Backbone
 from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.features.weights import State
 from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
 from twobe3.io.model_file import read_sealed, unnest, write_sealed
-from twobe3.models.nn.inputs import FeatureMaps, MapInputs, map_spacing_mm
+from twobe3.models.nn.inputs import FeatureMaps, StackInputs, map_spacing_mm
 from twobe3.models.nn.networks import Block, Shape, plan_blocks
 from twobe3.scans.scan import TumourScan
 
@@ -41,7 +42,7 @@ class PretrainedCheckpoint:
         Those of :data:`SHARED`.
     grid : Grid
         Of the scans.
-    inputs : MapInputs
+    inputs : StackInputs
         The 2D network, the principal components of each stack's maps, and the shapes of the stacks.
     branches : mapping of Tensor
         State of the branches of all stacks, as :class:`~twobe3.models.nn.networks.PlanesNetwork` names it; empty where
@@ -54,10 +55,16 @@ class PretrainedCheckpoint:
 
     parameters: Mapping[str, Any]
     grid: Grid
-    inputs: MapInputs
+    inputs: StackInputs
     branches: State
     marks: frozenset[str]
     digest: str = ""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The 2D network."""
+        assert self.inputs.maps is not None
+        return self.inputs.maps.backbone
 
     def save(self, path: Path) -> str:
         """Write the file; gives its digest."""
@@ -107,7 +114,7 @@ class PretrainedCheckpoint:
         return cls(
             parameters,
             Grid(**{name: tuple(values) for name, values in header["grid"].items()}),
-            MapInputs(maps, parameters["components"]).restore(arrays, header),
+            StackInputs(maps, parameters["components"]).restore(arrays, header),
             {key: torch.from_numpy(array) for key, array in unnest("branches.", arrays).items()},
             frozenset(header["marks"]),
             sealed,
@@ -124,7 +131,7 @@ class PretrainedCheckpoint:
         """Refuse a grid of another spacing, or one whose stacks need other blocks, likewise."""
         if grid.spacing_mm != self.grid.spacing_mm:
             raise mismatch(where, f"the voxels are {grid.spacing_mm} mm apart, there {self.grid.spacing_mm}")
-        for stack, plane in self.inputs.maps.stacks.items():
+        for stack, plane in self.inputs.stacks.items():
             there = self.inputs.shapes[stack]
             here = (there[0], grid.shape[AXIS[plane]], *there[2:])
             if self._plan(grid, plane, here) != self._plan(self.grid, plane, there):

@@ -17,9 +17,10 @@ from torch import nn
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.features.slices import Plane, SliceSpec
+from twobe3.features.stacks import ImageStacks
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG, FitReport
-from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, MapInputs, ModelInput
+from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, ModelInput, StackInputs
 from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.nn.neural_model import NeuralModel
@@ -87,7 +88,7 @@ class StackedMapsModel(NeuralModel):
         super().__post_init__()
         slices = SliceSpec(self.windows_suv, self.slice_size)
         self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
-        self.inputs_: MapInputs
+        self.inputs_: StackInputs
         self.end_to_end_ = False  # whether the networks see volumes
 
     @abstractmethod
@@ -99,20 +100,25 @@ class StackedMapsModel(NeuralModel):
         """The feature maps, computed and kept where this model says."""
         return self.maps_.at(self.cache, self.device)
 
+    @property
+    def uses_maps(self) -> bool:
+        """Whether the 2D network is needed."""
+        return True
+
     def _content_of_files(self) -> dict[str, Any]:
-        return {"weights": self.maps.cache_key()}
+        return {"weights": self.maps.cache_key() if self.uses_maps else ""}
 
     def precompute(self, cohort: Cohort) -> None:
-        """Compute the feature maps that the cache lacks, those of augmented scans among them."""
-        self.maps.precompute(cohort, self._versions(self.augmentations))
+        """Compute the stacks that the cache lacks, those of augmented scans among them."""
+        self.make_inputs().precompute(cohort, self._versions(self.augmentations))
 
     def default_size(self) -> NetworkSize:
         """The size that the parameters say."""
         return NetworkSize(self.components, self.reduced_channels, self.width, self.dropout)
 
-    def make_inputs(self) -> MapInputs:
+    def make_inputs(self) -> StackInputs:
         """Stacks of maps, projected onto the training patients' principal components."""
-        return MapInputs(self.maps, self.size_.components)
+        return StackInputs(self.maps, self.size_.components)
 
     def make_network(self, *, covariates: int, outputs: int) -> PlanesNetwork:
         """A branch for each stack, joined by one linear layer."""
@@ -120,7 +126,8 @@ class StackedMapsModel(NeuralModel):
         return PlanesNetwork(branches, dropout=self.size_.dropout, covariates=covariates, outputs=outputs)
 
     def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
-        self.inputs_ = replace(self.inputs_, maps=self.maps, end_to_end=self.end_to_end_)
+        now = self.make_inputs()  # where they are kept and computed may have changed since the fit
+        self.inputs_ = replace(self.inputs_, maps=now.maps, images=now.images, end_to_end=self.end_to_end_)
         return super()._transform(cohort, augmentations)
 
     def _final_network(self, *, trainable: bool) -> nn.Module:
@@ -160,7 +167,8 @@ class StackedMapsModel(NeuralModel):
         return {name: array for name, array in arrays.items() if name not in same}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self.maps_.restore(arrays, notes)
+        if self.uses_maps:
+            self.maps_.restore(arrays, notes)
         super()._restore({**self._frozen_in_members(), **arrays}, notes)
         self.end_to_end_ = self.finetune != "none"
 
@@ -182,6 +190,10 @@ class TwoBe3Net(StackedMapsModel):
 
     Parameters
     ----------
+    inputs : tuple of {"maps", "image", "profile"}
+        What the 3D CNN sees, each as stacks with branches of their own: the feature maps, which are the paper's, the
+        SUV image itself on a coarse grid, and a profile of it along the body; see
+        :func:`~twobe3.features.stacks.pool_image`. Without maps the 2D network is not needed.
     anisotropy : {"shape", "spacing"}
         What decides which axes a block of the 3D CNN convolves and halves: how many positions the maps have along
         them, or how far apart these are in mm; see :func:`~twobe3.models.nn.networks.plan_blocks`.
@@ -198,6 +210,7 @@ class TwoBe3Net(StackedMapsModel):
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
     branch: ClassVar[type[StackBranch]] = StackBranch
 
+    inputs: tuple[Literal["maps", "image", "profile"], ...] = Field(default=("maps",), min_length=1)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
     taps: int = Field(default=4, ge=0)
@@ -206,12 +219,26 @@ class TwoBe3Net(StackedMapsModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(set(self.inputs)) < len(self.inputs):
+            raise ValueError(f"each of `inputs` may stand once, got {list(self.inputs)}")
+        if self.inputs != ("maps",) and (self.init or self.finetune != "none"):
+            raise ValueError('`init` and `finetune` go with the maps alone: let `inputs = ["maps"]`, or leave them out')
         if self.init and self.weights != "pretrained":
             raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
         if self.init and self.capacity == "auto":
             raise ValueError('what `init` names has the size that it has: leave `capacity = "auto"` out')
         self.checkpoint_: PretrainedCheckpoint | None = None
         self.init_digest_ = ""
+
+    @property
+    def uses_maps(self) -> bool:
+        """Whether maps are among the inputs."""
+        return "maps" in self.inputs
+
+    def make_inputs(self) -> StackInputs:
+        """Stacks of maps, of the image, or of both."""
+        images = ImageStacks(tuple(one for one in self.inputs if one != "maps"), self.windows_suv, self.cache)
+        return replace(super().make_inputs(), images=images) if self.uses_maps else StackInputs(None, 0, images)
 
     def make_branch(self, stack: str) -> StackBranch:
         """3D convolutions over the stack."""
@@ -236,7 +263,7 @@ class TwoBe3Net(StackedMapsModel):
     def maps(self) -> FeatureMaps:
         """The feature maps, those of the 2D network of ``init`` where it is given."""
         if self.init and self.maps_.loaded is None:
-            self.maps_.loaded = self._checkpoint().inputs.maps.backbone
+            self.maps_.loaded = self._checkpoint().backbone
         return super().maps
 
     def _content_of_files(self) -> dict[str, Any]:

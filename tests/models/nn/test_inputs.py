@@ -16,7 +16,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Outcomes
 from twobe3.io.cache import Cache
-from twobe3.models import CNN2D, CNN3D, Model, PooledModel, TwoBe3Net, pooled
+from twobe3.models import CNN2D, CNN3D, Model, PooledModel, TwoBe3Net, load_model, pooled
 
 SMALL: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32}
 QUICK: dict[str, Any] = {"epochs": 30, "batch_size": 8, "learning_rate": 3e-3}
@@ -33,10 +33,11 @@ def cohort(make_cohort: Callable[..., Cohort]) -> Cohort:
     [
         PooledModel(**SMALL, planes=("axial",), cache=STORE),
         TwoBe3Net(**SMALL, **QUICK, ensemble_size=1, components=8, cache=STORE),
+        TwoBe3Net(**QUICK, ensemble_size=1, inputs=("image", "profile"), cache=STORE),
         CNN2D(**SMALL, **QUICK, ensemble_size=1, components=8, cache=STORE),
         CNN3D(**QUICK, width=8),
     ],
-    ids=lambda model: model.kind,
+    ids=lambda model: model.name,
 )
 def test_a_planted_lesion_is_found_in_patients_that_were_not_seen(model: Model, cohort: Cohort) -> None:
     order = np.random.default_rng(0).permutation(40)
@@ -121,3 +122,40 @@ def test_parameters_that_leave_the_machine_tell_a_weights_file_by_its_name_alone
         for weights in ("/home/somebody/a.safetensors", "hf:timm/resnet18.a1_in1k", "pretrained", "random")
     }
     assert list(shown.values()) == ["a.safetensors", "hf:timm/resnet18.a1_in1k", "pretrained", "random"]
+
+
+def test_each_input_has_a_branch_of_its_own_and_the_file_brings_it_back(cohort: Cohort, tmp_path: Path) -> None:
+    few = cohort.subset(range(8))
+    model = TwoBe3Net(**SMALL, epochs=1, ensemble_size=1, inputs=("profile", "maps", "image"), cache=STORE).fit(few)
+    assert list(model.inputs_.shapes) == ["axial", "profile", "image"]
+    assert [key.split(".")[1] for key in model.networks_[0].state_dict() if "reduction.0.weight" in key] == [
+        "axial",
+        "profile",
+        "image",
+    ]
+    again = load_model(model.save(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(again.predict(few).risk, model.predict(few).risk)
+
+
+def test_without_maps_no_2d_network_is_loaded(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twobe3.models.nn.inputs.load_backbone", None)
+    few = cohort.subset(range(8))
+    model = TwoBe3Net(epochs=1, ensemble_size=1, inputs=("image",), cache=STORE)
+    model.precompute(few)
+    assert len(model.cache_key()) > 0
+    assert not [name for name in model.fit(few)._arrays() if name.startswith("backbone")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"inputs": ()},
+        {"inputs": ("maps", "maps")},
+        {"inputs": ("maps", "picture")},
+        {"inputs": ("maps", "image"), "finetune": "all"},
+        {"inputs": ("image",), "init": "pretrained.safetensors"},
+    ],
+)
+def test_inputs_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="inputs"):
+        TwoBe3Net(**wrong)

@@ -26,7 +26,7 @@ from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, TwoBe3Net, load_model
 from twobe3.models.nn import neural_model as trained
 from twobe3.models.nn import size as capacity
-from twobe3.models.nn.inputs import FeatureMaps, MapInputs
+from twobe3.models.nn.inputs import FeatureMaps, StackInputs
 from twobe3.models.nn.networks import PlanesNetwork, StackBranch, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.models.nn.training import TrainingParameters, train_ensemble
@@ -56,7 +56,7 @@ def binary(make_cohort: MakeCohort) -> Cohort:
 def test_a_model_is_its_inputs_its_network_and_the_training_put_together(binary: Cohort) -> None:
     model = TwoBe3Net(**MAPS, **SMALL).fit(binary)
     maps = FeatureMaps("resnet18", "random", 2, ("axial",), SliceSpec(size=32), STORE)
-    inputs = MapInputs(maps, components=4).fit(binary)
+    inputs = StackInputs(maps, components=4).fit(binary)
 
     def make() -> PlanesNetwork:
         branch = StackBranch(inputs.shapes["axial"], reduced=4, width=4, taps=4, smoothing=True)

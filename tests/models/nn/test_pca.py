@@ -84,3 +84,11 @@ def test_arrays_round_trip(subjects: list[Maps]) -> None:
     projection = Projection.fit(subjects, 3)
     again = Projection.from_arrays(projection.arrays())
     np.testing.assert_array_equal(again(subjects[0]), projection(subjects[0]))
+
+
+def test_standardised_channels_are_those_of_scikit_learn(subjects: list[Maps]) -> None:
+    constant = [np.concatenate([maps, np.full_like(maps[:1], 7)]) for maps in subjects]
+    projection = Projection.standardise(constant)
+    ours = np.concatenate([projection(maps).reshape(7, -1).T for maps in constant])
+    np.testing.assert_allclose(ours[:, :6], StandardScaler().fit_transform(rows(subjects)), atol=2e-4)
+    assert not ours[:, 6].any()

@@ -19,6 +19,7 @@ from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
+from twobe3.features.stacks import ImageStacks
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.networks import Shape, Spacing
@@ -160,13 +161,6 @@ class FeatureMaps:
             for maps in extractor.extract(cohort, subject).values():
                 yield next(names), maps
 
-    def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
-        """Compute the maps that the cache lacks."""
-        for version in (None, *augmentations):
-            for subject in cohort.subjects:
-                for _ in self.extract(cohort, subject, version):
-                    pass
-
     def arrays(self) -> Arrays:
         """The parameters of the 2D network."""
         return {f"{BACKBONE}{key}": value.numpy() for key, value in self.backbone.network.state_dict().items()}
@@ -183,15 +177,17 @@ class FeatureMaps:
 
 
 @dataclass(frozen=True, eq=False)
-class MapInputs(Inputs):
-    """Stacks of feature maps, each (n, components, n_slices, height, width).
+class StackInputs(Inputs):
+    """Stacks of feature maps and of the SUV image, each (n, components, n_slices, height, width).
 
     Parameters
     ----------
-    maps : FeatureMaps
-        Of which 2D network.
+    maps : FeatureMaps or None
+        Of which 2D network; None: no stacks of maps.
     components : int
-        Principal components of the maps' channels.
+        Principal components of the maps' channels; channels of the image are standardised.
+    images : ImageStacks
+        The stacks of the image, after those of maps.
     projections, shapes, spacings_mm : mapping
         Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
         height, width); how far apart the positions are.
@@ -199,45 +195,62 @@ class MapInputs(Inputs):
         Whether the 2D network is a part of the network, which then sees the volumes.
     """
 
-    maps: FeatureMaps
+    maps: FeatureMaps | None
     components: int
+    images: ImageStacks = field(default_factory=ImageStacks)
     projections: Mapping[str, Projection] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     spacings_mm: Mapping[str, Spacing] = field(default_factory=dict)
     end_to_end: bool = False
 
+    @property
+    def stacks(self) -> dict[str, Plane]:
+        """The plane of each stack, by the name of the stack."""
+        return {**(self.maps.stacks if self.maps else {}), **dict.fromkeys(self.images.names, "axial")}
+
     def fit(self, cohort: Cohort) -> Self:
-        """Learn the principal components of each stack, one patient in memory at a time."""
-        projections = self.projections or {
-            stack: Projection.fit(self._each(cohort, stack), self.components) for stack in self.maps.stacks
-        }
-        first = self.maps.extract(cohort, cohort.subjects[0])
-        shapes = {stack: projections[stack](maps).shape for stack, maps in first}
-        spacings = {
-            stack: map_spacing_mm(cohort.grid, plane, shapes[stack]) for stack, plane in self.maps.stacks.items()
-        }
+        """Learn the components of each stack, one patient in memory at a time."""
+        projections = self.projections or {stack: self._fit_projection(cohort, stack) for stack in self.stacks}
+        first = self.extract(cohort, cohort.subjects[0])
+        shapes = {stack: projections[stack](values).shape for stack, values in first}
+        spacings = {stack: map_spacing_mm(cohort.grid, plane, shapes[stack]) for stack, plane in self.stacks.items()}
         return replace(self, projections=projections, shapes=shapes, spacings_mm=spacings)
 
+    def extract(
+        self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
+    ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
+        """Name and values of each stack of a scan, (channels, n_slices, height, width), in the order of `stacks`."""
+        if self.maps:
+            yield from self.maps.extract(cohort, subject, augmentation)
+        yield from self.images.extract(cohort, subject, augmentation)
+
+    def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
+        """Compute the stacks that the cache lacks."""
+        for version in (None, *augmentations):
+            for subject in cohort.subjects:
+                for _ in self.extract(cohort, subject, version):
+                    pass
+
     def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
-        """The projected maps of all patients, or their volumes where the network is trained end to end."""
+        """The projected stacks of all patients, or their volumes where the network is trained end to end."""
         if self.end_to_end:
             return [stack_volumes(cohort, augmentations)]
         scans, *augmented = (self._project(cohort, version) for version in (None, *augmentations))
         return [
             ModelInput(scans[stack], LEFT_RIGHT_AXIS[plane], tuple(version[stack] for version in augmented))
-            for stack, plane in self.maps.stacks.items()
+            for stack, plane in self.stacks.items()
         ]
 
     def arrays(self) -> Arrays:
         """The 2D network and the projections."""
-        arrays = dict(self.maps.arrays())
+        arrays = dict(self.maps.arrays()) if self.maps else {}
         for stack, projection in self.projections.items():
             arrays |= nest(f"projection.{stack}.", projection.arrays())
         return arrays
 
     def notes(self) -> dict[str, Any]:
         """The 2D network's normalisation, and the geometry of the stacks."""
-        return {**self.maps.notes(), "shapes": self.shapes, "spacings_mm": self.spacings_mm}
+        return {**(self.maps.notes() if self.maps else {}), "shapes": self.shapes, "spacings_mm": self.spacings_mm}
 
     def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
         """A copy with these projections; the 2D network is that of :attr:`maps`."""
@@ -246,16 +259,20 @@ class MapInputs(Inputs):
         projections = {stack: Projection.from_arrays(unnest(f"projection.{stack}.", arrays)) for stack in shapes}
         return replace(self, projections=projections, shapes=shapes, spacings_mm=spacings)
 
-    def _each(self, cohort: Cohort, stack: str) -> Iterator[npt.NDArray[np.float16]]:
-        for subject in cohort.subjects:
-            yield from (maps for name, maps in self.maps.extract(cohort, subject) if name == stack)
+    def _fit_projection(self, cohort: Cohort, stack: str) -> Projection:
+        values = (
+            values for subject in cohort.subjects for name, values in self.extract(cohort, subject) if name == stack
+        )
+        if stack in self.images.names:
+            return Projection.standardise(values)
+        return Projection.fit(values, self.components)
 
     def _project(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
-        """For each stack the projected maps of all patients: (n, components, n_slices, height, width)."""
+        """For each stack the projected values of all patients: (n, components, n_slices, height, width)."""
         rows: dict[str, list[npt.NDArray[np.float32]]] = {stack: [] for stack in self.projections}
         for subject in cohort.subjects:
-            for stack, maps in self.maps.extract(cohort, subject, augmentation):
-                rows[stack].append(self.projections[stack](maps))
+            for stack, values in self.extract(cohort, subject, augmentation):
+                rows[stack].append(self.projections[stack](values))
         return {stack: torch.from_numpy(np.stack(patients)) for stack, patients in rows.items()}
 
 

@@ -45,7 +45,7 @@ class FixedProjection(nn.Module):
 
 
 class SliceMaps(nn.Module):
-    """The stacks of :class:`~twobe3.models.nn.inputs.MapInputs`, with gradients.
+    """The stacks of :class:`~twobe3.models.nn.inputs.StackInputs`, with gradients.
 
     The 2D network becomes a part of this one. It stays in evaluation mode: neighbouring slices of a few patients are no
     sample from which a batch normalisation could learn its statistics. There is a projection for each layer, in it for

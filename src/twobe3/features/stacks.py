@@ -1,0 +1,91 @@
+"""Small stacks of the SUV image itself, beside those of feature maps: a coarse image, and a profile along the body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.features.augment import Augmentation
+from twobe3.io.cache import Cache
+from twobe3.io.files import digest
+
+ImageStack = Literal["image", "profile"]
+
+# Slices, rows and columns of each stack, whatever the grid is.
+POSITIONS: dict[ImageStack, tuple[int, int, int]] = {"image": (24, 8, 8), "profile": (48, 1, 1)}
+FLOOR_SUV = 0.1  # added before the logarithm, so that air is no deep hole
+
+
+@dataclass(frozen=True)
+class ImageStacks:
+    """Stacks of the SUV image by scan, computed where the cache lacks them.
+
+    Parameters
+    ----------
+    names : tuple of {"image", "profile"}
+        Which, in this order.
+    windows_suv : tuple of float
+        Upper ends of the SUV windows, as for the pictures of the 2D network.
+    cache : Cache
+        Where they are kept.
+    """
+
+    names: tuple[ImageStack, ...] = ()
+    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
+    cache: Cache = field(default_factory=Cache)
+
+    def extract(
+        self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
+    ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
+        """Name and values of each stack of a scan, or of an augmented version of it, see :func:`pool_image`."""
+        for name in self.names:
+            made_by = f"{name} {POSITIONS[name]} {self.windows_suv}"
+            changed = augmentation.cache_key() if augmentation else ""
+            key = digest(["image stack", made_by, changed, cohort.volume_key(subject)])
+
+            def compute(name: ImageStack = name) -> dict[str, npt.NDArray[np.float16]]:
+                volume = cohort.volume(subject)
+                if augmentation is not None:
+                    volume = augmentation(volume, cohort.grid.spacing_mm)
+                return {"stack": pool_image(volume, name, self.windows_suv)}
+
+            yield name, self.cache.get_or_compute(key, compute, metadata={"stack": name})["stack"]
+
+
+def pool_image(
+    volume: npt.NDArray[np.float32], stack: ImageStack, windows_suv: tuple[float, ...]
+) -> npt.NDArray[np.float16]:
+    r"""Average and maximum of an image over the voxels of each position of a coarse grid.
+
+    Channels are SUV windows, 0 to the upper end mapped to 0 to 1. A profile has the logarithm of the SUV beside them.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (slices, rows, columns)
+        SUV, from feet to head.
+    stack : {"image", "profile"}
+        Which grid, see :data:`POSITIONS`. Positions share voxels where the volume has fewer than the grid.
+    windows_suv : tuple of float
+        Upper ends of the windows.
+
+    Returns
+    -------
+    ndarray of float16, shape (2 · channels, \*POSITIONS[stack])
+        The averages of all channels, then the maxima.
+    """
+    suv = torch.from_numpy(np.maximum(volume, 0.0))
+    channels = [(suv / upper).clamp(max=1.0) for upper in windows_suv]
+    if stack == "profile":
+        channels.append(torch.log(suv + FLOOR_SUV))
+    stacked = torch.stack(channels)
+    pooled = [
+        pool(stacked, POSITIONS[stack]) for pool in (functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d)
+    ]
+    return torch.cat(pooled).half().numpy()
