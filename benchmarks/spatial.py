@@ -47,7 +47,9 @@ from twobe3.runtime.progress import track
 MODELS = ("2be3-net", "cnn2d", "cnn3d", "pooled", "radiomics")
 FINER = "2be3-net-layer-2"
 """On maps of stride 8 instead of 16; on request."""
-NAMES = (*MODELS, FINER)
+STACKS = {"2be3-net-image": ("image", "profile"), "2be3-net-maps-image": ("maps", "image", "profile")}
+"""2be3-net on other inputs; on request."""
+NAMES = (*MODELS, FINER, *STACKS)
 SIZES = (40, 80, 160, 320)
 TEST = 100
 SIDE = 48
@@ -208,6 +210,7 @@ def models(weights: str, cache: tb.Cache) -> dict[str, Callable[[], tb.models.Mo
     return {
         "2be3-net": lambda: tb.models.TwoBe3Net(**network),
         FINER: lambda: tb.models.TwoBe3Net(**network, layer=2),
+        **{name: partial(tb.models.TwoBe3Net, **network, inputs=inputs) for name, inputs in STACKS.items()},
         "cnn2d": lambda: tb.models.CNN2D(**network),
         "cnn3d": lambda: tb.models.CNN3D(cache=cache),
         "pooled": lambda: tb.models.PooledModel(**network, planes=("axial",)),

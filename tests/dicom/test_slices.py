@@ -235,7 +235,10 @@ def test_the_same_scan_twice_from_outside(bench: Any, twobe3: Call, tmp_path: Pa
         inspected = twobe3("inspect", bench.folder / name, "--json").json()
         assert (inspected["found"], inspected["usable"]) == (1, 1)
         assert twobe3("convert", bench.folder / name, "--out", tmp_path / f"out-{name}", "--json").status == 0
-        rows.append([(one["series_uid"], one["slices"], one["suv"]) for one in inspected["series"]])
+        (series,) = inspected["series"]
+        noted = series["suv"].pop("warnings")
+        assert [note.partition(":")[0] for note in noted] == (["SLICE_DUPLICATE"] if name == "twice" else [])
+        rows.append((series["series_uid"], series["slices"], series["suv"]))
         cohort = read_cohort(bench.folder / name, grid=Grid((4.0,) * 3, (32.0, 32.0, 32.0)))
         assert (cohort.found, cohort.patients, cohort.exclusions) == (1, ("P1",), ())
     assert rows[0] == rows[1]

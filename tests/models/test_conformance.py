@@ -306,6 +306,6 @@ def test_what_a_model_file_says_of_itself(fitted: Model, kind: str, cohort: Coho
     with safe_open(fitted.save(tmp_path), framework="numpy") as stored:
         header = json.loads(stored.metadata()["twobe3"])
     assert header["kind"] == kind
-    assert header["endpoint"] == {"kind": "binary", "name": "relapse", "column": "relapse", "positive": "1"}
+    assert header["endpoint"] == {"kind": "binary", "name": "relapse", "column": "relapse", "positive": ""}
     assert header["grid"] == json.loads(json.dumps(asdict(cohort.grid)))
     assert not any(patient in json.dumps(header) for patient in cohort.patients)

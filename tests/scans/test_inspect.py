@@ -20,6 +20,7 @@ from twobe3.scans.inspect import convert, inspect
 from twobe3.scans.regions import Region
 
 KEYS = ["path", "patient", "series_uid", "modality", "slices", "usable", "code", "reason", "remedy", "suv", "contour"]
+KEYS += ["tracer", "manufacturer", "model", "spacing_mm"]
 
 
 def test_real_scan(real_data: Path) -> None:

@@ -436,6 +436,6 @@ def test_a_study_file_may_ask_for_it_and_the_saved_network_predicts_the_next_sca
     ]
     assert predict(files[0], [tiny_cohort.images]).usable == 8
     path.write_text(path.read_text().replace('endpoints = "all"', 'endpoints = "both"'))
-    with pytest.raises(ConfigurationError, match=r"cnn3d: endpoints: .*'own' or 'all'") as refused:
+    with pytest.raises(ConfigurationError, match=r"cnn3d: endpoints: .*'both'; there are 'own', 'all'") as refused:
         run(path, tmp_path / "other", workers=1)
     assert refused.value.code is Code.STUDY_FILE_INVALID
