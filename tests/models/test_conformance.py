@@ -114,6 +114,14 @@ def test_a_patient_is_predicted_alike_alone_and_among_others(fitted: Model, coho
     np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
 
 
+def test_what_parts_contribute_and_the_risk_differ_by_a_constant(fitted: Model, cohort: Cohort) -> None:
+    parts = fitted.contributions(cohort)
+    assert parts if fitted.kind == "fusion" else len(parts) != 1
+    if parts:
+        rest = fitted.predict(cohort).risk - np.sum(list(parts.values()), axis=0)
+        assert rest == pytest.approx(np.full(len(cohort), rest[0]), abs=1e-5)
+
+
 def test_predicting_looks_at_no_outcome(fitted: Model, cohort: Cohort) -> None:
     without = replace(cohort, endpoints=())
     assert (fitted.predict(without).risk == fitted.predict(cohort.for_endpoint("relapse")).risk).all()

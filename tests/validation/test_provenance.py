@@ -16,7 +16,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import CrossValidation
 from twobe3.evaluation.cohort_summary import sample_size
 from twobe3.io.cache import Cache
-from twobe3.models import Baseline, PooledModel, TwoBe3Net
+from twobe3.models import Baseline, Fusion, PooledModel, TwoBe3Net
 from twobe3.models.model import Model
 from twobe3.validation.provenance import warn_of_few_events
 
@@ -71,3 +71,15 @@ def test_a_run_warns_and_its_record_holds_capacity_and_events_for_each_parameter
     assert network["size"]["relapse"]["events_per_parameter"] == pytest.approx(
         6 / network["size"]["relapse"]["trainable_parameters"]
     )
+
+
+def test_the_record_holds_what_share_of_the_risk_each_part_of_a_model_has(make_cohort: Callable[..., Cohort]) -> None:
+    cohort = make_cohort(24, ("binary",))
+    twins = Fusion(of=(Baseline("age"), Baseline("age", name="age again")), name="twins")
+    network = TwoBe3Net(**MAPS, epochs=1, ensemble_size=1, inputs=("maps", "profile"))
+    result = tb.cross_validate([Baseline("age"), twins, network], cohort, cv=CrossValidation(3), resamples=100)
+    one, both, stacks = (dict(model.parts) for model in result.provenance.models)
+    assert one == {}  # a single part is no sum
+    assert both == {"relapse": {"age": pytest.approx(0.5), "age again": pytest.approx(0.5)}}
+    assert list(stacks["relapse"]) == ["axial", "profile"]
+    assert sum(stacks["relapse"].values()) == pytest.approx(1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -18,6 +18,8 @@ class ModelProvenance:
     seconds: float  # of fitting and predicting, in all folds
     imputed: Mapping[str, int]  # from what is not known to the number of patients for whom it is filled in
     size: Mapping[str, Any]  # by endpoint, beyond the parameters
+    # By endpoint, from each part to its share of the risk's variance out of fold, where the risk is a sum of parts.
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def is_baseline(self) -> bool:

@@ -188,6 +188,12 @@ class Fusion(Model):
         assert self.blend_ is not None
         return {member.name: float(weight) for member, weight in zip(self.of, self.blend_.weights, strict=True)}
 
+    def contributions(self, cohort: Cohort) -> dict[str, FloatArray]:
+        """What each member adds to the fused risk, by its name."""
+        assert self.blend_ is not None
+        shares = (self._risks(cohort) - self.blend_.mean) / self.blend_.scale * self.blend_.weights
+        return dict(zip((member.name for member in self.of), shares.T, strict=True))
+
     def _fit(self, cohort: Cohort) -> None:
         out_of_fold = self._predict_members_out_of_fold(cohort) if self.weights == "learnt" else None
         self.members_ = tuple(self._fit_member(member, cohort) for member in self.of)

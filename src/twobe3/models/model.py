@@ -261,6 +261,21 @@ class Model(ABC):
         times, survival = (self._curves(cohort) if len(cohort) else None) or (None, None)
         return Prediction(self.name, self.endpoint_.name, cohort.patients, risk, chance, survival=survival, times=times)
 
+    def contributions(self, cohort: Cohort) -> dict[str, FloatArray]:
+        """What each part of the fitted model adds to the risk of each patient; empty where it is no sum of parts.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            Patients whose scans the model can use; outcomes are not looked at.
+
+        Returns
+        -------
+        dict
+            Name of the part to an array of shape (n,). Their sum and the risk differ by a constant.
+        """
+        return {}
+
     def save(self, path: Path | str) -> Path:
         """Write the fitted model as one safetensors file, in which nothing is executable.
 

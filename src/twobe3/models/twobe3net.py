@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.core.outcomes import FloatArray
 from twobe3.features.slices import Plane, SliceSpec
 from twobe3.features.stacks import ImageStacks
 from twobe3.io.cache import Arrays
@@ -129,6 +131,16 @@ class StackedMapsModel(NeuralModel):
         now = self.make_inputs()  # where they are kept and computed may have changed since the fit
         self.inputs_ = replace(self.inputs_, maps=now.maps, images=now.images, end_to_end=self.end_to_end_)
         return super()._transform(cohort, augmentations)
+
+    def contributions(self, cohort: Cohort) -> dict[str, FloatArray]:
+        """What each stack, and the covariates, add; empty with one part, with a hazard, or a tuned 2D network."""
+        names = [*self.inputs_.stacks, *(["covariates"] if self.encoder_ is not None else [])]
+        if len(names) < 2 or len(self.edges_) or self.end_to_end_:
+            return {}
+        inputs = [one.values for one in self._transform(cohort, 0)]
+        with torch.inference_mode():
+            parts = [network.contributions(inputs) for network in self.networks_ if isinstance(network, PlanesNetwork)]
+        return dict(zip(names, torch.stack(parts).double().mean(dim=0).T.numpy(), strict=True))
 
     def _final_network(self, *, trainable: bool) -> nn.Module:
         network = self._build_network()

@@ -42,6 +42,7 @@ from twobe3.validation.thresholds import ThresholdPolicy, fit_final, fit_predict
 log = logging.getLogger("twobe3")
 PREDICTED = ("risk", "probability", "threshold", "cutoff", "survival", "times")  # what a fold gives
 USABLE = "usable"  # which of a fold's tested patients have a row, where not all do
+PART = "part "  # begins the names of the arrays of what parts of a model add to the risk
 
 
 def cross_validate(
@@ -138,7 +139,9 @@ def cross_validate(
         configuration=configuration,
         configuration_digest=digest([str(configuration), *(model.cache_key() for model in plan.models)]),
         platform=describe_platform(plan.models),
-        models=tuple(describe_model(plan.models[n], cohort, _seconds(folds, n)) for n in numbers),
+        models=tuple(
+            describe_model(plan.models[n], cohort, _seconds(folds, n), share_parts(plan, folds, n)) for n in numbers
+        ),
         notes=tuple(notes),
     )
     return CVResult(plan, predictions, evaluations, comparisons, provenance, summary, excluded, folds)
@@ -147,6 +150,27 @@ def cross_validate(
 def _seconds(folds: Mapping[FoldTask, Arrays], model: int) -> float:
     """What fitting and predicting took with one model, in all folds."""
     return sum(float(arrays["seconds"][0]) for task, arrays in folds.items() if task.model == model)
+
+
+def share_parts(plan: CVPlan, folds: Mapping[FoldTask, Arrays], model: int) -> dict[str, dict[str, float]]:
+    """By endpoint the share of each part of a model in the variance of its risk among patients tested together.
+
+    The shares are the parts' covariances with the risk over its variance, both summed over folds, so they add up to 1;
+    a part that works against the others has a negative one.
+    """
+    shares = {}
+    for endpoint in plan.splits:
+        fitted = [folds[task] for task in folds if (task.endpoint, task.model) == (endpoint, model)]
+        names = sorted(name for name in fitted[0] if name.startswith(PART))
+        products = np.zeros(len(names))
+        for arrays in fitted if names else ():
+            parts = np.stack([arrays[name] for name in names])
+            parts -= parts.mean(axis=1, keepdims=True) if parts.size else 0.0
+            products += parts @ parts.sum(axis=0)
+        if products.sum() > 0:
+            named = zip(names, (products / products.sum()).tolist(), strict=True)
+            shares[endpoint] = {name.removeprefix(PART): share for name, share in named}
+    return shares
 
 
 def out_of_fold(plan: CVPlan, checkpoints: Cache, workers: int) -> dict[FoldTask, Arrays]:
@@ -204,6 +228,8 @@ def fit_fold(plan: CVPlan, fit: FoldTask, cache: FitCache | None = None) -> Arra
     arrays = {"seconds": np.array([time.perf_counter() - begin])}
     if prediction.patients != tested.patients:
         arrays[USABLE] = np.isin(tested.patients, prediction.patients)
+        tested = tested.subset(np.flatnonzero(arrays[USABLE]))
+    arrays |= {f"{PART}{name}": part for name, part in model.contributions(tested).items()}
     return arrays | {name: array for name, array in values.items() if array is not None}
 
 

@@ -8,7 +8,7 @@ import platform
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -112,13 +112,17 @@ def describe_platform(models: Sequence[Model]) -> Platform:
     )
 
 
-def describe_model(model: Model, cohort: Cohort, seconds: float) -> ModelProvenance:
-    """What a run says of a model that was validated on a cohort in some seconds."""
+def describe_model(
+    model: Model, cohort: Cohort, seconds: float, parts: Mapping[str, Mapping[str, float]]
+) -> ModelProvenance:
+    """What a run says of a model that was validated on a cohort in some seconds; ``parts`` are its shares of risk."""
     names = [outcomes.endpoint.name for outcomes in cohort.endpoints]
     sizes = {name: dict(model.report(drop_unusable(model, cohort.for_endpoint(name))).size) for name in names}
     sizes = {name: size for name, size in sizes.items() if size}
     imputed = dict(model.report(cohort.without_outcomes()).imputed)
-    return ModelProvenance(model.name, model.kind, model.summary, model.public_parameters(), seconds, imputed, sizes)
+    return ModelProvenance(
+        model.name, model.kind, model.summary, model.public_parameters(), seconds, imputed, sizes, parts
+    )
 
 
 def warn_of_few_events(models: Sequence[Model], cohort: Cohort) -> list[str]:

@@ -159,3 +159,14 @@ def test_without_maps_no_2d_network_is_loaded(cohort: Cohort, monkeypatch: pytes
 def test_inputs_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="inputs"):
         TwoBe3Net(**wrong)
+
+
+def test_each_input_contributes_to_the_risk_by_its_branch(cohort: Cohort) -> None:
+    few, how = cohort.subset(range(12)), {**SMALL, "epochs": 2, "ensemble_size": 2, "cache": STORE}
+    model = TwoBe3Net(**how, inputs=("maps", "image"), covariates=("age_years",)).fit(few)
+    parts = model.contributions(few)
+    assert list(parts) == ["axial", "image", "covariates"]
+    rest = model.predict(few).risk - sum(parts.values())
+    assert rest == pytest.approx(np.full(12, rest[0]), abs=1e-5)
+    assert min(np.ptp(part) for part in parts.values()) > 0
+    assert TwoBe3Net(**how).fit(few).contributions(few) == {}

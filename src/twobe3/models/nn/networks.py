@@ -156,9 +156,19 @@ class PlanesNetwork(nn.Module):
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Stacks, each (n, channels, slices, height, width), and covariates, if any, to (n,), or (n, outputs)."""
-        stacks, covariates = inputs[: len(self.branches)], inputs[len(self.branches) :]
-        features = [branch(stack.float()) for branch, stack in zip(self.branches.values(), stacks, strict=True)]
-        return _apply_head(self.head, torch.cat(features, dim=1), covariates)
+        return _apply_head(self.head, torch.cat(self._features(inputs), dim=1), inputs[len(self.branches) :])
+
+    def contributions(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What each branch, and then all covariates together, add to the first output, shape (n, parts)."""
+        parts = [*self._features(inputs), *(values.float() for values in inputs[len(self.branches) :])]
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        weights = torch.split(last.weight[0], [part.shape[1] for part in parts])
+        return torch.stack([part @ weight for part, weight in zip(parts, weights, strict=True)], dim=1)
+
+    def _features(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        stacks = inputs[: len(self.branches)]
+        return [branch(stack.float()) for branch, stack in zip(self.branches.values(), stacks, strict=True)]
 
 
 class VolumeNetwork(nn.Module):
