@@ -373,7 +373,7 @@ def main() -> None:
         ):
             pass
     # A learning curve shows whatever is there of earlier runs; over contrasts, other models have one point alone.
-    models = MODELS if axis == "n" else asked.models
+    models = dict.fromkeys([*MODELS, *asked.models]) if axis == "n" else asked.models
     shown = product(asked.tasks, models, sizes, range(asked.seeds), asked.contrasts)
     results = load_results([Cell(*cell) for cell in shown], asked.folder)
     print("\n".join(table(results, axis)))
