@@ -43,6 +43,8 @@ def test_what_is_no_person_is_refused(weight: float, height: float, code: str) -
         (700.0, 0.4, None),
         (350.0, 1.8, None),
         (2_000_000.0, 1.8, None),
+        (1001.0, 1.75, None),  # no grams of an adult
+        (7000.0, 175.0, None),
         (3200.0, 0.5, 3.2),
         (72_000.0, 1.75, 72.0),
         (0.07, None, 0.07),
@@ -57,6 +59,13 @@ def test_a_weight_of_no_person_is_refused_or_said(weight: float, height: float |
     found = body.weight_of_body_kg(weight, height)
     assert found.value == kg
     assert [repair.changes_value for repair in found.repairs] == [True]  # which the strict policy refuses
+
+
+def test_a_height_in_another_unit_is_taken_with_a_word() -> None:
+    for stated, unit in ((175.0, "centimetres"), (1750.0, "millimetres")):
+        found = body.height_m(stated)
+        assert found.value == 1.75
+        assert [(one.changes_value, unit in one.text) for one in found.repairs] == [(True, True)]
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,10 @@ def test_usual_doses_are_not_remarked_on_and_a_tenfold_one_is(half_life_s: float
 
     assert said(mbq, "strict") == []
     assert said(10 * mbq) == ["DOSE_IMPLAUSIBLE"]
-    assert said(1e4 * mbq) == said(1e-3 * mbq) == ["DOSE_IMPLAUSIBLE"]
+    assert said(1e4 * mbq) == ["DOSE_IMPLAUSIBLE"]
+    if mbq < 1000:
+        with pytest.raises(UnusableScanError, match=r"DOSE_IMPLAUSIBLE.* may be in M?Bq or in [kG]Bq"):
+            said(1e-3 * mbq)
 
 
 @pytest.mark.parametrize(
@@ -206,3 +209,19 @@ def test_millicurie_are_not_taken_as_megabecquerel() -> None:
         factor(replace(FIRST, dose=10.0))
     assert factor(replace(FIRST, dose=10.0), model="uEXPLORER")[1] == ["DOSE_IMPLAUSIBLE"]
     assert factor(replace(FIRST, dose=370.0))[0] == pytest.approx(70e3 / left_bq((3.7e8, 3600)))
+
+
+@pytest.mark.parametrize(
+    ("stated", "units"),
+    [
+        (370_000.0, "Bq or in kBq"),
+        (10_000.0, "Bq or in µCi"),
+        (5000.0, "MBq or in µCi"),
+        (0.37, "MBq or in GBq"),
+        (0.01, "MBq or in Ci"),
+    ],
+)
+def test_a_dose_that_would_be_usual_in_another_unit_is_refused(stated: float, units: str) -> None:
+    """All are 185 or 370 MBq in the second unit, which the SUV would miss by 27 to 37,000 times."""
+    with pytest.raises(UnusableScanError, match=f"DOSE_IMPLAUSIBLE.* may be in {units}"):
+        factor(replace(FIRST, dose=stated))

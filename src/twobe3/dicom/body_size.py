@@ -45,7 +45,8 @@ def weight_of_body_kg(weight: float | None, height: float | None) -> WithRepairs
     """Body weight, and a note where the height, if there is one, does not go with it.
 
     The note is given below a body mass index of 8 kg/m² (4 below a height of 1 m) or above 80, bounds of ours: what is
-    a tenth or ten times the weight shows so, and pounds or inches in small or large people.
+    a tenth or ten times the weight shows so, and pounds or inches in small or large people. Raises what
+    :func:`weight_kg` raises; ``WEIGHT_IMPLAUSIBLE`` too where only a guess of grams leads there.
     """
     kg = weight_kg(weight)
     try:
@@ -56,19 +57,24 @@ def weight_of_body_kg(weight: float | None, height: float | None) -> WithRepairs
     if (_LEAST_BMI if m >= 1 else _LEAST_BMI_OF_INFANTS) <= bmi <= _MOST_BMI:
         return kg
     text = f"{kg.value:g} kg at {m:g} m is a body mass index of {bmi:.3g} kg/m²"
+    if kg.value != weight and _SHORTEST_M <= m <= _TALLEST_M:
+        raise UnusableScanError(Code.WEIGHT_IMPLAUSIBLE, f"PatientWeight (0010,1030) {weight:g}, if in grams: {text}")
     return WithRepairs(kg.value, (*kg.repairs, Repair(Code.WEIGHT_IMPLAUSIBLE, text, changes_value=False)))
 
 
 def height_m(stated: float | None) -> WithRepairs[float]:
-    """Body height (rule 18). PatientSize is in metres, DICOM PS3.3 C.7.2.2; above 3 it can only be centimetres.
+    """Body height (rule 18). PatientSize is in metres, DICOM PS3.3 C.7.2.2.
+
+    Above 3 it can only be centimetres, above 1000 only millimetres.
 
     Raises ``HEIGHT_MISSING``.
     """
     if stated is None or not stated > 0:
         raise UnusableScanError(Code.HEIGHT_MISSING, f"PatientSize (0010,1020) is {_format(stated)}")
-    if stated > 3:
-        repair = Repair(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as centimetres")
-        return WithRepairs(stated / 100, (repair,))
+    for above, unit, per_metre in ((1000, "millimetres", 1000), (3, "centimetres", 100)):
+        if stated > above:
+            repair = Repair(Code.HEIGHT_IMPLAUSIBLE, f"PatientSize {stated:g} taken as {unit}")
+            return WithRepairs(stated / per_metre, (repair,))
     return WithRepairs(stated)
 
 

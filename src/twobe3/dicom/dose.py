@@ -30,7 +30,11 @@ SMALLEST_DOSE_BQ = 1e4
 SAME_HALF_LIFE = 0.02
 """By what share two half-lives of one nuclide may differ: vendors round them, and Sc-43 is 2.1 % off Sc-44."""
 
-MCI_IN_MBQ = 37.0
+SMALLEST_USUAL_BQ = 1e6
+"""Less is too little for a person, whatever the tracer."""
+
+OTHER_UNITS_BQ = {"kBq": 1e3, "µCi": 3.7e4, "mCi": 3.7e7, "GBq": 1e9, "Ci": 3.7e10}
+"""Units besides becquerel and megabecquerel in which a dose may have been typed."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ def injected_dose_bq(stated: float | None) -> WithRepairs[float]:
 def check_dose(attributes: SeriesAttributes, dose_bq: float, weight_kg: float) -> tuple[Repair, ...]:
     """Say that a dose is far from what is injected of its nuclide (rule 16), see :data:`USUAL_DOSES`.
 
-    Raises ``DOSE_IMPLAUSIBLE``: a number that is no becquerel is too small in MBq, and would fit in mCi.
+    Raises ``DOSE_IMPLAUSIBLE``: the number is too small in its unit, or too large in MBq for anybody, and would be
+    usual in another unit.
     """
     half_life_s = attributes.half_life_s or HALF_LIVES_S.get(attributes.nuclide, 0.0)
     usual = next((one for one in USUAL_DOSES if _is_one_half_life(one.half_life_s, half_life_s)), None)
@@ -110,11 +115,14 @@ def check_dose(attributes: SeriesAttributes, dose_bq: float, weight_kg: float) -
     least = usual.least_mbq_per_kg * (0.1 if long else 1.0)
     mbq, per_kg = dose_bq / 1e6, dose_bq / 1e6 / weight_kg
     text = f"{mbq:.4g} MBq, {per_kg:.3g} MBq/kg, of {usual.nuclide}"
+    stated = attributes.dose or 0.0
+    unit, unit_bq = ("MBq", 1e6) if stated < SMALLEST_DOSE_BQ else ("Bq", 1.0)
+    if (per_kg < least and stated < SMALLEST_USUAL_BQ) or (unit == "MBq" and mbq > usual.most_mbq):
+        for other, other_bq in OTHER_UNITS_BQ.items():
+            if least <= per_kg * other_bq / unit_bq <= usual.most_mbq_per_kg:
+                reason = f"RadionuclideTotalDose (0018,1074) {stated:g} may be in {unit} or in {other}"
+                raise UnusableScanError(Code.DOSE_IMPLAUSIBLE, reason)
     if per_kg < least:
-        stated = attributes.dose or 0.0
-        if stated < SMALLEST_DOSE_BQ and least <= per_kg * MCI_IN_MBQ <= usual.most_mbq_per_kg:
-            reason = f"RadionuclideTotalDose (0018,1074) {stated:g} may be in MBq or in mCi"
-            raise UnusableScanError(Code.DOSE_IMPLAUSIBLE, reason)
         return (_doubt_dose(f"{text} is less than the {least:g} MBq/kg that are usual at least"),)
     if mbq > usual.most_mbq or per_kg > usual.most_mbq_per_kg:
         most = f"{usual.most_mbq:g} MBq or {usual.most_mbq_per_kg:g} MBq/kg"
