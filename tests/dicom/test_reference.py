@@ -103,6 +103,26 @@ def test_a_time_removed_from_a_right_date_is_not_the_reference() -> None:
             elapsed_s(replace(series, slices=silent))
 
 
+@pytest.mark.parametrize("half_life_s", [F18, 1223.0])
+@pytest.mark.parametrize("shown", ["both", "FrameReferenceTime", "DecayFactor"])
+def test_no_frame_begins_before_its_reference(half_life_s: float, shown: str) -> None:
+    """Both count from the first frame's begin: read as times of the mean, they put the reference after it."""
+    slices = tuple(
+        replace(
+            bed(begin, "begin", half_life_s),
+            frame_reference_time_ms=None if shown == "DecayFactor" else begin * 1e3,
+            **({"decay_factor": None} if shown == "FrameReferenceTime" else {}),
+        )
+        for begin in (0, 150, 300)
+    )
+    series = replace(whole_body(), series_date="20240209", slices=slices)
+    if shown == "DecayFactor" and half_life_s != F18:
+        with pytest.raises(UnusableScanError, match="TIMES_"):
+            elapsed_s(series, half_life_s)
+        return
+    assert elapsed_s(series, half_life_s) == pytest.approx((3600,) * 3, abs=0.01)
+
+
 def test_one_acquisition_time_for_all_beds_is_that_of_the_first() -> None:
     """As GE writes it; the private time of the scan was removed, and the series was rebuilt later."""
     series = whole_body("ge")

@@ -165,7 +165,8 @@ def _derive_elapsed_s(slices: Sequence[SliceAttributes], half_life_s: float) -> 
     """Seconds from the reference to the begin of each frame.
 
     FrameReferenceTime lies T_ave after it (DICOM PS3.3 C.8.9.4.1.5), with GE at the begin of the frame; DecayFactor
-    holds the decay within the frame as well, or not. Where both are there, the readings that fit each other are taken.
+    holds the decay within the frame as well, or not. Where both are there, the readings that fit each other are taken;
+    none by which the first frame begins before the reference, if another one is left.
     """
     rate = math.log(2) / half_life_s
     if any(one.frame_duration_ms is None for one in slices):
@@ -181,7 +182,8 @@ def _derive_elapsed_s(slices: Sequence[SliceAttributes], half_life_s: float) -> 
             for time in (time_s - average_s, time_s)
         ]
         if min(apart) <= TOLERANCE:
-            at_begin = apart[1] < apart[0] - 0.25 * rate * float(average_s.max())
+            nearer = apart[1] < apart[0] - 0.25 * rate * float(average_s.max())
+            at_begin = apart[1] <= TOLERANCE and (nearer or _is_early(time_s - average_s))
             text = f"{_NONE_FITS}; the reference comes from FrameReferenceTime, which DecayFactor confirms"
             return WithRepairs(time_s if at_begin else time_s - average_s, (disagree(text),))
         if factor_s.any():
@@ -191,11 +193,17 @@ def _derive_elapsed_s(slices: Sequence[SliceAttributes], half_life_s: float) -> 
             raise UnusableScanError(Code.TIMES_INCONSISTENT, reason)
     if time_s is not None:
         text = f"{_NONE_FITS}; the reference comes from FrameReferenceTime"
-        return WithRepairs(time_s - average_s, (disagree(text),))
+        return WithRepairs(time_s if _is_early(time_s - average_s) else time_s - average_s, (disagree(text),))
     if factor_s is None or float(average_s.max()) * rate > TOLERANCE:
         raise UnusableScanError(Code.TIMES_MISSING, f"{_NONE_FITS}, and FrameReferenceTime (0054,1300) is absent")
-    text = f"{_NONE_FITS}; the reference comes from DecayFactor, the decay within the frame in it"
-    return WithRepairs(factor_s - average_s, (Repair(Code.TIMES_INCONSISTENT, text),))
+    without = _is_early(factor_s - average_s)
+    text = f"{_NONE_FITS}; the reference comes from DecayFactor, the decay within the frame {'not ' * without}in it"
+    return WithRepairs(factor_s if without else factor_s - average_s, (Repair(Code.TIMES_INCONSISTENT, text),))
+
+
+def _is_early(elapsed_s: FloatArray) -> bool:
+    """Whether a frame would begin before its reference, which none does: it was read in a way that isn't meant."""
+    return bool(elapsed_s.min() < -_ROUNDING.total_seconds())
 
 
 _NONE_FITS = "no time that the header states as the reference fits its acquisition"
