@@ -85,6 +85,10 @@ COPIES = {
     "byte copy": leave,
     "another station": change(StationName="PACS2"),
     "another name": change(PatientName="Doe^Jane^M", PatientBirthDate="19800101"),
+    "times and numbers in other words": change(
+        SeriesTime="110000.000000", AcquisitionTime="1100", RescaleSlope="1.0E+02", PatientWeight="70.00"
+    ),
+    "other corrections": change(CorrectedImage=["DECY", "SCAT", "ATTN"]),
     "implicit VR": encode(ImplicitVRLittleEndian),
     "deflated": encode(DeflatedExplicitVRLittleEndian),
     "big endian": encode(ExplicitVRBigEndian),

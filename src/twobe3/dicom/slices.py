@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import MAX_VOXELS
 from twobe3.dicom import enhanced, header
+from twobe3.dicom.clock import parse_datetime, parse_time
 from twobe3.dicom.geometry import Plane
 from twobe3.dicom.pixels import decode_pixels
 from twobe3.dicom.reader import number, numbers, read_dataset, text
@@ -177,6 +178,24 @@ def _require_copy(original: Sequence[Slice], copy: Sequence[Slice]) -> None:
 
 
 def _compare_fields(one: Any, other: Any) -> list[str]:
-    """Names of the fields in which two objects of a dataclass differ."""
-    names = [field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name)]
+    """Names of the fields in which two objects of a dataclass differ, in what they say and not in how."""
+    mine, others = _read_fields(one), _read_fields(other)
+    names = [name for name in mine if mine[name] != others[name]]
     return [name.removesuffix("_mm").replace("_", " ") for name in names]
+
+
+def _read_fields(one: Any) -> dict[str, Any]:
+    """What the fields of an object of a dataclass say: times as such, and of the corrections those that SUV ask for."""
+    return {field.name: _read_field(field.name, getattr(one, field.name)) for field in fields(one)}
+
+
+def _read_field(name: str, value: Any) -> Any:
+    if name.endswith("_datetime"):
+        return parse_datetime(value) or value
+    if name.endswith("_time"):
+        return parse_time(value) or value
+    if name == "corrections":
+        return {"ATTN", "DECY"}.intersection(value)
+    if isinstance(value, tuple):
+        return [_read_fields(one) if is_dataclass(one) else one for one in value]
+    return value
