@@ -221,7 +221,7 @@ def injection_time(attributes: SeriesAttributes, scan: Scan, half_life_s: float)
     raise UnusableScanError(Code.TIMES_MISSING, reason)
 
 
-def find_by_clock(clock: time | None, scan: Scan, half_life_s: float) -> datetime | None:
+def find_by_clock(clock: time | None, scan: Scan, half_life_s: float, tag: str = "(0018,1072)") -> datetime | None:
     """When a clock showed the time of an injection: within the scan, else the last time before it.
 
     Raises ``TIMES_INCONSISTENT``: between the reference and the scan, by more than :data:`SHORTLY_AFTER`, and nothing
@@ -236,7 +236,7 @@ def find_by_clock(clock: time | None, scan: Scan, half_life_s: float) -> datetim
     lag = after - scan.reference
     doubtful = lag > SHORTLY_AFTER and is_plausible(scan.reference - before, half_life_s)
     if doubtful or not scan.covers(after):
-        reason = f"the injection (0018,1072) is {describe_interval(lag)} after the reference time, or the day before"
+        reason = f"the injection {tag} is {describe_interval(lag)} after the reference time, or the day before"
         raise UnusableScanError(Code.TIMES_INCONSISTENT, reason)
     return after
 
@@ -267,7 +267,7 @@ def keep_clock_time(
     stands for none, is no more plausible, or (0018,1072) says another.
     """
     reference = scan.reference
-    kept = find_by_clock(stated.timetz(), scan, half_life_s) or stated
+    kept = find_by_clock(stated.timetz(), scan, half_life_s, tag.strip()) or stated
     uptake = reference - kept
     other = find_last_before(reference, parse_time(attributes.start_time, parse_zone(attributes.zone)))
     minute, day = timedelta(minutes=1), timedelta(days=1)
