@@ -38,3 +38,6 @@ def test_ids_that_are_there_match_nobody_else_and_no_id_is_in_a_sentence() -> No
     assert count_differences({**near, "Ab": ("ab", "case")}, "ids of the table", "the scans")[0] == (
         "2 ids of the table differ from ids of the scans by case alone"
     )
+    assert count_differences(near, "ids of the table", "the scans")[0] == (
+        "1 of the ids of the table differs from an id of the scans by leading zeros alone"
+    )

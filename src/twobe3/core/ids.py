@@ -40,7 +40,8 @@ def count_differences(near: Mapping[str, tuple[str, str]], what: str, others: st
     """A sentence for each difference of :func:`match_nearly`, with how many ids have it; no id."""
     counts = Counter(difference for _, difference in near.values())
     return tuple(
-        f"{n} {what} {'differs from an id' if n == 1 else 'differ from ids'} of {others} by {difference} alone"
+        (f"1 of the {what} differs from an id" if n == 1 else f"{n} {what} differ from ids")
+        + f" of {others} by {difference} alone"
         for difference, n in counts.most_common()
     )
 
