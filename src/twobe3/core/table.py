@@ -45,10 +45,10 @@ def number_rows(table: Table) -> Mapping[str, int]:
     return {patient: number for number, patient in enumerate(table, start=1)}
 
 
-def name_rows(rows: Sequence[object]) -> str:
+def name_rows(rows: Sequence[object], *, what: str = "row", named: int = ROWS_NAMED) -> str:
     """Name the first rows, by what is said of each, and count the others: ``"rows 2, 3, 4, 5, 6 and 4 more"``."""
-    more = f" and {len(rows) - ROWS_NAMED} more" if len(rows) > ROWS_NAMED else ""
-    return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows[:ROWS_NAMED]))}{more}"
+    more = f" and {len(rows) - named} more" if len(rows) > named else ""
+    return f"{what if len(rows) == 1 else f'{what}s'} {', '.join(map(str, rows[:named]))}{more}"
 
 
 def require_columns(table: Table, columns: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from twobe3.core.errors import ConfigurationError
 from twobe3.core.ids import count_differences, match_nearly
 from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.prediction import Prediction
-from twobe3.core.table import NumberedTable, is_missing, require_columns
+from twobe3.core.table import NumberedTable, is_missing, name_rows, require_columns
 from twobe3.evaluation.bootstrap import RESAMPLES
 from twobe3.evaluation.cohort_summary import summarize_cohort
 from twobe3.evaluation.compare import compare
@@ -72,7 +72,7 @@ class Unmatched:
             (self.without_prediction, "in the clinical table, and predicted by no model: {} of the clinical table"),
         )
         return [
-            f"{len(lines)} {said.format(_name_lines([at[0] for at in lines.values()]))}"
+            f"{len(lines)} {said.format(name_rows([at[0] for at in lines.values()], what='line', named=LINES_NAMED))}"
             for lines, said in groups
             if lines
         ]
@@ -271,11 +271,6 @@ def _find_unmatched(predictions: Sequence[Numbered], table: NumberedTable, outco
         {patient: tuple(at) for patient, at in lines.items() if patient in table and patient not in known},
         {patient: (table.numbers[patient],) for patient in outcomes.patients if patient not in lines},
     )
-
-
-def _name_lines(lines: Sequence[int]) -> str:
-    more = f" and {len(lines) - LINES_NAMED} more" if len(lines) > LINES_NAMED else ""
-    return f"{'line' if len(lines) == 1 else 'lines'} {', '.join(map(str, lines[:LINES_NAMED]))}{more}"
 
 
 def _check_folds(path: Path, predictions_path: Path, predictions: Sequence[Numbered]) -> None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.core.nearest import find_nearest
 from twobe3.features._torchvision import import_timm
 from twobe3.features.weights import State, WeightsSource, load_strictly
 from twobe3.io.files import digest
@@ -236,8 +237,8 @@ def _require_timm(name: str = "") -> Any:
     try:
         return import_timm()
     except ImportError:
-        near = difflib.get_close_matches(name, BACKBONES, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        near = find_nearest(name, BACKBONES)
+        hint = f" (did you mean {near!r}?)" if near else ""
         raise EnvironmentFailure(
             Code.EXTRA_MISSING,
             f"backbone {name!r} is not one of {', '.join(BACKBONES)}{hint}; others need timm, which is not installed",

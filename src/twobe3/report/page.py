@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -86,20 +85,6 @@ def render(folder: StudyFolder) -> str:
     )
 
 
-@dataclass(frozen=True)
-class PredictionsFolder:
-    """What a section is made of where there is no study: results and predictions, and models of no known kind."""
-
-    evaluation: EvaluationResults
-    predictions: tuple[Prediction, ...]
-    models: tuple[ModelProvenance, ...] = ()
-
-    @property
-    def run(self) -> PredictionsFolder:
-        """Itself: a study's run knows the models."""
-        return self
-
-
 def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
     """Write the page of a file of predictions, see :func:`~twobe3.evaluation.evaluate_csv.evaluate_csv`.
 
@@ -133,7 +118,7 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
         title=first.endpoint,
         version=__version__,
         entries={},
-        sections=[_section("endpoint-1", record, PredictionsFolder(results, report.predictions))],
+        sections=[_section("endpoint-1", record, results, report.predictions, ())],
         estimators=wording.estimators(results),
         n=n,
         n_models=len(results.models),
@@ -174,17 +159,27 @@ def _sections(folder: StudyFolder) -> list[dict[str, Any]]:
     """A section for each endpoint that has results."""
     evaluated = {result.endpoint for result in folder.evaluation.models}
     numbered = enumerate(folder.cohort.endpoints, start=1)
-    return [_section(f"endpoint-{i}", one, folder) for i, one in numbered if one.name in evaluated]
+    return [
+        _section(f"endpoint-{i}", one, folder.evaluation, folder.predictions, folder.run.models)
+        for i, one in numbered
+        if one.name in evaluated
+    ]
 
 
-def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder | PredictionsFolder) -> dict[str, Any]:
-    """What the template shows of one endpoint."""
-    results = sorted((one for one in folder.evaluation.models if one.endpoint == endpoint.name), key=_descending)
-    comparisons = [pair for pair in folder.evaluation.comparisons if pair.endpoint == endpoint.name]
+def _section(
+    anchor: str,
+    endpoint: EndpointRecord,
+    evaluation: EvaluationResults,
+    predicted: Iterable[Prediction],
+    models: Iterable[ModelProvenance],
+) -> dict[str, Any]:
+    """What the template shows of one endpoint; of what kind a model is that no study knows, nobody can say."""
+    results = sorted((one for one in evaluation.models if one.endpoint == endpoint.name), key=_descending)
+    comparisons = [pair for pair in evaluation.comparisons if pair.endpoint == endpoint.name]
     primary, pooled = results[0].primary_metric.metric, results[0].endpoint_class.primary_metric
     chance = results[0].endpoint_class.chance_level
-    kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in folder.run.models}
-    predictions = {p.model: p for p in folder.predictions if p.endpoint == endpoint.name}
+    kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in models}
+    predictions = {p.model: p for p in predicted if p.endpoint == endpoint.name}
     return {
         "anchor": anchor,
         "endpoint": endpoint,
@@ -198,11 +193,11 @@ def _section(anchor: str, endpoint: EndpointRecord, folder: StudyFolder | Predic
         "comparisons": comparison_tables(comparisons, primary),
         "figures": figures(results, endpoint.unit or ""),
         "subgroups": subgroup_table(
-            [subgroup for subgroup in folder.evaluation.subgroups if subgroup.endpoint == endpoint.name],
+            [subgroup for subgroup in evaluation.subgroups if subgroup.endpoint == endpoint.name],
             [result.model for result in results],
             chance,
         ),
-        "sample_size": next((size for size in folder.evaluation.sample_sizes if size.endpoint == endpoint.name), None),
+        "sample_size": next((size for size in evaluation.sample_sizes if size.endpoint == endpoint.name), None),
         "agreement": agreement([predictions[result.model] for result in results if result.model in predictions]),
     }
 
