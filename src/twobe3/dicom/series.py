@@ -337,7 +337,7 @@ def _describe(files: Sequence[Instance], contours: Sequence[Instance], shared_ui
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),
-            covariates=_read_covariates(dataset),
+            covariates=_keep_agreed(_read_covariates(dataset), copies.get(first.path, ())),
             header_digest=digest(sorted({one.digest for one in group})),
             slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and not hold_one_image(places.values()) else first.frames,
@@ -371,6 +371,15 @@ def _read_covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
     with suppress(UnusableScanError):
         found["height_m"] = body_size.height_m(number(dataset, "PatientSize")).value
     return found
+
+
+def _keep_agreed(covariates: dict[str, float | str], copies: Iterable[Path]) -> dict[str, float | str]:
+    """Those covariates that no copy of the file contradicts."""
+    for path in copies:
+        with suppress(UnusableScanError):
+            other = _read_covariates(read_dataset(path))
+            covariates = {name: value for name, value in covariates.items() if other.get(name, value) == value}
+    return covariates
 
 
 def _describe_other(group: Sequence[Instance]) -> Unused:
