@@ -27,18 +27,24 @@ NAMES = ("GTV Läsion", "gtv", "GTV", "Straße", "GTV_½")
     ],
 )
 def test_a_name_is_found_as_it_is_typed(asked: str, found: str) -> None:
-    assert match_names(NAMES, [asked]) == {found}
+    assert match_names([NAMES], [asked]) == [{found}]
 
 
 def test_a_decomposed_name_in_one_file_and_a_composed_one_in_another_are_one() -> None:
     both = (unicodedata.normalize("NFC", "Läsion"), unicodedata.normalize("NFD", "Läsion"))
-    assert match_names(both, both[:1]) == set(both)
+    assert match_names([both], both[:1]) == [set(both)]
+    assert match_names([both[:1], both[1:]], both[:1]) == [{both[0]}, {both[1]}]
+
+
+def test_a_name_in_another_case_is_another_region_of_its_file_and_the_same_one_in_another_file() -> None:
+    assert match_names([("gtv", "GTV"), ("gtv", "node"), ("G T V",)], ["GTV"]) == [{"GTV"}, {"gtv"}, {"G T V"}]
+    assert match_names([("GTV",), ("node",)], ["gtv", "Node"]) == [{"GTV"}, {"node"}]
 
 
 def test_all_names_or_one_that_is_not_there() -> None:
-    assert match_names(NAMES, None) == set(NAMES)
+    assert match_names([NAMES, ("a",)], None) == [set(NAMES), {"a"}]
     with pytest.raises(UnusableScanError, match="CONTOUR_UNUSABLE: there is no region 'node'; there are: a, b"):
-        match_names(("a", "b", "a"), ["a", "node"])
+        match_names([("a", "b"), ("a",)], ["a", "node"])
 
 
 def test_planes_reach_half_way_and_half_the_usual_step_at_the_ends() -> None:

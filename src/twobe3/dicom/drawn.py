@@ -39,30 +39,35 @@ def to_names(roi: str | Sequence[str] | None) -> Collection[str] | None:
     return (roi,) if isinstance(roi, str) else roi
 
 
-def match_names(there: Sequence[str], roi: Collection[str] | None) -> frozenset[str]:
-    """Names as the files spell them; all for None.
+def match_names(files: Sequence[Sequence[str]], roi: Collection[str] | None) -> list[frozenset[str]]:
+    """Names of regions as each file spells them; all of them for None.
 
-    The very name goes before one that differs in case, blanks or compatible characters alone; composed and decomposed
-    letters are the same (Unicode Standard Annex 15). Raises ``CONTOUR_UNUSABLE``, naming those that there are.
+    Within a file the very name goes before one that differs in case, blanks or compatible characters alone: the two may
+    be two regions. In several files they are one. Composed and decomposed letters are the same (Unicode Standard
+    Annex 15). Raises ``CONTOUR_UNUSABLE``, naming those that there are.
     """
     if roi is None:
-        return frozenset(there)
-    found: set[str] = set()
-    for name in roi:
-        same = [one for one in there if _compose(one) == _compose(name)]
-        alike = [one for one in there if _simplify(one) == _simplify(name)]
-        if not alike:
-            known = ", ".join(dict.fromkeys(there)) or "none"
+        return [frozenset(there) for there in files]
+    found = [[_find_alike(there, name) for name in roi] for there in files]
+    for name, *alike in zip(roi, *found, strict=True):
+        if not any(alike):
+            known = ", ".join(dict.fromkeys(one for there in files for one in there)) or "none"
             raise UnusableScanError(Code.CONTOUR_UNUSABLE, f"there is no region {name!r}; there are: {known}")
-        found.update(same or [one for one in alike if one == alike[0]])
-    return frozenset(found)
+    return [frozenset().union(*alike) for alike in found]
+
+
+def _find_alike(there: Sequence[str], name: str) -> set[str]:
+    same = {one for one in there if _compose(one) == _compose(name)}
+    alike = [one for one in there if simplify_name(one) == simplify_name(name)]
+    return same or set(alike[:1])
 
 
 def _compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _simplify(name: str) -> str:
+def simplify_name(name: str) -> str:
+    """A name without what the same name may differ in: case, blanks, compatible characters."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(unicodedata.normalize("NFKC", folded).split())
 

@@ -51,7 +51,8 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
     """
     with quietly():
         structures = StructureSet.read(path)
-        return structures.fill(geometry, match_names(structures.names, to_names(roi)))
+        (names,) = match_names([structures.names], to_names(roi))
+        return structures.fill(geometry, names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,8 @@ def read_seg(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None 
     """
     with quietly():
         segmentation = Segmentation.read(path)
-        return segmentation.fill(geometry, match_names(segmentation.names, to_names(roi)))
+        (names,) = match_names([segmentation.names], to_names(roi))
+        return segmentation.fill(geometry, names)
 
 
 @dataclass(frozen=True, eq=False)
