@@ -102,6 +102,29 @@ def test_a_cylinder_keeps_its_volume_whatever_planes_and_slices(
     assert np.mean(volumes[1:]) == pytest.approx(right_ml, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    "steps_mm",
+    [
+        [*[3] * 5, *[5] * 3],
+        [*[5] * 3, *[3] * 5],
+        [5, 5, *[3] * 6, 5, 5],
+        [3, 3, *[5] * 4, 3, 3],
+        [*[2] * 8, *[5] * 3],
+    ],
+)
+@pytest.mark.parametrize("slice_mm", [2.0, 1.443, 3.27])
+def test_a_cylinder_keeps_its_volume_on_planes_of_two_distances(
+    steps_mm: list[float], slice_mm: float, tmp_path: Path
+) -> None:
+    planes = np.cumsum([-15.0, *steps_mm])
+    path = structure_set(tmp_path / "rs.dcm", {"GTV": [circle(z) for z in planes]})
+    right_ml = np.pi * RADIUS_MM**2 * (sum(steps_mm) + steps_mm[0] / 2 + steps_mm[-1] / 2) / 1000
+    masks = [read_rtstruct(path, scan(slice_mm, share * slice_mm)) for share in np.arange(8) / 8]
+    assert np.mean([mask.volume_ml for mask in masks]) == pytest.approx(right_ml, rel=0.03)
+    wide = "CONTOUR_PLANES: of planes 2.00 mm apart 4 lie farther apart in a row: no gap, they are filled"
+    assert masks[0].notes == ((f"{wide} (region 'GTV')",) if steps_mm[0] == 2 else ())
+
+
 @pytest.mark.parametrize("step_mm", [1.0, 3.0, 4.0, 4.07283])
 @pytest.mark.parametrize("decimals", [1, 2, 6])
 def test_planes_half_a_slice_off_are_neither_lost_nor_doubled(step_mm: float, decimals: int, tmp_path: Path) -> None:

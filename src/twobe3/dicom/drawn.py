@@ -87,14 +87,37 @@ def find_steps_mm(planes_mm: FloatArray) -> FloatArray:
     return np.asarray(steps[steps <= MAX_STEP_MM])
 
 
-def find_extents_mm(planes_mm: FloatArray, step_mm: float) -> FloatArray:
+def find_steps_of_blocks_mm(planes_mm: FloatArray, usual_mm: float) -> FloatArray:
+    """The step that is usual around each plane, shape (planes,).
+
+    Two or more equal steps in a row, to twice :data:`SAME_PLANE_MM`, are a block with a usual step of its own, as where
+    a region was drawn on a thin series and a thick one; elsewhere it is that of the whole region.
+    """
+    found = np.full(len(planes_mm), usual_mm)
+    steps = np.diff(planes_mm)
+    for run in np.split(np.arange(len(steps)), 1 + np.flatnonzero(np.abs(np.diff(steps)) > 2 * SAME_PLANE_MM)):
+        step_mm = float(steps[run].mean()) if len(run) > 1 else usual_mm
+        if step_mm <= MAX_STEP_MM and abs(step_mm - usual_mm) > 2 * SAME_PLANE_MM:
+            found[run[0] : run[-1] + 2] = step_mm
+    return found
+
+
+def compare_steps(planes_mm: FloatArray, usual_mm: FloatArray) -> FloatArray:
+    """Steps between planes as multiples of what is usual around the two, shape (planes - 1,)."""
+    return np.asarray(np.diff(planes_mm) / ((usual_mm[1:] + usual_mm[:-1]) / 2))
+
+
+def find_extents_mm(planes_mm: FloatArray, usual_mm: FloatArray) -> FloatArray:
     """From where to where each plane stands for the volume that it samples, shape (planes, 2).
 
-    Half the way to its neighbours, and half the usual step at the ends and beside a gap (:data:`GAP_FROM`). A place
-    belongs to a plane from the lower end on and up to, without, the upper one. Both lie lower by a twentieth of the
-    step or :data:`SAME_PLANE_MM`, so that rounded positions do not decide on which side of an end a slice lies.
+    Half the way to its neighbours, and half the step that is usual around it, shape (planes,), at the ends and beside a
+    gap (:data:`GAP_FROM`). A place belongs to a plane from the lower end on and up to, without, the upper one. Both lie
+    lower by a twentieth of the smallest usual step or :data:`SAME_PLANE_MM`, so that rounded positions do not decide on
+    which side of an end a slice lies.
     """
-    steps = np.diff(planes_mm)
-    half = np.where(steps < GAP_FROM * step_mm, steps, step_mm) / 2
-    ends = np.column_stack([planes_mm - np.append(step_mm / 2, half), planes_mm + np.append(half, step_mm / 2)])
-    return np.asarray(ends - min(SAME_PLANE_MM, step_mm / 20))
+    neighbours = compare_steps(planes_mm, usual_mm) < GAP_FROM
+    half = np.diff(planes_mm) / 2
+    below = np.insert(np.where(neighbours, half, usual_mm[1:] / 2), 0, usual_mm[0] / 2)
+    above = np.append(np.where(neighbours, half, usual_mm[:-1] / 2), usual_mm[-1] / 2)
+    ends = np.column_stack([planes_mm - below, planes_mm + above])
+    return np.asarray(ends - min(SAME_PLANE_MM, float(usual_mm.min()) / 20))
