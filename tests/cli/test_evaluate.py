@@ -113,7 +113,7 @@ def test_the_page_of_predictions_holds_figures_and_no_patient(evaluate: Evaluate
     page = Path("deep/page.html").read_text()
     assert page == Path("made/report.html").read_text()
     assert Path("made/evaluation.json").exists()
-    assert "1 patients are in no figure: not in table." in page
+    assert "1 patient is in no figure: not in table." in page
     assert ">a<" in page.replace("\n", "")
     assert "Paired differences" in page
     assert "X99" not in page

@@ -155,7 +155,7 @@ def test_nothing_usable(twobe3: Call, tiny_cohort: Any, tmp_path: Path, verb: st
     done = twobe3(verb, tiny_cohort.images, *more, "--json")
     assert done.status == 3
     assert [series["code"] for series in done.json()["series"]] == ["NOT_PET"]
-    assert "twobe3: NO_PET: 1 series were found, none of which can be used" in done.err
+    assert "twobe3: NO_PET: 1 series was found, which cannot be used" in done.err
     tiny_cohort.scan("B", PatientWeight=None)
     done = twobe3(verb, tiny_cohort.images, *more)
     assert done.status == 3

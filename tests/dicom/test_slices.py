@@ -171,7 +171,7 @@ def test_a_copy_that_was_cut_short_does_not_count(bench: Any, which: str) -> Non
     damaged.write_bytes(damaged.read_bytes()[:-17])
     volume = read_suv(one_series(bench.folder / "in"))
     np.testing.assert_array_equal(volume.array, bench.read(slices).array)
-    assert volume.calibration.warnings[0].endswith("used once; 1 copies cannot be read")
+    assert volume.calibration.warnings[0].endswith("used once; 1 copy cannot be read")
 
 
 @pytest.mark.parametrize(

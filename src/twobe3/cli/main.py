@@ -23,6 +23,7 @@ from twobe3.cli.doctor import diagnose
 from twobe3.cli.interruption import interruptible
 from twobe3.cli.output import Document, Json, columns, print_document
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 from twobe3.dicom.attributes import Policy
 from twobe3.io.files import require_folder
@@ -351,7 +352,8 @@ def _print_inspection(inspection: tb.scans.Inspection, as_json: bool) -> None:
 
 
 def _nothing_usable(code: Code, found: int) -> EmptyInputError:
-    return EmptyInputError(code, f"{found} series were found, none of which can be used")
+    nouns = "series was found, which cannot be used", "series were found, none of which can be used"
+    return EmptyInputError(code, format_count(found, *nouns))
 
 
 def _inspection_lines(document: Document) -> list[str]:
@@ -365,7 +367,7 @@ def _inspection_lines(document: Document) -> list[str]:
         dates = [f"{kind} {date}" for kind, date in row.get("dates", {}).items() if date]
         scanner = f"{row['manufacturer']} {row['model']}".strip()
         about = "".join(f"{part}  " for part in (row["tracer"], scanner, spacing, ", ".join(dates)) if part)
-        size = f"{row['modality']:<3} {row['slices']:>4} slices"
+        size = f"{row['modality']:<3} {format_count(row['slices'], 'slice'):>11}"
         lines.append(f"{row['patient']}  {row['series_uid']}  {size}  {about}{result}")
         if drawn := row["contour"]:
             volume = f"{drawn['regions']} {drawn['volume_ml']:.2f} ml" if drawn["regions"] else ""
@@ -374,6 +376,8 @@ def _inspection_lines(document: Document) -> list[str]:
         lines += [f"  note: {warning}" for warning in (suv or {}).get("warnings", ())]
     codes = [row["code"] for row in document["series"] if row["code"]]
     tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
+    if lost := document.get("lost"):
+        lines.append(f"{lost['code']}: {lost['reason']} ({lost['remedy']})")
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import MAX_VOXELS, FloatArray, Geometry
 
@@ -200,8 +201,8 @@ def _require_no_gap(planes: Sequence[Plane]) -> None:
         missing = max(round(float(steps_mm[wide].sum()) / usual_mm) - wide.size, 1)
         raise UnusableScanError(
             Code.SLICE_GAP,
-            f"{missing} slices are missing; the first gap lies between {along_mm[i]:.2f} and {along_mm[i + 1]:.2f} mm "
-            f"along the normal, where the step is {usual_mm:.2f} mm",
+            f"{format_count(missing, 'slice is', 'slices are')} missing; the first gap lies between {along_mm[i]:.2f} "
+            f"and {along_mm[i + 1]:.2f} mm along the normal, where the step is {usual_mm:.2f} mm",
         )
 
 

@@ -13,6 +13,7 @@ import pydicom
 from scipy.sparse.csgraph import connected_components
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray, Geometry, Mask
 from twobe3.dicom.drawn import (
@@ -121,7 +122,8 @@ class StructureSet:
                 continue
             contours = _list_closed(region.contours)
             if (unused := len(region.contours) - len(contours)) or not contours:
-                what = f"{unused} contours are not closed ones and not used" if unused else "nothing is drawn"
+                open_ones = f"{format_count(unused, 'contour is', 'contours are')} not closed and not used"
+                what = open_ones if unused else "nothing is drawn"
                 notes.append(f"{Code.CONTOUR_UNUSED.name}: {what} (region {region.name!r})")
             if not contours:
                 continue
@@ -198,16 +200,22 @@ def _fill(contours: Sequence[_Contour], geometry: Geometry) -> tuple[npt.NDArray
 
 def _describe(n: Counter[str], parts: int, step_mm: float) -> list[str]:
     """What was done that somebody should look at, each line with its code; of a region."""
+    overlap = "contour overlaps another one in part", "contours overlap another one in part"
     said = {
-        "repeated": (Code.CONTOUR_OVERLAP, f"{n['repeated']} contours are stored twice and count once"),
-        "united": (Code.CONTOUR_OVERLAP, f"{n['united']} contours overlap another one in part and are united with it"),
+        "repeated": (
+            Code.CONTOUR_OVERLAP,
+            format_count(n["repeated"], "contour is stored twice and counts", "contours are stored twice and count")
+            + " once",
+        ),
+        "united": (Code.CONTOUR_OVERLAP, f"{format_count(n['united'], *overlap)}, with which it is united"),
         "exclusive": (
             Code.CONTOUR_OVERLAP,
-            f"{n['exclusive']} contours overlap another one in part, where CLOSEDPLANAR_XOR leaves a hole",
+            f"{format_count(n['exclusive'], *overlap)}, where CLOSEDPLANAR_XOR leaves a hole",
         ),
         "planes left out": (
             Code.CONTOUR_PLANES,
-            f"of planes {step_mm:.2f} mm apart {n['planes left out']} seem to be left out, and stay empty",
+            f"of planes {step_mm:.2f} mm apart {format_count(n['planes left out'], 'seems', 'seem')} to be left out, "
+            "and nothing is filled there",
         ),
         "wide planes": (
             Code.CONTOUR_PLANES,
@@ -216,7 +224,7 @@ def _describe(n: Counter[str], parts: int, step_mm: float) -> list[str]:
         "single": (Code.CONTOUR_PLANES, f"it is drawn on single planes, each of which stands for {step_mm:.2f} mm"),
         "parts without a voxel": (
             Code.CONTOUR_UNUSED,
-            f"{n['parts without a voxel']} of its {parts} parts hold no voxel of the scan",
+            f"{n['parts without a voxel']} of its {format_count(parts, 'part')} without a voxel of the scan",
         ),
     }
     return [f"{code.name}: {text}" for key, (code, text) in said.items() if n[key]]

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import pydicom
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
 from twobe3.dicom import body_size, enhanced, header
 from twobe3.dicom.archive import list_inputs
@@ -220,7 +221,8 @@ def find_series(
     unused = [_describe_other(group) for group in others.values()]
     corrupt.sort(key=lambda one: (one.exclusion.reason, _size(one.files[0])))
     if listing.broken:
-        lost = UnusableScanError(Code.LINK_BROKEN, f"{len(listing.broken)} symbolic links lead nowhere")
+        lead = format_count(len(listing.broken), "symbolic link leads", "symbolic links lead")
+        lost = UnusableScanError(Code.LINK_BROKEN, f"{lead} nowhere")
         corrupt.append(Unused(Exclusion.of(lost), "", listing.broken))
     return SearchResult(
         tuple(series),
@@ -384,7 +386,7 @@ def _keep_agreed(covariates: dict[str, float | str], copies: Iterable[Path]) -> 
 
 def _describe_other(group: Sequence[Instance]) -> Unused:
     first = group[0]
-    reason = f"{len(group)} files of modality {first.modality}"
+    reason = f"{format_count(len(group), 'file')} of modality {first.modality}"
     if first.modality == "PT":
         reason += ", but not of a PET image class"
     exclusion = Exclusion.of(

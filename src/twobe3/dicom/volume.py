@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
@@ -112,7 +113,7 @@ def _note_copies(series: PETSeries, images: Sequence[Image], *, alone: bool) -> 
     if not n:
         return ()
     text_ = f"{n} of {len(series.files)} files lie there again, with their SOPInstanceUID and their voxels: used once"
-    text_ += f"; {n_unreadable} copies cannot be read" if n_unreadable else ""
+    text_ += f"; {format_count(n_unreadable, 'copy', 'copies')} cannot be read" if n_unreadable else ""
     return (Repair(Code.SLICE_DUPLICATE, text_ + _say_differences(differ), changes_value=False),)
 
 
@@ -137,7 +138,8 @@ def _drop_copies(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[Repair, ..
         places = len({round(mm, 1) for mm in conflicts})
         text_ = f"{places} of {len(kept)} positions hold different slices, the first at {conflicts[0]:.2f} mm"
         raise UnusableScanError(Code.NOT_STATIC if places == len(kept) else Code.SLICE_DUPLICATE, text_)
-    text_ = f"{copies} slices stood twice with the same pixels; one of each was used{_say_differences(differ)}"
+    text_ = f"{format_count(copies, 'slice')} stood twice with the same pixels; one of each was used"
+    text_ += _say_differences(differ)
     return kept, (Repair(Code.SLICE_DUPLICATE, text_),) if copies else ()
 
 

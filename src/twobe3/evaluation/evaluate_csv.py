@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.ids import count_differences, match_nearly
@@ -253,8 +254,8 @@ def _with_outcome(prediction: Prediction, outcomes: Outcomes, clinical: str, nea
     if not kept.any():
         raise ConfigurationError(
             Code.NO_PATIENT_MATCHES,
-            f"none of {len(set(prediction.patients))} patients that model {prediction.model!r} predicts has an outcome"
-            f" in {clinical}{''.join(f'; {text}' for text in near)}",
+            f"none of {format_count(len(set(prediction.patients)), 'patient')} that model {prediction.model!r} predicts"
+            f" has an outcome in {clinical}{''.join(f'; {text}' for text in near)}",
             remedy="compare the ids; spreadsheets take away leading zeros",
         )
     return prediction.rows(kept)
