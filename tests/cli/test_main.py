@@ -146,6 +146,7 @@ def test_convert_writes_what_it_says(twobe3: Call, tiny_cohort: Any, tmp_path: P
     assert array.max() == pytest.approx(6.0, abs=1e-3)
     beside = json.loads(Path(series["output"].replace(".nii.gz", ".json")).read_text())
     assert beside["calibration"]["rule"] == series["suv"]["rule"]
+    assert f"  written: {series['output']}\n" in twobe3("convert", tiny_cohort.images, "--out", tmp_path / "out").out
 
 
 @pytest.mark.parametrize("verb", ["inspect", "convert"])

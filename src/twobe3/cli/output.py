@@ -46,6 +46,8 @@ def inspection_lines(document: Document) -> list[str]:
             volume = f"{drawn['regions']} {drawn['volume_ml']:.2f} ml" if drawn["regions"] else ""
             lines.append(f"  drawn: {volume or drawn['code'] + ': ' + drawn['reason']}")
             lines += [f"  {note}" for note in drawn["notes"]]
+        if written := row.get("output"):
+            lines.append(f"  written: {written}")
         lines += [f"  note: {warning}" for warning in (suv or {}).get("warnings", ())]
     codes = [row["code"] for row in document["series"] if row["code"]]
     tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
