@@ -19,7 +19,8 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray
 from twobe3.features.slices import Plane, SliceSpec
-from twobe3.features.stacks import ImageStacks
+from twobe3.features.stacks import POSITIONS as IMAGE_STACKS
+from twobe3.features.stacks import ImageStack, ImageStacks
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG, FitReport
 from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, ModelInput, StackInputs
@@ -222,7 +223,7 @@ class TwoBe3Net(StackedMapsModel):
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
     branch: ClassVar[type[StackBranch]] = StackBranch
 
-    inputs: tuple[Literal["maps", "image", "profile"], ...] = Field(default=("maps",), min_length=1)
+    inputs: tuple[Literal["maps", "map-profile", "image", "profile"], ...] = Field(default=("maps",), min_length=1)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
     taps: int = Field(default=4, ge=0)
@@ -245,12 +246,20 @@ class TwoBe3Net(StackedMapsModel):
     @property
     def uses_maps(self) -> bool:
         """Whether maps are among the inputs."""
-        return "maps" in self.inputs
+        return "maps" in self.inputs or "map-profile" in self.inputs
 
     def make_inputs(self) -> StackInputs:
         """Stacks of maps, of the image, or of both."""
-        images = ImageStacks(tuple(one for one in self.inputs if one != "maps"), self.windows_suv, self.cache)
-        return replace(super().make_inputs(), images=images) if self.uses_maps else StackInputs(None, 0, images)
+        names: tuple[ImageStack, ...] = tuple(one for one in self.inputs if one in IMAGE_STACKS)
+        images = ImageStacks(names, self.windows_suv, self.cache)
+        if not self.uses_maps:
+            return StackInputs(None, 0, images)
+        return replace(
+            super().make_inputs(),
+            images=images,
+            positions="maps" in self.inputs,
+            profiles="map-profile" in self.inputs,
+        )
 
     def make_branch(self, stack: str) -> StackBranch:
         """3D convolutions over the stack."""

@@ -188,6 +188,8 @@ class StackInputs(Inputs):
         Principal components of the maps' channels; channels of the image are standardised.
     images : ImageStacks
         The stacks of the image, after those of maps.
+    positions, profiles : bool
+        Whether the stacks of maps themselves are among the inputs, and whether their profiles, see :func:`profile_of`.
     projections, shapes, spacings_mm : mapping
         Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
         height, width); how far apart the positions are.
@@ -198,6 +200,8 @@ class StackInputs(Inputs):
     maps: FeatureMaps | None
     components: int
     images: ImageStacks = field(default_factory=ImageStacks)
+    positions: bool = True
+    profiles: bool = False
     projections: Mapping[str, Projection] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     spacings_mm: Mapping[str, Spacing] = field(default_factory=dict)
@@ -206,7 +210,13 @@ class StackInputs(Inputs):
     @property
     def stacks(self) -> dict[str, Plane]:
         """The plane of each stack, by the name of the stack."""
-        return {**(self.maps.stacks if self.maps else {}), **dict.fromkeys(self.images.names, "axial")}
+        of_maps = self.maps.stacks.items() if self.maps else ()
+        maps = {name: plane for stack, plane in of_maps for name in self._names(stack)}
+        return {**maps, **dict.fromkeys(self.images.names, "axial")}
+
+    def _names(self, stack: str) -> list[str]:
+        """The stacks that are made of one of maps."""
+        return [stack] * self.positions + [f"{stack}-profile"] * self.profiles
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn the components of each stack, one patient in memory at a time."""
@@ -220,8 +230,9 @@ class StackInputs(Inputs):
         self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
     ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
         """Name and values of each stack of a scan, (channels, n_slices, height, width), in the order of `stacks`."""
-        if self.maps:
-            yield from self.maps.extract(cohort, subject, augmentation)
+        for stack, maps in self.maps.extract(cohort, subject, augmentation) if self.maps else ():
+            for name in self._names(stack):
+                yield name, maps if name == stack else profile_of(maps)
         yield from self.images.extract(cohort, subject, augmentation)
 
     def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
@@ -282,6 +293,12 @@ def stack_volumes(cohort: Cohort, augmentations: Sequence[Augmentation]) -> Mode
     augmented = [[augmentation(volume, spacing) for volume in volumes] for augmentation in augmentations]
     scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
     return ModelInput(scans, -1, tuple(versions))
+
+
+def profile_of(maps: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+    """Average and maximum of each slice's maps, (2 · channels, n_slices, 1, 1)."""
+    positions = maps.reshape(*maps.shape[:2], -1).astype(np.float32)
+    return np.concatenate([positions.mean(axis=2), positions.max(axis=2)]).astype(np.float16)[..., None, None]
 
 
 def map_spacing_mm(grid: Grid, plane: Plane, shape: Shape) -> Spacing:
