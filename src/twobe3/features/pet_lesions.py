@@ -50,7 +50,9 @@ class PETLesionNetwork(nn.Module):
         )
         self.laterals = nn.ModuleList(nn.Conv2d(width, FEATURES, 1) for width in WIDTHS[1:])
         self.merges = nn.ModuleList(_convolve(FEATURES, FEATURES, stride=1) for _ in WIDTHS[1:])
-        self.head = nn.Sequential(_convolve(FEATURES, FEATURES, stride=1), nn.Conv2d(FEATURES, sum(OUTPUTS.values()), 1))
+        self.head = nn.Sequential(
+            _convolve(FEATURES, FEATURES, stride=1), nn.Conv2d(FEATURES, sum(OUTPUTS.values()), 1)
+        )
 
     def features(self, suv: torch.Tensor) -> torch.Tensor:
         """SUV, (n, 1, height, width), to (n, 16, height / 2, width / 2), rounded up to multiples of 8."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,15 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.splits import Fold
 from twobe3.core.outcomes import FloatArray
 from twobe3.features.slices import Plane, SliceSpec
 from twobe3.features.stacks import POSITIONS as IMAGE_STACKS
 from twobe3.features.stacks import ImageStack, ImageStacks
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG, FitReport
+from twobe3.models.inner_cv import inner_split
+from twobe3.models.nn.cross_fit import Expert, compose, train_cross_fitted
 from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, ModelInput, StackInputs
 from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
@@ -166,7 +169,8 @@ class StackedMapsModel(NeuralModel):
     def _end_to_end(self, network: nn.Module, *, trainable: bool) -> EndToEnd:
         """A network on maps, and before it a 2D network of its own."""
         assert isinstance(network, PlanesNetwork)
-        maps, projections = self.maps, tuple(self.inputs_.projections.values())
+        maps = self.maps
+        projections = tuple(self.inputs_.projections[stack] for stack in maps.stacks)
         if trainable:
             own = unfreeze(maps.backbone, maps.layers, self.finetune, rank=self.rank, picture_size=self.slice_size)
         else:
@@ -223,6 +227,8 @@ class TwoBe3Net(StackedMapsModel):
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
     branch: ClassVar[type[StackBranch]] = StackBranch
 
+    weighing: Literal["joint", "cross-fitted"] = Field(default="joint")
+    inner_folds: int = Field(default=4, ge=2)
     inputs: tuple[Literal["maps", "map-profile", "image", "profile"], ...] = Field(default=("maps",), min_length=1)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
@@ -234,8 +240,8 @@ class TwoBe3Net(StackedMapsModel):
         super().__post_init__()
         if len(set(self.inputs)) < len(self.inputs):
             raise ValueError(f"each of `inputs` may stand once, got {list(self.inputs)}")
-        if self.inputs != ("maps",) and (self.init or self.finetune != "none"):
-            raise ValueError('`init` and `finetune` go with the maps alone: let `inputs = ["maps"]`, or leave them out')
+        if (self.init or self.finetune != "none") and ("maps" not in self.inputs or "map-profile" in self.inputs):
+            raise ValueError('`init` and `finetune` need "maps" among the `inputs`, and no "map-profile"')
         if self.init and self.weights != "pretrained":
             raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
         if self.init and self.capacity == "auto":
@@ -271,6 +277,39 @@ class TwoBe3Net(StackedMapsModel):
             taps=self.taps,
             smoothing=self.blocks_start == "smoothing",
         )
+
+    def _fit(self, cohort: Cohort) -> None:
+        split = self._split(cohort) if self.weighing == "cross-fitted" else ()
+        if not split:
+            super()._fit(cohort)
+            return
+        self.fit_head(cohort)
+        self.fit_inputs(cohort)
+        self.networks_ = self._cross_fit(cohort, split)
+
+    def _split(self, cohort: Cohort) -> tuple[Fold, ...]:
+        return inner_split(cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres)
+
+    def _cross_fit(self, cohort: Cohort, split: Sequence[Fold]) -> list[nn.Module]:
+        """A network for each inner fold, put together from experts, one of each stack."""
+        inputs = dict(zip([*self.inputs_.stacks, "covariates"], self._transform(cohort, self.augmentations)))
+        experts = {name: Expert(partial(self._expert, name), [values]) for name, values in inputs.items()}
+        folds, origins, blend = train_cross_fitted(
+            experts, cohort.outcomes, split, self.training, 1000 * self.seed, self.device
+        )
+        networks = []
+        for trained, origin in zip(folds, origins, strict=True):
+            network = self._build_network()
+            assert isinstance(network, PlanesNetwork)
+            compose(network, list(trained.values()), origin, blend)
+            networks.append(network.eval())
+        self.blend_ = blend
+        return networks
+
+    def _expert(self, name: str) -> PlanesNetwork:
+        columns = len(self.encoder_.columns) if name == "covariates" and self.encoder_ is not None else 0
+        branches = {name: self.make_branch(name)} if name in self.inputs_.stacks else {}
+        return PlanesNetwork(branches, dropout=self.size_.dropout, covariates=columns)
 
     def _checkpoint(self) -> PretrainedCheckpoint:
         """Where it starts, if ``init`` names it; the file is read once."""
@@ -323,7 +362,7 @@ class TwoBe3Net(StackedMapsModel):
         network = super()._init_network()
         if self.init and self._checkpoint().branches:
             assert isinstance(network, PlanesNetwork)
-            network.branches.load_state_dict(self._checkpoint().branches)
+            network.branches.load_state_dict(self._checkpoint().branches, strict=self.inputs == ("maps",))
         return network
 
     def _notes(self) -> dict[str, Any]:

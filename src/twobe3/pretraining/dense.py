@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from monai.losses.dice import DiceLoss
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional
@@ -12,9 +13,10 @@ from torch.nn import functional
 from twobe3.pretraining.simulation import UNKNOWN, DenseSlices
 
 FOCUS = 2.0  # γ of the focal loss
-SMOOTH = 1.0  # positions added to both parts of the Dice quotient
 SURE = 0.5  # share of a position that must lie in a lesion for it to count as one
 CHUNK = 128
+# One minus the soft Dice coefficient of all positions of a batch (Milletari et al., 3DV 2016).
+_DICE = DiceLoss(sigmoid=True, squared_pred=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
 
 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor, focus: float = FOCUS) -> torch.Tensor:
@@ -38,11 +40,13 @@ def focal_loss(logits: torch.Tensor, target: torch.Tensor, focus: float = FOCUS)
     return ((target - logits.sigmoid()).abs() ** focus * entropy).sum() / (target.sum() + 1.0)
 
 
-def dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """One minus the soft Dice coefficient of all positions of a batch (Milletari et al., 3DV 2016)."""
-    likelihood = logits.sigmoid()
-    both = 2.0 * (likelihood * target).sum() + SMOOTH
-    return 1.0 - both / ((likelihood**2).sum() + (target**2).sum() + SMOOTH)
+def excess_loss(excess: torch.Tensor, target: torch.Tensor, lesion: torch.Tensor) -> torch.Tensor:
+    """Smooth L1 loss of which half is that of positions in lesions, which are few, and half that of all.
+
+    All tensors have one shape, ``lesion`` the share of each position that lies in one.
+    """
+    each = functional.smooth_l1_loss(excess, target, beta=0.1, reduction="none")
+    return 0.5 * (each * lesion).sum() / (lesion.sum() + 1.0) + 0.5 * each.mean()
 
 
 def dense_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> torch.Tensor:
@@ -52,9 +56,9 @@ def dense_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> torc
     surface, organs where they are known.
     """
     smooth = functional.smooth_l1_loss
-    loss = focal_loss(outputs["lesion"], slices.lesion) + dice_loss(outputs["lesion"], slices.lesion)
+    loss = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
     loss = loss + focal_loss(outputs["centre"], slices.centre)
-    loss = loss + 2.0 * smooth(outputs["excess"], slices.excess, beta=0.1)
+    loss = loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
     loss = loss + smooth(outputs["denoised"], slices.denoised, beta=0.1)
     loss = loss + smooth(outputs["lesion-free"], slices.lesion_free, beta=0.1)
     known = slices.depth_known

@@ -148,7 +148,9 @@ def _choose_slices(planes: Sequence[Image], spacing: float, number: int, rng: np
         scan, clean, free, ill_here, organ, body = (_crop(one[at], middle) for one in planes)
         depth = ndimage.distance_transform_edt(planes[5][at], sampling=spacing)
         found.append(
-            _with_targets(scan, clean, free, ill_here, _crop(depth, middle), organ.astype(np.int64), spacing, known=True)
+            _with_targets(
+                scan, clean, free, ill_here, _crop(depth, middle), organ.astype(np.int64), spacing, known=True
+            )
         )
     return found
 
@@ -187,7 +189,9 @@ def _draw_generic(rng: np.random.Generator) -> DenseSlices:
     for _ in range(rng.poisson(1.0)):
         tissue *= 1.0 + (np.exp(rng.normal(0.3, 0.6)) - 1.0) * _draw_shape(rng, ORGAN_RADIUS_MM, spacing)
     known = bool(rng.random() < 0.5)
-    outline = _draw_shape(rng, (0.3 * SIDE * spacing, 0.7 * SIDE * spacing), spacing) if known else np.ones((SIDE, SIDE))
+    outline = (
+        _draw_shape(rng, (0.3 * SIDE * spacing, 0.7 * SIDE * spacing), spacing) if known else np.ones((SIDE, SIDE))
+    )
     free = tissue * outline + rng.uniform(0.0, 0.05) * (1.0 - outline)
     mask, excess = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE))
     for _ in range(rng.poisson(1.6)):
@@ -205,7 +209,9 @@ def _draw_generic(rng: np.random.Generator) -> DenseSlices:
     scan = np.maximum(clean + noise, 0.0)
     depth = ndimage.distance_transform_edt(outline > 0.5, sampling=spacing) if known else np.zeros((SIDE, SIDE))
     organ = np.full((SIDE, SIDE), UNKNOWN, dtype=np.int64)
-    return _with_targets(*(one.astype(np.float32) for one in (scan, clean, clean_free, mask, depth)), organ, spacing, known=known)
+    return _with_targets(
+        *(one.astype(np.float32) for one in (scan, clean, clean_free, mask, depth)), organ, spacing, known=known
+    )
 
 
 def _draw_shape(rng: np.random.Generator, radius_mm: tuple[float, float], spacing: float) -> npt.NDArray[np.float64]:
@@ -239,7 +245,15 @@ def _random_field(rng: np.random.Generator, slope: float, finest: float = 0.0) -
 
 
 def _with_targets(
-    scan: Image, clean: Image, free: Image, mask: Image, depth: Image, organ: npt.NDArray[np.int64], spacing: float, *, known: bool
+    scan: Image,
+    clean: Image,
+    free: Image,
+    mask: Image,
+    depth: Image,
+    organ: npt.NDArray[np.int64],
+    spacing: float,
+    *,
+    known: bool,
 ) -> DenseSlices:
     """One slice with its targets at the stride of the network's outputs."""
     excess = np.maximum(clean - free, 0.0)

@@ -194,7 +194,7 @@ class StackInputs(Inputs):
         Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
         height, width); how far apart the positions are.
     end_to_end : bool
-        Whether the 2D network is a part of the network, which then sees the volumes.
+        Whether the 2D network is a part of the network, which then sees the volumes in place of the maps.
     """
 
     maps: FeatureMaps | None
@@ -220,7 +220,8 @@ class StackInputs(Inputs):
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn the components of each stack, one patient in memory at a time."""
-        projections = self.projections or {stack: self._fit_projection(cohort, stack) for stack in self.stacks}
+        known = self.projections
+        projections = {s: known[s] if s in known else self._fit_projection(cohort, s) for s in self.stacks}
         first = self.extract(cohort, cohort.subjects[0])
         shapes = {stack: projections[stack](values).shape for stack, values in first}
         spacings = {stack: map_spacing_mm(cohort.grid, plane, shapes[stack]) for stack, plane in self.stacks.items()}
@@ -243,9 +244,11 @@ class StackInputs(Inputs):
                     pass
 
     def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
-        """The projected stacks of all patients, or their volumes where the network is trained end to end."""
+        """The projected stacks of all patients; for maps their volumes where the network is trained end to end."""
         if self.end_to_end:
-            return [stack_volumes(cohort, augmentations)]
+            own = {stack: self.projections[stack] for stack in self.images.names}
+            others = replace(self, maps=None, projections=own, end_to_end=False)
+            return [stack_volumes(cohort, augmentations), *others.transform(cohort, augmentations)]
         scans, *augmented = (self._project(cohort, version) for version in (None, *augmentations))
         return [
             ModelInput(scans[stack], LEFT_RIGHT_AXIS[plane], tuple(version[stack] for version in augmented))
