@@ -49,7 +49,9 @@ FINER = "2be3-net-layer-2"
 """On maps of stride 8 instead of 16; on request."""
 STACKS = {"2be3-net-image": ("image", "profile"), "2be3-net-maps-image": ("maps", "image", "profile")}
 """2be3-net on other inputs; on request."""
-NAMES = (*MODELS, FINER, *STACKS)
+CLOSED_FORM = "spatial"
+"""Correlograms and a ridge, devised with these tasks in mind; on request."""
+NAMES = (*MODELS, FINER, *STACKS, CLOSED_FORM)
 SIZES = (40, 80, 160, 320)
 TEST = 100
 SIDE = 48
@@ -214,6 +216,7 @@ def models(weights: str, cache: tb.Cache) -> dict[str, Callable[[], tb.models.Mo
         "cnn2d": lambda: tb.models.CNN2D(**network),
         "cnn3d": lambda: tb.models.CNN3D(cache=cache),
         "pooled": lambda: tb.models.PooledModel(**network, planes=("axial",)),
+        CLOSED_FORM: lambda: tb.models.SpatialModel(cache=cache),
         "radiomics": lambda: tb.models.RadiomicsModel(region="threshold", threshold_suv=2.5, cache=cache),
     }
 
