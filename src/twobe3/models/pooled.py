@@ -36,7 +36,7 @@ class PooledModel(Model):
     Parameters
     ----------
     backbone, weights, layer, planes, windows_suv, slice_size
-        Of the maps, see :class:`~twobe3.models.twobe3net.StackedMapsModel`.
+        Of the maps, see :class:`~twobe3.models.stacked_maps.StackedMapsModel`.
     penalties : tuple of float
         Candidates, of which an inner cross-validation of the training patients chooses.
     inner_folds : int

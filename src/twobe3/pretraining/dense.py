@@ -56,7 +56,7 @@ def dense_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> torc
     surface, organs where they are known.
     """
     smooth = functional.smooth_l1_loss
-    loss = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
+    loss: torch.Tensor = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
     loss = loss + focal_loss(outputs["centre"], slices.centre)
     loss = loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
     loss = loss + smooth(outputs["denoised"], slices.denoised, beta=0.1)
