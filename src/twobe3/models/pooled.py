@@ -58,7 +58,7 @@ class PooledModel(Model):
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
     has_network: ClassVar[bool] = True
 
-    backbone: str = "resnet18"
+    backbone: str = "pet-lesions"
     weights: str = "pretrained"
     layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)

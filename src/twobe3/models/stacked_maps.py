@@ -41,13 +41,14 @@ class StackedMapsModel(NeuralModel):
     weights : str
         ``"pretrained"``, a local safetensors file, ``"hf:owner/repository"``, or ``"random"``.
     layer : int or tuple of int
-        Which layer's maps, or those of several; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
+        Which layer's maps, or those of several; 0 is the stem. Layer 3 has stride 16 in most networks of the table,
+        and cells of 8 voxels in ``"pet-lesions"``, see :class:`~twobe3.features.pet_lesions.PETLesionNetwork`.
     planes : tuple of {"axial", "coronal", "sagittal"}
         Cutting planes.
     windows_suv : tuple of float
         Upper ends of the SUV windows, a channel each.
     slice_size : int
-        Rows and columns of the pictures that the 2D network sees.
+        Rows and columns of the pictures that the 2D network sees; ``"pet-lesions"`` sees slices as they are.
     components : int
         Principal components of the maps' channels that the network sees.
     reduced_channels : int
@@ -65,7 +66,7 @@ class StackedMapsModel(NeuralModel):
         Of low-rank products.
     """
 
-    backbone: str = "resnet18"
+    backbone: str = "pet-lesions"
     weights: str = "pretrained"
     layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -25,6 +25,9 @@ from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.models.registry import register
 from twobe3.models.stacked_maps import StackedMapsModel
 
+Input: TypeAlias = MapStack | ImageStack
+COARSE: tuple[Input, ...] = ("map-image", "map-profile", "image", "profile")
+
 
 @register
 @dataclass(kw_only=True, config=CONFIG)
@@ -33,10 +36,20 @@ class TwoBe3Net(StackedMapsModel):
 
     Parameters
     ----------
-    inputs : tuple of {"maps", "image", "profile"}
-        What the 3D CNN sees, each as stacks with branches of their own: the feature maps, which are the paper's, the
-        SUV image itself on a coarse grid, and a profile of it along the body; see
-        :func:`~twobe3.features.stacks.pool_image`. Without maps the 2D network is not needed.
+    inputs : tuple of {"maps", "map-image", "map-profile", "image", "profile"}, or "auto"
+        What the 3D CNN sees, each as stacks with branches of their own: the feature maps at all their positions, which
+        are the paper's; the maps, or the SUV image itself, on a coarse grid (``map-image``, ``image``), and in pieces
+        along the body (``map-profile``, ``profile``), see :func:`~twobe3.features.stacks.pool_image`. ``"auto"``: the
+        four coarse ones; where the 2D network is trained too, or comes from ``init``, maps, image and profile. Without
+        maps the 2D network is not needed.
+    weighing : {"auto", "joint", "cross-fitted"}
+        ``"joint"``: one linear layer over all branches, trained with them. ``"cross-fitted"``: each input has an expert
+        of its own, and is weighed by what it predicts of patients left out, see
+        :func:`~twobe3.models.nn.cross_fit.train_cross_fitted`; then there is a network for each of the inner folds,
+        not ``ensemble_size``. ``"auto"``: cross-fitted where there are several inputs, one risk of one endpoint, and a
+        frozen 2D network that is not that of ``init``.
+    inner_folds : int
+        Of the cross-fitting; fewer where the rarer class has fewer patients.
     anisotropy : {"shape", "spacing"}
         What decides which axes a block of the 3D CNN convolves and halves: how many positions the maps have along
         them, or how far apart these are in mm; see :func:`~twobe3.models.nn.networks.plan_blocks`.
@@ -53,9 +66,9 @@ class TwoBe3Net(StackedMapsModel):
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
     branch: ClassVar[type[StackBranch]] = StackBranch
 
-    weighing: Literal["joint", "cross-fitted"] = Field(default="joint")
+    inputs: Literal["auto"] | Annotated[tuple[Input, ...], Field(min_length=1)] = "auto"
+    weighing: Literal["auto", "joint", "cross-fitted"] = "auto"
     inner_folds: int = Field(default=4, ge=2)
-    inputs: tuple[MapStack | ImageStack, ...] = Field(default=("maps",), min_length=1)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
     taps: int = Field(default=4, ge=0)
@@ -64,15 +77,14 @@ class TwoBe3Net(StackedMapsModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(set(self.inputs)) < len(self.inputs):
-            raise ValueError(f"each of `inputs` may stand once, got {list(self.inputs)}")
-        if (self.init or self.finetune != "none") and ("maps" not in self.inputs or "map-profile" in self.inputs):
-            raise ValueError('`init` and `finetune` need "maps" among the `inputs`, and no "map-profile"')
-        joint = self.head == "hazard" or self.endpoints == "all" or self.init or self.finetune != "none"
-        if self.weighing == "cross-fitted" and (joint or len(self.inputs) < 2):
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"each of `inputs` may stand once, got {list(self.parts)}")
+        if self._trains_maps and _those_of(self.parts, MAP_STACKS) != ("maps",):
+            raise ValueError('`init` and `finetune` need "maps" among the `inputs`, and no other stacks of maps')
+        if self.weighing == "cross-fitted" and not self._can_cross_fit:
             raise ValueError(
-                '`weighing = "cross-fitted"` is for two or more `inputs` and one risk of one endpoint;'
-                " it goes with no `init`, `finetune`, hazard or other endpoints"
+                '`weighing = "cross-fitted"` is for two or more `inputs` and one risk of one endpoint:'
+                ' leave `init`, `finetune`, `head = "hazard"` and `endpoints = "all"` out'
             )
         if self.init and self.weights != "pretrained":
             raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
@@ -83,14 +95,34 @@ class TwoBe3Net(StackedMapsModel):
         self.init_digest_ = ""
 
     @property
+    def parts(self) -> tuple[Input, ...]:
+        """The inputs, those of ``"auto"`` by their names."""
+        if self.inputs != "auto":
+            return self.inputs
+        return ("maps", "image", "profile") if self._trains_maps else COARSE
+
+    @property
+    def cross_fits(self) -> bool:
+        """Whether each input has an expert of its own."""
+        return self._can_cross_fit if self.weighing == "auto" else self.weighing == "cross-fitted"
+
+    @property
+    def _trains_maps(self) -> bool:
+        return bool(self.init) or self.finetune != "none"
+
+    @property
+    def _can_cross_fit(self) -> bool:
+        return len(self.parts) > 1 and not self._trains_maps and self.head == "risk" and self.endpoints == "own"
+
+    @property
     def uses_maps(self) -> bool:
         """Whether maps are among the inputs."""
-        return bool(_those_of(self.inputs, MAP_STACKS))
+        return bool(_those_of(self.parts, MAP_STACKS))
 
     def make_inputs(self) -> StackInputs:
         """Stacks of maps, of the image, or of both."""
-        images = ImageStacks(_those_of(self.inputs, IMAGE_STACKS), self.windows_suv, self.cache)
-        of_maps = _those_of(self.inputs, MAP_STACKS)
+        images = ImageStacks(_those_of(self.parts, IMAGE_STACKS), self.windows_suv, self.cache)
+        of_maps = _those_of(self.parts, MAP_STACKS)
         return (
             replace(super().make_inputs(), images=images, of_maps=of_maps) if of_maps else StackInputs(None, 0, images)
         )
@@ -108,7 +140,7 @@ class TwoBe3Net(StackedMapsModel):
 
     def _fit(self, cohort: Cohort) -> None:
         split: tuple[Fold, ...] = ()
-        if self.weighing == "cross-fitted":
+        if self.cross_fits:
             split = inner_split(cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres)
         if split:
             self._fit_experts(cohort, split)
@@ -191,7 +223,7 @@ class TwoBe3Net(StackedMapsModel):
         network = super()._init_network()
         if self.init and self._checkpoint().branches:
             assert isinstance(network, PlanesNetwork)
-            network.branches.load_state_dict(self._checkpoint().branches, strict=self.inputs == ("maps",))
+            network.branches.load_state_dict(self._checkpoint().branches, strict=self.parts == ("maps",))
         return network
 
     def _notes(self) -> dict[str, Any]:
