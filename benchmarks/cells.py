@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, get_type_hints
@@ -25,6 +25,7 @@ import numpy as np
 from scipy.stats import t
 
 import twobe3 as tb
+from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.evaluation.metrics import find_metric
 from twobe3.io.files import digest, write_atomic, write_json
 from twobe3.runtime.parallel import one_thread
@@ -73,10 +74,15 @@ def measure_fit(model: tb.models.Model, training: tb.Cohort, test: tb.Cohort) ->
         fitted = time.perf_counter()
         prediction = model.predict(test)
         end = time.perf_counter()
-        outcomes = test.outcomes.of(prediction.patients)
-        metric = find_metric(METRICS[outcomes.endpoint.kind], outcomes.endpoint.kind)
-        found = metric(outcomes, prediction.risk, resamples=RESAMPLES)
-    return Figures(metric.name, found.value, found.low, found.high, fitted - start, end - fitted, len(prediction))
+        found = measure_risk(prediction.risk, test.outcomes.of(prediction.patients))
+    return replace(found, fit_seconds=fitted - start, predict_seconds=end - fitted)
+
+
+def measure_risk(risk: FloatArray, outcomes: Outcomes) -> Figures:
+    """AUC or Harrell's C of risks that nothing was fitted for."""
+    kind = outcomes.endpoint.kind
+    found = find_metric(METRICS[kind], kind)(outcomes, risk, resamples=RESAMPLES)
+    return Figures(found.name, found.value, found.low, found.high, 0.0, 0.0, found.n)
 
 
 def parameters_digest(model: tb.models.Model, drawn: str) -> str:

@@ -18,16 +18,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 import twobe3 as tb
+from candidates import DEFAULT, NAMES, Make, candidates
 from cells import CellTable, Figures, Mean, compute_cells, measure_fit, parameters_digest, parse_seeds
 from spatial_phantoms import TASKS, VERSION, cohort
 
@@ -39,40 +40,9 @@ GOOD = 0.9
 REFERENCES = ("cnn3d", "cnn2d")
 """The networks from which differences are taken."""
 
-Make = Callable[[], tb.models.Model]
-
 
 def models(weights: str, cache: tb.Cache) -> dict[str, Make]:
-    """The models at their defaults, and others on request; those of 2D networks on pictures of 64 pixels.
-
-    ``2be3-net`` is the default, ``2be3-net-maps`` the paper's: maps of an ImageNet network alone.
-    """
-    pictures: dict[str, Any] = {"cache": cache, "slice_size": PICTURE}
-    imagenet: dict[str, Any] = {"backbone": "mobilenetv2_100.tf", "weights": weights, "layer": 3, **pictures}
-    phantom: dict[str, Any] = {"backbone": "phantom-resnet10", "layer": 3, **pictures}
-    net = tb.models.TwoBe3Net
-    return {
-        "2be3-net": partial(net, **pictures),
-        "2be3-net-maps": partial(net, **imagenet, inputs=("maps",)),
-        "cnn2d": partial(tb.models.CNN2D, **imagenet),
-        "cnn3d": partial(tb.models.CNN3D, cache=cache),
-        "pooled": partial(tb.models.PooledModel, **imagenet, planes=("axial",)),
-        "radiomics": partial(tb.models.RadiomicsModel, region="threshold", threshold_suv=2.5, cache=cache),
-        **{name: partial(tb.models.MODELS[name], cache=cache) for name in ("spatial",) if name in tb.models.MODELS},
-        # On request: a large 3D network, another 2D network at equal head, parts of the default, a finer layer.
-        "cnn3d-resnet18": partial(tb.models.CNN3D, network="resnet18", cache=cache),
-        "2be3-net-imagenet": partial(net, **imagenet),
-        "2be3-net-phantom": partial(net, **phantom),
-        "2be3-net-random": partial(net, weights="random", **pictures),
-        "2be3-net-image": partial(net, **pictures, inputs=("image", "profile")),
-        "2be3-net-maps-image": partial(net, **imagenet, inputs=("maps", "image", "profile")),
-        "2be3-net-layer-2": partial(net, **{**imagenet, "layer": 2}, inputs=("maps",)),
-        "cnn2d-default": partial(tb.models.CNN2D, **pictures),
-    }
-
-
-NAMES = tuple(models("", tb.Cache()))
-DEFAULT = NAMES[: NAMES.index("cnn3d-resnet18")]
+    return candidates(weights, cache, threshold_suv=2.5, slice_size=PICTURE)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +20,12 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import Fold
 from twobe3.core.outcomes import FloatArray
 from twobe3.features.slices import Plane, SliceSpec
-from twobe3.features.stacks import POSITIONS as IMAGE_STACKS
-from twobe3.features.stacks import ImageStack, ImageStacks
+from twobe3.features.stacks import IMAGE_STACKS, ImageStack, ImageStacks
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG, FitReport
 from twobe3.models.inner_cv import inner_split
 from twobe3.models.nn.cross_fit import Expert, compose, train_cross_fitted
-from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, ModelInput, StackInputs
+from twobe3.models.nn.inputs import BACKBONE, MAP_STACKS, FeatureMaps, MapStack, ModelInput, StackInputs
 from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.nn.neural_model import NeuralModel
@@ -229,7 +228,7 @@ class TwoBe3Net(StackedMapsModel):
 
     weighing: Literal["joint", "cross-fitted"] = Field(default="joint")
     inner_folds: int = Field(default=4, ge=2)
-    inputs: tuple[Literal["maps", "map-profile", "image", "profile"], ...] = Field(default=("maps",), min_length=1)
+    inputs: tuple[MapStack | ImageStack, ...] = Field(default=("maps",), min_length=1)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
     taps: int = Field(default=4, ge=0)
@@ -252,20 +251,13 @@ class TwoBe3Net(StackedMapsModel):
     @property
     def uses_maps(self) -> bool:
         """Whether maps are among the inputs."""
-        return "maps" in self.inputs or "map-profile" in self.inputs
+        return bool(_those_of(self.inputs, MAP_STACKS))
 
     def make_inputs(self) -> StackInputs:
         """Stacks of maps, of the image, or of both."""
-        names: tuple[ImageStack, ...] = tuple(one for one in self.inputs if one in IMAGE_STACKS)
-        images = ImageStacks(names, self.windows_suv, self.cache)
-        if not self.uses_maps:
-            return StackInputs(None, 0, images)
-        return replace(
-            super().make_inputs(),
-            images=images,
-            positions="maps" in self.inputs,
-            profiles="map-profile" in self.inputs,
-        )
+        images = ImageStacks(_those_of(self.inputs, IMAGE_STACKS), self.windows_suv, self.cache)
+        of_maps = _those_of(self.inputs, MAP_STACKS)
+        return replace(super().make_inputs(), images=images, of_maps=of_maps) if of_maps else StackInputs(None, 0, images)
 
     def make_branch(self, stack: str) -> StackBranch:
         """3D convolutions over the stack."""
@@ -384,3 +376,11 @@ class CNN2D(StackedMapsModel):
     def make_branch(self, stack: str) -> SliceBranch:
         """2D convolutions over the slices of the stack."""
         return SliceBranch(self.inputs_.shapes[stack], reduced=self.size_.reduced_channels, width=self.size_.width)
+
+
+S = TypeVar("S", bound=str)
+
+
+def _those_of(inputs: Sequence[str], known: tuple[S, ...]) -> tuple[S, ...]:
+    """The inputs that are among the known ones, in their order."""
+    return tuple(one for name in inputs for one in known if one == name)

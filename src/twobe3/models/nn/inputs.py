@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,15 @@ from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
-from twobe3.features.stacks import ImageStacks
+from twobe3.features.stacks import ImageStacks, pool_stack
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.networks import Shape, Spacing
 from twobe3.models.nn.pca import Projection
 from twobe3.runtime.device import CPU, Device
 
+MapStack = Literal["maps", "map-image", "map-profile"]
+MAP_STACKS: tuple[MapStack, ...] = get_args(MapStack)
 BACKBONE = "backbone."  # how the names of the 2D network's arrays begin in a model file
 
 
@@ -188,8 +190,9 @@ class StackInputs(Inputs):
         Principal components of the maps' channels; channels of the image are standardised.
     images : ImageStacks
         The stacks of the image, after those of maps.
-    positions, profiles : bool
-        Whether the stacks of maps themselves are among the inputs, and whether their profiles, see :func:`profile_of`.
+    of_maps : tuple of {"maps", "map-image", "map-profile"}
+        What each stack of maps gives: itself, and coarse stacks of it, see
+        :func:`~twobe3.features.stacks.pool_stack`.
     projections, shapes, spacings_mm : mapping
         Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
         height, width); how far apart the positions are.
@@ -200,8 +203,7 @@ class StackInputs(Inputs):
     maps: FeatureMaps | None
     components: int
     images: ImageStacks = field(default_factory=ImageStacks)
-    positions: bool = True
-    profiles: bool = False
+    of_maps: tuple[MapStack, ...] = ("maps",)
     projections: Mapping[str, Projection] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     spacings_mm: Mapping[str, Spacing] = field(default_factory=dict)
@@ -210,13 +212,9 @@ class StackInputs(Inputs):
     @property
     def stacks(self) -> dict[str, Plane]:
         """The plane of each stack, by the name of the stack."""
-        of_maps = self.maps.stacks.items() if self.maps else ()
-        maps = {name: plane for stack, plane in of_maps for name in self._names(stack)}
+        planes = self.maps.stacks.items() if self.maps else ()
+        maps = {_name(stack, what): plane for stack, plane in planes for what in self.of_maps}
         return {**maps, **dict.fromkeys(self.images.names, "axial")}
-
-    def _names(self, stack: str) -> list[str]:
-        """The stacks that are made of one of maps."""
-        return [stack] * self.positions + [f"{stack}-profile"] * self.profiles
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn the components of each stack, one patient in memory at a time."""
@@ -232,8 +230,8 @@ class StackInputs(Inputs):
     ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
         """Name and values of each stack of a scan, (channels, n_slices, height, width), in the order of `stacks`."""
         for stack, maps in self.maps.extract(cohort, subject, augmentation) if self.maps else ():
-            for name in self._names(stack):
-                yield name, maps if name == stack else profile_of(maps)
+            for what in self.of_maps:
+                yield _name(stack, what), _pool_maps(maps, what)
         yield from self.images.extract(cohort, subject, augmentation)
 
     def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
@@ -298,10 +296,16 @@ def stack_volumes(cohort: Cohort, augmentations: Sequence[Augmentation]) -> Mode
     return ModelInput(scans, -1, tuple(versions))
 
 
-def profile_of(maps: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
-    """Average and maximum of each slice's maps, (2 · channels, n_slices, 1, 1)."""
-    positions = maps.reshape(*maps.shape[:2], -1).astype(np.float32)
-    return np.concatenate([positions.mean(axis=2), positions.max(axis=2)]).astype(np.float16)[..., None, None]
+def _name(stack: str, what: MapStack) -> str:
+    """The name of a stack that is made of one of maps, for instance ``axial-profile``."""
+    return stack if what == "maps" else f"{stack}-{what.removeprefix('map-')}"
+
+
+def _pool_maps(maps: npt.NDArray[np.float16], what: MapStack) -> npt.NDArray[np.float16]:
+    if what == "maps":
+        return maps
+    values = torch.from_numpy(maps.astype(np.float32))
+    return pool_stack(values, "image" if what == "map-image" else "profile").half().numpy()
 
 
 def map_spacing_mm(grid: Grid, plane: Plane, shape: Shape) -> Spacing:
