@@ -41,8 +41,9 @@ METRICS = {
     "explained_by_interpolation": "for comparison: explained by interpolation",
 }
 LESIONS_BY_THRESHOLD = (
-    "Lesions of scans were found by a threshold of SUV, which takes the brain, the heart, kidneys, bladder and bowel for "
-    "lesions too: agreement with it is no accuracy of detection, and the network may mark such organs more than before."
+    "Lesions of scans were found by a threshold of SUV, which takes the brain, the heart, kidneys, bladder and bowel "
+    "for lesions too: agreement with it is no accuracy of detection, and the network may mark such organs more than "
+    "before."
 )
 STAGES = {"slices": "2D network", "stacks": "3D head"}
 

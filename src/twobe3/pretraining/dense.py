@@ -54,7 +54,8 @@ def lesion_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> tor
     """The sum of the losses of lesions, their centres and their excess."""
     loss = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
     loss = loss + focal_loss(outputs["centre"], slices.centre)
-    return loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
+    loss = loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
+    return loss
 
 
 def masked_voxel_loss(denoised: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The first stage of the network that knows PET: it goes on learning, from scans, without labels, by dense tasks.
 
-On scans it learns lesions by threshold and masked voxels. Simulated slices, with all that it was taught, fill the rest of
-every batch, so that it does not forget.
+On scans it learns lesions by threshold and masked voxels. Simulated slices, with all that it was taught, fill the rest
+of every batch, so that it does not forget.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def _simulate(cache: Cache, task: tuple[str, int]) -> DenseSlices:
 class DenseStage:
     """The scans of a cohort as pieces of 64 × 64 voxels of their slices, on their own voxels, and simulated slices.
 
-    Of each plane of a scan ``per_scan`` pieces are drawn for an epoch; ``simulated`` slices, of which there may be none,
-    make up ``simulated_share`` of every batch. ``cache`` keeps the lesions of each scan.
+    Of each plane of a scan ``per_scan`` pieces are drawn for an epoch; ``simulated`` slices make up
+    ``simulated_share`` of every batch. ``cache`` keeps the lesions of each scan.
     """
 
     cohort: Cohort
@@ -235,7 +235,8 @@ def batch_loss(network: nn.Module, batch: DenseBatch, tasks: frozenset[str]) -> 
     if len(scans) and MASKED_VOXELS in tasks:
         hidden = _enlarge(batch.blocks, BLOCK // STRIDE)
         total = total + len(scans) * masked_voxel_loss(found[MASKED_VOXELS]["denoised"], scans.denoised, hidden)
-    return total / batch.size
+    mean: torch.Tensor = total / batch.size
+    return mean
 
 
 def train_dense(

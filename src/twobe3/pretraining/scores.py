@@ -107,8 +107,8 @@ class Evaluator:
 class Change:
     """A figure of the 2D network before and after it went on learning, on ``slices`` that it never learnt from.
 
-    ``before`` and ``after`` are means over ``n`` scans, phantoms or groups of simulated slices; ``low`` and ``high`` the
-    95 % interval of the mean paired difference, ``change``. None where it cannot be estimated.
+    ``before`` and ``after`` are means over ``n`` scans, phantoms or groups of simulated slices; ``low`` and ``high``
+    the 95 % interval of the mean paired difference, ``change``. None where it cannot be estimated.
     """
 
     slices: str

@@ -44,8 +44,8 @@ Image = npt.NDArray[np.float32]
 
 ORGAN_OF: Final = {
     "lung": "lung",
-    **dict.fromkeys(("skull", "spine", "sternum", "femur", "vertebra", "humeral head", "femoral head", "clavicle", "scapula",
-                     "iliac wing", "ischium", "acetabulum", "sacrum"), "bone"),
+    **dict.fromkeys(("skull", "spine", "sternum", "femur", "vertebra", "humeral head", "femoral head", "clavicle",
+                     "scapula", "iliac wing", "ischium", "acetabulum", "sacrum"), "bone"),
     **dict.fromkeys(("grey matter", "white matter", "basal ganglia", "cerebellum", "brain stem"), "brain"),
     **dict.fromkeys(("heart", "left ventricle", "left cavity", "aortic arch", "vessel"), "heart and vessels"),
     **dict.fromkeys(("liver", "left lobe", "liver tip", "spleen"), "liver and spleen"),
@@ -219,9 +219,8 @@ def _draw_generic(rng: np.random.Generator) -> DenseSlices:
     scan = np.maximum(clean + noise, 0.0)
     depth = ndimage.distance_transform_edt(outline > 0.5, sampling=spacing) if known else np.zeros((SIDE, SIDE))
     organ = np.full((SIDE, SIDE), UNKNOWN, dtype=np.int64)
-    return make_targets(
-        *(one.astype(np.float32) for one in (scan, clean, clean_free, mask, depth)), organ, spacing, known=known
-    )
+    scan, clean, clean_free, depth = (one.astype(np.float32) for one in (scan, clean, clean_free, depth))
+    return make_targets(scan, clean, clean_free, mask, depth, organ, spacing, known=known)
 
 
 def _draw_shape(rng: np.random.Generator, radius_mm: tuple[float, float], spacing: float) -> npt.NDArray[np.float64]:
