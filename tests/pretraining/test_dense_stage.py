@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from scipy import ndimage
+from torch import nn
 from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort, Subject
@@ -37,7 +38,7 @@ from twobe3.pretraining.dense_stage import (
 from twobe3.pretraining.loop import Checkpoint
 from twobe3.pretraining.scores import compare
 from twobe3.pretraining.simulation import simulate_generic_slices
-from twobe3.runtime.device import CPU
+from twobe3.runtime.device import CPU, Device
 from twobe3.scans.scan import ArrayScan
 
 Make = Callable[..., Recipe]
@@ -223,6 +224,19 @@ def test_a_resumed_training_is_an_uninterrupted_one(odd: Cohort, dense: Make, mo
     monkeypatch.setattr(cache, "put", put)
     resumed = train_dense(CPU, stage, SHIPPED, asked, TRAINING, Checkpoint(cache, "a"))
     assert resumed.weights_digest == whole.weights_digest != SHIPPED.weights_digest
+
+
+def test_two_processes_learn_nearly_what_one_learns(odd: Cohort, dense: Make) -> None:
+    # Not the same: each share of a batch has a Dice coefficient of its own.
+    asked = dense(slices={"epochs": 1})
+    stage = stage_of(asked, odd)
+    one, two = (
+        train_dense(Device("cpu", devices=count), stage, SHIPPED, asked, TRAINING, Checkpoint(Cache(), "a"))
+        for count in (1, 2)
+    )
+    vectors = [nn.utils.parameters_to_vector(network.network.parameters()) for network in (SHIPPED, one, two)]
+    changes = [vector - vectors[0] for vector in vectors[1:]]
+    assert float(functional.cosine_similarity(*changes, dim=0)) > 0.8
 
 
 def test_what_held_out_scans_show_changes_nothing(odd: Cohort, dense: Make) -> None:

@@ -301,7 +301,9 @@ class TwoBe3Net(StackedMapsModel):
     def _expert(self, name: str) -> PlanesNetwork:
         columns = len(self.encoder_.columns) if name == "covariates" and self.encoder_ is not None else 0
         branches = {name: self.make_branch(name)} if name in self.inputs_.stacks else {}
-        return PlanesNetwork(branches, dropout=self.size_.dropout, covariates=columns)
+        network = PlanesNetwork(branches, dropout=self.size_.dropout, covariates=columns)
+        self._load_branches(network)
+        return network
 
     def _checkpoint(self) -> PretrainedCheckpoint:
         """Where it starts, if ``init`` names it; the file is read once."""
@@ -352,10 +354,18 @@ class TwoBe3Net(StackedMapsModel):
 
     def _init_network(self) -> nn.Module:
         network = super()._init_network()
-        if self.init and self._checkpoint().branches:
-            assert isinstance(network, PlanesNetwork)
-            network.branches.load_state_dict(self._checkpoint().branches, strict=self.inputs == ("maps",))
+        assert isinstance(network, PlanesNetwork)
+        self._load_branches(network)
         return network
+
+    def _load_branches(self, network: PlanesNetwork) -> None:
+        """Start a network's branches from those of ``init``, as far as it has them."""
+        learnt = self._checkpoint().branches if self.init else {}
+        for stack, branch in network.branches.items():
+            here = f"{stack}."
+            state = {name.removeprefix(here): value for name, value in learnt.items() if name.startswith(here)}
+            if state:
+                branch.load_state_dict(state)
 
     def _notes(self) -> dict[str, Any]:
         return {**super()._notes(), "init": self.init_digest_}

@@ -52,10 +52,9 @@ def excess_loss(excess: torch.Tensor, target: torch.Tensor, lesion: torch.Tensor
 
 def lesion_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> torch.Tensor:
     """The sum of the losses of lesions, their centres and their excess."""
-    loss = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
+    loss: torch.Tensor = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
     loss = loss + focal_loss(outputs["centre"], slices.centre)
-    loss = loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
-    return loss
+    return loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
 
 
 def masked_voxel_loss(denoised: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:

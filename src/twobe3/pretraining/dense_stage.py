@@ -97,8 +97,8 @@ class Simulated:
         """Half of either kind."""
         parts = []
         for kind, count in zip(KINDS, (number // 2, number - number // 2), strict=True):
-            seeds, slices = rng.integers(len(self.parts[kind]), size=count), rng.integers(GROUP, size=count)
-            parts += [self.parts[kind][seed][torch.tensor([at])] for seed, at in zip(seeds, slices, strict=True)]
+            some = [self.parts[kind][seed] for seed in rng.integers(len(self.parts[kind]), size=count)]
+            parts += [part[torch.tensor([rng.integers(len(part))])] for part in some]
         return DenseSlices.join(parts)
 
 
@@ -144,10 +144,10 @@ class DenseStage:
     def steps(self, scans: int, batch_size: int) -> int:
         """Steps of an epoch over so many scans."""
         groups = [min(SHUFFLED_SCANS, scans - start) for start in range(0, scans, SHUFFLED_SCANS)]
-        real = batch_size - self._simulated_of(batch_size)
+        real = batch_size - self._count_simulated(batch_size)
         return sum(-(-group * self.per_scan * len(self.planes) // real) for group in groups)
 
-    def _simulated_of(self, batch_size: int) -> int:
+    def _count_simulated(self, batch_size: int) -> int:
         return min(round(self.simulated_share * batch_size), batch_size - 1)
 
     def batches(self, rows: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[DenseBatch]:
@@ -158,7 +158,7 @@ class DenseStage:
             group = DenseSlices.join([self.sample(int(row), self.per_scan, rng) for row in some])
             for index in np.array_split(rng.permutation(len(group)), self.steps(len(some), batch_size)):
                 scans = _turn(group[torch.from_numpy(index)], rng)
-                count = self._simulated_of(batch_size)
+                count = self._count_simulated(batch_size)
                 simulated = _turn(self.simulated.draw(count, rng), rng) if count else scans[torch.arange(0)]
                 yield DenseBatch(simulated, scans, draw_blocks(scans.suv, rng), len(simulated) + len(scans))
 

@@ -95,13 +95,13 @@ class DenseSlices(Batch):
     def turn(self, turns: int, *, mirrored: bool) -> Self:
         """The same turned by so many right angles, and mirrored."""
 
-        def turned(values: torch.Tensor) -> torch.Tensor:
+        def turn_one(values: torch.Tensor) -> torch.Tensor:
             if values.ndim < 2:
                 return values
             values = torch.rot90(values, turns, dims=(-2, -1))
             return values.flip(-1) if mirrored else values
 
-        return type(self)(**{item.name: turned(getattr(self, item.name)) for item in fields(self)})
+        return type(self)(**{item.name: turn_one(getattr(self, item.name)) for item in fields(self)})
 
 
 def simulate_phantom_slices(seed: Sequence[int], *, per_plane: int = 16) -> DenseSlices:
