@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from monai.losses.dice import DiceLoss
 from sklearn.metrics import roc_auc_score
@@ -49,6 +50,22 @@ def excess_loss(excess: torch.Tensor, target: torch.Tensor, lesion: torch.Tensor
     return 0.5 * (each * lesion).sum() / (lesion.sum() + 1.0) + 0.5 * each.mean()
 
 
+def lesion_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> torch.Tensor:
+    """The sum of the losses of lesions, their centres and their excess."""
+    loss: torch.Tensor = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
+    loss = loss + focal_loss(outputs["centre"], slices.centre)
+    return loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
+
+
+def masked_voxel_loss(denoised: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """Mean smooth L1 loss over the hidden positions alone; 0 where nothing is hidden.
+
+    All tensors have one shape; ``denoised`` and ``target`` are log(SUV + 0.1).
+    """
+    each = functional.smooth_l1_loss(denoised, target, beta=0.1, reduction="none")
+    return torch.where(hidden, each, 0.0).sum() / hidden.sum().clamp(min=1)
+
+
 def dense_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> torch.Tensor:
     """The sum of the losses of all tasks.
 
@@ -56,9 +73,7 @@ def dense_loss(outputs: Mapping[str, torch.Tensor], slices: DenseSlices) -> torc
     surface, organs where they are known.
     """
     smooth = functional.smooth_l1_loss
-    loss: torch.Tensor = focal_loss(outputs["lesion"], slices.lesion) + _DICE(outputs["lesion"], slices.lesion)
-    loss = loss + focal_loss(outputs["centre"], slices.centre)
-    loss = loss + excess_loss(outputs["excess"], slices.excess, slices.lesion)
+    loss = lesion_loss(outputs, slices)
     loss = loss + smooth(outputs["denoised"], slices.denoised, beta=0.1)
     loss = loss + smooth(outputs["lesion-free"], slices.lesion_free, beta=0.1)
     known = slices.depth_known
@@ -73,15 +88,17 @@ def score_dense(network: nn.Module, slices: DenseSlices) -> dict[str, float]:
     """How well a network in evaluation mode does the tasks, on slices that it was not trained on.
 
     ``lesion_dice``: overlap of positions above 0.5; ``lesion_auc``: of all positions; ``excess_r`` and
-    ``denoised_r``: correlations; ``organ_accuracy``: share of the positions whose organ is known.
+    ``denoised_r``: correlations; ``organ_accuracy``: share of the positions whose organ is known. The first two are NaN
+    where the slices show no lesion.
     """
     with torch.inference_mode():
         parts = [network(some) for some in torch.split(slices.suv, CHUNK)]
     outputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     truth, found = slices.lesion >= SURE, outputs["lesion"] > 0
+    ill = bool(truth.any()) and not bool(truth.all())
     scores = {
-        "lesion_dice": float(2 * (truth & found).sum() / (truth.sum() + found.sum())),
-        "lesion_auc": float(roc_auc_score(truth.flatten().numpy(), outputs["lesion"].flatten().numpy())),
+        "lesion_dice": float(2 * (truth & found).sum() / (truth.sum() + found.sum())) if ill else np.nan,
+        "lesion_auc": float(roc_auc_score(truth.flatten(), outputs["lesion"].flatten())) if ill else np.nan,
         "excess_r": _correlate(outputs["excess"], slices.excess),
         "denoised_r": _correlate(outputs["denoised"], slices.denoised),
     }

@@ -6,9 +6,9 @@ and organs have edges, and get their softness from the scanner's point spread al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from twobe3.phantom import Scanner, draw_phantom_subject
 from twobe3.phantom.anatomy import Body
 from twobe3.phantom.scanner import FWHM_PER_SIGMA, acquire, lesion_mask, paint_uptake
 from twobe3.phantom.shapes import VoxelGrid
+from twobe3.pretraining.loop import Batch
 
 SIDE = 64  # voxels of a slice to learn from
 CENTRE_MM = 5.0  # standard deviation of the mark of a lesion's centre
@@ -55,7 +56,7 @@ ORGAN_OF: Final = {
 
 
 @dataclass(frozen=True, eq=False)
-class DenseSlices:
+class DenseSlices(Batch):
     """Slices, and what is to be seen in them.
 
     Attributes
@@ -94,13 +95,13 @@ class DenseSlices:
     def turn(self, turns: int, *, mirrored: bool) -> Self:
         """The same turned by so many right angles, and mirrored."""
 
-        def turned(values: torch.Tensor) -> torch.Tensor:
+        def turn_one(values: torch.Tensor) -> torch.Tensor:
             if values.ndim < 2:
                 return values
             values = torch.rot90(values, turns, dims=(-2, -1))
             return values.flip(-1) if mirrored else values
 
-        return type(self)(**{item.name: turned(getattr(self, item.name)) for item in fields(self)})
+        return type(self)(**{item.name: turn_one(getattr(self, item.name)) for item in fields(self)})
 
 
 def simulate_phantom_slices(seed: Sequence[int], *, per_plane: int = 16) -> DenseSlices:
@@ -137,26 +138,35 @@ def simulate_phantom_slices(seed: Sequence[int], *, per_plane: int = 16) -> Dens
 def _choose_slices(planes: Sequence[Image], spacing: float, number: int, rng: np.random.Generator) -> list[DenseSlices]:
     """Pieces of 64 × 64 voxels of slices of a plane: half about a lesion, half about any point of the body."""
     lesion, inside = planes[3], planes[5]
-    filled = np.flatnonzero(inside.any(axis=(1, 2)))
-    ill = np.flatnonzero(lesion.any(axis=(1, 2)))
     found = []
-    for count in range(number):
-        sick = len(ill) > 0 and count % 2 == 0
-        at = int(rng.choice(ill if sick else filled))
-        points = np.argwhere((lesion if sick else inside)[at] > 0)
-        middle = points[rng.integers(len(points))] + rng.integers(-SIDE // 3, SIDE // 3 + 1, size=2)
-        scan, clean, free, ill_here, organ = (_crop(one[at], middle) for one in planes[:5])
-        depth = ndimage.distance_transform_edt(planes[5][at], sampling=spacing)
+    for at, middle in draw_places(lesion, inside, number, rng):
+        scan, clean, free, ill_here, organ, _ = (crop(one[at], middle) for one in planes)
+        depth = ndimage.distance_transform_edt(inside[at], sampling=spacing)
         found.append(
-            _with_targets(
-                scan, clean, free, ill_here, _crop(depth, middle), organ.astype(np.int64), spacing, known=True
-            )
+            make_targets(scan, clean, free, ill_here, crop(depth, middle), organ.astype(np.int64), spacing, known=True)
         )
     return found
 
 
-def _crop(image: Image, middle: npt.NDArray[np.int64]) -> Image:
-    """A square about a point; beyond the image it is 0."""
+def draw_places(
+    lesion: npt.NDArray[Any], inside: npt.NDArray[Any], number: int, rng: np.random.Generator
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Slice and middle of so many pieces of the slices of a plane, each (n, height, width).
+
+    Every other one lies about a lesion, if there is one; the others about any point of the body. Neither needs to be in
+    the middle.
+    """
+    filled = np.flatnonzero(inside.any(axis=(1, 2)))
+    ill = np.flatnonzero(lesion.any(axis=(1, 2)))
+    for count in range(number):
+        sick = len(ill) > 0 and count % 2 == 0
+        at = int(rng.choice(ill if sick else filled))
+        points = np.argwhere((lesion if sick else inside)[at] > 0)
+        yield at, points[rng.integers(len(points))] + rng.integers(-SIDE // 3, SIDE // 3 + 1, size=2)
+
+
+def crop(image: Image, middle: npt.NDArray[np.int64]) -> Image:
+    """64 × 64 voxels about a point; beyond the image they are 0."""
     row, column = (int(at) + SIDE // 2 for at in np.clip(middle, 0, np.subtract(image.shape, 1)))
     return np.pad(image, SIDE)[row : row + SIDE, column : column + SIDE]
 
@@ -209,8 +219,8 @@ def _draw_generic(rng: np.random.Generator) -> DenseSlices:
     scan = np.maximum(clean + noise, 0.0)
     depth = ndimage.distance_transform_edt(outline > 0.5, sampling=spacing) if known else np.zeros((SIDE, SIDE))
     organ = np.full((SIDE, SIDE), UNKNOWN, dtype=np.int64)
-    scan, clean, clean_free, mask, depth = (one.astype(np.float32) for one in (scan, clean, clean_free, mask, depth))
-    return _with_targets(scan, clean, clean_free, mask, depth, organ, spacing, known=known)
+    scan, clean, clean_free, depth = (one.astype(np.float32) for one in (scan, clean, clean_free, depth))
+    return make_targets(scan, clean, clean_free, mask, depth, organ, spacing, known=known)
 
 
 def _draw_shape(rng: np.random.Generator, radius_mm: tuple[float, float], spacing: float) -> npt.NDArray[np.float64]:
@@ -243,25 +253,42 @@ def _random_field(rng: np.random.Generator, slope: float, finest: float = 0.0) -
     return np.asarray(field / field.std())
 
 
-def _with_targets(
+def make_targets(
     scan: Image,
     clean: Image,
     free: Image,
     mask: Image,
     depth: Image,
     organ: npt.NDArray[np.int64],
-    spacing: float,
+    spacing: float | tuple[float, float],
     *,
     known: bool,
 ) -> DenseSlices:
-    """One slice with its targets at the stride of the network's outputs."""
+    """One slice with its targets at the stride of the network's outputs.
+
+    Parameters
+    ----------
+    scan, clean, free : ndarray, shape (height, width)
+        SUV as scanned, without noise, and without noise and lesions.
+    mask : ndarray, shape (height, width)
+        Share of each voxel that lies in a lesion; what adds no SUV of 0.05 is none.
+    depth : ndarray, shape (height, width)
+        Way to the surface of the body, mm.
+    organ : ndarray of int64, shape (height, width)
+        See :class:`DenseSlices`.
+    spacing : float or tuple of float
+        Of the voxels, or of rows and columns, mm.
+    known : bool
+        Whether there is a surface.
+    """
     excess = np.maximum(clean - free, 0.0)
     seen = mask * (excess > 0.05)
     marks = np.zeros_like(scan)
     labels, n = ndimage.label(seen > 0.5)
     rows, columns = np.ogrid[: scan.shape[0], : scan.shape[1]]
+    along, across = np.broadcast_to(spacing, 2)
     for row, column in ndimage.center_of_mass(seen, labels, range(1, n + 1)) if n else []:
-        square = ((rows - row) ** 2 + (columns - column) ** 2) * spacing**2
+        square = ((rows - row) * along) ** 2 + ((columns - column) * across) ** 2
         marks = np.maximum(marks, np.exp(-square / (2 * CENTRE_MM**2)))
 
     def halve(image: Image, largest: bool = False) -> torch.Tensor:
