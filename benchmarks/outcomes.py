@@ -26,11 +26,10 @@ import numpy as np
 import twobe3 as tb
 from candidates import DEFAULT, Make, candidates
 from cells import METRICS, CellTable, Figures, Mean, compute_cells, measure_fit, measure_risk, parameters_digest
-from outcome_phantoms import MECHANISMS, VERSION, cohort, draw_outcome, draw_patient, scans
+from outcome_phantoms import FIRST_SEED, MECHANISMS, VERSION, cohort, draw_outcome, draw_patient, scans
 from twobe3.io.files import digest
 from twobe3.runtime.parallel import run_tasks
 
-FIRST_SEED = {"development": 30_000_000, "published": 35_000_000}
 TEST = 200
 SETS = {50: 20, 200: 10}
 """How many training sets of each size."""
