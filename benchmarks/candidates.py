@@ -32,6 +32,7 @@ def candidates(weights: str, cache: tb.Cache, *, threshold_suv: float, **picture
         **{kind: partial(registry[kind], cache=cache) for kind in ("spatial",) if kind in registry},
         # On request: a large 3D network; the default on other 2D networks and without one; parts of it.
         "cnn3d-resnet18": partial(tb.models.CNN3D, network="resnet18", cache=cache),
+        "2be3-net-joint": partial(net, **with_maps, weighing="joint"),
         "2be3-net-imagenet": partial(net, **imagenet),
         "2be3-net-phantom": partial(net, **phantom),
         "2be3-net-random": partial(net, **with_maps, weights="random"),

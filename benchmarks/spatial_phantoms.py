@@ -9,6 +9,12 @@ Both classes have the same lesions, noise and background but for:
   slice) and the twelve lie apart: volume and the distribution of slice contents are equal, slice by slice;
 - ``side``: the lesion lies headwards or footwards of a mildly warm organ, whose place varies;
 - ``scattered``: ``distance`` again, but the two lesions lie anywhere in their slices, not at nearly the same place.
+
+Two more were drawn once the default of `2be3-net` was frozen, with edges instead of Gaussians, on tissue whose level
+changes along the body, with noise of single voxels:
+
+- ``order``: five balls follow each other along the body, the hotter the further headwards, or footwards;
+- ``crossing``: of two bars of one size that lie across each other the one from side to side is headwards, or footwards.
 """
 
 from __future__ import annotations
@@ -48,6 +54,13 @@ def background(rng: np.random.Generator) -> Volume:
     noise = ndimage.gaussian_filter(rng.normal(size=(SIDE,) * 3), 1.2)
     level = rng.uniform(0.8, 1.2)
     return np.asarray(level + SLOW_SUV * slow + NOISE_SUV * noise / noise.std())
+
+
+def grainy_background(rng: np.random.Generator) -> Volume:
+    """Tissue whose level rises or falls along the body, and noise of nearly single voxels."""
+    noise = ndimage.gaussian_filter(rng.normal(size=(SIDE,) * 3), 0.6)
+    along = 1.0 + rng.uniform(-0.3, 0.3) * np.linspace(-1.0, 1.0, SIDE)
+    return np.asarray(rng.uniform(0.6, 1.6) * along[:, None, None] + NOISE_SUV * noise / noise.std())
 
 
 def blob(centre: Sequence[float], sigma_mm: Sequence[float]) -> Volume:
@@ -115,13 +128,46 @@ def side(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
     volume += rng.uniform(2.0, 4.0) * blob([organ + (away if positive else -away), *in_plane(rng)], [6.0] * 3)
 
 
+def soften(shape: npt.NDArray[np.bool_]) -> Volume:
+    """A shape with edges as a scanner of 5 mm shows it."""
+    return ndimage.gaussian_filter(shape.astype(float), 5.0 / 2.355 / VOXEL_MM)
+
+
+def order(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
+    heights = np.sort(rng.uniform(1.5, 5.0, size=5))[:: 1 if positive else -1]
+    step = rng.uniform(24, 32) / VOXEL_MM
+    first = rng.uniform(4, SIDE - 4 - 4 * step)
+    axes = np.ogrid[:SIDE, :SIDE, :SIDE]
+    for number, height in enumerate(heights):
+        centre = [first + number * step, *in_plane(rng)]
+        square = sum(((axis - at) * VOXEL_MM) ** 2 for axis, at in zip(axes, centre, strict=True))
+        volume += height * soften(np.asarray(square) < 9.0**2)
+
+
+def crossing(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
+    apart = rng.uniform(36, 88) / VOXEL_MM
+    middle = rng.uniform(4 + apart / 2, SIDE - 4 - apart / 2)
+    axes = np.ogrid[:SIDE, :SIDE, :SIDE]
+    for end in (-1, 1):
+        sideways = (end > 0) == positive
+        lengths_mm = (12.0, 12.0, 56.0) if sideways else (12.0, 56.0, 12.0)
+        centre = [middle + end * apart / 2, *in_plane(rng)]
+        inside = [
+            np.abs(axis - at) * VOXEL_MM < length / 2 for axis, at, length in zip(axes, centre, lengths_mm, strict=True)
+        ]
+        volume += rng.uniform(2.0, 4.0) * soften(inside[0] & inside[1] & inside[2])
+
+
 TASKS: dict[str, Paint] = {
     "uptake": uptake,
     "distance": distance,
     "elongation": elongation,
     "side": side,
     "scattered": partial(distance, scattered=True),
+    "order": order,
+    "crossing": crossing,
 }
+GRAINY = ("order", "crossing")
 
 
 @dataclass(frozen=True)
@@ -145,7 +191,8 @@ class PhantomScan:
     @cached_property
     def _array(self) -> npt.NDArray[np.float32]:
         rng = np.random.default_rng([list(TASKS).index(self.task), self.seed, self.number])
-        tissue, painted = background(rng), np.zeros((SIDE,) * 3)
+        tissue = (grainy_background if self.task in GRAINY else background)(rng)
+        painted = np.zeros((SIDE,) * 3)
         TASKS[self.task](painted, self.positive, rng)
         return np.asarray(tissue + self.contrast * painted).clip(0).astype(np.float32)
 
