@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from openpyxl import Workbook
 from sklearn.metrics import roc_auc_score
 from sksurv.metrics import concordance_index_censored
 from tests.command_line import Call, Done
@@ -113,7 +114,7 @@ def test_the_page_of_predictions_holds_figures_and_no_patient(evaluate: Evaluate
     page = Path("deep/page.html").read_text()
     assert page == Path("made/report.html").read_text()
     assert Path("made/evaluation.json").exists()
-    assert "1 patients are in no figure: not in table." in page
+    assert "1 patient is in no figure: not in table." in page
     assert ">a<" in page.replace("\n", "")
     assert "Paired differences" in page
     assert "X99" not in page
@@ -464,3 +465,22 @@ def test_the_block_does_block(tmp_path: Path) -> None:
     blocked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert blocked.returncode == 1
     assert "ImportError" in blocked.stderr
+
+
+def test_sheets_of_workbooks(tmp_path: Path, twobe3: Call) -> None:
+    """As ``cohort.sheet`` names one: both tables may lie in one workbook."""
+    book = Workbook()
+    for name, text in (("notes", "a,b\n1,2\n"), ("risks", predictions()), ("outcomes", clinical())):
+        sheet = book.create_sheet(name)
+        for line in text.splitlines():
+            sheet.append(line.split(","))
+    del book["Sheet"]
+    book.save(tmp_path / "study.xlsx")
+    how = ("evaluate", tmp_path / "study.xlsx", "--clinical", tmp_path / "study.xlsx", *LABEL, "--resamples", 200)
+    said = twobe3(*how).refusal()
+    assert "several sheets: 'notes', 'risks', 'outcomes' (name one of them: --predictions-sheet)" in said
+    said = twobe3(*how, "--predictions-sheet", "risks").refusal()
+    assert "'notes', 'risks', 'outcomes' (name one of them: `sheet = ...` in [cohort], or --sheet)" in said
+    document = twobe3(*how, "--predictions-sheet", "risks", "--sheet", "outcomes", "--json").json()
+    auc = {one["name"]: one["value"] for one in document["models"][0]["metrics"]}["auc"]
+    assert auc == pytest.approx(roc_auc_score(EVENT, RISK["a"]))

@@ -22,6 +22,25 @@ runpy.run_module("twobe3", run_name="__main__", alter_sys=True)
 """
 
 
+# Both at once; Python runs the handler of one, and that of the other within it or after it.
+BOTH = """
+import os, signal, time
+from twobe3.cli.interruption import interruptible
+with interruptible():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    time.sleep(10)
+"""
+
+
+def test_two_signals_are_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", BOTH], capture_output=True, text=True, check=False)
+    assert done.returncode in (130, 143)
+    assert done.stderr == "twobe3: interrupted; the same command goes on where it stopped\n"
+
+
 @pytest.mark.parametrize("module", ["typer", "twobe3.cli.main"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_import_is_one_line(tmp_path: Path, module: str, number: signal.Signals, status: int) -> None:

@@ -146,6 +146,7 @@ def test_convert_writes_what_it_says(twobe3: Call, tiny_cohort: Any, tmp_path: P
     assert array.max() == pytest.approx(6.0, abs=1e-3)
     beside = json.loads(Path(series["output"].replace(".nii.gz", ".json")).read_text())
     assert beside["calibration"]["rule"] == series["suv"]["rule"]
+    assert f"  written: {series['output']}\n" in twobe3("convert", tiny_cohort.images, "--out", tmp_path / "out").out
 
 
 @pytest.mark.parametrize("verb", ["inspect", "convert"])
@@ -155,7 +156,7 @@ def test_nothing_usable(twobe3: Call, tiny_cohort: Any, tmp_path: Path, verb: st
     done = twobe3(verb, tiny_cohort.images, *more, "--json")
     assert done.status == 3
     assert [series["code"] for series in done.json()["series"]] == ["NOT_PET"]
-    assert "twobe3: NO_PET: 1 series were found, none of which can be used" in done.err
+    assert "twobe3: NO_PET: 1 series was found, which cannot be used" in done.err
     tiny_cohort.scan("B", PatientWeight=None)
     done = twobe3(verb, tiny_cohort.images, *more)
     assert done.status == 3

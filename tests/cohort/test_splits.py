@@ -214,7 +214,7 @@ def test_saved_folds_with_one_person_on_both_sides_are_refused(tmp_path: Path) -
     what = sample([True, False] * 6)
     path = saved(tmp_path, CrossValidation(3).split(what), what)
     twins = Sample(replace(what.outcomes, groups=("P000",) * 12), what.centres)
-    assert "1 groups are on both sides of a fold" in refused(Code.FOLDS_MISMATCH, FoldsFile(path), twins)
+    assert "1 group is on both sides of a fold" in refused(Code.FOLDS_MISMATCH, FoldsFile(path), twins)
 
 
 @pytest.mark.parametrize(

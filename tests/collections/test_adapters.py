@@ -107,14 +107,15 @@ def test_a_row_with_outcomes_and_a_mistyped_id_is_no_note(tmp_path: Path) -> Non
     cells = [{**HEAD_NECK[0], "Patient #": "HN-HGJ-1x"}.get(column) for column in COLUMNS]
     sheets = {centre: [COLUMNS, cells] for centre in ("HGJ", "CHUS", "HMR", "CHUM")}
     path = write_workbook(tmp_path / "edited.xlsx", sheets)
-    with pytest.raises(ConfigurationError, match="sheet 'HGJ': line 2 has outcomes, but 'HN-HGJ-1x' is no patient id"):
+    with pytest.raises(ConfigurationError, match="sheet 'HGJ': line 2 has outcomes, but no patient id in 'Patient #'"):
         get_adapter("head-neck-pet-ct").read([path])
 
 
-def test_a_patient_who_stands_twice_is_named(tmp_path: Path) -> None:
+def test_a_second_row_of_a_patient_is_named_by_its_line(tmp_path: Path) -> None:
     path = write_clinical(tmp_path, [*HEAD_NECK, HEAD_NECK[3]])
-    with pytest.raises(ConfigurationError, match=r"PATIENT_TWICE: .*sheet 'CHUM': patient 'HN-CHUM-004' stands twice"):
+    with pytest.raises(ConfigurationError, match=r"sheet 'CHUM': the patient of line 3 has a row before it") as refused:
         get_adapter("head-neck-pet-ct").read([path])
+    assert "004" not in str(refused.value)
 
 
 # -- the other collections
@@ -360,5 +361,5 @@ def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("name", ["", "HN-HMR-003,x"])
 def test_an_id_that_is_none_of_the_collection_is_refused(name: str, tmp_path: Path) -> None:
     path = text(tmp_path, "end.csv", "PatientID,Relapse,RFS,Age", f'"{name}",1,20,50')
-    with pytest.raises(ConfigurationError, match=r"line 2: .* is no patient id"):
+    with pytest.raises(ConfigurationError, match=r"line 2 has no patient id in 'PatientID'"):
         get_adapter("hecktor-2022").read([path])

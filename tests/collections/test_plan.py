@@ -246,7 +246,7 @@ def test_a_damaged_or_absent_index_is_refused(make_index: MakeIndex, tmp_path: P
 def test_the_summary_tells_sizes_rules_and_citations(make_index: MakeIndex, tmp_path: Path) -> None:
     plan_collections(tmp_path / "plan", index=make_index({}, {"SeriesDescription": "MIP"}))
     text = (tmp_path / "plan" / "summary.md").read_text()
-    assert "1 scans of 1 patients, 1 collections, 0.01 GB" in text
+    assert "1 scan of 1 patient, 1 collection, 0.01 GB" in text
     assert "| projection | 1 |" in text
     assert "- Doe & Roe. lung 10.1/lung" in text
 

@@ -49,7 +49,10 @@ def test_bare_data_sets_give_the_same_suv_and_a_note(bench: Any, syntax: str) ->
     assert convert([folder], bench.folder / "out").usable == 1
 
 
-@pytest.mark.parametrize("beginning", ["no preamble", "no preamble but DICM", "no syntax", "preamble only"])
+@pytest.mark.parametrize(
+    "beginning",
+    ["no preamble", "no preamble but DICM", "no syntax", "preamble only", "preamble without DICM", "zeros only"],
+)
 def test_parts_of_the_beginning_that_are_missing(bench: Any, beginning: str) -> None:
     plain, folder = bench.read(bench.slices()), bench.save(bench.slices())
     for path in folder.iterdir():
@@ -63,6 +66,10 @@ def test_parts_of_the_beginning_that_are_missing(bench: Any, beginning: str) -> 
             case "no syntax":
                 group_length = b"\x02\x00\x02\x00UI\x02\x00\x001"
                 content = content[:132] + group_length + content[start:]
+            case "preamble without DICM":
+                content = content[:128] + content[132:]
+            case "zeros only":
+                content = content[:128] + content[start:]
             case "preamble only":
                 content = content[:132] + content[start:]
         path.write_bytes(content)

@@ -123,7 +123,7 @@ def test_whole_millimetres_of_a_series_in_any_order(bench: Any) -> None:
 def test_one_slice_missing_is_a_gap_at_any_rounding(n: int, step_mm: float, digits: int, which: str) -> None:
     missing = {"second": 1, "middle": n // 2, "last but one": n - 2}[which]
     positions_mm = np.delete(even(step_mm, n, digits), missing)
-    with pytest.raises(UnusableScanError, match=r"SLICE_GAP: 1 slices are missing") as refused:
+    with pytest.raises(UnusableScanError, match=r"SLICE_GAP: 1 slice is missing") as refused:
         stack_planes(planes(positions_mm))
     assert f"between {positions_mm[missing - 1]:.2f} and {positions_mm[missing]:.2f} mm" in str(refused.value)
 

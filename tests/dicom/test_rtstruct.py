@@ -102,6 +102,29 @@ def test_a_cylinder_keeps_its_volume_whatever_planes_and_slices(
     assert np.mean(volumes[1:]) == pytest.approx(right_ml, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    "steps_mm",
+    [
+        [*[3] * 5, *[5] * 3],
+        [*[5] * 3, *[3] * 5],
+        [5, 5, *[3] * 6, 5, 5],
+        [3, 3, *[5] * 4, 3, 3],
+        [*[2] * 8, *[5] * 3],
+    ],
+)
+@pytest.mark.parametrize("slice_mm", [2.0, 1.443, 3.27])
+def test_a_cylinder_keeps_its_volume_on_planes_of_two_distances(
+    steps_mm: list[float], slice_mm: float, tmp_path: Path
+) -> None:
+    planes = np.cumsum([-15.0, *steps_mm])
+    path = structure_set(tmp_path / "rs.dcm", {"GTV": [circle(z) for z in planes]})
+    right_ml = np.pi * RADIUS_MM**2 * (sum(steps_mm) + steps_mm[0] / 2 + steps_mm[-1] / 2) / 1000
+    masks = [read_rtstruct(path, scan(slice_mm, share * slice_mm)) for share in np.arange(8) / 8]
+    assert np.mean([mask.volume_ml for mask in masks]) == pytest.approx(right_ml, rel=0.03)
+    wide = "CONTOUR_PLANES: of planes 2.00 mm apart 4 lie farther apart in a row: no gap, they are filled"
+    assert masks[0].notes == ((f"{wide} (region 'GTV')",) if steps_mm[0] == 2 else ())
+
+
 @pytest.mark.parametrize("step_mm", [1.0, 3.0, 4.0, 4.07283])
 @pytest.mark.parametrize("decimals", [1, 2, 6])
 def test_planes_half_a_slice_off_are_neither_lost_nor_doubled(step_mm: float, decimals: int, tmp_path: Path) -> None:
@@ -129,7 +152,8 @@ def test_uneven_planes_reach_half_way_and_a_gap_stays_empty(tmp_path: Path) -> N
     assert covered(0, 3, 6, 30) == [*np.arange(-1, 8), 29, 30, 31]
     mask = read_rtstruct(structure_set(tmp_path / "rs.dcm", {"G": [circle(z) for z in (0, 3, 9, 12)]}), scan(1.0))
     assert slices(mask) == [*np.arange(-1, 5), *np.arange(8, 14)]
-    assert mask.notes == ("CONTOUR_PLANES: of planes 3.00 mm apart 1 seem to be left out, and stay empty (region 'G')",)
+    said = "CONTOUR_PLANES: of planes 3.00 mm apart 1 seems to be left out, and nothing is filled there (region 'G')"
+    assert mask.notes == (said,)
 
 
 def test_lesions_side_by_side_have_planes_of_their_own(tmp_path: Path) -> None:
@@ -156,7 +180,7 @@ def test_what_falls_between_the_slices_is_said(tmp_path: Path) -> None:
     large = [circle(z, x=-30, radius_mm=10) for z in range(10)]
     small = [circle(z, x=30, radius_mm=10) for z in (1.6, 2.6)]
     mask = read_rtstruct(structure_set(tmp_path / "rs.dcm", {"GTV": large + small}), scan(4.0))
-    assert mask.notes == ("CONTOUR_UNUSED: 1 of its 2 parts hold no voxel of the scan (region 'GTV')",)
+    assert mask.notes == ("CONTOUR_UNUSED: 1 of its 2 parts without a voxel of the scan (region 'GTV')",)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +230,7 @@ def test_what_is_not_closed_or_not_drawn_is_said(tmp_path: Path) -> None:
     dataset.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "OPEN_PLANAR"
     dataset.save_as(path)
     assert read_rtstruct(path, scan(2.0)).notes == (
-        "CONTOUR_UNUSED: 1 contours are not closed ones and not used (region 'GTV')",
+        "CONTOUR_UNUSED: 1 contour is not closed and not used (region 'GTV')",
         "CONTOUR_PLANES: it is drawn on single planes, each of which stands for 2.00 mm (region 'GTV')",
         "CONTOUR_UNUSED: nothing is drawn (region 'empty')",
     )

@@ -13,7 +13,8 @@ import pytest
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pack_bits
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SegmentationStorage, generate_uid
+from tests.dicom.test_file_meta import store_bare
 
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, Mask
@@ -332,6 +333,24 @@ def test_a_segmentation_in_the_folder_is_the_contour_of_the_scan(bench: Any, by_
     (series,) = find_series([folder]).series
     assert series.contours == (path,)
     mask = DicomScan(series).contour(volume)
+    assert mask is not None
+    np.testing.assert_array_equal(mask.array, drawn)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_a_segmentation_without_preamble_and_file_meta_is_read_like_other_bare_files(bench: Any, syntax: str) -> None:
+    slices = bench.slices()
+    folder = bench.save(slices)
+    volume = read_suv(find_series([folder]).series[0])
+    drawn = random_mask(volume.geometry.shape)
+    whole = write_seg(folder / "seg.dcm", {"lesion": drawn}, volume.geometry, frame=slices[0].FrameOfReferenceUID)
+    dataset = pydicom.dcmread(whole)
+    dataset.PatientID, dataset.StudyInstanceUID = slices[0].PatientID, slices[0].StudyInstanceUID
+    dataset.SeriesInstanceUID = generate_uid()
+    whole.unlink()
+    store_bare(dataset, folder / "seg", syntax)
+    (series,) = find_series([folder]).series
+    mask = contour_mask(series, volume)
     assert mask is not None
     np.testing.assert_array_equal(mask.array, drawn)
 

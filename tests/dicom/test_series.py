@@ -198,10 +198,13 @@ def test_links_that_lead_nowhere_are_counted_and_said(bench: Any, twobe3: Call) 
         require_pet(found)
     bench.save(bench.slices(), "in/PET")
     inspected = twobe3("inspect", bench.folder / "in", "--json").json()
-    assert (inspected["found"], inspected["usable"], inspected["excluded"]) == (2, 1, 1)
-    (lost,) = (one for one in inspected["series"] if not one["usable"])
+    assert (inspected["found"], inspected["usable"], inspected["excluded"]) == (1, 1, 0)
+    lost = inspected["lost"]
     assert (lost["code"], lost["reason"]) == ("LINK_BROKEN", "3 symbolic links lead nowhere")
     assert "disk" not in str(lost)
+    *_, said, count = twobe3("inspect", bench.folder / "in").out.splitlines()
+    assert said.startswith("LINK_BROKEN: 3 symbolic links lead nowhere (mount or restore")
+    assert count == "1 series: 1 usable"
 
 
 def test_a_file_that_vanishes_is_listed(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

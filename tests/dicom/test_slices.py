@@ -28,6 +28,7 @@ from twobe3.core.errors import UnusableScanError
 from twobe3.core.grid import Grid
 from twobe3.dicom.frames import choose_frame
 from twobe3.dicom.series import PETSeries, find_series
+from twobe3.dicom.suv_types import read_body_measurements
 from twobe3.dicom.volume import read_suv
 
 Bend = Callable[[Dataset], None]
@@ -122,7 +123,7 @@ def test_copies_are_used_once_and_noted(bench: Any, how: str, twice: int, where:
         assert note.startswith(f"SLICE_DUPLICATE: {twice} of 4 files lie there again")
 
 
-@pytest.mark.parametrize("how", ["RLE", "implicit VR", "byte copy"])
+@pytest.mark.parametrize("how", ["RLE", "implicit VR", "byte copy", "times and numbers in other words"])
 def test_copies_under_new_identifiers_are_used_once(bench: Any, how: str) -> None:
     """As pydicom's ``compress`` writes them unless it is told otherwise; every position is there twice."""
     slices = bench.slices()
@@ -170,18 +171,18 @@ def test_a_copy_that_was_cut_short_does_not_count(bench: Any, which: str) -> Non
     damaged.write_bytes(damaged.read_bytes()[:-17])
     volume = read_suv(one_series(bench.folder / "in"))
     np.testing.assert_array_equal(volume.array, bench.read(slices).array)
-    assert volume.calibration.warnings[0].endswith("used once; 1 copies cannot be read")
+    assert volume.calibration.warnings[0].endswith("used once; 1 copy cannot be read")
 
 
 @pytest.mark.parametrize(
     ("bend", "differs"),
     [
         (change_voxel, "voxels"),
-        (change(RescaleSlope=99.0), "slices"),
+        (change(RescaleSlope=99.0), "slope"),
         (change(ImagePositionPatient=[-10.0, -20.0, 104.0]), "position"),
         (change(PixelSpacing=[2.0, 4.1]), "spacing"),
         (change(PatientWeight=80), "weight"),
-        (change(AcquisitionTime="110500"), "slices"),
+        (change(AcquisitionTime="110500"), "acquisition time"),
         (change_dose, "dose"),
         (change(CorrectedImage=["DECY"]), "corrections"),
     ],
@@ -191,6 +192,76 @@ def test_two_images_of_one_identifier_are_refused(bench: Any, bend: Bend, differ
     slices = bench.slices()
     bench.save([*slices, *again(slices[1:2], bend)])
     with pytest.raises(UnusableScanError, match=rf"INSTANCE_CONFLICT: two files with one SOPInstanceUID.*: {differs}"):
+        read_suv(find_series([bench.folder]).series[0])
+
+
+WITHOUT_EFFECT = {
+    "height": change(PatientSize=1.80),
+    "sex": change(PatientSex="M"),
+    "thickness": change(SliceThickness=2.0),
+    "model": change(ManufacturerModelName="Biograph"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+@pytest.mark.parametrize("identifier", ["the same", "a new one"])
+def test_copies_that_differ_in_what_decides_nothing_are_used_once(bench: Any, name: str, identifier: str) -> None:
+    """Acceptance row 64: identifier and voxels decide; SUV by weight know no height, no sex, and no thickness."""
+    slices = bench.slices()
+    copies = again(slices, WITHOUT_EFFECT[name])
+    for copy in copies if identifier == "a new one" else ():
+        copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    bench.save(slices, "in/a")
+    bench.save(copies, "in/b")
+    series = one_series(bench.folder / "in")
+    volume = read_suv(series)
+    np.testing.assert_array_equal(volume.array, bench.read(slices).array)
+    assert volume.geometry.spacing_mm[0] == 3.0
+    (note,) = volume.calibration.warnings
+    assert note.endswith(f"; copies differ in {name}, which this SUV does not depend on")
+
+
+@pytest.mark.parametrize("units", [("GML", "LBM"), ("CM2ML", "BSA")])
+def test_copies_that_differ_in_what_their_norm_needs_are_refused(bench: Any, units: tuple[str, str]) -> None:
+    slices = again(bench.slices(), change(Units=units[0], SUVType=units[1]))
+    bench.save([*slices, *again(slices, WITHOUT_EFFECT["height"])])
+    with pytest.raises(UnusableScanError, match=r"INSTANCE_CONFLICT: .* differ: height"):
+        read_suv(find_series([bench.folder]).series[0])
+
+
+@pytest.mark.parametrize("name", ["height", "sex"])
+def test_no_other_type_of_suv_is_made_of_a_contradicted_body(bench: Any, name: str) -> None:
+    slices = bench.slices()
+    bench.save([*slices, *again(slices, WITHOUT_EFFECT[name])])
+    with pytest.raises(UnusableScanError, match=f"INSTANCE_CONFLICT: .* differ: {name}"):
+        read_body_measurements(one_series(bench.folder))
+
+
+def test_a_contradicted_covariate_is_none(bench: Any) -> None:
+    slices = bench.slices()
+    bench.save([*slices, *again(slices, change(PatientSex="M", PatientAge=""))])
+    assert set(one_series(bench.folder).covariates) == {"age_years", "weight_kg", "height_m"}
+
+
+@pytest.mark.parametrize("identifier", ["the same", "a new one"])
+def test_copies_of_a_slice_that_is_alone_have_one_thickness(bench: Any, identifier: str) -> None:
+    (slice_,) = bench.slices()[:1]
+    (copy,) = again([slice_], WITHOUT_EFFECT["thickness"])
+    if identifier == "a new one":
+        copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    bench.save([slice_, copy])
+    with pytest.raises(UnusableScanError, match="differ: thickness"):
+        read_suv(find_series([bench.folder]).series[0])
+
+
+@pytest.mark.parametrize(("bend", "differs"), [(change(PatientWeight=80), "weight"), (change_dose, "dose")])
+def test_copies_under_new_identifiers_have_one_suv(bench: Any, bend: Bend, differs: str) -> None:
+    slices = bench.slices()
+    copies = again(slices, bend)
+    for copy in copies:
+        copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    bench.save([*slices, *copies])
+    with pytest.raises(UnusableScanError, match=rf"SLICE_DUPLICATE: two slices at 100\.00 mm .* differ: {differs}"):
         read_suv(find_series([bench.folder]).series[0])
 
 

@@ -293,7 +293,7 @@ def test_rows_that_differ_are_refused(bench: Any) -> None:
 def test_a_gap_is_placed(bench: Any) -> None:
     """Acceptance row 15."""
     slices = bench.slices(np.ones((6, 6, 5), np.uint16))
-    with pytest.raises(UnusableScanError, match=r"1 slices are missing.*between 103\.00 and 109\.00 mm"):
+    with pytest.raises(UnusableScanError, match=r"1 slice is missing.*between 103\.00 and 109\.00 mm"):
         bench.read(slices[:2] + slices[3:])
 
 

@@ -172,5 +172,6 @@ def test_parts_of_the_table_and_what_it_lacks(files: Files) -> None:
     text = result.text()
     assert "a, stage II: 10 patients, 0 events: auc not estimable (only 0 with the event)" in text
     assert "stage: missing for 10 of 32 patients (31%)" in text
+    assert "missing for 0" not in text
     with pytest.raises(ConfigurationError, match="'grade'"):
         evaluate_csv(files.predictions, subgroups=["grade"], **how)

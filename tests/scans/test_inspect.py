@@ -244,7 +244,7 @@ def test_what_was_drawn_is_the_same_for_inspect_convert_and_the_cohort(
     draw("1.dcm", slices[0].FrameOfReferenceUID, [(2, 5), (4, 9)])
     draw("2.dcm", "9.9", [(2, 5)])
     notes = (
-        "CONTOUR_OVERLAP: 1 contours overlap another one in part and are united with it (region 'GTV')",
+        "CONTOUR_OVERLAP: 1 contour overlaps another one in part, with which it is united (region 'GTV')",
         f"CONTOUR_PLANES: it is drawn on single planes, each of which stands for {geometry.spacing_mm[0]:.2f} mm "
         "(region 'GTV')",
         "CONTOUR_UNUSED: 1 of 2 files: CONTOUR_FRAME: region 'GTV' lies in another frame of reference than the scan",

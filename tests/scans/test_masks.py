@@ -1,5 +1,6 @@
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,25 @@ def test_regions_of_all_files_of_a_scan_are_there(bench: Any) -> None:
     (series,) = find_series([folder]).series
     with pytest.raises(UnusableScanError, match=r"CONTOUR_(EMPTY|OUTSIDE)"):
         voxels()
+
+
+def test_a_region_in_another_spelling_of_another_file_is_the_same_one(bench: Any, tmp_path: Path) -> None:
+    regions = [("GTV", 0, {"gtv": [square(12.5, 14.5, 0)]}), ("gtv", 1, {}), ("ＧＴＶ 1", 2, {}), ("node", 3, {})]
+    paths = [
+        structure_set(tmp_path / f"{z}.dcm", {name: [square(4.5, 9.5, z)], **others}) for name, z, others in regions
+    ]
+    series = replace(find_series([bench.save(bench.slices())]).series[0], contours=tuple(paths))
+    volume = SUVVolume(np.zeros(GEOMETRY.shape, np.float32), GEOMETRY, SUVCalibration("bw", "GML_BW", 1, 1))
+    mask = contour_mask(series, volume, roi=["GTV"])
+    assert mask is not None
+    assert (mask.array.sum(axis=(1, 2)).tolist(), mask.name) == ([25, 25, 0, 0], "GTV + gtv")
+    overlap = [note for note in mask.notes if "single planes" not in note]
+    assert overlap == [
+        "CONTOUR_OVERLAP: region 'GTV', 'gtv' is drawn in 2 files, which are united",
+        "CONTOUR_UNUSED: 2 of 4 files hold no region that was asked for",
+    ]
+    (found,) = {contour_mask(series, volume, roi=[name]).array[2].sum() for name in ("gtv 1", "GTV1")}
+    assert found == 25
 
 
 def test_thresholds() -> None:

@@ -12,6 +12,7 @@ import twobe3 as tb
 from twobe3.cli.output import Document, Json, columns, print_document
 from twobe3.collections.rules import License, ScansPerPatient
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import EnvironmentFailure
 
 collections = typer.Typer(
@@ -136,13 +137,13 @@ def _catalogue_lines(document: Document) -> list[str]:
 
 def _table_lines(document: Document) -> list[str]:
     centres = ", ".join(f"{centre} {n}" for centre, n in document["centres"].items())
-    lines = [f"{document['patients']} patients{': ' if centres else ''}{centres}"]
+    lines = [f"{format_count(document['patients'], 'patient')}{': ' if centres else ''}{centres}"]
     for row in document["endpoints"]:
         events = "" if row["events"] is None else f", {row['events']} with it"
-        result = row["code"] or f"{row['patients']} patients{events}"
+        result = row["code"] or f"{format_count(row['patients'], 'patient')}{events}"
         lines.append(f"{row['name']} ({', '.join(row['columns'])}): {result}")
     if document["contours"] is not None:
-        lines.append(f"contours of the tumour named for {document['contours']} patients")
+        lines.append(f"contours of the tumour named for {format_count(document['contours'], 'patient')}")
     return [*lines, document["table"]]
 
 
@@ -164,6 +165,7 @@ def _list_lines(document: Document) -> list[str]:
     )
     lines = [*table, "", "To be downloaded by you:"]
     for row in (row for row in rows if row["steps"]):
-        lines += ["", f"{row['name']}  {row['patients']} patients  {row['license']}", f"  {row['outcomes']}"]
+        patients = format_count(row["patients"], "patient")
+        lines += ["", f"{row['name']}  {patients}  {row['license']}", f"  {row['outcomes']}"]
         lines += [f"  {number}. {step}" for number, step in enumerate(row["steps"], 1)]
     return [*lines, "", "--json has citations and more."]

@@ -9,11 +9,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+_SIGNALS = signal.SIGINT, signal.SIGTERM
+_received: list[int] = []
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let signals end what is inside with a line and status 130 or 143; outside they do what they did before."""
-    before = {number: signal.signal(number, _exit_interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _exit_interrupted) for number in _SIGNALS}
+    if _exit_interrupted not in before.values():
+        _received.clear()
     try:
         yield
     finally:
@@ -22,5 +27,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _exit_interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    print("twobe3: interrupted; the same command goes on where it stopped", file=sys.stderr)
+    _received.append(number)
+    if len(_received) == 1:  # a second signal ends what the first one still waits for, and says nothing
+        print("twobe3: interrupted; the same command goes on where it stopped", file=sys.stderr)
     sys.exit(128 + number)

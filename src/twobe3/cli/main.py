@@ -21,8 +21,9 @@ from twobe3 import report as pages
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
 from twobe3.cli.interruption import interruptible
-from twobe3.cli.output import Document, Json, columns, print_document
+from twobe3.cli.output import Document, Json, columns, inspection_lines, prediction_lines, print_document
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
 from twobe3.dicom.attributes import Policy
 from twobe3.io.files import require_folder
@@ -161,7 +162,7 @@ def predict(
     predictions = tb.predict(
         model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out
     )
-    print_document(predictions.to_json(show_ids=show_ids), as_json, _prediction_lines)
+    print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
     if not predictions.usable:
         raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
 
@@ -171,13 +172,16 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A table with a row for each patient, or patient and model.")],
     clinical: Annotated[Path, typer.Option(help="The clinical table.")],
     patient: Annotated[str, typer.Option(help="Its column with the patient id.")] = "patient_id",
+    sheet: Annotated[str, typer.Option(help="Its sheet, where it is a workbook of several.")] = "",
+    encoding: Annotated[str, typer.Option(help="Its encoding, where it is text; found out by default.")] = "",
+    predictions_sheet: Annotated[str, typer.Option(help="The predictions' sheet, likewise.")] = "",
     identifier: Annotated[str | None, typer.Option("--id", help="The predictions' column: patient_id.")] = None,
     risk: Annotated[str | None, typer.Option(help="The predictions' column: risk.")] = None,
     probability: Annotated[
         str | None, typer.Option(help="The predictions' column: probability; also the risk where there is none.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The predictions' column: model.")] = None,
-    label: Annotated[str | None, typer.Option(help="Its column with a binary outcome.")] = None,
+    label: Annotated[str | None, typer.Option(help="The table's column with a binary outcome.")] = None,
     positive: Annotated[
         list[str] | None, typer.Option(help="The value of LABEL or EVENT that means yes; may be repeated.")
     ] = None,
@@ -210,6 +214,9 @@ def evaluate(
         clinical=clinical,
         endpoint=_endpoint(label, tuple(positive or ()), time, event, unit, time_zero, competing, value),
         patient=patient,
+        sheet=sheet,
+        encoding=encoding,
+        predictions_sheet=predictions_sheet,
         columns={
             column: named
             for column, named in (
@@ -344,47 +351,15 @@ def _names(what: What) -> list[Document]:
 
 
 def _print_inspection(inspection: tb.scans.Inspection, as_json: bool) -> None:
-    print_document(inspection.to_json(), as_json, _inspection_lines)
+    print_document(inspection.to_json(), as_json, inspection_lines)
     if not inspection.usable:
         pet = any(series.modality == "PT" for series in inspection.series)
         raise _nothing_usable(Code.NOTHING_USABLE if pet else Code.NO_PET, inspection.found)
 
 
 def _nothing_usable(code: Code, found: int) -> EmptyInputError:
-    return EmptyInputError(code, f"{found} series were found, none of which can be used")
-
-
-def _inspection_lines(document: Document) -> list[str]:
-    lines = []
-    for row in document["series"]:
-        suv = row["suv"]
-        result = (
-            f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
-        )
-        spacing = row["spacing_mm"] and " × ".join(f"{length:.4g}" for length in row["spacing_mm"]) + " mm"
-        dates = [f"{kind} {date}" for kind, date in row.get("dates", {}).items() if date]
-        scanner = f"{row['manufacturer']} {row['model']}".strip()
-        about = "".join(f"{part}  " for part in (row["tracer"], scanner, spacing, ", ".join(dates)) if part)
-        size = f"{row['modality']:<3} {row['slices']:>4} slices"
-        lines.append(f"{row['patient']}  {row['series_uid']}  {size}  {about}{result}")
-        if drawn := row["contour"]:
-            volume = f"{drawn['regions']} {drawn['volume_ml']:.2f} ml" if drawn["regions"] else ""
-            lines.append(f"  drawn: {volume or drawn['code'] + ': ' + drawn['reason']}")
-            lines += [f"  {note}" for note in drawn["notes"]]
-        lines += [f"  note: {warning}" for warning in (suv or {}).get("warnings", ())]
-    codes = [row["code"] for row in document["series"] if row["code"]]
-    tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
-    return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
-
-
-def _prediction_lines(document: Document) -> list[str]:
-    lines = [f"model {document['model']}"]
-    for row in document["predictions"]:
-        chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
-        result = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
-        who = row.get("patient_id", row["patient"])
-        lines.append(f"{who}  {row['series_uid']}  {row['endpoint']}  {result}")
-    return lines
+    nouns = "series was found, which cannot be used", "series were found, none of which can be used"
+    return EmptyInputError(code, format_count(found, *nouns))
 
 
 def _check_lines(document: Document) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from twobe3.core.counts import format_count
+
 Document = dict[str, Any]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
@@ -24,3 +26,42 @@ def columns(rows: list[Document]) -> list[str]:
     """One line for each row, its first cell padded to the widest."""
     width = max(len(str(next(iter(row.values())))) for row in rows)
     return [f"{first!s:<{width}}  {'  '.join(map(str, rest))}" for first, *rest in (row.values() for row in rows)]
+
+
+def inspection_lines(document: Document) -> list[str]:
+    """What ``inspect`` and ``convert`` say: a line for each series, with what was drawn and noted, and a tally."""
+    lines = []
+    for row in document["series"]:
+        suv = row["suv"]
+        result = (
+            f"SUV max {suv['max']:.2f} ({suv['type']})" if suv else f"{row['code']}: {row['reason']} ({row['remedy']})"
+        )
+        spacing = row["spacing_mm"] and " × ".join(f"{length:.4g}" for length in row["spacing_mm"]) + " mm"
+        dates = [f"{kind} {date}" for kind, date in row.get("dates", {}).items() if date]
+        scanner = f"{row['manufacturer']} {row['model']}".strip()
+        about = "".join(f"{part}  " for part in (row["tracer"], scanner, spacing, ", ".join(dates)) if part)
+        size = f"{row['modality']:<3} {format_count(row['slices'], 'slice'):>11}"
+        lines.append(f"{row['patient']}  {row['series_uid']}  {size}  {about}{result}")
+        if drawn := row["contour"]:
+            volume = f"{drawn['regions']} {drawn['volume_ml']:.2f} ml" if drawn["regions"] else ""
+            lines.append(f"  drawn: {volume or drawn['code'] + ': ' + drawn['reason']}")
+            lines += [f"  {note}" for note in drawn["notes"]]
+        if written := row.get("output"):
+            lines.append(f"  written: {written}")
+        lines += [f"  note: {warning}" for warning in (suv or {}).get("warnings", ())]
+    codes = [row["code"] for row in document["series"] if row["code"]]
+    tally = "".join(f", {codes.count(code)} {code}" for code in sorted(set(codes)))
+    if lost := document.get("lost"):
+        lines.append(f"{lost['code']}: {lost['reason']} ({lost['remedy']})")
+    return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
+
+
+def prediction_lines(document: Document) -> list[str]:
+    """What ``predict`` says: the model, and a line for each scan and endpoint."""
+    lines = [f"model {document['model']}"]
+    for row in document["predictions"]:
+        chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
+        result = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
+        who = row.get("patient_id", row["patient"])
+        lines.append(f"{who}  {row['series_uid']}  {row['endpoint']}  {result}")
+    return lines

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from twobe3.cohort.exclusions import OwnerNames
 from twobe3.cohort.splits import Sample
+from twobe3.core.counts import format_count
 from twobe3.core.errors import Exclusion
 from twobe3.core.grid import Grid, resample
 from twobe3.core.outcomes import Endpoint, Outcomes
@@ -118,12 +119,14 @@ class Cohort:
 
     def __repr__(self) -> str:
         endpoints = "".join(f", {outcomes!r}" for outcomes in self.endpoints)
-        return f"Cohort({len(self)} subjects{endpoints}, {len(self.exclusions)} exclusions, {self.grid})"
+        sizes = format_count(len(self), "subject"), format_count(len(self.exclusions), "exclusion")
+        return f"Cohort({sizes[0]}{endpoints}, {sizes[1]}, {self.grid})"
 
     def _repr_html_(self) -> str:
         codes = Counter(exclusion.code for exclusion in self.exclusions)
         rows = [("subjects", f"{len(self)}"), ("grid", f"{self.grid.spacing_mm} mm, shape {self.grid.shape}")]
-        rows += [(one.endpoint.name, f"{len(one)} known, {one.n_events} events") for one in self.endpoints]
+        for one in self.endpoints:
+            rows.append((one.endpoint.name, f"{len(one)} known, {format_count(one.n_events, 'event')}"))
         rows += [(f"excluded: {code}", f"{n}") for code, n in sorted(codes.items())]
         body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
         return f"<table><caption>Cohort</caption><tbody>{body}</tbody></table>"

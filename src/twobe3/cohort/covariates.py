@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from twobe3.cohort.cohort import Subject
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.table import Table, is_missing, name_rows, number_rows, parse_number, require_columns
 
@@ -95,7 +96,8 @@ def add_covariates(
             if name in differing and name in subject.covariates:
                 differing[name] += _differ(name, value, subject.covariates[name])
     warnings = tuple(
-        f"{name}: the clinical table and the headers differ for {n} of {len(subjects)} patients; the table's is taken"
+        f"{name}: the clinical table and the headers differ for {n} of {format_count(len(subjects), 'patient')}; "
+        "the table's is taken"
         for name, n in differing.items()
         if n
     )

@@ -18,6 +18,7 @@ from twobe3.cohort.covariates import add_covariates, read_covariates
 from twobe3.cohort.exclusions import OwnerNames, write_exclusions
 from twobe3.cohort.header_endpoints import header_outcomes, hide_labels, read_header_row, require_header_labels
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError, EmptyInputError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid, resample, uptake_outside
 from twobe3.core.ids import count_differences
@@ -141,7 +142,8 @@ def read_cohort(
     )
     if scanned and not any(patient_id in table for patient_id, _ in scanned):
         write([])
-        reason = f"{len(scanned)} patients were scanned, {len(table)} are in the clinical table"
+        reason = f"{format_count(len(scanned), 'patient was', 'patients were')} scanned"
+        reason += f", {format_count(len(table), 'is', 'are')} in the clinical table"
         raise ConfigurationError(Code.NO_PATIENT_MATCHES, "; ".join((reason, *near)))
     cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series, names=names)
     cohort, refused = _convert(cohort, region)
@@ -286,7 +288,7 @@ def _convert(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclus
         subjects.append(replace(subject, description={**subject.description, **facts}))
     for code, n in sorted(lacking.items()):
         if code and region is not None:
-            warnings.append(f"{n} of {len(subjects)} scans have no region ({region.label}): {code}")
+            warnings.append(f"{n} of {format_count(len(subjects), 'scan')} have no region ({region.label}): {code}")
     return replace(cohort, subjects=tuple(subjects), warnings=tuple(warnings)), refused
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import BoolArray, Endpoint, IntArray, Outcomes
 from twobe3.io.pseudonym import pseudonym
@@ -103,7 +104,8 @@ class CrossValidation:
         check_patients_for(self.folds, sample.groups, endpoint, len(set(sample.patients)))
         smaller = endpoint.effective_sample_size(sample.outcomes)
         if endpoint.has_events and smaller < self.folds:
-            reason = f"endpoint {endpoint.name!r}: {smaller} patients of the rarer class for {self.folds} folds"
+            rarer = format_count(smaller, "patient")
+            reason = f"endpoint {endpoint.name!r}: {rarer} of the rarer class for {self.folds} folds"
             raise ConfigurationError(Code.FEWER_EVENTS_THAN_FOLDS, reason)
         parts = (self._parts(sample, self.seed + repeat) for repeat in range(self.repeats))
         return tuple(
@@ -145,7 +147,8 @@ class LeaveOneCentreOut:
         """
         centres, known = np.array(sample.centres), sorted(set(sample.centres) - {""})
         if len(known) < 2:
-            raise ConfigurationError(Code.TOO_FEW_CENTRES, f"{len(known)} centres are known of {len(centres)} patients")
+            there = format_count(len(known), "centre is", "centres are")
+            raise ConfigurationError(Code.TOO_FEW_CENTRES, f"{there} known of {format_count(len(centres), 'patient')}")
         return tuple(
             _make_fold(sample, (centres != centre) & (centres != ""), centres == centre, number, centre)
             for number, centre in enumerate(known)
@@ -245,7 +248,9 @@ class FoldsFile:
             both = {sample.groups[i] for i in train} & {sample.groups[i] for i in test}
             if both:
                 names = sorted(pseudonym("patient", group) for group in both)
-                raise self._refusal(f"{len(both)} groups are on both sides of a fold{_first_names(names)}")
+                raise self._refusal(
+                    f"{format_count(len(both), 'group is', 'groups are')} on both sides of a fold{_first_names(names)}"
+                )
             folds.append(Fold(int(entry["repeat"]), int(entry["fold"]), train, test, str(entry.get("name", ""))))
         return tuple(folds)
 
@@ -294,9 +299,10 @@ def check_patients_for(folds: int, groups: Sequence[str], endpoint: Endpoint, id
     n = len(set(groups))
     if n >= folds:
         return
-    said, remedy = f"endpoint {endpoint.name!r}: {n} patients for {folds} folds", None
+    said, remedy = f"endpoint {endpoint.name!r}: {format_count(n, 'patient')} for {folds} folds", None
     if ids > n:
-        said += f"; {ids} ids are {n} patients, since {ids - n} have the scan of another and stay in its fold"
+        doubles = format_count(ids - n, "has", "have")
+        said += f"; {ids} ids are {format_count(n, 'patient')}, since {doubles} the scan of another and its fold"
         remedy = "lower `folds`, or check why scans stand under several ids; the warnings name them"
     raise ConfigurationError(Code.FEWER_PATIENTS_THAN_FOLDS, said, remedy=remedy)
 
@@ -370,8 +376,8 @@ def _make_fold(sample: Sample, train: BoolArray, test: BoolArray, number: int, n
     if not outcomes.endpoint.has_contrast(outcomes):
         raise ConfigurationError(
             Code.ONE_CLASS,
-            f"endpoint {outcomes.endpoint.name!r}: to test {name!r}, {len(outcomes)} patients with "
-            f"{outcomes.n_events} events train",
+            f"endpoint {outcomes.endpoint.name!r}: to test {name!r}, {format_count(len(outcomes), 'patient')} with "
+            f"{format_count(outcomes.n_events, 'event')} train",
         )
     return Fold(0, number, np.flatnonzero(train), np.flatnonzero(test), name)
 

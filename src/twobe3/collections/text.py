@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twobe3.collections.manifest import Header, ManifestRow
 from twobe3.collections.rules import Rule
+from twobe3.core.counts import format_count
 from twobe3.io.files import write_atomic
 
 LICENSES, CITATIONS = "LICENSES.md", "CITATIONS.md"
@@ -61,7 +62,8 @@ def format_summary(rows: Sequence[ManifestRow], header: Header, rules: Sequence[
     lines = [
         "# Public PET scans",
         "",
-        f"{len(scans)} scans of {len(patients)} patients, {len(names)} collections, {_gb(rows)}"
+        f"{format_count(len(scans), 'scan')} of {format_count(len(patients), 'patient')}, "
+        f"{format_count(len(names), 'collection')}, {_gb(rows)}"
         + (f", with {len(rows) - len(scans)} series of contours." if len(rows) > len(scans) else "."),
         "",
         f"Selected from {header.index_version} by twobe3 {header.package_version}; options: {_options(header)}.",

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from twobe3.core.codes import Code
 from twobe3.core.dates import parse_dates
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.events import Value, find_events, is_obvious, join_values, to_values
+from twobe3.core.events import Value, find_events, is_obvious, join_values, spell_as_in, to_values
 from twobe3.core.outcomes import Endpoint, FloatArray, Kind, Loss, Outcomes
 from twobe3.core.table import Table, is_missing, name_rows, number_rows, parse_number, quote_cell, require_columns
 
@@ -175,7 +175,8 @@ class TimeToEvent(Endpoint):
         )
         cells = {patient: row[self.event] for patient, row in rows.items()}
         event, competing, positive = find_events(cells, table, self.event, self.positive, self.competing, censored=True)
-        outcomes = Outcomes(replace(self, positive=positive), tuple(rows), times, event, competing)
+        endpoint = replace(self, positive=positive, competing=spell_as_in(cells, self.competing))
+        outcomes = Outcomes(endpoint, tuple(rows), times, event, competing)
         self.check(outcomes)
         return outcomes
 

@@ -35,6 +35,16 @@ def is_obvious(value: str) -> bool:
     return value in _OBVIOUS
 
 
+def spell_as_in(cells: Mapping[str, str], value: Value) -> Value:
+    """A value, or several, as the cells of a column spell it first; one that they do not hold as it is."""
+    spelt: dict[str, str] = {}
+    for cell in cells.values():
+        spelt.setdefault(_canonical(cell), cell.strip())
+    if isinstance(value, str):
+        return spelt.get(_canonical(value), value)
+    return tuple(spelt.get(_canonical(one), one) for one in value)
+
+
 def find_events(
     cells: Mapping[str, str],
     table: Table,
@@ -64,7 +74,7 @@ def find_events(
     -------
     event, competing : ndarray of bool, shape (n,)
     positive : str or tuple of str
-        What the event is in this column: as it was named, or as it is spelt there.
+        What the event is in this column, as it is spelt there; a value that is not there as it was named.
 
     Raises
     ------
@@ -94,7 +104,7 @@ def find_events(
     if len(values - events) > 1:
         raise _refuse_several(cells, keys, table, column)
     found = np.array([key in events for key in keys.values()], dtype=np.bool_)
-    return found, np.array([key in rivals for key in keys.values()], dtype=np.bool_), positive
+    return found, np.array([key in rivals for key in keys.values()], dtype=np.bool_), spell_as_in(cells, positive)
 
 
 def _refuse_unnamed(

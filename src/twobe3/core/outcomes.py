@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.table import Table
 
@@ -146,7 +147,8 @@ class Outcomes:
         return len(self.patients)
 
     def __repr__(self) -> str:
-        return f"Outcomes({self.endpoint.name}: {self.endpoint.kind}, {len(self)} patients, {self.n_events} events)"
+        sizes = f"{format_count(len(self), 'patient')}, {format_count(self.n_events, 'event')}"
+        return f"Outcomes({self.endpoint.name}: {self.endpoint.kind}, {sizes})"
 
     @property
     def n_events(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
 from twobe3.core.table import name_rows
@@ -75,7 +76,7 @@ class Prediction:
         return len(self.patients)
 
     def __repr__(self) -> str:
-        return f"Prediction({self.model} of {self.endpoint}, {len(self)} rows)"
+        return f"Prediction({self.model} of {self.endpoint}, {format_count(len(self), 'row')})"
 
     def rows(self, kept: BoolArray) -> Prediction:
         """The prediction of the rows marked, in their order."""

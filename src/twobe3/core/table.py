@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.nearest import find_nearest
 
@@ -35,7 +36,7 @@ class NumberedTable(dict[str, dict[str, str]]):
         self.notes = notes
 
     def __repr__(self) -> str:
-        return f"NumberedTable({len(self)} patients)"
+        return f"NumberedTable({format_count(len(self), 'patient')})"
 
 
 def number_rows(table: Table) -> Mapping[str, int]:

@@ -127,6 +127,13 @@ class SeriesAttributes:
     model: str = ""
 
     @property
+    def norm_fields(self) -> frozenset[str]:
+        """Which fields decide the norm of SUV that were stored by another one than the weight (rules 4 and 5)."""
+        if self.units == "CM2ML":
+            return frozenset(("height",))
+        return frozenset(("height", "sex")) if self.units == "GML" and self.suv_type not in ("", "BW") else frozenset()
+
+    @property
     def injections(self) -> tuple[SeriesAttributes, ...]:
         """The same series once for each injection, as if that were the only one."""
         if not self.further:

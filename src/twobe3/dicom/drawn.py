@@ -39,30 +39,35 @@ def to_names(roi: str | Sequence[str] | None) -> Collection[str] | None:
     return (roi,) if isinstance(roi, str) else roi
 
 
-def match_names(there: Sequence[str], roi: Collection[str] | None) -> frozenset[str]:
-    """Names as the files spell them; all for None.
+def match_names(files: Sequence[Sequence[str]], roi: Collection[str] | None) -> list[frozenset[str]]:
+    """Names of regions as each file spells them; all of them for None.
 
-    The very name goes before one that differs in case, blanks or compatible characters alone; composed and decomposed
-    letters are the same (Unicode Standard Annex 15). Raises ``CONTOUR_UNUSABLE``, naming those that there are.
+    Within a file the very name goes before one that differs in case, blanks or compatible characters alone: the two may
+    be two regions. In several files they are one. Composed and decomposed letters are the same (Unicode Standard
+    Annex 15). Raises ``CONTOUR_UNUSABLE``, naming those that there are.
     """
     if roi is None:
-        return frozenset(there)
-    found: set[str] = set()
-    for name in roi:
-        same = [one for one in there if _compose(one) == _compose(name)]
-        alike = [one for one in there if _simplify(one) == _simplify(name)]
-        if not alike:
-            known = ", ".join(dict.fromkeys(there)) or "none"
+        return [frozenset(there) for there in files]
+    found = [[_find_alike(there, name) for name in roi] for there in files]
+    for name, *alike in zip(roi, *found, strict=True):
+        if not any(alike):
+            known = ", ".join(dict.fromkeys(one for there in files for one in there)) or "none"
             raise UnusableScanError(Code.CONTOUR_UNUSABLE, f"there is no region {name!r}; there are: {known}")
-        found.update(same or [one for one in alike if one == alike[0]])
-    return frozenset(found)
+    return [frozenset().union(*alike) for alike in found]
+
+
+def _find_alike(there: Sequence[str], name: str) -> set[str]:
+    same = {one for one in there if _compose(one) == _compose(name)}
+    alike = [one for one in there if simplify_name(one) == simplify_name(name)]
+    return same or set(alike[:1])
 
 
 def _compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _simplify(name: str) -> str:
+def simplify_name(name: str) -> str:
+    """A name without what the same name may differ in: case, blanks, compatible characters."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(unicodedata.normalize("NFKC", folded).split())
 
@@ -82,14 +87,37 @@ def find_steps_mm(planes_mm: FloatArray) -> FloatArray:
     return np.asarray(steps[steps <= MAX_STEP_MM])
 
 
-def find_extents_mm(planes_mm: FloatArray, step_mm: float) -> FloatArray:
+def find_steps_of_blocks_mm(planes_mm: FloatArray, usual_mm: float) -> FloatArray:
+    """The step that is usual around each plane, shape (planes,).
+
+    Two or more equal steps in a row, to twice :data:`SAME_PLANE_MM`, are a block with a usual step of its own, as where
+    a region was drawn on a thin series and a thick one; elsewhere it is that of the whole region.
+    """
+    found = np.full(len(planes_mm), usual_mm)
+    steps = np.diff(planes_mm)
+    for run in np.split(np.arange(len(steps)), 1 + np.flatnonzero(np.abs(np.diff(steps)) > 2 * SAME_PLANE_MM)):
+        step_mm = float(steps[run].mean()) if len(run) > 1 else usual_mm
+        if step_mm <= MAX_STEP_MM and abs(step_mm - usual_mm) > 2 * SAME_PLANE_MM:
+            found[run[0] : run[-1] + 2] = step_mm
+    return found
+
+
+def compare_steps(planes_mm: FloatArray, usual_mm: FloatArray) -> FloatArray:
+    """Steps between planes as multiples of what is usual around the two, shape (planes - 1,)."""
+    return np.asarray(np.diff(planes_mm) / ((usual_mm[1:] + usual_mm[:-1]) / 2))
+
+
+def find_extents_mm(planes_mm: FloatArray, usual_mm: FloatArray) -> FloatArray:
     """From where to where each plane stands for the volume that it samples, shape (planes, 2).
 
-    Half the way to its neighbours, and half the usual step at the ends and beside a gap (:data:`GAP_FROM`). A place
-    belongs to a plane from the lower end on and up to, without, the upper one. Both lie lower by a twentieth of the
-    step or :data:`SAME_PLANE_MM`, so that rounded positions do not decide on which side of an end a slice lies.
+    Half the way to its neighbours, and half the step that is usual around it, shape (planes,), at the ends and beside a
+    gap (:data:`GAP_FROM`). A place belongs to a plane from the lower end on and up to, without, the upper one. Both lie
+    lower by a twentieth of the smallest usual step or :data:`SAME_PLANE_MM`, so that rounded positions do not decide on
+    which side of an end a slice lies.
     """
-    steps = np.diff(planes_mm)
-    half = np.where(steps < GAP_FROM * step_mm, steps, step_mm) / 2
-    ends = np.column_stack([planes_mm - np.append(step_mm / 2, half), planes_mm + np.append(half, step_mm / 2)])
-    return np.asarray(ends - min(SAME_PLANE_MM, step_mm / 20))
+    neighbours = compare_steps(planes_mm, usual_mm) < GAP_FROM
+    half = np.diff(planes_mm) / 2
+    below = np.insert(np.where(neighbours, half, usual_mm[1:] / 2), 0, usual_mm[0] / 2)
+    above = np.append(np.where(neighbours, half, usual_mm[:-1] / 2), usual_mm[-1] / 2)
+    ends = np.column_stack([planes_mm - below, planes_mm + above])
+    return np.asarray(ends - min(SAME_PLANE_MM, float(usual_mm.min()) / 20))

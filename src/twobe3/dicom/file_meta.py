@@ -21,7 +21,7 @@ def complete_file_meta(start: bytes) -> tuple[bytes, int] | None:
 
     ``start`` holds at least the file meta information, if there is any.
     """
-    position = 132 if start[128:132] == b"DICM" else 4 if start[:4] == b"DICM" else 0
+    position = _find_first_element(start)
     sop_class = syntax = ""
     if start[position : position + 2] == b"\x02\x00" and start[position + 3 : position + 4] == b"\x00":
         try:
@@ -29,7 +29,7 @@ def complete_file_meta(start: bytes) -> tuple[bytes, int] | None:
         except (Odd, struct.error):
             return None
         sop_class, syntax = str(meta.get("MediaStorageSOPClassUID", "")), str(meta.get("TransferSyntaxUID", ""))
-        if position == 132 and syntax:
+        if start[128:132] == b"DICM" and syntax:
             return None
         position = end
     syntax = syntax or _recognise_syntax(start[position : position + 6])
@@ -37,6 +37,15 @@ def complete_file_meta(start: bytes) -> tuple[bytes, int] | None:
         return None
     uids = [(0x0002, b"UI", sop_class), (0x0010, b"UI", syntax), (IMPLEMENTATION, b"SH", _COMPLETED)]
     return b"\0" * 128 + b"DICM" + b"".join(_encode(*one) for one in uids if one[2]), position
+
+
+def _find_first_element(start: bytes) -> int:
+    """Where the elements begin: behind the preamble and ``DICM``, or one of the two, or at once."""
+    if start[128:132] == b"DICM":
+        return 132
+    if start[:4] == b"DICM":
+        return 4
+    return 0 if start[:128].strip(b"\0") else 128
 
 
 def lacks_file_meta(dataset: pydicom.Dataset) -> bool:

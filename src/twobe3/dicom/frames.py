@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom import enhanced, geometry, header
 from twobe3.dicom.attributes import SeriesAttributes, SliceAttributes
@@ -76,7 +77,7 @@ def choose_frame(series: PETSeries, frame: int) -> PETSeries:
     frames, order, ends = _find_frames(series)
     count = len(frames)
     if not 1 <= frame <= count:
-        reason = f"frame {frame} of a {series.frames} series was asked for, which has {_plural(count, 'frame')}"
+        reason = f"frame {frame} of a {series.frames} series was asked for, which has {format_count(count, 'frame')}"
         raise UnusableScanError(Code.NOT_STATIC, reason, remedy=f"choose one from 1 to {count}")
     slices = frames[frame - 1]
     return replace(
@@ -102,14 +103,11 @@ def require_choice(series: PETSeries) -> None:
     if series.frames not in ("dynamic", "gated"):
         return
     frames, _, _ = _find_frames(series)
-    reason = f"the series is {series.frames}: {_plural(len(frames), 'frame')} of {_plural(len(frames[0]), 'slice')}"
+    sizes = f"{format_count(len(frames), 'frame')} of {format_count(len(frames[0]), 'slice')}"
+    reason = f"the series is {series.frames}: {sizes}"
     raise UnusableScanError(
         Code.NOT_STATIC, reason, remedy=f"choose one: twobe3 convert --frame N, from 1 to {len(frames)}"
     )
-
-
-def _plural(n: int, what: str) -> str:
-    return f"{n} {what}" + ("s" if n > 1 else "")
 
 
 def _find_frames(series: PETSeries) -> tuple[list[tuple[_Slice, ...]], str, tuple[SliceAttributes, ...]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import MAX_VOXELS, FloatArray, Geometry
 
@@ -21,8 +22,12 @@ Positions of PET rounded to whole millimetres are read (half a millimetre of a 2
 NOTABLE_MISPLACEMENT = 0.05
 """Of a voxel: more is said of the series, and refused by the strict policy."""
 
-_SAME_POSITION_MM = 0.01
-_SAME_SPACING = 1e-3
+SAME_POSITION_MM = 0.01
+"""Slices that lie no farther apart are at one place."""
+
+SAME_SPACING = 1e-3
+"""By what spacing (mm) and direction cosines of one grid may differ, as they are rounded."""
+
 _SLANT = 1e-3  # as the axes of a Geometry may be off the right angle
 
 
@@ -97,7 +102,7 @@ def require_one_grid(planes: Sequence[Plane]) -> None:
             raise UnusableScanError(Code.GEOMETRY_MIXED, f"{len(values)} different values of {name.replace('_', ' ')}")
     for name in ("spacing_mm", "orientation"):
         table = np.array([getattr(plane, name) for plane in planes])
-        if np.abs(table - table[0]).max() > _SAME_SPACING:
+        if np.abs(table - table[0]).max() > SAME_SPACING:
             raise UnusableScanError(Code.GEOMETRY_MIXED, f"{name.removesuffix('_mm')} differs between the slices")
     voxels = first.rows * first.columns * len(planes)
     if voxels > MAX_VOXELS:
@@ -113,7 +118,7 @@ def positions_mm(planes: Sequence[Plane]) -> FloatArray:
 
 def same_position(a_mm: float, b_mm: float) -> bool:
     """Whether two slices lie at one place."""
-    return abs(a_mm - b_mm) <= _SAME_POSITION_MM
+    return abs(a_mm - b_mm) <= SAME_POSITION_MM
 
 
 @dataclass(frozen=True)
@@ -190,14 +195,14 @@ def _require_no_gap(planes: Sequence[Plane]) -> None:
     along_mm = positions_mm(planes)
     steps_mm = np.diff(along_mm)
     usual_mm = float(np.percentile(steps_mm, 50, method="lower"))
-    wide = np.flatnonzero(steps_mm > 1.5 * usual_mm + _SAME_POSITION_MM)
+    wide = np.flatnonzero(steps_mm > 1.5 * usual_mm + SAME_POSITION_MM)
     if wide.size:
         i = int(wide[0])
         missing = max(round(float(steps_mm[wide].sum()) / usual_mm) - wide.size, 1)
         raise UnusableScanError(
             Code.SLICE_GAP,
-            f"{missing} slices are missing; the first gap lies between {along_mm[i]:.2f} and {along_mm[i + 1]:.2f} mm "
-            f"along the normal, where the step is {usual_mm:.2f} mm",
+            f"{format_count(missing, 'slice is', 'slices are')} missing; the first gap lies between {along_mm[i]:.2f} "
+            f"and {along_mm[i + 1]:.2f} mm along the normal, where the step is {usual_mm:.2f} mm",
         )
 
 
@@ -208,7 +213,7 @@ def _fit_stack(planes: Sequence[Plane]) -> tuple[FloatArray, float]:
     numbers = np.arange(len(planes))
     along_mm = positions_mm(planes)
     step_mm = float(along_mm[-1] - along_mm[0]) / (len(planes) - 1)
-    if np.abs(positions[0] + np.outer(numbers, step_mm * normal) - positions).max() <= _SAME_POSITION_MM:
+    if np.abs(positions[0] + np.outer(numbers, step_mm * normal) - positions).max() <= SAME_POSITION_MM:
         return positions[0], step_mm
     centred = numbers - numbers.mean()
     slope_mm: FloatArray = centred @ positions / (centred @ centred)

@@ -13,9 +13,19 @@ import pydicom
 from scipy.sparse.csgraph import connected_components
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import FloatArray, Geometry, Mask
-from twobe3.dicom.drawn import GAP_FROM, find_extents_mm, find_steps_mm, match_names, merge_planes, to_names
+from twobe3.dicom.drawn import (
+    GAP_FROM,
+    compare_steps,
+    find_extents_mm,
+    find_steps_mm,
+    find_steps_of_blocks_mm,
+    match_names,
+    merge_planes,
+    to_names,
+)
 from twobe3.dicom.polygons import combine
 from twobe3.dicom.reader import coordinates, items, number, quietly, read_dataset, text
 
@@ -27,10 +37,10 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
     """Fill the contours of an RTSTRUCT file on the voxels of a scan.
 
     Planes sample a volume (DICOM PS3.3 C.8.8.6): a slice of the scan takes the contours of the plane in whose extent
-    its centre lies, see :func:`~twobe3.dicom.drawn.find_extents_mm`. The usual step is the median of the region's own,
-    which one gap or one plane too many does not change; a region that has none, drawn on single planes, stands for its
-    ContourSlabThickness (3006,0044) if it says one, else for one slice of the scan. Parts that lie side by side have
-    planes of their own. How the contours of one plane are combined is said in
+    its centre lies, see :func:`~twobe3.dicom.drawn.find_extents_mm`. The usual step is that of a block of equal ones,
+    else the median of the region's own, which one gap or one plane too many does not change; a region without any,
+    drawn on single planes, stands for its ContourSlabThickness (3006,0044) if it says one, else for one slice of the
+    scan. Parts that lie side by side have planes of their own. How the contours of one plane are combined is said in
     :func:`~twobe3.dicom.polygons.combine`. What was combined or is not used, the mask's notes say.
 
     Parameters
@@ -51,7 +61,8 @@ def read_rtstruct(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | 
     """
     with quietly():
         structures = StructureSet.read(path)
-        return structures.fill(geometry, match_names(structures.names, to_names(roi)))
+        (names,) = match_names([structures.names], to_names(roi))
+        return structures.fill(geometry, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +122,8 @@ class StructureSet:
                 continue
             contours = _list_closed(region.contours)
             if (unused := len(region.contours) - len(contours)) or not contours:
-                what = f"{unused} contours are not closed ones and not used" if unused else "nothing is drawn"
+                open_ones = f"{format_count(unused, 'contour is', 'contours are')} not closed and not used"
+                what = open_ones if unused else "nothing is drawn"
                 notes.append(f"{Code.CONTOUR_UNUSED.name}: {what} (region {region.name!r})")
             if not contours:
                 continue
@@ -166,7 +178,8 @@ def _fill(contours: Sequence[_Contour], geometry: Geometry) -> tuple[npt.NDArray
     for part, own_mm in zip(parts, planes_mm, strict=True):
         plane_of = np.searchsorted(own_mm, depths_mm[part], side="right") - 1
         voxels = 0
-        for plane, slices in enumerate(_find_slices(own_mm, step_mm, geometry)):
+        steps_mm = find_steps_of_blocks_mm(own_mm, step_mm)
+        for plane, slices in enumerate(_find_slices(own_mm, steps_mm, geometry)):
             drawn = part[plane_of == plane] if slices else ()
             if len(drawn):
                 exclusive = any(contours[k].exclusive for k in drawn)
@@ -178,7 +191,8 @@ def _fill(contours: Sequence[_Contour], geometry: Geometry) -> tuple[npt.NDArray
                 n["repeated"] += found.repeated
                 n["exclusive" if exclusive else "united"] += found.overlapping
         n["parts without a voxel"] += not voxels
-        ratio = np.diff(own_mm) / step_mm
+        ratio = compare_steps(own_mm, steps_mm)
+        n["wide planes"] += int((steps_mm >= GAP_FROM * step_mm).sum())
         n["planes left out"] += int(((ratio >= GAP_FROM) & (ratio < 2.5)).sum())
     n["single"] = not usual_mm
     return mask, _describe(n, len(parts), step_mm)
@@ -186,21 +200,31 @@ def _fill(contours: Sequence[_Contour], geometry: Geometry) -> tuple[npt.NDArray
 
 def _describe(n: Counter[str], parts: int, step_mm: float) -> list[str]:
     """What was done that somebody should look at, each line with its code; of a region."""
+    overlap = "contour overlaps another one in part", "contours overlap another one in part"
     said = {
-        "repeated": (Code.CONTOUR_OVERLAP, f"{n['repeated']} contours are stored twice and count once"),
-        "united": (Code.CONTOUR_OVERLAP, f"{n['united']} contours overlap another one in part and are united with it"),
+        "repeated": (
+            Code.CONTOUR_OVERLAP,
+            format_count(n["repeated"], "contour is stored twice and counts", "contours are stored twice and count")
+            + " once",
+        ),
+        "united": (Code.CONTOUR_OVERLAP, f"{format_count(n['united'], *overlap)}, with which it is united"),
         "exclusive": (
             Code.CONTOUR_OVERLAP,
-            f"{n['exclusive']} contours overlap another one in part, where CLOSEDPLANAR_XOR leaves a hole",
+            f"{format_count(n['exclusive'], *overlap)}, where CLOSEDPLANAR_XOR leaves a hole",
         ),
         "planes left out": (
             Code.CONTOUR_PLANES,
-            f"of planes {step_mm:.2f} mm apart {n['planes left out']} seem to be left out, and stay empty",
+            f"of planes {step_mm:.2f} mm apart {format_count(n['planes left out'], 'seems', 'seem')} to be left out, "
+            "and nothing is filled there",
+        ),
+        "wide planes": (
+            Code.CONTOUR_PLANES,
+            f"of planes {step_mm:.2f} mm apart {n['wide planes']} lie farther apart in a row: no gap, they are filled",
         ),
         "single": (Code.CONTOUR_PLANES, f"it is drawn on single planes, each of which stands for {step_mm:.2f} mm"),
         "parts without a voxel": (
             Code.CONTOUR_UNUSED,
-            f"{n['parts without a voxel']} of its {parts} parts hold no voxel of the scan",
+            f"{n['parts without a voxel']} of its {format_count(parts, 'part')} without a voxel of the scan",
         ),
     }
     return [f"{code.name}: {text}" for key, (code, text) in said.items() if n[key]]
@@ -230,7 +254,7 @@ def _find_usual_step_mm(planes_mm: Sequence[FloatArray]) -> float:
     return float(steps[(len(steps) - 1) // 2]) if len(steps) else 0.0
 
 
-def _find_slices(planes_mm: FloatArray, step_mm: float, geometry: Geometry) -> list[range]:
+def _find_slices(planes_mm: FloatArray, steps_mm: FloatArray, geometry: Geometry) -> list[range]:
     """The slices of the scan whose centres lie in the extent of each plane."""
-    slices = np.ceil(find_extents_mm(planes_mm, step_mm) / geometry.spacing_mm[0])
+    slices = np.ceil(find_extents_mm(planes_mm, steps_mm) / geometry.spacing_mm[0])
     return [range(*row) for row in np.clip(slices, 0, geometry.shape[0]).astype(np.int64).tolist()]

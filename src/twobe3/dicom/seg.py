@@ -48,7 +48,8 @@ def read_seg(path: Path, geometry: Geometry, *, roi: str | Sequence[str] | None 
     """
     with quietly():
         segmentation = Segmentation.read(path)
-        return segmentation.fill(geometry, match_names(segmentation.names, to_names(roi)))
+        (names,) = match_names([segmentation.names], to_names(roi))
+        return segmentation.fill(geometry, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +169,8 @@ def _find_extents_mm(frames: Sequence[_Frame], geometry: Geometry) -> FloatArray
         planes_mm = merge_planes(positions_mm[alike])
         step_mm = _find_step_mm([frame for frame, one in zip(frames, alike, strict=True) if one], planes_mm, geometry)
         plane_of = np.searchsorted(planes_mm, positions_mm[alike], side="right") - 1
-        extents_mm[alike] = find_extents_mm(planes_mm, step_mm)[plane_of] - positions_mm[alike, None]
+        reached_mm = find_extents_mm(planes_mm, np.full(len(planes_mm), step_mm))
+        extents_mm[alike] = reached_mm[plane_of] - positions_mm[alike, None]
     return extents_mm
 
 

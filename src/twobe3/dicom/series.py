@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import pydicom
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
 from twobe3.dicom import body_size, enhanced, header
 from twobe3.dicom.archive import list_inputs
@@ -220,7 +221,8 @@ def find_series(
     unused = [_describe_other(group) for group in others.values()]
     corrupt.sort(key=lambda one: (one.exclusion.reason, _size(one.files[0])))
     if listing.broken:
-        lost = UnusableScanError(Code.LINK_BROKEN, f"{len(listing.broken)} symbolic links lead nowhere")
+        lead = format_count(len(listing.broken), "symbolic link leads", "symbolic links lead")
+        lost = UnusableScanError(Code.LINK_BROKEN, f"{lead} nowhere")
         corrupt.append(Unused(Exclusion.of(lost), "", listing.broken))
     return SearchResult(
         tuple(series),
@@ -337,7 +339,7 @@ def _describe(files: Sequence[Instance], contours: Sequence[Instance], shared_ui
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),
-            covariates=_read_covariates(dataset),
+            covariates=_keep_agreed(_read_covariates(dataset), copies.get(first.path, ())),
             header_digest=digest(sorted({one.digest for one in group})),
             slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and not hold_one_image(places.values()) else first.frames,
@@ -373,9 +375,18 @@ def _read_covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
     return found
 
 
+def _keep_agreed(covariates: dict[str, float | str], copies: Iterable[Path]) -> dict[str, float | str]:
+    """Those covariates that no copy of the file contradicts."""
+    for path in copies:
+        with suppress(UnusableScanError):
+            other = _read_covariates(read_dataset(path))
+            covariates = {name: value for name, value in covariates.items() if other.get(name, value) == value}
+    return covariates
+
+
 def _describe_other(group: Sequence[Instance]) -> Unused:
     first = group[0]
-    reason = f"{len(group)} files of modality {first.modality}"
+    reason = f"{format_count(len(group), 'file')} of modality {first.modality}"
     if first.modality == "PT":
         reason += ", but not of a PET image class"
     exclusion = Exclusion.of(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import MAX_VOXELS
 from twobe3.dicom import enhanced, header
-from twobe3.dicom.clock import parse_datetime, parse_time
-from twobe3.dicom.geometry import Plane
+from twobe3.dicom.clock import parse_date, parse_datetime, parse_time
+from twobe3.dicom.geometry import SAME_POSITION_MM, SAME_SPACING, Plane
 from twobe3.dicom.pixels import decode_pixels
 from twobe3.dicom.reader import number, numbers, read_dataset, text
 
@@ -73,10 +73,10 @@ class Slice:
         values: npt.NDArray[Any] = decoded[self.frame]
         return values
 
-    def same_image(self, other: Slice) -> bool:
-        """Whether another slice has the same stored values, scale and times, however it is encoded."""
-        mine, others = (header.read_slice_attributes(one.dataset) for one in (self, other))
-        return mine == others and np.array_equal(self.stored, other.stored)
+    def compare(self, other: Slice) -> list[str]:
+        """In what another slice differs of stored values, scale and times, however it is encoded and written."""
+        differ = _compare_fields(*(header.read_slice_attributes(one.dataset) for one in (self, other)))
+        return differ if np.array_equal(self.stored, other.stored) else ["voxels", *differ]
 
     def read_whole_header(self) -> pydicom.Dataset:
         """Its header with what all slices of a series share."""
@@ -105,8 +105,27 @@ def read_slices(path: Path) -> list[Slice]:
     ]
 
 
-def read_copies(paths: Sequence[Path]) -> tuple[list[Slice], int]:
-    """The slices of the first of some files with one SOPInstanceUID, and how many of the files cannot be read.
+@dataclass(frozen=True, eq=False)
+class Image:
+    """What some files with one SOPInstanceUID hold.
+
+    Attributes
+    ----------
+    slices : list of Slice
+        Of the first file that can be read.
+    n_unreadable : int
+        Files that cannot be read.
+    differ : tuple of str
+        In what the headers of the files differ that decides neither place nor SUV.
+    """
+
+    slices: list[Slice]
+    n_unreadable: int = 0
+    differ: tuple[str, ...] = ()
+
+
+def read_copies(paths: Sequence[Path]) -> Image:
+    """The image that some files with one SOPInstanceUID are copies of.
 
     An identifier stands for one image (DICOM PS3.5 9). Files that were encoded anew, or whose header was changed where
     it tells neither place nor SUV, are copies of it.
@@ -118,7 +137,7 @@ def read_copies(paths: Sequence[Path]) -> tuple[list[Slice], int]:
         raises.
     """
     if len(paths) == 1:
-        return read_slices(paths[0]), 0
+        return Image(read_slices(paths[0]))
     read: list[list[Slice]] = []
     failures: list[UnusableScanError] = []
     for path in paths:
@@ -130,9 +149,35 @@ def read_copies(paths: Sequence[Path]) -> tuple[list[Slice], int]:
             failures.append(error)
     if not read:
         raise failures[0]
+    without_effect: list[str] = []
     for other in read[1:]:
-        _require_copy(read[0], other)
-    return read[0], len(failures)
+        deciding, rest = compare_copies(read[0], other)
+        if deciding:
+            raise refuse_copies(deciding)
+        without_effect += rest
+    return Image(read[0], len(failures), tuple(dict.fromkeys(without_effect)))
+
+
+def compare_copies(original: Sequence[Slice], copy: Sequence[Slice]) -> tuple[list[str], list[str]]:
+    """In what two copies of one image differ: what decides place or SUV, and what does not.
+
+    Height and sex decide only SUV that the scanner stored by another norm than the weight, the name of the scanner
+    none. The thickness decides the place of a slice that is alone, which whoever stacks them has to ask.
+    """
+    differ = [] if len(original) == len(copy) else ["number of frames"]
+    for one, other in zip(original, copy, strict=False):
+        differ += _compare_fields(one.plane, other.plane) + one.compare(other)
+    mine, others = (header.read_series_attributes([slices[0].read_whole_header()]) for slices in (original, copy))
+    differ += [name for name in _compare_fields(mine, others) if name != "slices"]
+    without_effect = {"thickness", "model", "height", "sex"} - mine.norm_fields
+    names = list(dict.fromkeys(differ))
+    return [one for one in names if one not in without_effect], [one for one in names if one in without_effect]
+
+
+def refuse_copies(differ: Iterable[str]) -> UnusableScanError:
+    """The error of two files of one identifier that differ: ``INSTANCE_CONFLICT``."""
+    reason = f"two files with one SOPInstanceUID (0008,0018) differ: {', '.join(differ)}"
+    return UnusableScanError(Code.INSTANCE_CONFLICT, reason)
 
 
 def hold_one_image(slices: Iterable[Sequence[tuple[Path, int]]]) -> bool:
@@ -141,7 +186,7 @@ def hold_one_image(slices: Iterable[Sequence[tuple[Path, int]]]) -> bool:
     try:
         for position in slices:
             first, *others = (read(path)[frame] for path, frame in position)
-            if not all(first.same_image(other) for other in others):
+            if any(first.compare(other) for other in others):
                 return False
     except UnusableScanError:
         return False
@@ -160,42 +205,26 @@ def _read_plane(frame: pydicom.Dataset, rows: int, columns: int) -> Plane:
     )
 
 
-def _require_copy(original: Sequence[Slice], copy: Sequence[Slice]) -> None:
-    """Refuse two files of one identifier that do not hold the same image, or give it another SUV."""
-    differ = [] if len(original) == len(copy) else ["number of frames"]
-    for one, other in zip(original, copy, strict=False):
-        differ += _compare_fields(one.plane, other.plane)
-        if not np.array_equal(one.stored, other.stored):
-            differ.append("voxels")
-    wholes = (
-        header.read_series_attributes([slices[0].read_whole_header(), *(one.dataset for one in slices[1:])])
-        for slices in (original, copy)
-    )
-    differ += _compare_fields(*wholes)
-    if differ:
-        reason = f"two files with one SOPInstanceUID (0008,0018) differ: {', '.join(dict.fromkeys(differ))}"
-        raise UnusableScanError(Code.INSTANCE_CONFLICT, reason)
-
-
 def _compare_fields(one: Any, other: Any) -> list[str]:
     """Names of the fields in which two objects of a dataclass differ, in what they say and not in how."""
-    mine, others = _read_fields(one), _read_fields(other)
-    names = [name for name in mine if mine[name] != others[name]]
-    return [name.removesuffix("_mm").replace("_", " ") for name in names]
+    names = [field.name for field in fields(one)]
+    differ = [name for name in names if not _means_same(name, getattr(one, name), getattr(other, name))]
+    return [name.removesuffix("_mm").replace("_", " ") for name in differ]
 
 
-def _read_fields(one: Any) -> dict[str, Any]:
-    """What the fields of an object of a dataclass say: times as such, and of the corrections those that SUV ask for."""
-    return {field.name: _read_field(field.name, getattr(one, field.name)) for field in fields(one)}
+_CLOCKS: Mapping[str, Callable[[str], Any]] = {"_datetime": parse_datetime, "_date": parse_date, "_time": parse_time}
+_TOLERANCES = {"position_mm": SAME_POSITION_MM, "spacing_mm": SAME_SPACING, "orientation": SAME_SPACING}
 
 
-def _read_field(name: str, value: Any) -> Any:
-    if name.endswith("_datetime"):
-        return parse_datetime(value) or value
-    if name.endswith("_time"):
-        return parse_time(value) or value
+def _means_same(name: str, one: Any, other: Any) -> bool:
+    """Whether two values of a field say the same: times as such, and of the corrections those that SUV ask for."""
+    if one == other:
+        return True
     if name == "corrections":
-        return {"ATTN", "DECY"}.intersection(value)
-    if isinstance(value, tuple):
-        return [_read_fields(one) if is_dataclass(one) else one for one in value]
-    return value
+        return not {"ATTN", "DECY"} & (set(one) ^ set(other))
+    if name in _TOLERANCES:
+        return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=_TOLERANCES[name])
+    if name == "further":
+        return len(one) == len(other) and not any(map(_compare_fields, one, other))
+    parse = next((parse for ending, parse in _CLOCKS.items() if name.endswith(ending)), None)
+    return parse is not None and parse(one) is not None and parse(one) == parse(other)

@@ -115,7 +115,7 @@ def scale_grams_per_ml(attributes: SeriesAttributes) -> WithRepairs[SUVFactors]:
     Units: DICOM PS3.3 C.8.9.1.1.3. SUVType (0054,1006): C.8.9.1; empty means body weight.
     """
     kind = attributes.suv_type
-    if kind in ("", "BW"):
+    if not attributes.norm_fields:
         return _scale_all(attributes, "GML_BW", 1.0)
     if kind not in body_size.NORMS:
         raise UnusableScanError(Code.SUV_TYPE_UNSUPPORTED, f"SUVType (0054,1006) is {kind!r} with Units GML")

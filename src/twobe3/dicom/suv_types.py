@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 from twobe3.core.codes import Code
@@ -13,6 +14,7 @@ from twobe3.dicom import body_size
 from twobe3.dicom.attributes import Policy, WithRepairs, apply_policy
 from twobe3.dicom.reader import number, quietly, read_dataset, text
 from twobe3.dicom.series import PETSeries
+from twobe3.dicom.slices import refuse_copies
 
 SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 """By body weight; by lean body mass of James, Morgan, Janmahasatian; by ideal body weight; by body surface."""
@@ -40,9 +42,26 @@ class BodyMeasurements:
 
 
 def read_body_measurements(series: PETSeries) -> BodyMeasurements:
-    """What the first header of a series says of the patient. Raises ``CORRUPT_FILE``."""
+    """What the first header of a series says of the patient.
+
+    Raises ``CORRUPT_FILE``; ``INSTANCE_CONFLICT``: a copy of that file says something else.
+    """
+    path = series.files[0]
+    found = _read_body(path)
+    for copy in series.copies.get(path, ()):
+        try:
+            other = _read_body(copy)
+        except UnusableScanError:  # of a copy that was cut short nothing is taken
+            continue
+        differ = [name for name, value in vars(other).items() if value and value != getattr(found, name)]
+        if differ:
+            raise refuse_copies(differ)
+    return found
+
+
+def _read_body(path: Path) -> BodyMeasurements:
     with quietly():
-        dataset = read_dataset(series.files[0])
+        dataset = read_dataset(path)
         return BodyMeasurements(
             number(dataset, "PatientWeight"), number(dataset, "PatientSize"), text(dataset, "PatientSex")
         )

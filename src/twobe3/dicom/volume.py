@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
@@ -21,7 +22,7 @@ from twobe3.dicom.frames import require_choice
 from twobe3.dicom.geometry import Plane
 from twobe3.dicom.reader import number, quietly, text
 from twobe3.dicom.series import PETSeries
-from twobe3.dicom.slices import Slice, read_copies
+from twobe3.dicom.slices import Image, Slice, compare_copies, read_copies, refuse_copies
 from twobe3.dicom.suv import calibrate
 from twobe3.dicom.walk import map_files
 
@@ -56,7 +57,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
     chosen = series.chosen
     with quietly(), closing(map_files(partial(_read_image, series), series.files)) as files:
         images = list(files)
-        slices = [one for image, _ in images for one in image]
+        slices = [one for image in images for one in image.slices]
         slices = [one for one in slices if not chosen or (one.file.path, one.frame) in chosen.slices]
         planes = [slice_.plane for slice_ in slices]
         geometry.require_one_grid(planes)
@@ -66,7 +67,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
             key=lambda slice_: slice_.along_mm,
         )
         slices, repairs = _drop_copies(slices)
-        repairs += _note_copies(series, sum(unreadable for _, unreadable in images))
+        repairs += _note_copies(series, images, alone=len(slices) == 1)
         planes = [slice_.plane for slice_ in slices]
         space = geometry.stack_planes(planes)
         repairs += (*_note_misplacement(planes, space), *_check_ends(slices), *_note_bare_files(slices))
@@ -99,36 +100,53 @@ def _allocate(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
         raise UnusableScanError(Code.TOO_LARGE, reason) from None
 
 
-def _read_image(series: PETSeries, path: Path) -> tuple[list[Slice], int]:
+def _read_image(series: PETSeries, path: Path) -> Image:
     return read_copies((path, *series.copies.get(path, ())))
 
 
-def _note_copies(series: PETSeries, n_unreadable: int) -> tuple[Repair, ...]:
-    n = sum(path in series.copies for path in series.files)
+def _note_copies(series: PETSeries, images: Sequence[Image], *, alone: bool) -> tuple[Repair, ...]:
+    """Say which files lie there again; refuse copies of a slice that is alone and reaches as far as it is thick."""
+    n, n_unreadable = sum(path in series.copies for path in series.files), sum(one.n_unreadable for one in images)
+    differ = tuple(dict.fromkeys(name for one in images for name in one.differ))
+    if alone and "thickness" in differ:
+        raise refuse_copies(["thickness"])
     if not n:
         return ()
     text_ = f"{n} of {len(series.files)} files lie there again, with their SOPInstanceUID and their voxels: used once"
-    text_ += f"; {n_unreadable} copies cannot be read" if n_unreadable else ""
-    return (Repair(Code.SLICE_DUPLICATE, text_, changes_value=False),)
+    text_ += f"; {format_count(n_unreadable, 'copy', 'copies')} cannot be read" if n_unreadable else ""
+    return (Repair(Code.SLICE_DUPLICATE, text_ + _say_differences(differ), changes_value=False),)
 
 
 def _drop_copies(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[Repair, ...]]:
     """Keep one of slices that stand twice with the same pixels; refuse different ones at one position (rule 20)."""
     kept: list[Slice] = []
-    copies, conflicts = 0, []
+    copies, conflicts, differ = 0, [], dict[str, None]()
     for slice_ in slices:
         if not kept or not geometry.same_position(kept[-1].along_mm, slice_.along_mm):
             kept.append(slice_)
-        elif slice_.same_image(kept[-1]):
-            copies += 1
-        else:
+        elif slice_.compare(kept[-1]):
             conflicts.append(slice_.along_mm)
+        else:
+            copies += 1
+            deciding, rest = compare_copies([kept[-1]], [slice_])
+            deciding += [name for name in rest if name == "thickness" and len(slices) - copies == 1]
+            if deciding:
+                text_ = f"two slices at {slice_.along_mm:.2f} mm have the same voxels and differ: {', '.join(deciding)}"
+                raise UnusableScanError(Code.SLICE_DUPLICATE, text_, remedy="keep the right one")
+            differ.update(dict.fromkeys(rest))
     if conflicts:
         places = len({round(mm, 1) for mm in conflicts})
         text_ = f"{places} of {len(kept)} positions hold different slices, the first at {conflicts[0]:.2f} mm"
         raise UnusableScanError(Code.NOT_STATIC if places == len(kept) else Code.SLICE_DUPLICATE, text_)
-    repair = Repair(Code.SLICE_DUPLICATE, f"{copies} slices stood twice with the same pixels; one of each was used")
-    return kept, (repair,) if copies else ()
+    text_ = f"{format_count(copies, 'slice')} stood twice with the same pixels; one of each was used"
+    text_ += _say_differences(differ)
+    return kept, (Repair(Code.SLICE_DUPLICATE, text_),) if copies else ()
+
+
+def _say_differences(names: Iterable[str]) -> str:
+    """What copies differ in that the SUV do not depend on."""
+    listed = " and ".join(names)
+    return f"; copies differ in {listed}, which this SUV does not depend on" if listed else ""
 
 
 def _note_misplacement(planes: Sequence[Plane], space: Geometry) -> tuple[Repair, ...]:

@@ -108,11 +108,13 @@ def read_predictions(path: Path, *, columns: Mapping[str, str] | None = None) ->
     return [numbered.prediction for numbered in read_numbered_predictions(path, columns=columns)]
 
 
-def read_numbered_predictions(path: Path, *, columns: Mapping[str, str] | None = None) -> list[Numbered]:
-    """As :func:`read_predictions`, with the line of each row."""
+def read_numbered_predictions(
+    path: Path, *, columns: Mapping[str, str] | None = None, sheet: str = ""
+) -> list[Numbered]:
+    """As :func:`read_predictions`, with the line of each row; ``sheet`` names one of a workbook."""
     groups: dict[tuple[str, str], list[_Row]] = {}
     problems: list[str] = []
-    for line, cells in _read_rows(path, REQUIRED, columns or {}):
+    for line, cells in _read_rows(path, REQUIRED, columns or {}, sheet):
         row = _parse_row(line, cells)
         if isinstance(row, _Row):
             groups.setdefault(row.key[1:3], []).append(row)
@@ -179,11 +181,11 @@ class _Row:
 
 
 def _read_rows(
-    path: Path, required: Sequence[str], renamed: Mapping[str, str] = MappingProxyType({})
+    path: Path, required: Sequence[str], renamed: Mapping[str, str] = MappingProxyType({}), sheet: str = ""
 ) -> list[tuple[int, dict[str, str]]]:
     """The lines of a table of predictions, with their numbers; their columns as we call them."""
     texts = [renamed.get(column, column) for column in COLUMNS[:3]]
-    rows = read_rows(path, Code.PREDICTION_INVALID, text=texts).rows
+    rows = read_rows(path, Code.PREDICTION_INVALID, text=texts, sheet=sheet).rows
     there = rows[0].cells
     if "probability" in renamed and "risk" not in there:
         renamed = {"risk": renamed["probability"], **renamed}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.ids import count_differences, match_nearly
@@ -138,7 +139,10 @@ def evaluate_csv(
     clinical: Path | str,
     endpoint: Endpoint,
     patient: str = "patient_id",
+    sheet: str = "",
+    encoding: str = "",
     columns: Mapping[str, str] | None = None,
+    predictions_sheet: str = "",
     only: str | None = None,
     survival: Path | str | None = None,
     decisions: Path | str | None = None,
@@ -164,8 +168,12 @@ def evaluate_csv(
         Which columns of the table hold the outcome.
     patient : str
         The table's column with the patient id.
+    sheet, encoding : str
+        Of the table, see :func:`~twobe3.io.rows.read_rows`.
     columns : mapping, optional
         What the predictions call their columns, see :func:`~twobe3.evaluation.csv.read_predictions`.
+    predictions_sheet : str
+        Which sheet of a workbook holds the predictions; not needed where only one shows anything.
     only : str, optional
         Which endpoint's predictions to evaluate; needed where the file holds several.
     survival, decisions : path, optional
@@ -186,8 +194,9 @@ def evaluate_csv(
         predicted, a metric or a model; ``NO_PATIENT_MATCHES`` when no patient of a model has an outcome; whatever is
         wrong with the table.
     """
-    of_endpoint = _of_one_endpoint(_read(Path(predictions), columns, survival, decisions), only)
-    table = read_table(clinical, patient=patient)
+    numbered = read_numbered_predictions(Path(predictions), columns=columns, sheet=predictions_sheet)
+    of_endpoint = _of_one_endpoint(_read_beside(numbered, survival, decisions), only)
+    table = read_table(clinical, patient=patient, sheet=sheet, encoding=encoding)
     require_columns(table, subgroups)
     named = replace(endpoint, name=of_endpoint[0].prediction.endpoint or endpoint.name)
     outcomes = named.outcomes(table)
@@ -221,10 +230,10 @@ def evaluate_csv(
     return EvaluationReport(outcomes.endpoint, evaluations, comparisons, unmatched, warnings, summary, tuple(predicted))
 
 
-def _read(
-    path: Path, columns: Mapping[str, str] | None, survival: Path | str | None, decisions: Path | str | None
+def _read_beside(
+    predictions: list[Numbered], survival: Path | str | None, decisions: Path | str | None
 ) -> list[Numbered]:
-    predictions = read_numbered_predictions(path, columns=columns)
+    """The predictions with what the tables beside them say."""
     if survival is not None:
         predictions = read_survival(Path(survival), predictions)
     if decisions is not None:
@@ -253,8 +262,8 @@ def _with_outcome(prediction: Prediction, outcomes: Outcomes, clinical: str, nea
     if not kept.any():
         raise ConfigurationError(
             Code.NO_PATIENT_MATCHES,
-            f"none of {len(set(prediction.patients))} patients that model {prediction.model!r} predicts has an outcome"
-            f" in {clinical}{''.join(f'; {text}' for text in near)}",
+            f"none of {format_count(len(set(prediction.patients)), 'patient')} that model {prediction.model!r} predicts"
+            f" has an outcome in {clinical}{''.join(f'; {text}' for text in near)}",
             remedy="compare the ids; spreadsheets take away leading zeros",
         )
     return prediction.rows(kept)

@@ -7,6 +7,7 @@ from html import escape
 from math import inf
 from statistics import median
 
+from twobe3.core.counts import format_count
 from twobe3.core.outcomes import Outcomes
 from twobe3.evaluation.compare import DIFFERENCE, POWER
 from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
@@ -105,7 +106,7 @@ def ranking_lines(
     names = list(dict.fromkeys((primary, endpoint.primary_metric)))
     width = max((len(one.model) for one in evaluations), default=0)
     event = f" ({endpoint.event_definition})" if endpoint.event_definition else ""
-    lines = [f"{endpoint.name}: {primary}, {len(outcomes)} patients, {outcomes.n_events} events{event}"]
+    lines = [f"{endpoint.name}: {primary}, {_sample(len(outcomes), outcomes.n_events)}{event}"]
     if len(names) > 1:
         lines.append(f"  {'':<{width}}  {primary:<22}  {endpoint.primary_metric}, all pairs")
     for one in sorted(evaluations, key=lambda one: _rank(one.get(primary))):
@@ -126,9 +127,9 @@ def results_lines(
     lines = [f"the event is {event}" for event in _list_definitions(evaluations)]
     for one in evaluations:
         missing = f", {one.missing} not predicted" if one.missing else ""
-        lines.append(f"{one.model or 'model'}: {one.n} patients, {one.events} events{missing}")
+        lines.append(f"{one.model or 'model'}: {_sample(one.n, one.events)}{missing}")
         for metric in one.metrics:
-            failed = f", {metric.failed_resamples} resamples failed" if metric.failed_resamples else ""
+            failed = f", {format_count(metric.failed_resamples, 'resample')} failed" if metric.failed_resamples else ""
             lines.append(f"  {metric.name:<22}  {_measure(metric)}{failed}")
     lines += primary_metric_lines(evaluations)
     for pair in comparisons:
@@ -137,12 +138,18 @@ def results_lines(
         lines.append(f"{pair.model_a} − {pair.model_b}: {difference} {pair.metric}{p}")
     lines += patients_needed_lines(comparisons)
     for part in summary.subgroups:
-        who = f"{part.model or 'model'}, {part.factor} {part.level}: {part.n} patients, {part.events} events"
+        who = f"{part.model or 'model'}, {part.factor} {part.level}: {_sample(part.n, part.events)}"
         lines.append(f"{who}: {part.metric} {_measure(part)}{f' ({part.warning})' if part.warning else ''}")
     for row in summary.missing:
-        lines.append(f"{row.what}: missing for {row.missing} of {row.n} patients ({row.share:.0%})")
+        if row.missing:
+            of = format_count(row.n, "patient")
+            lines.append(f"{row.what}: missing for {row.missing} of {of} ({row.share:.0%})")
     how = dict.fromkeys((metric.name, metric.estimator) for one in evaluations for metric in one.metrics)
     return [*lines, "how the figures were made:", *(f"  {name:<22}  {estimator}" for name, estimator in how)]
+
+
+def _sample(patients: int, events: int) -> str:
+    return f"{format_count(patients, 'patient')}, {format_count(events, 'event')}"
 
 
 def _list_definitions(evaluations: Iterable[Evaluation]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import chi2, norm
 from statsmodels.duration.survfunc import CumIncidenceRight, SurvfuncRight, survdiff
 
+from twobe3.core.counts import format_count
 from twobe3.core.endpoints import TimeToEvent
 from twobe3.core.outcomes import BoolArray, FloatArray, Outcomes
 from twobe3.evaluation.bootstrap import LEVEL
@@ -85,7 +86,8 @@ def kaplan_meier(split: Split, outcomes: Outcomes) -> tuple[Curve, ...]:
     curves = []
     for name, members in split.groups():
         time, event = outcomes.value[members], outcomes.event[members]
-        label = f"{name} risk ({split.cutoff}), {len(time)} patients, {int(event.sum())} events; {test}"
+        sample = f"{format_count(len(time), 'patient')}, {format_count(int(event.sum()), 'event')}"
+        label = f"{name} risk ({split.cutoff}), {sample}; {test}"
         estimate = SurvfuncRight(time, event.astype(int))
         last = (estimate.surv_prob[-1:], estimate.surv_prob_se[-1:]) if event.any() else ([1.0], [np.nan])
         x = np.concatenate([[0.0], estimate.surv_times, [time.max()]])
@@ -135,7 +137,8 @@ def _incidence_curve(name: str, outcomes: Outcomes, cause: BoolArray, members: B
     if this.any():
         y, error = estimate.cinc[0], estimate.cinc_se[0]
     x, y, error = np.append(0.0, estimate.times), np.append(0.0, y), np.append(np.nan, error)
-    label = f"cumulative incidence of {what}: {len(time)} patients, {int(this.sum())} events"
+    sample = f"{format_count(len(time), 'patient')}, {format_count(int(this.sum()), 'event')}"
+    label = f"cumulative incidence of {what}: {sample}"
     return Curve(f"cumulative_incidence_{name}", label, x, y, *_limits(y, error))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from twobe3.core.counts import format_count
+
 
 @dataclass(frozen=True)
 class ModelProvenance:
@@ -87,12 +89,13 @@ class Audit:
         rows = [row for row in self.permuted if row.low is not None]
         covering = sum(row.covers_half for row in rows)
         said = [
-            f"{len(self.shared)} of {self.folds} folds have a group on both sides",
-            f"{self.joined} ids are duplicates of another and stay in its fold",
-            f"{len(self.seeing)} models change with the outcomes of the patients they are tested on",
+            f"{len(self.shared)} of {format_count(self.folds, 'fold')} have a group on both sides",
+            format_count(self.joined, "id is a duplicate", "ids are duplicates") + " of another, in one fold with it",
+            format_count(len(self.seeing), "model changes", "models change")
+            + " with the outcomes of the patients they are tested on",
         ]
         if rows:
-            said.append(f"with permuted outcomes the interval of {covering} of {len(rows)} models covers 0.5")
+            said.append(f"with permuted outcomes the interval of {covering} of {len(rows)} covers 0.5")
         said.append(
             "what the centre alone predicts is " + (f"in the table ({self.site})" if self.site else "not asked")
         )

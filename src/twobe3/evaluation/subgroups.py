@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from twobe3.core.counts import format_count
 from twobe3.core.outcomes import Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.alignment import AlignedPredictions
@@ -120,5 +121,5 @@ def _warn_of_few(aligned: AlignedPredictions, row: Metric) -> str:
         return "few pairs within the folds" if row.needs == "folds" and not enough_pairs(aligned) else ""
     n, events = len(outcomes), outcomes.n_events
     if not outcomes.endpoint.has_events:
-        return f"only {n} patients"
+        return f"only {format_count(n, 'patient')}"
     return f"only {events} with the event" if events < FEW else f"only {n - events} without the event"

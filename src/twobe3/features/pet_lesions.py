@@ -6,6 +6,7 @@ Its weights are in the package; ``scripts/train_pet_lesions.py`` makes them, see
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -46,7 +47,7 @@ class PETLesionNetwork(nn.Module):
         self.stem = _convolve(3, WIDTHS[0], stride=1)
         self.stages = nn.ModuleList(
             nn.Sequential(_convolve(narrow, wide, stride=2), _convolve(wide, wide, stride=1))
-            for narrow, wide in zip(WIDTHS, WIDTHS[1:], strict=False)
+            for narrow, wide in pairwise(WIDTHS)
         )
         self.laterals = nn.ModuleList(nn.Conv2d(width, FEATURES, 1) for width in WIDTHS[1:])
         self.merges = nn.ModuleList(_convolve(FEATURES, FEATURES, stride=1) for _ in WIDTHS[1:])
@@ -64,8 +65,8 @@ class PETLesionNetwork(nn.Module):
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        down = self.merges[-1](self.laterals[-1](levels[-1]))
-        for level, lateral, merge in zip(levels[-2::-1], self.laterals[-2::-1], self.merges[-2::-1], strict=True):  # type: ignore[arg-type]
+        down: torch.Tensor = self.merges[-1](self.laterals[-1](levels[-1]))
+        for level, lateral, merge in zip(levels[-2::-1], self.laterals[-2::-1], self.merges[-2::-1], strict=True):
             down = merge(lateral(level) + functional.interpolate(down, scale_factor=2.0, mode="nearest"))
         return down
 

@@ -60,9 +60,8 @@ def read_sheet(path: Path, code: Code, name: str = "") -> Sequence[tuple[int, li
         if name or not shown:
             what = f"no sheet {name!r} with any content" if name else "no sheet that shows anything"
             raise ConfigurationError(code, f"{path.name} has {what}{f'; there is {there}' if there else ''}")
-        raise ConfigurationError(
-            code, f"{path.name} has several sheets: {there}", remedy="name one of them: `sheet = ...` in [cohort]"
-        )
+        where = "--predictions-sheet" if code is Code.PREDICTION_INVALID else "`sheet = ...` in [cohort], or --sheet"
+        raise ConfigurationError(code, f"{path.name} has several sheets: {there}", remedy=f"name one of them: {where}")
     _require_plain(path, code, shown[0])
     return shown[0].lines
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from twobe3.core.counts import format_count
 from twobe3.report.study_folder import CohortRecord, SubjectRecord
 
 SEXES = {"F": "female", "M": "male", "O": "other"}
@@ -34,7 +35,7 @@ def cohort_facts(cohort: CohortRecord) -> tuple[Fact, ...]:
         Fact("Weight", _range(subjects, "weight_kg", "kg")),
         Fact("Slices as scanned", _spread([subject.slices for subject in subjects], "")),
         Fact("Spacing as scanned", _counts(f"{' × '.join(f'{mm:.3g}' for mm in s.spacing_mm)} mm" for s in subjects)),
-        Fact("Contours", (f"{contours} of {len(subjects)} scans have one",)),
+        Fact("Contours", (f"{contours} of {format_count(len(subjects), 'scan')} have one",)),
         Fact("SUV calibration", _counts(f"{s.calibration.rule}, SUV{s.calibration.type}" for s in subjects)),
     )
     return tuple(fact for fact in facts if fact.items)

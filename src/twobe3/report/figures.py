@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twobe3.core.counts import format_count
 from twobe3.evaluation.results import Curve, Evaluation, RiskGroups
 from twobe3.report import charts
 from twobe3.report.charts import Axis, Chart, Line, Row
@@ -148,7 +149,7 @@ def _group_label(curve: Curve, groups: RiskGroups | None) -> str:
     """What a legend says of a group; its own label, where only the curve is known."""
     for group in () if groups is None else groups.groups:
         if curve.name.endswith(f"_{group.name}"):
-            return f"{group.name} risk: {group.n} patients, {group.events} with the event"
+            return f"{group.name} risk: {format_count(group.n, 'patient')}, {group.events} with the event"
     return curve.label
 
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3 import __version__
+from twobe3.core.counts import format_count
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.evaluate_csv import EvaluationReport
 from twobe3.evaluation.format import NOT_ESTIMABLE
@@ -123,7 +124,10 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
         n=n,
         n_models=len(results.models),
         lines=[
-            *(f"{rows['n']} patients are in no figure: {name.replace('_', ' ')}." for name, rows in unmatched.items()),
+            *(
+                f"{format_count(rows['n'], 'patient is', 'patients are')} in no figure: {name.replace('_', ' ')}."
+                for name, rows in unmatched.items()
+            ),
             *report.warnings,
         ],
     )
@@ -140,7 +144,7 @@ def _render(template: str, **shown: Any) -> str:
         lstrip_blocks=True,
     )
     filters = ("number", "with_sign", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
-    environment.filters |= {name: getattr(wording, name) for name in filters}
+    environment.filters |= {name: getattr(wording, name) for name in filters} | {"format_count": format_count}
     css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(
         css=Markup(css),  # our own file, the only text that is not escaped

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from twobe3.core.counts import format_count
 from twobe3.evaluation.format import NOT_ESTIMABLE
 from twobe3.evaluation.metrics import WITHIN_FOLDS, find_metric
 from twobe3.evaluation.provenance import Audit
@@ -203,7 +204,7 @@ def _describe_difference(best: str, pair: Comparison | None, sign: int) -> tuple
     agree = _is_small(pair.p_holm) == _is_small(across)
     limits = "" if pair.low is None else f" ({interval(pair.low, pair.high)})"
     figures = (
-        f"; difference {with_sign(pair.difference)}{limits} on {pair.n} patients, "
+        f"; difference {with_sign(pair.difference)}{limits} on {format_count(pair.n, 'patient')}, "
         f"{(' and ' if agree else ', but ').join(p_values)}, after Holm’s correction"
     )
     return _choose_verdict(sign * (pair.difference or 0.0), _is_small(pair.p_holm), across), figures
@@ -250,7 +251,8 @@ def methods(folder: StudyFolder) -> tuple[str, ...]:
     validation, grid = run.validation, cohort.grid
     patients = len({subject.patient for subject in cohort.subjects})
     sentences = [
-        f"{cohort.used} PET scans of {patients} patients were converted to SUV, resampled to voxels of "
+        f"{format_count(cohort.used, 'PET scan')} of {format_count(patients, 'patient')} "
+        f"{'was' if cohort.used == 1 else 'were'} converted to SUV, resampled to voxels of "
         f"{extent(grid.spacing_mm)} and cropped or padded to {extent(grid.field_of_view_mm)} "
         "(along the body, then rows, columns).",
         f"{enumeration([entry.name for entry in run.models])} were {_scheme(validation)}",
@@ -267,7 +269,8 @@ def methods(folder: StudyFolder) -> tuple[str, ...]:
         )
     failed = sum(m.failed_resamples for r in folder.evaluation.models for m in r.metrics)
     if failed:
-        sentences.append(f"{failed} resamples, over all models and metrics, could not be evaluated and were left out.")
+        resamples = format_count(failed, "resample")
+        sentences.append(f"{resamples}, over all models and metrics, could not be evaluated, and left out.")
     return tuple(sentences)
 
 
@@ -305,10 +308,11 @@ def audit_lines(audit: Audit) -> tuple[str, ...]:
     seeing = f": {enumeration(audit.seeing)}" if audit.seeing else ""
     known = [row for row in audit.permuted if row.low is not None]
     lines = [
-        f"{len(audit.shared)} of {audit.folds} folds have a group on both sides{shared}.",
-        f"{audit.joined} patient ids are duplicates of another by their scans and stay in its fold.",
-        f"{len(audit.seeing)} models predict or decide otherwise when the outcomes of the patients they are tested on "
-        f"are changed{seeing}.",
+        f"{len(audit.shared)} of {format_count(audit.folds, 'fold')} have a group on both sides{shared}.",
+        format_count(audit.joined, "patient id is a duplicate", "patient ids are duplicates")
+        + " of another by the scans, and in its fold.",
+        format_count(len(audit.seeing), "model predicts or decides", "models predict or decide")
+        + f" otherwise when the outcomes of the patients they are tested on are changed{seeing}.",
         f"What the centre alone predicts is in the table ({audit.site})."
         if audit.site
         else "What the centre alone predicts was not asked.",
@@ -316,8 +320,8 @@ def audit_lines(audit: Audit) -> tuple[str, ...]:
     if known:
         covering = sum(row.covers_half for row in known)
         lines.append(
-            f"With outcomes dealt out at random the interval of {covering} of {len(known)} models covers 0.5; "
-            "by chance 1 in 20 does not."
+            f"With outcomes dealt out at random the interval of {covering} of {format_count(len(known), 'model')} "
+            "covers 0.5; by chance 1 in 20 does not."
         )
     return tuple(lines)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import find_container
@@ -148,9 +149,18 @@ class InspectedSeries:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that was found; ``found = usable + excluded``, always."""
+    """Everything that was found; ``found = usable + excluded``, always.
+
+    Attributes
+    ----------
+    series : tuple of InspectedSeries
+        Series of every modality, and corrupt files.
+    lost : Exclusion or None
+        ``LINK_BROKEN``: how many symbolic links lead nowhere, behind which no series can be counted.
+    """
 
     series: tuple[InspectedSeries, ...]
+    lost: Exclusion | None = None
 
     @property
     def found(self) -> int:
@@ -174,7 +184,7 @@ class Inspection:
             "found": self.found,
             "usable": self.usable,
             "excluded": self.excluded,
-        }
+        } | ({"lost": {"code": why.code, "reason": why.reason, "remedy": why.remedy}} if (why := self.lost) else {})
 
 
 _Read: TypeAlias = tuple[SUVVolume, ContourSummary | None, str | None]
@@ -217,13 +227,13 @@ def inspect(
         return volume, _read_contour(series, volume)[1], None
 
     dicom, nifti = _inspect_dicom(paths, read, progress, dates=dates), []
-    found, roots = find_nifti_series(paths, among_dicom=bool(dicom)), _find_roots(paths)
+    found, roots = find_nifti_series(paths, among_dicom=bool(dicom.series)), _find_roots(paths)
     for series in found.series:
         nifti.append(_inspect_series(series, _relative_to(series.path, roots), read_nifti))
     for unused in found.unused:
         why, path = unused.exclusion, _relative_to(unused.files[0], roots)
         nifti.append(InspectedSeries(path, why.patient, why.series, "", 0, exclusion=why))
-    return Inspection((*dicom, *nifti))
+    return replace(dicom, series=(*dicom.series, *nifti))
 
 
 def convert(
@@ -281,7 +291,7 @@ def convert(
             log.warning("%s: written without its contour: %s: %s", series.series, contour.code, contour.reason)
         return volume, contour, str(write_nifti_scan(out, volume, series, mask))
 
-    return Inspection(tuple(_inspect_dicom(paths, read, progress)))
+    return _inspect_dicom(paths, read, progress)
 
 
 def _read_contour(series: PETSeries | NiftiSeries, volume: SUVVolume) -> tuple[Mask | None, ContourSummary | None]:
@@ -296,18 +306,22 @@ def _read_contour(series: PETSeries | NiftiSeries, volume: SUVVolume) -> tuple[M
 
 def _inspect_dicom(
     paths: Sequence[Path], read: Callable[[PETSeries], _Read], progress: bool, *, dates: bool = False
-) -> list[InspectedSeries]:
+) -> Inspection:
     found, roots = find_series(paths, progress=progress), _find_roots(paths)
     inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
     if dates:
         pairs = zip(inspected, found.series, strict=True)
         inspected = [replace(one, dates=_read_dates(series.files[0])) for one, series in pairs]
+    lost = None
     for unused in found.unused:
         why, path = unused.exclusion, _find_folder(unused.files, roots)
+        if why.code == Code.LINK_BROKEN.name:
+            lost = why
+            continue
         inspected.append(
             InspectedSeries(path, why.patient, why.series, unused.modality, len(unused.files), exclusion=why)
         )
-    return inspected
+    return Inspection(tuple(inspected), lost)
 
 
 def _inspect_series(series: Series, path: str, read: Callable[[Series], _Read]) -> InspectedSeries:

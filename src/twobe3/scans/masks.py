@@ -14,7 +14,7 @@ from scipy import ndimage
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, Mask, SUVVolume
-from twobe3.dicom.drawn import Drawn, match_names, to_names
+from twobe3.dicom.drawn import Drawn, match_names, simplify_name, to_names
 from twobe3.dicom.reader import quietly, read_dataset, text
 from twobe3.dicom.rtstruct import StructureSet
 from twobe3.dicom.seg import Segmentation
@@ -48,8 +48,8 @@ def read_regions(
     geometry : Geometry, optional
         Of the scan, where a file is given.
     roi : str or sequence of str, optional
-        Names of the regions to merge, by union; all by default. The very name goes before one that differs in case,
-        blanks or compatible characters alone. A region of a NIfTI mask is named by its label.
+        Names of the regions to merge, by union; all by default. Within a file the very name goes before one that
+        differs in case, blanks or compatible characters alone. A region of a NIfTI mask is named by its label.
 
     Raises
     ------
@@ -86,9 +86,9 @@ def _read_drawn(paths: Sequence[Path], geometry: Geometry, roi: Collection[str] 
                 refused.append(error)
         if not files:
             raise refused[0]
-        names = match_names([name for one in files for name in one.names], roi)
-        asked = [one for one in files if names.intersection(one.names)] or files
-        for one in asked:
+        matched = zip(files, match_names([one.names for one in files], roi), strict=True)
+        asked = [(one, names) for one, names in matched if names or roi is None]
+        for one, names in asked:
             try:
                 masks.append(one.fill(geometry, names))
             except UnusableScanError as error:
@@ -108,10 +108,13 @@ def _open_drawn(path: Path) -> Drawn:
 
 def _say_of_files(masks: Sequence[Mask], refused: Sequence[UnusableScanError], not_asked: int, n: int) -> list[str]:
     """Notes on the files of a scan: regions that are in several, and files that are not used."""
-    times = Counter(name for mask in masks for name in set(mask.name.split(" + ")))
+    named = [mask.name.split(" + ") for mask in masks]
+    times = Counter(one for names in named for one in set(map(simplify_name, names)))
+    spelled = {one: {name: None for names in named for name in names if simplify_name(name) == one} for one in times}
     notes = [
-        f"{Code.CONTOUR_OVERLAP.name}: region {name!r} is drawn in {count} files, which are united"
-        for name, count in times.items()
+        f"{Code.CONTOUR_OVERLAP.name}: region {', '.join(map(repr, spelled[one]))} is drawn in {count} files, "
+        "which are united"
+        for one, count in times.items()
         if count > 1
     ]
     notes += [f"{Code.CONTOUR_UNUSED.name}: 1 of {n} files: {error.code.name}: {error.reason}" for error in refused]

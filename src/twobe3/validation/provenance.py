@@ -19,6 +19,7 @@ import torch
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import Exclusion
 from twobe3.evaluation.provenance import ModelProvenance, Platform, Timing
 from twobe3.models.model import Model, UndefinedFeature, drop_unusable
@@ -51,7 +52,7 @@ class ModelExclusions:
         """One line with counts by code; empty where everything can be used."""
         parts = [f"{len(self.scans)} of {self.n} scans left out ({_by_code(self.scans)})"] if self.scans else []
         features = self.exclusions[len(self.scans) :]
-        parts += [f"{len(features)} features left out ({_by_code(features)})"] if features else []
+        parts += [f"{format_count(len(features), 'feature')} left out ({_by_code(features)})"] if features else []
         return f"{self.model}: {', '.join(parts)}" if parts else ""
 
 

@@ -14,6 +14,7 @@ from twobe3.cohort.exclusions import write_exclusions
 from twobe3.cohort.read import cohort_document
 from twobe3.cohort.splits import folds_document
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.cohort_summary import summarize_cohort
@@ -109,7 +110,7 @@ class CVResult:
 
     def __repr__(self) -> str:
         names = ", ".join(model.name for model in self.models)
-        return f"CVResult({len(self.models)} models: {names}; {self.cohort!r})"
+        return f"CVResult({format_count(len(self.models), 'model')}: {names}; {self.cohort!r})"
 
     def _repr_html_(self) -> str:
         compared = render_html(comparison_rows(self.comparisons), "Differences between models")

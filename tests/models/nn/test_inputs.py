@@ -152,8 +152,12 @@ def test_without_maps_no_2d_network_is_loaded(cohort: Cohort, monkeypatch: pytes
         {"inputs": ()},
         {"inputs": ("maps", "maps")},
         {"inputs": ("maps", "picture")},
-        {"inputs": ("maps", "image"), "finetune": "all"},
+        {"inputs": ("maps", "map-image"), "finetune": "all"},
         {"inputs": ("image",), "init": "pretrained.safetensors"},
+        {"inputs": ("image",), "weighing": "cross-fitted"},
+        {"inputs": ("maps", "image"), "weighing": "cross-fitted", "head": "hazard"},
+        {"inputs": ("maps", "image"), "weighing": "cross-fitted", "endpoints": "all"},
+        {"inputs": ("maps", "image"), "weighing": "cross-fitted", "finetune": "all"},
     ],
 )
 def test_inputs_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
@@ -170,3 +174,22 @@ def test_each_input_contributes_to_the_risk_by_its_branch(cohort: Cohort) -> Non
     assert rest == pytest.approx(np.full(12, rest[0]), abs=1e-5)
     assert min(np.ptp(part) for part in parts.values()) > 0
     assert TwoBe3Net(**how).fit(few).contributions(few) == {}
+
+
+@pytest.mark.parametrize(("name", "grid"), [("map-image", (24, 8, 8)), ("map-profile", (48, 1, 1))])
+def test_coarse_stacks_of_maps_are_their_averages_and_maxima_on_the_grid_of_the_image(
+    cohort: Cohort, name: str, grid: tuple[int, int, int]
+) -> None:
+    few = cohort.subset(range(3))
+    model = TwoBe3Net(**SMALL, inputs=(name,), cache=STORE)
+    ((stack, values),) = model.make_inputs().extract(few, few.subjects[1])
+    assert stack == f"axial-{name.removeprefix('map-')}"
+    ((_, maps),) = model.maps.extract(few, few.subjects[1])
+    lengths = maps.shape[1:]
+    assert values.shape == (2 * len(maps), *grid)
+    for position in np.ndindex(*grid):
+        # The voxels that torch documents for adaptive pooling: from floor(i n / m) to ceil((i + 1) n / m).
+        where = tuple(slice(i * n // m, -(-(i + 1) * n // m)) for i, n, m in zip(position, lengths, grid, strict=True))
+        cells = maps[(slice(None), *where)].reshape(len(maps), -1).astype(np.float32)
+        expected = np.concatenate([cells.mean(axis=1), cells.max(axis=1)])
+        np.testing.assert_allclose(values[(slice(None), *position)], expected, rtol=2e-3, atol=1e-4)

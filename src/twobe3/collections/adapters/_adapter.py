@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twobe3.collections.adapters._sheets import Sheet, read_sheets
+from twobe3.collections.adapters._sheets import Record, Sheet, read_sheets
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import Endpoint
@@ -104,17 +104,17 @@ class Adapter:
         return AdaptedTable(table, endpoints, tuple(column for column in self.covariates if column in there))
 
 
-def add_row(rows: Rows, patient: str, row: dict[str, str], where: str) -> None:
-    """Add the row of a patient, who must not have one.
-
-    Raises
-    ------
-    ConfigurationError
-        ``PATIENT_TWICE``.
-    """
-    if patient in rows:
-        raise ConfigurationError(Code.PATIENT_TWICE, f"{where}: patient {patient!r} stands twice")
+def add_row(rows: Rows, patient: str, row: dict[str, str], sheet: Sheet, record: Record) -> None:
+    """Add the row of a patient, made of a record; raises what :func:`require_new` raises."""
+    require_new(patient, rows, sheet, record)
     rows[patient] = row
+
+
+def require_new(patient: str, known: Container[str], sheet: Sheet, record: Record) -> None:
+    """Refuse a second row of one patient: ``PATIENT_TWICE``, naming its line and no id."""
+    if patient in known:
+        reason = f"{sheet.label}: the patient of line {record.line} has a row before it"
+        raise ConfigurationError(Code.PATIENT_TWICE, reason)
 
 
 def flag(text: str, words: Mapping[str, str]) -> str:

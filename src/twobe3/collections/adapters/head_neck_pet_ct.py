@@ -51,9 +51,10 @@ def _rows(sheets: Sequence[Sheet]) -> Rows:
         for record in sheet.records:
             found = _ID.fullmatch(record["Patient #"])
             if found is not None:
-                add_row(rows, found[0], {CENTRE: found[1], **_row(record), ROI: tumours.get(found[0], "")}, sheet.label)
+                row = {CENTRE: found[1], **_row(record), ROI: tumours.get(found[0], "")}
+                add_row(rows, found[0], row, sheet, record)
             elif all(record[name] for name, _, _ in EVENTS):  # no note: a note has one cell
-                reason = f"{sheet.label}: line {record.line} has outcomes, but {record['Patient #']!r} is no patient id"
+                reason = f"{sheet.label}: line {record.line} has outcomes, but no patient id in 'Patient #'"
                 raise ConfigurationError(Code.TABLE_UNREADABLE, reason, remedy="write it as HN-HGJ-001")
     return rows
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from twobe3.collections.adapters._adapter import CENTRE, Adapter, Rows, flag
+from twobe3.collections.adapters._adapter import CENTRE, Adapter, Rows, flag, require_new
 from twobe3.collections.adapters._sheets import Record, Sheet, require_tables
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, TimeToEvent
@@ -45,8 +45,7 @@ def _rows(sheets: Sequence[Sheet], *, edition: str, outcome: Mapping[str, str], 
         seen: set[str] = set()
         for record in sheet.records:
             patient = record["PatientID"]
-            if patient in seen:
-                raise ConfigurationError(Code.PATIENT_TWICE, f"{sheet.label}: patient {patient!r} stands twice")
+            require_new(patient, seen, sheet, record)
             seen.add(patient)
             row = rows.setdefault(patient, {CENTRE: _centre(patient, sheet, record), **dict.fromkeys(names, "")})
             for name in names:
@@ -59,7 +58,7 @@ def _rows(sheets: Sequence[Sheet], *, edition: str, outcome: Mapping[str, str], 
 def _centre(patient: str, sheet: Sheet, record: Record) -> str:
     found = _ID.fullmatch(patient)
     if found is None:
-        reason = f"{sheet.label}: line {record.line}: {patient!r} is no patient id"
+        reason = f"{sheet.label}: line {record.line} has no patient id in 'PatientID'"
         raise ConfigurationError(
             Code.TABLE_UNREADABLE, reason, remedy="write it as in the challenge, for instance CHUM-001"
         )

@@ -47,7 +47,7 @@ def _rows(sheets: Sequence[Sheet]) -> Rows:
         row = {name: _blank_if_unknown(record[column]) for name, column in COVARIATES.items()}
         row |= {name: flag(record[column], _MUTATED) for name, column in MUTATIONS.items()}
         row |= {CENTRE: record["Patient affiliation"], **_outcomes(record)}
-        add_row(rows, record["Case ID"], row, table.label)
+        add_row(rows, record["Case ID"], row, table, record)
     return rows
 
 

@@ -42,7 +42,8 @@ def _rows(sheets: Sequence[Sheet]) -> Rows:
         patient = record["Patient ID"]
         if _ID.fullmatch(patient):
             metastasis = known.get(patient, str(int("lung" in record[OUTCOME].casefold())))
-            add_row(rows, patient, _row(record) | {"lung_metastasis": metastasis, ROI: "GTV_Mass"}, table.label)
+            row = _row(record) | {"lung_metastasis": metastasis, ROI: "GTV_Mass"}
+            add_row(rows, patient, row, table, record)
     return rows
 
 

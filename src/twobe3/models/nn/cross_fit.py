@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from twobe3.cohort.splits import Fold
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
-from twobe3.models.fusion import learn_weights
+from twobe3.models.blending import learn_weights
 from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork
@@ -32,76 +31,84 @@ class Expert:
 
 def train_cross_fitted(
     experts: Mapping[str, Expert],
+    whole: Callable[[], PlanesNetwork],
     outcomes: Outcomes,
     split: Sequence[Fold],
     how: TrainingParameters,
     seed: int,
     device: Device,
-) -> tuple[list[dict[str, PlanesNetwork]], list[FloatArray], RidgeModel]:
+) -> tuple[list[PlanesNetwork], dict[str, float]]:
     """Train every expert without each inner fold, and learn their weights on the risks of who was left out.
 
     No network is trained on all patients: a prediction is the mean over the inner folds, so that what is weighed is of
-    the kind that was weighed. The weights are not negative (Breiman, Machine Learning 1996;24:49); an expert that finds
-    nothing, or learns its training patients by heart, gets none.
+    the kind that the weights were learnt on. They are not negative (Breiman, Machine Learning 1996;24:49): an expert
+    that finds nothing, or learns its training patients by heart, gets none.
 
     Parameters
     ----------
     experts, outcomes
-        The n training patients, as they are seen, and their outcomes.
+        What sees the n training patients, by name, and their outcomes.
+    whole : callable
+        Makes a network with the branches of all experts, in their order.
     split : sequence of Fold
         Of :func:`~twobe3.models.inner_cv.inner_split`.
     how, seed
-        Of :func:`~twobe3.models.nn.training.train_ensemble`; fold ``k`` has the seed of member ``k``.
+        Of :func:`~twobe3.models.nn.training.train_ensemble`.
     device : Device
-        Where it is trained.
+        Where they are trained.
 
     Returns
     -------
-    list of mapping of PlanesNetwork
-        For each fold the experts by name.
-    list of ndarray, shape (experts,)
-        For each fold from where the experts' risks count: 0 where the endpoint has an origin.
-    RidgeModel
-        The weights.
+    list of PlanesNetwork
+        For each fold the weighed sum of its experts, in evaluation mode.
+    dict of float
+        What a standard deviation of each expert's risk adds to the sum.
     """
     one, risks = replace(how, ensemble_size=1), np.zeros((len(outcomes), len(experts)))
-    folds: list[dict[str, PlanesNetwork]] = []
-    origins: list[FloatArray] = []
+    folds: list[tuple[list[PlanesNetwork], FloatArray]] = []
     for number, fold in enumerate(split):
-        trained: dict[str, PlanesNetwork] = {}
-        origin = np.zeros(len(experts))
-        for column, (name, expert) in enumerate(experts.items()):
+        trained, origins = [], np.zeros(len(experts))
+        for column, expert in enumerate(experts.values()):
             some = [_subset(values, fold.train) for values in expert.inputs]
-            member_seed = seed + len(split) * column + number
-            (network,) = train_ensemble(expert.make, some, outcomes.subset(fold.train), one, member_seed, device=device)
-            assert isinstance(network, PlanesNetwork)
-            found = ensemble_outputs([network], expert.inputs, one, device)[..., 0].mean(dim=0).numpy()
+            drawn = 1000 * seed + len(split) * column + number
+            network, found = _train(expert, some, outcomes.subset(fold.train), one, drawn, device)
             if not outcomes.endpoint.risk_has_origin:
-                origin[column] = outcomes.endpoint.origin(found[fold.train])
-            risks[fold.test, column] = found[fold.test] - origin[column]
-            trained[name] = network
-        folds.append(trained)
-        origins.append(origin)
-    weights = learn_weights(risks, outcomes)
-    log.info("experts: %s", ", ".join(f"{name} {w:.2f}" for name, w in zip(experts, weights.weights, strict=True)))
-    return folds, origins, weights
+                origins[column] = outcomes.endpoint.origin(found[fold.train])
+            risks[fold.test, column] = found[fold.test] - origins[column]
+            trained.append(network)
+        folds.append((trained, origins))
+    blend = learn_weights(risks, outcomes)
+    weights = dict(zip(experts, blend.weights.tolist(), strict=True))
+    log.info("weights of the stacks: %s", ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
+    return [_compose(whole(), trained, origins, blend) for trained, origins in folds], weights
 
 
-def compose(network: PlanesNetwork, experts: Sequence[PlanesNetwork], origin: FloatArray, blend: RidgeModel) -> None:
-    """Fill a network of all branches with those of experts, so that it gives their weighed sum.
+def _train(
+    expert: Expert, some: Sequence[ModelInput], outcomes: Outcomes, how: TrainingParameters, seed: int, device: Device
+) -> tuple[PlanesNetwork, FloatArray]:
+    """An expert that has learnt from some patients, and its risk of all."""
+    (network,) = train_ensemble(expert.make, some, outcomes, how, seed, device=device)
+    assert isinstance(network, PlanesNetwork)
+    return network, ensemble_outputs([network], expert.inputs, how, device)[..., 0].mean(dim=0).numpy()
 
-    ``experts`` are in the order of the branches; an expert of covariates, which has no branch, is the last.
+
+def _compose(
+    whole: PlanesNetwork, experts: Sequence[PlanesNetwork], origins: FloatArray, blend: RidgeModel
+) -> PlanesNetwork:
+    """Fill a network of all branches with those of experts, so that it gives the weighed sum of their risks.
+
+    Covariates, which have no branch, are the last of the experts.
     """
     slopes = blend.weights / blend.scale
-    lasts = [expert.last for expert in experts]
+    biases = np.array([expert.last.bias.item() for expert in experts])
     with torch.no_grad():
         for expert in experts:
             for stack, branch in expert.branches.items():
-                network.branches[stack].load_state_dict(branch.state_dict())
-        parts = [slope * last.weight for slope, last in zip(slopes, lasts, strict=True)]
-        network.last.weight.copy_(torch.cat(parts, dim=1))
-        shifts = np.array([float(last.bias) for last in lasts]) - origin - blend.mean
-        network.last.bias.fill_(float(blend.bias + slopes @ shifts))
+                whole.branches[stack].load_state_dict(branch.state_dict())
+        parts = [slope * expert.last.weight for slope, expert in zip(slopes, experts, strict=True)]
+        whole.last.weight.copy_(torch.cat(parts, dim=1))
+        whole.last.bias.fill_(float(blend.bias + slopes @ (biases - origins - blend.mean)))
+    return whole.eval()
 
 
 def _subset(values: ModelInput, index: IntArray) -> ModelInput:

@@ -99,7 +99,7 @@ class VolumeInputs(Inputs):
 class FeatureMaps:
     """The maps of a frozen 2D network: a stack for each plane, of several layers one for each plane of each.
 
-    The first parameters are those of :class:`~twobe3.models.twobe3net.StackedMapsModel`; maps are computed on
+    The first parameters are those of :class:`~twobe3.models.stacked_maps.StackedMapsModel`; maps are computed on
     ``device`` and kept in ``cache``; the 2D network, ``loaded``, is loaded on first use.
     """
 
@@ -244,7 +244,7 @@ class StackInputs(Inputs):
     def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
         """The projected stacks of all patients; for maps their volumes where the network is trained end to end."""
         if self.end_to_end:
-            own = {stack: self.projections[stack] for stack in self.images.names}
+            own = {str(stack): self.projections[stack] for stack in self.images.names}
             others = replace(self, maps=None, projections=own, end_to_end=False)
             return [stack_volumes(cohort, augmentations), *others.transform(cohort, augmentations)]
         scans, *augmented = (self._project(cohort, version) for version in (None, *augmentations))

@@ -156,7 +156,7 @@ class PlanesNetwork(nn.Module):
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Stacks, each (n, channels, slices, height, width), and covariates, if any, to (n,), or (n, outputs)."""
-        features = self._features(inputs) or [inputs[0].new_zeros(len(inputs[0]), 0)]
+        features = self._features(inputs) or [inputs[0].new_zeros((len(inputs[0]), 0), dtype=torch.float32)]
         return _apply_head(self.head, torch.cat(features, dim=1), inputs[len(self.branches) :])
 
     @property
