@@ -73,16 +73,6 @@ def test_it_really_starts_there(cohort: Cohort, start: Path) -> None:
     assert model.maps.backbone.weights_digest == stored.inputs.maps.backbone.weights_digest
 
 
-def test_experts_that_are_trained_apart_start_there_too(cohort: Cohort, start: Path) -> None:
-    model, stored = model_of(start, weighing="cross-fitted", inputs=("maps", "image")), PretrainedCheckpoint.read(start)
-    model.fit_head(cohort)
-    model.fit_inputs(cohort)
-    for stack in ("axial", "coronal"):
-        for name, value in model._expert(stack).branches.state_dict().items():
-            assert torch.equal(value, stored.branches[name])
-    assert model._expert("image").branches
-
-
 def test_without_branches_they_start_by_chance(cohort: Cohort, start: Path, tmp_path: Path) -> None:
     replace(PretrainedCheckpoint.read(start), branches={}).save(tmp_path / "start.safetensors")
     model = model_of(tmp_path / "start.safetensors", epochs=1).fit(cohort)
