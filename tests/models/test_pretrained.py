@@ -38,7 +38,7 @@ def cohort(make_cohort: Any) -> Cohort:
 @pytest.fixture(scope="module")
 def start(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As a pre-training leaves it: another 2D network, components of other scans, branches of its own."""
-    model = TwoBe3Net(**SMALL, weights="random", **QUICK)
+    model = TwoBe3Net(**SMALL, inputs=("maps",), weights="random", **QUICK)
     model.fit_inputs(cohort.subset([8, 9]))
     torch.manual_seed(7)
     branches = model.make_network(covariates=0, outputs=1).branches.state_dict()
@@ -51,7 +51,7 @@ def start(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model_of(path: Path, **parameters: Any) -> TwoBe3Net:
-    return TwoBe3Net(**{**SMALL, **QUICK, "init": str(path), **parameters})
+    return TwoBe3Net(**{**SMALL, **QUICK, "inputs": ("maps",), "init": str(path), **parameters})
 
 
 def test_it_really_starts_there(cohort: Cohort, start: Path) -> None:
@@ -71,16 +71,6 @@ def test_it_really_starts_there(cohort: Cohort, start: Path) -> None:
     for stack, projection in model.inputs_.projections.items():
         np.testing.assert_array_equal(projection.matrix, stored.inputs.projections[stack].matrix)
     assert model.maps.backbone.weights_digest == stored.inputs.maps.backbone.weights_digest
-
-
-def test_experts_that_are_trained_apart_start_there_too(cohort: Cohort, start: Path) -> None:
-    model, stored = model_of(start, weighing="cross-fitted", inputs=("maps", "image")), PretrainedCheckpoint.read(start)
-    model.fit_head(cohort)
-    model.fit_inputs(cohort)
-    for stack in ("axial", "coronal"):
-        for name, value in model._expert(stack).branches.state_dict().items():
-            assert torch.equal(value, stored.branches[name])
-    assert model._expert("image").branches
 
 
 def test_without_branches_they_start_by_chance(cohort: Cohort, start: Path, tmp_path: Path) -> None:

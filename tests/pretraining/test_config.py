@@ -22,8 +22,14 @@ def test_what_a_recipe_shares_with_the_model_has_the_same_default() -> None:
 
 
 def test_by_default_all_is_learnt_that_the_networks_can_learn() -> None:
-    assert PretrainSection().tasks == ("sex", "age_years", "weight_kg", "slice_position", "masked_features")
-    assert PretrainSection(backbone="pet-lesions").tasks == ("lesions", "masked_voxels", "masked_features")
+    assert PretrainSection(backbone="resnet18").tasks == (
+        "sex",
+        "age_years",
+        "weight_kg",
+        "slice_position",
+        "masked_features",
+    )
+    assert PretrainSection().tasks == ("lesions", "masked_voxels", "masked_features")
 
 
 @pytest.mark.parametrize(
@@ -34,8 +40,11 @@ def test_by_default_all_is_learnt_that_the_networks_can_learn() -> None:
             r"no.* for 'sex': give tasks = \['lesions', 'masked_voxels', 'mas",
         ),
         ('backbone = "pet-lesions"\ntasks = ["lesions", "slice_position"]', r"none for 'slice_position'"),
-        ('tasks = ["lesions"]', "which 'resnet18' has no output for: give backbone = 'pet-lesions'"),
-        ('tasks = ["sex", "masked_voxels"]', "'masked_voxels' is learnt at every position"),
+        (
+            'backbone = "resnet18"\ntasks = ["lesions"]',
+            "which 'resnet18' has no output for: give backbone = 'pet-lesions'",
+        ),
+        ('backbone = "resnet18"\ntasks = ["sex", "masked_voxels"]', "'masked_voxels' is learnt at every position"),
     ],
 )
 def test_a_task_that_the_network_has_no_output_for_is_refused(tmp_path: Path, pretrain: str, said: str) -> None:

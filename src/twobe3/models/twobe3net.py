@@ -47,7 +47,7 @@ class TwoBe3Net(StackedMapsModel):
         of its own, and is weighed by what it predicts of patients left out, see
         :func:`~twobe3.models.nn.cross_fit.train_cross_fitted`; then there is a network for each of the inner folds,
         not ``ensemble_size``. ``"auto"``: cross-fitted where there are several inputs, one risk of one endpoint, and a
-        frozen 2D network.
+        frozen 2D network that is not that of ``init``.
     inner_folds : int
         Of the cross-fitting; fewer where the rarer class has fewer patients.
     anisotropy : {"shape", "spacing"}
@@ -84,7 +84,7 @@ class TwoBe3Net(StackedMapsModel):
         if self.weighing == "cross-fitted" and not self._can_cross_fit:
             raise ValueError(
                 '`weighing = "cross-fitted"` is for two or more `inputs` and one risk of one endpoint:'
-                ' leave `finetune`, `head = "hazard"` and `endpoints = "all"` out'
+                ' leave `init`, `finetune`, `head = "hazard"` and `endpoints = "all"` out'
             )
         if self.init and self.weights != "pretrained":
             raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
@@ -112,7 +112,7 @@ class TwoBe3Net(StackedMapsModel):
 
     @property
     def _can_cross_fit(self) -> bool:
-        return len(self.parts) > 1 and self.finetune == "none" and self.head == "risk" and self.endpoints == "own"
+        return len(self.parts) > 1 and not self._trains_maps and self.head == "risk" and self.endpoints == "own"
 
     @property
     def uses_maps(self) -> bool:
@@ -170,9 +170,7 @@ class TwoBe3Net(StackedMapsModel):
         """A network that sees one stack, or the covariates."""
         stacks = {name: self.make_branch(name)} if name in self.inputs_.stacks else {}
         columns = len(self.encoder_.columns) if self.encoder_ is not None and not stacks else 0
-        network = PlanesNetwork(stacks, dropout=self.size_.dropout, covariates=columns)
-        self._load_branches(network)
-        return network
+        return PlanesNetwork(stacks, dropout=self.size_.dropout, covariates=columns)
 
     def _checkpoint(self) -> PretrainedCheckpoint:
         """Where it starts, if ``init`` names it; the file is read once."""
@@ -223,18 +221,10 @@ class TwoBe3Net(StackedMapsModel):
 
     def _init_network(self) -> nn.Module:
         network = super()._init_network()
-        assert isinstance(network, PlanesNetwork)
-        self._load_branches(network)
+        if self.init and self._checkpoint().branches:
+            assert isinstance(network, PlanesNetwork)
+            network.branches.load_state_dict(self._checkpoint().branches, strict=self.parts == ("maps",))
         return network
-
-    def _load_branches(self, network: PlanesNetwork) -> None:
-        """Start a network's branches from those of ``init``, as far as it has them."""
-        learnt = self._checkpoint().branches if self.init else {}
-        for stack, branch in network.branches.items():
-            here = f"{stack}."
-            state = {name.removeprefix(here): value for name, value in learnt.items() if name.startswith(here)}
-            if state:
-                branch.load_state_dict(state)
 
     def _notes(self) -> dict[str, Any]:
         return {**super()._notes(), "init": self.init_digest_, "stack_weights": self.stack_weights_}

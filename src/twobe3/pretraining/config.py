@@ -47,7 +47,7 @@ def default_tasks(backbone: str) -> tuple[Task, ...]:
 class PretrainSection(Section):
     """``[pretrain]``: the 2D network and its maps, as in a ``2be3-net``; the tasks; who is held out."""
 
-    backbone: str = "resnet18"
+    backbone: str = DENSE_BACKBONE
     weights: str = "pretrained"
     layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
