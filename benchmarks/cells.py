@@ -14,7 +14,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from multiprocessing import get_context
@@ -85,6 +85,12 @@ def measure_risk(risk: FloatArray, outcomes: Outcomes) -> Figures:
     return Figures(found.name, found.value, found.low, found.high, 0.0, 0.0, found.n)
 
 
+def executor(processes: int) -> Executor:
+    """Several processes, or a thread of this one."""
+    # Forking a process whose libraries have threads can hang.
+    return ProcessPoolExecutor(processes, get_context("spawn")) if processes > 1 else ThreadPoolExecutor(1)
+
+
 def parameters_digest(model: tb.models.Model, drawn: str) -> str:
     """What tells one version of a cell from another: the model's parameters and weights, and how patients are drawn."""
     return digest([model.cache_key(), drawn])[:12]
@@ -111,9 +117,8 @@ def compute_cells(
         groups.setdefault(group(cell), deque()).append(cell)
     done, refused = 0, list[str]()
     waiting, running = deque(groups.values()), dict[Future[Figures], deque[C]]()
-    # Forking a process whose libraries have threads can hang.
     with (
-        ProcessPoolExecutor(processes, get_context("spawn")) as pool,
+        executor(processes) as pool,
         bar("fits", len(missing)) as progress,
     ):
         while waiting or running:

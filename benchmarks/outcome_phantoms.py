@@ -20,10 +20,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 import twobe3 as tb
-from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
+from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.io.cache import Cache
 from twobe3.phantom import NORTH, Lesion, PhantomSubject, draw_phantom_subject
 from twobe3.phantom.lesions import largest_distance_mm, total_lesion_glycolysis
@@ -38,7 +39,7 @@ from twobe3.phantom.patient import (
 from twobe3.phantom.scanner import acquire, lesion_mask, paint_uptake
 from twobe3.phantom.shapes import Ellipsoid, VoxelGrid, paint_exactly
 
-VERSION = "outcomes-1"
+VERSION = "outcomes-2"
 """Of how patients are drawn and painted."""
 FIRST_SEED = {"development": 30_000_000, "published": 35_000_000}
 """Choices are made on the first; no choice has seen those of published tables. The project's other phantoms, on which
@@ -153,22 +154,38 @@ def draw_outcome(patient: Patient, mechanism: str) -> Outcome:
 def paint_patient(patient: Patient) -> tuple[SUVVolume, Mask]:
     """The scan, and the lesions on its voxels, necrosis among them."""
     rng = np.random.default_rng([patient.seed, 1])
-    subject, lesions = patient.subject, patient.lesions
-    geometry = NORTH.geometry(SCANNED_SHARE * subject.height_m * 1000.0)
+    geometry = NORTH.geometry(SCANNED_SHARE * patient.subject.height_m * 1000.0)
+    image = acquire(paint_truth(patient, geometry, rng), NORTH, geometry, rng)
+    calibration = SUVCalibration(
+        type="bw", rule="PHANTOM", factor_min=1.0, factor_max=1.0, weight_kg=patient.subject.weight_kg
+    )
+    mask = Mask(lesion_mask(patient.lesions, geometry), geometry, "lesions")
+    return SUVVolume(image, geometry, calibration, history=("phantom",)), mask
+
+
+def paint_truth(patient: Patient, geometry: Geometry, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """The true uptake in SUV, with texture and necrosis."""
     grid = VoxelGrid.from_geometry(geometry)
-    image = paint_uptake(subject.body, lesions, geometry, rng)
+    image = paint_uptake(patient.subject.body, patient.lesions, geometry, rng)
     sigma = [TEXTURE_MM / step for step in geometry.spacing_mm]
     texture = gaussian_filter(rng.standard_normal(geometry.shape, dtype=np.float32), sigma)
     texture = np.exp(TEXTURE * patient.unevenness * texture / texture.std())
-    for lesion in lesions:
-        cover = np.zeros_like(image)
-        paint_exactly(cover, grid, lesion.solid, 1.0)
+    for lesion in patient.lesions:
+        cover = cover_of(lesion.solid, grid, geometry)
         # Of mean 1 within the lesion, so that its glycolysis stays.
-        image += lesion.suv * cover * (texture * cover.sum() / (texture * cover).sum() - 1.0)
-    paint_exactly(image, grid, shrink(patient.largest.solid, patient.necrotic_share), CORE_SUV)
-    calibration = SUVCalibration(type="bw", rule="PHANTOM", factor_min=1.0, factor_max=1.0, weight_kg=subject.weight_kg)
-    volume = SUVVolume(acquire(image, NORTH, geometry, rng), geometry, calibration, history=("phantom",))
-    return volume, Mask(lesion_mask(lesions, geometry), geometry, "lesions")
+        uneven = lesion.suv * texture * cover.sum() / (texture * cover).sum()
+        image += cover * (uneven - lesion.suv)
+        if lesion is patient.largest and patient.necrotic_share:
+            core = shrink(lesion.solid, patient.necrotic_share)
+            image += cover_of(core, grid, geometry) * (CORE_SUV - uneven)
+    return image
+
+
+def cover_of(solid: Ellipsoid, grid: VoxelGrid, geometry: Geometry) -> npt.NDArray[np.float32]:
+    """The share of each voxel that lies in a solid."""
+    cover = np.zeros(geometry.shape, dtype=np.float32)
+    paint_exactly(cover, grid, solid, 1.0)
+    return cover
 
 
 def shrink(solid: Ellipsoid, share: float) -> Ellipsoid:
