@@ -81,7 +81,8 @@ class TwoBe3Net(StackedMapsModel):
             raise ValueError(f"each of `inputs` may stand once, got {list(self.parts)}")
         if self._trains_maps and _those_of(self.parts, MAP_STACKS) != ("maps",):
             raise ValueError('`init` and `finetune` need "maps" among the `inputs`, and no other stacks of maps')
-        if self.weighing == "cross-fitted" and not self._can_cross_fit:
+        joint = not self.cross_fits or self.head == "hazard" or self.endpoints == "all"
+        if self.weighing == "cross-fitted" and joint:
             raise ValueError(
                 '`weighing = "cross-fitted"` is for two or more `inputs` and one risk of one endpoint:'
                 ' leave `init`, `finetune`, `head = "hazard"` and `endpoints = "all"` out'
@@ -103,16 +104,12 @@ class TwoBe3Net(StackedMapsModel):
 
     @property
     def cross_fits(self) -> bool:
-        """Whether each input has an expert of its own."""
-        return self._can_cross_fit if self.weighing == "auto" else self.weighing == "cross-fitted"
+        """Whether each input has an expert of its own, where one risk of one endpoint is learnt."""
+        return self.weighing != "joint" and len(self.parts) > 1 and not self._trains_maps
 
     @property
     def _trains_maps(self) -> bool:
         return bool(self.init) or self.finetune != "none"
-
-    @property
-    def _can_cross_fit(self) -> bool:
-        return len(self.parts) > 1 and not self._trains_maps and self.head == "risk" and self.endpoints == "own"
 
     @property
     def uses_maps(self) -> bool:
@@ -139,8 +136,9 @@ class TwoBe3Net(StackedMapsModel):
         )
 
     def _fit(self, cohort: Cohort) -> None:
+        self.fit_head(cohort)
         split: tuple[Fold, ...] = ()
-        if self.cross_fits:
+        if self.cross_fits and not len(self.edges_) and not self.other_outputs_:
             split = inner_split(cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres)
         if split:
             self._fit_experts(cohort, split)
@@ -149,12 +147,12 @@ class TwoBe3Net(StackedMapsModel):
 
     def _fit_experts(self, cohort: Cohort, split: Sequence[Fold]) -> None:
         """A network for each inner fold, put together from experts of one stack each."""
-        self.fit_head(cohort)
         self.fit_inputs(cohort)
-        inputs = self._transform(cohort, self.augmentations)
-        names = [*self.inputs_.stacks, "covariates"][: len(inputs)]
+        names, inputs = [*self.inputs_.stacks, "covariates"], self._transform(cohort, self.augmentations)
         experts = {
-            name: Expert(partial(self._expert, name), [values]) for name, values in zip(names, inputs, strict=True)
+            name: Expert(partial(self._expert, name), values, name not in self.inputs_.stacks)
+            for name, values in zip(names[: len(inputs)], inputs, strict=True)
+            if values.values.shape[1]  # covariates that are the same for all have no column
         }
         networks, self.stack_weights_ = train_cross_fitted(
             experts, self._whole, cohort.outcomes, split, self.training, self.seed, self.device

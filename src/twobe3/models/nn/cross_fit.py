@@ -12,7 +12,9 @@ import torch
 from twobe3.cohort.splits import Fold
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 from twobe3.models.blending import learn_weights
+from twobe3.models.encoder import initial_weights
 from twobe3.models.learners.linear import RidgeModel
+from twobe3.models.nn.heads import RiskHead
 from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import PlanesNetwork
 from twobe3.models.nn.training import TrainingParameters, ensemble_outputs, train_ensemble
@@ -23,10 +25,15 @@ log = logging.getLogger("twobe3")
 
 @dataclass(frozen=True, eq=False)
 class Expert:
-    """A network that sees one part of the inputs: what makes a fresh one, and what it sees of all patients."""
+    """A network that sees one part of the inputs: what makes a fresh one, and what it sees of all patients.
+
+    Where it has no branch it sees covariates, and starts from a ridge regression on them, see
+    :func:`~twobe3.models.encoder.initial_weights`.
+    """
 
     make: Callable[[], PlanesNetwork]
-    inputs: Sequence[ModelInput]
+    values: ModelInput
+    covariates: bool = False
 
 
 def train_cross_fitted(
@@ -69,9 +76,8 @@ def train_cross_fitted(
     for number, fold in enumerate(split):
         trained, origins = [], np.zeros(len(experts))
         for column, expert in enumerate(experts.values()):
-            some = [_subset(values, fold.train) for values in expert.inputs]
             drawn = 1000 * seed + len(split) * column + number
-            network, found = _train(expert, some, outcomes.subset(fold.train), one, drawn, device)
+            network, found = _train(expert, fold.train, outcomes, one, drawn, device)
             if not outcomes.endpoint.risk_has_origin:
                 origins[column] = outcomes.endpoint.origin(found[fold.train])
             risks[fold.test, column] = found[fold.test] - origins[column]
@@ -84,12 +90,14 @@ def train_cross_fitted(
 
 
 def _train(
-    expert: Expert, some: Sequence[ModelInput], outcomes: Outcomes, how: TrainingParameters, seed: int, device: Device
+    expert: Expert, rows: IntArray, outcomes: Outcomes, how: TrainingParameters, seed: int, device: Device
 ) -> tuple[PlanesNetwork, FloatArray]:
     """An expert that has learnt from some patients, and its risk of all."""
-    (network,) = train_ensemble(expert.make, some, outcomes, how, seed, device=device)
+    some, known = _subset(expert.values, rows), outcomes.subset(rows)
+    start = initial_weights(some.values.double().numpy(), known, seed=seed) if expert.covariates else None
+    (network,) = train_ensemble(expert.make, [some], known, how, seed, RiskHead(known, start), device)
     assert isinstance(network, PlanesNetwork)
-    return network, ensemble_outputs([network], expert.inputs, how, device)[..., 0].mean(dim=0).numpy()
+    return network, ensemble_outputs([network], [expert.values], how, device)[..., 0].mean(dim=0).numpy()
 
 
 def _compose(
