@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 import spatial
+import spatial_phantoms
 import twobe3 as tb
 from twobe3.io.cache import Cache
 from twobe3.models.nn.networks import Shape, StackBranch
@@ -120,8 +121,8 @@ def plain(make: Callable[[], tb.models.TwoBe3Net], folder: Path) -> list[float]:
     return [
         evaluate_model(
             make(),
-            spatial.cohort(task, seed, range(spatial.TEST, spatial.TEST + 40), folder),
-            spatial.cohort(task, seed, range(spatial.TEST), folder),
+            spatial_phantoms.cohort(task, seed, range(spatial.TEST, spatial.TEST + 40), folder),
+            spatial_phantoms.cohort(task, seed, range(spatial.TEST), folder),
         )
         for task, seed in PLAIN
     ]
@@ -142,7 +143,7 @@ def main() -> None:
     cache = tb.Cache(asked.folder / "features")
     for name in track(asked.variants, "variants"):
         kind, parameters = VARIANTS[name]
-        common = {"backbone": "phantom-resnet10", "cache": cache, **parameters}
+        common = {"backbone": "phantom-resnet10", "inputs": ("maps",), "cache": cache, **parameters}
         for what, values in (
             ("faint", faint(partial(kind, **common), asked.sets, asked.folder)),
             ("plain", plain(partial(kind, slice_size=spatial.PICTURE, **common), asked.folder)),

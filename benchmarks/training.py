@@ -106,7 +106,7 @@ def main() -> None:
     asked = parser.parse_args()
     device, patients = Device(asked.device), cohort(asked.folder)
     cache = tb.Cache(asked.folder / "features")
-    mapped = tb.models.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, cache=cache)
+    mapped = tb.models.TwoBe3Net(backbone="mobilenetv2_100.tf", weights=asked.weights, inputs=("maps",), cache=cache)
     compact = tb.models.CNN3D()
     with one_thread():
         start = time.perf_counter()

@@ -57,7 +57,7 @@ def samples(patients: range) -> Samples:
             chosen = rng.choice(usable, SLICES_A_PLANE, replace=False)
             if len(diseased):
                 chosen[: SLICES_A_PLANE // 2] = rng.choice(diseased, SLICES_A_PLANE // 2)
-            channels = torch.from_numpy(apply_windows(slices[chosen], SLICES.windows_suv))
+            channels = apply_windows(torch.from_numpy(slices[chosen]), SLICES.windows_suv)
             size = (SLICES.size, SLICES.size)
             pictures.append(functional.interpolate(channels, size, mode="bilinear", antialias=True).half())
             shown = functional.interpolate(torch.from_numpy(lesions[chosen])[:, None], size, mode="nearest")

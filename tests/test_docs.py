@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from operator import attrgetter
 from pathlib import Path
 
@@ -68,3 +69,11 @@ def test_names_of_the_interface_exist() -> None:
         for name in re.findall(r"`([A-Za-z]\w*)`", text):
             assert hasattr(getattr(tb, room), name), f"api.md names tb.{room}.{name}"
     assert len(rooms) > 5
+
+
+def test_the_figures_of_the_shipped_network_are_those_of_its_file() -> None:
+    describe = runpy.run_path(str(ROOT / "scripts" / "describe_pet_lesions.py"))["describe"]
+    text = (ROOT / "docs" / "pretraining.md").read_text()
+    assert f"<!-- describe_pet_lesions -->\n{describe()}\n<!-- end -->" in text, (
+        "scripts/describe_pet_lesions.py --write"
+    )

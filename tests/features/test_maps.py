@@ -55,7 +55,7 @@ def test_maps_are_those_of_each_slice_by_itself_padding_included(
     assert got.shape == (64, 16, 8, 8)
     assert got.dtype == np.float16
     for number, picture in enumerate(slices):
-        channels = torch.from_numpy(apply_windows(picture[None], (5.0, 10.0, 25.0)))
+        channels = apply_windows(torch.from_numpy(np.ascontiguousarray(picture[None])), (5.0, 10.0, 25.0))
         resized = functional.interpolate(channels, (32, 32), mode="bilinear", antialias=True)
         expected = backbone.maps(resized, 1)[0].half().numpy()
         np.testing.assert_allclose(got[:, number], expected, rtol=2e-3, atol=2e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, apply_windows, cut
 
@@ -46,7 +47,7 @@ def test_mirroring_the_left_right_axis_of_the_slices_mirrors_the_patient(body: n
 
 def test_windows_map_0_to_their_end_linearly_to_0_to_1_and_cut_what_is_beyond() -> None:
     suv = np.array([[[-1.0, 0.0, 2.5, 5.0], [7.5, 10.0, 25.0, 100.0]]], dtype=np.float32)
-    channels = apply_windows(suv, (5.0, 10.0, 25.0))
+    channels = apply_windows(torch.from_numpy(suv), (5.0, 10.0, 25.0)).numpy()
     assert channels.shape == (1, 3, 2, 4)
     np.testing.assert_allclose(channels[0, 0], [[0, 0, 0.5, 1], [1, 1, 1, 1]])
     np.testing.assert_allclose(channels[0, 1], [[0, 0, 0.25, 0.5], [0.75, 1, 1, 1]])

@@ -57,7 +57,13 @@ class FineTuned(str):
     __slots__ = ()
 
 
-KINDS_OF_MODELS = [*MODELS, FineTuned("2be3-net")]
+class CrossFitted(str):
+    """The kind of a fusion that keeps the models of its inner folds."""
+
+    __slots__ = ()
+
+
+KINDS_OF_MODELS = [*MODELS, FineTuned("2be3-net"), CrossFitted("fusion")]
 STORE = Cache()  # the maps of the cohort below, computed once for all tests
 
 
@@ -67,6 +73,8 @@ def small(kind: str, **parameters: Any) -> Model:
     quick = {key: value for key, value in SMALL.items() if key in known} | SMALL_OF.get(kind, {})
     if isinstance(kind, FineTuned):
         quick |= {"finetune": "low-rank", "finetune_epochs": 1, "rank": 2}
+    if isinstance(kind, CrossFitted):
+        quick |= {"weights": "cross-fitted"}
     return MODELS[kind](**quick | parameters, cache=STORE)
 
 

@@ -23,7 +23,7 @@ from twobe3.models.encoder import INNER_FOLDS, PENALTIES, fit_encoder, initial_w
 from twobe3.models.learners.linear import choose_penalty
 
 STORE = Cache()
-QUICK: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
+QUICK: dict[str, Any] = {"backbone": "resnet18", "weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
 NETWORK: dict[str, Any] = {"epochs": 2, "ensemble_size": 1, "components": 4, "reduced_channels": 4, "width": 4}
 
 

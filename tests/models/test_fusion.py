@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +16,22 @@ import pytest
 import sklearn.base
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
+from scipy.special import expit
 from sklearn.ensemble import VotingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.splits import CrossValidation
+from twobe3.cohort.splits import CrossValidation, Fold
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.outcomes import Kind, Outcomes
 from twobe3.io.cache import Arrays, Cache
-from twobe3.models import Baseline, Fusion, Model, load_model
+from twobe3.models import Baseline, Fusion, Model, PooledModel, load_model
+from twobe3.models.blending import PENALTY
 from twobe3.models.fit_cache import FitCache
-from twobe3.models.fusion import PENALTY, Weights
+from twobe3.models.fusion import Weights
 from twobe3.models.learners.elastic_net import fit_nonnegative
 from twobe3.models.model import CONFIG, FitReport
 from twobe3.scans.regions import Region
@@ -119,7 +122,7 @@ def said(cohort: Cohort, seed: int, *, size: float = 1.0, informed: float = 0.0)
     return dict(zip(cohort.patients, size * (rng.normal(size=len(cohort)) + informed * event), strict=True))
 
 
-@pytest.mark.parametrize("weights", ["equal", "learnt"])
+@pytest.mark.parametrize("weights", get_args(Weights))
 def test_a_member_that_is_ten_times_as_sure_of_itself_has_no_more_to_say(weights: Weights, cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
     first, second = said(subset, 0, informed=1.5), said(subset, 1, informed=1.5)
@@ -129,11 +132,11 @@ def test_a_member_that_is_ten_times_as_sure_of_itself_has_no_more_to_say(weights
         for one in (second, surer)
     )
     assert np.corrcoef(modest, sure)[0, 1] == pytest.approx(1.0, abs=1e-6)
-    if weights == "learnt":
+    if weights != "equal":
         np.testing.assert_allclose(modest, sure, atol=1e-4)
 
 
-@pytest.mark.parametrize("weights", ["equal", "learnt"])
+@pytest.mark.parametrize("weights", get_args(Weights))
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_member_that_says_the_same_of_everybody_changes_no_order(
     endpoint: str, weights: Weights, cohort: Cohort
@@ -231,16 +234,125 @@ def test_learnt_weights_are_an_oracles_on_inner_risks_and_go_to_the_member_that_
     assert list(fusion.weight_of) == ["suvmax (contour)", "age", "weight"]
 
 
-def test_a_member_that_knows_its_training_patients_by_heart_gets_no_weight(cohort: Cohort) -> None:
+@pytest.mark.parametrize("weights", ["learnt", "cross-fitted"])
+def test_a_member_that_knows_its_training_patients_by_heart_gets_no_weight(weights: Weights, cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
     knows, learns = Known(by_heart=True, name="by heart"), Baseline("suvmax", cache=STORE)
-    fusion = Fusion([knows, learns], weights="learnt").fit(subset)
+    fusion = Fusion([knows, learns], weights=weights).fit(subset)
     assert (Known(by_heart=True).fit(subset).predict(subset).risk == subset.outcomes.event).all()
     assert fusion.weight_of["by heart"] == 0.0
     assert fusion.weight_of["suvmax (contour)"] > 0.5
 
 
-@pytest.mark.parametrize("weights", ["equal", "learnt"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_cross_fitted_weights_are_an_oracles_and_weigh_the_mean_of_the_inner_models(
+    endpoint: str, cohort: Cohort
+) -> None:
+    subset = cohort.for_endpoint(endpoint)
+    training, tested = subset.subset(range(4, 24)), subset.subset(range(4))
+    fusion = Fusion(baselines(), weights="cross-fitted").fit(training)
+    inner = held_out(training)
+    theta = oracle((inner - inner.mean(axis=0)) / inner.std(axis=0), training.outcomes)
+    np.testing.assert_allclose(list(fusion.weight_of.values()), theta[:-1], atol=1e-3)
+    new = []
+    for fold in CrossValidation(4, 1, 0).split(training.sample):
+        part = training.subset(fold.train)
+        alone = [model.fit(part) for model in baselines()]
+        origins = [model.predict(part).risk.mean() if endpoint == "survival" else 0.0 for model in alone]
+        new.append(np.stack([model.predict(tested).risk for model in alone], axis=1) - origins)
+    standardised = (np.mean(new, axis=0) - inner.mean(axis=0)) / inner.std(axis=0)
+    np.testing.assert_allclose(fusion.predict(tested).risk, standardised @ theta[:-1] + theta[-1], atol=2e-3)
+
+
+@pytest.mark.parametrize("endpoint", ["relapse", "uptake"])
+def test_members_that_no_fit_changes_are_weighed_alike_crossed_or_not(endpoint: str, cohort: Cohort) -> None:
+    subset = cohort.for_endpoint(endpoint)
+    of = [Known(said(subset, i, informed=1.0), name=str(i)) for i in range(3)]
+    crossed, learnt = (Fusion(of, weights=weights).fit(subset) for weights in ("cross-fitted", "learnt"))
+    assert crossed.weight_of == learnt.weight_of
+    np.testing.assert_allclose(crossed.predict(subset).risk, learnt.predict(subset).risk, rtol=1e-12)
+
+
+class Shifted(Known):
+    """A member whose risks have no origin: every fit adds another constant."""
+
+    def _fit(self, cohort: Cohort) -> None:
+        super()._fit(cohort)
+        self.shift_ = float(sum(int(patient[-2:]) for patient in cohort.patients))
+
+    def _risk(self, cohort: Cohort) -> FloatArray:
+        return super()._risk(cohort) + self.shift_
+
+
+@pytest.mark.parametrize("weights", get_args(Weights))
+def test_log_hazard_ratios_may_count_from_anywhere_in_every_fit(weights: Weights, cohort: Cohort) -> None:
+    subset = cohort.for_endpoint("survival")
+    risks = [said(subset, i, informed=1.0) for i in range(2)]
+    plain, shifted = (
+        Fusion([make(one, name=str(i)) for i, one in enumerate(risks)], weights=weights).fit(subset).predict(subset)
+        for make in (Known, Shifted)
+    )
+    np.testing.assert_allclose(shifted.risk, plain.risk, atol=1e-4)
+
+
+def test_cross_fitted_probabilities_have_the_prevalence_as_their_mean_out_of_fold(cohort: Cohort) -> None:
+    """The score equation of logistic regression for its bias, which carries no penalty."""
+    subset = cohort.for_endpoint("relapse").subset(range(3, 24))
+    fusion = Fusion(baselines(), weights="cross-fitted").fit(subset)
+    assert fusion.blend_ is not None
+    assert expit(fusion.blend_.risk(held_out(subset))).mean() == pytest.approx(subset.outcomes.event.mean(), abs=1e-5)
+
+
+def test_noise_is_muted_and_so_is_who_says_the_opposite(make_cohort: Any) -> None:
+    cohort = make_cohort(80)
+    of_noise = []
+    for seed in range(8):
+        knows = said(cohort, seed, informed=2.0)
+        opposite = {patient: -risk for patient, risk in said(cohort, 100 + seed, informed=2.0).items()}
+        of = [Known(knows, name="knows"), Known(said(cohort, 200 + seed), name="noise"), Known(opposite, name="no")]
+        fusion = Fusion(of, weights="cross-fitted").fit(cohort)
+        assert fusion.weight_of["no"] == 0.0
+        # By the Fisher information the weight of noise is about normal with this standard deviation, cut off at 0.
+        chance = expit(fusion.predict(cohort).risk)
+        deviation = 1.0 / np.sqrt((chance * (1.0 - chance)).sum())
+        assert fusion.weight_of["noise"] < 3.0 * deviation < fusion.weight_of["knows"]
+        of_noise.append(fusion.weight_of["noise"] / deviation)
+    assert np.median(of_noise) < 1.0
+
+
+def test_the_order_of_patients_changes_nothing_but_who_is_split_from_whom(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset = cohort.for_endpoint("survival")
+    part = {patient: i % 3 for i, patient in enumerate(subset.patients)}
+
+    def split_by_patient(outcomes: Outcomes, *arguments: Any, **named: Any) -> tuple[Fold, ...]:
+        parts = np.array([part[patient] for patient in outcomes.patients])
+        return tuple(Fold(0, k, np.flatnonzero(parts != k), np.flatnonzero(parts == k)) for k in range(3))
+
+    monkeypatch.setattr("twobe3.models.fusion.inner_split", split_by_patient)
+    order = np.random.default_rng(0).permutation(len(subset))
+    first, second = (
+        Fusion(baselines(), weights="cross-fitted").fit(one).predict(subset).risk
+        for one in (subset, subset.subset(order))
+    )
+    np.testing.assert_allclose(second, first, atol=1e-4)
+
+
+def test_what_every_inner_model_shares_is_stored_once(cohort: Cohort, tmp_path: Path) -> None:
+    subset = cohort.for_endpoint("relapse")
+    net = PooledModel(backbone="phantom-resnet10", layer=1, slice_size=32, planes=("axial",), penalties=(10.0,))
+    model = Fusion([net, Baseline("age")], weights="cross-fitted", inner_folds=2).fit(subset)
+    stored = model._arrays()
+    inner = model.members_[0].models
+    assert any(name.startswith("of0.0.backbone.") for name in stored)
+    assert not any(name.startswith("of0.1.backbone.") for name in stored)
+    assert (inner[0].predict(subset).risk != inner[1].predict(subset).risk).any()
+    loaded = load_model(model.save(tmp_path))
+    assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
+
+
+@pytest.mark.parametrize("weights", get_args(Weights))
 def test_members_see_the_training_patients_of_their_inner_fold_only(weights: Weights, cohort: Cohort) -> None:
     """Acceptance row 39."""
     subset = cohort.for_endpoint("relapse")
@@ -250,19 +362,21 @@ def test_members_see_the_training_patients_of_their_inner_fold_only(weights: Wei
     inner = [training.subset(fold.train).patients for fold in CrossValidation(4, 1, 0).split(training.sample)]
     for member in fusion.of:
         assert isinstance(member, Known)
-        assert member.saw == ([*inner, training.patients] if weights == "learnt" else [training.patients])
+        assert member.saw == {
+            "equal": [training.patients], "learnt": [*inner, training.patients], "cross-fitted": inner,
+        }[weights]  # fmt: skip
 
 
 def test_the_leakage_audit_passes(cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
     members = [Known(said(subset, 0, informed=1.0), name="says"), Known(by_heart=True, name="by heart")]
-    models = [Fusion(members), Fusion(members, weights="learnt", inner_folds=2)]
+    models = [Fusion(members, weights=weights, inner_folds=2) for weights in get_args(Weights)]
     scheme = CrossValidation(2)
     fits = CVPlan.of(models, subset, scheme, ThresholdPolicy(recalibrate=True, inner_folds=2))
     found = audit(fits, out_of_fold(fits, Cache(), 1), scheme, permutations=2)
     assert found.passed
     assert not found.seeing
-    assert {row.model for row in found.permuted} >= {"fusion of 2, equal weights", "fusion of 2, learnt weights"}
+    assert {row.model for row in found.permuted} >= {f"fusion of 2, {weights} weights" for weights in get_args(Weights)}
 
 
 class Counted(Baseline):
@@ -281,12 +395,13 @@ def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_i
     subset, scheme = cohort.for_endpoint("relapse"), CrossValidation(3)
     models: list[Model] = [Counted("suvmax", cache=STORE), Counted("age", cache=STORE)]
     pair = Fusion(models, name="pair")
-    fusions = [Fusion([pair, Baseline("weight")], name="three"), pair, Fusion(models, weights="learnt", inner_folds=2)]
+    learnt, crossed = (Fusion(models, weights=weights, inner_folds=2) for weights in get_args(Weights)[1:])
+    fusions = [Fusion([pair, Baseline("weight")], name="three"), pair, learnt, crossed]
     alone = {model.name: out_of_fold(CVPlan.of([model], subset, scheme), Cache(), 1) for model in fusions}
     monkeypatch.setattr(Counted, "fits", 0)
     together = out_of_fold(CVPlan.of([fusions[0], *models, *fusions[1:]], subset, scheme), Cache(), 1)
     assert Counted.fits == 3 * 2 * (1 + 2)  # folds, models; for all patients of the fold and for the inner folds
-    for number, fusion in ((0, fusions[0]), (3, fusions[1]), (4, fusions[2])):
+    for number, fusion in zip((0, 3, 4, 5), fusions, strict=True):
         for position in range(3):
             expected, got = alone[fusion.name]["relapse", 0, position], together["relapse", number, position]
             assert (got["risk"] == expected["risk"]).all()
@@ -295,7 +410,7 @@ def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_i
     # A file must say what its members are; the class that counts is a baseline in every other respect.
     saved = fit_final_models(CVPlan.of([fusions[0], *models, *fusions[1:]], subset, scheme), tmp_path, 1)
     assert Counted.fits == 2 * (1 + 2)
-    for number, fusion in ((0, fusions[0]), (3, fusions[1]), (4, fusions[2])):
+    for number, fusion in zip((0, 3, 4, 5), fusions, strict=True):
         expected_risk = copy.copy(fusion).fit(subset).predict(subset).risk
         assert (load_model(saved["relapse", number], cache=STORE).predict(subset).risk == expected_risk).all()
 
@@ -315,14 +430,15 @@ def test_what_was_fitted_on_other_patients_or_other_outcomes_is_not_taken_over(c
     assert (known.predict(subset).risk != model.predict(subset).risk).any()
 
 
+@pytest.mark.parametrize("weights", ["learnt", "cross-fitted"])
 def test_too_few_patients_to_split_get_equal_weights_and_that_is_told(
-    cohort: Cohort, caplog: pytest.LogCaptureFixture
+    weights: Weights, cohort: Cohort, caplog: pytest.LogCaptureFixture
 ) -> None:
     subset = cohort.for_endpoint("relapse")
     event = subset.outcomes.event
     few = subset.subset([*np.flatnonzero(event)[:1], *np.flatnonzero(~event)[:5]])
     with caplog.at_level(logging.INFO, logger="twobe3"):
-        learnt = Fusion(baselines(), weights="learnt").fit(few)
+        learnt = Fusion(baselines(), weights=weights).fit(few)
     assert "too few patients to learn weights" in caplog.text
     assert (learnt.predict(subset).risk == Fusion(baselines()).fit(few).predict(subset).risk).all()
 
@@ -399,22 +515,29 @@ def test_the_identity_is_that_of_the_members_too() -> None:
 def test_candidate_parameters_are_those_of_the_members_and_the_learnt_weights(cohort: Cohort) -> None:
     assert Fusion(baselines()).report(cohort).n_parameters == 3
     assert Fusion(baselines(), weights="learnt").report(cohort).n_parameters == 6
+    assert Fusion(baselines(), weights="cross-fitted").report(cohort).n_parameters == 6
     assert Fusion([*baselines(), Known(name="network")]).report(cohort).n_parameters is None
 
 
-def test_a_fusion_of_a_fusion_comes_back_from_its_file(cohort: Cohort, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("above", "below"), [("equal", "learnt"), ("cross-fitted", "equal"), ("cross-fitted",) * 2])
+def test_a_fusion_of_a_fusion_comes_back_from_its_file(
+    above: Weights, below: Weights, cohort: Cohort, tmp_path: Path
+) -> None:
     subset = cohort.for_endpoint("survival")
-    inner = Fusion([Baseline("suvmax"), Baseline("age")], weights="learnt", name="pair")
-    model = Fusion([inner, Baseline("sex")], cache=STORE).fit(subset)
+    inner = Fusion([Baseline("suvmax"), Baseline("age")], weights=below, name="pair")
+    model = Fusion([inner, Baseline("sex")], weights=above, cache=STORE).fit(subset)
     model.save(tmp_path)
     cache = Cache()
     loaded = load_model(tmp_path, cache=cache)
     assert (loaded.predict(subset).risk == model.predict(subset).risk).all()
     assert isinstance(loaded, Fusion)
     assert loaded.weight_of == model.weight_of
-    (pair, _) = loaded.members_
-    assert isinstance(pair, Fusion)
-    assert all(member.cache is cache for member in (loaded, *loaded.members_, *pair.members_))
+    (pairs, sexes) = loaded.members_
+    assert len(pairs.models) == len(sexes.models) == (1 if above == "equal" else 4)
+    for pair in pairs.models:
+        assert isinstance(pair, Fusion)
+        parts = [model for member in pair.members_ for model in member.models]
+        assert all(member.cache is cache for member in (loaded, *sexes.models, pair, *parts))
 
 
 def test_what_members_caution_of_is_said_by_the_fusion_and_told_once(cohort: Cohort) -> None:
@@ -548,11 +671,17 @@ def test_a_fusion_that_is_none_is_refused(tmp_path: Path, old: str, new: str, sa
     assert refused.value.code in (Code.UNKNOWN_NAME, Code.UNKNOWN_KEY, Code.STUDY_FILE_INVALID)
 
 
-def test_a_study_with_a_fusion_runs_and_its_file_predicts_the_next_scan(tiny_cohort: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights", ["learnt", "cross-fitted"])
+def test_a_study_with_a_fusion_runs_and_its_file_predicts_the_next_scan(
+    weights: Weights, tiny_cohort: Any, tmp_path: Path
+) -> None:
     tiny_cohort.patients(8)
-    fused = '[[model]]\nkind = "fusion"\nof = ["suvmax (SUV > 1.5)", "image_extent"]\nweights = "learnt"\n'
+    fused = f'[[model]]\nkind = "fusion"\nof = ["suvmax (SUV > 1.5)", "image_extent"]\nweights = "{weights}"\n'
     result = run(tiny_cohort.study(extra=fused), tmp_path / "out", workers=1)
-    assert "fusion of 2, learnt weights" in result.table()
+    assert f"fusion of 2, {weights} weights" in result.table()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    (model,) = (one for one in record["models"] if one["kind"] == "fusion")
+    assert set(model["parts"]["outcome"]) == {"suvmax (SUV > 1.5)", "image_extent"}
     (file,) = (tmp_path / "out" / "models").glob("*fusion*.safetensors")
     made = predict(file, [tiny_cohort.images])
     assert made.usable == 8

@@ -20,7 +20,7 @@ from twobe3.models.learners.linear import fit_ridge
 from twobe3.models.pooled import random_directions
 
 STORE = Cache()
-SMALL: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
+SMALL: dict[str, Any] = {"backbone": "resnet18", "weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
 PLANES: tuple[Plane, ...] = ("axial", "sagittal")
 CHANNELS = 128
 

@@ -38,7 +38,7 @@ def cohort(make_cohort: Any) -> Cohort:
 @pytest.fixture(scope="module")
 def start(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As a pre-training leaves it: another 2D network, components of other scans, branches of its own."""
-    model = TwoBe3Net(**SMALL, weights="random", **QUICK)
+    model = TwoBe3Net(**SMALL, inputs=("maps",), weights="random", **QUICK)
     model.fit_inputs(cohort.subset([8, 9]))
     torch.manual_seed(7)
     branches = model.make_network(covariates=0, outputs=1).branches.state_dict()
@@ -51,7 +51,7 @@ def start(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model_of(path: Path, **parameters: Any) -> TwoBe3Net:
-    return TwoBe3Net(**{**SMALL, **QUICK, "init": str(path), **parameters})
+    return TwoBe3Net(**{**SMALL, **QUICK, "inputs": ("maps",), "init": str(path), **parameters})
 
 
 def test_it_really_starts_there(cohort: Cohort, start: Path) -> None:

@@ -482,7 +482,7 @@ def test_running_a_study_again_reads_no_scan_computes_no_feature_and_fits_no_mod
     result = run(hospital / "study.toml", done, workers=1)
     assert fits == []
     assert result.models[0].cache.computed == 0
-    assert "features and measurements: 0 computed, 16 found in the cache" in caplog.messages
+    assert "features and measurements: 0 computed, 32 found in the cache" in caplog.messages
     assert {name: (done / name).read_bytes() for name in NAMES} == before
 
 

@@ -21,7 +21,7 @@ from twobe3.models.model import Model
 from twobe3.validation.provenance import warn_of_few_events
 
 STORE = Cache()
-MAPS: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
+MAPS: dict[str, Any] = {"backbone": "resnet18", "weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
 
 
 @pytest.fixture(scope="module")

@@ -376,12 +376,13 @@ def _read_covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
 
 
 def _keep_agreed(covariates: dict[str, float | str], copies: Iterable[Path]) -> dict[str, float | str]:
-    """Those covariates that no copy of the file contradicts."""
+    """What the file or a copy of it says, without what they contradict each other in."""
+    said = [covariates]
     for path in copies:
         with suppress(UnusableScanError):
-            other = _read_covariates(read_dataset(path))
-            covariates = {name: value for name, value in covariates.items() if other.get(name, value) == value}
-    return covariates
+            said.append(_read_covariates(read_dataset(path)))
+    values = {name: {one[name] for one in said if name in one} for one in said for name in one}
+    return {name: agreed.pop() for name, agreed in values.items() if len(agreed) == 1}
 
 
 def _describe_other(group: Sequence[Instance]) -> Unused:

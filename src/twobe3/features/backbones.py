@@ -1,7 +1,7 @@
 """The 2D networks: pre-trained elsewhere, frozen here, and asked for the maps of one of their layers.
 
 One row a network in :data:`BACKBONES`; any other name is looked up in timm. Layers are numbered from 0, the stem, at
-strides 2, 4, 8, 16 and 32 in the networks of the table.
+strides 2, 4, 8, 16 and 32 in the networks of the table; those of the network that knows PET are told where it is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.nearest import find_nearest
 from twobe3.features._torchvision import import_timm
+from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.weights import State, WeightsSource, load_strictly
 from twobe3.io.files import digest
 
@@ -78,6 +79,8 @@ class Backbone:
     @property
     def layers(self) -> int:
         """How many layers can be asked for their maps."""
+        if isinstance(self.network, PETLesionNetwork):
+            return self.network.n_layers
         return RESNET_STAGES if isinstance(self.network, ResNet) else len(self.network.feature_info)  # type: ignore[arg-type]
 
     def require_layer(self, layer: int) -> None:
@@ -90,7 +93,7 @@ class Backbone:
     def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
         """Compute the maps of a layer, on the device of the pictures.
 
-        From pictures between 0 and 1, (n, 3, height, width), to (n, channels, height / stride, width / stride); layer 0
+        From what the network is shown, see :func:`~twobe3.features.maps.show`, to (n, channels, rows, columns); layer 0
         is the stem. Raises ConfigurationError ``LAYER_OUT_OF_RANGE``.
         """
         self.require_layer(layer)
@@ -149,7 +152,7 @@ def build_backbone(
 
 
 def normalise(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Standardise pictures in [0, 1], shape (n, 3, height, width), by the channel means and deviations of a network."""
+    """Standardise pictures, shape (n, channels, height, width), by the channel means and deviations of a network."""
     centre, scale = (torch.tensor(values, device=pictures.device).view(1, -1, 1, 1) for values in (mean, std))
     return (pictures - centre) / scale
 
@@ -157,9 +160,11 @@ def normalise(pictures: torch.Tensor, mean: tuple[float, ...], std: tuple[float,
 def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
     """Compute maps of some layers by one pass that ends at the deepest of them.
 
-    ``network`` is that of a :class:`Backbone`, ``x`` normalised pictures, (n, 3, height, width); the maps, each
-    (n, channels, height / stride, width / stride), are returned in the order of the layers.
+    ``network`` is that of a :class:`Backbone`, ``x`` normalised pictures, (n, channels, height, width); the maps, each
+    (n, channels, rows, columns), are returned in the order of the layers.
     """
+    if isinstance(network, PETLesionNetwork):
+        return network.maps(x, layers)
     if isinstance(network, ResNet):
         maps = [network.act(network.bn1(network.conv1(x)))]
         stages = (nn.Sequential(network.maxpool, network.layer1), network.layer2, network.layer3, network.layer4)
@@ -259,6 +264,13 @@ BACKBONES: dict[str, BackboneRow] = {
             (50, (3, 4, 6, 3), "bottleneck"),
         )
     },
+    "pet-lesions": BackboneRow(
+        "a network that this project taught to see lesions in simulated PET slices of its own voxels; in the package",
+        lambda state: PETLesionNetwork(),
+        "package:pet_lesions.safetensors",
+        (0.0,),
+        (1.0,),
+    ),
     "phantom-resnet10": BackboneRow(
         "a ResNet-10 of a quarter the width, trained by this project on slices of its own phantoms; in the package",
         partial(_build_resnet, layers=(1, 1, 1, 1), widths=(16, 32, 64, 128)),

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone
+from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.slices import Plane, SliceSpec, apply_windows, cut
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
@@ -104,8 +106,19 @@ class MapExtractor:
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
     def _compute_batch(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        channels = torch.from_numpy(apply_windows(slices, self.slices.windows_suv)).to(self.device)
-        return self.backbone.maps(to_pictures(channels, self.slices.size), self.layer).half().contiguous().cpu()
+        pictures = show(self.backbone.network, torch.from_numpy(slices).to(self.device), self.slices)
+        return self.backbone.maps(pictures, self.layer).half().contiguous().cpu()
+
+
+def show(network: nn.Module, suv: torch.Tensor, slices: SliceSpec) -> torch.Tensor:
+    """What a 2D network is shown of slices of SUV, (n, height, width).
+
+    SUV windows as the channels of pictures of one size, (n, 3, size, size); a network that knows PET sees the SUV on
+    the slice's own voxels, (n, 1, height, width).
+    """
+    if isinstance(network, PETLesionNetwork):
+        return suv.unsqueeze(1)
+    return to_pictures(apply_windows(suv, slices.windows_suv), slices.size)
 
 
 def to_pictures(channels: torch.Tensor, size: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
@@ -52,6 +53,6 @@ def cut(volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float32
     return slices if plane == "axial" else slices[:, ::-1]
 
 
-def apply_windows(slices: npt.NDArray[np.float32], windows_suv: tuple[float, ...]) -> npt.NDArray[np.float32]:
+def apply_windows(suv: torch.Tensor, windows_suv: tuple[float, ...]) -> torch.Tensor:
     """Map SUV windows to channels between 0 and 1: (n, height, width) to (n, channels, height, width)."""
-    return np.stack([np.clip(slices / upper, 0.0, 1.0) for upper in windows_suv], axis=1)
+    return torch.stack([(suv / upper).clamp(0.0, 1.0) for upper in windows_suv], dim=1)

@@ -1,10 +1,10 @@
-"""Small stacks of the SUV image itself, beside those of feature maps: a coarse image, and a profile along the body."""
+"""Small stacks beside those of all feature maps: a coarse image, and a profile along the body, of SUV or of maps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 
 ImageStack = Literal["image", "profile"]
+IMAGE_STACKS: tuple[ImageStack, ...] = get_args(ImageStack)
 
 # Slices, rows and columns of each stack, whatever the grid is.
 POSITIONS: dict[ImageStack, tuple[int, int, int]] = {"image": (24, 8, 8), "profile": (48, 1, 1)}
@@ -85,7 +86,13 @@ def pool_image(
     if stack == "profile":
         channels.append(torch.log(suv + FLOOR_SUV))
     stacked = torch.stack(channels)
-    pooled = [
-        pool(stacked, POSITIONS[stack]) for pool in (functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d)
-    ]
-    return torch.cat(pooled).half().numpy()
+    return pool_stack(stacked, stack).half().numpy()
+
+
+def pool_stack(values: torch.Tensor, stack: ImageStack) -> torch.Tensor:
+    r"""Average, then maximum, of every channel over what lies at each position of a coarse grid.
+
+    From (channels, slices, rows, columns), of voxels or of maps, to (2 · channels, \*POSITIONS[stack]).
+    """
+    pools = functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d
+    return torch.cat([pool(values, POSITIONS[stack]) for pool in pools])

@@ -16,26 +16,23 @@ from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.splits import Fold
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.nearest import name_nearest
-from twobe3.core.outcomes import Endpoint, FloatArray, Outcomes
+from twobe3.core.outcomes import FloatArray
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
+from twobe3.models.blending import FittedMember, learn_weights, weigh_equally
 from twobe3.models.fit_cache import FitCache
-from twobe3.models.inner_cv import cross_val_predict, inner_split
-from twobe3.models.learners.elastic_net import fit_nonnegative
+from twobe3.models.inner_cv import inner_split
 from twobe3.models.learners.linear import RidgeModel
-from twobe3.models.model import CONFIG, FitReport, Model, parameter_names, risk_of_fitted
+from twobe3.models.model import CONFIG, FitReport, Model, parameter_names
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 
 FEWEST = 2  # members
-# Of learnt weights: as many as members, so no more than keeps the fit finite where they separate the classes.
-PENALTY = 1.0
-# Spread of risks, relative to their size, that is rounding: such a member says the same of everybody.
-NEGLIGIBLE = 1e-9
-Weights = Literal["equal", "learnt"]
+Weights = Literal["equal", "learnt", "cross-fitted"]
 log = logging.getLogger("twobe3")
 _NO_CACHE, _NO_DEVICE = Cache(), Device()  # where none is given
 
@@ -77,18 +74,26 @@ class Fusion(Model):
 
     ``"learnt"``: stacking (Wolpert, Neural Networks 1992;5:241) with weights that are not negative (Breiman, Machine
     Learning 1996;24:49): logistic, Cox or linear ridge regression on the risks that inner cross-validation gives the
-    training patients, never on fitted ones. :math:`m_i` and :math:`s_i` are those of these risks. Where there are too
-    few patients to split, weights are equal.
+    training patients, never on fitted ones. :math:`m_i` and :math:`s_i` are those of these risks.
 
-    Every member is fitted once on the training patients, and with learnt weights once more for each inner fold. In a
-    cross-validation the first fit is that of the same model of the study, where there is one. A scan that a member
-    cannot use is none for the fusion.
+    ``"cross-fitted"``: the same weights, and the models of the inner cross-validation themselves: :math:`r_i` of a new
+    patient is the mean of the risks that a member's models of all inner folds give. So what is weighed is of the kind
+    that the weights were learnt on, without a fit on all training patients, whose risks may be further apart. Averages
+    over the models of inner folds are those of cross-validation committees (Parmanto, Munro & Doyle, Connection Science
+    1996;8:405).
+
+    Where there are too few patients to split, weights are equal. Log hazard ratios, which have no origin, count from
+    their mean over the patients whom a model was fitted on.
+
+    Every member is fitted once on the training patients, with learnt weights once more for each inner fold, and
+    cross-fitted for the inner folds only. In a cross-validation fits are those of the same models of the study, and of
+    its other fusions, where there are such. A scan that a member cannot use is none for the fusion.
 
     Parameters
     ----------
     of : sequence of Model
         At least two, of different names. They are copied; the originals stay as they are.
-    weights : {"equal", "learnt"}
+    weights : {"equal", "learnt", "cross-fitted"}
         How they are weighed.
     inner_folds : int
         Of the cross-validation that learns them; fewer where the rarer class has fewer patients.
@@ -99,7 +104,7 @@ class Fusion(Model):
     """
 
     kind: ClassVar[str] = "fusion"
-    summary: ClassVar[str] = "the risks of other models, averaged with equal or learnt weights"
+    summary: ClassVar[str] = "the risks of other models, averaged with equal, learnt or cross-fitted weights"
 
     of: Annotated[Sequence[Model], PlainValidator(_members)]
     weights: Weights = Field(default="equal", kw_only=True)
@@ -113,7 +118,7 @@ class Fusion(Model):
         device = None if self.device is _NO_DEVICE else self.device
         self.of = tuple(member.clone(cache=cache, device=device) for member in self.of)
         self.cache, self.device = self.of[0].cache, self.of[0].device
-        self.members_: tuple[Model, ...] = ()
+        self.members_: tuple[FittedMember, ...] = ()
         self.blend_: RidgeModel | None = None
         self.fit_cache: FitCache | None = None  # where a study keeps what it has fitted on the same patients
 
@@ -170,7 +175,7 @@ class Fusion(Model):
         """Sum up what members report; parameters are counted where no member is a network."""
         reports = [member.report(cohort.without_outcomes()) for member in self.of]
         counts = [report.n_parameters for report in reports if report.n_parameters is not None]
-        n = sum(counts) + (len(counts) if self.weights == "learnt" else 0)
+        n = sum(counts) + (0 if self.weights == "equal" else len(counts))
         return replace(
             super().report(cohort),
             warnings=tuple(line for report in reports for line in report.warnings),
@@ -195,18 +200,32 @@ class Fusion(Model):
         return dict(zip((member.name for member in self.of), shares.T, strict=True))
 
     def _fit(self, cohort: Cohort) -> None:
-        out_of_fold = self._predict_members_out_of_fold(cohort) if self.weights == "learnt" else None
-        self.members_ = tuple(self._fit_member(member, cohort) for member in self.of)
-        risks, outcomes = self._risks(cohort.without_outcomes()), cohort.outcomes
-        if out_of_fold is None:
-            self.blend_ = weigh_equally(risks, outcomes.endpoint)
+        split = () if self.weights == "equal" else self._inner_split(cohort)
+        inner = [self._fit_member(member, [cohort.subset(fold.train) for fold in split]) for member in self.of if split]
+        if split and self.weights == "cross-fitted":
+            self.members_ = tuple(inner)
         else:
-            self.blend_ = learn_weights(out_of_fold, outcomes)
-            if not outcomes.endpoint.risk_has_origin:  # as each inner model's, risks count from the mean
-                self.blend_ = replace(self.blend_, mean=self.blend_.mean + risks.mean(axis=0))
+            self.members_ = tuple(self._fit_member(member, [cohort]) for member in self.of)
+        if split:
+            out_of_fold = np.column_stack([member.risk_out_of_fold(cohort, split) for member in inner])
+            self.blend_ = learn_weights(out_of_fold, cohort.outcomes)
+        else:
+            self.blend_ = weigh_equally(self._risks(cohort), cohort.endpoint)
         log.info("%s: %s", self.name, ", ".join(f"{name} {weight:.2f}" for name, weight in self.weight_of.items()))
 
-    def _fit_member(self, member: Model, training: Cohort) -> Model:
+    def _inner_split(self, cohort: Cohort) -> tuple[Fold, ...]:
+        split = inner_split(
+            cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=self.min_patients
+        )
+        if not split:
+            log.info("%s: too few patients to learn weights, which are equal", self.name)
+        return split
+
+    def _fit_member(self, member: Model, trainings: Sequence[Cohort]) -> FittedMember:
+        """A member fitted on each of these cohorts."""
+        return FittedMember.of([(self._fit_model(member, training), training) for training in trainings])
+
+    def _fit_model(self, member: Model, training: Cohort) -> Model:
         """A fitted copy of a member, from the study's own fits where it is among them."""
         found = self.fit_cache.get(member, training) if self.fit_cache else None
         if found is None:
@@ -216,22 +235,9 @@ class Fusion(Model):
         found.cache = member.cache
         return found
 
-    def _predict_members_out_of_fold(self, cohort: Cohort) -> FloatArray | None:
-        """Risks of inner folds, shape (patients, members); None where there are too few patients to split."""
-        outcomes = cohort.outcomes
-        split = inner_split(
-            outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=self.min_patients
-        )
-        if not split:
-            log.info("%s: too few patients to learn weights, which are equal", self.name)
-            return None
-        return np.column_stack(
-            [cross_val_predict(risk_of_fitted(copy.copy(one), cohort), outcomes, split) for one in self.of]
-        )
-
     def _risks(self, cohort: Cohort) -> FloatArray:
         """Shape (patients, members)."""
-        return np.column_stack([member.predict(cohort).risk for member in self.members_])
+        return np.column_stack([member.risk(cohort) for member in self.members_])
 
     def _risk(self, cohort: Cohort) -> FloatArray:
         assert self.blend_ is not None
@@ -241,18 +247,20 @@ class Fusion(Model):
         assert self.blend_ is not None
         arrays: dict[str, npt.NDArray[Any]] = dict(self.blend_.arrays())
         for number, member in enumerate(self.members_):
-            arrays |= nest(f"of{number}.", member._arrays())
+            arrays |= nest(f"of{number}.", member.arrays())
         return arrays
 
     def _notes(self) -> dict[str, Any]:
-        return {"of": [member._notes() for member in self.members_]}
+        return {"of": [member.notes() for member in self.members_]}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.blend_ = RidgeModel.from_arrays(arrays)
-        self.members_ = tuple(copy.copy(member) for member in self.of)
-        for number, (member, its_notes) in enumerate(zip(self.members_, notes["of"], strict=True)):
-            member.endpoint_, member.grid_ = self.endpoint_, self.grid_
-            member._restore(unnest(f"of{number}.", arrays), its_notes)
+        members = []
+        for number, (member, its_notes) in enumerate(zip(self.of, notes["of"], strict=True)):
+            alike = copy.copy(member)
+            alike.endpoint_, alike.grid_ = self.endpoint_, self.grid_
+            members.append(FittedMember.restore(alike, unnest(f"of{number}.", arrays), its_notes))
+        self.members_ = tuple(members)
 
 
 def depth(model: Model) -> int:
@@ -323,28 +331,3 @@ def _invalid(name: str, problem: str) -> ConfigurationError:
         f"[[model]] fusion {name!r}: {problem}",
         remedy="let `of` name two or more other models",
     )
-
-
-def weigh_equally(risks: FloatArray, endpoint: Endpoint) -> RidgeModel:
-    """Mean of standardised risks of the training patients, (n, members), on the scale that members have on average."""
-    mean, spread, unit = _moments(risks)
-    p = len(mean)
-    origin = float(mean.mean()) if endpoint.risk_has_origin else 0.0
-    return RidgeModel(mean, unit, np.full(p, float(spread.mean()) / p), origin, 0.0)
-
-
-def learn_weights(risks: FloatArray, outcomes: Outcomes) -> RidgeModel:
-    """Ridge regression with weights that are not negative, on standardised risks.
-
-    ``risks``, (n, members), and outcomes are of patients whom the members were not fitted on.
-    """
-    mean, _, unit = _moments(risks)
-    weights, bias = fit_nonnegative((risks - mean) / unit, outcomes, PENALTY)
-    return RidgeModel(mean, unit, weights, bias, PENALTY)
-
-
-def _moments(risks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean, standard deviation, and what to divide by: the deviation, or 1 where it is rounding."""
-    mean, spread = risks.mean(axis=0), risks.std(axis=0)
-    spread = np.where(spread > NEGLIGIBLE * np.maximum(np.abs(mean), 1.0), spread, 0.0)
-    return mean, spread, np.where(spread > 0, spread, 1.0)

@@ -36,7 +36,7 @@ class PooledModel(Model):
     Parameters
     ----------
     backbone, weights, layer, planes, windows_suv, slice_size
-        Of the maps, see :class:`~twobe3.models.twobe3net.StackedMapsModel`.
+        Of the maps, see :class:`~twobe3.models.stacked_maps.StackedMapsModel`.
     penalties : tuple of float
         Candidates, of which an inner cross-validation of the training patients chooses.
     inner_folds : int
@@ -58,7 +58,7 @@ class PooledModel(Model):
     summary: ClassVar[str] = "frozen feature maps pooled over position, ridge logistic or Cox head"
     has_network: ClassVar[bool] = True
 
-    backbone: str = "resnet18"
+    backbone: str = "pet-lesions"
     weights: str = "pretrained"
     layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)

@@ -1,198 +1,32 @@
-"""2Be3-Net: pre-trained 2D network, stacked feature maps, 3D CNN; and its ablation without the order of slices."""
+"""2Be3-Net: pre-trained 2D network, stacked feature maps, 3D CNN."""
 
 from __future__ import annotations
 
-import copy
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-import numpy as np
-import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.core.outcomes import FloatArray
-from twobe3.features.slices import Plane, SliceSpec
-from twobe3.features.stacks import ImageStacks
+from twobe3.cohort.splits import Fold
+from twobe3.features.stacks import IMAGE_STACKS, ImageStack, ImageStacks
 from twobe3.io.cache import Arrays
+from twobe3.models.inner_cv import inner_split
 from twobe3.models.model import CONFIG, FitReport
-from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, ModelInput, StackInputs
-from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
-from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
-from twobe3.models.nn.neural_model import NeuralModel
-from twobe3.models.nn.size import NetworkSize
-from twobe3.models.nn.training import train_ensemble
+from twobe3.models.nn.cross_fit import Expert, train_cross_fitted
+from twobe3.models.nn.inputs import MAP_STACKS, FeatureMaps, MapStack, StackInputs
+from twobe3.models.nn.networks import PlanesNetwork, StackBranch
 from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.models.registry import register
+from twobe3.models.stacked_maps import StackedMapsModel
 
-
-@dataclass(kw_only=True, config=CONFIG)
-class StackedMapsModel(NeuralModel):
-    """A network on the stacked feature maps of a 2D network; :meth:`make_branch` says which.
-
-    Each plane, and of several layers each layer of it, has a stack, principal components and a branch of its own.
-
-    Parameters
-    ----------
-    backbone : str
-        Name of the 2D network, see ``twobe3 list backbones``.
-    weights : str
-        ``"pretrained"``, a local safetensors file, ``"hf:owner/repository"``, or ``"random"``.
-    layer : int or tuple of int
-        Which layer's maps, or those of several; 0 is the stem. Layer 3 has stride 16 in the networks of the table.
-    planes : tuple of {"axial", "coronal", "sagittal"}
-        Cutting planes.
-    windows_suv : tuple of float
-        Upper ends of the SUV windows, a channel each.
-    slice_size : int
-        Rows and columns of the pictures that the 2D network sees.
-    components : int
-        Principal components of the maps' channels that the network sees.
-    reduced_channels : int
-        Channels that the first 1×1 convolution leaves of them.
-    width : int
-        Channels of the convolution blocks.
-    finetune : {"none", "low-rank", "last-stage", "all"}
-        Which parameters of the 2D network are trained too, see :func:`~twobe3.models.nn.lora.unfreeze`: once the
-        network on its maps is trained, every member goes on with a copy of the 2D network, end to end. For a GPU.
-    finetune_epochs : int
-        Passes over the training patients then.
-    finetune_learning_rate : float
-        Of the 2D network; the network on its maps keeps ``learning_rate``.
-    rank : int
-        Of low-rank products.
-    """
-
-    backbone: str = "resnet18"
-    weights: str = "pretrained"
-    layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
-    planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
-    windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
-    slice_size: int = 128
-    components: int = Field(default=32, ge=1)
-    reduced_channels: int = Field(default=16, ge=1)
-    width: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    fewest_steps: int = Field(default=150, ge=1)
-    fewest_epochs: int = Field(default=40, ge=1)
-    finetune: Finetune = Field(default="none")
-    finetune_epochs: int = Field(default=10, ge=1)
-    finetune_learning_rate: float = Field(default=1e-4, gt=0)
-    rank: int = Field(default=4, ge=1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        slices = SliceSpec(self.windows_suv, self.slice_size)
-        self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
-        self.inputs_: StackInputs
-        self.end_to_end_ = False  # whether the networks see volumes
-
-    @abstractmethod
-    def make_branch(self, stack: str) -> StackBranch | SliceBranch:
-        """A fresh branch for a stack of the fitted inputs."""
-
-    @property
-    def maps(self) -> FeatureMaps:
-        """The feature maps, computed and kept where this model says."""
-        return self.maps_.at(self.cache, self.device)
-
-    @property
-    def uses_maps(self) -> bool:
-        """Whether the 2D network is needed."""
-        return True
-
-    def _content_of_files(self) -> dict[str, Any]:
-        return {"weights": self.maps.cache_key() if self.uses_maps else ""}
-
-    def precompute(self, cohort: Cohort) -> None:
-        """Compute the stacks that the cache lacks, those of augmented scans among them."""
-        self.make_inputs().precompute(cohort, self._versions(self.augmentations))
-
-    def default_size(self) -> NetworkSize:
-        """The size that the parameters say."""
-        return NetworkSize(self.components, self.reduced_channels, self.width, self.dropout)
-
-    def make_inputs(self) -> StackInputs:
-        """Stacks of maps, projected onto the training patients' principal components."""
-        return StackInputs(self.maps, self.size_.components)
-
-    def make_network(self, *, covariates: int, outputs: int) -> PlanesNetwork:
-        """A branch for each stack, joined by one linear layer."""
-        branches = {stack: self.make_branch(stack) for stack in self.inputs_.shapes}
-        return PlanesNetwork(branches, dropout=self.size_.dropout, covariates=covariates, outputs=outputs)
-
-    def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
-        now = self.make_inputs()  # where they are kept and computed may have changed since the fit
-        self.inputs_ = replace(self.inputs_, maps=now.maps, images=now.images, end_to_end=self.end_to_end_)
-        return super()._transform(cohort, augmentations)
-
-    def contributions(self, cohort: Cohort) -> dict[str, FloatArray]:
-        """What each stack, and the covariates, add; empty with one part, with a hazard, or a tuned 2D network."""
-        names = [*self.inputs_.stacks, *(["covariates"] if self.encoder_ is not None else [])]
-        if len(names) < 2 or len(self.edges_) or self.end_to_end_:
-            return {}
-        inputs = [one.values for one in self._transform(cohort, 0)]
-        with torch.inference_mode():
-            parts = [network.contributions(inputs) for network in self.networks_ if isinstance(network, PlanesNetwork)]
-        return dict(zip(names, torch.stack(parts).double().mean(dim=0).T.numpy(), strict=True))
-
-    def _final_network(self, *, trainable: bool) -> nn.Module:
-        network = self._build_network()
-        return network if self.finetune == "none" else self._end_to_end(network, trainable=trainable)
-
-    def _fit(self, cohort: Cohort) -> None:
-        self.end_to_end_ = False
-        super()._fit(cohort)
-        if self.finetune != "none":
-            self.train_end_to_end(cohort)
-
-    def train_end_to_end(self, cohort: Cohort) -> None:
-        """Go on training every member of the frozen fit, its 2D network with it."""
-        self.end_to_end_ = True
-        starts = [partial(self._end_to_end, network, trainable=True) for network in self.networks_]
-        inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
-        how = replace(self.training, epochs=self.finetune_epochs)
-        groups = partial(parameter_groups, learning_rate=self.finetune_learning_rate)
-        tuned = train_ensemble(starts, inputs, cohort.outcomes, how, self.seed, head, self.device, groups, resume=True)
-        self.networks_ = [merge_lora(network) for network in tuned]
-
-    def _end_to_end(self, network: nn.Module, *, trainable: bool) -> EndToEnd:
-        """A network on maps, and before it a 2D network of its own."""
-        assert isinstance(network, PlanesNetwork)
-        maps, projections = self.maps, tuple(self.inputs_.projections.values())
-        if trainable:
-            own = unfreeze(maps.backbone, maps.layers, self.finetune, rank=self.rank, picture_size=self.slice_size)
-        else:
-            own = copy.deepcopy(maps.backbone)
-        return EndToEnd(SliceMaps(own, maps.layers, self.planes, maps.slices, projections), network)
-
-    def _arrays(self) -> Arrays:
-        """A 2D network that was tuned differs from the frozen one in some arrays, which alone are kept of it."""
-        arrays, frozen = super()._arrays(), self._frozen_in_members()
-        same = {name for name, array in frozen.items() if np.array_equal(arrays[name], array)}
-        return {name: array for name, array in arrays.items() if name not in same}
-
-    def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        if self.uses_maps:
-            self.maps_.restore(arrays, notes)
-        super()._restore({**self._frozen_in_members(), **arrays}, notes)
-        self.end_to_end_ = self.finetune != "none"
-
-    def _frozen_in_members(self) -> Arrays:
-        """The frozen 2D network under the names that it has in each member that is trained end to end."""
-        if self.finetune == "none":
-            return {}
-        return {
-            f"member{member}.{NETWORK}{name.removeprefix(BACKBONE)}": array
-            for name, array in self.maps.arrays().items()
-            for member in range(self.ensemble_size)
-        }
+Input: TypeAlias = MapStack | ImageStack
+COARSE: tuple[Input, ...] = ("map-image", "map-profile", "image", "profile")
 
 
 @register
@@ -202,10 +36,20 @@ class TwoBe3Net(StackedMapsModel):
 
     Parameters
     ----------
-    inputs : tuple of {"maps", "image", "profile"}
-        What the 3D CNN sees, each as stacks with branches of their own: the feature maps, which are the paper's, the
-        SUV image itself on a coarse grid, and a profile of it along the body; see
-        :func:`~twobe3.features.stacks.pool_image`. Without maps the 2D network is not needed.
+    inputs : tuple of {"maps", "map-image", "map-profile", "image", "profile"}, or "auto"
+        What the 3D CNN sees, each as stacks with branches of their own: the feature maps at all their positions, which
+        are the paper's; the maps, or the SUV image itself, on a coarse grid (``map-image``, ``image``), and in pieces
+        along the body (``map-profile``, ``profile``), see :func:`~twobe3.features.stacks.pool_image`. ``"auto"``: the
+        four coarse ones; where the 2D network is trained too, or comes from ``init``, maps, image and profile. Without
+        maps the 2D network is not needed.
+    weighing : {"auto", "joint", "cross-fitted"}
+        ``"joint"``: one linear layer over all branches, trained with them. ``"cross-fitted"``: each input has an expert
+        of its own, and is weighed by what it predicts of patients left out, see
+        :func:`~twobe3.models.nn.cross_fit.train_cross_fitted`; then there is a network for each of the inner folds,
+        not ``ensemble_size``. ``"auto"``: cross-fitted where there are several inputs, one risk of one endpoint, and a
+        frozen 2D network that is not that of ``init``.
+    inner_folds : int
+        Of the cross-fitting; fewer where the rarer class has fewer patients.
     anisotropy : {"shape", "spacing"}
         What decides which axes a block of the 3D CNN convolves and halves: how many positions the maps have along
         them, or how far apart these are in mm; see :func:`~twobe3.models.nn.networks.plan_blocks`.
@@ -222,7 +66,9 @@ class TwoBe3Net(StackedMapsModel):
     summary: ClassVar[str] = "3D CNN on the stacked feature maps of a 2D network, frozen or fine-tuned"
     branch: ClassVar[type[StackBranch]] = StackBranch
 
-    inputs: tuple[Literal["maps", "image", "profile"], ...] = Field(default=("maps",), min_length=1)
+    inputs: Literal["auto"] | Annotated[tuple[Input, ...], Field(min_length=1)] = "auto"
+    weighing: Literal["auto", "joint", "cross-fitted"] = "auto"
+    inner_folds: int = Field(default=4, ge=2)
     shift_share: float = Field(default=0.125, ge=0, le=0.5)
     anisotropy: Literal["shape", "spacing"] = Field(default="shape")
     taps: int = Field(default=4, ge=0)
@@ -231,26 +77,52 @@ class TwoBe3Net(StackedMapsModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(set(self.inputs)) < len(self.inputs):
-            raise ValueError(f"each of `inputs` may stand once, got {list(self.inputs)}")
-        if self.inputs != ("maps",) and (self.init or self.finetune != "none"):
-            raise ValueError('`init` and `finetune` go with the maps alone: let `inputs = ["maps"]`, or leave them out')
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"each of `inputs` may stand once, got {list(self.parts)}")
+        if self._trains_maps and _those_of(self.parts, MAP_STACKS) != ("maps",):
+            raise ValueError('`init` and `finetune` need "maps" among the `inputs`, and no other stacks of maps')
+        joint = not self.cross_fits or self.head == "hazard" or self.endpoints == "all"
+        if self.weighing == "cross-fitted" and joint:
+            raise ValueError(
+                '`weighing = "cross-fitted"` is for two or more `inputs` and one risk of one endpoint:'
+                ' leave `init`, `finetune`, `head = "hazard"` and `endpoints = "all"` out'
+            )
         if self.init and self.weights != "pretrained":
             raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
         if self.init and self.capacity == "auto":
             raise ValueError('what `init` names has the size that it has: leave `capacity = "auto"` out')
+        self.stack_weights_: dict[str, float] = {}
         self.checkpoint_: PretrainedCheckpoint | None = None
         self.init_digest_ = ""
 
     @property
+    def parts(self) -> tuple[Input, ...]:
+        """The inputs, those of ``"auto"`` by their names."""
+        if self.inputs != "auto":
+            return self.inputs
+        return ("maps", "image", "profile") if self._trains_maps else COARSE
+
+    @property
+    def cross_fits(self) -> bool:
+        """Whether each input has an expert of its own, where one risk of one endpoint is learnt."""
+        return self.weighing != "joint" and len(self.parts) > 1 and not self._trains_maps
+
+    @property
+    def _trains_maps(self) -> bool:
+        return bool(self.init) or self.finetune != "none"
+
+    @property
     def uses_maps(self) -> bool:
         """Whether maps are among the inputs."""
-        return "maps" in self.inputs
+        return bool(_those_of(self.parts, MAP_STACKS))
 
     def make_inputs(self) -> StackInputs:
         """Stacks of maps, of the image, or of both."""
-        images = ImageStacks(tuple(one for one in self.inputs if one != "maps"), self.windows_suv, self.cache)
-        return replace(super().make_inputs(), images=images) if self.uses_maps else StackInputs(None, 0, images)
+        images = ImageStacks(_those_of(self.parts, IMAGE_STACKS), self.windows_suv, self.cache)
+        of_maps = _those_of(self.parts, MAP_STACKS)
+        return (
+            replace(super().make_inputs(), images=images, of_maps=of_maps) if of_maps else StackInputs(None, 0, images)
+        )
 
     def make_branch(self, stack: str) -> StackBranch:
         """3D convolutions over the stack."""
@@ -262,6 +134,41 @@ class TwoBe3Net(StackedMapsModel):
             taps=self.taps,
             smoothing=self.blocks_start == "smoothing",
         )
+
+    def _fit(self, cohort: Cohort) -> None:
+        self.fit_head(cohort)
+        split: tuple[Fold, ...] = ()
+        if self.cross_fits and not len(self.edges_) and not self.other_outputs_:
+            split = inner_split(cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres)
+        if split:
+            self._fit_experts(cohort, split)
+        else:
+            super()._fit(cohort)
+
+    def _fit_experts(self, cohort: Cohort, split: Sequence[Fold]) -> None:
+        """A network for each inner fold, put together from experts of one stack each."""
+        self.fit_inputs(cohort)
+        names, inputs = [*self.inputs_.stacks, "covariates"], self._transform(cohort, self.augmentations)
+        experts = {
+            name: Expert(partial(self._expert, name), values, name not in self.inputs_.stacks)
+            for name, values in zip(names[: len(inputs)], inputs, strict=True)
+            if values.values.shape[1]  # covariates that are the same for all have no column
+        }
+        networks, self.stack_weights_ = train_cross_fitted(
+            experts, self._whole, cohort.outcomes, split, self.training, self.seed, self.device
+        )
+        self.networks_ = [*networks]
+
+    def _whole(self) -> PlanesNetwork:
+        network = self._build_network()
+        assert isinstance(network, PlanesNetwork)
+        return network
+
+    def _expert(self, name: str) -> PlanesNetwork:
+        """A network that sees one stack, or the covariates."""
+        stacks = {name: self.make_branch(name)} if name in self.inputs_.stacks else {}
+        columns = len(self.encoder_.columns) if self.encoder_ is not None and not stacks else 0
+        return PlanesNetwork(stacks, dropout=self.size_.dropout, covariates=columns)
 
     def _checkpoint(self) -> PretrainedCheckpoint:
         """Where it starts, if ``init`` names it; the file is read once."""
@@ -314,25 +221,20 @@ class TwoBe3Net(StackedMapsModel):
         network = super()._init_network()
         if self.init and self._checkpoint().branches:
             assert isinstance(network, PlanesNetwork)
-            network.branches.load_state_dict(self._checkpoint().branches)
+            network.branches.load_state_dict(self._checkpoint().branches, strict=self.parts == ("maps",))
         return network
 
     def _notes(self) -> dict[str, Any]:
-        return {**super()._notes(), "init": self.init_digest_}
+        return {**super()._notes(), "init": self.init_digest_, "stack_weights": self.stack_weights_}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self.init_digest_ = notes["init"]
+        self.init_digest_, self.stack_weights_ = notes["init"], dict(notes["stack_weights"])
         super()._restore(arrays, notes)
 
 
-@register
-@dataclass(kw_only=True, config=CONFIG)
-class CNN2D(StackedMapsModel):
-    """The same feature maps, each slice by itself: 2D convolutions, slices pooled as a set without order."""
+S = TypeVar("S", bound=str)
 
-    kind: ClassVar[str] = "cnn2d"
-    summary: ClassVar[str] = "2D CNN on the same feature maps, slices pooled without their order"
 
-    def make_branch(self, stack: str) -> SliceBranch:
-        """2D convolutions over the slices of the stack."""
-        return SliceBranch(self.inputs_.shapes[stack], reduced=self.size_.reduced_channels, width=self.size_.width)
+def _those_of(inputs: Sequence[str], known: tuple[S, ...]) -> tuple[S, ...]:
+    """The inputs that are among the known ones, in their order."""
+    return tuple(one for name in inputs for one in known if one == name)

@@ -16,6 +16,7 @@ from twobe3.core.outcomes import IntArray
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.pretraining.config import OF_PATIENTS
 from twobe3.pretraining.labels import SEX, label_values
+from twobe3.pretraining.scores import FIGURES, SLICES, Change, conclude
 from twobe3.scans.scan import DicomScan, NiftiScan
 
 ABOUT = {
@@ -39,6 +40,11 @@ METRICS = {
     "explained": "explained variance",
     "explained_by_interpolation": "for comparison: explained by interpolation",
 }
+LESIONS_BY_THRESHOLD = (
+    "Lesions of scans were found by a threshold of SUV, which takes the brain, the heart, kidneys, bladder and bowel "
+    "for lesions too: agreement with it is no accuracy of detection, and the network may mark such organs more than "
+    "before."
+)
 STAGES = {"slices": "2D network", "stacks": "3D head"}
 
 
@@ -54,10 +60,14 @@ class Card:
         write_atomic(out / "card.md", self.text().encode())
 
     def table(self) -> str:
-        """The held-out figures as aligned lines."""
+        """The held-out figures as aligned lines, and whether a network that went on learning got better."""
         rows = [_figure_row(figure) for figure in self.document["figures"]]
-        widths = [max(len(row[i]) for row in rows) for i in range(5)] if rows else []
-        return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+        changes = [_change_row(change) for change in self._changes()]
+        verdict = [conclude(self._changes())] if changes else []
+        return "\n".join([*_align(changes), *verdict, *_align(rows)])
+
+    def _changes(self) -> list[Change]:
+        return [Change(**change) for change in self.document["changes"]]
 
     def text(self) -> str:
         """The card as Markdown."""
@@ -76,6 +86,7 @@ class Card:
             _table(("label", "known", "missing", "values"), labels),
             f"Tasks: {', '.join(document['tasks'])}."
             + (f" Not learnt, for lack of two different values: {left_out}." if left_out else ""),
+            *self._change_paragraphs(),
             "## What it learnt",
             _table(("network", "task", "figure", "value (95 %)", "n"), map(_figure_row, document["figures"])),
             "On held-out patients; intervals by bootstrap over patients. Explained variance: of the squares about the "
@@ -93,6 +104,19 @@ class Card:
             f"`pretrained.safetensors`, digest `{document['file_digest']}`. Digests of the scans are in `card.json`.",
         ]
         return "\n\n".join(paragraphs) + "\n"
+
+    def _change_paragraphs(self) -> list[str]:
+        changes = self._changes()
+        if not changes:
+            return []
+        head = ("slices", "figure", "before", "after", "difference (95 %)", "n")
+        return [
+            "## Whether the 2D network got better",
+            conclude(changes),
+            _table(head, map(_change_row, changes)),
+            "None of these slices was learnt from. Means over scans, phantoms or groups of simulated slices; intervals "
+            "of the paired difference by bootstrap over them.",
+        ]
 
 
 def count_scans(cohort: Cohort, training: IntArray, held_out: IntArray, roots: Sequence[Path]) -> dict[str, Any]:
@@ -161,6 +185,21 @@ def _figure_row(figure: Mapping[str, Any]) -> tuple[str, ...]:
     text = "not estimable" if value is None else f"{value:.2f}"
     text += "" if value is None or low is None else f" ({low:.2f} to {high:.2f})"
     return STAGES[figure["stage"]], figure["task"], METRICS[figure["metric"]], text, str(figure["n"])
+
+
+def _change_row(change: Change) -> tuple[str, ...]:
+    if change.before is None or change.after is None or change.change is None:
+        before, after, difference = "not estimable", "", ""
+    else:
+        before, after, difference = f"{change.before:.3f}", f"{change.after:.3f}", f"{change.change:+.3f}"
+    if change.low is not None and change.high is not None:
+        difference += f" ({change.low:+.3f} to {change.high:+.3f})"
+    return SLICES[change.slices], FIGURES[change.figure], before, after, difference, str(change.n)
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def _parameters(parameters: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -16,14 +16,19 @@ from twobe3.io.cache import Cache
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED
 from twobe3.runtime.device import Device
+from twobe3.scans.regions import ThresholdSUV
 from twobe3.study.config import first_problem, read_sections
 from twobe3.study.sections import ComputeSection, ImagesSection, Section, VolumeSection
 
-Task = Literal["sex", "age_years", "weight_kg", "slice_position", "masked_features"]
+Task = Literal["sex", "age_years", "weight_kg", "slice_position", "lesions", "masked_voxels", "masked_features"]
+DENSE_BACKBONE: Final = "pet-lesions"  # the 2D network that has an output for every position
 OF_PATIENTS: Final[tuple[Task, ...]] = ("sex", "age_years", "weight_kg")
 POSITION: Final = "slice_position"
+LESIONS: Final = "lesions"
+MASKED_VOXELS: Final = "masked_voxels"
 MASKED: Final = "masked_features"
-OF_SLICES: Final[tuple[Task, ...]] = (*OF_PATIENTS, POSITION)  # what the 2D network can learn
+OF_PICTURES: Final[tuple[Task, ...]] = (*OF_PATIENTS, POSITION)  # what a 2D network on pictures can learn
+DENSE: Final[tuple[Task, ...]] = (LESIONS, MASKED_VOXELS)  # what the one with an output for every position can
 OF_STACKS: Final[tuple[Task, ...]] = (*OF_PATIENTS, MASKED)  # what the 3D head can learn
 
 
@@ -34,10 +39,15 @@ class UnlabelledSection(ImagesSection):
     repair_dates: bool = False
 
 
+def default_tasks(backbone: str) -> tuple[Task, ...]:
+    """All that a 2D network and the 3D head on its maps can learn together."""
+    return (*(DENSE if backbone == DENSE_BACKBONE else OF_PICTURES), MASKED)
+
+
 class PretrainSection(Section):
     """``[pretrain]``: the 2D network and its maps, as in a ``2be3-net``; the tasks; who is held out."""
 
-    backbone: str = "resnet18"
+    backbone: str = DENSE_BACKBONE
     weights: str = "pretrained"
     layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
@@ -47,7 +57,7 @@ class PretrainSection(Section):
     reduced_channels: int = Field(default=16, ge=1)
     width: int = Field(default=16, ge=1)
     anisotropy: Literal["shape", "spacing"] = "shape"
-    tasks: tuple[Task, ...] = Field(default=(*OF_SLICES, MASKED), min_length=1)
+    tasks: tuple[Task, ...] = Field(default_factory=lambda told: default_tasks(told["backbone"]), min_length=1)
     held_out: float = Field(default=0.2, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
     resamples: int = Field(default=2000, ge=100)
@@ -56,19 +66,41 @@ class PretrainSection(Section):
     def _must_be_learnable(self) -> Self:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"each task may stand once, got {self.tasks}")
+        if not self.is_dense and (unlearnable := [task for task in self.tasks if task in DENSE]):
+            raise ValueError(
+                f"{unlearnable[0]!r} is learnt at every position, which {self.backbone!r} has no output for: "
+                f"give backbone = {DENSE_BACKBONE!r}, or leave it out of `tasks`"
+            )
         if POSITION in self.tasks and "axial" not in self.planes:
             raise ValueError(f"{POSITION!r} is the height of an axial slice: `planes` must have 'axial'")
         return self
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether the 2D network is the one that knows PET."""
+        return self.backbone == DENSE_BACKBONE
+
+    @property
+    def of_slices(self) -> tuple[Task, ...]:
+        """The tasks that the first stage can learn with this network."""
+        return tuple(task for task in self.tasks if task in (DENSE if self.is_dense else OF_PICTURES))
+
 
 class SlicesSection(Section):
-    """``[slices]``: the first stage, in which the 2D network learns from single slices, unless it has 0 epochs."""
+    """``[slices]``: the first stage, in which the 2D network learns from single slices, unless it has 0 epochs.
+
+    The last three are for the network that knows PET: the SUV above which lesions are looked for, the share of every
+    batch that is simulated, and how many phantoms are simulated for it.
+    """
 
     epochs: int = Field(default=5, ge=0)
     per_scan: int = Field(default=8, ge=1)
     batch_size: int = Field(default=32, ge=2)
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
+    threshold_suv: ThresholdSUV = 4.0
+    simulated_share: float = Field(default=0.5, ge=0, lt=1)
+    simulated_phantoms: int = Field(default=40, ge=1)
 
 
 class StacksSection(Section):
@@ -97,8 +129,16 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _must_learn_something(self) -> Self:
-        tasks = set(self.pretrain.tasks)
-        if not ((self.slices.epochs and tasks & {*OF_SLICES}) or (self.stacks.epochs and tasks & {*OF_STACKS})):
+        section = self.pretrain
+        labels = [task for task in section.tasks if task in OF_PICTURES]
+        if section.is_dense and self.slices.epochs and labels:
+            raise ValueError(
+                f"{DENSE_BACKBONE!r} has an output for every position and none for {labels[0]!r}: give "
+                f"tasks = {list(default_tasks(DENSE_BACKBONE))}, or [slices] epochs = 0, with which the 3D head alone "
+                "learns labels of patients"
+            )
+        on_stacks = set(section.tasks) & {*OF_STACKS}
+        if not ((self.slices.epochs and section.of_slices) or (self.stacks.epochs and on_stacks)):
             raise ValueError("nothing is learnt: give a stage epochs, and `tasks` something that it can learn")
         return self
 
@@ -112,8 +152,9 @@ class Recipe(Section):
         shared = {name: getattr(section, name) for name in SHARED}
         try:
             return TwoBe3Net(
-                **shared, weights=weights, dropout=self.stacks.dropout, seed=section.seed, cache=cache, device=device
-            )
+                **shared, inputs=("maps",), weights=weights, dropout=self.stacks.dropout, seed=section.seed,
+                cache=cache, device=device,
+            )  # fmt: skip
         except (ValidationError, ValueError) as error:
             raise ConfigurationError(Code.STUDY_FILE_INVALID, f"[pretrain] {first_problem(error)}") from None
 

@@ -34,12 +34,14 @@ log = logging.getLogger("twobe3")
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Base of batches: dataclasses of tensors, and mappings of tensors, that have a row for each scan or slice."""
+    """Base of batches: dataclasses of tensors, mappings of tensors and batches, with a row for each scan or slice."""
 
     def share(self, rank: int, processes: int, device: torch.device) -> Self:
         """The rows of one of several processes, on its device; what is no tensor stays that of the whole batch."""
 
         def rows(value: Any) -> Any:
+            if isinstance(value, Batch):
+                return value.share(rank, processes, device)
             if isinstance(value, Mapping):
                 return {name: rows(one) for name, one in value.items()}
             return to_device([value[rank::processes]], device)[0] if isinstance(value, torch.Tensor) else value

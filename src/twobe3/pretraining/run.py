@@ -23,11 +23,12 @@ from twobe3.io.cache import CACHE_VERSION, Cache
 from twobe3.io.files import digest, require_folder
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
-from twobe3.pretraining.card import ABOUT, Card, count_scans, summarise_labels
-from twobe3.pretraining.config import MASKED, OF_PATIENTS, POSITION, Recipe, read_recipe
+from twobe3.pretraining.card import ABOUT, LESIONS_BY_THRESHOLD, Card, count_scans, summarise_labels
+from twobe3.pretraining.config import DENSE, LESIONS, MASKED, OF_PATIENTS, POSITION, Recipe, read_recipe
+from twobe3.pretraining.dense_stage import HELD_OUT, DenseStage, Simulated, score_scans, score_simulated, train_dense
 from twobe3.pretraining.labels import Labels
 from twobe3.pretraining.loop import Checkpoint
-from twobe3.pretraining.scores import Evaluator, Score
+from twobe3.pretraining.scores import Change, Evaluator, Score, compare
 from twobe3.pretraining.stage2d import HEIGHT, SliceStage, predict_slices, train_slices
 from twobe3.pretraining.stage3d import StackStage, predict_stacks, train_stacks
 from twobe3.runtime.device import Device, DeviceName, Precision
@@ -35,6 +36,7 @@ from twobe3.runtime.parallel import available_cores, one_thread, run_tasks
 
 FILE = "pretrained.safetensors"
 MIN_PATIENTS = 4
+EVALUATED_SEEDS = 8  # held-out phantoms, and groups of other simulated slices
 log = logging.getLogger("twobe3")
 
 
@@ -91,21 +93,27 @@ def pretrain(
         )
     )  # fmt: skip
     parts = Partition.draw(cohort, recipe)
-    if not (parts.labels.scales or {POSITION, MASKED} & set(recipe.pretrain.tasks)):
+    if not (parts.labels.scales or {POSITION, MASKED, *DENSE} & set(recipe.pretrain.tasks)):
         raise EmptyInputError(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
-    with one_thread():
-        tuned, scores = _first_stage(recipe, parts, backbone, out, target)
+    workers = workers or target.workers(available_cores())
+    changes: list[Change] = []
+    scores: list[Score] = []
+    if recipe.pretrain.is_dense:
+        tuned, changes = _dense_stage(recipe, parts, backbone, out, target, workers)
+    else:
+        with one_thread():
+            tuned, scores = _first_stage(recipe, parts, backbone, out, target)
     model = model.clone()
     model.maps_.loaded = tuned
     for _ in run_tasks(
         _prepare_scan, range(len(cohort)), shared=(model, cohort),
-        workers=workers or target.workers(available_cores()), description="features",
+        workers=workers, description="features",
     ):  # fmt: skip
         pass
     with one_thread():
         start, more = _second_stage(recipe, parts, model, out)
     sealed = start.save(out / FILE)
-    card = _card(recipe, parts, [*scores, *more], (backbone, tuned), roots, sealed, target)
+    card = _card(recipe, parts, [*scores, *more], changes, (backbone, tuned), roots, sealed, target)
     card.write(out)
     return card
 
@@ -177,6 +185,33 @@ def _first_stage(
     return tuned, scores
 
 
+def _dense_stage(
+    recipe: Recipe, parts: Partition, backbone: Backbone, out: Path, device: Device, workers: int
+) -> tuple[Backbone, list[Change]]:
+    """Continue the training of the network that knows PET, and compare it with what it was."""
+    section = recipe.pretrain
+    if not recipe.slices.epochs or not section.of_slices:
+        return backbone, []
+    cache = Cache(out / "dense")
+    stage = DenseStage.from_recipe(recipe, parts.cohort, cache, workers)
+    held_out = Simulated.make(cache, HELD_OUT, EVALUATED_SEEDS, workers)
+    checkpoint = Checkpoint(Cache(out / "checkpoints"), _key(recipe, parts, backbone, device, "slices"))
+    changes = []
+    with one_thread():
+        tuned = train_dense(device, stage, backbone, recipe, parts.training, checkpoint)
+        figures = [
+            {
+                "scans": score_scans(stage, network, parts.held_out, section.seed),
+                **{kind: score_simulated(slices, network) for kind, slices in held_out.parts.items()},
+            }
+            for network in (backbone.network, tuned.network)
+        ]
+    before, after = figures
+    for kind in before:
+        changes += compare(kind, before[kind], after[kind], resamples=section.resamples, seed=section.seed)
+    return tuned, changes
+
+
 def _second_stage(
     recipe: Recipe, parts: Partition, model: TwoBe3Net, out: Path
 ) -> tuple[PretrainedCheckpoint, list[Score]]:
@@ -235,6 +270,7 @@ def _card(
     recipe: Recipe,
     parts: Partition,
     scores: Sequence[Score],
+    changes: Sequence[Change],
     networks: tuple[Backbone, Backbone],
     roots: Sequence[Path],
     sealed: str,
@@ -258,6 +294,7 @@ def _card(
             "tasks": list(recipe.pretrain.tasks),
             "left_out": list(parts.labels.left_out),
             "figures": [asdict(score) for score in scores],
+            "changes": [asdict(change) for change in changes],
             "starting_weights": {
                 "backbone": before.name,
                 "weights": parameters["pretrain"]["weights"],
@@ -267,6 +304,7 @@ def _card(
             "parameters": parameters,
             "computed": device.describe(),
             **ABOUT,
+            "limits": [*ABOUT["limits"], *([LESIONS_BY_THRESHOLD] if LESIONS in recipe.pretrain.tasks else [])],
             "warnings": list(cohort.warnings),
             "scans": marks,
         }

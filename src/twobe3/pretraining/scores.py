@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit
@@ -17,6 +19,14 @@ from twobe3.pretraining.labels import POSITIVE, Labels, Scale
 
 CLASS_METRICS, NUMBER_METRICS = ("auc",), ("r2", "spearman", "mae")
 UNITS = {"age_years": "years", "weight_kg": "kg"}
+ERRORS = ("masked_error",)  # figures that are better when they are lower
+FIGURES = {
+    "masked_error": "error at masked voxels, log SUV",
+    "lesion_dice": "Dice of lesions",
+    "lesion_auc": "AUC of lesions",
+}
+SLICES = {"scans": "held-out scans", "phantoms": "simulated phantoms", "generic": "simulated shapes"}
+Verdict = Literal["better", "worse", "open"]
 
 
 @dataclass(frozen=True)
@@ -91,3 +101,71 @@ class Evaluator:
         replicates = bootstrap.replicate(Statistic(compute, "share of the squares about the training mean explained"))
         low, high = replicates.interval() or (None, None)
         return Score(self.stage, task, "explained", none_if_nan(replicates.value), low, high, len(error))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure of the 2D network before and after it went on learning, on ``slices`` that it never learnt from.
+
+    ``before`` and ``after`` are means over ``n`` scans, phantoms or groups of simulated slices; ``low`` and ``high``
+    the 95 % interval of the mean paired difference, ``change``. None where it cannot be estimated.
+    """
+
+    slices: str
+    figure: str
+    before: float | None
+    after: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the interval of the difference lies wholly on one side of 0; ``"open"`` where it does not."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "open"
+        return "better" if (self.high < 0) == (self.figure in ERRORS) else "worse"
+
+
+def compare(
+    slices: str, before: Mapping[str, FloatArray], after: Mapping[str, FloatArray], *, resamples: int, seed: int
+) -> list[Change]:
+    """Compare figures by name, each (n,), of the same scans before and after; NaN where a scan has none.
+
+    The interval is the difference plus and minus as many bootstrap standard errors as
+    :meth:`~twobe3.evaluation.bootstrap.Replicates.reach` says, which few scans make more.
+    """
+    return [_compare(slices, name, before[name], after[name], resamples, seed) for name in before]
+
+
+def _compare(slices: str, figure: str, before: FloatArray, after: FloatArray, resamples: int, seed: int) -> Change:
+    known = np.isfinite(before) & np.isfinite(after)
+    before, after = before[known], after[known]
+    n = int(known.sum())
+    if n == 0:
+        return Change(slices, figure, None, None, None, None, None, 0)
+    differences = after - before
+    statistic = Statistic(lambda counts: counts @ differences / counts.sum(axis=1), "mean paired difference")
+    low = high = None
+    if n > 1:
+        bootstrap = PatientBootstrap.draw(np.zeros(n, dtype=np.bool_), resamples=resamples, seed=seed)
+        replicates = bootstrap.replicate(statistic)
+        error = replicates.standard_error()
+        if error is not None:
+            margin = error * replicates.reach() if error > 0 else 0.0
+            low, high = replicates.value - margin, replicates.value + margin
+    return Change(slices, figure, float(before.mean()), float(after.mean()), float(differences.mean()), low, high, n)
+
+
+def conclude(changes: Sequence[Change]) -> str:
+    """Say in a sentence whether the network got better."""
+    told = {verdict: [change for change in changes if change.verdict == verdict] for verdict in ("better", "worse")}
+    better, worse = (", ".join(f"{FIGURES[one.figure]} on {SLICES[one.slices]}" for one in told[key]) for key in told)
+    if better and worse:
+        return f"It got better in some figures ({better}) and worse in others ({worse})."
+    if better:
+        return f"It got better: {better}; no figure got worse beyond chance."
+    if worse:
+        return f"It got worse: {worse}; no figure got better beyond chance. Do not start from it."
+    return "Whether it got better cannot be told from these scans: every interval of a difference holds 0."

@@ -150,7 +150,7 @@ class SliceStage:
                 chosen = filled[np.linspace(0, len(filled) - 1, self.per_scan).round().astype(np.int64)]
             else:
                 chosen = rng.choice(filled, self.per_scan, replace=len(filled) < self.per_scan)
-            seen = to_pictures(torch.from_numpy(apply_windows(slices[chosen], self.grid.windows_suv)), self.grid.size)
+            seen = to_pictures(apply_windows(torch.from_numpy(slices[chosen]), self.grid.windows_suv), self.grid.size)
             if rng is not None and LEFT_RIGHT_AXIS[plane] == -1:
                 mirrored = torch.from_numpy(rng.random(self.per_scan) < 0.5).view(-1, 1, 1, 1)
                 seen = torch.where(mirrored, seen.flip(-1), seen)

@@ -42,13 +42,10 @@ field_of_view_mm = [1024, 512, 512]
 
 [[model]]
 kind = "2be3-net"
-backbone = "phantom-resnet10"
 epochs = 15
-ensemble_size = 1
 
 [[model]]
 kind = "cnn2d"
-backbone = "phantom-resnet10"
 epochs = 15
 ensemble_size = 1
 
@@ -59,7 +56,6 @@ width = 8
 
 [[model]]
 kind = "pooled"
-backbone = "phantom-resnet10"
 
 # Volume, SUVmax, TLG, image extent, age and sex, and the centre are compared with these models without being named.
 

@@ -18,7 +18,7 @@ from twobe3.core.outcomes import Outcomes
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, Model, PooledModel, TwoBe3Net, load_model, pooled
 
-SMALL: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32}
+SMALL: dict[str, Any] = {"backbone": "resnet18", "weights": "random", "layer": 2, "slice_size": 32}
 QUICK: dict[str, Any] = {"epochs": 30, "batch_size": 8, "learning_rate": 3e-3}
 STORE = Cache()
 
@@ -68,11 +68,11 @@ def test_the_penalty_is_chosen_among_the_training_patients(cohort: Cohort, monke
 
 def test_the_projection_is_learnt_from_the_training_patients(cohort: Cohort) -> None:
     how: dict[str, Any] = {**SMALL, "epochs": 1, "ensemble_size": 1, "cache": STORE}
-    model = TwoBe3Net(**how).fit(cohort.subset(range(10)))
+    model = TwoBe3Net(**how, inputs=("maps",)).fit(cohort.subset(range(10)))
     before = model.inputs_.projections["axial"].matrix.copy()
     model.predict(cohort)
     np.testing.assert_array_equal(model.inputs_.projections["axial"].matrix, before)
-    other = TwoBe3Net(**how).fit(cohort.subset(range(10, 20)))
+    other = TwoBe3Net(**how, inputs=("maps",)).fit(cohort.subset(range(10, 20)))
     assert not np.allclose(other.inputs_.projections["axial"].matrix, before)
 
 
@@ -152,8 +152,12 @@ def test_without_maps_no_2d_network_is_loaded(cohort: Cohort, monkeypatch: pytes
         {"inputs": ()},
         {"inputs": ("maps", "maps")},
         {"inputs": ("maps", "picture")},
-        {"inputs": ("maps", "image"), "finetune": "all"},
+        {"inputs": ("maps", "map-image"), "finetune": "all"},
         {"inputs": ("image",), "init": "pretrained.safetensors"},
+        {"inputs": ("image",), "weighing": "cross-fitted"},
+        {"inputs": ("maps", "image"), "weighing": "cross-fitted", "head": "hazard"},
+        {"inputs": ("maps", "image"), "weighing": "cross-fitted", "endpoints": "all"},
+        {"inputs": ("maps", "image"), "weighing": "cross-fitted", "finetune": "all"},
     ],
 )
 def test_inputs_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
@@ -163,10 +167,29 @@ def test_inputs_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_each_input_contributes_to_the_risk_by_its_branch(cohort: Cohort) -> None:
     few, how = cohort.subset(range(12)), {**SMALL, "epochs": 2, "ensemble_size": 2, "cache": STORE}
-    model = TwoBe3Net(**how, inputs=("maps", "image"), covariates=("age_years",)).fit(few)
+    model = TwoBe3Net(**how, inputs=("maps", "image"), weighing="joint", covariates=("age_years",)).fit(few)
     parts = model.contributions(few)
     assert list(parts) == ["axial", "image", "covariates"]
     rest = model.predict(few).risk - sum(parts.values())
     assert rest == pytest.approx(np.full(12, rest[0]), abs=1e-5)
     assert min(np.ptp(part) for part in parts.values()) > 0
-    assert TwoBe3Net(**how).fit(few).contributions(few) == {}
+    assert TwoBe3Net(**how, inputs=("maps",)).fit(few).contributions(few) == {}
+
+
+@pytest.mark.parametrize(("name", "grid"), [("map-image", (24, 8, 8)), ("map-profile", (48, 1, 1))])
+def test_coarse_stacks_of_maps_are_their_averages_and_maxima_on_the_grid_of_the_image(
+    cohort: Cohort, name: str, grid: tuple[int, int, int]
+) -> None:
+    few = cohort.subset(range(3))
+    model = TwoBe3Net(**SMALL, inputs=(name,), cache=STORE)
+    ((stack, values),) = model.make_inputs().extract(few, few.subjects[1])
+    assert stack == f"axial-{name.removeprefix('map-')}"
+    ((_, maps),) = model.maps.extract(few, few.subjects[1])
+    lengths = maps.shape[1:]
+    assert values.shape == (2 * len(maps), *grid)
+    for position in np.ndindex(*grid):
+        # The voxels that torch documents for adaptive pooling: from floor(i n / m) to ceil((i + 1) n / m).
+        where = tuple(slice(i * n // m, -(-(i + 1) * n // m)) for i, n, m in zip(position, lengths, grid, strict=True))
+        cells = maps[(slice(None), *where)].reshape(len(maps), -1).astype(np.float32)
+        expected = np.concatenate([cells.mean(axis=1), cells.max(axis=1)])
+        np.testing.assert_allclose(values[(slice(None), *position)], expected, rtol=2e-3, atol=1e-4)

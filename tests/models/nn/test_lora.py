@@ -230,7 +230,7 @@ def test_a_tuned_model_travels_to_other_processes(parameters: dict[str, Any], bi
 
 
 def test_how_it_is_tuned_is_part_of_the_identity_and_of_the_size(binary: Cohort) -> None:
-    models = [TwoBe3Net(**PHANTOM, **SMALL, finetune=how) for how in ("none", *HOW)]
+    models = [TwoBe3Net(**PHANTOM, **SMALL, finetune=how, inputs=("maps",)) for how in ("none", *HOW)]
     models += [replace(models[1], **{name: 7}) for name in ("rank", "finetune_epochs", "finetune_learning_rate")]
     assert len({model.cache_key() for model in models}) == len(models)
     none, low_rank, last_stage, everything, *_ = (model.report(binary).size["trainable_parameters"] for model in models)

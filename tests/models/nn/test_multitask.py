@@ -38,7 +38,7 @@ from twobe3.validation.plan import CVPlan, FoldTask
 from twobe3.validation.thresholds import ThresholdPolicy
 
 STORE = Cache()
-MAPS: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
+MAPS: dict[str, Any] = {"backbone": "resnet18", "weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
 SMALL: dict[str, Any] = {"epochs": 2, "ensemble_size": 1, "components": 4, "reduced_channels": 4, "width": 4}
 KINDS: tuple[Kind, ...] = ("binary", "time-to-event", "continuous")
 PATIENTS = tuple(f"p{i}" for i in range(12))

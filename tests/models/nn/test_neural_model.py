@@ -34,7 +34,7 @@ from twobe3.validation.recalibration import observed_times, survival_at
 from twobe3.validation.thresholds import ThresholdPolicy, fit_predict
 
 STORE = Cache()
-MAPS: dict[str, Any] = {"weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
+MAPS: dict[str, Any] = {"backbone": "resnet18", "weights": "random", "layer": 2, "slice_size": 32, "cache": STORE}
 SMALL: dict[str, Any] = {"epochs": 2, "ensemble_size": 2, "components": 4, "reduced_channels": 4, "width": 4}
 TINY3D: dict[str, Any] = {"epochs": 1, "width": 4}
 
@@ -54,7 +54,7 @@ def binary(make_cohort: MakeCohort) -> Cohort:
 
 
 def test_a_model_is_its_inputs_its_network_and_the_training_put_together(binary: Cohort) -> None:
-    model = TwoBe3Net(**MAPS, **SMALL).fit(binary)
+    model = TwoBe3Net(**MAPS, **SMALL, inputs=("maps",)).fit(binary)
     maps = FeatureMaps("resnet18", "random", 2, ("axial",), SliceSpec(size=32), STORE)
     inputs = StackInputs(maps, components=4).fit(binary)
 
@@ -154,7 +154,9 @@ def test_with_any_options_a_model_is_the_same_twice_and_out_of_its_file(
 
 
 def test_every_plane_of_every_layer_has_a_branch_and_all_reach_the_risk(binary: Cohort) -> None:
-    model = TwoBe3Net(**{**MAPS, **SMALL, "layer": (1, 3), "planes": ("axial", "sagittal")}).fit(binary)
+    model = TwoBe3Net(**{**MAPS, **SMALL, "layer": (1, 3), "inputs": ("maps",), "planes": ("axial", "sagittal")}).fit(
+        binary
+    )
     names = ["axial-1", "sagittal-1", "axial-3", "sagittal-3"]
     assert list(model.inputs_.shapes) == names
     assert [model.inputs_.shapes[name][2:] for name in names] == [(8, 8), (8, 8), (2, 2), (2, 2)]
@@ -168,7 +170,7 @@ def test_every_plane_of_every_layer_has_a_branch_and_all_reach_the_risk(binary: 
 
 def test_positions_of_maps_are_as_far_apart_as_the_grid_and_the_stride_say(binary: Cohort) -> None:
     cohort = replace(binary, grid=Grid((4.0, 8.0, 16.0), (128.0, 256.0, 512.0)))
-    model = TwoBe3Net(**{**MAPS, **SMALL, "planes": ("axial", "coronal", "sagittal")})
+    model = TwoBe3Net(**{**MAPS, **SMALL, "inputs": ("maps",), "planes": ("axial", "coronal", "sagittal")})
     model.fit_head(cohort)
     model.fit_inputs(cohort.subset([0]))
     # Pictures of 32 pixels at stride 8: 4 positions along each side; each slice is one position along the stack.
@@ -182,7 +184,7 @@ def test_augmented_maps_are_kept_like_those_of_the_scan(
 ) -> None:
     few, cache = binary.subset(range(4)), Cache(tmp_path)
     how = {**MAPS, **SMALL, "augmentations": 2, "test_time": "average", "cache": cache}
-    model = TwoBe3Net(**how)
+    model = TwoBe3Net(**how, inputs=("maps",))
     model.precompute(few)
     assert cache.computed == 12
 
@@ -191,12 +193,12 @@ def test_augmented_maps_are_kept_like_those_of_the_scan(
 
     monkeypatch.setattr(Backbone, "maps", computes)
     model.fit(few).predict(few)
-    TwoBe3Net(**how | {"augmentations": 1}).fit(few)
+    TwoBe3Net(**how | {"augmentations": 1}, inputs=("maps",)).fit(few)
 
 
 def test_averaging_over_augmented_scans_changes_predictions_and_not_the_training(binary: Cohort) -> None:
     how = {**MAPS, **SMALL, "augmentations": 1}
-    single, average = (TwoBe3Net(**how, test_time=one).fit(binary) for one in ("single", "average"))
+    single, average = (TwoBe3Net(**how, test_time=one, inputs=("maps",)).fit(binary) for one in ("single", "average"))
     for one, other in zip(single.networks_, average.networks_, strict=True):
         for first, second in zip(one.parameters(), other.parameters(), strict=True):
             assert torch.equal(first, second)

@@ -16,7 +16,7 @@ from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
 from twobe3.models.learners.trees import SurvivalForest, Trees, fit_boosting, fit_forest, fit_survival_forest
 
 LearnerName = Literal["elastic-net", "ridge", "random-forest", "random-survival-forest", "gradient-boosting", "icare"]
-RIDGE_PENALTIES = tuple(float(penalty) for penalty in np.logspace(-1, 4, 11))
+RIDGE_PENALTIES: tuple[float, ...] = tuple(float(penalty) for penalty in np.logspace(-1, 4, 11))
 # Penalties as shares of the one under which no feature is left.
 ELASTIC_SHARES_OF_LARGEST = tuple(float(share) for share in np.logspace(0, -2, 9))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,15 @@ from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
-from twobe3.features.stacks import ImageStacks
+from twobe3.features.stacks import ImageStacks, pool_stack
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.networks import Shape, Spacing
 from twobe3.models.nn.pca import Projection
 from twobe3.runtime.device import CPU, Device
 
+MapStack = Literal["maps", "map-image", "map-profile"]
+MAP_STACKS: tuple[MapStack, ...] = get_args(MapStack)
 BACKBONE = "backbone."  # how the names of the 2D network's arrays begin in a model file
 
 
@@ -97,7 +99,7 @@ class VolumeInputs(Inputs):
 class FeatureMaps:
     """The maps of a frozen 2D network: a stack for each plane, of several layers one for each plane of each.
 
-    The first parameters are those of :class:`~twobe3.models.twobe3net.StackedMapsModel`; maps are computed on
+    The first parameters are those of :class:`~twobe3.models.stacked_maps.StackedMapsModel`; maps are computed on
     ``device`` and kept in ``cache``; the 2D network, ``loaded``, is loaded on first use.
     """
 
@@ -188,16 +190,20 @@ class StackInputs(Inputs):
         Principal components of the maps' channels; channels of the image are standardised.
     images : ImageStacks
         The stacks of the image, after those of maps.
+    of_maps : tuple of {"maps", "map-image", "map-profile"}
+        What each stack of maps gives: itself, and coarse stacks of it, see
+        :func:`~twobe3.features.stacks.pool_stack`.
     projections, shapes, spacings_mm : mapping
         Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
         height, width); how far apart the positions are.
     end_to_end : bool
-        Whether the 2D network is a part of the network, which then sees the volumes.
+        Whether the 2D network is a part of the network, which then sees the volumes in place of the maps.
     """
 
     maps: FeatureMaps | None
     components: int
     images: ImageStacks = field(default_factory=ImageStacks)
+    of_maps: tuple[MapStack, ...] = ("maps",)
     projections: Mapping[str, Projection] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     spacings_mm: Mapping[str, Spacing] = field(default_factory=dict)
@@ -206,11 +212,14 @@ class StackInputs(Inputs):
     @property
     def stacks(self) -> dict[str, Plane]:
         """The plane of each stack, by the name of the stack."""
-        return {**(self.maps.stacks if self.maps else {}), **dict.fromkeys(self.images.names, "axial")}
+        planes = self.maps.stacks.items() if self.maps else ()
+        maps = {_name(stack, what): plane for stack, plane in planes for what in self.of_maps}
+        return {**maps, **dict.fromkeys(self.images.names, "axial")}
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn the components of each stack, one patient in memory at a time."""
-        projections = self.projections or {stack: self._fit_projection(cohort, stack) for stack in self.stacks}
+        known = self.projections
+        projections = {s: known[s] if s in known else self._fit_projection(cohort, s) for s in self.stacks}
         first = self.extract(cohort, cohort.subjects[0])
         shapes = {stack: projections[stack](values).shape for stack, values in first}
         spacings = {stack: map_spacing_mm(cohort.grid, plane, shapes[stack]) for stack, plane in self.stacks.items()}
@@ -220,8 +229,9 @@ class StackInputs(Inputs):
         self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
     ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
         """Name and values of each stack of a scan, (channels, n_slices, height, width), in the order of `stacks`."""
-        if self.maps:
-            yield from self.maps.extract(cohort, subject, augmentation)
+        for stack, maps in self.maps.extract(cohort, subject, augmentation) if self.maps else ():
+            for what in self.of_maps:
+                yield _name(stack, what), _pool_maps(maps, what)
         yield from self.images.extract(cohort, subject, augmentation)
 
     def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
@@ -232,9 +242,11 @@ class StackInputs(Inputs):
                     pass
 
     def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
-        """The projected stacks of all patients, or their volumes where the network is trained end to end."""
+        """The projected stacks of all patients; for maps their volumes where the network is trained end to end."""
         if self.end_to_end:
-            return [stack_volumes(cohort, augmentations)]
+            own = {str(stack): self.projections[stack] for stack in self.images.names}
+            others = replace(self, maps=None, projections=own, end_to_end=False)
+            return [stack_volumes(cohort, augmentations), *others.transform(cohort, augmentations)]
         scans, *augmented = (self._project(cohort, version) for version in (None, *augmentations))
         return [
             ModelInput(scans[stack], LEFT_RIGHT_AXIS[plane], tuple(version[stack] for version in augmented))
@@ -282,6 +294,18 @@ def stack_volumes(cohort: Cohort, augmentations: Sequence[Augmentation]) -> Mode
     augmented = [[augmentation(volume, spacing) for volume in volumes] for augmentation in augmentations]
     scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
     return ModelInput(scans, -1, tuple(versions))
+
+
+def _name(stack: str, what: MapStack) -> str:
+    """The name of a stack that is made of one of maps, for instance ``axial-profile``."""
+    return stack if what == "maps" else f"{stack}-{what.removeprefix('map-')}"
+
+
+def _pool_maps(maps: npt.NDArray[np.float16], what: MapStack) -> npt.NDArray[np.float16]:
+    if what == "maps":
+        return maps
+    values = torch.from_numpy(maps.astype(np.float32))
+    return pool_stack(values, "image" if what == "map-image" else "profile").half().numpy()
 
 
 def map_spacing_mm(grid: Grid, plane: Plane, shape: Shape) -> Spacing:

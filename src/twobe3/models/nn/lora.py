@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from twobe3.features.backbones import Backbone, intermediates, normalise
-from twobe3.features.maps import to_pictures
+from twobe3.features.maps import show
 from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.models.nn.networks import PlanesNetwork
 from twobe3.models.nn.pca import Projection
@@ -102,8 +102,7 @@ class SliceMaps(nn.Module):
         return maps
 
     def _project(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
-        channels = torch.stack([(slices / upper).clamp(0.0, 1.0) for upper in self.slices.windows_suv], dim=1)
-        maps = intermediates(self.network, self.see(to_pictures(channels, self.slices.size)), self.layers)
+        maps = intermediates(self.network, self.see(show(self.network, slices, self.slices)), self.layers)
         return [self.projections[layer * len(self.planes) + plane](maps[layer]) for layer in range(len(self.layers))]
 
 
@@ -175,7 +174,8 @@ def find_parameters_behind(network: nn.Module, layers: Sequence[int], picture_si
     probe = copy.deepcopy(network).requires_grad_(True)
     parameters = dict(probe.named_parameters())
     with torch.enable_grad():
-        maps = intermediates(probe, torch.zeros(1, 3, picture_size, picture_size), layers)
+        blank = show(probe, torch.zeros(1, picture_size, picture_size), SliceSpec())
+        maps = intermediates(probe, blank, layers)
         total = torch.stack([one.sum() for one in maps]).sum()
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}

@@ -156,14 +156,20 @@ class PlanesNetwork(nn.Module):
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Stacks, each (n, channels, slices, height, width), and covariates, if any, to (n,), or (n, outputs)."""
-        return _apply_head(self.head, torch.cat(self._features(inputs), dim=1), inputs[len(self.branches) :])
+        features = self._features(inputs) or [inputs[0].new_zeros((len(inputs[0]), 0), dtype=torch.float32)]
+        return _apply_head(self.head, torch.cat(features, dim=1), inputs[len(self.branches) :])
+
+    @property
+    def last(self) -> nn.Linear:
+        """The linear layer."""
+        layer = self.head[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     def contributions(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """What each branch, and then all covariates together, add to the first output, shape (n, parts)."""
         parts = [*self._features(inputs), *(values.float() for values in inputs[len(self.branches) :])]
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
-        weights = torch.split(last.weight[0], [part.shape[1] for part in parts])
+        weights = torch.split(self.last.weight[0], [part.shape[1] for part in parts])
         return torch.stack([part @ weight for part, weight in zip(parts, weights, strict=True)], dim=1)
 
     def _features(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -258,7 +258,8 @@ class NeuralModel(Model):
         return {**arrays, EDGES: self.edges_} if len(self.edges_) else arrays
 
     def _notes(self) -> dict[str, Any]:
-        return {**self.inputs_.notes(), "capacity": asdict(self.size_), "other_outputs": self.other_outputs_}
+        sizes = {"capacity": asdict(self.size_), "other_outputs": self.other_outputs_, "members": len(self.networks_)}
+        return {**self.inputs_.notes(), **sizes}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         self.size_ = NetworkSize(**notes["capacity"])
@@ -269,5 +270,5 @@ class NeuralModel(Model):
         self.inputs_ = self.make_inputs().restore(arrays, notes)
         self.networks_ = [
             member_from_arrays(self._final_network(trainable=False), arrays, member)
-            for member in range(self.ensemble_size)
+            for member in range(notes["members"])
         ]
