@@ -58,7 +58,7 @@ def main() -> None:
         "cache": tb.Cache(cache / "features"),
     }
     models: list[tb.models.Model] = [
-        tb.models.TwoBe3Net(name=name, **{**common, **VARIANTS[name]}) for name in asked.variants
+        tb.models.TwoBe3Net(name=name, **{**common, "inputs": ("maps",), **VARIANTS[name]}) for name in asked.variants
     ]
     models.append(tb.models.CNN2D(name="slices without order (cnn2d)", **common))
     result = tb.cross_validate(
