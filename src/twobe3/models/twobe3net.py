@@ -137,6 +137,7 @@ class TwoBe3Net(StackedMapsModel):
 
     def _fit(self, cohort: Cohort) -> None:
         self.fit_head(cohort)
+        self.stack_weights_ = {}
         split: tuple[Fold, ...] = ()
         if self.cross_fits and not len(self.edges_) and not self.other_outputs_:
             split = inner_split(cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres)
