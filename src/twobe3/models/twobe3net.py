@@ -25,7 +25,7 @@ from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.models.registry import register
 from twobe3.models.stacked_maps import StackedMapsModel
 
-Input: TypeAlias = MapStack | ImageStack
+Input: TypeAlias = Literal[MapStack, ImageStack]
 COARSE: tuple[Input, ...] = ("map-image", "map-profile", "image", "profile")
 
 
