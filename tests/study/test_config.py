@@ -209,6 +209,21 @@ def test_a_value_that_is_none(tmp_path: Path, old: str, new: str, says: str) -> 
         ('variable = "age"', 'variable = "MTV"', "STUDY_FILE_INVALID: .* variable: .*'MTV'; there are 'suvmax', "),
         ('variable = "age"', 'variable = "age"\nthreshold_suv = -1', "STUDY_FILE_INVALID: .*threshold_suv"),
         (
+            'kind = "baseline"\nvariable = "age"',
+            'kind = "2be3-net"\ninputs = ["map"]',
+            "STUDY_FILE_INVALID: .*2be3-net: inputs.0: there is no 'map'; the nearest is 'maps'",
+        ),
+        (
+            'kind = "baseline"\nvariable = "age"',
+            'kind = "2be3-net"\ninputs = "maps"',
+            "STUDY_FILE_INVALID: .*2be3-net: inputs: there is no 'maps'; there are 'auto', or a list",
+        ),
+        (
+            'kind = "baseline"\nvariable = "age"',
+            'kind = "2be3-net"\ninputs = []',
+            "STUDY_FILE_INVALID: .*2be3-net: inputs: .*at least 1 item",
+        ),
+        (
             "[validation]",
             '[[model]]\nkind = "baseline"\nvariable = "age"\n[validation]',
             "STUDY_FILE_INVALID: 2 models are called 'age'.*own `name`",

@@ -25,7 +25,7 @@ from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.models.registry import register
 from twobe3.models.stacked_maps import StackedMapsModel
 
-Input: TypeAlias = MapStack | ImageStack
+Input: TypeAlias = Literal[MapStack, ImageStack]
 COARSE: tuple[Input, ...] = ("map-image", "map-profile", "image", "profile")
 
 
@@ -137,6 +137,7 @@ class TwoBe3Net(StackedMapsModel):
 
     def _fit(self, cohort: Cohort) -> None:
         self.fit_head(cohort)
+        self.stack_weights_ = {}
         split: tuple[Fold, ...] = ()
         if self.cross_fits and not len(self.edges_) and not self.other_outputs_:
             split = inner_split(cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from twobe3.cohort.covariates import HEADER_NAMES, covariate_of
 from twobe3.cohort.header_endpoints import require_header_labels
@@ -261,11 +262,23 @@ def first_problem(error: ValidationError | ValueError) -> str:
     """What is wrong, and where, in a line."""
     if not isinstance(error, ValidationError):
         return str(error)
-    problem = error.errors()[0]
-    place, said, context = ".".join(str(part) for part in problem["loc"]), problem["msg"], problem.get("ctx", {})
+    problem, alternatives = _closest_problem(error)
+    parts = [str(part) for part in problem["loc"]]
+    place, said = ".".join(part for part in parts if "[" not in part), problem["msg"]
+    context = problem.get("ctx", {})
     if known := re.findall("'([^']*)'", str(context.get("expected_tags", context.get("expected", "")))):
         given = str(context.get("tag", problem["input"]))  # of a closed set of names
-        said = f"there is no {given!r}; {name_nearest(given, known)}"
+        said = f"there is no {given!r}; {name_nearest(given, known)}{alternatives}"
     elif problem["type"] == "union_tag_not_found":
         said = f"it has no {context['discriminator']}"
     return f"{place}: {said}" if place else said
+
+
+def _closest_problem(error: ValidationError) -> tuple[ErrorDetails, str]:
+    """The first problem; where a name or a list may be given, that of what was, and what else may be."""
+    first, *others = error.errors()
+    if not any("literal[" in str(part) for part in first["loc"]):
+        return first, ""
+    if isinstance(first["input"], str):
+        return first, ", or a list"
+    return next((one for one in others if one["loc"][:1] == first["loc"][:1]), first), ""

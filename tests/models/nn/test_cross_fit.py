@@ -158,3 +158,10 @@ def test_with_too_few_patients_to_split_the_stacks_are_trained_jointly(make_coho
     fused, joint = (TwoBe3Net(**how, weighing=weighing).fit(few) for weighing in ("cross-fitted", "joint"))
     np.testing.assert_array_equal(fused.predict(few).risk, joint.predict(few).risk)
     assert fused.stack_weights_ == {}
+
+
+def test_a_second_fit_forgets_the_weights_of_the_first(make_cohort: Callable[..., Cohort]) -> None:
+    cohort = make_cohort(8)
+    model = TwoBe3Net(**{**SMALL, "epochs": 1, "cache": STORE}, inputs=("image", "profile"), inner_folds=2)
+    assert model.fit(cohort).stack_weights_.keys() == {"image", "profile"}
+    assert model.fit(cohort.subset([0, 1, 2])).stack_weights_ == {}

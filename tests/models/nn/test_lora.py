@@ -204,6 +204,13 @@ def test_gradients_are_those_without_computing_activations_again(
     assert any(one.abs().max() > 0 for one in again)
 
 
+@pytest.mark.parametrize("layers", [(3,), (2,), (1,), (0, 3)])
+def test_layers_that_pool_the_same_maps_have_one_last_stage(layers: tuple[int, ...]) -> None:
+    network = unfreeze(load_backbone("pet-lesions"), layers, "last-stage", rank=1, picture_size=16).network
+    names = {name for name, value in network.named_parameters() if value.requires_grad}
+    assert names == {name for name, _ in network.named_parameters() if name.startswith("head.")}
+
+
 def test_the_2d_network_is_never_in_training_mode(binary: Cohort) -> None:
     maps = unprojected(load_backbone("phantom-resnet10"), SliceSpec(size=32)).train()
     assert not any(module.training for module in maps.modules())

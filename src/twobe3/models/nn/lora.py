@@ -149,8 +149,9 @@ def unfreeze(
         The 2D network, which stays as it is, and whose maps are used.
     finetune : {"low-rank", "last-stage", "all"}
         ``"all"``: whatever the maps depend on. ``"last-stage"``: of that, what the layer before the deepest one does
-        not depend on. Scale and shift of batch normalisations are among them. ``"low-rank"``: :class:`LoRALayer` on
-        the convolutions (but grouped ones, whose rank is low already) and linear layers that the maps depend on.
+        not depend on; layers that only pool others, as those of ``"pet-lesions"`` do, count as one. Scale and shift of
+        batch normalisations are among them. ``"low-rank"``: :class:`LoRALayer` on the convolutions (but grouped ones,
+        whose rank is low already) and linear layers that the maps depend on.
     rank, picture_size : int
         Of the low-rank products; rows and columns of a picture.
     """
@@ -162,8 +163,9 @@ def unfreeze(
             if full and f"{name}.weight" in tuned:
                 parametrize.register_parametrization(module, "weight", LoRALayer(module.weight, rank))
         return replace(backbone, network=network)
-    if finetune == "last-stage" and max(layers) > 0:
-        tuned -= find_parameters_behind(network, [max(layers) - 1], picture_size)
+    if finetune == "last-stage":
+        before = (find_parameters_behind(network, [layer], picture_size) for layer in reversed(range(max(layers))))
+        tuned = next(filter(None, (tuned - behind for behind in before)), tuned)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in tuned)
     return replace(backbone, network=network)
