@@ -265,7 +265,7 @@ BACKBONES: dict[str, BackboneRow] = {
         )
     },
     "pet-lesions": BackboneRow(
-        "a network that this project taught to see lesions in simulated PET slices of its own voxels; in the package",
+        "taught by this project to see lesions, on simulated PET slices; slices are seen on their own voxels; packaged",
         lambda state: PETLesionNetwork(),
         "package:pet_lesions.safetensors",
         (0.0,),

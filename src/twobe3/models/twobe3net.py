@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,8 @@ from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.models.registry import register
 from twobe3.models.stacked_maps import StackedMapsModel
 
+FEWEST = 8  # patients that an expert learns from, below which the inputs are trained jointly
+log = logging.getLogger("twobe3")
 Input: TypeAlias = Literal[MapStack, ImageStack]
 COARSE: tuple[Input, ...] = ("map-image", "map-profile", "image", "profile")
 
@@ -140,7 +143,11 @@ class TwoBe3Net(StackedMapsModel):
         self.stack_weights_ = {}
         split: tuple[Fold, ...] = ()
         if self.cross_fits and not len(self.edges_) and not self.other_outputs_:
-            split = inner_split(cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres)
+            split = inner_split(
+                cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=FEWEST
+            )
+            if not split:
+                log.info("%s: too few patients to weigh the inputs by inner folds; they are trained jointly", self.name)
         if split:
             self._fit_experts(cohort, split)
         else:

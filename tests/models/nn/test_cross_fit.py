@@ -161,7 +161,7 @@ def test_with_too_few_patients_to_split_the_stacks_are_trained_jointly(make_coho
 
 
 def test_a_second_fit_forgets_the_weights_of_the_first(make_cohort: Callable[..., Cohort]) -> None:
-    cohort = make_cohort(8)
+    cohort = make_cohort(24)
     model = TwoBe3Net(**{**SMALL, "epochs": 1, "cache": STORE}, inputs=("image", "profile"), inner_folds=2)
     assert model.fit(cohort).stack_weights_.keys() == {"image", "profile"}
     assert model.fit(cohort.subset([0, 1, 2])).stack_weights_ == {}

@@ -86,6 +86,8 @@ def train_cross_fitted(
     blend = learn_weights(risks, outcomes)
     weights = dict(zip(experts, blend.weights.tolist(), strict=True))
     log.info("weights of the stacks: %s", ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
+    if not any(weights.values()):
+        log.warning("no input tells the patients left out apart: everybody has the same risk")
     return [_compose(whole(), trained, origins, blend) for trained, origins in folds], weights
 
 
