@@ -3,8 +3,8 @@
     python benchmarks/cost.py CACHE_FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
 
 Fifty patients of `outcome_phantoms.py`. Features are computed first, each stack into a folder of its own. Fits and
-predictions on cached inputs then take turns in one run, one thread; the ratio is that of one round, the median and the
-range over the rounds.
+predictions on cached inputs then take turns in one run, one thread; the seconds are the processor's, so that others on
+the machine do not count. The ratio is that of one round, the median and the range over the rounds.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def cache_sizes(model: tb.models.TwoBe3Net, patients: tb.Cohort, folder: Path) -
 
 
 def measure_seconds(model: tb.models.Model, patients: tb.Cohort) -> tuple[float, float]:
-    """Of a fit, and of a prediction of as many patients."""
-    start = time.perf_counter()
+    """Processor seconds of a fit, and of a prediction of as many patients."""
+    start = time.process_time()
     model.fit(patients)
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     model.predict(patients)
-    return fitted - start, time.perf_counter() - fitted
+    return fitted - start, time.process_time() - fitted
 
 
 def format_range(values: Sequence[float], digits: int) -> str:
