@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--phantoms", type=int, default=200)
     parser.add_argument("--generic", type=int, default=160, help="times 64 slices")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0, help="of the training; slices stay the same")
     parser.add_argument("--processes", type=int, default=2)

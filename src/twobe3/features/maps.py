@@ -118,12 +118,13 @@ def show(network: nn.Module, suv: torch.Tensor, slices: SliceSpec) -> torch.Tens
     """
     if isinstance(network, PETLesionNetwork):
         return suv.unsqueeze(1)
-    return to_pictures(apply_windows(suv, slices.windows_suv), slices.size)
+    return to_pictures(suv, slices)
 
 
-def to_pictures(channels: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize slices in SUV windows, (n, 1 or 3, height, width), to the network's pictures, (n, 3, size, size)."""
+def to_pictures(suv: torch.Tensor, slices: SliceSpec) -> torch.Tensor:
+    """Slices of SUV, (n, height, width), in their windows, a channel each, and of one size: (n, 3, size, size)."""
+    channels = apply_windows(suv, slices.windows_suv)
     if channels.shape[1] == 1:
         channels = channels.expand(-1, 3, -1, -1)
-    resized = functional.interpolate(channels, (size, size), mode="bilinear", antialias=True)
+    resized = functional.interpolate(channels, (slices.size, slices.size), mode="bilinear", antialias=True)
     return resized.contiguous(memory_format=torch.channels_last)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -65,19 +66,27 @@ class FittedMember:
         """What was learnt; of arrays that are the same in every model, such as a frozen 2D network, the first."""
         arrays: dict[str, npt.NDArray[Any]] = {"origins": self.origins}
         for number, model in enumerate(self.models):
-            shared = self._shared(number)
-            own = {name: array for name, array in model._arrays().items() if name not in shared}
+            own = {name: array for name, array in model._arrays().items() if name not in self._shared[number]}
             arrays |= nest(f"{number}.", own)
         return arrays
 
     def notes(self) -> list[dict[str, Any]]:
         """What was learnt and is no array, of each model, and which arrays it shares with the first."""
-        return [{"notes": model._notes(), "shared": self._shared(number)} for number, model in enumerate(self.models)]
+        return [
+            {"notes": model._notes(), "shared": shared} for model, shared in zip(self.models, self._shared, strict=True)
+        ]
 
-    def _shared(self, number: int) -> list[str]:
-        """Names of a model's arrays that are the same in the first."""
-        first, own = self.models[0]._arrays(), self.models[number]._arrays()
-        return sorted(name for name in own if number and name in first and np.array_equal(own[name], first[name]))
+    @cached_property
+    def _shared(self) -> list[list[str]]:
+        """For each model the names of its arrays that are the same in the first; none for the first itself."""
+        first, *others = (model._arrays() for model in self.models)
+        return [
+            [],
+            *(
+                sorted(name for name in own if name in first and np.array_equal(own[name], first[name]))
+                for own in others
+            ),
+        ]
 
     @classmethod
     def restore(cls, member: Model, arrays: Arrays, notes: Sequence[Mapping[str, Any]]) -> Self:

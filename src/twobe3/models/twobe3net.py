@@ -14,7 +14,6 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.splits import Fold
 from twobe3.features.stacks import IMAGE_STACKS, ImageStack, ImageStacks
 from twobe3.io.cache import Arrays
 from twobe3.models.inner_cv import inner_split
@@ -138,24 +137,16 @@ class TwoBe3Net(StackedMapsModel):
             smoothing=self.blocks_start == "smoothing",
         )
 
-    def _fit(self, cohort: Cohort) -> None:
-        self.fit_head(cohort)
+    def _train(self, cohort: Cohort) -> list[nn.Module]:
+        """Networks that see all inputs, or for each inner fold one that is put together from experts of one input."""
         self.stack_weights_ = {}
-        split: tuple[Fold, ...] = ()
-        if self.cross_fits and not len(self.edges_) and not self.other_outputs_:
-            split = inner_split(
-                cohort.outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=FEWEST
-            )
-            if not split:
-                log.info("%s: too few patients to weigh the inputs by inner folds; they are trained jointly", self.name)
-        if split:
-            self._fit_experts(cohort, split)
-        else:
-            super()._fit(cohort)
-
-    def _fit_experts(self, cohort: Cohort, split: Sequence[Fold]) -> None:
-        """A network for each inner fold, put together from experts of one stack each."""
-        self.fit_inputs(cohort)
+        if not self.cross_fits or len(self.edges_) or self.other_outputs_:
+            return super()._train(cohort)
+        outcomes = cohort.outcomes
+        split = inner_split(outcomes, self.inner_folds, self.seed, centres=cohort.centres, min_patients=FEWEST)
+        if not split:
+            log.info("%s: too few patients to weigh the inputs by inner folds; they are trained jointly", self.name)
+            return super()._train(cohort)
         names, inputs = [*self.inputs_.stacks, "covariates"], self._transform(cohort, self.augmentations)
         experts = {
             name: Expert(partial(self._expert, name), values, name not in self.inputs_.stacks)
@@ -163,9 +154,9 @@ class TwoBe3Net(StackedMapsModel):
             if values.values.shape[1]  # covariates that are the same for all have no column
         }
         networks, self.stack_weights_ = train_cross_fitted(
-            experts, self._whole, cohort.outcomes, split, self.training, self.seed, self.device
+            experts, self._whole, outcomes, split, self.training, self.seed, self.device
         )
-        self.networks_ = [*networks]
+        return [*networks]
 
     def _whole(self) -> PlanesNetwork:
         network = self._build_network()

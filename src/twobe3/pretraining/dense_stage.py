@@ -28,7 +28,8 @@ from twobe3.io.cache import CACHE_VERSION, Arrays, Cache
 from twobe3.io.files import digest
 from twobe3.pretraining.config import LESIONS, MASKED_VOXELS, Recipe
 from twobe3.pretraining.dense import dense_loss, lesion_loss, masked_voxel_loss, score_dense
-from twobe3.pretraining.loop import Batch, Checkpoint, Schedule, train
+from twobe3.pretraining.loop import SHUFFLED_SCANS, Batch, Checkpoint, Schedule, count_steps, train
+from twobe3.pretraining.scores import FIGURES
 from twobe3.pretraining.simulation import (
     BODY_SUV,
     SIDE,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-SHUFFLED_SCANS = 64  # whose slices are in memory at a time, and mixed
 BLOCK = 4  # voxels: the side of what is hidden at once
 HIDDEN_SHARE = 0.15  # of the blocks that show anything
 EVALUATED = 16  # pieces of slices of each plane by which a scan is evaluated
@@ -56,7 +56,6 @@ EVALUATED = 16  # pieces of slices of each plane by which a scan is evaluated
 KINDS = {"phantoms": 42_000_000, "generic": 43_000_000}
 HELD_OUT = 1_000_000  # from this number on a seed is for evaluation
 GROUP = 48  # simulated slices of one seed
-FIGURES = ("masked_error", "lesion_dice", "lesion_auc")
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +142,7 @@ class DenseStage:
 
     def steps(self, scans: int, batch_size: int) -> int:
         """Steps of an epoch over so many scans."""
-        groups = [min(SHUFFLED_SCANS, scans - start) for start in range(0, scans, SHUFFLED_SCANS)]
-        real = batch_size - self._count_simulated(batch_size)
-        return sum(-(-group * self.per_scan * len(self.planes) // real) for group in groups)
+        return count_steps(scans, self.per_scan * len(self.planes), batch_size - self._count_simulated(batch_size))
 
     def _count_simulated(self, batch_size: int) -> int:
         return min(round(self.simulated_share * batch_size), batch_size - 1)
@@ -283,12 +280,12 @@ def score_scans(stage: DenseStage, network: nn.Module, rows: IntArray, seed: int
             said = network(hide(slices.suv, blocks))["denoised"]
         error = float((said - slices.denoised).abs()[hidden].mean())
         found.append({**score_dense(network, slices), "masked_error": error})
-    return _columns(found, FIGURES)
+    return _columns(found, tuple(FIGURES))
 
 
 def score_simulated(parts: Sequence[DenseSlices], network: nn.Module) -> dict[str, FloatArray]:
     """The figures of lesions of each part, (n,)."""
-    return _columns([score_dense(network, slices) for slices in parts], FIGURES[1:])
+    return _columns([score_dense(network, slices) for slices in parts], tuple(FIGURES)[1:])
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, FloatArray]:

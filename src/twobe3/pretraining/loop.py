@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+SHUFFLED_SCANS = 64  # whose slices are in memory at a time, and mixed
 log = logging.getLogger("twobe3")
 
 
@@ -50,6 +51,12 @@ class Batch:
 
 
 B = TypeVar("B", bound=Batch)
+
+
+def count_steps(scans: int, slices: int, batch_size: int) -> int:
+    """Steps of an epoch over so many scans, of each so many slices; batches do not go beyond :data:`SHUFFLED_SCANS`."""
+    groups = [min(SHUFFLED_SCANS, scans - start) for start in range(0, scans, SHUFFLED_SCANS)]
+    return sum(-(-group * slices // batch_size) for group in groups)
 
 
 @dataclass(frozen=True)

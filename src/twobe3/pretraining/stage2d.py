@@ -17,12 +17,12 @@ from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
 from twobe3.features.backbones import Backbone, build_backbone, intermediates, normalise
 from twobe3.features.maps import to_pictures
-from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, apply_windows, cut
+from twobe3.features.slices import LEFT_RIGHT_AXIS, Plane, SliceSpec, cut
 from twobe3.features.weights import State
 from twobe3.models.nn.lora import find_parameters_behind
 from twobe3.pretraining.config import POSITION, Recipe
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
-from twobe3.pretraining.loop import Batch, Checkpoint, Schedule, train
+from twobe3.pretraining.loop import SHUFFLED_SCANS, Batch, Checkpoint, Schedule, count_steps, train
 from twobe3.runtime.device import Device
 from twobe3.runtime.parallel import one_thread
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # Relative heights from 0 to 1 are nearly uniform: their mean and standard deviation.
 HEIGHT = Scale(POSITION, binary=False, origin=0.5, unit=float(np.sqrt(1 / 12)))
-SHUFFLED_SCANS = 64  # whose slices are in memory at a time, and mixed
 HEAD_RATE = 10.0  # the heads start from nothing, the 2D network where it was trained
 SCALING_SLICES = 256
 PICTURES_AT_ONCE = 32
@@ -125,8 +124,7 @@ class SliceStage:
 
     def steps(self, scans: int, batch_size: int) -> int:
         """Steps of an epoch over so many scans."""
-        groups = [min(SHUFFLED_SCANS, scans - start) for start in range(0, scans, SHUFFLED_SCANS)]
-        return sum(-(-group * self.per_scan * len(self.planes) // batch_size) for group in groups)
+        return count_steps(scans, self.per_scan * len(self.planes), batch_size)
 
     def batches(self, rows: IntArray, batch_size: int, rng: np.random.Generator) -> Iterator[SliceBatch]:
         """An epoch over some scans: slices drawn anew, half of them mirrored, in random order."""
@@ -150,7 +148,7 @@ class SliceStage:
                 chosen = filled[np.linspace(0, len(filled) - 1, self.per_scan).round().astype(np.int64)]
             else:
                 chosen = rng.choice(filled, self.per_scan, replace=len(filled) < self.per_scan)
-            seen = to_pictures(apply_windows(torch.from_numpy(slices[chosen]), self.grid.windows_suv), self.grid.size)
+            seen = to_pictures(torch.from_numpy(slices[chosen]), self.grid)
             if rng is not None and LEFT_RIGHT_AXIS[plane] == -1:
                 mirrored = torch.from_numpy(rng.random(self.per_scan) < 0.5).view(-1, 1, 1, 1)
                 seen = torch.where(mirrored, seen.flip(-1), seen)

@@ -272,12 +272,12 @@ class StackInputs(Inputs):
         return replace(self, projections=projections, shapes=shapes, spacings_mm=spacings)
 
     def _fit_projection(self, cohort: Cohort, stack: str) -> Projection:
+        of_image = stack in self.images.names
+        source = replace(self, maps=None) if of_image else replace(self, images=ImageStacks())  # the rest is not read
         values = (
-            values for subject in cohort.subjects for name, values in self.extract(cohort, subject) if name == stack
+            values for subject in cohort.subjects for name, values in source.extract(cohort, subject) if name == stack
         )
-        if stack in self.images.names:
-            return Projection.standardise(values)
-        return Projection.fit(values, self.components)
+        return Projection.standardise(values) if of_image else Projection.fit(values, self.components)
 
     def _project(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
         """For each stack the projected values of all patients: (n, components, n_slices, height, width)."""

@@ -205,10 +205,12 @@ class NeuralModel(Model):
     def _fit(self, cohort: Cohort) -> None:
         self.fit_head(cohort)
         self.fit_inputs(cohort)
+        self.networks_ = self._train(cohort)
+
+    def _train(self, cohort: Cohort) -> list[nn.Module]:
+        """The networks on the fitted inputs."""
         inputs, head = self._transform(cohort, self.augmentations), self.make_head(cohort)
-        self.networks_ = train_ensemble(
-            self._init_network, inputs, cohort.outcomes, self.training, self.seed, head, self.device
-        )
+        return train_ensemble(self._init_network, inputs, cohort.outcomes, self.training, self.seed, head, self.device)
 
     def make_head(self, cohort: Cohort) -> Head:
         """The losses of the endpoints that are learnt, and where the last layer starts."""
