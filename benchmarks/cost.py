@@ -37,7 +37,7 @@ def make(name: str, weights: str, folder: Path) -> tb.models.TwoBe3Net:
 def cache_sizes(model: tb.models.TwoBe3Net, patients: tb.Cohort, folder: Path) -> dict[str, float]:
     """Kilobytes a patient that each stack takes on disk, by its name; computed where they are not there."""
     sizes = {}
-    for stack in model.inputs:
+    for stack in model.parts:
         alone = model.clone().set_params(inputs=(stack,))
         own = folder / "stacks" / parameters_digest(alone, VERSION)
         alone = alone.clone(cache=tb.Cache(own))
