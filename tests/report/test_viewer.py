@@ -7,6 +7,7 @@ import re
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import twobe3 as tb
+from twobe3.core.grid import Grid, resample
 from twobe3.phantom import make_patient
 from twobe3.report import niivue
 from twobe3.report import viewer as module
@@ -174,3 +177,15 @@ def test_without_niivue_a_sentence_says_how_to_get_it(monkeypatch: pytest.Monkey
 def test_a_widget_that_holds_no_niivue_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(niivue, "_read", lambda installed, name: "export default {}")
     assert niivue.find_niivue() is None
+
+
+def test_fifty_one_real_scans_have_room_at_the_finest_step(real_data: Path) -> None:
+    grid = Grid(4.0, (384.0, 320.0, 320.0))
+    cases = []
+    for folder in sorted((real_data / "sts" / "dicom").iterdir()):
+        suv = resample(tb.read_suv(folder / "PET"), grid).array
+        cases.append(ViewerCase(folder.name, suv, (4.0, 4.0, 4.0), suv > 4.0))
+    shown = viewer(cases)
+    assert len(records(shown)) == 51
+    assert "SUV is rounded to 0.01;" in shown.html
+    assert len(shown.html) < 15_000_000

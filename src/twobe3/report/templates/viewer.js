@@ -91,7 +91,7 @@
     const { Niivue, NVImage } = await loadNiiVue();
     element("panel").hidden = false;
     const scene = new Niivue({
-      backColor: WHITE, crosshairColor: CROSS, crosshairWidth: 1, crosshairWidthUnit: "mm", fontColor: LETTERS,
+      backColor: WHITE, crosshairColor: CROSS, crosshairWidth: 0.6, crosshairWidthUnit: "percent", fontColor: LETTERS,
       isColorbar: true, isRadiologicalConvention: true, showAllOrientationMarkers: true,
       multiplanarShowRender: 0, dragAndDropEnabled: false, dragMode: 0, scrollRequiresFocus: true, logLevel: "error",
     });
