@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 import re
@@ -102,6 +103,23 @@ def test_markup_in_an_artefact_is_shown_as_text(html: str, page: Page) -> None:
     """Acceptance row 30."""
     assert "<script" not in html
     assert page.text.count("<script>alert('PET')</script>") >= 4  # title, heading, scanner, exclusion
+
+
+def test_a_name_cannot_break_out_of_an_attribute_or_a_drawing(study: Path) -> None:
+    """The name of a model stands in tables, boxes, drawings and their descriptions."""
+    hostile = '"><script>alert(1)</script><!--'
+    for path in study.glob("*.json"):
+        path.write_text(path.read_text().replace("2be3-net", json.dumps(hostile)[1:-1]))
+    with (study / "predictions.csv").open() as stream:
+        rows = [[cell.replace("2be3-net", hostile) for cell in row] for row in csv.reader(stream)]
+    with (study / "predictions.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    html = write_report(study).read_text()
+    page = Page(html)
+    assert "<script" not in html
+    assert "<!--" not in html
+    assert page.open == []
+    assert any(hostile in (a.get("aria-label") or "") for tag, a in page.elements if tag == "svg")
 
 
 def test_no_patient_key_and_no_path_is_shown(html: str) -> None:
