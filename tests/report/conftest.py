@@ -204,6 +204,10 @@ RUN: dict[str, Any] = {
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path)
+
+
+def write_study(tmp_path: Path) -> Path:
     """A study folder: ten scans of ten patients, three models, two endpoints."""
     for name, document in (("cohort", COHORT), ("evaluation", EVALUATION), ("run", RUN)):
         (tmp_path / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")

@@ -48,6 +48,12 @@ class Page(HTMLParser):
             self.text += data
 
 
+@pytest.fixture(autouse=True)
+def page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page without the figures and tables beside it, which take longer and are tested elsewhere."""
+    monkeypatch.setattr("twobe3.report.page.write_paper", lambda *_: None)
+
+
 @pytest.fixture
 def html(study: Path) -> str:
     return write_report(study).read_text(encoding="utf-8")

@@ -25,6 +25,7 @@ from twobe3.report.agreement import agreement
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
 from twobe3.report.figures import figures
 from twobe3.report.mips import coronal_mips
+from twobe3.report.paper import write_paper
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
 from twobe3.report.tables import comparison_tables, count_left_out, subgroup_table
 
@@ -33,7 +34,7 @@ COMPARISONS_SHOWN = 8
 
 
 def write_report(study_dir: Path) -> Path:
-    """Write the report of a study from its artefacts alone.
+    """Write the report of a study from its artefacts alone: the page, and its figures and tables for a paper.
 
     The same artefacts give the same bytes. Nothing in the page identifies a patient: the pictures carry pseudonyms,
     and the keys of ``predictions.csv`` serve only to join the models' risks.
@@ -46,7 +47,8 @@ def write_report(study_dir: Path) -> Path:
     Returns
     -------
     Path
-        ``study_dir / "report.html"``.
+        ``study_dir / "report.html"``; beside it ``figures/`` and ``tables/``, see
+        :func:`~twobe3.report.paper.write_paper`.
 
     Raises
     ------
@@ -55,8 +57,9 @@ def write_report(study_dir: Path) -> Path:
     EnvironmentFailure
         ``ARTEFACT_DAMAGED``: a file is not as this version writes it. ``WRITE_FAILED``.
     """
-    page = study_dir / REPORT_NAME
-    write_atomic(page, render(StudyFolder.read(study_dir)).encode())
+    folder, page = StudyFolder.read(study_dir), study_dir / REPORT_NAME
+    write_atomic(page, render(folder).encode())
+    write_paper(folder, _sections(folder), study_dir)
     return page
 
 

@@ -28,7 +28,8 @@ from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, Eva
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.models.model import Model
-from twobe3.report import write_report as write_study_report
+from twobe3.report.page import render
+from twobe3.report.study_folder import StudyFolder
 from twobe3.runtime.progress import track
 from twobe3.validation.plan import CVPlan, FoldTask
 from twobe3.validation.provenance import ModelExclusions, exclusions_document
@@ -148,7 +149,7 @@ class CVResult:
                     shown.volume_key(subject), {"suv": self.cohort.volume(subject)}, metadata=shown.notes()
                 )
             self.write(folder)
-            write_atomic(path, write_study_report(folder).read_bytes())
+            write_atomic(path, render(StudyFolder.read(folder)).encode())
         return path
 
 
