@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twobe3.io.files import write_atomic
 from twobe3.report.charts import forest
+from twobe3.report.checklists import fill_in
 from twobe3.report.drawings import Drawing, ForestLabel, draw_charts, draw_forest, draw_pictures
 from twobe3.report.latex import render_latex
 from twobe3.report.mips import coronal_mips
@@ -52,6 +53,8 @@ def _tables(folder: StudyFolder, sections: Sequence[Section], slugs: Sequence[st
     for section, slug in zip(sections, slugs, strict=True):
         yield from endpoint_tables(section, slug, entries)
     yield from study_tables(folder)
+    for checklist in fill_in(folder):
+        yield checklist.table()
 
 
 def _drawings(folder: StudyFolder, sections: Sequence[Section], slugs: Sequence[str]) -> Iterator[tuple[str, Drawing]]:
