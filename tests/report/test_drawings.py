@@ -15,13 +15,14 @@ from skimage.io import imread
 
 from twobe3.report import charts
 from twobe3.report.charts import Chart, Line, forest
-from twobe3.report.drawings import LINE, POINTS, Drawing, ForestLabel, draw_charts, draw_forest, draw_pictures
+from twobe3.report.drawings import LINE, POINTS, Drawing, ForestLabel, draw_cases, draw_charts, draw_forest, draw_strips
 from twobe3.report.mips import Picture, png
+from twobe3.report.patients import Case, CaseGroup
 
 NAMES = {"svg": "http://www.w3.org/2000/svg", "dc": "http://purl.org/dc/elements/1.1/"}
 HOSTILE = "<script>alert('$x^2$ & \"PET\"')</script>"
 PATH = f"M{charts.LEFT:g} {charts.BOTTOM:g}L{charts.RIGHT:g} {charts.TOP:g}"
-CHART = Chart("model", "AUC 0.80", "a description", "1 − specificity", "Sensitivity", (Line("m", PATH),))
+CHART = Chart("model", "AUC 0.80", "a description", "1 − specificity", "Sensitivity", (Line("m", PATH, series=0),))
 
 
 def texts(drawing: Drawing) -> list[str]:
@@ -41,7 +42,7 @@ def paths(drawing: Drawing, colour: str) -> list[list[tuple[float, float]]]:
 
 
 def test_a_curve_lies_where_the_page_has_it() -> None:
-    (curve,) = paths(draw_charts("ROC curves", [CHART]), "#0072b2")
+    (curve,) = paths(draw_charts("ROC curves", [CHART]), "#0b6392")
     head = 2 * LINE + 4
     expected = [(charts.LEFT, charts.BOTTOM + head), (charts.RIGHT, charts.TOP + head)]
     assert np.array(curve) == pytest.approx(POINTS * np.array(expected), abs=1e-3)
@@ -54,9 +55,9 @@ def test_charts_stand_three_in_a_row() -> None:
 
 
 def test_letters_stay_letters_and_are_never_markup_or_formula() -> None:
-    chart = replace(CHART, title="t", x_label=HOSTILE, lines=(Line(HOSTILE, PATH), Line("b", PATH)))
+    chart = replace(CHART, title="t", x_label=HOSTILE, lines=(Line("<b>$x$</b>", PATH), Line("b", PATH)))
     drawing = draw_charts(HOSTILE, [chart])
-    assert texts(drawing).count(HOSTILE) == 2  # axis and key
+    assert {HOSTILE, "<b>$x$</b>"} <= set(texts(drawing))  # axis and key
     assert root(drawing).findtext(".//dc:title", namespaces=NAMES) == HOSTILE
     assert root(drawing).find(".//svg:script", NAMES) is None
     assert b"<script" not in drawing.svg
@@ -105,14 +106,46 @@ def test_a_forest_plot_has_a_line_for_each_interval_that_there_is() -> None:
     assert len(circles) == 2
 
 
-def test_pictures_have_one_scale_and_their_own_shades() -> None:
+def test_an_overlay_names_each_curve_once_and_a_reference_is_grey() -> None:
+    points = Line("m", "", dots=((100.0, 100.0, 90.0, 110.0),), series=0)
+    lines = (Line("m", PATH, series=0), points, Line("act on all", PATH))
+    drawing = draw_charts("t", [replace(CHART, overlay=True, lines=lines)])
+    assert texts(drawing).count("m") == texts(drawing).count("act on all") == 1
+    assert len(paths(drawing, "#8c8c8c")) == 2  # the curve and its sample in the key
+
+
+def test_series_repeat_colours_after_eight_and_dashes_tell_them_apart() -> None:
+    lines = (Line("a", PATH, series=1), Line("b", PATH, series=9, dash=2))
+    drawing = draw_charts("t", [replace(CHART, overlay=True, lines=lines)])
+    styles = [
+        p.get("style", "") for p in root(drawing).iterfind(".//svg:path", NAMES) if "#b8480b" in p.get("style", "")
+    ]
+    assert len(styles) == 4
+    assert sum("dasharray" in style for style in styles) == 2
+
+
+def test_values_are_dots_along_their_axis_with_outliers_hollow() -> None:
+    drawing = draw_strips("Quality", [("Dose (MBq)", charts.strip([1.0, 2.0, 3.0, 9.0], (0.0, 5.0)))])
+    marks = root(drawing).findall(".//svg:use", NAMES)
+    assert len(marks) == 4
+    assert sum("fill: #ffffff" in mark.get("style", "") for mark in marks) == 1
+    assert "Dose (MBq)" in texts(drawing)
+
+
+def test_patients_have_one_scale_their_own_shades_and_the_outline_in_its_place() -> None:
     shades = np.linspace(0, 255, 12, dtype=np.uint8).reshape(3, 4)
     uri = "data:image/png;base64," + base64.b64encode(png(shades)).decode()
-    drawing = draw_pictures("Scans", [Picture("wide", uri, 80.0, 40.0), Picture("narrow", uri, 40.0, 40.0)])
+    pictures = (Picture("front", uri, 80.0, 40.0, "M20 10H60"), Picture("side", uri, 40.0, 40.0, "M0 10V30"))
+    case = Case("pa-1", ("with the event",), pictures)
+    drawing = draw_cases("Patients", [CaseGroup("Best", "why", (case,))])
     images = root(drawing).findall(".//svg:image", NAMES)
     wide, narrow = (float(image.attrib["transform"].split("(")[1].split()[0]) for image in images)
     assert wide / narrow == pytest.approx(2.0, rel=1e-3)
     data = images[0].attrib["{http://www.w3.org/1999/xlink}href"].partition(",")[2]
     np.testing.assert_array_equal(imread(io.BytesIO(base64.b64decode(data)))[..., 0], shades)
-    assert texts(drawing).count("R") == texts(drawing).count("L") == 2
-    assert {"wide", "narrow"} <= set(texts(drawing))
+    assert {"R", "L", "A", "P", "pa-1", "with the event", "Best: why"} <= set(texts(drawing))
+    (left, right), (top, bottom) = paths(drawing, "#d55e00")
+    unit = (right[0] - left[0]) / 40  # points per mm: the first runs over 40 mm, the second over 20
+    assert left[1] == right[1] == top[1]
+    assert top[0] == bottom[0]
+    assert bottom[1] - top[1] == pytest.approx(20 * unit, rel=1e-3)

@@ -146,6 +146,25 @@ class SUVCalibration:
         return fields
 
 
+@dataclass(frozen=True)
+class Acquisition:
+    """How a scan was made, as far as its quality depends on it; what is not known is None or empty.
+
+    Attributes
+    ----------
+    reconstruction : str
+        ReconstructionMethod (0054,1103).
+    uptake_min : float or None
+        Minutes from the injection to the beginning of the first frame.
+    injected_dose_bq : float or None
+        The dose of all injections.
+    """
+
+    reconstruction: str = ""
+    uptake_min: float | None = None
+    injected_dose_bq: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class SUVVolume:
     """A PET scan in SUV.
@@ -162,6 +181,8 @@ class SUVVolume:
         Pseudonymous id of the series.
     history : tuple of str
         What was done since, in order.
+    acquisition : Acquisition
+        How the scan was made.
 
     Raises
     ------
@@ -174,6 +195,7 @@ class SUVVolume:
     calibration: SUVCalibration
     source: str = ""
     history: tuple[str, ...] = field(default=())
+    acquisition: Acquisition = Acquisition()
 
     def __post_init__(self) -> None:
         _check_shape(self.array, self.geometry)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from twobe3.core.counts import format_count
 from twobe3.evaluation.provenance import ModelProvenance
 from twobe3.report.cohort_facts import cohort_facts
+from twobe3.report.scan_quality import scan_quality
 from twobe3.report.study_folder import StudyFolder
-from twobe3.report.wording import enumeration, extent, metric_label
+from twobe3.report.wording import enumeration, extent, metric_label, model_label
 
 Status = Literal["answered", "partly", "not done", "not applicable", "for the author"]
 
@@ -60,7 +61,7 @@ def model_parts(folder: StudyFolder) -> list[dict[str, Any]]:
     return [part for entry in folder.run.models for part in parts_of(entry)]
 
 
-def centres_of(folder: StudyFolder) -> list[str]:
+def list_centres(folder: StudyFolder) -> list[str]:
     """The centres that are known."""
     return sorted({subject.centre for subject in folder.cohort.subjects if subject.centre})
 
@@ -78,7 +79,7 @@ def data_sources(folder: StudyFolder) -> Answer:
 
 def setting(folder: StudyFolder) -> Answer:
     """The centres, as far as they are known."""
-    centres = centres_of(folder)
+    centres = list_centres(folder)
     if not centres:
         return AUTHOR
     return Answer("partly", f"{format_count(len(centres), 'centre')}; kind and place are not in the record", WHO)
@@ -86,7 +87,7 @@ def setting(folder: StudyFolder) -> Answer:
 
 def multi_centre(folder: StudyFolder) -> Answer:
     """Whether there is more than one centre; nothing where none is named."""
-    centres = centres_of(folder)
+    centres = list_centres(folder)
     if not centres:
         return AUTHOR
     if len(centres) == 1:
@@ -96,7 +97,9 @@ def multi_centre(folder: StudyFolder) -> Answer:
 
 def eligibility(folder: StudyFolder) -> Answer:
     """The exclusions by code; clinical criteria are nobody's but the author's."""
-    return Answer("partly", f"{_flow(folder)}; clinical criteria are not in the record", f"{WHO}; tables/exclusions")
+    return Answer(
+        "partly", f"{_flow(folder)}; clinical criteria are not in the record", f"{WHO}; tables/flow; tables/exclusions"
+    )
 
 
 def flow(folder: StudyFolder) -> Answer:
@@ -109,7 +112,7 @@ def flow(folder: StudyFolder) -> Answer:
     text = "; ".join([_flow(folder), *known])
     if any(one.kind == "time-to-event" for one in folder.cohort.endpoints):
         return Answer("partly", f"{text}; of the follow-up the numbers at risk alone", f"{WHO}; {HOW_WELL}")
-    return Answer("answered", text, WHO)
+    return Answer("answered", text, f"{WHO}; tables/flow")
 
 
 def _flow(folder: StudyFolder) -> str:
@@ -128,11 +131,12 @@ def characteristics(folder: StudyFolder) -> Answer:
 
 
 def acquisition(folder: StudyFolder) -> Answer:
-    """Scanners, tracers and spacing as the headers have them."""
-    wanted = ("Scanners", "Tracers", "Spacing as scanned", "SUV calibration")
-    facts = [fact for fact in cohort_facts(folder.cohort) if fact.term in wanted]
-    text = "; ".join(f"{_in_sentence(fact.term)}: {', '.join(fact.items)}" for fact in facts)
-    return Answer("partly", text, f"{WHO}; {COHORT_TABLE}; {SCANS_TABLE}") if facts else AUTHOR
+    """Scanners, reconstructions, uptake time and dose as the headers have them; the protocol is the author's."""
+    quality = scan_quality(folder.cohort)
+    said = [f"{scanner}, reconstruction {how}: {count}" for scanner, how, count in quality.scanners]
+    said += [f"{one.label.lower()} {one.low:.4g} to {one.high:.4g} {one.unit}" for one in quality.quantities if one.n]
+    text = f"{'; '.join(said)}; the protocol is not in the record"
+    return Answer("partly", text, f"{WHO}; tables/scanners; tables/scan-quality; {SCANS_TABLE}") if said else AUTHOR
 
 
 def _in_sentence(term: str) -> str:
@@ -216,7 +220,7 @@ def segmentation(folder: StudyFolder) -> Answer:
 def automatic_segmentation(folder: StudyFolder) -> Answer:
     """Regions by a threshold are automatic; of contours nobody knows."""
     automatic = [
-        entry.name
+        model_label(entry.name)
         for entry in folder.run.models
         if any(part.get("region") in ("threshold", "percist") for part in parts_of(entry))
     ]
@@ -280,7 +284,7 @@ def code_availability(folder: StudyFolder) -> Answer:
     return Answer("partly", text, f"{MADE}; run.json")
 
 
-def saved_models(folder: StudyFolder) -> Answer:
+def model_files(folder: StudyFolder) -> Answer:
     """Every model fitted on all patients, where they are there."""
     files = list((folder.path / "models").glob("*.safetensors"))
     if not files:

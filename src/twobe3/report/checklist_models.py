@@ -14,7 +14,7 @@ from twobe3.report.checklist_answers import (
     parts_of,
 )
 from twobe3.report.study_folder import StudyFolder
-from twobe3.report.wording import enumeration, number, scheme
+from twobe3.report.wording import enumeration, model_label, number, parameter, scheme
 
 
 def predictors(folder: StudyFolder) -> Answer:
@@ -54,7 +54,7 @@ def model_selection(folder: StudyFolder) -> Answer:
 
 def initialisation(folder: StudyFolder) -> Answer:
     """Weights and seeds."""
-    weights = sorted({str(part["weights"]) for part in model_parts(folder) if _has_weights(part)})
+    weights = sorted({parameter(part["weights"]) for part in model_parts(folder) if _has_weights(part)})
     seeds = sorted({part["seed"] for part in model_parts(folder) if isinstance(part.get("seed"), int)})
     said = [f"weights: {', '.join(weights)}"] if weights else []
     said += [f"seeds: {', '.join(map(str, seeds))}"] if seeds else []
@@ -68,7 +68,7 @@ def _has_weights(part: dict[str, object]) -> bool:
 
 def ensembles(folder: StudyFolder) -> Answer:
     """Fusions, and models of several members."""
-    joined = [entry.name for entry in folder.run.models if any(map(_is_ensemble, parts_of(entry)))]
+    joined = [model_label(entry.name) for entry in folder.run.models if any(map(_is_ensemble, parts_of(entry)))]
     if not joined:
         return Answer("not done", "no model is a fusion or an ensemble", MADE)
     return Answer("answered", enumeration(joined), f"{MADE}; {PARAMETERS_TABLE}")
@@ -82,7 +82,7 @@ def _is_ensemble(part: dict[str, object]) -> bool:
 
 def has_handcrafted_features(folder: StudyFolder) -> Answer:
     """Radiomics and measured baselines."""
-    there = [entry.name for entry in folder.run.models if any(_measures(part) for part in parts_of(entry))]
+    there = [model_label(entry.name) for entry in folder.run.models if any(_measures(part) for part in parts_of(entry))]
     return Answer("answered", f"yes: {enumeration(there)}" if there else "no", f"{MADE}; {PARAMETERS_TABLE}")
 
 
@@ -162,7 +162,7 @@ def harmonisation(folder: StudyFolder) -> Answer:
 def combination(folder: StudyFolder) -> Answer:
     """A fusion of hand-crafted features and a network."""
     both = [
-        entry.name
+        model_label(entry.name)
         for entry in folder.run.models
         if (kinds := {part["kind"] for part in parts_of(entry)}) & NETWORKS and "radiomics" in kinds
     ]
@@ -174,7 +174,7 @@ def combination(folder: StudyFolder) -> Answer:
 def other_variables(folder: StudyFolder) -> Answer:
     """Clinical covariates in a model of images."""
     there = [
-        entry.name
+        model_label(entry.name)
         for entry in folder.run.models
         if entry.kind != "baseline"
         and any(part.get("covariates") or part.get("variable") == "clinical" for part in parts_of(entry))

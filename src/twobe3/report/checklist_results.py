@@ -18,7 +18,7 @@ from twobe3.report.checklist_answers import (
     names_of_metrics,
 )
 from twobe3.report.study_folder import StudyFolder
-from twobe3.report.wording import enumeration, measure, metric_label, scheme
+from twobe3.report.wording import enumeration, measure, metric_label, model_label, scheme
 
 EXTERNAL, BY_CENTRE = "external cohort", "leave-one-centre-out"
 CALIBRATION = ("calibration_slope", "calibration_intercept", "observed_expected", "d_calibration")
@@ -118,7 +118,8 @@ def clinical_utility(folder: StudyFolder) -> Answer:
 def performance(folder: StudyFolder) -> Answer:
     """The best model of each endpoint; of the others the table has as much."""
     said = [
-        f"{endpoint}: {best.model}, {metric_label(best.primary_metric.metric)} {measure(best.headline)}, n {best.n}"
+        f"{endpoint}: {model_label(best.model)}, {metric_label(best.primary_metric.metric)} "
+        f"{measure(best.headline)}, n {best.n}"
         for endpoint, best in _best(folder).items()
     ]
     return Answer("answered", "; ".join(said), f"{HOW_WELL}; {SUBGROUPS}; tables/*-models") if said else AUTHOR
@@ -127,7 +128,7 @@ def performance(folder: StudyFolder) -> Answer:
 def diagnostic_accuracy(folder: StudyFolder) -> Answer:
     """Sensitivity and specificity of the best model at the thresholds of the folds."""
     said = [
-        f"{endpoint}: {best.model}, sensitivity {measure(best.get('sensitivity'))}, "
+        f"{endpoint}: {model_label(best.model)}, sensitivity {measure(best.get('sensitivity'))}, "
         f"specificity {measure(best.get('specificity'))}"
         for endpoint, best in _best(folder).items()
         if best.get("sensitivity") and best.get("specificity")
@@ -237,7 +238,7 @@ def dimensionality(folder: StudyFolder) -> Answer:
 
 def confounders(folder: StudyFolder) -> Answer:
     """Trivial explanations as models of their own."""
-    names = [entry.name for entry in folder.run.models if entry.is_baseline]
+    names = [model_label(entry.name) for entry in folder.run.models if entry.is_baseline]
     if not names:
         return Answer("not done", "no baseline was tested", HOW_WELL)
     return Answer("partly", f"baselines: {enumeration(names)}", f"{AGAINST}; tables/*-differences-*")
@@ -245,7 +246,7 @@ def confounders(folder: StudyFolder) -> Answer:
 
 def simple_models(folder: StudyFolder) -> Answer:
     """The baselines."""
-    names = [entry.name for entry in folder.run.models if entry.kind == "baseline"]
+    names = [model_label(entry.name) for entry in folder.run.models if entry.kind == "baseline"]
     if not names:
         return Answer("not done", "no baseline was tested", HOW_WELL)
     return Answer("answered", f"baselines: {enumeration(names)}", f"{AGAINST}; tables/*-differences-*")
@@ -254,7 +255,7 @@ def simple_models(folder: StudyFolder) -> Answer:
 def other_approaches(folder: StudyFolder) -> Answer:
     """Clinical baselines."""
     clinical = ("clinical", "age", "sex", "weight")
-    names = [entry.name for entry in folder.run.models if entry.parameters.get("variable") in clinical]
+    names = [model_label(entry.name) for entry in folder.run.models if entry.parameters.get("variable") in clinical]
     if not names:
         return Answer("not done", "no clinical baseline was tested", HOW_WELL)
     return Answer("answered", f"clinical baselines: {enumeration(names)}", f"{AGAINST}; tables/*-differences-*")

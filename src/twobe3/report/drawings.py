@@ -13,8 +13,9 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from twobe3.report import charts
-from twobe3.report.charts import Chart, Forest, Line
+from twobe3.report.charts import Chart, Forest, Line, Strip
 from twobe3.report.mips import Picture
+from twobe3.report.patients import Case, CaseGroup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,15 +27,16 @@ POINTS = 0.7
 LETTERS = 10.0  # height of the letters, in units of the drawing, like all that follows
 LINE = 13.0
 CHARTS_ACROSS = 3
-PICTURES_ACROSS = 6
-PICTURE_WIDTH = 120.0
-ROW_HEIGHT = 18.0
+CASE_WIDTH = 240.0
+ROW_HEIGHT, STRIP_HEIGHT = 18.0, 44.0
 MARGIN = 8.0
 LETTER_WIDTH = 5.6
-TITLE_LETTERS = 44
+TITLE_LETTERS, CASE_LETTERS, KEY_LETTERS = 44, 40, 36  # in a line
 
-# Eight colours that the colour-blind tell apart (Okabe & Ito 2008, Color Universal Design), without black and yellow.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Of a series, as in the page's style sheet on white; a reference, such as "act on all", is grey.
+COLOURS = ("#0b6392", "#b8480b", "#2f7d4f", "#8a4aa0", "#8a6a00", "#16808f", "#b03a6b", "#59636c")
+DASHES: tuple[Any, ...] = ("solid", (0, (5, 3)), (0, (1.5, 2)), (0, (6, 2, 1.5, 2)))
+OUTLINE = "#d55e00"  # of a contour
 INK, GREY, PALE = "#1a1a1a", "#8c8c8c", "#d9d9d9"
 BAR_MM = 100.0  # of the scale in a picture
 
@@ -105,19 +107,36 @@ def draw_forest(title: str, forest: Forest, labels: Sequence[ForestLabel]) -> Dr
         return sheet.render(title, f"Forest plot: {'; '.join(f'{label.name} {label.value}' for label in labels)}.")
 
 
-def draw_pictures(title: str, pictures: Sequence[Picture]) -> Drawing:
-    """Pictures of scans in a common scale, each over its caption, with right, left and a bar of 10 cm."""
-    unit = PICTURE_WIDTH / max(picture.width_mm for picture in pictures)
-    across = min(PICTURES_ACROSS, len(pictures))
-    rows = [pictures[i : i + across] for i in range(0, len(pictures), across)]
-    heights = [max(picture.height_mm for picture in row) * unit + 2 * LINE for row in rows]
-    with _sheet(across * (PICTURE_WIDTH + MARGIN) + MARGIN, sum(heights) + MARGIN) as sheet:
-        top = MARGIN
-        for row, height in zip(rows, heights, strict=True):
-            for i, picture in enumerate(row):
-                _draw_picture(sheet.at(MARGIN + i * (PICTURE_WIDTH + MARGIN), top), picture, unit)
+def draw_strips(title: str, strips: Sequence[tuple[str, Strip]]) -> Drawing:
+    """Values as dots along axes of their own, each under its name; outliers are hollow, dashed lines are limits."""
+    with _sheet(strips[0][1].width, STRIP_HEIGHT * len(strips) + MARGIN) as sheet:
+        for i, (name, strip) in enumerate(strips):
+            row = sheet.at(0, STRIP_HEIGHT * i)
+            row.text(MARGIN, LINE, name)
+            for limit in strip.limits:
+                row.line((limit, limit), (LINE + 3, LINE + 15), GREY, dashed=True)
+            row.line((strip.ticks[0][0], strip.ticks[-1][0]), (LINE + 15, LINE + 15), INK)
+            for x, text in strip.ticks:
+                row.text(x, STRIP_HEIGHT - 4, text, "center")
+            for x, is_outlier in strip.dots:
+                row.dot(x, LINE + 9, COLOURS[0], hollow=is_outlier)
+        return sheet.render(title, "; ".join(name for name, _ in strips))
+
+
+def draw_cases(title: str, groups: Sequence[CaseGroup]) -> Drawing:
+    """Patients in groups: projections in a common scale with the outline of the contour, and what is said of each."""
+    widths = [sum(p.width_mm for p in case.pictures) for group in groups for case in group.cases]
+    unit = (CASE_WIDTH - 3 * MARGIN) / max(widths)
+    heights = [max(_case_height(case, unit) for case in group.cases) + 2 * LINE for group in groups]
+    across = max(len(group.cases) for group in groups)
+    with _sheet(across * CASE_WIDTH, sum(heights) + MARGIN) as sheet:
+        top = 0.0
+        for group, height in zip(groups, heights, strict=True):
+            sheet.text(2, top + LINE, f"{group.name}: {group.reason}", bold=True)
+            for i, case in enumerate(group.cases):
+                _draw_case(sheet.at(i * CASE_WIDTH, top + 1.5 * LINE), case, unit)
             top += height
-        return sheet.render(title, "Maximum-intensity projections of the scans.")
+        return sheet.render(title, "Maximum-intensity projections of patients, from the front and from the left.")
 
 
 @dataclass(frozen=True)
@@ -168,13 +187,17 @@ class Sheet:
             transform=self.transform, clip_on=False, zorder=1,
         )  # fmt: skip
 
-    def path(self, data: str, colour: str, *, filled: bool = False, dashed: bool = False, width: float = 1.2) -> None:
+    def path(
+        self, data: str, colour: str, *, filled: bool = False, dash: int = 0, width: float = 1.2, scale: float = 1.0
+    ) -> None:
         """What the page has as path data: a curve, or, filled, a band."""
         from matplotlib.patches import PathPatch
+        from matplotlib.transforms import Affine2D
 
-        style = {"facecolor": colour, "alpha": 0.18, "linewidth": 0.0} if filled else {"facecolor": "none"}
-        line = {} if filled else {"edgecolor": colour, "linewidth": width, "linestyle": (0, (4, 2)) if dashed else "-"}
-        patch = PathPatch(_outline(data), transform=self.transform, clip_on=False, zorder=1, **style, **line)
+        style = {"facecolor": colour, "alpha": 0.15, "linewidth": 0.0} if filled else {"facecolor": "none"}
+        line = {} if filled else {"edgecolor": colour, "linewidth": width, "linestyle": DASHES[dash]}
+        place = Affine2D().scale(scale) + self.transform
+        patch = PathPatch(_outline(data), transform=place, clip_on=False, zorder=1, **style, **line)
         self.figure.axes[0].add_artist(patch)
 
     def render(self, title: str, description: str) -> Drawing:
@@ -209,7 +232,22 @@ def _title_lines(chart: Chart) -> list[str]:
 
 
 def _height_with_key(chart: Chart) -> float:
-    return chart.height + (LINE * len(chart.lines) if len(chart.lines) > 1 else 0.0)
+    return chart.height + LINE * len(_key(chart))
+
+
+def _key(chart: Chart) -> list[tuple[Line | None, str]]:
+    """What stands below the chart, line by line: each name once, none where the title names the only curve.
+
+    A name that is long goes on in lines without a curve.
+    """
+    if not chart.overlay and len(chart.lines) < 2:
+        return []
+    named = {line.label: line for line in reversed(chart.lines)}
+    return [
+        (named[label] if i == 0 else None, text)
+        for label in reversed(named)
+        for i, text in enumerate(wrap(label, KEY_LETTERS))
+    ]
 
 
 def _draw_chart(sheet: Sheet, chart: Chart, head: float) -> None:
@@ -229,10 +267,8 @@ def _draw_chart(sheet: Sheet, chart: Chart, head: float) -> None:
         sheet.line((left, right), (bottom, top), GREY, dashed=True)
     if chart.level is not None:
         sheet.line((left, right), (chart.level, chart.level), GREY, dashed=True)
-    for ghost in chart.ghosts:
-        sheet.path(ghost, PALE, width=0.6)
-    for i, line in enumerate(chart.lines):
-        _draw_line(sheet, line, i)
+    for line in chart.lines:
+        _draw_line(sheet, line)
     sheet.text((left + right) / 2, charts.HEIGHT - 6, chart.x_label, "center")
     sheet.text(11, (top + bottom) / 2, chart.y_label, "center", turn=90)
     if chart.below:
@@ -242,29 +278,45 @@ def _draw_chart(sheet: Sheet, chart: Chart, head: float) -> None:
         sheet.text(2, y, counts.label, colour=_colour(i))
         for x, text in counts.numbers:
             sheet.text(x, y, text, "center")
-    for i, line in enumerate(chart.lines if len(chart.lines) > 1 else ()):
+    for i, (named, text) in enumerate(_key(chart)):
         y = chart.height + LINE * (i + 0.7)
-        sheet.path(f"M{left} {y - 3.5}L{left + 18} {y - 3.5}", _colour(i), dashed=_is_dashed(i))
-        sheet.text(left + 24, y, line.label)
+        if named is not None:
+            sheet.path(f"M{left} {y - 3.5}L{left + 24} {y - 3.5}", _colour(named.series), dash=named.dash)
+        sheet.text(left + 30, y, text)
 
 
-def _draw_line(sheet: Sheet, line: Line, i: int) -> None:
+def _draw_line(sheet: Sheet, line: Line) -> None:
+    colour = _colour(line.series)
     if line.band:
-        sheet.path(line.band, _colour(i), filled=True)
+        sheet.path(line.band, colour, filled=True)
     if line.path:
-        sheet.path(line.path, _colour(i), dashed=_is_dashed(i))
+        sheet.path(line.path, colour, dash=line.dash)
     for x, y, low, high in line.dots:
-        sheet.line((x, x), (low, high), _colour(i), thick=True)
-        sheet.dot(x, y, _colour(i))
+        sheet.line((x, x), (low, high), colour, thick=True)
+        sheet.dot(x, y, colour)
 
 
-def _colour(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
+def _colour(series: int | None) -> str:
+    return GREY if series is None else COLOURS[series % len(COLOURS)]
 
 
-def _is_dashed(i: int) -> bool:
-    """Whether a line needs more than its colour to be told from those before it."""
-    return i // len(COLOURS) % 2 == 1
+def _case_lines(case: Case) -> list[str]:
+    return [line for text in case.lines for line in wrap(text, CASE_LETTERS)]
+
+
+def _case_height(case: Case, unit: float) -> float:
+    return max(picture.height_mm for picture in case.pictures) * unit + LINE * (len(_case_lines(case)) + 2)
+
+
+def _draw_case(sheet: Sheet, case: Case, unit: float) -> None:
+    """The pictures beside one another, and below them who it is and what is said."""
+    x, bottom = MARGIN, max(picture.height_mm for picture in case.pictures) * unit
+    for picture in case.pictures:
+        _draw_picture(sheet.at(x, 0), picture, unit)
+        x += picture.width_mm * unit + MARGIN
+    sheet.text(MARGIN, bottom + LINE, case.patient, bold=True)
+    for i, text in enumerate(_case_lines(case), start=2):
+        sheet.text(MARGIN, bottom + LINE * i, text)
 
 
 def _draw_picture(sheet: Sheet, picture: Picture, unit: float) -> None:
@@ -275,20 +327,25 @@ def _draw_picture(sheet: Sheet, picture: Picture, unit: float) -> None:
     extent = (sheet.x, sheet.x + width, sheet.y + height, sheet.y)
     axes = sheet.figure.axes[0]
     limits = axes.axis()
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="none")
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="none", zorder=1)
     axes.axis(limits)
-    sheet.text(4, LINE, "R")
-    sheet.text(width - 4, LINE, "L", "right")
+    if picture.outline:
+        sheet.path(picture.outline, OUTLINE, width=0.8, scale=unit)
+    sheet.text(4, LINE, picture.ends[0])
+    sheet.text(width - 4, LINE, picture.ends[1], "right")
     sheet.line((6, 6 + BAR_MM * unit), (height - 6, height - 6), INK, thick=True)
-    sheet.text(0, height + LINE, picture.caption)
 
 
 def _outline(data: str) -> Outline:
     """Path data of the page, absolute moves, lines and closings, as matplotlib has them."""
     from matplotlib.path import Path as Outline
 
+    x = y = 0.0
     points, codes = [], []
-    for mark, x, y in re.findall(r"([MLZ])(?:([-\d.e]+) ([-\d.e]+))?", data):
-        codes.append({"M": Outline.MOVETO, "L": Outline.LINETO, "Z": Outline.CLOSEPOLY}[mark])
-        points.append((float(x or 0.0), float(y or 0.0)))
+    for mark, text in re.findall(r"([MLHVZ])([-\d.e ]*)", data):
+        numbers = [float(number) for number in text.split()]
+        x = numbers[0] if mark in "MLH" else x
+        y = numbers[-1] if mark in "MLV" else y
+        points.append((x, y))
+        codes.append({"M": Outline.MOVETO, "Z": Outline.CLOSEPOLY}.get(mark, Outline.LINETO))
     return Outline(points, codes)

@@ -9,7 +9,9 @@ from twobe3.core.counts import format_count
 from twobe3.evaluation.provenance import Audit, ModelProvenance
 from twobe3.evaluation.results import Evaluation, MetricValue, SampleSize, Subgroup
 from twobe3.report.agreement import Agreement
-from twobe3.report.cohort_facts import cohort_facts
+from twobe3.report.cohort_facts import FlowStep, cohort_facts, flow
+from twobe3.report.configuration import settings
+from twobe3.report.scan_quality import LIMITS, ScanQuality, scan_quality
 from twobe3.report.study_folder import StudyFolder
 from twobe3.report.table import Cell, Column, Estimate, PValue, Table, file_name
 from twobe3.report.tables import ComparisonTable, SubgroupTable, count_left_out
@@ -18,7 +20,9 @@ from twobe3.report.wording import (
     duration,
     estimators,
     extent,
+    level_label,
     metric_label,
+    model_label,
     number,
     parameter,
     patients,
@@ -29,7 +33,7 @@ from twobe3.report.wording import (
 Section = Mapping[str, Any]
 
 NUMBER = Column("No.", "number")
-MODEL = Column("Model")
+MODEL = Column("Model", show=model_label)
 PART = Column("Part of the cohort")
 N = Column("n", "number")
 EVENTS = Column("Events", "number")
@@ -39,12 +43,11 @@ def endpoint_tables(section: Section, slug: str, entries: Mapping[str, ModelProv
     """The tables of one endpoint; their names begin with ``slug``."""
     endpoint, results = section["endpoint"].name, section["results"]
     yield _models(section, slug, entries)
-    for caption, names in section["other_metrics"]:
-        at_times = "@" in names[0]
-        name = f"{slug}-metrics-at-times" if at_times else f"{slug}-metrics"
+    for caption, names in section["metric_tables"]:
+        name = f"{slug}-metrics-{file_name(caption)}"
         columns = (MODEL, *(Column(metric_label(metric), "estimate") for metric in names))
         rows = tuple((one.model, *(_estimate(one.get(metric)) for metric in names)) for one in results)
-        yield Table(name, f"{endpoint}: {caption[0].lower()}{caption[1:]}", columns, rows)
+        yield Table(name, f"{endpoint}: {caption[0].lower()}{caption[1:]}, with 95 % intervals.", columns, rows)
     for table in section["comparisons"]:
         yield _differences(table, f"{slug}-differences-{file_name(table.metric)}", endpoint)
     if section["subgroups"] is not None:
@@ -59,8 +62,10 @@ def study_tables(folder: StudyFolder) -> Iterator[Table]:
     """The tables of the cohort and of how the results were made; patients stand under their pseudonyms."""
     cohort, run, evaluation = folder.cohort, folder.run, folder.evaluation
     facts = tuple((fact.term, "; ".join(fact.items)) for fact in cohort_facts(cohort))
-    counts = ("Scans", f"{cohort.found} found, {cohort.used} used, {cohort.excluded} excluded")
-    yield Table("cohort", "The cohort.", (Column("What"), Column("Value", "sentence")), (counts, *facts))
+    yield Table("cohort", "The cohort.", (Column("What"), Column("Value", "sentence")), facts)
+    steps = tuple(row for step in flow(cohort, evaluation.exclusions) for row in _step(step))
+    columns = (Column("Number", "number"), Column("What", "sentence"), Column("Code"))
+    yield Table("flow", "From the series found to the patients with an outcome.", columns, steps)
     if evaluation.missing:
         yield Table(
             "missing-data",
@@ -79,18 +84,25 @@ def study_tables(folder: StudyFolder) -> Iterator[Table]:
         yield Table(
             "left-out",
             "What single models cannot use.",
-            (Column("Model", "sentence"), Column("Left out"), Column("Code"), Column("First reason", "sentence")),
+            (
+                Column("Model", "sentence", model_label),
+                Column("Left out"),
+                Column("Code"),
+                Column("First reason", "sentence"),
+            ),
             tuple(
                 (row.model, format_count(row.count, row.what[:-1]), row.example.code, row.example.reason)
                 for row in count_left_out(evaluation.exclusions)
             ),
         )
-    yield _scans(folder)
+    quality = scan_quality(cohort)
+    yield from _quality(quality)
+    yield _scans(folder, quality)
     yield Table(
         "parameters",
         "The models and their parameters.",
         (
-            Column("Model", "sentence"),
+            Column("Model", "sentence", model_label),
             Column("Kind"),
             Column("Parameters", "sentence"),
             Column("Time", "number", duration),
@@ -102,6 +114,12 @@ def study_tables(folder: StudyFolder) -> Iterator[Table]:
         "How figures and differences were estimated.",
         (Column("What", "sentence"), Column("How it was estimated", "sentence")),
         estimators(evaluation),
+    )
+    yield Table(
+        "configuration",
+        "The configuration of the study.",
+        (Column("Setting", "sentence"), Column("Value", "sentence")),
+        settings(run.configuration),
     )
     if run.audit is not None and run.audit.permuted:
         yield _permutation_results(run.audit)
@@ -132,8 +150,8 @@ def _models(section: Section, slug: str, entries: Mapping[str, ModelProvenance])
 def _differences(table: ComparisonTable, name: str, endpoint: str) -> Table:
     columns = (
         NUMBER,
-        Column("Higher"),
-        Column("Lower"),
+        Column("First", show=model_label),
+        Column("Second", show=model_label),
         Column("Difference", "estimate"),
         Column("p, bootstrap", "p"),
         *(Column(TEST_LABELS[test], "p") for test in table.tests),
@@ -153,7 +171,7 @@ def _differences(table: ComparisonTable, name: str, endpoint: str) -> Table:
         )
         for i, row in enumerate(table.rows, start=1)
     )
-    caption = f"{endpoint}: paired differences in {metric_label(table.metric)}, the clearest first."
+    caption = f"{endpoint}: paired differences in {metric_label(table.metric)}, the first minus the second."
     return Table(name, caption, columns, rows)
 
 
@@ -161,14 +179,16 @@ def _subgroups(table: SubgroupTable, slug: str, section: Section) -> Iterator[Ta
     """Parts of the cohort, of the first model, and of all where there are several."""
     label, endpoint = metric_label(section["primary"]), section["endpoint"].name
     columns = (PART, Column(label, "estimate"), N, EVENTS, Column("Caution"))
-    rows = tuple((f"{row.factor}: {row.level}", _estimate(row), row.n, row.events, row.warning) for row in table.rows)
-    yield Table(f"{slug}-subgroups", f"{endpoint}: {label} of {table.model} in parts of the cohort.", columns, rows)
+    rows = tuple((_part(row), _estimate(row), row.n, row.events, row.warning) for row in table.rows)
+    yield Table(
+        f"{slug}-subgroups", f"{endpoint}: {label} of {model_label(table.model)} in parts of the cohort.", columns, rows
+    )
     if len(table.models) > 1:
         yield Table(
             f"{slug}-subgroups-of-all-models",
             f"{endpoint}: {label} of all models in parts of the cohort.",
-            (PART, *(Column(model, "estimate") for model in table.models)),
-            tuple((f"{row[0].factor}: {row[0].level}", *map(_estimate, row)) for row in table.matrix),
+            (PART, *(Column(model, "estimate", short=model_label(model)) for model in table.models)),
+            tuple((_part(row[0]), *map(_estimate, row)) for row in table.matrix),
         )
 
 
@@ -194,23 +214,51 @@ def _agreement(agreement: Agreement, slug: str, endpoint: str) -> Table:
     return Table(f"{slug}-agreement", f"{endpoint}: Spearman’s ρ between the models’ risks.", columns, rows)
 
 
-def _scans(folder: StudyFolder) -> Table:
-    names = ("Patient", "Series", "Centre", "Scanner", "Slices", "Spacing", "Contour", "Calibration")
-    columns = tuple(Column(name, "number" if name == "Slices" else "text") for name in names)
+def _scans(folder: StudyFolder, quality: ScanQuality) -> Table:
+    names = ("Patient", "Series", "Centre", "Scanner", "Reconstruction", "Slices", "Spacing")
+    columns = [Column(name, "number" if name == "Slices" else "text") for name in names]
+    columns += [Column(f"{one.label} ({one.unit})", "number", _brief) for one in quality.quantities]
+    columns += [Column("Outliers"), Column("Contour"), Column("Calibration")]
     rows = tuple(
         (
             one.patient,
             one.series,
             one.centre or "",
             " ".join(part for part in (one.manufacturer, one.model) if part),
+            one.acquisition.reconstruction or "",
             one.slices,
             extent(one.spacing_mm),
+            *(value for value, _ in values),
+            ", ".join(q.label.lower() for q, (_, beyond) in zip(quality.quantities, values, strict=True) if beyond),
             "yes" if one.contour else "no",
             one.calibration.rule,
         )
-        for one in folder.cohort.subjects
+        for one, values in zip(folder.cohort.subjects, quality.of_scan, strict=True)
     )
-    return Table("scans", "Every scan that was used.", columns, rows)
+    return Table("scans", "Every scan that was used.", tuple(columns), rows)
+
+
+def _quality(quality: ScanQuality) -> Iterator[Table]:
+    """Quantities over the scans, and who made them."""
+    if quality.quantities:
+        names = ("Median", "Smallest", "Largest", "Lower limit", "Upper limit", "Outliers", "Known")
+        columns = (Column("Quantity"), Column("Unit"), *(Column(name, "number", _brief) for name in names))
+        rows: tuple[tuple[Cell, ...], ...] = tuple(
+            (
+                one.label,
+                one.unit,
+                one.median,
+                one.low,
+                one.high,
+                *(one.limits or (None, None)),
+                len(one.outliers),
+                one.n,
+            )
+            for one in quality.quantities
+        )
+        yield Table("scan-quality", f"Quality of the scans. {LIMITS}", columns, rows)
+    columns = (Column("Scanner"), Column("Reconstruction"), Column("Scans", "number"))
+    yield Table("scanners", "Scanners and reconstructions.", columns, quality.scanners)
 
 
 def _permutation_results(audit: Audit) -> Table:
@@ -220,6 +268,21 @@ def _permutation_results(audit: Audit) -> Table:
         for row in audit.permuted
     )
     return Table("permuted-outcomes", "The whole validation on permuted outcomes, n times.", columns, rows)
+
+
+def _step(step: FlowStep) -> Iterator[tuple[int, str, str]]:
+    """What left before a step, and the step."""
+    yield from ((count, reason, code) for count, code, reason in step.left)
+    yield step.count, step.what, ""
+
+
+def _brief(value: float | None) -> str:
+    """Four digits, as the page has them."""
+    return "" if value is None else f"{value:.4g}".replace("-", "−")
+
+
+def _part(row: Subgroup) -> str:
+    return f"{row.factor}: {level_label(row.level, row.factor)}"
 
 
 def _estimate(metric: MetricValue | Subgroup | None) -> Estimate:

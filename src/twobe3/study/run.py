@@ -176,6 +176,7 @@ def _read(
         covariates=study.cohort.covariates,
         grid=study.volume.grid(),
         volumes=out / "volumes",
+        contours=out / "contours",
         policy=study.cohort.policy,
         repair_dates=study.cohort.repair_dates,
         subgroups=study.report.subgroups,
