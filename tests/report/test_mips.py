@@ -12,7 +12,7 @@ from skimage.io import imread
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
-from twobe3.report.mips import draw, mip, outline, png, read_scan
+from twobe3.report.mips import colour_map, draw, mip, outline, png, read_map, read_scan
 
 
 def test_head_is_on_top_and_the_patients_left_on_the_right() -> None:
@@ -114,3 +114,34 @@ def test_a_contour_of_another_shape_is_refused(study: Path) -> None:
     save_file(other, study / "contours" / "volume-4.safetensors", {"spacing_mm": "[4.0, 5.0, 6.0]"})
     with pytest.raises(EnvironmentFailure, match=r"shape \(2, 2, 2\), the volume \(6, 5, 4\)"):
         read_scan(study, "volume-4.safetensors")
+
+
+def test_a_map_is_orange_where_the_risk_rises_and_purple_where_it_falls() -> None:
+    relevance = np.zeros((2, 3, 2), np.float32)
+    relevance[0, :, 0] = 0.1, 2.0, -1.0  # in front of and behind one another: the largest magnitude is seen
+    relevance[0, 1, 1] = -1.0
+    picture = colour_map(relevance, "front")
+    assert picture.shape == (2, 2, 4)
+    assert picture[1, 0].tolist() == [230, 97, 1, round(255 * 0.85)]
+    assert picture[1, 1].tolist() == [94, 60, 153, pytest.approx(255 * 0.85 / 2, abs=1)]
+    assert not picture[0, :, 3].any()
+
+
+def test_a_map_of_zeros_is_transparent() -> None:
+    assert not colour_map(np.zeros((2, 3, 2), np.float32), "side")[..., 3].any()
+
+
+def test_a_picture_with_opacity_is_read_back_by_another_decoder() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 7, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(imread(io.BytesIO(png(pixels))), pixels)
+
+
+def test_a_map_on_another_grid_is_refused(study: Path) -> None:
+    (study / "explanations").mkdir()
+    save_file({"map": np.zeros((2, 2, 2), np.float32)}, study / "explanations" / "m.safetensors")
+    with pytest.raises(EnvironmentFailure, match=r"explanations/m.safetensors has shape \(2, 2, 2\)") as caught:
+        read_map(study, "m.safetensors", (6, 5, 4))
+    assert caught.value.code is Code.ARTEFACT_DAMAGED
+    with pytest.raises(ConfigurationError, match="explanations/n") as missing:
+        read_map(study, "n.safetensors", (6, 5, 4))
+    assert missing.value.code is Code.ARTEFACT_MISSING

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tests.report.conftest import HOSTILE
 
+from twobe3.evaluation.explanations import CheckValue, Explanations, MapRecord
 from twobe3.evaluation.patients import PatientRecord
+from twobe3.io.files import write_artefact
+from twobe3.report import write_report
 from twobe3.report.patients import CaseGroup, case_groups, observe
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
 
@@ -81,3 +88,37 @@ def test_a_model_that_predicted_nobody_shows_nobody(study: Path) -> None:
 def test_outcomes_in_words(kind: Any, unit: str | None, outcome: dict[str, Any], said: str) -> None:
     record = PatientRecord("e", "pa-1", **{"competing": False, **outcome}, risks=())
     assert observe(record, EndpointRecord("e", kind, unit, 10, 4)) == said
+
+
+def explain(study: Path, *maps: MapRecord) -> None:
+    (study / "explanations").mkdir()
+    for one in maps:
+        save_file({"map": np.ones((6, 5, 4), np.float32)}, study / "explanations" / one.file)
+    write_artefact(study / "explanations" / "explanations.json", Explanations(maps).to_json())
+
+
+def test_maps_of_a_patient_stand_beside_the_pictures_with_their_checks(study: Path) -> None:
+    passed = CheckValue("model_randomisation", 0.123, 0.5, True)
+    failed = CheckValue("agreement", None, 0.5, False)
+    of_patient = MapRecord("metastasis", "2be3-net", f"pa-{9:012x}", "grad-cam", "a.safetensors", 1.0, (passed,))
+    explain(
+        study,
+        replace(of_patient, model="radiomics", method="occlusion", checks=(passed, failed), file="b.safetensors"),
+        of_patient,
+        replace(of_patient, endpoint="survival", file="c.safetensors"),
+    )
+    first, second = groups(study, "2be3-net", "radiomics")["Best"].cases[0].maps
+    assert (first.title, first.passed) == ("2be3-net by Grad-CAM", True)
+    assert first.checks == ("model randomisation 0.12 against 0.50, passed",)
+    assert (second.title, second.passed) == ("radiomics by occlusion", False)
+    assert second.checks[1] == "agreement not estimable against 0.50, failed"
+    assert all(picture.map_uri.startswith("data:image/png;base64,") for picture in first.pictures)
+
+
+def test_a_failed_map_says_so_and_markup_in_it_is_text(study: Path) -> None:
+    bad = CheckValue(HOSTILE, 0.0, None, False)
+    explain(study, MapRecord("metastasis", "radiomics", f"pa-{9:012x}", HOSTILE, "a.safetensors", 1.0, (bad,)))
+    html = write_report(study).read_text()
+    assert "<script" not in html
+    assert "Failed its checks, don’t trust it:" in html
+    assert "purple away from it" in html

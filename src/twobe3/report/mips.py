@@ -14,12 +14,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 
 SUV_WINDOW = (0.0, 7.0)
 View = Literal["front", "side"]
+TOWARDS, AWAY = (230, 97, 1), (94, 60, 153)  # orange and purple, which the colour-blind tell apart
+OPAQUE = 0.85  # of a map where it is largest
 DEPTH = {"front": 1, "side": 2}  # the axis along which is projected: rows, columns
 _REMEDY = "run the study again: `twobe3 run` makes volumes and contours again from the scans, and nothing else"
 
@@ -45,13 +48,17 @@ class StoredScan:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to inline, its true size in the patient, and the outline of the contour as an SVG path in mm."""
+    """A picture to inline, its true size in the patient, and the outline of the contour as an SVG path in mm.
+
+    ``map_uri`` is a map in colour to lay over it; empty without one.
+    """
 
     view: View
     data_uri: str
     width_mm: float
     height_mm: float
     outline: str
+    map_uri: str = ""
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -87,6 +94,29 @@ def read_scan(folder: Path, name: str) -> StoredScan:
     return StoredScan(suv, spacing_mm, contour if contour is not None and contour.any() else None)
 
 
+def read_map(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Read what each voxel adds to a risk, from ``explanations/`` of a study folder.
+
+    Raises
+    ------
+    ConfigurationError
+        ``ARTEFACT_MISSING``.
+    EnvironmentFailure
+        ``ARTEFACT_DAMAGED``: the file cannot be read, or the map has another shape than the volume.
+    """
+    name = f"explanations/{Path(name).name}"
+    try:
+        relevance: npt.NDArray[np.float32] = load_file(folder / name)["map"]
+    except FileNotFoundError:
+        raise ConfigurationError(Code.ARTEFACT_MISSING, f"{name} is not in the study folder") from None
+    except (SafetensorError, KeyError) as error:
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, f"{name} cannot be read: {type(error).__name__}") from error
+    if relevance.shape != shape:
+        reason = f"{name} has shape {relevance.shape}, the volume {shape}"
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
+    return relevance
+
+
 def _read_tensor(folder: Path, name: str, key: str) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
     try:
         with safe_open(folder / name, framework="numpy") as stream:
@@ -99,18 +129,46 @@ def _read_tensor(folder: Path, name: str, key: str) -> tuple[npt.NDArray[Any], t
         raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, f"{name} cannot be read: {type(error).__name__}") from error
 
 
-def draw(scan: StoredScan, view: View) -> Picture:
-    """A projection of a scan, with the outline of the projected contour."""
+def draw(scan: StoredScan, view: View, relevance: npt.NDArray[np.float32] | None = None) -> Picture:
+    """A projection of a scan, with the outline of the projected contour and a map over it, of the shape of the scan."""
     depth = DEPTH[view]
     slice_mm, column_mm = scan.spacing_mm[0], scan.spacing_mm[3 - depth]
     grey = mip(scan.suv, view)
     return Picture(
         view,
-        "data:image/png;base64," + b64encode(png(grey)).decode("ascii"),
+        _to_uri(grey),
         grey.shape[1] * column_mm,
         grey.shape[0] * slice_mm,
         "" if scan.contour is None else outline(scan.contour.max(axis=depth)[::-1], slice_mm, column_mm),
+        "" if relevance is None else _to_uri(colour_map(relevance, view)),
     )
+
+
+def _to_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    return "data:image/png;base64," + b64encode(png(pixels)).decode("ascii")
+
+
+def colour_map(relevance: npt.NDArray[np.float32], view: View) -> npt.NDArray[np.uint8]:
+    """A map projected onto the value that is farthest from 0, orange above it and purple below.
+
+    Parameters
+    ----------
+    relevance : ndarray of float32, shape (slices, rows, columns)
+        What each voxel adds to the risk.
+    view : {"front", "side"}
+
+    Returns
+    -------
+    ndarray of uint8, shape (slices, columns, 4) or (slices, rows, 4)
+        Red, green, blue and opacity, which is in proportion to the magnitude, in the orientation of :func:`mip`.
+    """
+    depth = DEPTH[view]
+    high, low = relevance.max(axis=depth)[::-1], relevance.min(axis=depth)[::-1]
+    farthest = np.where(high >= -low, high, low)
+    most = np.abs(relevance).max(initial=0.0)
+    opacity = 255 * OPAQUE * np.abs(farthest) / most if most else np.zeros(farthest.shape)
+    colours = np.where(farthest[..., None] >= 0, np.array(TOWARDS), np.array(AWAY))
+    return np.concatenate([colours, np.round(opacity)[..., None]], axis=-1).astype(np.uint8)
 
 
 def mip(suv: npt.NDArray[np.float32], view: View) -> npt.NDArray[np.uint8]:
@@ -163,17 +221,17 @@ def _runs(line: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
-def png(grey: npt.NDArray[np.uint8]) -> bytes:
-    """Encode an 8-bit greyscale picture (W3C Portable Network Graphics, third edition, sections 5 and 9).
+def png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Encode an 8-bit picture (W3C Portable Network Graphics, third edition, sections 5 and 9).
 
     Parameters
     ----------
-    grey : ndarray of uint8, shape (height, width)
-        0 is black.
+    pixels : ndarray of uint8, shape (height, width) or (height, width, 4)
+        Grey, 0 is black; or red, green, blue and opacity.
     """
-    height, width = grey.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    unfiltered = np.pad(grey, ((0, 0), (1, 0)))  # each line begins with its filter type, 0 for none
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if pixels.ndim == 2 else 6, 0, 0, 0)
+    unfiltered = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))  # a line begins with its filter type, 0 for none
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         _chunk(name, data)
         for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(unfiltered.tobytes(), 9)), (b"IEND", b""))

@@ -8,13 +8,16 @@ from pathlib import Path
 from statistics import median
 
 from twobe3.core.endpoints import KINDS
+from twobe3.evaluation.explanations import CheckValue, MapRecord
 from twobe3.evaluation.patients import PatientRecord, PatientRisk
 from twobe3.evaluation.results import ModelExclusion
-from twobe3.report.mips import Picture, draw, read_scan
+from twobe3.report.mips import Picture, StoredScan, draw, read_map, read_scan
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
 from twobe3.report.wording import model_label, number, share
 
 EACH = 3
+MOST_MAPS = 2
+METHODS = {"grad-cam": "Grad-CAM", "integrated-gradients": "integrated gradients", "linear": "exact contributions"}
 GROUPS = {
     "Best": "the largest shares of pairs ordered rightly",
     "Typical": "as many pairs ordered rightly as for the median patient",
@@ -24,12 +27,23 @@ GROUPS = {
 
 
 @dataclass(frozen=True)
+class CaseMap:
+    """A map of where a model's risk comes from, over the scan, with what its sanity checks gave."""
+
+    title: str
+    passed: bool
+    checks: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
 class Case:
-    """A patient with the scan from the front and from the side, and what is to be said, a line each."""
+    """A patient with the scan from the front and from the side, what is to be said, a line each, and maps."""
 
     patient: str
     lines: tuple[str, ...]
     pictures: tuple[Picture, ...]
+    maps: tuple[CaseMap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,7 @@ def case_groups(folder: StudyFolder, endpoint: EndpointRecord, models: Sequence[
                     patient,
                     volumes[patient],
                     (*_describe(known.get(patient), endpoint, models), *failed.get(patient, ())),
+                    _choose_maps(folder.explanations.maps, endpoint.name, patient, models),
                 )
                 for patient in chosen.get(name, ())
             ),
@@ -136,6 +151,35 @@ def _say(model: str, risk: PatientRisk) -> str:
     return f"{model_label(model)}: {rank}{rightly}"
 
 
-def _draw(folder: Path, patient: str, volume: str, lines: tuple[str, ...]) -> Case:
+def _choose_maps(maps: Sequence[MapRecord], endpoint: str, patient: str, models: Sequence[str]) -> list[MapRecord]:
+    """Those of a patient, of the models of most interest first."""
+    place = {name: i for i, name in enumerate(models)}
+    own = [one for one in maps if (one.endpoint, one.patient) == (endpoint, patient)]
+    return sorted(own, key=lambda one: place.get(one.model, len(place)))[:MOST_MAPS]
+
+
+def _draw(folder: Path, patient: str, volume: str, lines: tuple[str, ...], maps: Sequence[MapRecord]) -> Case:
+    """The only place where pictures of a patient are made."""
     scan = read_scan(folder, volume)
-    return Case(patient, lines, (draw(scan, "front"), draw(scan, "side")))
+    return Case(
+        patient,
+        lines,
+        (draw(scan, "front"), draw(scan, "side")),
+        tuple(_draw_map(folder, scan, one) for one in maps),
+    )
+
+
+def _draw_map(folder: Path, scan: StoredScan, record: MapRecord) -> CaseMap:
+    relevance = read_map(folder, record.file, scan.suv.shape)
+    return CaseMap(
+        f"{model_label(record.model)} by {METHODS.get(record.method, record.method)}",
+        record.passed,
+        tuple(_say_check(check) for check in record.checks),
+        (draw(scan, "front", relevance), draw(scan, "side", relevance)),
+    )
+
+
+def _say_check(check: CheckValue) -> str:
+    verdict = {True: "passed", False: "failed", None: "decides nothing"}[check.passed]
+    against = "" if check.threshold is None else f" against {number(check.threshold)}"
+    return f"{check.name.replace('_', ' ')} {number(check.value)}{against}, {verdict}"

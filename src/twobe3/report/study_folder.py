@@ -16,6 +16,7 @@ from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
 from twobe3.core.volume import Acquisition, SUVCalibration
 from twobe3.evaluation.csv import read_predictions
+from twobe3.evaluation.explanations import EXPLANATIONS, Explanations
 from twobe3.evaluation.patients import PatientRecord, PatientRecords
 from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import EvaluationResults
@@ -97,6 +98,7 @@ class StudyFolder:
     run: RunRecord
     predictions: tuple[Prediction, ...]
     patients: tuple[PatientRecord, ...]
+    explanations: Explanations = field(default_factory=Explanations)
 
     @classmethod
     def read(cls, path: Path) -> StudyFolder:
@@ -104,6 +106,7 @@ class StudyFolder:
         predictions = path / "predictions.csv"
         if not predictions.is_file():
             raise ConfigurationError(Code.ARTEFACT_MISSING, f"{predictions.name} is not in the study folder")
+        explained = path / EXPLANATIONS / f"{EXPLANATIONS}.json"
         return cls(
             path,
             read_artefact(path / "cohort.json", TypeAdapter(CohortRecord)),
@@ -111,4 +114,5 @@ class StudyFolder:
             read_artefact(path / "run.json", TypeAdapter(RunRecord)),
             tuple(read_predictions(predictions)),
             PatientRecords.read(path / "patients.json").patients,
+            Explanations.read(explained) if explained.exists() else Explanations(),
         )
