@@ -98,10 +98,23 @@ def test_a_second_cohort_recalibration_and_explanations_are_found(study: Path) -
     validation = {"folds": 5, "repeats": 2, "recalibrate": True}
     rewrite(study, "run.json", external={"used": 33}, configuration={"validation": validation})
     (study / "explanations").mkdir()
-    (study / "explanations" / "explanations.json").write_text("{}")
+    check = {"name": "deletion", "value": 0.1, "threshold": 0.2, "passed": False}
+    record = {
+        "endpoint": "metastasis",
+        "model": "2be3-net",
+        "patient": "pa-x",
+        "method": "occlusion",
+        "file": "a.safetensors",
+    }
+    maps = [record | {"risk": 0.5, "checks": [check | {"passed": passed}]} for passed in (True, False)]
+    document = {"schema": 1, "package_version": "0.1.0", "maps": maps, "contributions": []}
+    (study / "explanations" / "explanations.json").write_text(json.dumps(document))
     assert answer(study, "claim-2024", "33") == Answer("answered", "33 scans of another cohort", "external/report.html")
     assert answer(study, "tripod-ai", "12f").status == "answered"
-    assert answer(study, "claim-2024", "31").status == "answered"
+    assert answer(study, "claim-2024", "31").text == (
+        "2 maps of where the risk comes from (occlusion); 1 of 2 passed their sanity checks"
+    )
+    assert answer(study, "rqs-2", "26").status == "answered"
 
 
 def test_centres_in_turn_are_no_external_cohort(study: Path) -> None:

@@ -17,7 +17,7 @@ from twobe3.report import charts
 from twobe3.report.charts import Chart, Line, forest
 from twobe3.report.drawings import LINE, POINTS, Drawing, ForestLabel, draw_cases, draw_charts, draw_forest, draw_strips
 from twobe3.report.mips import Picture, png
-from twobe3.report.patients import Case, CaseGroup
+from twobe3.report.patients import Case, CaseGroup, CaseMap
 
 NAMES = {"svg": "http://www.w3.org/2000/svg", "dc": "http://purl.org/dc/elements/1.1/"}
 HOSTILE = "<script>alert('$x^2$ & \"PET\"')</script>"
@@ -149,3 +149,18 @@ def test_patients_have_one_scale_their_own_shades_and_the_outline_in_its_place()
     assert left[1] == right[1] == top[1]
     assert top[0] == bottom[0]
     assert bottom[1] - top[1] == pytest.approx(20 * unit, rel=1e-3)
+
+
+def test_a_map_lies_over_its_picture_and_says_that_it_failed() -> None:
+    grey = "data:image/png;base64," + base64.b64encode(png(np.zeros((3, 4), dtype=np.uint8))).decode()
+    colours = np.zeros((3, 4, 4), dtype=np.uint8)
+    colours[1, 2] = (230, 97, 1, 200)
+    over = "data:image/png;base64," + base64.b64encode(png(colours)).decode()
+    plain, mapped = Picture("front", grey, 40.0, 30.0, ""), Picture("front", grey, 40.0, 30.0, "", over)
+    case = Case("pa-1", ("line",), (plain,), (CaseMap("Occlusion of m", False, ("deletion 0.1",), (mapped,)),))
+    drawing = draw_cases("Patients", [CaseGroup("Best", "why", (case,))])
+    assert {"Occlusion of m: failed", "deletion 0.1"} <= set(texts(drawing))
+    images = root(drawing).findall(".//svg:image", NAMES)
+    assert len(images) == 3
+    data = images[2].attrib["{http://www.w3.org/1999/xlink}href"].partition(",")[2]
+    np.testing.assert_array_equal(imread(io.BytesIO(base64.b64decode(data)))[1, 2], colours[1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twobe3.core.counts import format_count
+from twobe3.evaluation.explanations import EXPLANATIONS
 from twobe3.evaluation.metrics import find_metric
 from twobe3.evaluation.results import Evaluation
 from twobe3.report.checklist_answers import (
@@ -206,8 +207,8 @@ def robustness(folder: StudyFolder) -> Answer:
 
 def explainability(folder: StudyFolder) -> Answer:
     """Maps and contributions, where the study made them."""
-    if (folder.path / "explanations" / "explanations.json").is_file():
-        return Answer("answered", "maps of where the risk comes from", f"{PATIENTS}; explanations/")
+    if folder.explanations.maps:
+        return Answer("answered", _describe_maps(folder), f"{PATIENTS}; {EXPLANATIONS}/")
     if any(entry.parts for entry in folder.run.models):
         return Answer("partly", "shares of the parts of a model in its risk", f"{MADE}; run.json")
     return Answer("not done", "no explanation was made", MADE)
@@ -215,9 +216,17 @@ def explainability(folder: StudyFolder) -> Answer:
 
 def explanation_checks(folder: StudyFolder) -> Answer:
     """Sanity checks beside every map."""
-    if (folder.path / "explanations" / "explanations.json").is_file():
-        return Answer("answered", "sanity checks beside every map", f"{PATIENTS}; explanations/explanations.json")
-    return Answer("not done", "no explanation was made", MADE)
+    if any(one.checks for one in folder.explanations.maps):
+        return Answer("answered", _describe_maps(folder), f"{PATIENTS}; {EXPLANATIONS}/{EXPLANATIONS}.json")
+    return Answer("not done", "no explanation was checked", MADE)
+
+
+def _describe_maps(folder: StudyFolder) -> str:
+    maps = folder.explanations.maps
+    methods, checked = sorted({one.method for one in maps}), [one for one in maps if one.checks]
+    passed = sum(one.passed for one in checked)
+    text = f"{format_count(len(maps), 'map')} of where the risk comes from ({', '.join(methods)})"
+    return f"{text}; {passed} of {len(checked)} passed their sanity checks" if checked else text
 
 
 def failures(folder: StudyFolder) -> Answer:

@@ -200,6 +200,19 @@ class Sheet:
         patch = PathPatch(_outline(data), transform=place, clip_on=False, zorder=1, **style, **line)
         self.figure.axes[0].add_artist(patch)
 
+    def image(self, data_uri: str, width: float, height: float) -> None:
+        """A PNG picture, its left upper corner at the origin."""
+        from matplotlib.image import imread
+
+        pixels = imread(io.BytesIO(b64decode(data_uri.partition(",")[2])), format="png")
+        axes = self.figure.axes[0]
+        limits = axes.axis()
+        axes.imshow(
+            pixels, cmap="gray", vmin=0, vmax=1, extent=(self.x, self.x + width, self.y + height, self.y),
+            aspect="auto", interpolation="none", zorder=1,
+        )  # fmt: skip
+        axes.axis(limits)
+
     def render(self, title: str, description: str) -> Drawing:
         """The figure in both formats, without dates."""
         svg, pdf = io.BytesIO(), io.BytesIO()
@@ -300,35 +313,48 @@ def _colour(series: int | None) -> str:
     return GREY if series is None else COLOURS[series % len(COLOURS)]
 
 
-def _case_lines(case: Case) -> list[str]:
-    return [line for text in case.lines for line in wrap(text, CASE_LETTERS)]
+@dataclass(frozen=True)
+class _Block:
+    """Pictures of a patient beside one another, and below them what is said: the first line in bold."""
+
+    pictures: tuple[Picture, ...]
+    head: str
+    lines: tuple[str, ...]
+
+    def height(self, unit: float) -> float:
+        return max(picture.height_mm for picture in self.pictures) * unit + LINE * (len(self.lines) + 1.5)
+
+
+def _blocks(case: Case) -> list[_Block]:
+    """The scan, then each map over it; a map that failed its checks is shown as failed."""
+    said = [(case.pictures, case.patient, case.lines)]
+    for one in case.maps:
+        said.append((one.pictures, one.title if one.passed else f"{one.title}: failed", one.checks))
+    return [
+        _Block(p, head, tuple(line for text in texts for line in wrap(text, CASE_LETTERS))) for p, head, texts in said
+    ]
 
 
 def _case_height(case: Case, unit: float) -> float:
-    return max(picture.height_mm for picture in case.pictures) * unit + LINE * (len(_case_lines(case)) + 2)
+    return sum(block.height(unit) for block in _blocks(case))
 
 
 def _draw_case(sheet: Sheet, case: Case, unit: float) -> None:
-    """The pictures beside one another, and below them who it is and what is said."""
-    x, bottom = MARGIN, max(picture.height_mm for picture in case.pictures) * unit
-    for picture in case.pictures:
-        _draw_picture(sheet.at(x, 0), picture, unit)
-        x += picture.width_mm * unit + MARGIN
-    sheet.text(MARGIN, bottom + LINE, case.patient, bold=True)
-    for i, text in enumerate(_case_lines(case), start=2):
-        sheet.text(MARGIN, bottom + LINE * i, text)
+    for block in _blocks(case):
+        x, bottom = MARGIN, max(picture.height_mm for picture in block.pictures) * unit
+        for picture in block.pictures:
+            _draw_picture(sheet.at(x, 0), picture, unit)
+            x += picture.width_mm * unit + MARGIN
+        for i, text in enumerate((block.head, *block.lines), start=1):
+            sheet.text(MARGIN, bottom + LINE * i, text, bold=i == 1)
+        sheet = sheet.at(0, block.height(unit))
 
 
 def _draw_picture(sheet: Sheet, picture: Picture, unit: float) -> None:
-    from matplotlib.image import imread
-
-    grey = imread(io.BytesIO(b64decode(picture.data_uri.partition(",")[2])), format="png")
     width, height = picture.width_mm * unit, picture.height_mm * unit
-    extent = (sheet.x, sheet.x + width, sheet.y + height, sheet.y)
-    axes = sheet.figure.axes[0]
-    limits = axes.axis()
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="none", zorder=1)
-    axes.axis(limits)
+    sheet.image(picture.data_uri, width, height)
+    if picture.map_uri:
+        sheet.image(picture.map_uri, width, height)
     if picture.outline:
         sheet.path(picture.outline, OUTLINE, width=0.8, scale=unit)
     sheet.text(4, LINE, picture.ends[0])
