@@ -212,3 +212,14 @@ def test_contours_of_a_folder_lie_under_the_names_of_the_volumes(real_data: Path
     found = np.rint(drawn.geometry.to_index(place_grid(drawn.geometry, grid).to_mm(index))).astype(int)
     assert drawn.array[tuple(found.T)].all()
     assert len(index) * 0.064 == pytest.approx(drawn.volume_ml, rel=0.1)  # voxels of 4 mm, in ml; slices of 3.3 mm
+
+
+def test_a_notebook_shows_pictures_of_a_cohort_once_its_volumes_are_at_hand() -> None:
+    scans = cohort([True, False, True])
+    assert "<img" not in scans._repr_html_()
+    scans.volume(scans[0])
+    html = scans._repr_html_()
+    assert html.count("<img") == 3  # all of them show the same scan
+    assert not [patient for patient in scans.patients if patient in html]
+    assert scans[0].patient in html
+    assert "<style" not in html

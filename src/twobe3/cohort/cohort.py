@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import Any, overload
 
 import numpy as np
@@ -16,6 +15,8 @@ from twobe3.cohort.splits import Sample
 from twobe3.core.counts import format_count
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.grid import Grid, place_grid, resample
+from twobe3.core.html import html_picture, html_table
+from twobe3.core.mip import mip, png
 from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.volume import SUVVolume
 from twobe3.io.cache import Cache
@@ -23,6 +24,8 @@ from twobe3.io.files import digest
 from twobe3.io.pseudonym import pseudonym
 from twobe3.scans.masks import resample_nearest
 from twobe3.scans.scan import Scan
+
+PICTURES = 4  # that a notebook shows of a cohort
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,19 @@ class Cohort:
         for one in self.endpoints:
             rows.append((one.endpoint.name, f"{len(one)} known, {format_count(one.n_events, 'event')}"))
         rows += [(f"excluded: {code}", f"{n}") for code, n in sorted(codes.items())]
-        body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
-        return f"<table><caption>Cohort</caption><tbody>{body}</tbody></table>"
+        return html_table(rows, caption="Cohort") + self._pictures()
+
+    def _pictures(self) -> str:
+        """The first scans from the front, as far as their volumes are at hand: nothing is read from DICOM for them."""
+        if not self.volumes.computed + self.volumes.reused:
+            return ""
+        pictures, (slice_mm, _, column_mm) = [], self.grid.spacing_mm
+        for subject in self.subjects[:PICTURES]:
+            if (arrays := self.volumes.get(self.volume_key(subject))) is not None:
+                grey = mip(arrays["suv"], "front")
+                width_mm, height_mm = grey.shape[1] * column_mm, grey.shape[0] * slice_mm
+                pictures.append(html_picture(png(grey), width_mm, height_mm, f"{subject.patient}, from the front"))
+        return "".join(pictures)
 
     @property
     def patients(self) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from twobe3.core.html import html_picture, html_table
+from twobe3.core.mip import mip, orient_to_patient, png
+
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
@@ -202,6 +205,20 @@ class SUVVolume:
         if not np.isfinite(self.array).all():
             raise ValueError("SUV must be finite in every voxel")
         object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))
+
+    def _repr_html_(self) -> str:
+        array, (slice_mm, _, column_mm) = orient_to_patient(self.array, self.affine)
+        grey = mip(array, "front")
+        spacing = " × ".join(f"{mm:.3g}" for mm in self.geometry.spacing_mm)
+        rows = [
+            ("series", self.source),
+            ("voxels", f"{' × '.join(map(str, self.array.shape))}, {spacing} mm"),
+            ("SUV", f"{self.array.min():.3g} to {self.array.max():.3g}, SUV{self.calibration.type}"),
+            ("calibration", self.calibration.rule),
+            *(("warning", warning) for warning in self.calibration.warnings),
+        ]
+        picture = html_picture(png(grey), grey.shape[1] * column_mm, grey.shape[0] * slice_mm, "seen from the front")
+        return html_table([row for row in rows if row[1]], caption="PET scan") + picture
 
     @property
     def affine(self) -> FloatArray:

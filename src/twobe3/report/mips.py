@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +16,14 @@ from safetensors.numpy import load_file
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.core.mip import DEPTH
+from twobe3.core.mip import SUV_WINDOW as SUV_WINDOW
+from twobe3.core.mip import View as View
+from twobe3.core.mip import mip as mip
+from twobe3.core.mip import png as png
 
-SUV_WINDOW = (0.0, 7.0)
-View = Literal["front", "side"]
 TOWARDS, AWAY = (230, 97, 1), (94, 60, 153)  # orange and purple, which the colour-blind tell apart
 OPAQUE = 0.85  # of a map where it is largest
-DEPTH = {"front": 1, "side": 2}  # the axis along which is projected: rows, columns
 _REMEDY = "run the study again: `twobe3 run` makes volumes and contours again from the scans, and nothing else"
 
 
@@ -171,26 +171,6 @@ def colour_map(relevance: npt.NDArray[np.float32], view: View) -> npt.NDArray[np
     return np.concatenate([colours, np.round(opacity)[..., None]], axis=-1).astype(np.uint8)
 
 
-def mip(suv: npt.NDArray[np.float32], view: View) -> npt.NDArray[np.uint8]:
-    """Maximum-intensity projection, seen from the front or from the patient's left.
-
-    Parameters
-    ----------
-    suv : ndarray of float32, shape (slices, rows, columns)
-        As in :class:`StoredScan`.
-    view : {"front", "side"}
-
-    Returns
-    -------
-    ndarray of uint8, shape (slices, columns) or (slices, rows)
-        Head on top; the patient's right, or front, on the left; 255 is SUV 0 and below, 0 is SUV 7 and above.
-    """
-    low, high = SUV_WINDOW
-    shade = np.clip((suv.max(axis=DEPTH[view])[::-1] - low) / (high - low), 0, 1)
-    grey: npt.NDArray[np.uint8] = np.round(255 * (1 - shade)).astype(np.uint8)
-    return grey
-
-
 def outline(inside: npt.NDArray[np.bool_], row_mm: float, column_mm: float) -> str:
     """The edges between pixels inside and outside as an SVG path in mm.
 
@@ -219,24 +199,3 @@ def _runs(line: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """Where runs of True begin and end."""
     edges = np.flatnonzero(np.diff(np.pad(line, 1).astype(np.int8)))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-
-
-def png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Encode an 8-bit picture (W3C Portable Network Graphics, third edition, sections 5 and 9).
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width) or (height, width, 4)
-        Grey, 0 is black; or red, green, blue and opacity.
-    """
-    height, width = pixels.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 8, 0 if pixels.ndim == 2 else 6, 0, 0, 0)
-    unfiltered = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))  # a line begins with its filter type, 0 for none
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        _chunk(name, data)
-        for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(unfiltered.tobytes(), 9)), (b"IEND", b""))
-    )
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -17,9 +17,8 @@ from twobe3 import __version__
 from twobe3.core.counts import format_count
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.evaluate_csv import EvaluationReport
-from twobe3.evaluation.format import NOT_ESTIMABLE
 from twobe3.evaluation.provenance import ModelProvenance
-from twobe3.evaluation.results import Evaluation, EvaluationResults
+from twobe3.evaluation.results import NOT_ESTIMABLE, Evaluation, EvaluationResults
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import agreement

@@ -10,10 +10,9 @@ from typing import Any
 
 from twobe3.core.counts import format_count
 from twobe3.evaluation.compare import DIFFERENCE, POWER
-from twobe3.evaluation.format import NOT_ESTIMABLE
 from twobe3.evaluation.metrics import WITHIN_FOLDS, find_metric
 from twobe3.evaluation.provenance import Audit
-from twobe3.evaluation.results import Comparison, Evaluation, EvaluationResults, MetricValue
+from twobe3.evaluation.results import NOT_ESTIMABLE, Comparison, Evaluation, EvaluationResults, MetricValue
 from twobe3.report.study_folder import StudyFolder, ValidationRecord
 
 SIGNIFICANCE = 0.05
