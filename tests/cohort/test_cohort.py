@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.read import read_cohort
 from twobe3.cohort.splits import CrossValidation
 from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.grid import Grid, resample
+from twobe3.core.grid import Grid, place_grid, resample
 from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.series import find_series
@@ -174,3 +176,50 @@ def test_a_study_does_not_show_the_patient() -> None:
     subject = Subject("MARKER", scan())
     assert "MARKER" not in repr(subject)
     assert "MARKER" not in subject.patient
+
+
+def test_a_contour_comes_onto_the_grid_with_its_volume() -> None:
+    """A box of 6 × 6 × 6 voxels of 2 mm is 1.728 ml, and 3 × 3 × 3 voxels of 4 mm: to the voxel where they lie."""
+    inside = np.zeros((20, 20, 20), np.bool_)
+    inside[4:10, 8:14, 2:8] = True
+    affine = np.eye(4)
+    affine[:3, :3] = 2.0 * np.fliplr(np.eye(3))  # slices to the head, rows to the back, columns to the left
+    geometry = Geometry(inside.shape, affine)
+    volume = SUVVolume(np.zeros(inside.shape, np.float32), geometry, SUVCalibration("bw", "test", 1, 1))
+    subject = Subject("p", ArrayScan(volume, Mask(inside, geometry)))
+    found = Cohort((subject,), grid=SPEC).contour(subject)
+    assert found is not None
+    expected = np.zeros(SPEC.shape, np.bool_)
+    expected[2:5, 4:7, 1:4] = True
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_scan_on_which_nobody_drew_has_no_contour() -> None:
+    subject = Subject("p", scan())
+    assert Cohort((subject,), grid=SPEC).contour(subject) is None
+
+
+def test_contours_of_a_folder_lie_under_the_names_of_the_volumes(real_data: Path, tmp_path: Path) -> None:
+    folder, grid = real_data / "sts/dicom/STS_003", Grid((4.0,) * 3, (384.0, 320.0, 320.0))
+    where = {"volumes": tmp_path / "volumes", "contours": tmp_path / "contours"}
+    whole = read_cohort(folder, grid=grid, **where)
+    (subject,) = whole.subjects
+    inside = load_file(tmp_path / "contours" / f"{whole.volume_key(subject)}.safetensors")["contour"]
+    assert (inside.shape, inside.dtype) == (grid.shape, np.uint8)
+    drawn = subject.scan.contour(subject.scan.suv())
+    assert drawn is not None
+    index = np.argwhere(inside)
+    found = np.rint(drawn.geometry.to_index(place_grid(drawn.geometry, grid).to_mm(index))).astype(int)
+    assert drawn.array[tuple(found.T)].all()
+    assert len(index) * 0.064 == pytest.approx(drawn.volume_ml, rel=0.1)  # voxels of 4 mm, in ml; slices of 3.3 mm
+
+
+def test_a_notebook_shows_pictures_of_a_cohort_once_its_volumes_are_at_hand() -> None:
+    scans = cohort([True, False, True])
+    assert "<img" not in scans._repr_html_()
+    scans.volume(scans[0])
+    html = scans._repr_html_()
+    assert html.count("<img") == 3  # all of them show the same scan
+    assert not [patient for patient in scans.patients if patient in html]
+    assert scans[0].patient in html
+    assert "<style" not in html

@@ -1,10 +1,14 @@
+import base64
 import dataclasses
+import io
+import re
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK
 from scipy.spatial.transform import Rotation
+from skimage.io import imread
 
 from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 
@@ -118,3 +122,17 @@ def test_a_calibration_is_written_without_the_date_of_the_scan() -> None:
     document = calibration.document()
     assert "2024" not in str(document)
     assert (document["rule"], document["weight_kg"]) == ("BQML_START", 70.0)
+
+
+def test_a_notebook_shows_a_scan_from_the_front_whatever_its_orientation() -> None:
+    """Feet first: the slices are stored towards the feet, the columns towards the right."""
+    array = np.zeros((4, 5, 6), dtype=np.float32)
+    array[0, 2, 0] = 7.0  # the uppermost slice, the patient's left
+    html = SUVVolume(array, oriented(ROTATIONS["feet first"]), CALIBRATION, "se-1<b>")._repr_html_()
+    assert "se-1&lt;b&gt;" in html
+    assert "4 × 5 × 6, 3 × 2 × 1.5 mm" in html
+    data = re.search('base64,([^"]+)"', html)
+    assert data is not None
+    picture = imread(io.BytesIO(base64.b64decode(data[1])))
+    assert picture.shape == (4, 6)
+    assert np.argwhere(picture == 0).tolist() == [[0, 5]]

@@ -107,6 +107,11 @@ def _study(i: int) -> dict[str, Any]:
         "slices": 60,
         "spacing_mm": [3.27, 4.69, 4.69],
         "contour": i != 0,
+        "acquisition": {
+            "reconstruction": HOSTILE if i == 1 else "OSEM",
+            "uptake_min": None if i == 1 else 240.0 if i == 2 else 58.0 + i,
+            "injected_dose_bq": 3.5e8,
+        },
         "calibration": {
             "type": "bw",
             "rule": "BQML_START",
@@ -202,15 +207,49 @@ RUN: dict[str, Any] = {
 }
 
 
+def _patient(endpoint: str, i: int) -> dict[str, Any]:
+    """Who is higher up the list has the event and, by radiomics, the higher risk; the network has it the other way."""
+    said = {"radiomics": (i / 9, 1.0), "2be3-net": (1 - i / 9, i / 10)}
+    return {
+        "endpoint": endpoint,
+        "patient": f"pa-{i:012x}",
+        "value": float(i > 5) if endpoint == "metastasis" else 100.0 * (10 - i),
+        "event": i > 5,
+        "competing": False,
+        "risks": [
+            {"model": model, "rank": rank, "risk": rank, "probability": rank, "concordance": concordance}
+            for model, (rank, concordance) in said.items()
+        ],
+    }
+
+
+PATIENT_RECORDS = {
+    "schema": 1,
+    "package_version": "0.1.0",
+    "patients": [_patient(endpoint, i) for endpoint in ("metastasis", "survival") for i in range(10)],
+}
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path)
+
+
+def write_study(tmp_path: Path) -> Path:
     """A study folder: ten scans of ten patients, three models, two endpoints."""
-    for name, document in (("cohort", COHORT), ("evaluation", EVALUATION), ("run", RUN)):
+    for name, document in (
+        ("cohort", COHORT), ("evaluation", EVALUATION), ("run", RUN), ("patients", PATIENT_RECORDS),
+    ):  # fmt: skip
         (tmp_path / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
-    (tmp_path / "volumes").mkdir()
+    for name in ("volumes", "contours"):
+        (tmp_path / name).mkdir()
+    spacing = {"spacing_mm": "[4.0, 5.0, 6.0]"}
     for i in range(10):
-        suv = np.full((6, 5, 4), i, dtype=np.float32)
-        save_file({"suv": suv}, tmp_path / "volumes" / f"volume-{i}.safetensors", {"spacing_mm": "[4.0, 4.0, 4.0]"})
+        suv, contour = np.full((6, 5, 4), i, dtype=np.float32), np.zeros((6, 5, 4), np.uint8)
+        contour[1:3, 2:4, 1] = 1
+        save_file({"suv": suv}, tmp_path / "volumes" / f"volume-{i}.safetensors", spacing)
+        if i:
+            save_file({"contour": contour}, tmp_path / "contours" / f"volume-{i}.safetensors", spacing)
     rng = np.random.default_rng(0)
     with (tmp_path / "predictions.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)

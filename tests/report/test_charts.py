@@ -9,7 +9,7 @@ import pytest
 from twobe3.core.outcomes import Kind
 from twobe3.evaluation.results import Curve, Evaluation, Group, MetricValue, PrimaryMetric, RiskGroups
 from twobe3.report.charts import BOTTOM, FOREST_MARGIN, FOREST_WIDTH, HEIGHT, LEFT, RIGHT, TOP, Axis, forest
-from twobe3.report.figures import figures
+from twobe3.report.figures import COLOURS, DASHES, figures, series_dash
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,22 @@ def test_survival_falls_in_steps_and_stops_where_unknown() -> None:
     assert chart.x_label == "Time (days)"
 
 
-def test_others_are_ghosts_of_a_roc_curve() -> None:
+def test_an_overlay_has_the_curves_of_all_models_and_dashes_those_of_baselines() -> None:
     roc = curve("roc", "m", (0.0, 1.0), (0.0, 1.0))
-    results = [replace(result(roc), model=name) for name in "abc"]
-    (figure,) = figures(results, "")
-    assert [len(chart.ghosts) for chart in figure.charts] == [2, 2, 2]
+    results = [replace(result(roc), model=name) for name in ("a", "suvmax (contour)", "c")]
+    results[2] = replace(results[2], curves=())
+    (figure,) = figures(results, "", {"suvmax (contour)"})
+    (chart,) = figure.charts
+    assert chart.overlay
+    drawn = [(line.label, line.series, line.dash) for line in chart.lines]
+    assert drawn == [("a", 0, 0), ("SUVmax in the contour", 1, 1)]
+    assert "SUVmax in the contour: AUC 0.75 (0.60–0.90)" in chart.description
+
+
+def test_where_colours_repeat_the_dashes_differ() -> None:
+    looks = {(i % COLOURS, series_dash(i, is_baseline)) for i in range(2 * COLOURS) for is_baseline in (False, True)}
+    assert len(looks) == 4 * COLOURS
+    assert {dash for _, dash in looks} == set(range(DASHES))
 
 
 def test_no_curves_no_figures() -> None:
@@ -101,7 +112,8 @@ def test_a_decision_curve_stops_where_it_leaves_the_drawing() -> None:
     everybody = curve("net_benefit_all", "act on all by 9 days", (0.1, 0.5, 0.9), (0.4, -0.1, -9.0))
     (figure,) = figures([result(model, everybody)], "")
     (chart,) = figure.charts
-    own, of_all = chart.lines
+    of_all, own = chart.lines
+    assert (of_all.series, own.series) == (None, 0)
     assert own.path.count("M") == 2  # before and after
     assert of_all.path.count("M") == 1
     assert of_all.label == "act on all by 9 days"
@@ -122,7 +134,7 @@ def test_a_smooth_calibration_is_a_line_beside_the_dots_of_the_groups() -> None:
     groups = curve("calibration", "g", (0.2, 0.8), (0.1, 0.9), (0.0, 0.6), (0.4, 1.0))
     smooth = curve("calibration_smooth", "s", (0.2, 0.8), (0.2, 0.7))
     (figure,) = figures([result(groups, smooth)], "")
-    dots, line = figure.charts[0].lines
+    line, dots = figure.charts[0].lines
     assert (len(dots.dots), dots.path) == (2, "")
     assert (line.dots, line.path.count("L")) == ((), 1)
     assert "smoothed" in figure.caption

@@ -2,37 +2,48 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from skimage.io import imread
 
-from twobe3.report.mips import coronal_mip, coronal_mips, png
-from twobe3.report.study_folder import StudyFolder
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.core.mip import mip, png
+from twobe3.report.mips import colour_map, draw, outline, read_map, read_scan
 
 
 def test_head_is_on_top_and_the_patients_left_on_the_right() -> None:
     suv = np.zeros((6, 5, 4), dtype=np.float32)
     suv[5, 2, 3] = 7.0  # the uppermost slice, the patient's left
-    suv[0, 4, 0] = 3.5  # the lowest slice, the patient's right
-    grey = coronal_mip(suv)
+    suv[0, 4, 0] = 3.5  # the lowest slice, the patient's right, at the back
+    grey = mip(suv, "front")
     assert grey.shape == (6, 4)
     assert grey[0, 3] == 0
     assert grey[5, 0] == pytest.approx(255 / 2, abs=1)
     assert (grey == 255).sum() == 6 * 4 - 2
 
 
+def test_from_the_left_the_front_is_on_the_left() -> None:
+    suv = np.zeros((6, 5, 4), dtype=np.float32)
+    suv[5, 0, 3] = 7.0  # the uppermost slice, in front
+    grey = mip(suv, "side")
+    assert grey.shape == (6, 5)
+    assert np.argwhere(grey == 0).tolist() == [[0, 0]]
+
+
 def test_depth_is_projected_by_its_maximum() -> None:
     suv = np.zeros((1, 3, 1), dtype=np.float32)
     suv[0, :, 0] = 1.0, 5.0, 2.0
-    assert coronal_mip(suv)[0, 0] == round(255 * (1 - 5 / 7))
+    assert mip(suv, "front")[0, 0] == round(255 * (1 - 5 / 7))
 
 
 def test_window_saturates_at_seven_and_below_zero() -> None:
     suv = np.array([-1.0, 0.0, 7.0, 30.0], dtype=np.float32).reshape(1, 1, 4)
-    assert coronal_mip(suv).tolist() == [[255, 255, 0, 0]]
+    assert mip(suv, "front").tolist() == [[255, 255, 0, 0]]
 
 
 def test_png_is_read_back_by_another_decoder() -> None:
@@ -40,19 +51,98 @@ def test_png_is_read_back_by_another_decoder() -> None:
     np.testing.assert_array_equal(imread(io.BytesIO(png(grey))), grey)
 
 
-def test_picture_has_its_true_size_and_the_pseudonym(study: Path) -> None:
-    first, *_, last = coronal_mips(StudyFolder.read(study))
-    assert (first.width_mm, first.height_mm) == (16.0, 24.0)
-    assert (first.caption, last.caption) == ("pa-000000000000", "pa-000000000009")
-    kind, data = last.data_uri.split(",")
+def segments(path: str) -> set[tuple[float, float, float, float]]:
+    """The segments of an outline, (x, y) to (x, y)."""
+    found = re.findall(r"M([\d.]+) ([\d.]+)([HV])([\d.]+)", path)
+    assert "".join(f"M{x} {y}{way}{end}" for x, y, way, end in found) == path
+    numbers = [(float(x), float(y), way, float(end)) for x, y, way, end in found]
+    return {(x, y, end, y) if way == "H" else (x, y, x, end) for x, y, way, end in numbers}
+
+
+def test_the_outline_of_a_box_has_its_four_sides() -> None:
+    inside = np.zeros((5, 6), np.bool_)
+    inside[1:4, 2:4] = True
+    # pixels are 2 mm wide and 3 mm high: the box reaches from x 4 to 8 mm and from y 3 to 12 mm
+    assert segments(outline(inside, 3.0, 2.0)) == {(4, 3, 8, 3), (4, 12, 8, 12), (4, 3, 4, 12), (8, 3, 8, 12)}
+
+
+def test_the_outline_reaches_the_border_and_goes_around_holes() -> None:
+    inside = np.ones((3, 3), np.bool_)
+    assert segments(outline(inside, 1.0, 1.0)) == {(0, 0, 3, 0), (0, 3, 3, 3), (0, 0, 0, 3), (3, 0, 3, 3)}
+    inside[1, 1] = False
+    assert len(segments(outline(inside, 1.0, 1.0))) == 8
+    assert outline(np.zeros((3, 3), np.bool_), 1.0, 1.0) == ""
+
+
+def test_a_picture_has_its_true_size(study: Path) -> None:
+    scan = read_scan(study, "volume-9.safetensors")  # 6 × 5 × 4 voxels of 4, 5 and 6 mm
+    front, side = draw(scan, "front"), draw(scan, "side")
+    assert (front.width_mm, front.height_mm, front.ends) == (24.0, 24.0, ("R", "L"))
+    assert (side.width_mm, side.height_mm, side.ends) == (25.0, 24.0, ("A", "P"))
+    kind, data = front.data_uri.split(",")
     assert kind == "data:image/png;base64"
     assert (imread(io.BytesIO(base64.b64decode(data))) == 0).all()  # SUV 9 everywhere
+    # the contour fills slices 1 and 2, rows 2 and 3, column 1; slice 5 is on top
+    assert segments(front.outline) == {(6, 12, 12, 12), (6, 20, 12, 20), (6, 12, 6, 20), (12, 12, 12, 20)}
+    assert segments(side.outline) == {(10, 12, 20, 12), (10, 20, 20, 20), (10, 12, 10, 20), (20, 12, 20, 20)}
 
 
-def test_at_most_twelve_scans_spread_over_the_cohort(study: Path) -> None:
-    cohort = json.loads((study / "cohort.json").read_text())
-    cohort["subjects"] = [s | {"patient": f"pa-{i}"} for i, s in enumerate(cohort["subjects"] * 5)]
-    (study / "cohort.json").write_text(json.dumps(cohort))
-    captions = [picture.caption for picture in coronal_mips(StudyFolder.read(study))]
-    assert len(set(captions)) == 12
-    assert (captions[0], captions[-1]) == ("pa-0", "pa-49")
+def test_a_scan_without_a_contour_or_with_an_empty_one_has_no_outline(study: Path) -> None:
+    assert read_scan(study, "volume-0.safetensors").contour is None
+    empty = {"contour": np.zeros((6, 5, 4), np.uint8)}
+    save_file(empty, study / "contours" / "volume-0.safetensors", {"spacing_mm": "[4.0, 5.0, 6.0]"})
+    assert draw(read_scan(study, "volume-0.safetensors"), "front").outline == ""
+
+
+def test_a_volume_that_was_deleted_has_a_remedy(study: Path) -> None:
+    (study / "volumes" / "volume-4.safetensors").unlink()
+    with pytest.raises(ConfigurationError, match="volumes/volume-4") as caught:
+        read_scan(study, "volume-4.safetensors")
+    assert caught.value.code is Code.ARTEFACT_MISSING
+    assert "`twobe3 run` makes volumes and contours again" in caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tensor"])
+def test_a_damaged_contour_is_named(study: Path, content: bytes) -> None:
+    (study / "contours" / "volume-4.safetensors").write_bytes(content)
+    with pytest.raises(EnvironmentFailure, match="contours/volume-4") as caught:
+        read_scan(study, "volume-4.safetensors")
+    assert caught.value.code is Code.ARTEFACT_DAMAGED
+
+
+def test_a_contour_of_another_shape_is_refused(study: Path) -> None:
+    other = {"contour": np.ones((2, 2, 2), np.uint8)}
+    save_file(other, study / "contours" / "volume-4.safetensors", {"spacing_mm": "[4.0, 5.0, 6.0]"})
+    with pytest.raises(EnvironmentFailure, match=r"shape \(2, 2, 2\), the volume \(6, 5, 4\)"):
+        read_scan(study, "volume-4.safetensors")
+
+
+def test_a_map_is_orange_where_the_risk_rises_and_purple_where_it_falls() -> None:
+    relevance = np.zeros((2, 3, 2), np.float32)
+    relevance[0, :, 0] = 0.1, 2.0, -1.0  # in front of and behind one another: the largest magnitude is seen
+    relevance[0, 1, 1] = -1.0
+    picture = colour_map(relevance, "front")
+    assert picture.shape == (2, 2, 4)
+    assert picture[1, 0].tolist() == [230, 97, 1, round(255 * 0.85)]
+    assert picture[1, 1].tolist() == [94, 60, 153, pytest.approx(255 * 0.85 / 2, abs=1)]
+    assert not picture[0, :, 3].any()
+
+
+def test_a_map_of_zeros_is_transparent() -> None:
+    assert not colour_map(np.zeros((2, 3, 2), np.float32), "side")[..., 3].any()
+
+
+def test_a_picture_with_opacity_is_read_back_by_another_decoder() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 7, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(imread(io.BytesIO(png(pixels))), pixels)
+
+
+def test_a_map_on_another_grid_is_refused(study: Path) -> None:
+    (study / "explanations").mkdir()
+    save_file({"map": np.zeros((2, 2, 2), np.float32)}, study / "explanations" / "m.safetensors")
+    with pytest.raises(EnvironmentFailure, match=r"explanations/m.safetensors has shape \(2, 2, 2\)") as caught:
+        read_map(study, "m.safetensors", (6, 5, 4))
+    assert caught.value.code is Code.ARTEFACT_DAMAGED
+    with pytest.raises(ConfigurationError, match="explanations/n") as missing:
+        read_map(study, "n.safetensors", (6, 5, 4))
+    assert missing.value.code is Code.ARTEFACT_MISSING

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 import re
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.conftest import HOSTILE
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.report import write_report
 
-VOID = {"meta", "br", "img"}
+VOID = {"meta", "br", "img", "input"}
 
 
 class Page(HTMLParser):
@@ -48,6 +50,12 @@ class Page(HTMLParser):
             self.text += data
 
 
+@pytest.fixture(autouse=True)
+def page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page without the figures and tables beside it, which take longer and are tested elsewhere."""
+    monkeypatch.setattr("twobe3.report.page.write_paper", lambda *_: None)
+
+
 @pytest.fixture
 def html(study: Path) -> str:
     return write_report(study).read_text(encoding="utf-8")
@@ -76,7 +84,15 @@ def test_every_element_is_closed(page: Page) -> None:
     assert len(page.elements) > 300
 
 
-def test_nothing_is_fetched_and_nothing_runs(html: str, page: Page) -> None:
+def outside_viewer(html: str) -> str:
+    """The page without the viewer, the only part with scripts, which `test_viewer.py` and a browser test."""
+    start = html.index('<section id="viewer"')
+    return html[:start] + html[html.index("</section>", start) + len("</section>") :]
+
+
+def test_nothing_is_fetched_and_nothing_runs_but_the_viewer(html: str) -> None:
+    html = outside_viewer(html)
+    page = Page(html)
     without_digest = re.sub(r"'sha256-[^']+'", "", html)  # base64 may hold two slashes
     assert not re.search(r"(?:https?:)?//[a-z]", without_digest, re.IGNORECASE)
     assert "url(" not in page.style
@@ -93,14 +109,42 @@ def test_policy_allows_our_style_sheet_alone(page: Page) -> None:
     assert policy is not None
     digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
     assert policy.startswith(f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'")
-    assert "script" not in policy
     assert "unsafe" not in policy
+
+
+def test_policy_allows_scripts_by_their_digest_alone(html: str) -> None:
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', html)
+    (sources,) = re.findall(r"script-src ([^;]+);", policy)
+    running = [
+        text for kind, text in re.findall(r"<script([^>]*)>(.*?)</script>", html, re.DOTALL) if "type" not in kind
+    ]
+    digests = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in running}
+    assert len(running) == 1
+    assert digests <= {source.removeprefix("'sha256-").removesuffix("'") for source in sources.split()}
+    assert all(source.startswith("'sha256-") for source in sources.split())
 
 
 def test_markup_in_an_artefact_is_shown_as_text(html: str, page: Page) -> None:
     """Acceptance row 30."""
-    assert "<script" not in html
+    assert "<script" not in outside_viewer(html)
     assert page.text.count("<script>alert('PET')</script>") >= 4  # title, heading, scanner, exclusion
+
+
+def test_a_name_cannot_break_out_of_an_attribute_or_a_drawing(study: Path) -> None:
+    """The name of a model stands in tables, boxes, drawings and their descriptions."""
+    hostile = '"><script>alert(1)</script><!--'
+    for path in study.glob("*.json"):
+        path.write_text(path.read_text().replace("2be3-net", json.dumps(hostile)[1:-1]))
+    with (study / "predictions.csv").open() as stream:
+        rows = [[cell.replace("2be3-net", hostile) for cell in row] for row in csv.reader(stream)]
+    with (study / "predictions.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    html = outside_viewer(write_report(study).read_text())
+    page = Page(html)
+    assert "<script" not in html
+    assert "<!--" not in html
+    assert page.open == []
+    assert any(hostile in (a.get("aria-label") or "") for tag, a in page.elements if tag == "svg")
 
 
 def test_no_patient_key_and_no_path_is_shown(html: str) -> None:
@@ -137,8 +181,8 @@ def test_report_says(page: Page) -> None:
         "log-rank p = 0.012",
         "At risk low 6 5 2 high 4 1 0",
         "low risk: 6 patients, 1 with the event",
-        "sex F 0.70 5 4 only 4 with the event",
-        "sex M not estimable 5 0 only 0 with the event",
+        "sex female 0.70 5 4 only 4 with the event",
+        "sex male not estimable 5 0 only 0 with the event",
         "PET scan 3 12 25 %",
         "10 patients, 4 of the rarer class.",
         "don’t bear a single candidate parameter",
@@ -172,9 +216,71 @@ def test_answer_says_whether_the_best_candidate_is_better_than_the_best_baseline
 
 def test_every_picture_says_what_it_shows(page: Page) -> None:
     images = [a for tag, a in page.elements if tag == "svg" and a.get("role") == "img"]
-    assert len(images) == 10 + 2 + 2 + 2 + 3  # scans, ROC, calibration, decision, Kaplan–Meier
+    assert len(images) == 2 * 9 * 2 + 3 + 3  # patients from two sides, overlays, Kaplan–Meier
     assert all(a["aria-label"] for a in images)
     assert all(a.get("role") == "img" or a.get("aria-hidden") for tag, a in page.elements if tag == "svg")
+
+
+def test_models_are_chosen_without_a_script(html: str) -> None:
+    """A box for each model of an overlay; a rule of the style sheet draws what is ticked, at first three at most."""
+    page = Page(outside_viewer(html))
+    boxes = [a for tag, a in page.elements if tag == "input"]
+    assert [(a["type"], a["class"], "checked" in a) for a in boxes] == [
+        ("checkbox", "pick-0", True),
+        ("checkbox", "pick-1", True),
+    ]
+    for i in (0, 1):
+        assert f".overlays:has(.pick-{i}:checked) .model-{i} {{ display: inline; }}" in page.style
+        assert sum(f"model-{i}" in (a.get("class") or "").split() for _, a in page.elements) == 4  # two in calibration
+
+
+def test_the_order_is_that_of_the_questions(page: Page) -> None:
+    text = " ".join(page.text.split())
+    headings = ("Who was in", "How well: metastasis", "Against what: metastasis", "Patients: metastasis",
+                "Subgroups: metastasis", "How well: survival", "How it was made")  # fmt: skip
+    places = [text.rindex(heading) for heading in headings]
+    assert places == sorted(places)
+
+
+def test_the_best_baseline_is_subtracted_first_and_other_pairs_are_folded(study: Path) -> None:
+    evaluation = json.loads((study / "evaluation.json").read_text())
+    one = {**evaluation["comparisons"][1], "model_a": "tumour volume", "model_b": "2be3-net", "difference": 0.1}
+    other = {**evaluation["comparisons"][2], "model_a": "2be3-net", "model_b": "radiomics", "difference": -0.05}
+    rewrite(study, "evaluation.json", comparisons=[other, one])
+    html = write_report(study).read_text()
+    text = " ".join(Page(html).text.split())
+    assert "Paired differences in Harrell’s C to the best baseline, tumour volume" in text
+    first, folded = text.index("2be3-net minus tumour volume −0.10"), text.index("radiomics minus 2be3-net +0.05")
+    assert first < text.index("The other 1 pair") < folded
+
+
+def test_scan_quality_marks_outliers(page: Page) -> None:
+    text = " ".join(page.text.split())
+    assert "Uptake time min 64 (58–240)" in text
+    assert "9 of 10" in text
+    assert "pa-000000000002 240" in text
+    assert "240 outlier" in text
+
+
+def test_the_flow_counts_by_code(page: Page) -> None:
+    text = " ".join(page.text.split())
+    assert "12 series found 1 NOT_ATTN" in text
+    assert "10 scans used 10 with a known outcome: metastasis, 4 with the event" in text
+    assert "1 WEIGHT_MISSING it is 0" in text
+
+
+def test_configuration_seed_and_digests_are_told_and_folders_are_not(study: Path) -> None:
+    configuration = {
+        "cohort": {"images": "/home/someone/dicom", "covariates": ["age", "stage"]},
+        "model": [{"kind": "pooled"}, {"kind": HOSTILE}],
+        "validation": {"folds": 5, "seed": 7},
+    }
+    rewrite(study, "run.json", configuration=configuration)
+    text = text_of(study)
+    assert "cohort.images dicom cohort.covariates age, stage model[1].kind pooled" in text
+    assert f"model[2].kind {HOSTILE} validation.folds 5 validation.seed 7" in text
+    assert "of the folds 7" in text
+    assert "someone" not in text
 
 
 def test_every_header_cell_has_a_scope(page: Page) -> None:
@@ -274,12 +380,12 @@ def test_continuous_endpoint_has_no_events(study: Path) -> None:
     result |= {"basis": {"metric": "spearman", "reason": "the first one"}, "curves": []}
     rewrite(study, "evaluation.json", models=[result], comparisons=[])
     text = text_of(study)
-    assert "Continuous endpoint in years, known for 10 patients." in text
+    assert "age: continuous endpoint in years, known for 10 patients." in text
     assert "Model Spearman’s ρ (95 %) Interval n radiomics 0.25 (−0.10 to 0.60) 10" in text
     assert "Its interval includes 0, the value of chance." in text
 
 
-@pytest.mark.parametrize("name", ["cohort.json", "evaluation.json", "run.json", "predictions.csv"])
+@pytest.mark.parametrize("name", ["cohort.json", "evaluation.json", "run.json", "predictions.csv", "patients.json"])
 def test_missing_artefact_is_named(study: Path, name: str) -> None:
     (study / name).unlink()
     with pytest.raises(ConfigurationError, match=name) as caught:
@@ -304,7 +410,9 @@ def test_missing_volume_is_named(study: Path) -> None:
         ("evaluation.json", b"[]", "evaluation.json: schema"),
         ("evaluation.json", b'{"schema": 1, "models": [{"n": "x"}]}', "evaluation.json: models.0.endpoint"),
         ("evaluation.json", b'{"schema": 1, "models": NaN}', "evaluation.json"),
-        ("volumes/volume-0.safetensors", b"not a tensor", "volume-0"),
+        ("volumes/volume-0.safetensors", b"not a tensor", "volumes/volume-0"),
+        ("contours/volume-9.safetensors", b"not a tensor", "contours/volume-9"),
+        ("patients.json", b'{"schema": 1, "patients": [{}]}', "patients.json: patients.0.endpoint"),
     ],
 )
 def test_damaged_artefact_is_named(study: Path, name: str, content: bytes, said: str) -> None:
@@ -338,4 +446,4 @@ def test_models_compared_within_folds_are_ranked_by_it_with_all_pairs_beside_it(
     assert "AUC, all pairs (95 %)" in text
     assert text.index("0.90 (0.50–0.95) 0.70 (0.60–0.80)") < text.index("0.60 (0.50–0.95) 0.80 (0.70–0.90)")
     assert "Paired differences in AUC within folds" in text
-    assert "AUC 0.70 (0.60–0.80)" in text  # of the ROC curve, whose area it is
+    assert "ROC curves. 2be3-net: AUC 0.70 (0.60–0.80)" in write_report(study).read_text()  # its area

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from twobe3.evaluation.results import Comparison, DifferenceTest, Evaluation, MetricValue, PrimaryMetric
+from twobe3.features.radiomics import Voxels
+from twobe3.models.baseline import Baseline, Variable
+from twobe3.models.learners.learner import LearnerName
+from twobe3.models.radiomics import RadiomicsModel
 from twobe3.report.wording import (
     answer,
     duration,
     extent,
     interval,
     is_resolved,
+    model_label,
     number,
     p_value,
     parameter,
@@ -18,6 +24,7 @@ from twobe3.report.wording import (
     why_primary,
     with_sign,
 )
+from twobe3.scans.regions import Region, RegionKind
 
 
 def test_numbers_are_set_as_in_print() -> None:
@@ -58,6 +65,42 @@ def test_numbers_are_set_as_in_print() -> None:
 )
 def test_parameter_never_tells_a_path(value: object, text: str) -> None:
     assert parameter(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("suvmax (contour)", "SUVmax in the contour"),
+        ("suvmax (contour GTV + N1)", "SUVmax in the contour GTV + N1"),
+        ("tlg (SUV > 4)", "TLG above SUV 4"),
+        ("tumour_volume (41 % of SUVmax)", "tumour volume above 41 % of SUVmax"),
+        ("tumour_volume (PERCIST)", "tumour volume above the PERCIST threshold"),
+        ("radiomics elastic-net (contour, else SUV > 4)", "radiomics in the contour, else above SUV 4 (elastic net)"),
+        ("radiomics ridge (contour, shuffled voxels)", "radiomics in the contour (ridge, shuffled voxels)"),
+        ("clinical", "clinical covariates"),
+        ("clinical (age, stage)", "clinical covariates (age, stage)"),
+        ("image_extent", "image extent"),
+        ("2be3-net", "2be3-net"),
+        ("my model (contour)", "my model (contour)"),
+    ],
+)
+def test_models_have_the_words_of_the_field(name: str, label: str) -> None:
+    assert model_label(name) == label
+
+
+def test_the_words_are_those_of_the_names_that_models_give_themselves() -> None:
+    """Every baseline and every learner in every kind of region: a label of its own, and none like a key."""
+    regions = [Region(kind).parameters() for kind in get_args(get_args(RegionKind)[0])]
+    names = {Baseline(v, **region).default_name for v in get_args(Variable) for region in regions}
+    names |= {
+        RadiomicsModel(learner=learner, voxels=voxels, **region).default_name
+        for learner in get_args(LearnerName)
+        for voxels in get_args(Voxels)
+        for region in regions
+    }
+    labels = {model_label(name) for name in names}
+    assert len(labels) == len(names)
+    assert [label for label in labels if "_" in label or label.startswith(("suvmax", "tlg"))] == []
 
 
 def metric_value(name: str, value: float | None, low: float, high: float) -> MetricValue:
@@ -185,3 +228,13 @@ def test_chance_is_pointed_out() -> None:
     assert said.remarks == ()
     said = answer("e", [result("volume", 0.62), result("b", 0.55, low=0.5)], [], {"volume": "baseline"})
     assert said.remarks == ("Its interval includes 0.5, the value of chance.",)
+
+
+def test_a_difference_that_is_not_shown_says_what_it_would_take() -> None:
+    one = replace(pair("net", "volume", 0.15, 0.2, 0.3), patients_needed=1234)
+    said = (
+        "About 1\N{NARROW NO-BREAK SPACE}200 patients like these would be needed to see a difference of 0.05 between "
+    )
+    assert answer("e", MODELS, [one], KINDS).remarks == (f"{said}the two with a power of 80\N{NO-BREAK SPACE}%.",)
+    shown = replace(pair("net", "volume", 0.15, 0.001, 0.03), patients_needed=1234)
+    assert answer("e", MODELS, [shown], KINDS).remarks == ()

@@ -326,8 +326,10 @@ def test_no_artefact_but_the_predictions_holds_a_patient_id(result: CVResult, co
     result.write(tmp_path)
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
     tables = {"predictions.csv", "survival.csv"}
-    others = {"cohort.json", "folds.json", "decisions.csv", "exclusions.csv", "evaluation.json", "run.json"}
-    assert texts.keys() == tables | others  # nobody is excluded here, so that exclusions.csv has no id either
+    others = {"cohort.json", "folds.json", "decisions.csv", "exclusions.csv", "evaluation.json", "patients.json"}
+    assert texts.keys() == tables | others | {
+        "run.json"
+    }  # nobody is excluded here, so that exclusions.csv has no id either
     assert all(cohort.patients[0] in texts.pop(table) for table in tables)
     for name, text in texts.items():
         assert not any(patient in text for patient in cohort.patients), name

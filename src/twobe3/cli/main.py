@@ -21,7 +21,16 @@ from twobe3 import report as pages
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
 from twobe3.cli.interruption import interruptible
-from twobe3.cli.output import Document, Json, columns, inspection_lines, prediction_lines, print_document
+from twobe3.cli.output import (
+    Document,
+    Json,
+    check_lines,
+    columns,
+    explanation_lines,
+    inspection_lines,
+    prediction_lines,
+    print_document,
+)
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
@@ -45,6 +54,7 @@ What = Literal["backbones", "models", "metrics", "codes"]
 Unit = Literal["day", "week", "month", "year"]
 SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+Method = Literal["integrated-gradients", "grad-cam", "occlusion"]
 Precision = Literal["auto", "32", "bf16"]
 DeviceOption = Annotated[
     DeviceName | None, typer.Option(help="Where networks compute; auto, the default, is a GPU if there is one.")
@@ -57,6 +67,7 @@ RepairDates = Annotated[
     bool,
     typer.Option("--repair-dates", help="Take an injection on a date that cannot be at its time of day (recorded)."),
 ]
+ShowFaces = Annotated[bool, typer.Option("--show-faces", help="Leave faces in the pictures.")]
 Paths = Annotated[
     list[Path], typer.Argument(help="Folders or files of DICOM, or of NIfTI with a JSON.", show_default=False)
 ]
@@ -168,6 +179,29 @@ def predict(
 
 
 @app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder of a study: all its models.")],
+    paths: Paths,
+    out: Annotated[Path, typer.Option(help="Folder for maps (NIfTI), pictures (PNG) and explanations.json.")],
+    method: Annotated[Method, typer.Option(help="occlusion needs no gradient, and minutes.")] = "integrated-gradients",
+    checks: Annotated[bool, typer.Option(help="Check whether maps can be trusted; most of the time.")] = True,
+    show_faces: ShowFaces = False,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    device: DeviceOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show where in new scans a model's risk comes from: maps in patient space, checked."""
+    found = tb.explain_scans(
+        model, paths, out, method=method, checks=checks, show_faces=show_faces, policy=policy,
+        repair_dates=repair_dates, device=tb.Device(device or "auto"),
+    )  # fmt: skip
+    print_document(found.to_json(), as_json, explanation_lines)
+    if not found.explained:
+        raise _nothing_usable(Code.NOTHING_USABLE, len(found.unused))
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A table with a row for each patient, or patient and model.")],
     clinical: Annotated[Path, typer.Option(help="The clinical table.")],
@@ -246,9 +280,13 @@ def evaluate(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Output folder of a study.")], as_json: Json = False) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="Output folder of a study.")],
+    show_faces: ShowFaces = False,
+    as_json: Json = False,
+) -> None:
     """Make report.html again from the artefacts of a study."""
-    path = tb.write_report(folder)
+    path = tb.write_report(folder, show_faces=show_faces)
     print_document({"report": str(path)}, as_json, lambda document: [document["report"]])
 
 
@@ -262,7 +300,7 @@ def list_names(what: Annotated[What, typer.Argument()], as_json: Json = False) -
 def doctor(as_json: Json = False) -> None:
     """Say which versions, devices, codecs and optional parts work here, and what to install for the rest."""
     checks = [asdict(check) for check in diagnose()]
-    print_document({"checks": checks}, as_json, _check_lines)
+    print_document({"checks": checks}, as_json, check_lines)
 
 
 def _print_version(asked: bool) -> None:
@@ -360,8 +398,3 @@ def _print_inspection(inspection: tb.scans.Inspection, as_json: bool) -> None:
 def _nothing_usable(code: Code, found: int) -> EmptyInputError:
     nouns = "series was found, which cannot be used", "series were found, none of which can be used"
     return EmptyInputError(code, format_count(found, *nouns))
-
-
-def _check_lines(document: Document) -> list[str]:
-    checks = document["checks"]
-    return columns([{"name": f"{'✓' if c['works'] else '✗'} {c['name']}", "detail": c["detail"]} for c in checks])

@@ -56,6 +56,21 @@ def inspection_lines(document: Document) -> list[str]:
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
 
 
+def explanation_lines(document: Document) -> list[str]:
+    """What ``explain`` says: a line for each map with what it failed, for each sum, and for each scan left out."""
+    lines = []
+    for one in document["maps"]:
+        failed = [check["name"] for check in one["checks"] if check["passed"] is False]
+        verdict = f"NOT to be trusted, failed: {', '.join(failed)}" if failed else "checks passed"
+        verdict = verdict if one["checks"] else "not checked"
+        lines.append(f"{one['patient']}  {one['model']}  {one['endpoint']}  risk {one['risk']:.3f}  {verdict}")
+    for one in document["contributions"]:
+        largest = sorted(one["values"].items(), key=lambda item: -abs(item[1]))[:5]
+        parts = ", ".join(f"{name} {value:+.2f}" for name, value in largest)
+        lines.append(f"{one['patient']}  {one['model']}  {one['endpoint']}  {parts}")
+    return lines + [f"{one['patient']}  {one['series']}  {one['code']}: {one['reason']}" for one in document["unused"]]
+
+
 def prediction_lines(document: Document) -> list[str]:
     """What ``predict`` says: the model, and a line for each scan and endpoint."""
     lines = [f"model {document['model']}"]
@@ -65,3 +80,9 @@ def prediction_lines(document: Document) -> list[str]:
         who = row.get("patient_id", row["patient"])
         lines.append(f"{who}  {row['series_uid']}  {row['endpoint']}  {result}")
     return lines
+
+
+def check_lines(document: Document) -> list[str]:
+    """What ``doctor`` says: a line for each check."""
+    checks = document["checks"]
+    return columns([{"name": f"{'✓' if c['works'] else '✗'} {c['name']}", "detail": c["detail"]} for c in checks])

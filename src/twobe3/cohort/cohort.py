@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import Any, overload
 
 import numpy as np
@@ -14,13 +13,19 @@ import numpy.typing as npt
 from twobe3.cohort.exclusions import OwnerNames
 from twobe3.cohort.splits import Sample
 from twobe3.core.counts import format_count
-from twobe3.core.errors import Exclusion
-from twobe3.core.grid import Grid, resample
+from twobe3.core.errors import Exclusion, UnusableScanError
+from twobe3.core.grid import Grid, place_grid, resample
+from twobe3.core.html import html_picture, html_table
+from twobe3.core.mip import mip, png
 from twobe3.core.outcomes import Endpoint, Outcomes
+from twobe3.core.volume import SUVVolume
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.io.pseudonym import pseudonym
+from twobe3.scans.masks import resample_nearest
 from twobe3.scans.scan import Scan
+
+PICTURES = 4  # that a notebook shows of a cohort
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class Cohort:
         The grid on which the models see the scans.
     volumes : Cache
         Where resampled volumes are kept.
+    contours : Cache
+        Where contours on the same grid are kept, each under the key of its volume.
     exclusions : tuple of Exclusion
         What was found and not used, and why.
     warnings : tuple of str
@@ -98,6 +105,7 @@ class Cohort:
     other_endpoints: tuple[Outcomes, ...] = field(default=(), kw_only=True)
     grid: Grid = field(default_factory=Grid)
     volumes: Cache = field(default_factory=Cache)
+    contours: Cache = field(default_factory=Cache, kw_only=True)
     exclusions: tuple[Exclusion, ...] = ()
     warnings: tuple[str, ...] = ()
     found: int = 0
@@ -128,8 +136,19 @@ class Cohort:
         for one in self.endpoints:
             rows.append((one.endpoint.name, f"{len(one)} known, {format_count(one.n_events, 'event')}"))
         rows += [(f"excluded: {code}", f"{n}") for code, n in sorted(codes.items())]
-        body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
-        return f"<table><caption>Cohort</caption><tbody>{body}</tbody></table>"
+        return html_table(rows, caption="Cohort") + self._pictures()
+
+    def _pictures(self) -> str:
+        """The first scans from the front, as far as their volumes are at hand: nothing is read from DICOM for them."""
+        if not self.volumes.computed + self.volumes.reused:
+            return ""
+        pictures, (slice_mm, _, column_mm) = [], self.grid.spacing_mm
+        for subject in self.subjects[:PICTURES]:
+            if (arrays := self.volumes.get(self.volume_key(subject))) is not None:
+                grey = mip(arrays["suv"], "front")
+                width_mm, height_mm = grey.shape[1] * column_mm, grey.shape[0] * slice_mm
+                pictures.append(html_picture(png(grey), width_mm, height_mm, f"{subject.patient}, from the front"))
+        return "".join(pictures)
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -212,6 +231,32 @@ class Cohort:
             metadata=self.notes(),
         )
         return np.asarray(arrays["suv"], dtype=np.float32)
+
+    def contour(self, subject: Subject, read: Callable[[], SUVVolume] | None = None) -> npt.NDArray[np.bool_] | None:
+        """What somebody drew on the subject's scan, all of it, on the cohort's grid: shape ``grid.shape``.
+
+        Each voxel has the value of the scan's voxel that its centre lies in. None where nobody drew anything; no
+        voxel is inside where what was drawn cannot be used. ``read`` gives the scan on its own grid, where it may be
+        read already.
+        """
+        if subject.description.get("contour") is False:
+            return None
+        key = self.volume_key(subject)
+        arrays = self.contours.get(key)
+        if arrays is None:
+            volume = (read or subject.scan.suv)()
+            target = place_grid(volume.geometry, self.grid)
+            try:
+                mask = subject.scan.contour(volume)
+            except UnusableScanError:
+                mask = None
+            if mask is None and not subject.description.get("contour"):
+                return None
+            inside = np.zeros(target.shape, np.bool_)
+            inside = inside if mask is None else resample_nearest(mask.array, mask.geometry, target)
+            arrays = {"contour": inside.astype(np.uint8)}
+            self.contours.put(key, arrays, metadata=self.notes())
+        return np.asarray(arrays["contour"], dtype=np.bool_)
 
     def notes(self) -> dict[str, str]:
         """What a stored volume says of itself: its spacing as a JSON list."""

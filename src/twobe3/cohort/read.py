@@ -53,6 +53,7 @@ def read_cohort(
     covariates: Sequence[str] = (),
     grid: Grid | None = None,
     volumes: Path | None = None,
+    contours: Path | None = None,
     policy: Policy = "lenient",
     repair_dates: bool = False,
     subgroups: Sequence[str] = (),
@@ -85,6 +86,9 @@ def read_cohort(
         The grid; 4 mm and 1024 × 512 × 512 mm by default.
     volumes : Path, optional
         Folder for the resampled volumes; kept in memory without one.
+    contours : Path, optional
+        Folder for what somebody drew on the scans, on the same grid, under the names of the volumes; without one it
+        is read when it is asked for.
     policy : {"lenient", "strict"}
         For the SUV rules.
     repair_dates : bool
@@ -145,7 +149,10 @@ def read_cohort(
         reason = f"{format_count(len(scanned), 'patient was', 'patients were')} scanned"
         reason += f", {format_count(len(table), 'is', 'are')} in the clinical table"
         raise ConfigurationError(Code.NO_PATIENT_MATCHES, "; ".join((reason, *near)))
-    cohort = Cohort(subjects, grid=grid or Grid(), volumes=Cache(volumes), found=found.n_series, names=names)
+    cohort = Cohort(
+        subjects, grid=grid or Grid(), volumes=Cache(volumes), contours=Cache(contours), found=found.n_series,
+        names=names,
+    )  # fmt: skip
     cohort, refused = _convert(cohort, region)
     subjects, differences = add_covariates(cohort.subjects, by_patient)
     subjects = hide_labels(subjects, header_endpoints)
@@ -211,7 +218,11 @@ def _describe(subject: Subject) -> dict[str, Any]:
 
 
 def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
-    return {"spacing_mm": volume.geometry.spacing_mm, "calibration": volume.calibration.document()}
+    return {
+        "spacing_mm": volume.geometry.spacing_mm,
+        "acquisition": asdict(volume.acquisition),
+        "calibration": volume.calibration.document(),
+    }
 
 
 def _join(
@@ -309,7 +320,9 @@ def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> di
         except UnusableScanError as refusal:
             return {"name": region.label, "code": refusal.code.name, "reason": refusal.reason}
 
-    facts = _cache_facts(cache, digest(["facts", key]), describe)
+    if cohort.contours.folder is not None:
+        cohort.contour(subject, suv)
+    facts = _cache_facts(cache, digest(["facts with the acquisition", key]), describe)
     if region is not None:
         facts["region"] = _cache_facts(cache, digest(["region", scan.digest, region.label]), lambda: measure(region))
     return facts

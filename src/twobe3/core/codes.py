@@ -23,6 +23,10 @@ class Code(Enum):
     NOT_CHOSEN = ("another series of the patient was chosen", "name the series to use another one")
     MULTI_FRAME = ("a multi-frame object does not describe its frames", "export it as single-frame PET images")
     CODEC_MISSING = ("the pixel data need a decoder that is not installed", "pip install 'twobe3[codecs]'")
+    CONTOUR_NOT_IN_VIEW = (
+        "what is drawn lies outside the field of view of the model",
+        "widen `volume.field_of_view_mm` of the study and train again; the map is not compared with the contour",
+    )
     # -- geometry
     GEOMETRY_MIXED = ("rows, columns, spacing or orientation differ within the series", "split the series")
     SLICE_GAP = ("a slice is missing", "export the whole series again")
@@ -163,6 +167,11 @@ class Code(Enum):
     )
     WRITE_FAILED = ("a file could not be written", "free disk space or choose another folder")
     INTERNAL_ERROR = ("twobe3 failed where it should not", "report this line; it holds nothing of a patient")
+    NO_PATHWAY = (
+        "no gradient leads from the voxels to the risk of this model",
+        "explain one of the kinds 2be3-net, cnn2d, cnn3d and pooled; contributions of features and members need no map",
+    )
+    GRID_MISMATCH = ("the scan is on another grid than the model saw", "read it on the grid of the model")
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
 
     def __init__(self, summary: str, remedy: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.html import html_table
 from twobe3.core.outcomes import BoolArray, FloatArray, IntArray
 from twobe3.core.table import name_rows
 
@@ -78,6 +79,20 @@ class Prediction:
     def __repr__(self) -> str:
         return f"Prediction({self.model} of {self.endpoint}, {format_count(len(self), 'row')})"
 
+    def _repr_html_(self) -> str:
+        """What was predicted, without a patient."""
+        rows = [
+            ("model", self.model),
+            ("endpoint", self.endpoint),
+            ("patients", f"{len(set(self.patients))}"),
+            ("repeats, folds", f"{len(np.unique(self.repeat))}, {len(np.unique(self.fold))}"),
+            ("risk", _spread(self.risk)),
+            ("probability", _spread(self.probability)),
+            ("threshold of the folds", _spread(self.threshold)),
+            ("survival at", "" if self.times is None else ", ".join(f"{time:g}" for time in self.times)),
+        ]
+        return html_table([row for row in rows if row[1]], caption="Prediction")
+
     def rows(self, kept: BoolArray) -> Prediction:
         """The prediction of the rows marked, in their order."""
         taken = {name: values[kept] for name in _PER_ROW if (values := getattr(self, name)) is not None}
@@ -108,3 +123,10 @@ class Prediction:
             values[name] = None if any(array is None for array in arrays) else np.concatenate(arrays)
         patients = tuple(patient for part in parts for patient in part.patients)
         return cls(parts[0].model, parts[0].endpoint, patients, times=parts[0].times, **values)
+
+
+def _spread(values: FloatArray | None) -> str:
+    if values is None or not np.isfinite(values).any():
+        return ""
+    low, middle, high = np.nanquantile(values, (0.0, 0.5, 1.0))
+    return f"median {middle:.3g}, {low:.3g} to {high:.3g}"

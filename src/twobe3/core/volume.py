@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from twobe3.core.html import html_picture, html_table
+from twobe3.core.mip import mip, orient_to_patient, png
+
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
@@ -146,6 +149,25 @@ class SUVCalibration:
         return fields
 
 
+@dataclass(frozen=True)
+class Acquisition:
+    """How a scan was made, as far as its quality depends on it; what is not known is None or empty.
+
+    Attributes
+    ----------
+    reconstruction : str
+        ReconstructionMethod (0054,1103).
+    uptake_min : float or None
+        Minutes from the injection to the beginning of the first frame.
+    injected_dose_bq : float or None
+        The dose of all injections.
+    """
+
+    reconstruction: str = ""
+    uptake_min: float | None = None
+    injected_dose_bq: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class SUVVolume:
     """A PET scan in SUV.
@@ -162,6 +184,8 @@ class SUVVolume:
         Pseudonymous id of the series.
     history : tuple of str
         What was done since, in order.
+    acquisition : Acquisition
+        How the scan was made.
 
     Raises
     ------
@@ -174,12 +198,27 @@ class SUVVolume:
     calibration: SUVCalibration
     source: str = ""
     history: tuple[str, ...] = field(default=())
+    acquisition: Acquisition = Acquisition()
 
     def __post_init__(self) -> None:
         _check_shape(self.array, self.geometry)
         if not np.isfinite(self.array).all():
             raise ValueError("SUV must be finite in every voxel")
         object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))
+
+    def _repr_html_(self) -> str:
+        array, (slice_mm, _, column_mm) = orient_to_patient(self.array, self.affine)
+        grey = mip(array, "front")
+        spacing = " × ".join(f"{mm:.3g}" for mm in self.geometry.spacing_mm)
+        rows = [
+            ("series", self.source),
+            ("voxels", f"{' × '.join(map(str, self.array.shape))}, {spacing} mm"),
+            ("SUV", f"{self.array.min():.3g} to {self.array.max():.3g}, SUV{self.calibration.type}"),
+            ("calibration", self.calibration.rule),
+            *(("warning", warning) for warning in self.calibration.warnings),
+        ]
+        picture = html_picture(png(grey), grey.shape[1] * column_mm, grey.shape[0] * slice_mm, "seen from the front")
+        return html_table([row for row in rows if row[1]], caption="PET scan") + picture
 
     @property
     def affine(self) -> FloatArray:

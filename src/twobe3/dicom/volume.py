@@ -16,6 +16,7 @@ from twobe3.core.counts import format_count
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import Geometry, SUVVolume
 from twobe3.dicom import enhanced, geometry, header
+from twobe3.dicom.acquisition import read_acquisition
 from twobe3.dicom.attributes import Policy, Repair, apply_policy
 from twobe3.dicom.file_meta import lacks_file_meta
 from twobe3.dicom.frames import require_choice
@@ -78,7 +79,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
             attributes = replace(attributes, series_type=(), whole_series=chosen.ends)
         _require_one_unit(slices)
         factors = calibrate(attributes, policy=policy, repair_dates=repair_dates)
-        warnings = apply_policy(repairs, policy)
+        warnings, acquisition = apply_policy(repairs, policy), read_acquisition(datasets[0], attributes)
         array = _allocate(space.shape)
         scales = factors.per_slice * np.array([one.slope for one in attributes.slices], dtype=np.float64)
         for i, (slice_, scale) in enumerate(zip(slices, scales, strict=True)):
@@ -89,7 +90,7 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
         raise UnusableScanError(Code.RESCALE_INVALID, "stored value × slope × factor exceeds what a float32 holds")
     calibration = replace(factors.calibration, warnings=warnings + factors.calibration.warnings)
     history = (f"read {len(slices)} slices as {calibration.rule}", *((chosen.text,) if chosen else ()))
-    return SUVVolume(array, space, calibration, series.series, history)
+    return SUVVolume(array, space, calibration, series.series, history, acquisition)
 
 
 def _allocate(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:

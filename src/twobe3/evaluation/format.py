@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from html import escape
 from math import inf
 from statistics import median
 
 from twobe3.core.counts import format_count
+from twobe3.core.html import html_table
 from twobe3.core.outcomes import Outcomes
 from twobe3.evaluation.compare import DIFFERENCE, POWER
 from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
-from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, MetricValue, Subgroup
-
-NOT_ESTIMABLE = "not estimable"
+from twobe3.evaluation.results import (
+    NOT_ESTIMABLE,
+    CohortSummary,
+    Comparison,
+    Evaluation,
+    MetricValue,
+    Subgroup,
+    interval_text,
+)
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -63,11 +69,8 @@ def render_html(rows: Sequence[Row], caption: str = "") -> str:
     if not rows:
         return ""
     shown = [name for name in rows[0] if name not in ("low", "high")]
-    header = (f"{name} (95 %)" if name in ("value", "difference") else name for name in shown)
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(_cell(row, name))}</td>' for name in shown)}</tr>" for row in rows)
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    head = [f"{name} (95 %)" if name in ("value", "difference") else name for name in shown]
+    return html_table([[_cell(row, name) for name in shown] for row in rows], head=head, caption=caption)
 
 
 def _cell(row: Row, name: str) -> str:
@@ -78,13 +81,6 @@ def _cell(row: Row, name: str) -> str:
     if value is None:
         return NOT_ESTIMABLE
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def interval_text(value: float | None, low: float | None, high: float | None) -> str:
-    """A figure with its interval, as far as they can be estimated."""
-    if value is None:
-        return NOT_ESTIMABLE
-    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
 
 
 def ranking_lines(

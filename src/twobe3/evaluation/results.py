@@ -13,8 +13,18 @@ from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from twobe3.core.endpoints import KINDS
 from twobe3.core.errors import Exclusion
+from twobe3.core.html import html_table
 from twobe3.core.outcomes import Endpoint, FloatArray, Kind
 from twobe3.io.artefact import read_artefact
+
+NOT_ESTIMABLE = "not estimable"
+
+
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """A figure with its interval, as far as they can be estimated."""
+    if value is None:
+        return NOT_ESTIMABLE
+    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
 
 
 def none_if_nan(value: float) -> float | None:
@@ -163,6 +173,11 @@ class Evaluation:
     def get(self, name: str) -> MetricValue | None:
         """The metric of this name, None where the evaluation has none."""
         return next((metric for metric in self.metrics if metric.name == name), None)
+
+    def _repr_html_(self) -> str:
+        rows = [(m.name, interval_text(m.value, m.low, m.high), f"{m.n}", f"{m.events}") for m in self.metrics]
+        head = ("metric", "value (95 %)", "n", "events")
+        return html_table(rows, head=head, caption=f"{self.model or 'model'}: {self.endpoint}")
 
     @property
     def endpoint_class(self) -> type[Endpoint]:

@@ -236,12 +236,16 @@ class RadiomicsModel(Model):
             return unlike[most_relevant(relevance[unlike], self.max_features)]
         return unlike[minimum_redundancy(relevance[unlike], correlation[np.ix_(unlike, unlike)], self.max_features)]
 
-    def _risk(self, cohort: Cohort) -> FloatArray:
-        assert self.learner_ is not None
+    def learner_inputs(self, cohort: Cohort) -> FloatArray:
+        """What the fitted learner sees of patients whose scans it can use, shape (patients, chosen features)."""
         x = self._impute(self._vectors(cohort))
         if self.combat_ is not None:
             x = self.combat_.apply(x, cohort.centres)
-        return self.learner_.risk(x[:, self.chosen_])
+        return x[:, self.chosen_]
+
+    def _risk(self, cohort: Cohort) -> FloatArray:
+        assert self.learner_ is not None
+        return self.learner_.risk(self.learner_inputs(cohort))
 
     def _impute(self, found: list[FeatureVector]) -> FloatArray:
         """Shape (patients, kept features), the median where a patient lacks one."""

@@ -105,13 +105,44 @@ def forest(values: Sequence[tuple[float | None, float | None, float | None]], ne
 
 
 @dataclass(frozen=True)
+class Strip:
+    """Values as dots along an axis, (place, whether it is an outlier), and the places of two limits."""
+
+    ticks: Ticks
+    dots: tuple[tuple[float, bool], ...]
+    limits: tuple[float, ...]
+    width: float = FOREST_WIDTH
+
+
+def strip(values: Sequence[float], limits: tuple[float, float] | None) -> Strip:
+    """Lay out values along an axis that holds them; those beyond the limits are outliers."""
+    axis = Axis.over(values, about=3)
+
+    def place(value: float) -> float:
+        return axis.between(value, FOREST_MARGIN, FOREST_WIDTH - FOREST_MARGIN)
+
+    low, high = (-math.inf, math.inf) if limits is None else limits
+    return Strip(
+        tuple((place(tick), f"{tick:g}") for tick in axis.ticks),
+        tuple((place(value), not low <= value <= high) for value in sorted(values)),
+        tuple(place(limit) for limit in (low, high) if axis.low < limit < axis.high),
+    )
+
+
+@dataclass(frozen=True)
 class Line:
-    """A drawn curve: SVG path data, an optional band, and dots with their intervals."""
+    """A drawn curve: SVG path data, an optional band, and dots with their intervals.
+
+    ``series`` chooses its colour and, in an overlay, says of which model it is, None of none; ``dash`` how it is drawn:
+    0 whole, then three patterns.
+    """
 
     label: str
     path: str
     band: str = ""
     dots: tuple[tuple[float, float, float, float], ...] = ()
+    series: int | None = None
+    dash: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +155,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure of one model; ``level`` is the height of a horizontal line that means nothing."""
+    """One figure, of one model or an overlay of several; ``level`` is the height of a line that means nothing."""
 
     title: str
     subtitle: str
@@ -134,7 +165,7 @@ class Chart:
     lines: tuple[Line, ...]
     x_ticks: Ticks = UNIT_X
     y_ticks: Ticks = UNIT_Y
-    ghosts: tuple[str, ...] = ()
+    overlay: bool = False
     diagonal: bool = False
     level: float | None = None
     below: tuple[Row, ...] = ()

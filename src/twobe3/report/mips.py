@@ -1,108 +1,201 @@
-"""Coronal maximum-intensity projections as PET readers know them: inverted grey, SUV 0 to 7, as PNG."""
+"""Maximum-intensity projections as PET readers know them, inverted grey, SUV 0 to 7, and outlines of contours."""
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from base64 import b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
-from twobe3.report.study_folder import StudyFolder, SubjectRecord
+from twobe3.core.mip import DEPTH, View, mip, png
+from twobe3.report.faces import hide_face
 
-SUV_WINDOW = (0.0, 7.0)
-MAX_PICTURES = 12
+TOWARDS, AWAY = (230, 97, 1), (94, 60, 153)  # orange and purple, which the colour-blind tell apart
+OPAQUE = 0.85  # of a map where it is largest
+_REMEDY = "run the study again: `twobe3 run` makes volumes and contours again from the scans, and nothing else"
+
+
+@dataclass(frozen=True)
+class StoredScan:
+    """A scan on the study's grid.
+
+    Attributes
+    ----------
+    suv : ndarray of float32, shape (slices, rows, columns)
+        Slices increase towards the head, rows towards the back, columns towards the patient's left.
+    spacing_mm : tuple of float
+        Along slices, rows, columns.
+    contour : ndarray of bool, same shape, or None
+        What was drawn; None where nothing was, or nothing that can be used.
+    """
+
+    suv: npt.NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+    contour: npt.NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to inline, and its true size in the patient."""
+    """A picture to inline, its true size in the patient, and the outline of the contour as an SVG path in mm.
 
-    caption: str
+    ``map_uri`` is a map in colour to lay over it; empty without one.
+    """
+
+    view: View
     data_uri: str
     width_mm: float
     height_mm: float
+    outline: str
+    map_uri: str = ""
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What is on the left and on the right of the picture."""
+        return ("R", "L") if self.view == "front" else ("A", "P")
 
 
-def coronal_mips(folder: StudyFolder) -> tuple[Picture, ...]:
-    """Pictures of up to twelve scans, evenly spaced over the cohort.
+def read_scan(folder: Path, name: str, *, show_faces: bool = False) -> StoredScan:
+    """Read a scan of a study folder, and its contour.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``volumes/`` and ``contours/``.
+    name : str
+        Of the file, in both.
+    show_faces : bool
+        Whether the face stays, see :mod:`twobe3.report.faces`.
 
     Raises
     ------
     ConfigurationError
-        ``ARTEFACT_MISSING``: a volume is not in the folder.
+        ``ARTEFACT_MISSING``: the volume is not in the folder.
     EnvironmentFailure
-        ``ARTEFACT_DAMAGED``: a volume cannot be read.
+        ``ARTEFACT_DAMAGED``: volume or contour cannot be read.
     """
-    subjects = folder.cohort.subjects
-    count = min(len(subjects), MAX_PICTURES)
-    chosen = np.linspace(0, len(subjects) - 1, count).round().astype(int)
-    return tuple(_picture(folder.path / "volumes", subjects[i]) for i in chosen)
+    name = Path(name).name
+    suv, spacing_mm = _read_tensor(folder, f"volumes/{name}", "suv")
+    contour = None
+    if (folder / "contours" / name).exists():
+        contour = _read_tensor(folder, f"contours/{name}", "contour")[0] > 0
+        if contour.shape != suv.shape:
+            reason = f"contours/{name} has shape {contour.shape}, the volume {suv.shape}"
+            raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
+    contour = contour if contour is not None and contour.any() else None
+    return StoredScan(suv if show_faces else hide_face(suv, spacing_mm, keep=contour), spacing_mm, contour)
 
 
-def coronal_mip(suv: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Coronal maximum-intensity projection, seen from the front.
+def read_map(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Read what each voxel adds to a risk, from ``explanations/`` of a study folder.
+
+    Raises
+    ------
+    ConfigurationError
+        ``ARTEFACT_MISSING``.
+    EnvironmentFailure
+        ``ARTEFACT_DAMAGED``: the file cannot be read, or the map has another shape than the volume.
+    """
+    name = f"explanations/{Path(name).name}"
+    try:
+        relevance: npt.NDArray[np.float32] = load_file(folder / name)["map"]
+    except FileNotFoundError:
+        raise ConfigurationError(Code.ARTEFACT_MISSING, f"{name} is not in the study folder") from None
+    except (SafetensorError, KeyError) as error:
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, f"{name} cannot be read: {type(error).__name__}") from error
+    if relevance.shape != shape:
+        reason = f"{name} has shape {relevance.shape}, the volume {shape}"
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
+    return relevance
+
+
+def _read_tensor(folder: Path, name: str, key: str) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
+    try:
+        with safe_open(folder / name, framework="numpy") as stream:
+            slice_mm, row_mm, column_mm = json.loads(stream.metadata()["spacing_mm"])
+            return stream.get_tensor(key), (float(slice_mm), float(row_mm), float(column_mm))
+    except FileNotFoundError:
+        reason = f"{name} is not in the study folder"
+        raise ConfigurationError(Code.ARTEFACT_MISSING, reason, remedy=_REMEDY) from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, f"{name} cannot be read: {type(error).__name__}") from error
+
+
+def draw(scan: StoredScan, view: View, relevance: npt.NDArray[np.float32] | None = None) -> Picture:
+    """A projection of a scan, with the outline of the projected contour and a map over it, of the shape of the scan."""
+    depth = DEPTH[view]
+    slice_mm, column_mm = scan.spacing_mm[0], scan.spacing_mm[3 - depth]
+    grey = mip(scan.suv, view)
+    return Picture(
+        view,
+        _to_uri(grey),
+        grey.shape[1] * column_mm,
+        grey.shape[0] * slice_mm,
+        "" if scan.contour is None else outline(scan.contour.max(axis=depth)[::-1], slice_mm, column_mm),
+        "" if relevance is None else _to_uri(colour_map(relevance, view)),
+    )
+
+
+def _to_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    return "data:image/png;base64," + b64encode(png(pixels)).decode("ascii")
+
+
+def colour_map(relevance: npt.NDArray[np.float32], view: View) -> npt.NDArray[np.uint8]:
+    """A map projected onto the value that is farthest from 0, orange above it and purple below.
 
     Parameters
     ----------
-    suv : ndarray of float32, shape (slices, rows, columns)
-        Slices increase towards the head, columns towards the patient's left.
+    relevance : ndarray of float32, shape (slices, rows, columns)
+        What each voxel adds to the risk.
+    view : {"front", "side"}
 
     Returns
     -------
-    ndarray of uint8, shape (slices, columns)
-        Head on top, the patient's right on the left; 255 is SUV 0 and below, 0 is SUV 7 and above.
+    ndarray of uint8, shape (slices, columns, 4) or (slices, rows, 4)
+        Red, green, blue and opacity, which is in proportion to the magnitude, in the orientation of :func:`mip`.
     """
-    low, high = SUV_WINDOW
-    shade = np.clip((suv.max(axis=1)[::-1] - low) / (high - low), 0, 1)
-    grey: npt.NDArray[np.uint8] = np.round(255 * (1 - shade)).astype(np.uint8)
-    return grey
+    depth = DEPTH[view]
+    high, low = relevance.max(axis=depth)[::-1], relevance.min(axis=depth)[::-1]
+    farthest = np.where(high >= -low, high, low)
+    most = np.abs(relevance).max(initial=0.0)
+    opacity = 255 * OPAQUE * np.abs(farthest) / most if most else np.zeros(farthest.shape)
+    colours = np.where(farthest[..., None] >= 0, np.array(TOWARDS), np.array(AWAY))
+    return np.concatenate([colours, np.round(opacity)[..., None]], axis=-1).astype(np.uint8)
 
 
-def png(grey: npt.NDArray[np.uint8]) -> bytes:
-    """Encode an 8-bit greyscale picture (W3C Portable Network Graphics, third edition, sections 5 and 9).
+def outline(inside: npt.NDArray[np.bool_], row_mm: float, column_mm: float) -> str:
+    """The edges between pixels inside and outside as an SVG path in mm.
 
     Parameters
     ----------
-    grey : ndarray of uint8, shape (height, width)
-        0 is black.
+    inside : ndarray of bool, shape (height, width)
+    row_mm, column_mm : float
+        Height and width of a pixel.
     """
-    height, width = grey.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    unfiltered = np.pad(grey, ((0, 0), (1, 0)))  # each line begins with its filter type, 0 for none
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        _chunk(name, data)
-        for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(unfiltered.tobytes(), 9)), (b"IEND", b""))
-    )
+    padded = np.pad(inside, 1)
+    across, down = np.diff(padded, axis=0)[:, 1:-1], np.diff(padded, axis=1)[1:-1, :].T
+    horizontal = [
+        f"M{a * column_mm:g} {row * row_mm:g}H{b * column_mm:g}"
+        for row, line in enumerate(across)
+        for a, b in _runs(line)
+    ]
+    vertical = [
+        f"M{column * column_mm:g} {a * row_mm:g}V{b * row_mm:g}"
+        for column, line in enumerate(down)
+        for a, b in _runs(line)
+    ]
+    return "".join(horizontal + vertical)
 
 
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def _picture(volumes: Path, subject: SubjectRecord) -> Picture:
-    name = Path(subject.volume).name
-    try:
-        with safe_open(volumes / name, framework="numpy") as stream:
-            suv = stream.get_tensor("suv")
-            slice_mm, _, column_mm = json.loads(stream.metadata()["spacing_mm"])
-    except FileNotFoundError:
-        raise ConfigurationError(Code.ARTEFACT_MISSING, f"volumes/{name} is not in the study folder") from None
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise EnvironmentFailure(
-            Code.ARTEFACT_DAMAGED, f"volumes/{name} cannot be read: {type(error).__name__}"
-        ) from error
-    grey = coronal_mip(suv)
-    return Picture(
-        subject.patient,
-        "data:image/png;base64," + b64encode(png(grey)).decode("ascii"),
-        grey.shape[1] * column_mm,
-        grey.shape[0] * slice_mm,
-    )
+def _runs(line: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Where runs of True begin and end."""
+    edges = np.flatnonzero(np.diff(np.pad(line, 1).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -16,24 +17,31 @@ from twobe3 import __version__
 from twobe3.core.counts import format_count
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.evaluate_csv import EvaluationReport
-from twobe3.evaluation.format import NOT_ESTIMABLE
 from twobe3.evaluation.provenance import ModelProvenance
-from twobe3.evaluation.results import Evaluation, EvaluationResults
+from twobe3.evaluation.results import NOT_ESTIMABLE, Evaluation, EvaluationResults
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import agreement
-from twobe3.report.cohort_facts import calibration_warnings, cohort_facts
-from twobe3.report.figures import figures
-from twobe3.report.mips import coronal_mips
+from twobe3.report.cohort_facts import calibration_warnings, cohort_facts, flow
+from twobe3.report.configuration import settings
+from twobe3.report.figures import Figure, figures, series_dash
+from twobe3.report.paper import write_paper
+from twobe3.report.patients import case_groups, viewer_cases
+from twobe3.report.scan_quality import LIMITS, scan_quality
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
-from twobe3.report.tables import comparison_tables, count_left_out, subgroup_table
+from twobe3.report.tables import comparison_tables, count_left_out, metric_tables, subgroup_table
+from twobe3.report.viewer import viewer
 
 REPORT_NAME = "report.html"
-COMPARISONS_SHOWN = 8
+DRAWN_AT_FIRST = 3
+FILTERS = (
+    "number", "with_sign", "metric_label", "model_label", "level_label", "p_value", "duration", "patients", "extent",
+    "parameter",
+)  # fmt: skip
 
 
-def write_report(study_dir: Path) -> Path:
-    """Write the report of a study from its artefacts alone.
+def write_report(study_dir: Path, *, show_faces: bool = False) -> Path:
+    """Write the report of a study from its artefacts alone: the page, and its figures and tables for a paper.
 
     The same artefacts give the same bytes. Nothing in the page identifies a patient: the pictures carry pseudonyms,
     and the keys of ``predictions.csv`` serve only to join the models' risks.
@@ -41,12 +49,16 @@ def write_report(study_dir: Path) -> Path:
     Parameters
     ----------
     study_dir : Path
-        A folder with ``cohort.json``, ``evaluation.json``, ``run.json``, ``predictions.csv`` and ``volumes/``.
+        A folder with ``cohort.json``, ``evaluation.json``, ``run.json``, ``predictions.csv``, ``patients.json``,
+        ``volumes/`` and ``contours/``.
+    show_faces : bool
+        Whether pictures and viewer show the faces of patients; a report that is to be shared should not.
 
     Returns
     -------
     Path
-        ``study_dir / "report.html"``.
+        ``study_dir / "report.html"``; beside it ``figures/`` and ``tables/``, see
+        :func:`~twobe3.report.paper.write_paper`.
 
     Raises
     ------
@@ -55,33 +67,38 @@ def write_report(study_dir: Path) -> Path:
     EnvironmentFailure
         ``ARTEFACT_DAMAGED``: a file is not as this version writes it. ``WRITE_FAILED``.
     """
-    page = study_dir / REPORT_NAME
-    write_atomic(page, render(StudyFolder.read(study_dir)).encode())
+    folder, page = StudyFolder.read(study_dir, show_faces=show_faces), study_dir / REPORT_NAME
+    sections = _sections(folder)
+    write_atomic(page, render(folder, sections).encode())
+    write_paper(folder, sections, study_dir)
     return page
 
 
-def render(folder: StudyFolder) -> str:
-    """The page as text; raises what :func:`write_report` does for the volumes."""
+def render(folder: StudyFolder, sections: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The page as text, of sections made before or now; raises what :func:`write_report` does for the volumes."""
     permuted = folder.run.audit.permuted if folder.run.audit else ()
+    sections = sections or _sections(folder)
+    shown = [(one["endpoint"].name, one["case_groups"], one["by_interest"]) for one in sections]
     return _render(
         "page.html.jinja",
+        viewer=viewer(viewer_cases(folder, shown), show_faces=folder.show_faces),
         title=folder.run.study,
         version=folder.run.package_version,
         cohort=folder.cohort,
         run=folder.run,
         entries={entry.name: entry for entry in folder.run.models},
-        sections=_sections(folder),
+        sections=sections,
         facts=cohort_facts(folder.cohort),
+        flow=flow(folder.cohort, folder.evaluation.exclusions),
+        scans=scan_quality(folder.cohort),
         calibration_warnings=calibration_warnings(folder.cohort),
         methods=wording.methods(folder),
         estimators=wording.estimators(folder.evaluation),
-        pictures=coronal_mips(folder),
+        settings=settings(folder.run.configuration),
         scheme=wording.scheme(folder.run.validation),
-        share=wording.share,
         missing=folder.evaluation.missing,
         left_out=folder.evaluation.exclusions,
         left_out_counts=count_left_out(folder.evaluation.exclusions),
-        audit_lines=wording.audit_lines,
         audit_forest=charts.forest([(row.mean, row.low, row.high) for row in permuted], 0.5),
     )
 
@@ -135,7 +152,7 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
     return path
 
 
-def _render(template: str, **shown: Any) -> str:
+def _render(template: str, sections: Sequence[Mapping[str, Any]], **shown: Any) -> str:
     environment = Environment(
         loader=PackageLoader("twobe3.report"),
         autoescape=True,
@@ -143,31 +160,43 @@ def _render(template: str, **shown: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = ("number", "with_sign", "metric_label", "p_value", "duration", "patients", "extent", "parameter")
-    environment.filters |= {name: getattr(wording, name) for name in filters} | {"format_count": format_count}
-    css = files("twobe3.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
+    environment.filters |= {name: getattr(wording, name) for name in FILTERS} | {"format_count": format_count}
+    templates = files("twobe3.report").joinpath("templates")
+    css = "".join(templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css"))
+    css += _choice_css(max(len(section["results"]) for section in sections))
     return environment.get_template(template).render(
         css=Markup(css),  # our own file, the only text that is not escaped
         css_digest=b64encode(sha256(css.encode()).digest()).decode("ascii"),
+        sections=sections,
         interval=wording.interval,
         is_resolved=wording.is_resolved,
-        comparisons_shown=COMPARISONS_SHOWN,
+        share=wording.share,
+        audit_lines=wording.audit_lines,
         chart=charts,
         not_estimable=NOT_ESTIMABLE,
         tests=wording.TEST_LABELS,
+        limits=LIMITS,
         **shown,
     )
+
+
+def _choice_css(models: int) -> str:
+    """Rules that draw a model in the overlays while its box is ticked: there is no script that could."""
+    rules = (f".overlays:has(.pick-{i}:checked) .model-{i} {{ display: inline; }}\n" for i in range(models))
+    return f"@supports selector(:has(*)) {{\n.model {{ display: none; }}\n{''.join(rules)}}}\n"
 
 
 def _sections(folder: StudyFolder) -> list[dict[str, Any]]:
     """A section for each endpoint that has results."""
     evaluated = {result.endpoint for result in folder.evaluation.models}
     numbered = enumerate(folder.cohort.endpoints, start=1)
-    return [
-        _section(f"endpoint-{i}", one, folder.evaluation, folder.predictions, folder.run.models)
-        for i, one in numbered
-        if one.name in evaluated
-    ]
+    sections = []
+    for i, one in numbered:
+        if one.name in evaluated:
+            section = _section(f"endpoint-{i}", one, folder.evaluation, folder.predictions, folder.run.models)
+            groups = case_groups(folder, one, section["by_interest"])
+            sections.append(section | {"case_groups": groups})
+    return sections
 
 
 def _section(
@@ -183,7 +212,12 @@ def _section(
     primary, pooled = results[0].primary_metric.metric, results[0].endpoint_class.primary_metric
     chance = results[0].endpoint_class.chance_level
     kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in models}
+    ranked = [result.model for result in results]
+    baselines = {name for name in ranked if kinds.get(name) == "baseline"}
+    by_interest = _order_by_interest(ranked, baselines)
     predictions = {p.model: p for p in predicted if p.endpoint == endpoint.name}
+    drawn = figures(results, endpoint.unit or "", baselines)
+    overlays = [figure for figure in drawn if figure.charts[0].overlay]
     return {
         "anchor": anchor,
         "endpoint": endpoint,
@@ -192,30 +226,50 @@ def _section(
         "pooled": None if pooled == primary else pooled,
         "why_primary": wording.why_primary(results[0]),
         "results": results,
+        "by_interest": by_interest,
         "forest": charts.forest([_interval(result) for result in results], chance),
-        "other_metrics": _other_metrics(results, {primary, pooled}, endpoint.unit or ""),
-        "comparisons": comparison_tables(comparisons, primary),
-        "figures": figures(results, endpoint.unit or ""),
+        "metric_tables": metric_tables(results, {primary, pooled}, endpoint.unit or ""),
+        "comparisons": comparison_tables(comparisons, primary, ranked, baselines),
+        "overlays": overlays,
+        "choices": _choices(overlays, ranked, baselines, by_interest),
+        "curves": [_divide(figure, by_interest) for figure in drawn if figure not in overlays],
+        "case_groups": (),
         "subgroups": subgroup_table(
-            [subgroup for subgroup in evaluation.subgroups if subgroup.endpoint == endpoint.name],
-            [result.model for result in results],
-            chance,
+            [subgroup for subgroup in evaluation.subgroups if subgroup.endpoint == endpoint.name], by_interest, chance
         ),
         "sample_size": next((size for size in evaluation.sample_sizes if size.endpoint == endpoint.name), None),
         "agreement": agreement([predictions[result.model] for result in results if result.model in predictions]),
     }
 
 
-def _other_metrics(
-    results: Sequence[Evaluation], shown: Collection[str], unit: str
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The tables of the other metrics, (caption, names): those of the whole follow-up, and those at horizons."""
-    names = dict.fromkeys(m.name for result in results for m in result.metrics if m.name not in shown)
-    tables = {
-        "Other metrics, with 95 % intervals.": tuple(name for name in names if wording.HORIZON not in name),
-        f"At chosen times in {unit}s, with 95 % intervals.": tuple(name for name in names if wording.HORIZON in name),
-    }
-    return tuple((caption, of_table) for caption, of_table in tables.items() if of_table)
+def _order_by_interest(ranked: Sequence[str], baselines: Collection[str]) -> list[str]:
+    """The best candidate, the best baseline, the other candidates, the other baselines."""
+    candidates = [name for name in ranked if name not in baselines]
+    trivial = [name for name in ranked if name in baselines]
+    return [*candidates[:1], *trivial[:1], *candidates[1:], *trivial[1:]]
+
+
+def _choices(
+    overlays: Sequence[Figure], ranked: Sequence[str], baselines: Collection[str], by_interest: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The models that can be chosen in the overlays; drawn at first are those of most interest."""
+    there = {line.series for figure in overlays for chart in figure.charts for line in chart.lines}
+    first = [name for name in by_interest if ranked.index(name) in there][:DRAWN_AT_FIRST]
+    return [
+        {"index": i, "name": name, "drawn": name in first, "dash": series_dash(i, name in baselines)}
+        for i, name in enumerate(ranked)
+        if i in there
+    ]
+
+
+def _divide(figure: Figure, by_interest: Sequence[str]) -> tuple[Figure, Figure]:
+    """The charts of the two models of most interest, and the others."""
+    first = [wording.model_label(name) for name in by_interest[:2]]
+    shown = sorted((one for one in figure.charts if one.title in first), key=lambda one: first.index(one.title))
+    return (
+        replace(figure, charts=tuple(shown)),
+        replace(figure, charts=tuple(one for one in figure.charts if one.title not in first)),
+    )
 
 
 def _interval(result: Evaluation) -> tuple[float | None, float | None, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +14,10 @@ from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.grid import Grid
 from twobe3.core.outcomes import Kind
 from twobe3.core.prediction import Prediction
-from twobe3.core.volume import SUVCalibration
+from twobe3.core.volume import Acquisition, SUVCalibration
 from twobe3.evaluation.csv import read_predictions
+from twobe3.evaluation.explanations import EXPLANATIONS, RECORD, Explanations
+from twobe3.evaluation.patients import PatientRecord, PatientRecords
 from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import EvaluationResults
 from twobe3.io.artefact import read_artefact
@@ -36,6 +38,7 @@ class SubjectRecord:
     slices: int
     spacing_mm: tuple[float, float, float]
     contour: bool
+    acquisition: Acquisition = field(default_factory=Acquisition)
     calibration: SUVCalibration
 
 
@@ -94,17 +97,24 @@ class StudyFolder:
     evaluation: EvaluationResults
     run: RunRecord
     predictions: tuple[Prediction, ...]
+    patients: tuple[PatientRecord, ...]
+    explanations: Explanations = field(default_factory=Explanations)
+    show_faces: bool = False  # in pictures
 
     @classmethod
-    def read(cls, path: Path) -> StudyFolder:
+    def read(cls, path: Path, *, show_faces: bool = False) -> StudyFolder:
         """Read the artefacts of a study folder; raises as :func:`~twobe3.report.write_report`."""
         predictions = path / "predictions.csv"
         if not predictions.is_file():
             raise ConfigurationError(Code.ARTEFACT_MISSING, f"{predictions.name} is not in the study folder")
+        explained = path / EXPLANATIONS / RECORD
         return cls(
             path,
             read_artefact(path / "cohort.json", TypeAdapter(CohortRecord)),
             EvaluationResults.read(path / "evaluation.json"),
             read_artefact(path / "run.json", TypeAdapter(RunRecord)),
             tuple(read_predictions(predictions)),
+            PatientRecords.read(path / "patients.json").patients,
+            Explanations.read(explained) if explained.exists() else Explanations(),
+            show_faces,
         )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from twobe3.evaluation.results import Comparison, ModelExclusion, Subgroup
+from twobe3.evaluation.results import Comparison, Evaluation, ModelExclusion, Subgroup
 from twobe3.report import charts
-from twobe3.report.wording import TEST_LABELS, swap
+from twobe3.report.wording import HORIZON, TEST_LABELS, swap
 
 
 @dataclass(frozen=True)
 class ComparisonTable:
     """Paired differences of one metric, the clearest first, with their forest plot.
 
-    ``tests`` names the further tests that some pair has; ``needed`` is the median number of patients with whom a
-    difference of 0.05 would be seen, None where no pair tells.
+    The first ``n_first`` rows are those of one model, ``against``: the best baseline, which is subtracted from the
+    others, or, where nothing was compared with a baseline, the best model, less the others. ``tests`` names the
+    further tests that some pair has; ``needed`` is the median number of patients with whom a difference of 0.05 would
+    be seen, None where no pair tells.
     """
 
     metric: str
+    against: str
+    n_first: int
     rows: tuple[Comparison, ...]
     forest: charts.Forest
     tests: tuple[str, ...]
@@ -66,17 +70,41 @@ def count_left_out(left_out: Sequence[ModelExclusion]) -> tuple[LeftOutCount, ..
     )
 
 
-def comparison_tables(comparisons: Sequence[Comparison], primary: str) -> tuple[ComparisonTable, ...]:
-    """A table for each metric that was compared, the primary one first."""
+def comparison_tables(
+    comparisons: Sequence[Comparison], primary: str, ranked: Sequence[str] = (), baselines: Collection[str] = ()
+) -> tuple[ComparisonTable, ...]:
+    """A table for each metric that was compared, the primary one first.
+
+    Parameters
+    ----------
+    comparisons : sequence of Comparison
+        Of one endpoint.
+    primary : str
+        The metric by which models are compared.
+    ranked : sequence of str
+        The models, the best first.
+    baselines : collection of str
+        Those of them that are trivial explanations.
+    """
     metrics = sorted({comparison.metric for comparison in comparisons}, key=lambda metric: (metric != primary, metric))
+    ranked = sorted(ranked, key=lambda model: model not in baselines)  # stable: the best baseline, else the best model
     tables = []
     for metric in metrics:
-        rows = sorted((_higher_minus_lower(c) for c in comparisons if c.metric == metric), key=_clearest_first)
+        of_metric = [c for c in comparisons if c.metric == metric]
+        compared = {model for c in of_metric for model in (c.model_a, c.model_b)}
+        against = next((model for model in ranked if model in compared), "")
+        second = "model_b" if against in baselines else "model_a"
+        own = [c for c in of_metric if against in (c.model_a, c.model_b)]
+        first = [c if getattr(c, second) == against else swap(c) for c in own]
+        rest = [_higher_minus_lower(c) for c in of_metric if against not in (c.model_a, c.model_b)]
+        rows = [*sorted(first, key=_clearest_first), *sorted(rest, key=_clearest_first)]
         there = {test.name for row in rows for test in row.tests}
         needed = [row.patients_needed for row in rows if row.patients_needed is not None]
         tables.append(
             ComparisonTable(
                 metric,
+                against,
+                len(first),
                 tuple(rows),
                 charts.forest([(c.difference, c.low, c.high) for c in rows], 0.0),
                 tuple(name for name in TEST_LABELS if name in there),
@@ -84,6 +112,31 @@ def comparison_tables(comparisons: Sequence[Comparison], primary: str) -> tuple[
             )
         )
     return tuple(tables)
+
+
+MetricTable = tuple[str, tuple[str, ...]]
+"""Caption, and names of the metrics that are its columns."""
+METRIC_GROUPS = {
+    "At the threshold that each fold chose": ("balanced_accuracy", "sensitivity", "specificity"),
+    "Calibration": (
+        "calibration_slope", "calibration_intercept", "recalibration_intercept", "observed_expected", "d_calibration",
+    ),
+}  # fmt: skip
+OTHER_METRICS = "Order and error"
+
+
+def metric_tables(results: Sequence[Evaluation], shown: Collection[str], unit: str) -> tuple[MetricTable, ...]:
+    """Tables of the metrics that are not shown yet: by what they say, and for each horizon; few columns each."""
+    names = dict.fromkeys(m.name for result in results for m in result.metrics if m.name not in shown)
+    captions = {name: caption for caption, group in METRIC_GROUPS.items() for name in group}
+    tables: dict[str, list[str]] = {}
+    for name in names:
+        _, at, horizon = name.partition(HORIZON)
+        caption = (
+            f"At {horizon} {unit}s" if at and unit else f"At {horizon}" if at else captions.get(name, OTHER_METRICS)
+        )
+        tables.setdefault(caption, []).append(name)
+    return tuple((caption, tuple(of_table)) for caption, of_table in tables.items())
 
 
 def subgroup_table(subgroups: Sequence[Subgroup], models: Sequence[str], neutral: float) -> SubgroupTable | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from twobe3.core.counts import format_count
-from twobe3.evaluation.format import NOT_ESTIMABLE
+from twobe3.evaluation.compare import DIFFERENCE, POWER
 from twobe3.evaluation.metrics import WITHIN_FOLDS, find_metric
 from twobe3.evaluation.provenance import Audit
-from twobe3.evaluation.results import Comparison, Evaluation, EvaluationResults, MetricValue
+from twobe3.evaluation.results import NOT_ESTIMABLE, Comparison, Evaluation, EvaluationResults, MetricValue
 from twobe3.report.study_folder import StudyFolder, ValidationRecord
 
 SIGNIFICANCE = 0.05
@@ -43,6 +44,43 @@ def metric_label(name: str) -> str:
     name, at, horizon = name.partition(HORIZON)
     label = METRIC_LABELS.get(name, name.replace("_", " ").capitalize())
     return f"{label} at {horizon}" if at else label
+
+
+SEXES = {"F": "female", "M": "male", "O": "other"}
+MEASURES = {"suvmax": "SUVmax", "tumour_volume": "tumour volume", "tlg": "TLG"}
+MODEL_LABELS = {"image_extent": "image extent", "clinical": "clinical covariates", "weight": "body weight"}
+_MEASURED = re.compile(rf"({'|'.join(MEASURES)}) \((.+)\)")
+_RADIOMICS = re.compile(r"radiomics ([a-z-]+) \((.+?)(, shuffled voxels)?\)")
+_CLINICAL = re.compile(r"clinical (\(.+\))")
+
+
+def model_label(name: str) -> str:
+    """A model's name in the words of the field, where it is one that the study gave: ``SUVmax in the contour``.
+
+    Names that the user chose stay; two models never share a label, since nothing of a name is lost.
+    """
+    if found := _MEASURED.fullmatch(name):
+        return f"{MEASURES[found[1]]} {_locate(found[2])}"
+    if found := _RADIOMICS.fullmatch(name):
+        regions = ", else ".join(_locate(region) for region in found[2].split(", else "))
+        return f"radiomics {regions} ({found[1].replace('-', ' ')}{found[3] or ''})"
+    if found := _CLINICAL.fullmatch(name):
+        return f"{MODEL_LABELS['clinical']} {found[1]}"
+    return MODEL_LABELS.get(name, name)
+
+
+def level_label(level: str, factor: str) -> str:
+    """A part of the cohort in words: ``F`` of the factor sex is ``female``."""
+    return SEXES.get(level, level) if factor == "sex" else level
+
+
+def _locate(region: str) -> str:
+    """Where something is measured, from the label of a region."""
+    if region == "PERCIST":
+        return "above the PERCIST threshold"
+    if region.startswith("SUV > "):
+        return f"above SUV {region.removeprefix('SUV > ')}"
+    return f"above {region}" if "% of SUVmax" in region else f"in the {region}"
 
 
 def number(value: float | None, decimals: int = 2) -> str:
@@ -163,21 +201,30 @@ def answer(
     baselines = [pair for pair in known if kinds.get(pair[0].model) == "baseline"]
     candidates = [pair for pair in known if pair not in baselines]
     best, metric = (candidates or baselines)[0]
+    pair: Comparison | None = None
     within = "" if metric.low is None else f" (95 % interval {interval(metric.low, metric.high)})"
     value = f"{number(metric.value)}{within}"
     if candidates and baselines:
         control, its_metric = baselines[0]
         pair = next((c for c in comparisons if {c.model_a, c.model_b} == {best.model, control.model}), None)
         verdict, figures = _describe_difference(best.model, pair, sign)
-        sentence = f"{verdict} {control.model}, the best baseline, for {endpoint}: {label} {value} against "
+        sentence = (
+            f"{verdict} {model_label(control.model)}, the best baseline, for {endpoint}: {label} {value} against "
+        )
         sentence += f"{measure(its_metric)}{figures}."
     else:
         found = "had the best" if len(known) > 1 else "is the only model with an estimable"
         sentence = f"{found} {label} for {endpoint}, {value}; {_describe_lack(results, kinds, bool(candidates))}."
     chance, pooled = best.endpoint_class.chance_level, best.endpoint_class.primary_metric
+    remarks = []
     if metric.low is not None and metric.low <= chance and metric.name in (pooled, WITHIN_FOLDS.get(pooled)):
-        return Answer(best.model, sentence, (f"Its interval includes {chance:g}, the value of chance.",))
-    return Answer(best.model, sentence, ())
+        remarks.append(f"Its interval includes {chance:g}, the value of chance.")
+    if pair is not None and pair.patients_needed is not None and not is_resolved(pair):
+        remarks.append(
+            f"About {patients(pair.patients_needed)} patients like these would be needed to see a difference of "
+            f"{DIFFERENCE:g} between the two with a power of {share(round(100 * POWER), 100)}."
+        )
+    return Answer(model_label(best.model), sentence, tuple(remarks))
 
 
 def is_resolved(comparison: Comparison) -> bool:
@@ -255,7 +302,7 @@ def methods(folder: StudyFolder) -> tuple[str, ...]:
         f"{'was' if cohort.used == 1 else 'were'} converted to SUV, resampled to voxels of "
         f"{extent(grid.spacing_mm)} and cropped or padded to {extent(grid.field_of_view_mm)} "
         "(along the body, then rows, columns).",
-        f"{enumeration([entry.name for entry in run.models])} were {_scheme(validation)}",
+        f"{enumeration([model_label(entry.name) for entry in run.models])} were {_scheme(validation)}",
     ]
     if validation.recalibrate:
         sentences.append(
@@ -313,7 +360,7 @@ def audit_lines(audit: Audit) -> tuple[str, ...]:
         + " of another by the scans, and in its fold.",
         format_count(len(audit.seeing), "model predicts or decides", "models predict or decide")
         + f" otherwise when the outcomes of the patients they are tested on are changed{seeing}.",
-        f"What the centre alone predicts is in the table ({audit.site})."
+        f"What the centre alone predicts is in the table ({model_label(audit.site)})."
         if audit.site
         else "What the centre alone predicts was not asked.",
     ]

@@ -145,7 +145,7 @@ def read_nifti_mask(path: Path, geometry: Geometry, *, roi: str | Sequence[str] 
             there = ", ".join(sorted(known)) or "none"
             raise UnusableScanError(Code.CONTOUR_UNUSABLE, f"there is no label {missing[0]!r}; there are: {there}")
         inside = np.isin(labels, [float(label) for label in wanted])
-    mask = inside if source.same_as(geometry) else _resample_nearest(inside, source, geometry)
+    mask = inside if source.same_as(geometry) else resample_nearest(inside, source, geometry)
     if not inside.any():
         raise UnusableScanError(Code.CONTOUR_EMPTY, "every voxel of the mask is 0")
     if not mask.any():
@@ -200,8 +200,19 @@ def relative_threshold_mask(volume: SUVVolume, *, fraction: float = 0.41, within
     return Mask(within.array & (volume.array >= threshold), volume.geometry, f"{name} in {within.name}")
 
 
-def _resample_nearest(inside: npt.NDArray[np.bool_], source: Geometry, target: Geometry) -> npt.NDArray[np.bool_]:
-    """A mask on another grid: each voxel has the value of the source's voxel that its centre lies in."""
+def resample_nearest(inside: npt.NDArray[np.bool_], source: Geometry, target: Geometry) -> npt.NDArray[np.bool_]:
+    """A mask on another grid: each voxel has the value of the source's voxel that its centre lies in.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape ``source.shape``
+    source, target : Geometry
+
+    Returns
+    -------
+    ndarray of bool, shape ``target.shape``
+        False beyond the source.
+    """
     step = np.linalg.inv(source.affine) @ target.affine
     moved = ndimage.affine_transform(
         inside.astype(np.uint8), step[:3, :3], step[:3, 3], output_shape=target.shape, order=0, mode="grid-constant"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,6 +17,7 @@ from twobe3.cohort.header_endpoints import require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.nearest import find_nearest, name_nearest
+from twobe3.explain.pathway import has_pathway
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
@@ -129,6 +130,25 @@ class StudyConfig(Section):
             entry = waiting[numbers[name]]
             known[name] = self._model({**entry, "of": [known[one] for one in fusions[name]]}, folder, shared)
         return [known[names[n]] for n in range(len(names))]
+
+    def explained(self, models: Sequence[Model]) -> list[str]:
+        """The names of the models that explain their patients, see :class:`~twobe3.study.sections.ReportSection`.
+
+        Raises
+        ------
+        ConfigurationError
+            ``UNKNOWN_NAME``.
+        """
+        names, asked = [model.name for model in models], self.report.explain
+        if isinstance(asked, bool):
+            return [model.name for model in models if asked and has_pathway(model)]
+        for name in asked:
+            if name not in names:
+                raise ConfigurationError(
+                    Code.UNKNOWN_NAME,
+                    f"[report]: `explain` names {name!r}; no model has that name; {name_nearest(name, names)}",
+                )
+        return [*asked]
 
     def _baselines(self, folder: Path, given: dict[str, Any]) -> dict[str, Model]:
         """The baselines that the tables may have besides the models of the file, by the names that they have there."""

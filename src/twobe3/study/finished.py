@@ -17,7 +17,7 @@ from twobe3.io.pseudonym import pseudonym
 
 FINISHED = "finished.json"
 TABLE = "results.txt"
-STORES = ("features", "folds", "volumes")
+STORES = ("features", "folds", "volumes", "contours")
 """Folders whose content only saves computing it again."""
 
 

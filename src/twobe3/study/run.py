@@ -10,6 +10,7 @@ from twobe3.cohort.read import read_cohort
 from twobe3.cohort.splits import CrossValidation, Scheme, check_patients_for
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.evaluation.explanations import EXPLANATIONS, RECORD
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
 from twobe3.io.files import require_folder, write_artefact, write_atomic
@@ -21,6 +22,7 @@ from twobe3.study.demo import SEED, write_demo
 from twobe3.study.finished import Options, digest_inputs, write_finished
 from twobe3.study.sections import ClinicalTable, CohortSection, ExternalSection
 from twobe3.validation.cross_validate import cross_validate, fit_final_models
+from twobe3.validation.explanations import collect_explanations
 from twobe3.validation.external import validate_external
 from twobe3.validation.leakage import audit as audit_validation
 from twobe3.validation.provenance import Stopwatch
@@ -90,6 +92,8 @@ def run(
         resamples=validation.resamples,
         horizons=study.horizons(),
         checkpoints=checkpoints,
+        explain=study.explained(models),
+        maps=Cache(out / EXPLANATIONS),
         n_jobs=workers,
     )
     plan, provenance, document = result.plan, result.provenance, study.document()
@@ -132,6 +136,9 @@ def run(
     # From here on the folder is this study's: what was stored before fits every study.
     write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
     result.write(out)
+    (out / EXPLANATIONS / RECORD).unlink(missing_ok=True)
+    if plan.explained:
+        write_artefact(out / EXPLANATIONS / RECORD, collect_explanations(plan, result.folds).to_json())
     if provenance.audit is not None:
         write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit.document()})
     if external is not None:
@@ -176,6 +183,7 @@ def _read(
         covariates=study.cohort.covariates,
         grid=study.volume.grid(),
         volumes=out / "volumes",
+        contours=out / "contours",
         policy=study.cohort.policy,
         repair_dates=study.cohort.repair_dates,
         subgroups=study.report.subgroups,

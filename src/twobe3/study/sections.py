@@ -276,9 +276,15 @@ class ComputeSection(Section):
 
 
 class ReportSection(Section):
-    """``[report]``: columns of the clinical table, beside sex, age, centre and scanner, whose levels are reported."""
+    """``[report]``: what the report shows beside the models' results.
+
+    ``subgroups`` are columns of the clinical table, beside sex, age, centre and scanner, whose levels are reported.
+    ``explain`` asks for maps of where the risks come from, out of fold: of all models that see voxels, or of those
+    whose names it lists, for which contributions of features and members will do too.
+    """
 
     subgroups: tuple[str, ...] = ()
+    explain: bool | tuple[str, ...] = False
 
 
 SECTIONS: dict[str, type[Section | Region]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from twobe3.models.model import Model
 from twobe3.runtime.parallel import available_cores, run_tasks
 from twobe3.scans.regions import Region
 from twobe3.validation.baselines import choose_baselines
+from twobe3.validation.explanations import explain_fold
 from twobe3.validation.plan import CVPlan, FoldTask, precompute, require_enough, warn_of_unassigned
 from twobe3.validation.provenance import (
     Stopwatch,
@@ -58,6 +60,8 @@ def cross_validate(
     resamples: int = 2000,
     horizons: Mapping[str, Sequence[float]] | None = None,
     checkpoints: Cache | None = None,
+    explain: Collection[str] = (),
+    maps: Cache | None = None,
     n_jobs: int = 1,
 ) -> CVResult:
     """Predict every patient out of fold with every model, on the same folds, and evaluate the predictions.
@@ -90,6 +94,10 @@ def cross_validate(
         its event times where it names none.
     checkpoints : Cache, optional
         Where the predictions of each fold are kept, so that an interrupted run goes on where it stopped.
+    explain : collection of str
+        Names of models that explain the patients of the first repeat, whom they did not see.
+    maps : Cache, optional
+        Where the maps of these explanations are kept.
     n_jobs : int
         Processes that fit side by side, -1 for one each core; the results are the same bits for any number. See
         :func:`twobe3.runtime.parallel.run_tasks` for what a script must do that asks for more than one.
@@ -114,6 +122,7 @@ def cross_validate(
         with watch.step("baselines"):
             plan, notes = choose_baselines(plan, scheme, region, workers)
     notes += warn_of_unassigned(plan, scheme)
+    plan = replace(plan, explained=frozenset(explain), maps=maps or Cache())
     with watch.step("features"):
         precompute(plan, workers)
         excluded = find_exclusions(plan.models, cohort)
@@ -230,6 +239,8 @@ def fit_fold(plan: CVPlan, fit: FoldTask, cache: FitCache | None = None) -> Arra
         arrays[USABLE] = np.isin(tested.patients, prediction.patients)
         tested = tested.subset(np.flatnonzero(arrays[USABLE]))
     arrays |= {f"{PART}{name}": part for name, part in model.contributions(tested).items()}
+    if plan.explains(number) and plan.splits[endpoint][position].repeat == 0:
+        arrays |= explain_fold(model, training, tested, plan.maps)
     return arrays | {name: array for name, array in values.items() if array is not None}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from twobe3 import __version__
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import Fold, Scheme, describe_unassigned
+from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models.fit_cache import content
 from twobe3.models.model import Model, check_training
@@ -39,6 +40,9 @@ class CVPlan:
     cohorts: Mapping[str, Cohort]  # endpoint to the patients whose outcome is known
     splits: Mapping[str, tuple[Fold, ...]]  # endpoint to its folds, as positions in its cohort
     policy: ThresholdPolicy  # how each fold chooses thresholds on its training patients
+    # Which models explain the patients of the first repeat out of fold, by name, and where their maps are kept.
+    explained: frozenset[str] = frozenset()
+    maps: Cache = field(default_factory=Cache)
 
     @classmethod
     def of(
@@ -71,7 +75,11 @@ class CVPlan:
             for position in range(len(split))
             for multitask in {model.multitask for model in self.models}
         }
-        made_by = [digest([__version__, model.cache_key(), self.policy.cache_key()]) for model in self.models]
+        policy = self.policy.cache_key()
+        made_by = [
+            digest([__version__, model.cache_key(), policy, *(["explained"] if self.explains(number) else [])])
+            for number, model in enumerate(self.models)
+        ]
         times = {endpoint: observed_times(cohort.outcomes).tobytes() for endpoint, cohort in self.cohorts.items()}
         return {
             FoldTask(endpoint, number, position): digest(
@@ -81,6 +89,10 @@ class CVPlan:
             for number, by in enumerate(made_by)
             for position in range(len(split))
         }
+
+    def explains(self, model: int) -> bool:
+        """Whether the model at this position explains the patients of the first repeat."""
+        return self.models[model].name in self.explained
 
     def counts(self) -> dict[str, int]:
         """Folds of a repeat, repeats, and folds of the inner cross-validation."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from twobe3.cohort import completeness as patients
 from twobe3.cohort.cohort import Cohort
@@ -22,13 +24,15 @@ from twobe3.evaluation.compare import compare
 from twobe3.evaluation.csv import write_decisions, write_predictions, write_survival
 from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import comparison_rows, evaluation_rows, primary_rows, ranking_lines, render_html
+from twobe3.evaluation.patients import summarize_patients
 from twobe3.evaluation.primary_metric import choose_primary_metric
 from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import write_artefact, write_atomic
 from twobe3.models.model import Model
-from twobe3.report import write_report as write_study_report
+from twobe3.report.page import render
+from twobe3.report.study_folder import StudyFolder
 from twobe3.runtime.progress import track
 from twobe3.validation.plan import CVPlan, FoldTask
 from twobe3.validation.provenance import ModelExclusions, exclusions_document
@@ -119,8 +123,8 @@ class CVResult:
     def write(self, folder: Path) -> None:
         """Write the artefacts.
 
-        ``cohort.json``, ``folds.json``, ``predictions.csv``, ``exclusions.csv``, ``evaluation.json``, ``run.json``;
-        ``decisions.csv`` and ``survival.csv`` as far as the models gave any.
+        ``cohort.json``, ``folds.json``, ``predictions.csv``, ``patients.json``, ``exclusions.csv``,
+        ``evaluation.json``, ``run.json``; ``decisions.csv`` and ``survival.csv`` as far as the models gave any.
         """
         cohort = cohort_document(self.cohort)
         inputs = {"configuration_digest": self.provenance.configuration_digest, "cohort_digest": cohort["digest"]}
@@ -128,6 +132,9 @@ class CVResult:
         patients = {name: self.cohort.for_endpoint(name).patients for name in self.plan.splits}
         write_artefact(folder / "folds.json", {**inputs, "endpoints": folds_document(self.plan.splits, patients)})
         write_predictions(folder / "predictions.csv", self.predictions)
+        pseudonyms = {subject.patient_id: subject.patient for subject in self.cohort.subjects}
+        of_patients = summarize_patients(self.predictions, self.cohort.endpoints, pseudonyms)
+        write_artefact(folder / "patients.json", {**inputs, **of_patients.to_json()})
         write_decisions(folder / "decisions.csv", self.predictions)
         write_survival(folder / "survival.csv", self.predictions)
         of_models = [(one.model, scan) for one in self.exclusions for scan in one.scans]
@@ -142,13 +149,14 @@ class CVResult:
         path = Path(path)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            shown = replace(self.cohort, volumes=Cache(folder / "volumes"))
+            volumes, contours = Cache(folder / "volumes"), Cache(folder / "contours")
             for subject in self.cohort.subjects:
-                shown.volumes.put(
-                    shown.volume_key(subject), {"suv": self.cohort.volume(subject)}, metadata=shown.notes()
-                )
+                key, contour = self.cohort.volume_key(subject), self.cohort.contour(subject)
+                volumes.put(key, {"suv": self.cohort.volume(subject)}, metadata=self.cohort.notes())
+                if contour is not None:
+                    contours.put(key, {"contour": contour.astype(np.uint8)}, metadata=self.cohort.notes())
             self.write(folder)
-            write_atomic(path, write_study_report(folder).read_bytes())
+            write_atomic(path, render(StudyFolder.read(folder)).encode())
         return path
 
 

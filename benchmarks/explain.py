@@ -1,0 +1,119 @@
+"""Does a map find the lesion that decides, and what does it cost beside the prediction?
+
+    python benchmarks/explain.py FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
+
+Phantoms of `spatial_phantoms.py`'s tissue, every second one with a lesion; the label is whether there is one. Each
+model learns from 40, and explains 100 others that have a lesion. Counted are the maps whose maximum lies within two
+standard deviations of the lesion's centre. Seconds are the processor's, of one thread; a prediction is that of a model
+whose features are not in the cache, as for a new patient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from statsmodels.stats.proportion import proportion_confint
+
+import twobe3 as tb
+from candidates import candidates
+from spatial_phantoms import DISC_MM, SIDE, VOXEL_MM, PhantomScan, background, blob, in_plane
+from twobe3.explain.attribution import METHODS, Method, attribute
+from twobe3.explain.pathway import build_pathway
+from twobe3.io.cache import Cache
+from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.progress import track
+
+TRAINING, EXPLAINED = 40, 100
+MODELS = ("2be3-net", "2be3-net-maps", "cnn2d-default", "cnn3d", "pooled")
+NEAR_MM = 2 * DISC_MM
+
+
+@dataclass(frozen=True)
+class PlantedScan(PhantomScan):
+    """A phantom with a lesion, or without one."""
+
+    task: str = "planted"
+    seed: int = 31
+    number: int = 0
+
+    @property
+    def digest(self) -> str:
+        return f"planted {self.seed} {self.number}"
+
+    @cached_property
+    def centre(self) -> npt.NDArray[np.float64]:
+        """Of the lesion, in voxels."""
+        rng = np.random.default_rng([self.seed, self.number, 1])
+        return np.array([rng.uniform(8, SIDE - 8), *in_plane(rng)])
+
+    @cached_property
+    def _array(self) -> npt.NDArray[np.float32]:
+        rng = np.random.default_rng([self.seed, self.number])
+        height = rng.uniform(2.0, 4.0) if self.positive else 0.0
+        volume = background(rng) + height * blob(self.centre.tolist(), [DISC_MM] * 3)
+        return np.asarray(volume.clip(0), dtype=np.float32)
+
+
+def cohort(numbers: range, folder: Path) -> tb.Cohort:
+    scans = {f"{number:04d}": PlantedScan(number=number) for number in numbers}
+    table = {patient: {"y": str(int(scan.positive))} for patient, scan in scans.items()}
+    subjects = tuple(tb.Subject(patient, scan) for patient, scan in scans.items())
+    grid = tb.Grid((VOXEL_MM,) * 3, (SIDE * VOXEL_MM,) * 3)
+    return tb.Cohort(subjects, (tb.Binary("label", "y").outcomes(table),), grid, Cache(folder / "volumes"))
+
+
+def measure(model: tb.models.Model, method: Method, tested: tb.Cohort) -> tuple[int, float, float]:
+    """Maps whose maximum is near the lesion; seconds of an explanation, and of a prediction without a cache."""
+    hits, seconds, predicting = 0, 0.0, 0.0
+    fresh = {"cache": model.cache}
+    for i in range(len(tested)):
+        alone, subject = tested.subset([i]).without_outcomes(), tested.subjects[i]
+        suv = tested.volume(subject)
+        start = time.process_time()
+        values = attribute(build_pathway(model, alone), suv, method, tested.grid.spacing_mm)
+        explained = time.process_time()
+        model.cache = tb.Cache()
+        model.predict(alone)
+        model.cache = fresh["cache"]
+        seconds, predicting = seconds + explained - start, predicting + time.process_time() - explained
+        at = np.array(np.unravel_index(int(values.argmax()), values.shape))
+        scan = subject.scan
+        assert isinstance(scan, PlantedScan)
+        hits += bool(np.linalg.norm((at - scan.centre) * VOXEL_MM) <= NEAR_MM)
+    return hits, seconds / len(tested), predicting / len(tested)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", default="", help="MobileNetV2 of ImageNet, for the models on its maps")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["integrated-gradients", "grad-cam"])
+    parser.add_argument("--explained", type=int, default=EXPLAINED)
+    asked = parser.parse_args()
+    training = cohort(range(TRAINING), asked.folder)
+    others = cohort(range(TRAINING, TRAINING + 2 * asked.explained), asked.folder)
+    tested = others.subset(range(1, len(others), 2))  # those with a lesion
+    make = candidates(asked.weights, tb.Cache(asked.folder / "features"), threshold_suv=2.5)
+    rows = []
+    with one_thread():
+        for name in asked.models:
+            model = make[name]().fit(training)
+            for method in track(asked.methods, name):
+                hits, seconds, predicting = measure(model, method, tested)
+                low, high = proportion_confint(hits, len(tested), method="wilson")
+                shown = f"{hits} of {len(tested)} ({low:.2f}–{high:.2f})"
+                rows.append(f"| {name} | {method} | {shown} | {seconds:.2f} | {seconds / predicting:.1f} |")
+    print("| model | method | maximum at the lesion (95 %) | seconds a map | times a prediction |")
+    print("|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Maps as files: by the command line for new scans, out of fold in a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tests.command_line import Call
+from tests.conftest import TinyCohort
+
+import twobe3 as tb
+
+GRID = tb.Grid(16.0, (192, 160, 160))
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory, new_tiny_cohort: Callable[[Path], TinyCohort]) -> TinyCohort:
+    return new_tiny_cohort(tmp_path_factory.mktemp("cohort")).patients(8)
+
+
+def fit(cohort: TinyCohort, model: tb.models.Model) -> tb.models.Model:
+    endpoint = tb.Binary("outcome", "outcome")
+    return model.fit(tb.read_cohort(cohort.images, clinical=cohort.clinical, endpoint=endpoint, grid=GRID))
+
+
+@pytest.fixture(scope="module")
+def model_file(cohort: TinyCohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = tb.models.TwoBe3Net(inputs=("image", "profile"), weighing="joint", epochs=3)
+    return fit(cohort, model).save(tmp_path_factory.mktemp("model") / "m.safetensors")
+
+
+def test_maps_lie_on_the_voxels_of_the_scan(cohort: TinyCohort, model_file: Path, tmp_path: Path, twobe3: Call) -> None:
+    scans = [str(cohort.images / f"scan-P0{i}") for i in (1, 3)]
+    result = twobe3("explain", str(model_file), *scans, "--out", str(tmp_path / "out"), "--json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
+    assert len(document["maps"]) == 2
+    for one in document["maps"]:
+        assert {check["name"] for check in one["checks"]} >= {"correlation with an untrained model"}
+        image = nib.load(tmp_path / "out" / one["file"])
+        assert image.shape == TinyCohort.SHAPE[::-1]
+        np.testing.assert_allclose(np.abs(np.diag(image.affine)[:3]), TinyCohort.SPACING_MM)
+        assert np.isfinite(image.get_fdata()).all()
+        assert image.get_fdata().any()
+        picture = (tmp_path / "out" / one["file"].replace(".nii.gz", ".png")).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+    parts = document["contributions"][0]["values"]
+    assert set(parts) == {"image", "profile"}
+    written = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert written["maps"] == document["maps"]
+    assert not [name for name in ("P01", "P03") if name in json.dumps(written)]
+
+
+def test_without_checks_and_in_words(cohort: TinyCohort, model_file: Path, tmp_path: Path, twobe3: Call) -> None:
+    scan = str(cohort.images / "scan-P02")
+    how = ("--no-checks", "--method", "grad-cam", "--show-faces", "--out", str(tmp_path / "out"))
+    result = twobe3("explain", str(model_file), scan, *how)
+    assert result.status == 0, result.err
+    assert "not checked" in result.out
+    assert "P02" not in result.out
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "occlusion"])
+def test_python_says_the_same(cohort: TinyCohort, model_file: Path, tmp_path: Path, method: str) -> None:
+    found = tb.explain_scans(model_file, [cohort.images / "scan-P01"], tmp_path / "out", method=method, checks=False)
+    assert (found.explained, len(found.unused)) == (1, 0)
+    assert found.explanations.maps[0].method == method
+
+
+def test_what_has_neither_map_nor_parts_is_refused(cohort: TinyCohort, tmp_path: Path, twobe3: Call) -> None:
+    file = fit(cohort, tb.models.Baseline("image_extent")).save(tmp_path / "baseline.safetensors")
+    result = twobe3("explain", str(file), str(cohort.images), "--out", str(tmp_path / "out"))
+    assert result.status == 2
+    assert "NO_PATHWAY" in result.err
+
+
+def test_no_scan_and_no_folder_are_told(model_file: Path, tmp_path: Path, twobe3: Call, cohort: TinyCohort) -> None:
+    (tmp_path / "empty").mkdir()
+    result = twobe3("explain", str(model_file), str(tmp_path / "empty"), "--out", str(tmp_path / "out"))
+    assert (result.status, "NO_PET" in result.err) == (3, True)
+    (tmp_path / "file").write_text("")
+    result = twobe3("explain", str(model_file), str(cohort.images), "--out", str(tmp_path / "file"))
+    assert result.status in (1, 2)
+    assert "Traceback" not in result.err
+
+
+STUDY = """
+[[model]]
+kind = "2be3-net"
+inputs = ["profile"]
+epochs = 2
+[report]
+explain = {}
+"""
+
+
+def test_a_study_explains_whom_its_models_did_not_see(cohort: TinyCohort, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = tb.run(cohort.study(folds=2, repeats=2, extra=STUDY.format("true")), out)
+    document = json.loads((out / "explanations" / "explanations.json").read_text())
+    assert {one["model"] for one in document["maps"]} == {"2be3-net"}
+    assert sorted(one["patient"] for one in document["maps"]) == sorted(s.patient for s in result.cohort.subjects)
+    (said,) = [one for one in result.predictions if one.model == "2be3-net"]
+    risks = dict(zip(said.patients[7::-1], said.risk[7::-1], strict=True))  # the eight of the first repeat
+    by_pseudonym = {subject.patient: risks[subject.patient_id] for subject in result.cohort.subjects}
+    for one in document["maps"]:
+        assert one["risk"] == pytest.approx(by_pseudonym[one["patient"]])
+        assert load_file(out / "explanations" / one["file"])["map"].shape == GRID.shape
+    assert 'id="viewer"' in (out / "report.html").read_text()
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "explanations").glob("*.safetensors")}
+    (out / "finished.json").unlink()
+    tb.run(cohort.images.parent / "study.toml", out)  # again: nothing is explained twice
+    assert before == {path.name: path.stat().st_mtime_ns for path in (out / "explanations").glob("*.safetensors")}
+
+
+def test_a_model_that_is_not_there_is_refused(cohort: TinyCohort, tmp_path: Path, twobe3: Call) -> None:
+    study = cohort.study(extra=STUDY.format('["3be2-net"]'))
+    result = twobe3("run", str(study), "--out", str(tmp_path / "out"))
+    assert result.status == 2
+    assert "UNKNOWN_NAME" in result.err
+    assert "2be3-net" in result.err
