@@ -2,9 +2,10 @@
 
     python benchmarks/cost.py CACHE_FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
 
-Fifty patients of `outcome_phantoms.py`. Features are computed first, each stack into a folder of its own. Fits and
-predictions on cached inputs then take turns in one run, one thread; the seconds are the processor's, so that others on
-the machine do not count. The ratio is that of one round, the median and the range over the rounds.
+Fifty patients of `outcome_phantoms.py`, on the grid of whole bodies, or with ``--small`` of `spatial_phantoms.py`, on
+48³ voxels. Features are computed first, each stack into a folder of its own. Fits and predictions on cached inputs then
+take turns in one run, one thread; the seconds are the processor's, so that others on the machine do not count. The
+ratio is that of one round, the median and the range over the rounds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+import spatial_phantoms
 import twobe3 as tb
 from candidates import candidates
 from cells import parameters_digest
@@ -64,11 +66,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="ratios are to the first")
+    parser.add_argument("--small", action="store_true", help="phantoms of 48³ voxels")
     parser.add_argument("--patients", type=int, default=PATIENTS)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     first = FIRST_SEED["development"]
-    patients = cohort(range(first, first + asked.patients), "burden", asked.folder).for_endpoint("metastasis")
+    if asked.small:
+        seed = 101  # of development
+        patients = spatial_phantoms.cohort("distance", seed, range(asked.patients), asked.folder)
+    else:
+        patients = cohort(range(first, first + asked.patients), "burden", asked.folder).for_endpoint("metastasis")
     models = {name: make(name, asked.weights, asked.folder) for name in asked.models}
     seconds = []
     with one_thread():

@@ -22,6 +22,7 @@ from twobe3.evaluation.results import NOT_ESTIMABLE, Evaluation, EvaluationResul
 from twobe3.io.files import write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import agreement
+from twobe3.report.checklists import fill_in
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts, flow
 from twobe3.report.configuration import settings
 from twobe3.report.figures import Figure, figures, series_dash
@@ -99,6 +100,7 @@ def render(folder: StudyFolder, sections: Sequence[Mapping[str, Any]] = ()) -> s
         missing=folder.evaluation.missing,
         left_out=folder.evaluation.exclusions,
         left_out_counts=count_left_out(folder.evaluation.exclusions),
+        checklists=fill_in(folder),
         audit_forest=charts.forest([(row.mean, row.low, row.high) for row in permuted], 0.5),
     )
 
