@@ -1,4 +1,4 @@
-"""Put the artefacts of a study on one HTML page that needs no network and no other file; only the viewer has scripts."""
+"""Put the artefacts of a study on one HTML page, which needs no network and no other file; the viewer alone has scripts."""
 
 from __future__ import annotations
 
