@@ -79,6 +79,16 @@ def test_what_has_neither_map_nor_parts_is_refused(cohort: TinyCohort, tmp_path:
     assert "NO_PATHWAY" in result.err
 
 
+def test_a_study_folder_explains_with_all_its_models_that_can(
+    cohort: TinyCohort, model_file: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "study" / "models"
+    fit(cohort, tb.models.Baseline("image_extent")).save(models / "baseline.safetensors")
+    (models / "net.safetensors").write_bytes(model_file.read_bytes())
+    found = tb.explain_scans(tmp_path / "study", [cohort.images / "scan-P01"], tmp_path / "out", checks=False)
+    assert [one.model for one in found.explanations.maps] == ["2be3-net"]
+
+
 def test_no_scan_and_no_folder_are_told(model_file: Path, tmp_path: Path, twobe3: Call, cohort: TinyCohort) -> None:
     (tmp_path / "empty").mkdir()
     result = twobe3("explain", str(model_file), str(tmp_path / "empty"), "--out", str(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""Put the artefacts of a study on one HTML page, which needs no network and no other file; the viewer alone has scripts."""
+"""One HTML page of the artefacts of a study, without network or other files; the viewer alone has scripts."""
 
 from __future__ import annotations
 

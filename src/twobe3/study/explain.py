@@ -105,7 +105,8 @@ def explain_scans(
     maps: list[MapRecord] = []
     parts: list[ContributionRecord] = []
     unused = [one.exclusion for one in found.unused]
-    locations = []
+    locations: list[tuple[str, str]] = []
+    refused: ConfigurationError | None = None
     for series in track(found.series, "scans explained"):
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
         subject = Subject(series.patient_id, scan, covariates=series.covariates)
@@ -121,8 +122,15 @@ def explain_scans(
             except UnusableScanError as refusal:
                 unused.append(replace(Exclusion.of(refusal), patient=series.patient, series=series.series))
                 break  # the scan is the same for every model
+            except ConfigurationError as refusal:
+                if refusal.code is not Code.NO_PATHWAY:
+                    raise
+                refused = refusal  # another model of the study may have a map
+                continue
             maps += mapped
             parts += added
+    if refused is not None and not maps and not parts:
+        raise refused
     result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused), tuple(locations))
     write_artefact(folder / RECORD, result.to_json())
     return result
