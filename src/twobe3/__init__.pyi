@@ -33,7 +33,6 @@ from .scans.masks import read_regions as read_regions
 from .study.explain import explain_scans as explain_scans
 from .study.predict import predict as predict
 from .study.run import run as run
-from .study.run import run_demo as run_demo
 from .validation.cross_validate import cross_validate as cross_validate
 from .validation.result import CVResult as CVResult
 

@@ -84,7 +84,8 @@ def test_an_epoch_has_the_slices_of_every_training_scan(bodies: Cohort, recipe: 
 
 
 def test_large_cohorts_are_mixed_group_by_group(bodies: Cohort, recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twobe3.pretraining.stage2d.SHUFFLED_SCANS", 4)
+    for module in ("loop", "stage2d"):
+        monkeypatch.setattr(f"twobe3.pretraining.{module}.SHUFFLED_SCANS", 4)
     stage = stage_of(recipe(), bodies)
     batches = list(stage.batches(TRAINING, 5, np.random.default_rng(0)))
     assert len(batches) == stage.steps(9, 5) == 4 + 4 + 1

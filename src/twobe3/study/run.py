@@ -18,7 +18,6 @@ from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
 from twobe3.runtime.parallel import available_cores
 from twobe3.study.config import StudyConfig, read_study
-from twobe3.study.demo import SEED, write_demo
 from twobe3.study.finished import Options, digest_inputs, write_finished
 from twobe3.study.sections import ClinicalTable, CohortSection, ExternalSection
 from twobe3.validation.cross_validate import cross_validate, fit_final_models
@@ -147,11 +146,6 @@ def run(
     write_report(out)
     write_finished(out, named, inputs, result.table())
     return result
-
-
-def run_demo(out: Path, *, patients: int = 48, seed: int = SEED) -> CVResult:
-    """Run a whole study on phantoms, see :func:`~twobe3.study.demo.write_demo`, and write its results beside them."""
-    return run(write_demo(out, patients=patients, seed=seed), out, update=True)
 
 
 def _choose_scheme(study: StudyConfig, folder: Path, clinical: ClinicalTable) -> Scheme:
