@@ -14,6 +14,7 @@ from tests.command_line import Call
 from tests.conftest import TinyCohort
 
 import twobe3 as tb
+from twobe3.cli.output import explanation_lines
 
 GRID = tb.Grid(16.0, (192, 160, 160))
 
@@ -63,6 +64,15 @@ def test_without_checks_and_in_words(cohort: TinyCohort, model_file: Path, tmp_p
     assert result.status == 0, result.err
     assert "not checked" in result.out
     assert "P02" not in result.out
+
+
+def test_shares_in_the_contour_are_no_check() -> None:
+    share = {"name": "share", "value": 0.5, "threshold": None, "passed": None}
+    shown = {"patient": "pa-1", "model": "m", "endpoint": "e", "risk": 0.5}
+    document = {"contributions": [], "unused": [], "maps": [{**shown, "checks": [share]}]}
+    assert explanation_lines(document) == ["pa-1  m  e  risk 0.500  not checked"]
+    document["maps"] = [{**shown, "checks": [share, {**share, "name": "deletion", "passed": False}]}]
+    assert explanation_lines(document) == ["pa-1  m  e  risk 0.500  NOT to be trusted, failed: deletion"]
 
 
 @pytest.mark.parametrize("method", ["integrated-gradients", "occlusion"])

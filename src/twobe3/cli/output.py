@@ -62,7 +62,7 @@ def explanation_lines(document: Document) -> list[str]:
     for one in document["maps"]:
         failed = [check["name"] for check in one["checks"] if check["passed"] is False]
         verdict = f"NOT to be trusted, failed: {', '.join(failed)}" if failed else "checks passed"
-        verdict = verdict if one["checks"] else "not checked"
+        verdict = verdict if any(check["passed"] is not None for check in one["checks"]) else "not checked"
         lines.append(f"{one['patient']}  {one['model']}  {one['endpoint']}  risk {one['risk']:.3f}  {verdict}")
     for one in document["contributions"]:
         largest = sorted(one["values"].items(), key=lambda item: -abs(item[1]))[:5]

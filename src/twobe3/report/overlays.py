@@ -81,7 +81,15 @@ def draw_overlay(
             for x, text, align in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
                 panel.text(x, 0.02, text, transform=panel.transAxes, ha=align, va="bottom", color="black")
         figure.colorbar(shown[0], ax=panels[:2], label="SUV", shrink=0.5, location="bottom", fraction=0.04)
-        bar = figure.colorbar(shown[1], ax=panels[2:], shrink=0.5, location="bottom", fraction=0.04)
+        bar = figure.colorbar(
+            shown[1],
+            ax=panels[2:],
+            shrink=0.5,
+            location="bottom",
+            fraction=0.04,
+            ticks=[-bound, 0, bound],
+            format="%.2g",
+        )
         bar.set_label("adds to the risk, per voxel")
         figure.suptitle(title, x=0.01, ha="left")
         if failed:
