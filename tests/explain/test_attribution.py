@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from tests.explain.pathways import Corner
 
 from twobe3.explain.attribution import grad_cam, integrated_gradients, occlude
 from twobe3.explain.pathway import Pathway
@@ -31,19 +32,6 @@ class Polynomial(Pathway):
         return (layers[0] * WEIGHTS).sum()
 
 
-class Hottest(Pathway):
-    """The mean of the voxels of one corner."""
-
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        return [suv[None]]
-
-    def place(self) -> list[Placement]:
-        return [Placement.of_voxels(SHAPE)]
-
-    def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layers[0][0, :2, :2, :2].mean()
-
-
 def test_integrated_gradients_of_a_polynomial_are_exact() -> None:
     # Each voxel's own terms: w x + v x³, since no term holds two voxels; quadrature with 3 nodes is exact to degree 5.
     x = torch.from_numpy(SCAN)
@@ -66,11 +54,11 @@ def test_grad_cam_weighs_channels_by_their_mean_gradient() -> None:
 def test_occlusion_finds_what_the_risk_is_made_of() -> None:
     scan = np.ones((16, 16, 16), np.float32)
     scan[:2, :2, :2] = 9.0
-    falls = occlude(Hottest(), scan, (4.0, 4.0, 4.0), coarse_mm=32.0, fine_mm=8.0)
+    falls = occlude(Corner(), scan, (4.0, 4.0, 4.0), coarse_mm=32.0, fine_mm=8.0)
     # All of the fall, from 9 to the 1 around it, lies in the block of 8 mm that holds the corner.
     assert falls[:2, :2, :2].sum() == pytest.approx(8.0, rel=1e-5)
     assert np.count_nonzero(falls) == 8
 
 
 def test_occlusion_of_an_even_scan_is_nothing() -> None:
-    assert not occlude(Hottest(), np.ones((16, 16, 16), np.float32), (4.0, 4.0, 4.0)).any()
+    assert not occlude(Corner(), np.ones((16, 16, 16), np.float32), (4.0, 4.0, 4.0)).any()

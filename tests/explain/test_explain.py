@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import MakeCohort
+from tests.explain.pathways import Corner
 
 import twobe3 as tb
 from twobe3.core.errors import ConfigurationError
@@ -24,13 +24,11 @@ from twobe3.explain.checks import (
 )
 from twobe3.explain.contributions import explain_by_parts
 from twobe3.explain.explain import explain
-from twobe3.explain.pathway import Pathway, build_pathway, has_pathway
-from twobe3.explain.positions import Placement
+from twobe3.explain.pathway import build_pathway, has_pathway
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, Baseline, Fusion, PooledModel, RadiomicsModel, TwoBe3Net
 from twobe3.models.model import Model
 
-SHAPE = (8, 8, 8)
 STORE = Cache()
 QUICK: dict[str, Any] = {"epochs": 2, "cache": STORE}
 PHANTOM: dict[str, Any] = {"backbone": "phantom-resnet10", "weights": "random", "slice_size": 32, "layer": 2}
@@ -112,19 +110,6 @@ def test_a_map_without_regard_to_the_model_fails_its_checks(make_cohort: MakeCoh
     assert check_randomised(suv, suv, suv, edge).passed is False
     assert check_agreement(suv, -suv, suv, edge, "another").passed is False
     assert check_agreement(suv, np.zeros_like(suv), suv, edge, "nothing").passed is None
-
-
-class Corner(Pathway):
-    """The mean of the voxels of one corner."""
-
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        return [suv[None]]
-
-    def place(self) -> list[Placement]:
-        return [Placement.of_voxels(SHAPE)]
-
-    def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layers[0][0, :2, :2, :2].mean()
 
 
 def test_deletion_and_insertion_tell_the_place_that_matters_from_another() -> None:

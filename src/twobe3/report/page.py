@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3 import __version__
@@ -25,6 +24,7 @@ from twobe3.report.agreement import agreement
 from twobe3.report.checklists import fill_in
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts, flow
 from twobe3.report.configuration import settings
+from twobe3.report.environment import make_environment
 from twobe3.report.figures import Figure, figures, series_dash
 from twobe3.report.paper import write_paper
 from twobe3.report.patients import case_groups, viewer_cases
@@ -155,13 +155,7 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
 
 
 def _render(template: str, sections: Sequence[Mapping[str, Any]], **shown: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("twobe3.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment()
     environment.filters |= {name: getattr(wording, name) for name in FILTERS} | {"format_count": format_count}
     templates = files("twobe3.report").joinpath("templates")
     css = "".join(templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css"))

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twobe3.core.mip import SUV_WINDOW
+from twobe3.report.environment import make_environment
 from twobe3.report.faces import find_face
 from twobe3.report.niivue import find_niivue, hash_script
 
@@ -122,14 +122,7 @@ def viewer(cases: Sequence[ViewerCase], *, show_faces: bool = False) -> Viewer:
 
 
 def _render(**shown: Any) -> Markup:
-    environment = Environment(
-        loader=PackageLoader("twobe3.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return Markup(environment.get_template("viewer.html.jinja").render(**shown))
+    return Markup(make_environment().get_template("viewer.html.jinja").render(**shown))
 
 
 def _without_face(case: ViewerCase) -> ViewerCase:
