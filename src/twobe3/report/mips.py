@@ -163,12 +163,17 @@ def colour_map(relevance: npt.NDArray[np.float32], view: View) -> npt.NDArray[np
         Red, green, blue and opacity, which is in proportion to the magnitude, in the orientation of :func:`mip`.
     """
     depth = DEPTH[view]
-    high, low = relevance.max(axis=depth)[::-1], relevance.min(axis=depth)[::-1]
-    farthest = np.where(high >= -low, high, low)
+    farthest = project_farthest(relevance, depth)[::-1]
     most = np.abs(relevance).max(initial=0.0)
     opacity = 255 * OPAQUE * np.abs(farthest) / most if most else np.zeros(farthest.shape)
     colours = np.where(farthest[..., None] >= 0, np.array(TOWARDS), np.array(AWAY))
     return np.concatenate([colours, np.round(opacity)[..., None]], axis=-1).astype(np.uint8)
+
+
+def project_farthest(values: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.float32]:
+    """Along an axis the value that is farthest from 0."""
+    high, low = values.max(axis=axis), values.min(axis=axis)
+    return np.asarray(np.where(high >= -low, high, low), dtype=np.float32)
 
 
 def outline(inside: npt.NDArray[np.bool_], row_mm: float, column_mm: float) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from twobe3.core.mip import SUV_WINDOW
+from twobe3.report.mips import project_farthest
 
 Volume = npt.NDArray[np.float32]
 
@@ -68,8 +69,15 @@ def draw_overlay(
         panels = figure.subplots(1, 4)
         outline = np.zeros(suv.shape, np.bool_) if contour is None else contour[seen]
         views = (
-            ("front", suv.max(1), _strongest(smooth, 1), outline.any(1), slice_mm / column_mm, ("R", "L")),
-            ("from the left", suv.max(2), _strongest(smooth, 2), outline.any(2), slice_mm / row_mm, ("front", "back")),
+            ("front", suv.max(1), project_farthest(smooth, 1), outline.any(1), slice_mm / column_mm, ("R", "L")),
+            (
+                "from the left",
+                suv.max(2),
+                project_farthest(smooth, 2),
+                outline.any(2),
+                slice_mm / row_mm,
+                ("front", "back"),
+            ),
             ("coronal slice", suv[:, at[1]], smooth[:, at[1]], outline[:, at[1]], slice_mm / column_mm, ("R", "L")),
             ("axial slice", suv[at[0]], smooth[at[0]], outline[at[0]], row_mm / column_mm, ("R", "L")),
         )
@@ -137,9 +145,3 @@ def _height_inch(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
     lengths = [n * mm for n, mm in zip(shape, spacing_mm, strict=True)]
     tallest = max(lengths[0] / lengths[2], lengths[0] / lengths[1], lengths[1] / lengths[2])
     return min(14.0, WIDTH_INCH / 4 * tallest + 1.6)
-
-
-def _strongest(values: Volume, axis: int) -> Volume:
-    """Along an axis the value that is farthest from 0."""
-    high, low = values.max(axis), values.min(axis)
-    return np.asarray(np.where(high >= -low, high, low), dtype=np.float32)

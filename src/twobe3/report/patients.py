@@ -202,9 +202,9 @@ def viewer_cases(folder: StudyFolder, shown: Sequence[Shown]) -> list[ViewerCase
     for endpoint, groups, models in shown:
         for name, patient in [(group.name.lower(), case.patient) for group in groups for case in group.cases]:
             if patient not in cases:
-                scan = read_scan(folder.path, volumes[patient], show_faces=folder.show_faces)
+                scan = read_scan(folder.path, volumes[patient], show_faces=True)  # the viewer leaves them out
                 records = _choose_maps(folder.explanations.maps, endpoint, patient, models)[:1]
-                maps = [_read_shown_map(folder.path, scan, one) for one in records]
+                maps = [read_map(folder.path, one.file, scan.suv.shape) for one in records]
                 of = [f", map of {model_label(one.model)}{'' if one.passed else ', failed'}" for one in records]
                 label = f"{patient} ({name}{''.join(of)})"
                 cases[patient] = ViewerCase(label, scan.suv, scan.spacing_mm, scan.contour, *maps)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twobe3.cohort.cohort import Cohort, Subject
-from twobe3.cohort.exclusions import locate
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid
@@ -40,7 +39,6 @@ class ScanExplanations:
 
     explanations: Explanations
     unused: tuple[Exclusion, ...]
-    locations: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # pseudonym, where the files lie
 
     @property
     def explained(self) -> int:
@@ -105,12 +103,10 @@ def explain_scans(
     maps: list[MapRecord] = []
     parts: list[ContributionRecord] = []
     unused = [one.exclusion for one in found.unused]
-    locations: list[tuple[str, str]] = []
     refused: ConfigurationError | None = None
     for series in track(found.series, "scans explained"):
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
         subject = Subject(series.patient_id, scan, covariates=series.covariates)
-        locations.append((series.patient, locate(series)))
         for model in models:
             alone = Cohort((subject,), grid=model.grid_ or Grid())
             try:
@@ -131,7 +127,7 @@ def explain_scans(
             parts += added
     if refused is not None and not maps and not parts:
         raise refused
-    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused), tuple(locations))
+    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused))
     write_artefact(folder / RECORD, result.to_json())
     return result
 
