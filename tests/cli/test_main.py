@@ -17,9 +17,11 @@ from tests.command_line import Call
 
 import twobe3 as tb
 from twobe3.cli import main as command_line
+from twobe3.cli import options
 from twobe3.dicom import suv_types
 from twobe3.io.nifti import read_nifti
 from twobe3.io.pseudonym import pseudonym
+from twobe3.models import load_model
 from twobe3.runtime import device
 
 ONE = ("--workers", 1)  # starting others takes longer than these subjects
@@ -475,8 +477,9 @@ def test_predict_tells_of_every_series(twobe3: Call, finished: Path, tiny_cohort
     done = twobe3("predict", model, tiny_cohort.images, "--json")
     document = done.json()
     assert done.status == 0
-    assert list(document) == ["model", "predictions"]
-    keys = ["patient", "series_uid", "endpoint", "risk", "probability", "code", "reason"]
+    assert list(document) == ["model", "predictions", "percentile_of", "intended_use"]
+    keys = ["patient", "series_uid", "endpoint", "risk", "probability", "code", "reason", "forced", "flags"]
+    keys += ["percentile", "risk_low", "risk_high", "probability_low", "probability_high"]
     assert all(list(row) == keys for row in document["predictions"])
     rows = {row["patient"]: row for row in document["predictions"]}
     cold, hot, bad = (rows[pseudonym("patient", name)] for name in ("cold", "hot", "bad"))
@@ -511,6 +514,30 @@ def test_predict_gives_the_owner_the_ids_in_a_file_and_where_they_are_asked_for(
     assert rows["XYZZY2"]["remedy"].startswith("complete PatientWeight")
     text = twobe3("predict", model, tiny_cohort.images, "--show-ids").out
     assert f"XYZZY2  {shown['XYZZY2']['series_uid']}  " in text
+
+
+def test_a_card_says_what_the_study_found(twobe3: Call, finished: Path) -> None:
+    (model,) = (finished / "models").glob("*suvmax*")
+    document = twobe3("card", model, "--json").json()
+    assert document["trained_on"]["n"] == 8
+    assert document["trained_on"]["tracers"] == {"FDG": 8}
+    found = json.loads((finished / "evaluation.json").read_text())["models"]
+    (own,) = [one for one in found if one["model"].startswith("suvmax")]
+    metric = next(one for one in own["metrics"] if one["name"] == own["basis"]["metric"])
+    said = document["performance"]
+    assert (said["metric"], said["n"], said["events"]) == (own["basis"]["metric"], 8, 4)
+    assert [said[name] for name in ("value", "low", "high")] == [metric[name] for name in ("value", "low", "high")]
+    assert said["validation"] == "cross-validation, 2 folds"
+    assert document["percentile_of"] == "out-of-fold"
+    with (finished / "predictions.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["model"] == own["model"]]
+    record = load_model(model).record_
+    assert record is not None
+    assert record.risks.tolist() == sorted(float(row["risk"]) for row in rows)
+    assert "Research use only" in twobe3("card", model).out
+    assert twobe3("card", model, "--markdown").out.startswith("# suvmax")
+    done = twobe3("card", finished / "evaluation.json")
+    assert (done.status, done.refusal()[:13]) == (2, "MODEL_INVALID")
 
 
 def test_predict_overwrites_nothing_but_predictions(
@@ -632,5 +659,5 @@ def test_a_hostile_patient_id_stays_in_the_output_folder(
 def test_choices_of_options_are_those_of_the_package() -> None:
     assert get_args(command_line.SUVType) == get_args(suv_types.SUVType)
     assert get_args(command_line.Unit) == get_args(get_type_hints(tb.TimeToEvent)["unit"])
-    assert get_args(command_line.DeviceName) == get_args(device.DeviceName)
+    assert get_args(options.DeviceName) == get_args(device.DeviceName)
     assert get_args(command_line.Precision) == get_args(device.Precision)

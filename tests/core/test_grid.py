@@ -193,3 +193,20 @@ def test_one_number_stands_for_three() -> None:
         Grid(-8.0)
     with pytest.raises(ValueError, match="three positive lengths"):
         Grid((8.0, 8.0))
+
+
+def test_a_grid_of_more_voxels_than_any_scan_is_refused_before_anything_is_allocated() -> None:
+    with pytest.raises(ValueError, match="may hold at most"):
+        Grid(1.0, 1000.0)
+    with pytest.raises(ValueError, match="three positive lengths"):
+        Grid(1.0, float("inf"))
+    with pytest.raises(ValueError, match="three positive lengths"):
+        Grid((1.0, float("nan"), 1.0))
+
+
+def test_lengths_along_the_patient_do_not_depend_on_the_order_of_the_array() -> None:
+    sagittal = np.eye(4)
+    sagittal[:3, :3] = [[2.0, 0.0, 0.0], [0.0, 0.0, 3.0], [0.0, -5.0, 0.0]]  # columns of it are x, −z, y
+    geometry = Geometry((10, 20, 30), sagittal)
+    assert geometry.along_patient(geometry.spacing_mm) == (5.0, 3.0, 2.0)
+    assert geometry.along_patient(geometry.extent_mm) == (100.0, 90.0, 20.0)

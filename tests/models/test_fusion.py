@@ -31,9 +31,10 @@ from twobe3.io.cache import Arrays, Cache
 from twobe3.models import Baseline, Fusion, Model, PooledModel, load_model
 from twobe3.models.blending import PENALTY
 from twobe3.models.fit_cache import FitCache
+from twobe3.models.fit_report import FitReport
 from twobe3.models.fusion import Weights
 from twobe3.models.learners.elastic_net import fit_nonnegative
-from twobe3.models.model import CONFIG, FitReport
+from twobe3.models.model import CONFIG
 from twobe3.scans.regions import Region
 from twobe3.study.config import read_study
 from twobe3.study.predict import predict

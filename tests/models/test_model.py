@@ -23,7 +23,8 @@ from tests.models.test_conformance import STORE, small
 from twobe3.cohort.cohort import Cohort
 from twobe3.io.cache import Cache
 from twobe3.models import MODELS, Baseline, Fusion, Model, RadiomicsModel, TwoBe3Net
-from twobe3.models.model import FitReport, drop_unusable, parameter_names
+from twobe3.models.fit_report import FitReport
+from twobe3.models.model import drop_unusable, parameter_names
 from twobe3.runtime.device import CPU, Device
 
 

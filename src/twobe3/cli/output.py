@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
+from twobe3.core.errors import EmptyInputError
 
 Document = dict[str, Any]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
@@ -20,6 +22,12 @@ def print_document(document: Document, as_json: bool, lines: Callable[[Document]
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
         print("\n".join(lines(document)))
+
+
+def nothing_usable(code: Code, found: int) -> EmptyInputError:
+    """The error of a command that found so many series and could use none."""
+    nouns = "series was found, which cannot be used", "series were found, none of which can be used"
+    return EmptyInputError(code, format_count(found, *nouns))
 
 
 def columns(rows: list[Document]) -> list[str]:
@@ -72,14 +80,25 @@ def explanation_lines(document: Document) -> list[str]:
 
 
 def prediction_lines(document: Document) -> list[str]:
-    """What ``predict`` says: the model, and a line for each scan and endpoint."""
-    lines = [f"model {document['model']}"]
+    """What ``predict`` says: the model, and for each scan and endpoint the result and what speaks against it."""
+    lines = [f"model {document['model']}: {document['intended_use']}"]
     for row in document["predictions"]:
-        chance = "" if row["probability"] is None else f"  probability {row['probability']:.3f}"
-        result = f"{row['code']}: {row['reason']}" if row["risk"] is None else f"risk {row['risk']:.3f}{chance}"
         who = row.get("patient_id", row["patient"])
+        result = f"{row['code']}: {row['reason']}" if row["risk"] is None else _result(row, document["percentile_of"])
         lines.append(f"{who}  {row['series_uid']}  {row['endpoint']}  {result}")
+        lines += [f"  FORCED in spite of {one['code']}: {one['reason']}" for one in row["forced"]]
+        lines += [f"  flag {one['code']}: {one['reason']}" for one in row["flags"]]
     return lines
+
+
+def _result(row: Document, percentile_of: str) -> str:
+    """Risk and probability with their intervals, and the percentile, as far as there are any."""
+    parts = []
+    for name in ("risk", "probability"):
+        if row[name] is not None:
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            parts.append(f"{name} {row[name]:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})"))
+    return "  ".join([*parts, f"higher than {row['percentile']:.0f} % of the {percentile_of} risks"])
 
 
 def check_lines(document: Document) -> list[str]:

@@ -18,7 +18,7 @@ from twobe3.core.grid import Grid, place_grid, resample
 from twobe3.core.html import html_picture, html_table
 from twobe3.core.mip import mip, png
 from twobe3.core.outcomes import Endpoint, Outcomes
-from twobe3.core.volume import SUVVolume
+from twobe3.core.volume import Geometry, SUVVolume
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.io.pseudonym import pseudonym
@@ -266,3 +266,11 @@ class Cohort:
     def sample(self) -> Sample:
         """What a validation scheme has to know of the subjects, whose cohort has one endpoint."""
         return Sample(self.outcomes, self.centres)
+
+
+def describe_sampling(geometry: Geometry) -> dict[str, tuple[float, float, float]]:
+    """Spacing and field of view in mm along the body, front to back, right to left, whatever the order of the array."""
+    return {
+        "spacing_mm": geometry.along_patient(geometry.spacing_mm),
+        "field_of_view_mm": geometry.along_patient(geometry.extent_mm),
+    }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.cohort import Cohort, Subject, describe_sampling
 from twobe3.cohort.covariates import add_covariates, read_covariates
 from twobe3.cohort.exclusions import OwnerNames, write_exclusions
 from twobe3.cohort.header_endpoints import header_outcomes, hide_labels, read_header_row, require_header_labels
@@ -220,6 +220,7 @@ def _describe(subject: Subject) -> dict[str, Any]:
 def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
     return {
         "spacing_mm": volume.geometry.spacing_mm,
+        "sampling": describe_sampling(volume.geometry),
         "acquisition": asdict(volume.acquisition),
         "calibration": volume.calibration.document(),
     }
@@ -322,7 +323,7 @@ def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> di
 
     if cohort.contours.folder is not None:
         cohort.contour(subject, suv)
-    facts = _cache_facts(cache, digest(["facts with the acquisition", key]), describe)
+    facts = _cache_facts(cache, digest(["facts with the sampling", key]), describe)
     if region is not None:
         facts["region"] = _cache_facts(cache, digest(["region", scan.digest, region.label]), lambda: measure(region))
     return facts

@@ -7,11 +7,12 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twobe3.collections.known import IDC, TRACER_WORDS, UNKNOWN
+from twobe3.collections.known import IDC, UNKNOWN
 from twobe3.collections.parquet import EXTRA, require_duckdb
 from twobe3.collections.rules import WORDS
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
+from twobe3.dicom.tracer import TRACER_WORDS
 from twobe3.io.files import digest, digest_file
 
 if TYPE_CHECKING:

@@ -7,20 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-UNKNOWN = "unknown"
+from twobe3.dicom.tracer import TRACER_WORDS
 
-# In the words of a series' or its study's description; the first that fits. FDG comes last, since the descriptions of
-# other tracers' studies sometimes name it too.
-TRACER_WORDS = {
-    "PSMA": "psma|pylarify|illuccix|piflufolastat",
-    "NaF": " naf |fluoride",
-    "FLT": " flt |fluorothymidine",
-    "FES": " fes |cerianna",
-    "DOTATATE": "dotat|dotanoc|netspot|detectnet",
-    "choline": " chl |choline",
-    "Galligas": "galligas",
-    "FDG": "fdg",
-}
+UNKNOWN = "unknown"
 TRACERS = (*TRACER_WORDS, UNKNOWN)
 
 

@@ -88,6 +88,41 @@ class Code(Enum):
     REGION_CONSTANT = ("the region has one SUV throughout, so it has no texture", "check the contour and the scan")
     FEATURE_UNDEFINED = ("a feature is not defined in most of the patients", "nothing to do: the others are used")
     LIVER_NOT_FOUND = ("the liver was not found with certainty", "use a fixed threshold, or a scan of the whole trunk")
+    # -- new scans, compared with those that a model was trained on
+    SCAN_CONSTANT = ("every voxel of the scan has one value", "export the scan again; there is no image in it")
+    SUV_IMPLAUSIBLE = (
+        "the numbers are no SUV of a body",
+        "check units, dose and weight; CT numbers and activities are no SUV",
+    )
+    TRACER_OTHER = (
+        "the scan is of another tracer than those that the model knows",
+        "take a model of that tracer; --force predicts all the same",
+    )
+    TOO_FEW_SLICES = (
+        "the scan has too few slices for the model's grid",
+        "export the whole series; --force predicts all the same",
+    )
+    SPACING_OUTSIDE = (
+        "the voxels are much finer or coarser than those that the model was trained on",
+        "take a reconstruction like those of its card; --force predicts all the same",
+    )
+    VIEW_OUTSIDE = (
+        "the field of view is much smaller or larger than those that the model was trained on",
+        "cut or scan as for its card (`twobe3 card`); --force predicts all the same",
+    )
+    UNUSUAL_SCAN = (
+        "the scan is farther from the training scans than 95 % of them from each other",
+        "look at the scan and at the card; the prediction is less certain than usual",
+    )
+    TRACER_UNKNOWN = ("the tracer is not known", "make sure that it is one that the model knows (`twobe3 card`)")
+    UPTAKE_TIME_OUTSIDE = (
+        "the uptake time lies outside those of the training",
+        "read the prediction with care: SUV rise or fall with time",
+    )
+    TRAINING_PATIENT = (
+        "the scan is one of those that the model was trained on",
+        "count it in no evaluation: the model has seen its outcome",
+    )
     # -- the table and the study file
     TABLE_UNREADABLE = ("the clinical table cannot be read", "save it as a comma-separated text with a header line")
     COLUMN_MISSING = ("the clinical table lacks a column", "name one of its columns")

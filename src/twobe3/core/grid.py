@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,11 @@ import numpy as np
 from scipy import ndimage
 
 from twobe3.core.volume import Geometry, SUVVolume
+
+MIN_GRID_VOXELS = 8
+"""Along each axis."""
+MAX_GRID_VOXELS = 2**28
+"""In all: a gigabyte of SUV; a whole body of two metres in voxels of 1.6 mm has fewer."""
 
 
 @dataclass(frozen=True, init=False)
@@ -26,7 +32,8 @@ class Grid:
     Raises
     ------
     ValueError
-        A length is not positive, there are not three, or the field of view holds fewer than 8 voxels along an axis.
+        A length is not positive and finite, there are not three, or the field of view holds fewer than 8 voxels along
+        an axis, or more than :data:`MAX_GRID_VOXELS` in all.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -39,11 +46,14 @@ class Grid:
     ) -> None:
         for name, lengths in (("spacing_mm", spacing_mm), ("field_of_view_mm", field_of_view_mm)):
             values = tuple(map(float, lengths if isinstance(lengths, Sequence) else (lengths,) * 3))
-            if len(values) != 3 or not min(values) > 0:
+            if len(values) != 3 or not all(0 < value < np.inf for value in values):
                 raise ValueError(f"{name} must hold three positive lengths, got {values}")
             object.__setattr__(self, name, values)
-        if min(self.shape) < 8:
-            raise ValueError(f"the field of view must hold at least 8 voxels along each axis, got {self.shape}")
+        if min(self.shape) < MIN_GRID_VOXELS:
+            least = f"at least {MIN_GRID_VOXELS} voxels along each axis"
+            raise ValueError(f"the field of view must hold {least}, got {self.shape}")
+        if math.prod(self.shape) > MAX_GRID_VOXELS:
+            raise ValueError(f"the field of view may hold at most {MAX_GRID_VOXELS} voxels, got {self.shape}")
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -34,14 +34,24 @@ def orient_to_patient(
         Along its axes.
     """
     left, back, head = affine[:3, :3]
-    axes: list[int] = []
-    for direction in (head, back, left):
-        axes.append(max((axis for axis in range(3) if axis not in axes), key=lambda axis: abs(direction[axis])))
+    axes = find_patient_axes(affine)
     turned = array.transpose(axes)
     for place, direction in enumerate((head, back, left)):
         turned = np.flip(turned, place) if direction[axes[place]] < 0 else turned
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return turned, (float(lengths[axes[0]]), float(lengths[axes[1]]), float(lengths[axes[2]]))
+
+
+def find_patient_axes(affine: npt.NDArray[np.float64]) -> tuple[int, int, int]:
+    """Which axes of an array run along the body, from front to back and from right to left, whatever their sense.
+
+    ``affine``, shape (4, 4), leads from the voxel index to LPS mm; of an oblique axis the nearest direction counts.
+    """
+    left, back, head = affine[:3, :3]
+    axes: list[int] = []
+    for direction in (head, back, left):
+        axes.append(max((axis for axis in range(3) if axis not in axes), key=lambda axis: abs(direction[axis])))
+    return axes[0], axes[1], axes[2]
 
 
 def mip(suv: npt.NDArray[np.float32], view: View) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twobe3.core.html import html_picture, html_table
-from twobe3.core.mip import mip, orient_to_patient, png
+from twobe3.core.mip import find_patient_axes, mip, orient_to_patient, png
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -80,6 +80,11 @@ class Geometry:
         """Size of the image along slices, rows and columns, voxel edges included."""
         a, b, c = (n * s for n, s in zip(self.shape, self.spacing_mm, strict=True))
         return a, b, c
+
+    def along_patient(self, lengths: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Three lengths, one for each axis of the array, in the order along the body, front to back, right to left."""
+        a, b, c = find_patient_axes(self.affine)
+        return lengths[a], lengths[b], lengths[c]
 
     @property
     def voxel_volume_ml(self) -> float:

@@ -21,6 +21,7 @@ from twobe3.dicom.attributes import SliceAttributes
 from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance, separate_copies
 from twobe3.dicom.reader import first_item, number, quietly, read_dataset, text, texts
 from twobe3.dicom.slices import hold_one_image
+from twobe3.dicom.tracer import read_tracer
 from twobe3.dicom.walk import map_files
 from twobe3.io.files import digest, digest_file
 from twobe3.io.pseudonym import pseudonym
@@ -335,7 +336,7 @@ def _describe(files: Sequence[Instance], contours: Sequence[Instance], shared_ui
             contours=tuple(one.path for one in contours),
             manufacturer=text(dataset, "Manufacturer"),
             model=text(dataset, "ManufacturerModelName"),
-            tracer=text(first_item(dataset, "RadiopharmaceuticalInformationSequence"), "Radiopharmaceutical"),
+            tracer=read_tracer(first_item(dataset, "RadiopharmaceuticalInformationSequence")),
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),

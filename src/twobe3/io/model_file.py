@@ -72,7 +72,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, framework="numpy") as stored:
             return dict(json.loads(stored.metadata()["twobe3"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
@@ -93,5 +93,5 @@ def read_sealed(path: Path) -> Sealed:
         raise ConfigurationError(Code.MODEL_INVALID, reason)
     try:
         return Sealed(dict(json.loads(text)), arrays, sealed)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise ConfigurationError(Code.MODEL_INVALID, f"the header of {path.name!r} is not what twobe3 writes") from None

@@ -8,12 +8,12 @@ from twobe3.models.fusion import Fusion
 from twobe3.models.model import Model
 from twobe3.models.pooled import PooledModel
 from twobe3.models.radiomics import RadiomicsModel
-from twobe3.models.registry import MODELS, load_model
+from twobe3.models.registry import MODELS, load_model, read_card
 from twobe3.models.registry import load_model as load
 from twobe3.models.spatial import SpatialModel
 from twobe3.models.twobe3net import TwoBe3Net
 
 __all__ = [
     "BACKBONES", "CNN2D", "CNN3D", "MODELS", "Baseline", "Fusion", "Model", "PooledModel", "RadiomicsModel",
-    "SpatialModel", "TwoBe3Net", "load", "load_model",
+    "SpatialModel", "TwoBe3Net", "load", "load_model", "read_card",
 ]  # fmt: skip

@@ -19,8 +19,9 @@ from twobe3.features.measurements import Measurements, measure
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.encoder import CovariateEncoder
+from twobe3.models.fit_report import FitReport
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
-from twobe3.models.model import CONFIG, FitReport, Model
+from twobe3.models.model import CONFIG, Model
 from twobe3.models.registry import register
 from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 

@@ -25,9 +25,10 @@ from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.blending import FittedMember, learn_weights, weigh_equally
 from twobe3.models.fit_cache import FitCache
+from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import inner_split
 from twobe3.models.learners.linear import RidgeModel
-from twobe3.models.model import CONFIG, FitReport, Model, parameter_names
+from twobe3.models.model import CONFIG, Model, parameter_names
 from twobe3.models.registry import MODELS, register
 from twobe3.runtime.device import Device
 

@@ -24,59 +24,14 @@ from twobe3.core.prediction import Prediction
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import write_sealed
+from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import Risk
+from twobe3.models.record import CALIBRATIONS, CARD, TrainingRecord, make_record
 from twobe3.runtime.device import Device
 
 CONFIG: ConfigDict = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 MODEL_FILE = "model.safetensors"
 SURROUNDINGS = ("cache", "device")  # constructor arguments that are no parameters: no result depends on them
-
-
-@dataclass(frozen=True)
-class UndefinedFeature:
-    """A feature that is not defined in ``missing`` of the ``n`` scans that a model can use.
-
-    A model that learns from all these scans leaves it out, if ``left_out``; otherwise the median stands in.
-    """
-
-    feature: str
-    missing: int
-    n: int
-    left_out: bool
-
-    @property
-    def exclusion(self) -> Exclusion:
-        """Why the feature was left out."""
-        reason = f"feature {self.feature!r} is not defined in {self.missing} of {self.n} scans"
-        return Exclusion.of(ConfigurationError(Code.FEATURE_UNDEFINED, reason))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitReport:
-    """What a model does with a cohort, beside learning from it.
-
-    Attributes
-    ----------
-    exclusions : tuple of Exclusion
-        The scans that the model cannot use, in the order of the cohort, and why; fit and prediction leave them out.
-    undefined : tuple of UndefinedFeature
-        Features that are not defined in some of the other scans.
-    imputed : mapping
-        Covariate to the number of patients for whom it is filled in, where the model is fitted on all of them.
-    warnings : tuple of str
-        Sentences that a reader of the model's results should know.
-    n_parameters : int or None
-        Coefficients that the fit may choose from, before any selection; None for a network.
-    size : mapping
-        How large a network is that is fitted on the cohort; empty unless the cohort has one endpoint.
-    """
-
-    exclusions: tuple[Exclusion, ...] = ()
-    undefined: tuple[UndefinedFeature, ...] = ()
-    imputed: Mapping[str, int] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    n_parameters: int | None = None
-    size: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, config=CONFIG)
@@ -120,6 +75,9 @@ class Model(ABC):
         self.endpoint_: Endpoint | None = None
         # Slope and intercept of the logit of the probability on the risk, where an inner cross-validation chose them.
         self.recalibration_: tuple[float, float] | None = None
+        self.calibrations_: FloatArray | None = None  # the same of bootstrap samples, shape (samples, 2)
+        self.training_: Cohort | None = None  # whom it was fitted on, until a record is made of them
+        self.record_: TrainingRecord | None = None
         self.grid_: Grid | None = None
 
     def __repr__(self) -> str:
@@ -234,8 +192,9 @@ class Model(ABC):
         usable = drop_unusable(self, cohort)
         check_training(self, usable, len(cohort))
         self._fit(usable)
-        self.recalibration_ = None
+        self.recalibration_ = self.calibrations_ = None
         self.endpoint_, self.grid_ = cohort.endpoint, cohort.grid
+        self.training_, self.record_ = usable, None
         return self
 
     def predict(self, cohort: Cohort) -> Prediction:
@@ -277,7 +236,7 @@ class Model(ABC):
         return {}
 
     def save(self, path: Path | str) -> Path:
-        """Write the fitted model as one safetensors file, in which nothing is executable.
+        """Write the fitted model with its card as one safetensors file, in which nothing is executable.
 
         Parameters
         ----------
@@ -293,6 +252,7 @@ class Model(ABC):
             raise ValueError(f"model {self.name!r} is not fitted")
         path = Path(path)
         path = path if path.suffix == ".safetensors" else path / MODEL_FILE
+        record = training_record(self)
         header: dict[str, Any] = {
             "kind": self.kind,
             "parameters": self.public_parameters(),
@@ -300,8 +260,10 @@ class Model(ABC):
             "grid": asdict(self.grid_),
             "notes": self._notes(),
             **({} if self.recalibration_ is None else {"recalibration": self.recalibration_}),
+            CARD: record.card.to_json(),
         }
-        write_sealed(path, header, self._arrays())
+        calibrations = {} if self.calibrations_ is None else {CALIBRATIONS: self.calibrations_}
+        write_sealed(path, header, {**self._arrays(), **record.arrays(), **calibrations})
         return path
 
     def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
@@ -318,6 +280,10 @@ class Model(ABC):
         """Times, and each patient's survival at them, where the model gives more than a risk."""
         return None
 
+    def _member_risks(self, cohort: Cohort) -> FloatArray | None:
+        """The risks of each member of an ensemble, shape (members, n); None where the model has one member alone."""
+        return None
+
     @abstractmethod
     def _arrays(self) -> Arrays:
         """What was learnt, as arrays."""
@@ -329,6 +295,22 @@ class Model(ABC):
     @abstractmethod
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         """Take back what :meth:`_arrays` and :meth:`_notes` gave."""
+
+
+def training_record(model: Model) -> TrainingRecord:
+    """What a fitted model remembers of its training patients; their scans are looked at when it is first asked for.
+
+    Raises ValueError where the model is not fitted.
+    """
+    if model.record_ is None:
+        if model.training_ is None:
+            raise ValueError(f"model {model.name!r} is not fitted")
+        risk = model.predict(model.training_.without_outcomes()).risk
+        model.record_ = make_record(
+            model.training_, risk, name=model.name, kind=model.kind, cache_key=model.cache_key()
+        )
+        model.training_ = None
+    return model.record_
 
 
 def parameter_names(model: type[Model]) -> list[str]:

@@ -17,9 +17,10 @@ from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models import encoder
 from twobe3.models.encoder import CovariateEncoder, count_imputed, fit_encoder
+from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge, moments
-from twobe3.models.model import CONFIG, FitReport, Model
+from twobe3.models.model import CONFIG, Model
 from twobe3.models.nn.inputs import FeatureMaps
 from twobe3.models.registry import register
 

@@ -19,6 +19,7 @@ from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 from twobe3.features.radiomics import Change, FeatureVector, RadiomicsSettings, Voxels, radiomic_features
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
+from twobe3.models.fit_report import FitReport, UndefinedFeature
 from twobe3.models.learners.combat import Combat, fit_combat
 from twobe3.models.learners.learner import FITTED, Learner, LearnerName, fit_learner
 from twobe3.models.learners.selection import (
@@ -29,7 +30,7 @@ from twobe3.models.learners.selection import (
     spearman,
     without_redundancy,
 )
-from twobe3.models.model import CONFIG, FitReport, Model, UndefinedFeature
+from twobe3.models.model import CONFIG, Model
 from twobe3.models.registry import register
 from twobe3.scans.regions import Fraction, Region, RegionKind, ROINames, ThresholdSUV
 

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from twobe3 import __version__
 from twobe3.core.codes import Code
@@ -15,9 +17,11 @@ from twobe3.core.endpoints import KINDS
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.grid import Grid
 from twobe3.core.nearest import find_nearest
-from twobe3.io.cache import Cache
+from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import GIVE, read_header, read_sealed
+from twobe3.models.card import ModelCard
 from twobe3.models.model import MODEL_FILE, Model
+from twobe3.models.record import CALIBRATIONS, CARD, PREFIX, TrainingRecord
 from twobe3.runtime.device import Device
 
 ENTRY_POINTS = "twobe3.models"
@@ -106,13 +110,16 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     Raises
     ------
     ConfigurationError
-        ``MODEL_INVALID``: not a model file of twobe3, of an unknown kind, or changed since it was written.
+        ``MODEL_INVALID``: not a model file of twobe3, of an unknown kind, without a card, or changed since it was
+        written; a learnt number is not finite, or the grid has more voxels than any scan.
     """
     path = _find_model(Path(path))
     header, arrays, _ = read_sealed(path)
-    if "endpoint" not in header:
-        reason = f"{path.name!r} holds what `twobe3 pretrain` wrote, and no fitted model"
-        raise ConfigurationError(Code.MODEL_INVALID, reason, remedy="let `init` of a study's [[model]] name it")
+    record = _read_record(path, header, arrays)
+    calibrations = arrays.get(CALIBRATIONS)
+    if calibrations is not None and calibrations.shape[1:] != (2,):
+        raise ConfigurationError(Code.MODEL_INVALID, f"the calibrations of {path.name!r} are no slopes and intercepts")
+    arrays = {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
     try:
         model = MODELS[header["kind"]](**header["parameters"], cache=cache or Cache(), device=device or Device())
         endpoint = dict(header["endpoint"])
@@ -122,11 +129,48 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
         if "recalibration" in header:
             slope, intercept = header["recalibration"]
             model.recalibration_ = float(slope), float(intercept)
-    except (KeyError, TypeError, ValueError, RuntimeError):
+            model.calibrations_ = calibrations
+        model.record_ = record
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError):
         raise ConfigurationError(
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"
         ) from None
     return model
+
+
+def read_card(path: Path | str) -> tuple[ModelCard, str]:
+    """The card of a model file, and the digest of the file; the model is not put together.
+
+    Parameters
+    ----------
+    path : path
+        The file, or the folder that holds ``model.safetensors``.
+
+    Raises
+    ------
+    ConfigurationError
+        ``MODEL_INVALID``.
+    """
+    path = _find_model(Path(path))
+    header, arrays, sealed = read_sealed(path)
+    return _read_record(path, header, arrays).card, sealed
+
+
+def _read_record(path: Path, header: Mapping[str, Any], arrays: Arrays) -> TrainingRecord:
+    """What a file holds of the training patients; ``MODEL_INVALID`` where it is no fitted model with a card."""
+    if "endpoint" not in header:
+        reason = f"{path.name!r} holds what `twobe3 pretrain` wrote, and no fitted model"
+        raise ConfigurationError(Code.MODEL_INVALID, reason, remedy="let `init` of a study's [[model]] name it")
+    if CARD not in header:
+        reason = f"{path.name!r} has no card: it was saved by an earlier version"
+        raise ConfigurationError(Code.MODEL_INVALID, reason, remedy="fit the model again with this version")
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConfigurationError(Code.MODEL_INVALID, f"{path.name!r}: a number of {name!r} is not finite")
+    try:
+        return TrainingRecord.restore(header[CARD], arrays)
+    except (KeyError, TypeError, ValueError):
+        raise ConfigurationError(Code.MODEL_INVALID, f"the card of {path.name!r} is not what twobe3 writes") from None
 
 
 def _find_model(path: Path) -> Path:

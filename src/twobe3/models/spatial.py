@@ -14,9 +14,10 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray
 from twobe3.features.correlograms import PARTS, extract_spatial_features
 from twobe3.io.cache import Arrays
+from twobe3.models.fit_report import FitReport
 from twobe3.models.learners.learner import RIDGE_PENALTIES
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
-from twobe3.models.model import CONFIG, FitReport, Model
+from twobe3.models.model import CONFIG, Model
 from twobe3.models.registry import register
 
 

@@ -16,8 +16,9 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort
 from twobe3.features.stacks import IMAGE_STACKS, ImageStack, ImageStacks
 from twobe3.io.cache import Arrays
+from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import inner_split
-from twobe3.models.model import CONFIG, FitReport
+from twobe3.models.model import CONFIG
 from twobe3.models.nn.cross_fit import Expert, train_cross_fitted
 from twobe3.models.nn.inputs import MAP_STACKS, FeatureMaps, MapStack, StackInputs
 from twobe3.models.nn.networks import PlanesNetwork, StackBranch

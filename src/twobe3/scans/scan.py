@@ -121,6 +121,27 @@ class TumourScan:
 
 
 @dataclass(frozen=True, eq=False)
+class LoadedScan:
+    """A scan whose volume was read already, so that whoever asks again does not read its files again."""
+
+    scan: Scan
+    volume: SUVVolume
+
+    @property
+    def digest(self) -> str:
+        """Digest of the scan's content."""
+        return self.scan.digest
+
+    def suv(self) -> SUVVolume:
+        """The volume."""
+        return self.volume
+
+    def contour(self, volume: SUVVolume, *, roi: Sequence[str] = ()) -> Mask | None:
+        """The region that someone drew."""
+        return self.scan.contour(volume, roi=roi)
+
+
+@dataclass(frozen=True, eq=False)
 class ArrayScan:
     """A scan that is already in memory, for phantoms and for those who bring their own reader.
 

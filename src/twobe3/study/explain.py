@@ -22,7 +22,7 @@ from twobe3.explain.patient_space import to_scan
 from twobe3.io.cache import Cache
 from twobe3.io.files import require_folder, write_artefact, write_atomic
 from twobe3.io.nifti import write_nifti
-from twobe3.models.model import Model
+from twobe3.models.model import Model, training_record
 from twobe3.models.registry import load_model
 from twobe3.report.faces import hide_face
 from twobe3.report.overlays import draw_overlay
@@ -30,6 +30,8 @@ from twobe3.report.wording import number
 from twobe3.runtime.device import Device
 from twobe3.runtime.progress import track
 from twobe3.scans.find import find_scans, scan_of
+from twobe3.scans.scan import LoadedScan
+from twobe3.study.checks import find_refusals, to_exclusion
 from twobe3.validation.cross_validate import file_name
 
 
@@ -63,6 +65,7 @@ def explain_scans(
     repair_dates: bool = False,
     cache: Cache | None = None,
     device: Device | None = None,
+    force: bool = False,
 ) -> ScanExplanations:
     """Explain the risks that models give the patients whose scans lie under some paths.
 
@@ -84,7 +87,7 @@ def explain_scans(
         Whether maps are checked, see :mod:`twobe3.explain.checks`; takes most of the time.
     show_faces : bool
         Whether pictures show the face, where the scan has one.
-    policy, repair_dates, cache, device
+    policy, repair_dates, cache, device, force
         As of :func:`~twobe3.study.predict.predict`.
 
     Raises
@@ -106,9 +109,18 @@ def explain_scans(
     refused: ConfigurationError | None = None
     for series in track(found.series, "scans explained"):
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
-        subject = Subject(series.patient_id, scan, covariates=series.covariates)
+        try:
+            volume = scan.suv()
+        except UnusableScanError as refusal:
+            unused.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
+            continue
+        subject = Subject(series.patient_id, LoadedScan(scan, volume), covariates=series.covariates)
         for model in models:
             alone = Cohort((subject,), grid=model.grid_ or Grid())
+            unlike = find_refusals(series, volume, training_record(model).card.trained_on, alone.grid)
+            if unlike and not force:
+                unused.append(to_exclusion(unlike, series))
+                continue
             try:
                 unusable = model.report(alone).exclusions
                 if unusable:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,19 @@ from twobe3.dicom.attributes import Policy
 from twobe3.io.cache import Cache
 from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
+from twobe3.models.card import INTENDED_USE, RiskSource
+from twobe3.models.model import Model, training_record
 from twobe3.models.registry import load_model
+from twobe3.models.uncertainty import find_uncertainty
 from twobe3.runtime.device import Device
-from twobe3.scans.find import find_scans, scan_of
+from twobe3.scans.find import Series, find_scans, scan_of
+from twobe3.scans.scan import LoadedScan, Scan
+from twobe3.study.checks import Notice, find_flags, find_refusals, to_exclusion
 
-COLUMNS = ("patient_id", "path", "endpoint", "risk", "probability", "code", "reason", "remedy")
+FIRST_COLUMNS = ("patient_id", "path", "endpoint", "risk", "probability", "code", "reason", "remedy")
+NOTICES = ("forced", "flags")
+NUMBERS = ("percentile", "risk_low", "risk_high", "probability_low", "probability_high")
+COLUMNS = (*FIRST_COLUMNS, *NOTICES, *NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,10 @@ class ScanPrediction:
     """What a model says of one series, under pseudonymous ids: a risk, or why it says nothing.
 
     The user's own id, or the pseudonym where only that is known, and where the files lie are for their owner alone.
+    ``forced`` holds the refusals in spite of which the series was predicted, ``flags`` what is unusual about it.
+    ``percentile`` is the share in % of the training patients with a lower risk; whose risks these are, the card of the
+    model says. The intervals are those of :class:`~twobe3.models.uncertainty.Uncertainty`, which says what they leave
+    out.
     """
 
     patient: str
@@ -40,12 +53,28 @@ class ScanPrediction:
     remedy: str | None = field(default=None, repr=False)
     patient_id: str = field(default="", repr=False)
     path: str = field(default="", repr=False)
+    forced: tuple[Notice, ...] = ()
+    flags: tuple[Notice, ...] = ()
+    percentile: float | None = None
+    risk_low: float | None = None
+    risk_high: float | None = None
+    probability_low: float | None = None
+    probability_high: float | None = None
 
     def to_json(self, *, show_ids: bool = False) -> dict[str, Any]:
         """What the document of ``twobe3 predict --json`` says of the series."""
         public = ("patient", "series_uid", "endpoint", "risk", "probability", "code", "reason")
         owners = {"patient_id": self.patient_id, "path": self.path} if show_ids else {}
-        return {**owners, **{name: getattr(self, name) for name in public}}
+        notices = {name: [asdict(notice) for notice in getattr(self, name)] for name in NOTICES}
+        return {**owners, **{name: getattr(self, name) for name in public}, **notices, **self._numbers()}
+
+    def cells(self) -> list[Any]:
+        """The cells of its row of :data:`COLUMNS`; of notices the codes."""
+        codes = {name: " ".join(notice.code for notice in getattr(self, name)) for name in NOTICES}
+        return [codes.get(column, getattr(self, column)) for column in COLUMNS]
+
+    def _numbers(self) -> dict[str, float | None]:
+        return {name: getattr(self, name) for name in NUMBERS}
 
 
 @dataclass(frozen=True)
@@ -54,6 +83,8 @@ class Predictions:
 
     model: str
     predictions: tuple[ScanPrediction, ...]
+    percentile_of: RiskSource = "training"
+    intended_use: str = INTENDED_USE
 
     @property
     def usable(self) -> int:
@@ -62,12 +93,15 @@ class Predictions:
 
     def to_json(self, *, show_ids: bool = False) -> dict[str, Any]:
         """The document of ``twobe3 predict --json``; the user's own ids are in it only where they are asked for."""
-        return {"model": self.model, "predictions": [one.to_json(show_ids=show_ids) for one in self.predictions]}
+        rows = [one.to_json(show_ids=show_ids) for one in self.predictions]
+        about = {"percentile_of": self.percentile_of, "intended_use": self.intended_use}
+        return {"model": self.model, "predictions": rows, **about}
 
     def write(self, path: Path | str) -> None:
-        """Write them as CSV with the columns of :data:`COLUMNS`, by the user's own ids.
+        """Write them by the user's own ids: as JSON where the file ends in ``.json``, else as CSV.
 
-        Texts that a spreadsheet would take for formulas get a ``'`` in front.
+        The JSON document is that of ``--json --show-ids``. The CSV has the columns of :data:`COLUMNS`; texts that a
+        spreadsheet would take for formulas get a ``'`` in front.
 
         Raises
         ------
@@ -77,8 +111,20 @@ class Predictions:
             ``WRITE_FAILED``.
         """
         require_output(path)
-        rows = ([getattr(one, column) for column in COLUMNS] for one in self.predictions)
-        write_atomic(Path(path), to_csv([COLUMNS, *rows]))
+        if is_json(path):
+            write_atomic(Path(path), to_json_text(self.to_json(show_ids=True)))
+        else:
+            write_atomic(Path(path), to_csv([COLUMNS, *(one.cells() for one in self.predictions)]))
+
+
+def is_json(path: Path | str) -> bool:
+    """Whether predictions are written to a file as JSON."""
+    return Path(path).suffix.lower() == ".json"
+
+
+def to_json_text(document: dict[str, Any]) -> bytes:
+    """A document as one line of JSON."""
+    return f"{json.dumps(document, ensure_ascii=False, allow_nan=False)}\n".encode()
 
 
 def require_output(path: Path | str) -> None:
@@ -93,7 +139,8 @@ def require_output(path: Path | str) -> None:
     if path.is_dir():
         remedy = f"name a file in it, for instance {path.name or '.'}/predictions.csv"
         raise ConfigurationError(Code.OUTPUT_EXISTS, f"{path.name or path} is a folder, not a file", remedy=remedy)
-    if path.exists() and not path.read_bytes().startswith(to_csv([COLUMNS])):
+    begins = b'{"model": ' if is_json(path) else ",".join(FIRST_COLUMNS).encode()
+    if path.exists() and not path.read_bytes().startswith(begins):
         reason = f"{path.name} is there and holds something else than predictions"
         raise ConfigurationError(Code.OUTPUT_EXISTS, reason, remedy="choose another file")
 
@@ -107,8 +154,12 @@ def predict(
     cache: Cache | None = None,
     device: Device | None = None,
     out: Path | str | None = None,
+    force: bool = False,
 ) -> Predictions:
     """Predict the patients whose scans lie under some paths; one scan a patient.
+
+    A scan unlike those that the model was trained on is refused, see :func:`~twobe3.study.checks.find_refusals`, or
+    flagged, see :func:`~twobe3.study.checks.find_flags`.
 
     Parameters
     ----------
@@ -126,6 +177,8 @@ def predict(
         Where networks compute; on the GPU where there is one, by default.
     out : path, optional
         File for the predictions by the user's own ids, see :meth:`Predictions.write`.
+    force : bool
+        Whether such scans are predicted all the same; each result says in spite of what.
 
     Raises
     ------
@@ -138,34 +191,51 @@ def predict(
         require_output(out)
     model = load_model(model_path, cache=cache, device=device)
     assert model.endpoint_ is not None
-    endpoint, grid = model.endpoint_.name, model.grid_ or Grid()
+    endpoint = model.endpoint_.name
     found = find_scans([Path(path) for path in paths])
     results = [_refuse(one.exclusion, endpoint, one.patient_id, locate_files(one.files)) for one in found.unused]
     for series in found.series:
-        subject = Subject(
-            series.patient_id,
-            scan_of(series, policy=policy, repair_dates=repair_dates),
-            covariates=series.covariates,
-        )
-        alone = Cohort((subject,), grid=grid)
+        scan = scan_of(series, policy=policy, repair_dates=repair_dates)
         try:
-            prediction = model.predict(alone)
+            results.append(_predict_scan(model, series, scan, force=force))
         except UnusableScanError as refusal:
-            unusable: Exclusion | None = Exclusion.of(refusal)
-        else:
-            unusable = None if len(prediction) else model.report(alone).exclusions[0]
-        if unusable is not None:
-            reason = replace(unusable, patient=series.patient, series=series.series)
+            reason = Exclusion.of(refusal, patient=series.patient, series=series.series)
             results.append(_refuse(reason, endpoint, series.patient_id, locate(series)))
-            continue
-        probability = None if prediction.probability is None else float(prediction.probability[0])
-        risk = float(prediction.risk[0])
-        own = {"patient_id": series.patient_id or series.patient, "path": locate(series)}
-        results.append(ScanPrediction(series.patient, series.series, prediction.endpoint, risk, probability, **own))
-    predictions = Predictions(model.name, tuple(results))
+    card = training_record(model).card
+    predictions = Predictions(model.name, tuple(results), card.percentile_of, card.intended_use)
     if out is not None:
         predictions.write(out)
     return predictions
+
+
+def _predict_scan(model: Model, series: Series, scan: Scan, *, force: bool) -> ScanPrediction:
+    """Predict one scan, or say why not; raises UnusableScanError where it cannot become SUV."""
+    assert model.endpoint_ is not None
+    endpoint, grid, record = model.endpoint_.name, model.grid_ or Grid(), training_record(model)
+    volume = scan.suv()
+    refused = find_refusals(series, volume, record.card.trained_on, grid)
+    if refused and not force:
+        return _refuse(to_exclusion(refused, series), endpoint, series.patient_id, locate(series))
+    alone = Cohort((Subject(series.patient_id, LoadedScan(scan, volume), covariates=series.covariates),), grid=grid)
+    prediction = model.predict(alone)
+    if not len(prediction):
+        unusable = replace(model.report(alone).exclusions[0], patient=series.patient, series=series.series)
+        return _refuse(unusable, endpoint, series.patient_id, locate(series))
+    risk = float(prediction.risk[0])
+    uncertainty = find_uncertainty(model, alone, risk)
+    return ScanPrediction(
+        series.patient,
+        series.series,
+        endpoint,
+        risk=risk,
+        probability=None if prediction.probability is None else float(prediction.probability[0]),
+        patient_id=series.patient_id or series.patient,
+        path=locate(series),
+        forced=refused,
+        flags=find_flags(series, volume, alone, record),
+        percentile=record.percentile(risk),
+        **asdict(uncertainty),
+    )
 
 
 def _refuse(exclusion: Exclusion, endpoint: str, patient_id: str, path: str) -> ScanPrediction:

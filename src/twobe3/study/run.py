@@ -24,6 +24,7 @@ from twobe3.validation.cross_validate import cross_validate, fit_final_models
 from twobe3.validation.explanations import collect_explanations
 from twobe3.validation.external import validate_external
 from twobe3.validation.leakage import audit as audit_validation
+from twobe3.validation.performance import record_performance
 from twobe3.validation.provenance import Stopwatch
 from twobe3.validation.result import CVResult
 
@@ -110,6 +111,7 @@ def run(
     )
     with watch.step("final models"):
         final = fit_final_models(plan, out / "models", workers)
+        record_performance(result, final, scheme.name, study.horizons())
     if audit or validation.audit:
         with watch.step("audit"):
             found = audit_validation(

@@ -24,6 +24,7 @@ from twobe3.io.files import digest
 from twobe3.models.fit_cache import FitCache, content
 from twobe3.models.fusion import depth, members_of, share_fits
 from twobe3.models.model import Model
+from twobe3.models.record import CARD
 from twobe3.runtime.parallel import available_cores, run_tasks
 from twobe3.scans.regions import Region
 from twobe3.validation.baselines import choose_baselines
@@ -266,7 +267,7 @@ def fit_final_models(plan: CVPlan, folder: Path, workers: int) -> dict[tuple[str
     for endpoint, cohort in plan.cohorts.items():
         for number, model in enumerate(plan.models):
             patients = content(cohort, multitask=model.multitask)
-            key = digest([str(CACHE_VERSION), __version__, model.cache_key(), *policy, *patients])
+            key = digest([str(CACHE_VERSION), __version__, CARD, model.cache_key(), *policy, *patients])
             name = f"{file_name(endpoint)}.{file_name(model.name)}.{key[:12]}.safetensors"
             targets[endpoint, number] = folder / name
     tasks = group_tasks(plan, [FoldTask(*which, 0) for which, target in targets.items() if not target.exists()])

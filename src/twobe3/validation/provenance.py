@@ -22,7 +22,8 @@ from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import Exclusion
 from twobe3.evaluation.provenance import ModelProvenance, Platform, Timing
-from twobe3.models.model import Model, UndefinedFeature, drop_unusable
+from twobe3.models.fit_report import UndefinedFeature
+from twobe3.models.model import Model, drop_unusable
 
 FEW_EVENTS = 10
 log = logging.getLogger("twobe3")

@@ -14,6 +14,7 @@ from twobe3.core.prediction import Prediction
 from twobe3.models.nn.heads import cox_loss
 
 MOST_TIMES = 100
+SAMPLES = 200
 STEEPEST = 10.0
 
 
@@ -86,6 +87,24 @@ def platt(risk: FloatArray, outcomes: Outcomes) -> tuple[float, float]:
     found = minimize(objective, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds, options=tight)
     slope = float(found.x[0]) / spread
     return slope, float(found.x[1]) - slope * mean
+
+
+def bootstrap_platt(risk: FloatArray, outcomes: Outcomes, *, seed: int) -> FloatArray:
+    """Slope and intercept of :func:`platt` in each of 200 bootstrap samples of the persons, shape (samples, 2).
+
+    A sample in which all or nobody has the event is drawn anew. How the risks vary with the patients whom the models
+    were fitted on is not in it: they are those of the inner cross-validation throughout.
+    """
+    rng = np.random.default_rng(seed)
+    pairs: list[tuple[float, float]] = []
+    _, person = np.unique(outcomes.groups, return_inverse=True)
+    members = [np.flatnonzero(person == number) for number in range(person.max() + 1)]
+    while len(pairs) < SAMPLES:
+        index = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        sample = outcomes.subset(index)
+        if 0 < sample.n_events < len(sample):
+            pairs.append(platt(risk[index], sample))
+    return np.array(pairs)
 
 
 def cox_slope(risk: FloatArray, outcomes: Outcomes) -> float:

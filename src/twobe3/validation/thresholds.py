@@ -14,7 +14,7 @@ from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.core.prediction import Prediction
 from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.model import Model, drop_unusable, risk_of_fitted
-from twobe3.validation.recalibration import breslow, cox_slope, platt, survival_at
+from twobe3.validation.recalibration import bootstrap_platt, breslow, cox_slope, platt, survival_at
 
 log = logging.getLogger("twobe3")
 
@@ -68,7 +68,9 @@ def fit_final(model: Model, training: Cohort, policy: ThresholdPolicy) -> Model:
     inner = cross_val_risk(model, training, policy) if policy.recalibrate and training.endpoint.has_classes else None
     model.fit(training)
     if inner is not None:
-        model.recalibration_ = platt(inner, drop_unusable(model, training).outcomes)
+        outcomes = drop_unusable(model, training).outcomes
+        model.recalibration_ = platt(inner, outcomes)
+        model.calibrations_ = bootstrap_platt(inner, outcomes, seed=policy.seed)
     return model
 
 

@@ -20,7 +20,8 @@ from twobe3.features.augment import Augmentation
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.encoder import CovariateEncoder, count_imputed, fit_encoder, initial_weights
-from twobe3.models.model import CONFIG, FitReport, Model
+from twobe3.models.fit_report import FitReport
+from twobe3.models.model import CONFIG, Model
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
 from twobe3.models.nn.inputs import Inputs, ModelInput
 from twobe3.models.nn.size import NetworkSize, size_for
@@ -231,6 +232,15 @@ class NeuralModel(Model):
         if not len(self.edges_):
             return outputs[..., 0].mean(dim=0).numpy()
         return np.asarray(mortality(outputs.numpy()).mean(axis=0))
+
+    def _member_risks(self, cohort: Cohort) -> FloatArray | None:
+        members = len(self.networks_)
+        if members < 2:
+            return None
+        outputs = self._outputs(cohort)
+        risks: FloatArray = mortality(outputs.numpy()) if len(self.edges_) else outputs[..., 0].numpy()
+        views = risks.reshape(-1, members, len(cohort))  # one after another
+        return np.asarray(views.mean(axis=0))
 
     def _curves(self, cohort: Cohort) -> tuple[FloatArray, FloatArray] | None:
         if not len(self.edges_):

@@ -1,0 +1,71 @@
+"""The verbs on a fitted model: its card, its predictions of new scans, and where their risks come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import twobe3 as tb
+from twobe3.cli.options import DeviceOption, Force, ModelFile, Paths, PolicyOption, RepairDates, ShowFaces
+from twobe3.cli.output import Json, explanation_lines, nothing_usable, prediction_lines, print_document
+from twobe3.core.codes import Code
+
+Method = Literal["integrated-gradients", "grad-cam", "occlusion"]
+
+
+def card(
+    model: ModelFile,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown, for a page or a repository.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a model was trained on, how well it predicted patients left out, and what it is for."""
+    read, digest = tb.models.read_card(model)
+    text = read.markdown(digest) if markdown else read.text(digest)
+    print_document({**read.to_json(), "file_digest": digest}, as_json, lambda _: [text])
+
+
+def predict(
+    model: ModelFile,
+    paths: Paths,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    device: DeviceOption = None,
+    force: Force = False,
+    out: Annotated[Path | None, typer.Option(help="A CSV or .json file for them, with your own patient ids.")] = None,
+    show_ids: Annotated[
+        bool, typer.Option("--show-ids", help="Show your own patient ids instead of pseudonyms.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Predict risk and probability for new scans."""
+    predictions = tb.predict(
+        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out, force=force
+    )
+    print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
+    if not predictions.usable:
+        raise nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder of a study: all its models.")],
+    paths: Paths,
+    out: Annotated[Path, typer.Option(help="Folder for maps (NIfTI), pictures (PNG) and explanations.json.")],
+    method: Annotated[Method, typer.Option(help="occlusion needs no gradient, and minutes.")] = "integrated-gradients",
+    checks: Annotated[bool, typer.Option(help="Check whether maps can be trusted; most of the time.")] = True,
+    show_faces: ShowFaces = False,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    device: DeviceOption = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show where in new scans a model's risk comes from: maps in patient space, checked."""
+    found = tb.explain_scans(
+        model, paths, out, method=method, checks=checks, show_faces=show_faces, policy=policy,
+        repair_dates=repair_dates, device=tb.Device(device or "auto"), force=force,
+    )  # fmt: skip
+    print_document(found.to_json(), as_json, explanation_lines)
+    if not found.explained:
+        raise nothing_usable(Code.NOTHING_USABLE, len(found.unused))

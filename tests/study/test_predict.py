@@ -1,0 +1,215 @@
+"""Tests of what a model says of scans unlike those that it was trained on: odd inputs, each with its code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import pytest
+from tests.command_line import Call
+
+import twobe3 as tb
+from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
+from twobe3.io.nifti import write_nifti
+from twobe3.models import Baseline
+from twobe3.phantom.dicom_writer import PETHeader, make_item, write_pet_series
+from twobe3.study.predict import COLUMNS, FIRST_COLUMNS, ScanPrediction
+
+PATIENTS, SHAPE, SPACING_MM = 24, (24, 20, 20), (8.0, 8.0, 8.0)
+GRID = tb.Grid(8.0, (192.0, 160.0, 160.0))
+SuvArray = npt.NDArray[np.float32]
+
+
+def body(seed: int, lesion_suv: float = 6.0) -> SuvArray:
+    """A trunk of SUV 1 with noise, a warmer organ in it and a lesion, at places that differ a little."""
+    rng = np.random.default_rng(seed)
+    slices, rows, columns = np.indices(SHAPE)
+    width = rng.uniform(6.0, 8.0, 2)
+    trunk = ((rows - 9.5) / width[0]) ** 2 + ((columns - 9.5) / width[1]) ** 2 < 1.0
+    organ = np.linalg.norm([slices - 8, rows - 9, columns - 6 - rng.uniform(-1, 1)], axis=0) < 3.0
+    lesion = np.linalg.norm([slices - 16 - rng.uniform(-2, 2), rows - 10, columns - 12], axis=0) < 2.2
+    suv = trunk * rng.gamma(16.0, rng.uniform(0.05, 0.075), SHAPE) + 1.5 * (organ & trunk) + lesion_suv * lesion
+    return np.asarray(suv, np.float32)
+
+
+def to_volume(array: SuvArray, spacing_mm: tuple[float, float, float] = SPACING_MM) -> SUVVolume:
+    affine = np.eye(4)
+    affine[:3, :3] = np.fliplr(np.eye(3)) * spacing_mm
+    a, b, c = array.shape
+    return SUVVolume(array, Geometry((a, b, c), affine), SUVCalibration("bw", "test", 1, 1))
+
+
+def write(
+    folder: Path,
+    array: SuvArray,
+    *,
+    patient: str = "",
+    spacing_mm: tuple[float, float, float] = SPACING_MM,
+    uptake_min: float = 60.0,
+    tracer: str = "Fluorodeoxyglucose",
+    half_life_s: float = 6586.2,
+) -> Path:
+    """Write a scan as DICOM, of a tracer by its name and its half-life."""
+    injected = datetime(2020, 1, 1, 9)
+    header = PETHeader(
+        patient_id=patient or folder.name, sex="F", age_years=60, weight_kg=70.0, height_m=1.7, injected_dose_bq=3e8,
+        injected=injected, started=injected + timedelta(minutes=uptake_min), half_life_s=half_life_s,
+        uid_seed=folder.name,
+    )  # fmt: skip
+    for file in write_pet_series(to_volume(array, spacing_mm), folder, header=header):
+        dataset = pydicom.dcmread(file)
+        (injection,) = dataset.RadiopharmaceuticalInformationSequence
+        injection.Radiopharmaceutical = tracer
+        injection.RadiopharmaceuticalCodeSequence = [make_item(CodeMeaning=tracer)]
+        if tracer != "Fluorodeoxyglucose":
+            del injection.RadionuclideCodeSequence
+        dataset.save_as(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 patients as DICOM, scanned 55 to 67 minutes after the injection, and a table."""
+    folder = tmp_path_factory.mktemp("hospital")
+    rows = ["patient_id,outcome"]
+    for i in range(PATIENTS):
+        suv = body(i, lesion_suv=3.0 + 4.0 * (i % 2) + 0.1 * i)
+        write(folder / "dicom" / f"XYZZY{i:02d}", suv, uptake_min=55.0 + i / 2)
+        rows.append(f"XYZZY{i:02d},{i % 2}")
+    (folder / "clinical.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cohort = tb.read_cohort(
+        hospital / "dicom", clinical=hospital / "clinical.csv", endpoint=tb.Binary("outcome", "outcome"), grid=GRID
+    )
+    fitted = Baseline("suvmax", region="threshold", threshold_suv=2.5).fit(cohort)
+    return fitted.save(tmp_path_factory.mktemp("model"))
+
+
+def only(model: Path, scan: Path, **options: Any) -> ScanPrediction:
+    (one,) = tb.predict(model, [scan], **options).predictions
+    return one
+
+
+def nifti(folder: Path, array: SuvArray, **sidecar: Any) -> Path:
+    """Write a scan as NIfTI with the sidecar that says that it is SUV."""
+    folder.mkdir(parents=True)
+    write_nifti(folder / "scan.nii.gz", to_volume(array))
+    (folder / "scan.json").write_text(json.dumps({"calibration": {"type": "bw"}, "patient_id": "new", **sidecar}))
+    return folder
+
+
+def hounsfield(seed: int) -> SuvArray:
+    """CT numbers: air outside, soft tissue with bone inside."""
+    suv = body(seed)
+    return np.where(suv > 0.1, 20.0 * suv, -1000.0).astype(np.float32)
+
+
+def whole_body(seed: int) -> SuvArray:
+    return np.tile(body(seed), (5, 3, 3))
+
+
+ODD: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "another tracer by its name": (lambda to: write(to, body(90), tracer="68Ga-PSMA-11"), "TRACER_OTHER"),
+    "a tracer that nobody listed": (lambda to: write(to, body(90), tracer="Fluciclovine F^18^"), "TRACER_OTHER"),
+    "another nuclide without a name": (
+        lambda to: write(to, body(90), tracer="Solution", half_life_s=4057.7),
+        "TRACER_OTHER",
+    ),
+    "another tracer of a NIfTI": (lambda to: nifti(to, body(90), tracer="[18F]NaF, sodium fluoride"), "TRACER_OTHER"),
+    "nothing but zeros": (lambda to: write(to, np.zeros(SHAPE, np.float32)), "SCAN_CONSTANT"),
+    "one value": (lambda to: nifti(to, np.full(SHAPE, 2.0, np.float32)), "SCAN_CONSTANT"),
+    "CT numbers": (lambda to: nifti(to, hounsfield(90)), "SUV_IMPLAUSIBLE"),
+    "activity in Bq/ml": (lambda to: nifti(to, 5000.0 * body(90)), "SUV_IMPLAUSIBLE"),
+    "SUV times 100": (lambda to: write(to, 100.0 * body(90)), "SUV_IMPLAUSIBLE"),
+    "three slices": (lambda to: write(to, body(90)[10:13]), "TOO_FEW_SLICES"),
+    "a crop of a quarter": (lambda to: write(to, body(90)[5:17, 5:15, 5:15]), "VIEW_OUTSIDE"),
+    "a whole body": (lambda to: write(to, whole_body(90)), "VIEW_OUTSIDE"),
+    "a mouse scanner's voxels": (lambda to: write(to, body(90), spacing_mm=(0.8, 0.4, 0.4)), "TOO_FEW_SLICES"),
+    "coarse slices": (lambda to: write(to, body(90)[::3], spacing_mm=(24.0, 8.0, 8.0)), "SPACING_OUTSIDE"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_scan_is_refused_under_its_code_and_predicted_by_force(model: Path, tmp_path: Path, what: str) -> None:
+    make, code = ODD[what]
+    scan = make(tmp_path / "new")
+    one = only(model, scan)
+    assert (one.risk, one.probability, one.code) == (None, None, code)
+    assert one.reason
+    assert one.remedy
+    forced = only(model, scan, force=True)
+    assert forced.risk is not None
+    assert (forced.code, forced.forced[0].code) == (None, code)
+    assert forced.forced[0].reason in one.reason
+
+
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_a_scan_like_those_of_the_training_is_predicted(model: Path, tmp_path: Path, seed: int) -> None:
+    one = only(model, write(tmp_path / "new", body(seed)))
+    assert one.risk is not None
+    assert one.forced == ()
+    assert only(model, tmp_path / "new", force=True) == one  # force changes nothing where nothing speaks against it
+
+
+def test_a_whole_body_is_told_how_much_of_its_uptake_is_lost(model: Path, tmp_path: Path) -> None:
+    array = np.zeros((120, 20, 20), np.float32)
+    array[4:116:2, 10, 10] = 2.0  # 56 hot voxels, of which the grid's 24 slices about the centre hold 12
+    one = only(model, write(tmp_path / "new", array))
+    assert one.reason is not None
+    assert "960 mm along the body (trained on 192 mm)" in one.reason
+    assert f"{44 / 56:.0%} of the voxels above SUV 1 lie outside the model's grid" in one.reason
+
+
+def test_several_reasons_are_all_told(model: Path, tmp_path: Path) -> None:
+    one = only(model, write(tmp_path / "new", body(90)[10:13], tracer="68Ga-PSMA-11"))
+    assert one.code == "TRACER_OTHER"
+    assert one.reason is not None
+    assert "also TOO_FEW_SLICES: " in one.reason
+    assert "also VIEW_OUTSIDE: " in one.reason
+
+
+def test_a_forced_prediction_says_so_in_every_output(twobe3: Call, model: Path, tmp_path: Path) -> None:
+    scan, out = write(tmp_path / "new", body(90), tracer="68Ga-PSMA-11"), tmp_path / "new.csv"
+    refused = twobe3("predict", model, scan, "--json")
+    assert refused.status == 3
+    assert refused.json()["predictions"][0]["forced"] == []
+    document = twobe3("predict", model, scan, "--json", "--force", "--out", out).json()
+    assert document["predictions"][0]["forced"] == [
+        {"code": "TRACER_OTHER", "reason": "the tracer is PSMA, the model knows FDG"}
+    ]
+    (row,) = csv.DictReader(io.StringIO(out.read_text()))
+    assert tuple(row) == COLUMNS
+    assert (row["forced"], row["code"]) == ("TRACER_OTHER", "")
+    text = twobe3("predict", model, scan, "--force").out
+    assert "FORCED in spite of TRACER_OTHER: the tracer is PSMA" in text
+
+
+def test_predictions_of_an_earlier_version_may_be_replaced(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new.csv"
+    out.write_text(",".join(FIRST_COLUMNS) + "\n")
+    only(model, write(tmp_path / "new", body(100)), out=out)
+    assert out.read_text().startswith(",".join(COLUMNS))
+
+
+def test_an_odd_scan_is_not_explained_either(hospital: Path, tmp_path: Path) -> None:
+    cohort = tb.read_cohort(
+        hospital / "dicom", clinical=hospital / "clinical.csv", endpoint=tb.Binary("outcome", "outcome"), grid=GRID
+    )
+    model = tb.models.SpatialModel().fit(cohort).save(tmp_path / "model")
+    scan = write(tmp_path / "new", body(90), tracer="68Ga-PSMA-11")
+    found = tb.explain_scans(model, [scan], tmp_path / "out")
+    assert [one.code for one in found.unused] == ["TRACER_OTHER"]
+    assert not found.explained
+    assert tb.explain_scans(model, [scan], tmp_path / "out", force=True).explained == 1
