@@ -155,11 +155,81 @@ def test_an_odd_scan_is_refused_under_its_code_and_predicted_by_force(model: Pat
     assert forced.forced[0].reason in one.reason
 
 
+def test_half_lives_of_real_headers_are_those_of_the_nuclide(model: Path, real_data: Path, tmp_path: Path) -> None:
+    """Of four scanners' fluorine, 6586.2 to 6588 s, without the name of a tracer; all of them PT."""
+    files = sorted((real_data / "pet_headers").glob("*.json"))
+    assert len(files) == 4
+    for file in files:
+        half_life_s = json.loads(file.read_text())[0]["RadionuclideHalfLife"]
+        one = only(model, write(tmp_path / file.stem, body(101), tracer="", half_life_s=half_life_s))
+        assert (one.code, codes(one)) == (None, ["TRACER_UNKNOWN"])
+
+
+def codes(one: ScanPrediction) -> list[str]:
+    return [flag.code for flag in one.flags]
+
+
+FLAGGED: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
+    "no tracer": (lambda to: nifti(to, body(101)), ["TRACER_UNKNOWN"]),
+    "a drug's form for a tracer": (lambda to: write(to, body(101), tracer="Solution"), ["TRACER_UNKNOWN"]),
+    "a late scan": (lambda to: write(to, body(101), uptake_min=120.0), ["UPTAKE_TIME_OUTSIDE"]),
+    "an early scan": (lambda to: write(to, body(101), uptake_min=40.0), ["UPTAKE_TIME_OUTSIDE"]),
+    "a training patient under another id": (
+        lambda to: write(to, body(0, lesion_suv=3.0), uptake_min=55.0),
+        ["TRAINING_PATIENT"],
+    ),
+    "a sphere in air": (lambda to: write(to, sphere()), ["UNUSUAL_SCAN"]),
+    "noise": (lambda to: write(to, np.random.default_rng(0).gamma(2, 1, SHAPE).astype(np.float32)), ["UNUSUAL_SCAN"]),
+    "SUV times 10": (lambda to: write(to, 10.0 * body(101)), ["UNUSUAL_SCAN"]),
+    "SUV times 100 of unknown weight": (
+        lambda to: nifti(to, 100.0 * body(101), tracer="FDG"),
+        ["UNUSUAL_SCAN"],
+    ),
+    "half a body, beside it air": (lambda to: write(to, np.where(np.arange(20) < 8, body(101), 0)), ["UNUSUAL_SCAN"]),
+}
+
+
+def sphere() -> SuvArray:
+    distance = np.linalg.norm(np.indices(SHAPE) - np.array([12, 10, 10]).reshape(3, 1, 1, 1), axis=0)
+    return np.asarray(10.0 * (distance < 4), np.float32)
+
+
+@pytest.mark.parametrize("what", FLAGGED)
+def test_an_unusual_scan_is_predicted_and_flagged(model: Path, tmp_path: Path, what: str) -> None:
+    make, expected = FLAGGED[what]
+    one = only(model, make(tmp_path / "new"))
+    assert one.risk is not None
+    assert (one.code, codes(one)) == (None, expected)
+
+
+def test_flags_and_numbers_are_in_every_output(twobe3: Call, model: Path, tmp_path: Path) -> None:
+    scan = write(tmp_path / "new", 10.0 * body(101), uptake_min=120.0)
+    (row,) = twobe3("predict", model, scan, "--json").json()["predictions"]
+    assert [flag["code"] for flag in row["flags"]] == ["UNUSUAL_SCAN", "UPTAKE_TIME_OUTSIDE"]
+    assert "the uptake time is 120 min, the model knows 55 to 66.5 min" in row["flags"][1]["reason"]
+    assert row["percentile"] == 100.0  # hotter than any training patient
+    assert (row["risk_low"], row["probability_low"]) == (None, None)
+    text = twobe3("predict", model, scan, "--out", tmp_path / "new.csv").out
+    assert "higher than 100 % of the training risks" in text
+    assert "flag UNUSUAL_SCAN: its distance from the training scans is" in text
+    (cells,) = csv.DictReader(io.StringIO((tmp_path / "new.csv").read_text()))
+    assert (cells["flags"], cells["percentile"]) == ("UNUSUAL_SCAN UPTAKE_TIME_OUTSIDE", "100.0")
+
+
+def test_a_file_that_ends_in_json_is_json(twobe3: Call, model: Path, tmp_path: Path) -> None:
+    scan, out = write(tmp_path / "new", body(101)), tmp_path / "new.json"
+    for _ in range(2):  # its own file may be replaced
+        shown = twobe3("predict", model, scan, "--json", "--show-ids", "--out", out).json()
+        assert json.loads(out.read_text()) == shown
+    out.write_text("[1, 2]")
+    assert twobe3("predict", model, scan, "--out", out).refusal().startswith("OUTPUT_EXISTS")
+
+
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_a_scan_like_those_of_the_training_is_predicted(model: Path, tmp_path: Path, seed: int) -> None:
     one = only(model, write(tmp_path / "new", body(seed)))
     assert one.risk is not None
-    assert one.forced == ()
+    assert (one.forced, one.flags) == ((), ())
     assert only(model, tmp_path / "new", force=True) == one  # force changes nothing where nothing speaks against it
 
 

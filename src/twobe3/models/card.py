@@ -17,7 +17,7 @@ LICENCE = "Not stated: whoever passes the file on states it, as the scans and th
 LIMITS = (
     "It knows patients like those it was trained on; scans unlike theirs are refused or flagged, as far as a few plain "
     "numbers of a scan tell.",
-    "The file holds thirteen such numbers, a digest and coarse fingerprints of each training scan, in an order that "
+    "The file holds thirteen such numbers, a digest and a coarse fingerprint of each training scan, in an order that "
     "tells nothing: whoever has one of these scans can tell that it was among them.",
 )
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch")

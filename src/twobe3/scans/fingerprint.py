@@ -133,14 +133,14 @@ def no_landmarks() -> Landmarks:
 
 
 def coarsen_patches(patches: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    """32 bytes in place of the surroundings of each landmark, which tell a scan again and do not show it.
+    """32 bytes in place of the surroundings of each landmark, which tell a scan again and hardly show it.
 
-    ``patches``, shape (n, 123), are multiplied with a fixed matrix of random signs, which keeps the distance of two to
-    about a quarter (Achlioptas, J Comput Syst Sci 2003;66:671) and from which they cannot be computed back.
-    :func:`expand_patches` makes patches of the bytes that are compared like others, with other coarse ones. No two of
-    the 51 patients of the sarcoma cohort share more than one coarse landmark at one offset, as of the full ones; a scan
-    and itself without three slices at each end have at least 7, and 6 after a shift by half a voxel
-    (``benchmarks/unusual_scans.py``).
+    ``patches``, shape (n, 123), are multiplied with a fixed matrix of random signs, which keeps the squared distance of
+    two of them to about a third (Achlioptas, J Comput Syst Sci 2003;66:671), and from which they can be guessed,
+    blurred, and not computed back. :func:`expand_patches` makes patches of the bytes that are compared like others,
+    with other coarse ones. No two of the 51 patients of the sarcoma cohort, nor of 16 phantoms of one anatomy, share
+    more than one coarse landmark at one offset; a scan and itself without three slices at each end have at least 7, and
+    6 after a shift by half a voxel (``benchmarks/unusual_scans.py``).
     """
     projected = patches @ _SIGNS
     lengths = np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
