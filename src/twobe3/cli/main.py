@@ -21,20 +21,21 @@ from twobe3 import report as pages
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
 from twobe3.cli.interruption import interruptible
-from twobe3.cli.output import (
-    Document,
-    Json,
-    check_lines,
-    columns,
-    explanation_lines,
-    inspection_lines,
-    prediction_lines,
-    print_document,
+from twobe3.cli.model import explain, predict
+from twobe3.cli.options import (
+    DeviceOption,
+    Paths,
+    PolicyOption,
+    PrecisionOption,
+    RepairDates,
+    ShowFaces,
+    SUVType,
+    Unit,
+    nothing_usable,
 )
+from twobe3.cli.output import Document, Json, check_lines, columns, inspection_lines, print_document
 from twobe3.core.codes import Code
-from twobe3.core.counts import format_count
-from twobe3.core.errors import EmptyInputError, EnvironmentFailure, TwoBe3Error
-from twobe3.dicom.attributes import Policy
+from twobe3.core.errors import EnvironmentFailure, TwoBe3Error
 from twobe3.io.files import require_folder
 from twobe3.study.demo import write_demo
 from twobe3.study.finished import Options, read_finished
@@ -50,27 +51,6 @@ app = typer.Typer(
 app.add_typer(collections)
 
 What = Literal["backbones", "models", "metrics", "codes"]
-# The same as in modules that are too slow to import for `--help`; a test compares them.
-Unit = Literal["day", "week", "month", "year"]
-SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
-DeviceName = Literal["auto", "cpu", "cuda"]
-Method = Literal["integrated-gradients", "grad-cam", "occlusion"]
-Precision = Literal["auto", "32", "bf16"]
-DeviceOption = Annotated[
-    DeviceName | None, typer.Option(help="Where networks compute; auto, the default, is a GPU if there is one.")
-]
-PrecisionOption = Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")]
-PolicyOption = Annotated[
-    Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
-]
-RepairDates = Annotated[
-    bool,
-    typer.Option("--repair-dates", help="Take an injection on a date that cannot be at its time of day (recorded)."),
-]
-ShowFaces = Annotated[bool, typer.Option("--show-faces", help="Leave faces in the pictures.")]
-Paths = Annotated[
-    list[Path], typer.Argument(help="Folders or files of DICOM, or of NIfTI with a JSON.", show_default=False)
-]
 
 
 @app.command()
@@ -156,49 +136,8 @@ def convert(
     _print_inspection(inspection, as_json)
 
 
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder that holds one.")],
-    paths: Paths,
-    policy: PolicyOption = "lenient",
-    repair_dates: RepairDates = False,
-    device: DeviceOption = None,
-    out: Annotated[Path | None, typer.Option(help="A CSV file for the predictions, with your own patient ids.")] = None,
-    show_ids: Annotated[
-        bool, typer.Option("--show-ids", help="Show your own patient ids instead of pseudonyms.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Predict risk and probability for new scans."""
-    predictions = tb.predict(
-        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out
-    )
-    print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
-    if not predictions.usable:
-        raise _nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
-
-
-@app.command()
-def explain(
-    model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder of a study: all its models.")],
-    paths: Paths,
-    out: Annotated[Path, typer.Option(help="Folder for maps (NIfTI), pictures (PNG) and explanations.json.")],
-    method: Annotated[Method, typer.Option(help="occlusion needs no gradient, and minutes.")] = "integrated-gradients",
-    checks: Annotated[bool, typer.Option(help="Check whether maps can be trusted; most of the time.")] = True,
-    show_faces: ShowFaces = False,
-    policy: PolicyOption = "lenient",
-    repair_dates: RepairDates = False,
-    device: DeviceOption = None,
-    as_json: Json = False,
-) -> None:
-    """Show where in new scans a model's risk comes from: maps in patient space, checked."""
-    found = tb.explain_scans(
-        model, paths, out, method=method, checks=checks, show_faces=show_faces, policy=policy,
-        repair_dates=repair_dates, device=tb.Device(device or "auto"),
-    )  # fmt: skip
-    print_document(found.to_json(), as_json, explanation_lines)
-    if not found.explained:
-        raise _nothing_usable(Code.NOTHING_USABLE, len(found.unused))
+for command in (predict, explain):
+    app.command()(command)
 
 
 @app.command()
@@ -392,9 +331,4 @@ def _print_inspection(inspection: tb.scans.Inspection, as_json: bool) -> None:
     print_document(inspection.to_json(), as_json, inspection_lines)
     if not inspection.usable:
         pet = any(series.modality == "PT" for series in inspection.series)
-        raise _nothing_usable(Code.NOTHING_USABLE if pet else Code.NO_PET, inspection.found)
-
-
-def _nothing_usable(code: Code, found: int) -> EmptyInputError:
-    nouns = "series was found, which cannot be used", "series were found, none of which can be used"
-    return EmptyInputError(code, format_count(found, *nouns))
+        raise nothing_usable(Code.NOTHING_USABLE if pet else Code.NO_PET, inspection.found)

@@ -1,0 +1,64 @@
+"""Commands on a fitted model: what it says of new scans, and where that comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import twobe3 as tb
+from twobe3.cli.options import (
+    DeviceOption,
+    Method,
+    Paths,
+    PolicyOption,
+    RepairDates,
+    ShowFaces,
+    nothing_usable,
+)
+from twobe3.cli.output import Json, explanation_lines, prediction_lines, print_document
+from twobe3.core.codes import Code
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder that holds one.")],
+    paths: Paths,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    device: DeviceOption = None,
+    out: Annotated[Path | None, typer.Option(help="A CSV file for the predictions, with your own patient ids.")] = None,
+    show_ids: Annotated[
+        bool, typer.Option("--show-ids", help="Show your own patient ids instead of pseudonyms.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Predict risk and probability for new scans."""
+    predictions = tb.predict(
+        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out
+    )
+    print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
+    if not predictions.usable:
+        raise nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="A model file of twobe3, or the folder of a study: all its models.")],
+    paths: Paths,
+    out: Annotated[Path, typer.Option(help="Folder for maps (NIfTI), pictures (PNG) and explanations.json.")],
+    method: Annotated[Method, typer.Option(help="occlusion needs no gradient, and minutes.")] = "integrated-gradients",
+    checks: Annotated[bool, typer.Option(help="Check whether maps can be trusted; most of the time.")] = True,
+    show_faces: ShowFaces = False,
+    policy: PolicyOption = "lenient",
+    repair_dates: RepairDates = False,
+    device: DeviceOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show where in new scans a model's risk comes from: maps in patient space, checked."""
+    found = tb.explain_scans(
+        model, paths, out, method=method, checks=checks, show_faces=show_faces, policy=policy,
+        repair_dates=repair_dates, device=tb.Device(device or "auto"),
+    )  # fmt: skip
+    print_document(found.to_json(), as_json, explanation_lines)
+    if not found.explained:
+        raise nothing_usable(Code.NOTHING_USABLE, len(found.unused))

@@ -1,0 +1,41 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
+from twobe3.core.errors import EmptyInputError
+from twobe3.dicom.attributes import Policy
+
+# The same as in modules that are too slow to import for `--help`; a test compares them.
+Unit = Literal["day", "week", "month", "year"]
+SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+Method = Literal["integrated-gradients", "grad-cam", "occlusion"]
+Precision = Literal["auto", "32", "bf16"]
+DeviceOption = Annotated[
+    DeviceName | None, typer.Option(help="Where networks compute; auto, the default, is a GPU if there is one.")
+]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")]
+PolicyOption = Annotated[
+    Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
+]
+RepairDates = Annotated[
+    bool,
+    typer.Option("--repair-dates", help="Take an injection on a date that cannot be at its time of day (recorded)."),
+]
+ShowFaces = Annotated[bool, typer.Option("--show-faces", help="Leave faces in the pictures.")]
+Paths = Annotated[
+    list[Path], typer.Argument(help="Folders or files of DICOM, or of NIfTI with a JSON.", show_default=False)
+]
+
+
+def nothing_usable(code: Code, found: int) -> EmptyInputError:
+    """The refusal where series were found and none can be used."""
+    nouns = "series was found, which cannot be used", "series were found, none of which can be used"
+    return EmptyInputError(code, format_count(found, *nouns))
