@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.explain.pathways import Corner
 
 import twobe3 as tb
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import FloatArray
 from twobe3.explain.checks import (
     block_edge,
     block_sums,
@@ -22,11 +24,12 @@ from twobe3.explain.checks import (
     check_randomised,
     randomise,
 )
-from twobe3.explain.contributions import explain_by_parts
+from twobe3.explain.contributions import MOST_EXACT, explain_by_parts, shapley_values
 from twobe3.explain.explain import explain
 from twobe3.explain.pathway import build_pathway, has_pathway
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, Baseline, Fusion, PooledModel, RadiomicsModel, TwoBe3Net
+from twobe3.models.learners.learner import LearnerName
 from twobe3.models.model import Model
 
 STORE = Cache()
@@ -145,13 +148,36 @@ def test_an_untrained_copy_leaves_the_model_as_it_is(make_cohort: MakeCohort) ->
     np.testing.assert_array_equal(model.predict(cohort).risk, before)
 
 
-def test_features_of_a_linear_radiomics_model_add_up(make_cohort: MakeCohort) -> None:
+@pytest.mark.parametrize("learner", ["elastic-net", "random-forest", "gradient-boosting", "icare"])
+@pytest.mark.parametrize("harmonise", ["none", "combat"])
+def test_features_of_a_radiomics_model_add_up(
+    learner: LearnerName, harmonise: Literal["none", "combat"], make_cohort: MakeCohort
+) -> None:
     cohort = make_cohort(16)
-    model = RadiomicsModel(cache=STORE, spacing_mm=8.0).fit(cohort)
+    if harmonise == "combat":
+        centres = (replace(one, centre="AB"[i % 2]) for i, one in enumerate(cohort.subjects))
+        cohort = replace(cohort, subjects=tuple(centres))
+    model = RadiomicsModel(cache=STORE, spacing_mm=8.0, learner=learner, harmonise=harmonise, trees=5).fit(cohort)
     parts, risk = explain_by_parts(model, cohort), model.predict(cohort).risk
-    np.testing.assert_allclose(sum(parts.values()) - risk, (sum(parts.values()) - risk)[0], atol=1e-9)
-    forest = RadiomicsModel(cache=STORE, spacing_mm=8.0, learner="random-forest", trees=5).fit(cohort)
-    assert explain_by_parts(forest, cohort) == {}
+    assert parts
+    rest = risk - np.sum(list(parts.values()), axis=0)
+    for same in (slice(0, None, 2), slice(1, None, 2)):  # ComBat moves the usual patient with the centre
+        np.testing.assert_allclose(rest[same], rest[same][0], atol=1e-9)
+
+
+@pytest.mark.parametrize("p", [MOST_EXACT, MOST_EXACT + 5])
+def test_shapley_values_of_known_games(p: int) -> None:
+    """Sundararajan & Najmi 2020: linear, a product of two, an unused feature; by every set and by random orders."""
+    rng = np.random.default_rng(3)
+    weights, features, usual = rng.normal(size=(3, p))
+    weights[0] = 0
+
+    def risk(x: FloatArray) -> FloatArray:
+        return x @ weights + 5
+
+    np.testing.assert_allclose(shapley_values(risk, features, usual), weights * (features - usual), atol=1e-12)
+    product = shapley_values(lambda x: x[:, 1] * x[:, 2], np.full(p, 3.0), np.zeros(p))
+    np.testing.assert_allclose(product, [0, 4.5, 4.5, *[0] * (p - 3)], atol=1e-12)
 
 
 def test_what_has_no_map_is_refused_with_a_code(make_cohort: MakeCohort) -> None:
