@@ -3,9 +3,9 @@
     python benchmarks/explain.py FOLDER --weights mobilenetv2_100_imagenet_fp16.safetensors
 
 Phantoms of `spatial_phantoms.py`'s tissue, every second one with a lesion; the label is whether there is one. Each
-model learns from 40, and explains 100 others that have a lesion. Counted are the maps whose maximum lies within two
-standard deviations of the lesion's centre. Seconds are the processor's, of one thread; a prediction is that of a model
-whose features are not in the cache, as for a new patient.
+model learns from 160, so that the lesion does decide, and explains 100 others that have a lesion. Counted are the maps
+whose maximum lies within two standard deviations of the lesion's centre. Seconds are the processor's, of one thread; a
+prediction is that of a model whose features are not in the cache, as for a new patient.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 import twobe3 as tb
@@ -29,7 +30,7 @@ from twobe3.io.cache import Cache
 from twobe3.runtime.parallel import one_thread
 from twobe3.runtime.progress import track
 
-TRAINING, EXPLAINED = 40, 100
+TRAINING, EXPLAINED = 160, 100
 MODELS = ("2be3-net", "2be3-net-maps", "cnn2d-default", "cnn3d", "pooled")
 NEAR_MM = 2 * DISC_MM
 
@@ -99,19 +100,23 @@ def main() -> None:
     asked = parser.parse_args()
     training = cohort(range(TRAINING), asked.folder)
     others = cohort(range(TRAINING, TRAINING + 2 * asked.explained), asked.folder)
+    positive = [
+        scan.positive for scan in (subject.scan for subject in others.subjects) if isinstance(scan, PlantedScan)
+    ]
     tested = others.subset(range(1, len(others), 2))  # those with a lesion
     make = candidates(asked.weights, tb.Cache(asked.folder / "features"), threshold_suv=2.5)
     rows = []
     with one_thread():
         for name in asked.models:
             model = make[name]().fit(training)
+            auc = roc_auc_score(positive, model.predict(others.without_outcomes()).risk)
             for method in track(asked.methods, name):
                 hits, seconds, predicting = measure(model, method, tested)
                 low, high = proportion_confint(hits, len(tested), method="wilson")
                 shown = f"{hits} of {len(tested)} ({low:.2f}–{high:.2f})"
-                rows.append(f"| {name} | {method} | {shown} | {seconds:.2f} | {seconds / predicting:.1f} |")
-    print("| model | method | maximum at the lesion (95 %) | seconds a map | times a prediction |")
-    print("|---|---|---|---|---|")
+                rows.append(f"| {name} | {auc:.2f} | {method} | {shown} | {seconds:.2f} | {seconds / predicting:.1f} |")
+    print("| model | AUC | method | maximum at the lesion (95 %) | seconds a map | times a prediction |")
+    print("|---|---|---|---|---|---|")
     print("\n".join(rows))
 
 

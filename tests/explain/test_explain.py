@@ -15,6 +15,7 @@ from tests.explain.pathways import Corner
 import twobe3 as tb
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray
+from twobe3.explain import pathway
 from twobe3.explain.checks import (
     block_edge,
     block_sums,
@@ -59,18 +60,18 @@ def test_the_pathway_gives_the_risk_of_the_model(name: str, make_cohort: MakeCoh
     model = MODELS[name].clone().fit(cohort)
     risks = model.predict(cohort).risk
     for i in (0, 7):
-        pathway = build_pathway(model, cohort.subset([i]))
+        path = build_pathway(model, cohort.subset([i]))
         with torch.no_grad():
-            risk = float(pathway(torch.from_numpy(cohort.volume(cohort.subjects[i]))))
+            risk = float(path(torch.from_numpy(cohort.volume(cohort.subjects[i]))))
         assert risk == pytest.approx(risks[i], abs=2e-2 * (1 + np.ptp(risks)))  # maps are kept in half precision
 
 
 def test_a_hazard_becomes_the_same_risk(make_cohort: MakeCohort) -> None:
     cohort = make_cohort(24, ("time-to-event",))
     model = CNN3D(epochs=1, head="hazard", intervals=3).fit(cohort)
-    pathway = build_pathway(model, cohort.subset([3]))
+    path = build_pathway(model, cohort.subset([3]))
     with torch.no_grad():
-        risk = float(pathway(torch.from_numpy(cohort.volume(cohort.subjects[3]))))
+        risk = float(path(torch.from_numpy(cohort.volume(cohort.subjects[3]))))
     assert risk == pytest.approx(model.predict(cohort).risk[3], rel=1e-4)
 
 
@@ -82,6 +83,16 @@ def test_maps_are_finite_and_of_the_grid(name: str, method: Any, make_cohort: Ma
     assert found.values.shape == cohort.grid.shape
     assert np.isfinite(found.values).all()
     assert found.values.any()
+
+
+def test_activations_kept_or_computed_again_give_one_map(
+    make_cohort: MakeCohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = make_cohort(16)
+    model, alone = MODELS["default"].clone().fit(cohort), cohort.subset([2])
+    kept = explain(model, alone, checks=False).values
+    monkeypatch.setattr(pathway, "FEW_VOXELS", 0)
+    np.testing.assert_array_equal(explain(model, alone, checks=False).values, kept)
 
 
 def test_the_sphere_that_decides_holds_the_maximum(make_cohort: MakeCohort) -> None:
