@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +87,18 @@ def test_maps_as_dicom_hold_what_the_nifti_holds(
     raising = np.sort(values[values > 0])[::-1]
     n = int(region.sum())
     assert raising[:n].sum() >= 0.5 * raising.sum() > raising[: n - 1].sum()
+
+
+def test_in_a_notebook_the_maps_show_themselves(cohort: TinyCohort, model_file: Path, tmp_path: Path) -> None:
+    scans = [cohort.images / f"scan-P0{i}" for i in (1, 3)]
+    found = tb.explain_scans(model_file, scans, tmp_path / "out", checks=False)
+    shown = found._repr_html_()
+    assert [one.patient in shown for one in found.explanations.maps] == [True, True]
+    pictures = [base64.b64decode(one) for one in re.findall('base64,([^"]+)"', shown)]
+    assert sorted(pictures) == sorted(path.read_bytes() for path in (tmp_path / "out").glob("*.png"))
+    assert "P01" not in shown
+    next((tmp_path / "out").glob("*.png")).unlink()
+    assert found._repr_html_().count("<img") == 1
 
 
 def test_a_scan_in_nifti_has_no_study(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import numpy.typing as npt
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid
+from twobe3.core.html import html_image, html_table
+from twobe3.core.map_check import MapCheck
 from twobe3.core.volume import SUVVolume
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.derived import make_parametric_map, make_segmentation, read_source
@@ -38,6 +41,8 @@ from twobe3.scans.find import Series, find_scans, scan_of
 from twobe3.validation.cross_validate import file_name
 
 log = logging.getLogger("twobe3")
+PICTURES = 4
+"""Shown in a notebook."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class ScanExplanations:
 
     explanations: Explanations
     unused: tuple[Exclusion, ...]
+    folder: Path = field(repr=False)  # where the files are
 
     @property
     def explained(self) -> int:
@@ -56,6 +62,28 @@ class ScanExplanations:
     def to_json(self) -> dict[str, Any]:
         """The document of ``twobe3 explain --json``."""
         return {**self.explanations.to_json(), "unused": [asdict(one) for one in self.unused]}
+
+    def _repr_html_(self) -> str:
+        """For a notebook: what was explained, and the pictures of the first maps, as far as they are still there."""
+        maps = self.explanations.maps
+        rows = [
+            (
+                one.patient,
+                one.model,
+                one.endpoint,
+                number(one.risk),
+                one.method,
+                ", ".join(_failed(one.checks)) or "none",
+            )
+            for one in maps
+        ]
+        head = ("patient", "model", "endpoint", "risk", "method", "failed checks")
+        table = html_table(rows, head=head, caption=format_count(len(maps), "map", "maps"))
+        unused = [(one.patient, one.code, one.reason) for one in self.unused]
+        left = html_table(unused, head=("patient", "code", "reason"), caption="not explained") if unused else ""
+        pictures = [self.folder / one.file.replace(".nii.gz", ".png") for one in maps[:PICTURES]]
+        shown = [html_image(path.read_bytes(), path.stem) for path in pictures if path.is_file()]
+        return table + left + "".join(shown)
 
 
 def explain_scans(
@@ -141,7 +169,7 @@ def explain_scans(
             parts += added
     if refused is not None and not maps and not parts:
         raise refused
-    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused))
+    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused), folder)
     write_artefact(folder / RECORD, result.to_json())
     return result
 
@@ -168,8 +196,7 @@ class _Output:
         suv, spacing = alone.volume(subject), alone.grid.spacing_mm
         shown = suv if self.show_faces else hide_face(suv, spacing, keep=contour)
         relevance = np.where(shown == suv, risk_map.values, np.float32(0))  # where the face is, nothing at all
-        failed = [check.name for check in risk_map.checks if check.passed is False]
-        picture = draw_overlay(shown, spacing, relevance, contour, title=title, failed=failed)
+        picture = draw_overlay(shown, spacing, relevance, contour, title=title, failed=_failed(risk_map.checks))
         write_atomic(self.folder / f"{name}.png", picture)
         if self.dicom is not None:
             self._write_dicom(self.dicom, name, replace(volume, array=values), f"{model.name}, {endpoint}")
@@ -189,6 +216,16 @@ class _Output:
         if region.any():
             segmentation = make_segmentation(source, region, region="half of what raises the risk", **made_by)
             write_atomic(self.folder / f"{name}.seg.dcm", segmentation)
+
+
+def _failed(checks: Sequence[MapCheck]) -> list[str]:
+    return [check.name for check in checks if check.passed is False]
+
+
+def _verdict(checks: Sequence[MapCheck]) -> str:
+    if all(check.passed is None for check in checks):
+        return "not checked"
+    return f"failed: {', '.join(_failed(checks))}" if _failed(checks) else "passed"
 
 
 def _explain_one(
