@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from tests.conftest import MakeCohort
 from tests.explain.pathways import Corner
 
@@ -83,6 +84,22 @@ def test_maps_are_finite_and_of_the_grid(name: str, method: Any, make_cohort: Ma
     assert found.values.shape == cohort.grid.shape
     assert np.isfinite(found.values).all()
     assert found.values.any()
+
+
+@pytest.mark.parametrize("name", ["default", "cnn2d", "cnn3d", "pooled"])
+def test_integrated_gradients_are_those_of_captum(name: str, make_cohort: MakeCohort) -> None:
+    cohort = make_cohort(16)
+    model, alone = MODELS[name].clone().fit(cohort), cohort.subset([2])
+    path, scan = build_pathway(model, alone), torch.from_numpy(cohort.volume(cohort.subjects[2]))
+
+    def risks(scans: torch.Tensor) -> torch.Tensor:
+        return torch.stack([path(one) for one in scans])
+
+    expected = IntegratedGradients(risks, multiply_by_inputs=True).attribute(
+        scan[None], torch.zeros_like(scan)[None], n_steps=3, method="gausslegendre", internal_batch_size=1
+    )[0]
+    found = explain(model, alone, checks=False).values
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-6 + 1e-4 * float(expected.abs().max()))
 
 
 def test_activations_kept_or_computed_again_give_one_map(
