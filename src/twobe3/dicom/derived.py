@@ -30,7 +30,7 @@ from twobe3.dicom.series import PETSeries
 
 RESEARCH = "research use only"
 MAKER = "twobe3"
-_SCHEME = "99TWOBE3"  # of private codes, DICOM PS3.3 8.2
+SCHEME = "99TWOBE3"  # of private codes, DICOM PS3.3 8.2
 _TEXTS = {
     "PatientID": 64,
     "PatientName": 64,
@@ -122,17 +122,17 @@ def make_parametric_map(
     reach = float(np.abs(values).max()) or 1.0
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="RISK", lut_explanation=meaning[:64], unit=codes.UCUM.NoUnits, value_range=(-reach, reach),
-        slope=1.0, intercept=0.0, quantity_definition=hd.sr.CodedConcept("RISKMAP", _SCHEME, "Contribution to a risk"),
+        slope=1.0, intercept=0.0, quantity_definition=hd.sr.CodedConcept("RISKMAP", SCHEME, "Contribution to a risk"),
     )  # fmt: skip
     window = hd.VOILUTTransformation(0.0, 2 * reach, voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT)
     with quietly():  # a name of one component is one
         made = hd.pm.ParametricMap(
             source.images, np.ascontiguousarray(values, dtype=np.float32), real_world_value_mappings=[mapping],
             voi_lut_transformations=[window], contains_recognizable_visual_features=False,
-            content_label="RISKMAP", **source.planes, **_about(label, 901, model_digest),
+            content_label="RISKMAP", **source.planes, **about(label, 901, model_digest),
         )  # fmt: skip
-    made.Laterality = ""  # PS3.3 C.7.3.1 wants it where it may apply
-    return _encode(made)
+    made.Laterality = made.ContentCreatorName = ""  # of type 2 in PS3.3 C.7.3.1 and C.8.32.2, and not filled in
+    return encode(made)
 
 
 def make_segmentation(
@@ -169,14 +169,14 @@ def make_segmentation(
     )
     segment = hd.seg.SegmentDescription(
         1, region[:64], codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion,
-        hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm, tracking_uid=_new_uid(), tracking_id=region[:64],
+        hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm, tracking_uid=new_uid(), tracking_id=region[:64],
     )  # fmt: skip
     with quietly():
         made = hd.seg.Segmentation(
             source.images, mask.astype(np.uint8), hd.seg.SegmentationTypeValues.BINARY, [segment],
-            content_label="REGION", **source.planes, **_about(label, 902, model_digest),
+            content_label="REGION", **source.planes, **about(label, 902, model_digest),
         )  # fmt: skip
-    return _encode(made)
+    return encode(made)
 
 
 def _describe(dataset: Dataset, geometry: Geometry, place: int) -> Dataset:
@@ -246,21 +246,23 @@ def _shared_groups(geometry: Geometry) -> Dataset:
     return groups
 
 
-def _about(label: str, number: int, model_digest: str) -> dict[str, Any]:
-    """What every object says of itself."""
+def about(label: str, number: int, model_digest: str) -> dict[str, Any]:
+    """What every object says of itself, as highdicom takes it; ``number`` is that of its series."""
     return {
-        "series_instance_uid": _new_uid(), "series_number": number, "sop_instance_uid": _new_uid(),
+        "series_instance_uid": new_uid(), "series_number": number, "sop_instance_uid": new_uid(),
         "instance_number": 1, "manufacturer": MAKER, "manufacturer_model_name": MAKER,
         "software_versions": __version__, "device_serial_number": model_digest[:64] or __version__,
         "series_description": f"{label[: 64 - len(RESEARCH) - 3]} ({RESEARCH})",
     }  # fmt: skip
 
 
-def _new_uid() -> str:
+def new_uid() -> str:
+    """A UID that nobody had."""
     return str(generate_uid(prefix=None))
 
 
-def _encode(made: Dataset) -> bytes:
+def encode(made: Dataset) -> bytes:
+    """An object as a file."""
     stream = BytesIO()
     made.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
