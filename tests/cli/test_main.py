@@ -16,7 +16,6 @@ from pydicom.uid import CTImageStorage
 from tests.command_line import Call
 
 import twobe3 as tb
-from twobe3.cli import main as command_line
 from twobe3.cli import options
 from twobe3.dicom import suv_types
 from twobe3.io.nifti import read_nifti
@@ -657,7 +656,7 @@ def test_a_hostile_patient_id_stays_in_the_output_folder(
 
 
 def test_choices_of_options_are_those_of_the_package() -> None:
-    assert get_args(command_line.SUVType) == get_args(suv_types.SUVType)
-    assert get_args(command_line.Unit) == get_args(get_type_hints(tb.TimeToEvent)["unit"])
+    assert get_args(options.SUVType) == get_args(suv_types.SUVType)
+    assert get_args(options.Unit) == get_args(get_type_hints(tb.TimeToEvent)["unit"])
     assert get_args(options.DeviceName) == get_args(device.DeviceName)
-    assert get_args(command_line.Precision) == get_args(device.Precision)
+    assert get_args(options.Precision) == get_args(device.Precision)

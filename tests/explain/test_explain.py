@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from tests.conftest import MakeCohort
 from tests.explain.pathways import Corner
 
 import twobe3 as tb
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.outcomes import FloatArray
+from twobe3.explain import pathway
 from twobe3.explain.checks import (
     block_edge,
     block_sums,
@@ -22,11 +26,12 @@ from twobe3.explain.checks import (
     check_randomised,
     randomise,
 )
-from twobe3.explain.contributions import explain_by_parts
+from twobe3.explain.contributions import MOST_EXACT, explain_by_parts, shapley_values
 from twobe3.explain.explain import explain
 from twobe3.explain.pathway import build_pathway, has_pathway
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, Baseline, Fusion, PooledModel, RadiomicsModel, TwoBe3Net
+from twobe3.models.learners.learner import LearnerName
 from twobe3.models.model import Model
 
 STORE = Cache()
@@ -56,18 +61,18 @@ def test_the_pathway_gives_the_risk_of_the_model(name: str, make_cohort: MakeCoh
     model = MODELS[name].clone().fit(cohort)
     risks = model.predict(cohort).risk
     for i in (0, 7):
-        pathway = build_pathway(model, cohort.subset([i]))
+        path = build_pathway(model, cohort.subset([i]))
         with torch.no_grad():
-            risk = float(pathway(torch.from_numpy(cohort.volume(cohort.subjects[i]))))
+            risk = float(path(torch.from_numpy(cohort.volume(cohort.subjects[i]))))
         assert risk == pytest.approx(risks[i], abs=2e-2 * (1 + np.ptp(risks)))  # maps are kept in half precision
 
 
 def test_a_hazard_becomes_the_same_risk(make_cohort: MakeCohort) -> None:
     cohort = make_cohort(24, ("time-to-event",))
     model = CNN3D(epochs=1, head="hazard", intervals=3).fit(cohort)
-    pathway = build_pathway(model, cohort.subset([3]))
+    path = build_pathway(model, cohort.subset([3]))
     with torch.no_grad():
-        risk = float(pathway(torch.from_numpy(cohort.volume(cohort.subjects[3]))))
+        risk = float(path(torch.from_numpy(cohort.volume(cohort.subjects[3]))))
     assert risk == pytest.approx(model.predict(cohort).risk[3], rel=1e-4)
 
 
@@ -79,6 +84,32 @@ def test_maps_are_finite_and_of_the_grid(name: str, method: Any, make_cohort: Ma
     assert found.values.shape == cohort.grid.shape
     assert np.isfinite(found.values).all()
     assert found.values.any()
+
+
+@pytest.mark.parametrize("name", ["default", "cnn2d", "cnn3d", "pooled"])
+def test_integrated_gradients_are_those_of_captum(name: str, make_cohort: MakeCohort) -> None:
+    cohort = make_cohort(16)
+    model, alone = MODELS[name].clone().fit(cohort), cohort.subset([2])
+    path, scan = build_pathway(model, alone), torch.from_numpy(cohort.volume(cohort.subjects[2]))
+
+    def risks(scans: torch.Tensor) -> torch.Tensor:
+        return torch.stack([path(one) for one in scans])
+
+    expected = IntegratedGradients(risks, multiply_by_inputs=True).attribute(
+        scan[None], torch.zeros_like(scan)[None], n_steps=3, method="gausslegendre", internal_batch_size=1
+    )[0]
+    found = explain(model, alone, checks=False).values
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-6 + 1e-4 * float(expected.abs().max()))
+
+
+def test_activations_kept_or_computed_again_give_one_map(
+    make_cohort: MakeCohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = make_cohort(16)
+    model, alone = MODELS["default"].clone().fit(cohort), cohort.subset([2])
+    kept = explain(model, alone, checks=False).values
+    monkeypatch.setattr(pathway, "FEW_VOXELS", 0)
+    np.testing.assert_array_equal(explain(model, alone, checks=False).values, kept)
 
 
 def test_the_sphere_that_decides_holds_the_maximum(make_cohort: MakeCohort) -> None:
@@ -145,13 +176,36 @@ def test_an_untrained_copy_leaves_the_model_as_it_is(make_cohort: MakeCohort) ->
     np.testing.assert_array_equal(model.predict(cohort).risk, before)
 
 
-def test_features_of_a_linear_radiomics_model_add_up(make_cohort: MakeCohort) -> None:
+@pytest.mark.parametrize("learner", ["elastic-net", "random-forest", "gradient-boosting", "icare"])
+@pytest.mark.parametrize("harmonise", ["none", "combat"])
+def test_features_of_a_radiomics_model_add_up(
+    learner: LearnerName, harmonise: Literal["none", "combat"], make_cohort: MakeCohort
+) -> None:
     cohort = make_cohort(16)
-    model = RadiomicsModel(cache=STORE, spacing_mm=8.0).fit(cohort)
+    if harmonise == "combat":
+        centres = (replace(one, centre="AB"[i % 2]) for i, one in enumerate(cohort.subjects))
+        cohort = replace(cohort, subjects=tuple(centres))
+    model = RadiomicsModel(cache=STORE, spacing_mm=8.0, learner=learner, harmonise=harmonise, trees=5).fit(cohort)
     parts, risk = explain_by_parts(model, cohort), model.predict(cohort).risk
-    np.testing.assert_allclose(sum(parts.values()) - risk, (sum(parts.values()) - risk)[0], atol=1e-9)
-    forest = RadiomicsModel(cache=STORE, spacing_mm=8.0, learner="random-forest", trees=5).fit(cohort)
-    assert explain_by_parts(forest, cohort) == {}
+    assert parts
+    rest = risk - np.sum(list(parts.values()), axis=0)
+    for same in (slice(0, None, 2), slice(1, None, 2)):  # ComBat moves the usual patient with the centre
+        np.testing.assert_allclose(rest[same], rest[same][0], atol=1e-9)
+
+
+@pytest.mark.parametrize("p", [MOST_EXACT, MOST_EXACT + 5])
+def test_shapley_values_of_known_games(p: int) -> None:
+    """Sundararajan & Najmi 2020: linear, a product of two, an unused feature; by every set and by random orders."""
+    rng = np.random.default_rng(3)
+    weights, features, usual = rng.normal(size=(3, p))
+    weights[0] = 0
+
+    def risk(x: FloatArray) -> FloatArray:
+        return x @ weights + 5
+
+    np.testing.assert_allclose(shapley_values(risk, features, usual), weights * (features - usual), atol=1e-12)
+    product = shapley_values(lambda x: x[:, 1] * x[:, 2], np.full(p, 3.0), np.zeros(p))
+    np.testing.assert_allclose(product, [0, 4.5, 4.5, *[0] * (p - 3)], atol=1e-12)
 
 
 def test_what_has_no_map_is_refused_with_a_code(make_cohort: MakeCohort) -> None:

@@ -117,14 +117,14 @@ def test_a_contour_of_another_shape_is_refused(study: Path) -> None:
         read_scan(study, "volume-4.safetensors")
 
 
-def test_a_map_is_orange_where_the_risk_rises_and_purple_where_it_falls() -> None:
+def test_a_map_is_orange_where_the_risk_rises_and_blue_where_it_falls() -> None:
     relevance = np.zeros((2, 3, 2), np.float32)
     relevance[0, :, 0] = 0.1, 2.0, -1.0  # in front of and behind one another: the largest magnitude is seen
     relevance[0, 1, 1] = -1.0
     picture = colour_map(relevance, "front")
     assert picture.shape == (2, 2, 4)
     assert picture[1, 0].tolist() == [230, 97, 1, round(255 * 0.85)]
-    assert picture[1, 1].tolist() == [94, 60, 153, pytest.approx(255 * 0.85 / 2, abs=1)]
+    assert picture[1, 1].tolist() == [33, 102, 172, pytest.approx(255 * 0.85 / 2, abs=1)]
     assert not picture[0, :, 3].any()
 
 

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tests.report.conftest import HOSTILE
+from tests.report.test_viewer import array, records
 
 from twobe3.core.map_check import MapCheck
 from twobe3.evaluation.explanations import Explanations, MapRecord
 from twobe3.evaluation.patients import PatientRecord
 from twobe3.io.files import write_artefact
+from twobe3.phantom.patient import make_patient
 from twobe3.report import write_report
-from twobe3.report.patients import CaseGroup, case_groups, observe
+from twobe3.report.faces import hide_face
+from twobe3.report.patients import CaseGroup, case_groups, observe, viewer_cases
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
+from twobe3.report.viewer import viewer
 
 ORDER = ("radiomics", "tumour volume", "2be3-net")
 
@@ -91,6 +95,21 @@ def test_outcomes_in_words(kind: Any, unit: str | None, outcome: dict[str, Any],
     assert observe(record, EndpointRecord("e", kind, unit, 10, 4)) == said
 
 
+def test_the_viewer_leaves_faces_out_once(study: Path) -> None:
+    """Left out twice, the outline of what is left would lose as much again."""
+    volume = make_patient(1).volume
+    for subject in StudyFolder.read(study).cohort.subjects:
+        save_file({"suv": volume.array}, study / "volumes" / subject.volume, {"spacing_mm": "[5.0, 4.0, 4.0]"})
+        (study / "contours" / subject.volume).unlink(missing_ok=True)
+    folder = StudyFolder.read(study)
+    shown = [("metastasis", case_groups(folder, folder.cohort.endpoints[0], ORDER), ORDER)]
+    page = viewer(viewer_cases(folder, shown))
+    once = hide_face(volume.array, (5.0, 4.0, 4.0)).clip(0)
+    assert (once != volume.array.clip(0)).any()
+    for record in records(page):
+        np.testing.assert_allclose(array(record["pet"]), once, atol=0.051)
+
+
 def explain(study: Path, *maps: MapRecord) -> None:
     (study / "explanations").mkdir()
     for one in maps:
@@ -124,4 +143,4 @@ def test_a_failed_map_says_so_and_markup_in_it_is_text(study: Path) -> None:
     html = html[:start] + html[html.index("</section>", start) :]
     assert "<script" not in html
     assert "Failed its checks, don’t trust it:" in html
-    assert "purple away from it" in html
+    assert "blue away from it" in html

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from pydicom.pixels import pixel_array
 from safetensors.numpy import load_file
 from tests.command_line import Call
 from tests.conftest import TinyCohort
@@ -64,6 +69,48 @@ def test_without_checks_and_in_words(cohort: TinyCohort, model_file: Path, tmp_p
     assert result.status == 0, result.err
     assert "not checked" in result.out
     assert "P02" not in result.out
+
+
+def test_maps_as_dicom_hold_what_the_nifti_holds(
+    cohort: TinyCohort, model_file: Path, tmp_path: Path, twobe3: Call
+) -> None:
+    scan, out = cohort.images / "scan-P02", tmp_path / "out"
+    result = twobe3("explain", str(model_file), str(scan), "--no-checks", "--dicom", "--out", str(out), "--json")
+    assert result.status == 0, result.err
+    name = json.loads(result.out)["maps"][0]["file"].removesuffix(".nii.gz")
+    values = nib.load(out / f"{name}.nii.gz").get_fdata()
+    dataset = pydicom.dcmread(out / f"{name}.pm.dcm")
+    assert dataset.DeviceSerialNumber == hashlib.sha256(model_file.read_bytes()).hexdigest()
+    stored = np.frombuffer(dataset.FloatPixelData, "<f4")
+    np.testing.assert_allclose(np.sort(stored), np.sort(values.astype(np.float32).ravel()), rtol=1e-6)
+    region = pixel_array(pydicom.dcmread(out / f"{name}.seg.dcm")) > 0
+    raising = np.sort(values[values > 0])[::-1]
+    n = int(region.sum())
+    assert raising[:n].sum() >= 0.5 * raising.sum() > raising[: n - 1].sum()
+
+
+def test_in_a_notebook_the_maps_show_themselves(cohort: TinyCohort, model_file: Path, tmp_path: Path) -> None:
+    scans = [cohort.images / f"scan-P0{i}" for i in (1, 3)]
+    found = tb.explain_scans(model_file, scans, tmp_path / "out", checks=False)
+    shown = found._repr_html_()
+    assert [one.patient in shown for one in found.explanations.maps] == [True, True]
+    pictures = [base64.b64decode(one) for one in re.findall('base64,([^"]+)"', shown)]
+    assert sorted(pictures) == sorted(path.read_bytes() for path in (tmp_path / "out").glob("*.png"))
+    assert "P01" not in shown
+    next((tmp_path / "out").glob("*.png")).unlink()
+    assert found._repr_html_().count("<img") == 1
+
+
+def test_a_scan_in_nifti_has_no_study(
+    cohort: TinyCohort, model_file: Path, tmp_path: Path, twobe3: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert twobe3("convert", str(cohort.images / "scan-P02"), "--out", str(tmp_path / "nifti")).status == 0
+    out = tmp_path / "out"
+    result = twobe3("explain", str(model_file), str(tmp_path / "nifti"), "--no-checks", "--dicom", "--out", str(out))
+    assert result.status == 0, result.err
+    assert "NO_DICOM_SOURCE" in caplog.text
+    assert not list(out.glob("*.dcm"))
+    assert list(out.glob("*.nii.gz"))
 
 
 def test_shares_in_the_contour_are_no_check() -> None:

@@ -22,7 +22,16 @@ from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
 from twobe3.cli.interruption import interruptible
 from twobe3.cli.models import card, explain, predict
-from twobe3.cli.options import DeviceOption, Paths, PolicyOption, RepairDates, ShowFaces
+from twobe3.cli.options import (
+    DeviceOption,
+    Paths,
+    PolicyOption,
+    PrecisionOption,
+    RepairDates,
+    ShowFaces,
+    SUVType,
+    Unit,
+)
 from twobe3.cli.output import Document, Json, check_lines, columns, inspection_lines, nothing_usable, print_document
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure, TwoBe3Error
@@ -41,11 +50,6 @@ app = typer.Typer(
 app.add_typer(collections)
 
 What = Literal["backbones", "models", "metrics", "codes"]
-# The same as in modules that are too slow to import for `--help`; a test compares them.
-Unit = Literal["day", "week", "month", "year"]
-SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
-Precision = Literal["auto", "32", "bf16"]
-PrecisionOption = Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")]
 
 
 @app.command()

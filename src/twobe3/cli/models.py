@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 import twobe3 as tb
-from twobe3.cli.options import DeviceOption, Force, ModelFile, Paths, PolicyOption, RepairDates, ShowFaces
+from twobe3.cli.options import DeviceOption, Force, Method, ModelFile, Paths, PolicyOption, RepairDates, ShowFaces
 from twobe3.cli.output import Json, explanation_lines, nothing_usable, prediction_lines, print_document
 from twobe3.core.codes import Code
-
-Method = Literal["integrated-gradients", "grad-cam", "occlusion"]
 
 
 def card(
@@ -55,6 +53,9 @@ def explain(
     method: Annotated[Method, typer.Option(help="occlusion needs no gradient, and minutes.")] = "integrated-gradients",
     checks: Annotated[bool, typer.Option(help="Check whether maps can be trusted; most of the time.")] = True,
     show_faces: ShowFaces = False,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Maps as DICOM, too: Parametric Map and SEG, with the patient's identity.")
+    ] = False,
     policy: PolicyOption = "lenient",
     repair_dates: RepairDates = False,
     device: DeviceOption = None,
@@ -63,8 +64,8 @@ def explain(
 ) -> None:
     """Show where in new scans a model's risk comes from: maps in patient space, checked."""
     found = tb.explain_scans(
-        model, paths, out, method=method, checks=checks, show_faces=show_faces, policy=policy,
-        repair_dates=repair_dates, device=tb.Device(device or "auto"), force=force,
+        model, paths, out, method=method, checks=checks, show_faces=show_faces, dicom=dicom,
+        policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), force=force,
     )  # fmt: skip
     print_document(found.to_json(), as_json, explanation_lines)
     if not found.explained:

@@ -10,10 +10,15 @@ import typer
 from twobe3.dicom.attributes import Policy
 
 # The same as in modules that are too slow to import for `--help`; a test compares them.
+Unit = Literal["day", "week", "month", "year"]
+SUVType = Literal["bw", "lbm-james", "lbm-morgan", "lbm-janma", "ibw", "bsa"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+Method = Literal["integrated-gradients", "grad-cam", "occlusion"]
+Precision = Literal["auto", "32", "bf16"]
 DeviceOption = Annotated[
     DeviceName | None, typer.Option(help="Where networks compute; auto, the default, is a GPU if there is one.")
 ]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="Of training; bf16 is mixed.")]
 PolicyOption = Annotated[
     Policy, typer.Option(help="lenient applies the documented repairs and records them; strict refuses them.")
 ]

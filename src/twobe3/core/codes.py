@@ -207,6 +207,10 @@ class Code(Enum):
         "explain one of the kinds 2be3-net, cnn2d, cnn3d and pooled; contributions of features and members need no map",
     )
     GRID_MISMATCH = ("the scan is on another grid than the model saw", "read it on the grid of the model")
+    NO_DICOM_SOURCE = (
+        "the scan is no DICOM, so nothing can be made for its study",
+        "give the DICOM files of the scan for results in DICOM",
+    )
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
 
     def __init__(self, summary: str, remedy: str) -> None:

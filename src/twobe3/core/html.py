@@ -22,7 +22,11 @@ def html_table(rows: Iterable[Sequence[str]], *, head: Sequence[str] = (), capti
 
 def html_picture(png: bytes, width_mm: float, height_mm: float, text: str) -> str:
     """A picture in its true proportions, with a text for those who do not see it."""
-    size = f'width="{width_mm * PIXELS_PER_MM:.0f}" height="{height_mm * PIXELS_PER_MM:.0f}"'
+    return html_image(png, text, f'width="{width_mm * PIXELS_PER_MM:.0f}" height="{height_mm * PIXELS_PER_MM:.0f}"')
+
+
+def html_image(png: bytes, text: str, size: str = 'style="max-width: 100%"') -> str:
+    """A picture as it is, no wider than the page, with a text for those who do not see it."""
     said = escape(text, quote=True)
     return f'<img src="data:image/png;base64,{b64encode(png).decode("ascii")}" {size} alt="{said}" title="{said}">'
 

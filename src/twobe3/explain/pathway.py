@@ -14,6 +14,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.explain.positions import Placement, place_maps, place_volume_layer
+from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.stacks import FLOOR_SUV, pool_stack
 from twobe3.models.cnn3d import CNN3D
 from twobe3.models.model import Model
@@ -76,6 +77,10 @@ def build_pathway(model: Model, cohort: Cohort) -> Pathway:
     )
 
 
+FEW_VOXELS = 2**19
+"""Up to which all activations of the 2D network are kept for the way back, 0.4 GB in all."""
+
+
 class MapSource:
     """The maps of a frozen 2D network, with gradients, all their channels."""
 
@@ -85,6 +90,8 @@ class MapSource:
 
     def __call__(self, suv: torch.Tensor) -> list[torch.Tensor]:
         """Each stack of maps, (channels, slices, height, width)."""
+        as_they_are = isinstance(self.maps.network, PETLesionNetwork)  # not enlarged to pictures
+        self.maps.recomputes = not (as_they_are and suv.numel() <= FEW_VOXELS)
         return [one[0] for one in self.maps(suv[None, None])]
 
 

@@ -45,3 +45,14 @@ def to_scan(values: Volume, grid: Grid, scan: Geometry) -> Volume:
     )
     share = scan.voxel_volume_ml / placed.voxel_volume_ml
     return np.asarray(moved * share, dtype=np.float32)
+
+
+def find_strongest(values: Volume, share: float = 0.5) -> npt.NDArray[np.bool_]:
+    """The fewest voxels that hold together at least a share of all that raises the risk; none where nothing does."""
+    raising = np.where(values > 0, values, 0).astype(np.float64).ravel()
+    order = np.argsort(raising, kind="stable")[::-1]
+    sums = np.cumsum(raising[order])
+    found = np.zeros(raising.size, dtype=bool)
+    if sums[-1] > 0:
+        found[order[: int(np.searchsorted(sums, share * sums[-1])) + 1]] = True
+    return found.reshape(values.shape)

@@ -239,9 +239,14 @@ class RadiomicsModel(Model):
 
     def learner_inputs(self, cohort: Cohort) -> FloatArray:
         """What the fitted learner sees of patients whose scans it can use, shape (patients, chosen features)."""
-        x = self._impute(self._vectors(cohort))
-        if self.combat_ is not None:
-            x = self.combat_.apply(x, cohort.centres)
+        return self._present(self._impute(self._vectors(cohort)), cohort)
+
+    def median_inputs(self, cohort: Cohort) -> FloatArray:
+        """What the fitted learner would see of them if each had the training patients' median of every feature."""
+        return self._present(np.tile(self.median_, (len(cohort), 1)), cohort)
+
+    def _present(self, x: FloatArray, cohort: Cohort) -> FloatArray:
+        x = x if self.combat_ is None else self.combat_.apply(x, cohort.centres)
         return x[:, self.chosen_]
 
     def _risk(self, cohort: Cohort) -> FloatArray:

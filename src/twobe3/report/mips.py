@@ -19,7 +19,7 @@ from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.mip import DEPTH, View, mip, png
 from twobe3.report.faces import hide_face
 
-TOWARDS, AWAY = (230, 97, 1), (94, 60, 153)  # orange and purple, which the colour-blind tell apart
+TOWARDS, AWAY = (230, 97, 1), (33, 102, 172)  # orange and blue, which the colour-blind tell apart
 OPAQUE = 0.85  # of a map where it is largest
 _REMEDY = "run the study again: `twobe3 run` makes volumes and contours again from the scans, and nothing else"
 
@@ -149,7 +149,7 @@ def _to_uri(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def colour_map(relevance: npt.NDArray[np.float32], view: View) -> npt.NDArray[np.uint8]:
-    """A map projected onto the value that is farthest from 0, orange above it and purple below.
+    """A map projected onto the value that is farthest from 0, orange above it and blue below.
 
     Parameters
     ----------

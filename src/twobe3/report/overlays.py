@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from scipy import ndimage
 
@@ -17,8 +18,9 @@ from twobe3.report.mips import project_farthest
 
 Volume = npt.NDArray[np.float32]
 
-COLOURS = "PuOr_r"
-"""Orange raises the risk, purple lowers it: told apart in the common kinds of colour blindness."""
+COLOURS = LinearSegmentedColormap.from_list("risk", ("#053061", "#4393c3", "#f7f7f7", "#e66101", "#7f3b08"))
+"""Orange raises the risk, blue lowers it: told apart in the common kinds of colour blindness (ColorBrewer)."""
+CONTOUR = "#b5179e"
 FAINTEST = 0.1  # of the strongest voxel: what is weaker has no colour
 SMOOTHING_MM = 6.0  # full width at half maximum, of what is drawn; the map itself is not smoothed
 WIDTH_INCH = 11.0
@@ -126,7 +128,7 @@ def _draw_view(
         colour, cmap=COLOURS, vmin=-bound, vmax=bound, alpha=0.75 * weight, aspect=aspect, interpolation="nearest"
     )
     if drawn.any() and not drawn.all():
-        panel.contour(drawn, levels=[0.5], colors="#00a0c0", linewidths=1.0)
+        panel.contour(drawn, levels=[0.5], colors=CONTOUR, linewidths=1.0)
     panel.set(xticks=[], yticks=[])
     return pet, over
 

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
+from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid
+from twobe3.core.html import html_image, html_table
+from twobe3.core.map_check import MapCheck
+from twobe3.core.volume import SUVVolume
 from twobe3.dicom.attributes import Policy
+from twobe3.dicom.derived import make_parametric_map, make_segmentation, read_source
+from twobe3.dicom.series import PETSeries
 from twobe3.evaluation.explanations import RECORD, ContributionRecord, Explanations, MapRecord
 from twobe3.explain.attribution import Method
 from twobe3.explain.contributions import explain_by_parts
-from twobe3.explain.explain import explain
-from twobe3.explain.patient_space import to_scan
+from twobe3.explain.explain import RiskMap, explain
+from twobe3.explain.patient_space import find_strongest, to_scan
 from twobe3.io.cache import Cache
-from twobe3.io.files import require_folder, write_artefact, write_atomic
+from twobe3.io.files import digest_file, require_folder, write_artefact, write_atomic
 from twobe3.io.nifti import write_nifti
-from twobe3.models.model import Model, training_record
+from twobe3.models.model import MODEL_FILE, Model, training_record
 from twobe3.models.registry import load_model
 from twobe3.report.faces import hide_face
 from twobe3.report.overlays import draw_overlay
 from twobe3.report.wording import number
 from twobe3.runtime.device import Device
 from twobe3.runtime.progress import track
-from twobe3.scans.find import find_scans, scan_of
+from twobe3.scans.find import Series, find_scans, scan_of
 from twobe3.scans.scan import LoadedScan
 from twobe3.study.checks import find_refusals, to_exclusion
 from twobe3.validation.cross_validate import file_name
+
+log = logging.getLogger("twobe3")
+PICTURES = 4
+"""Shown in a notebook."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class ScanExplanations:
 
     explanations: Explanations
     unused: tuple[Exclusion, ...]
+    folder: Path = field(repr=False)  # where the files are
 
     @property
     def explained(self) -> int:
@@ -52,6 +65,28 @@ class ScanExplanations:
         """The document of ``twobe3 explain --json``."""
         return {**self.explanations.to_json(), "unused": [asdict(one) for one in self.unused]}
 
+    def _repr_html_(self) -> str:
+        """For a notebook: what was explained, and the pictures of the first maps, as far as they are still there."""
+        maps = self.explanations.maps
+        rows = [
+            (
+                one.patient,
+                one.model,
+                one.endpoint,
+                number(one.risk),
+                one.method,
+                ", ".join(_failed(one.checks)) or "none",
+            )
+            for one in maps
+        ]
+        head = ("patient", "model", "endpoint", "risk", "method", "failed checks")
+        table = html_table(rows, head=head, caption=format_count(len(maps), "map", "maps"))
+        unused = [(one.patient, one.code, one.reason) for one in self.unused]
+        left = html_table(unused, head=("patient", "code", "reason"), caption="not explained") if unused else ""
+        pictures = [self.folder / one.file.replace(".nii.gz", ".png") for one in maps[:PICTURES]]
+        shown = [html_image(path.read_bytes(), path.stem) for path in pictures if path.is_file()]
+        return table + left + "".join(shown)
+
 
 def explain_scans(
     model_path: Path | str,
@@ -61,6 +96,7 @@ def explain_scans(
     method: Method = "integrated-gradients",
     checks: bool = True,
     show_faces: bool = False,
+    dicom: bool = False,
     policy: Policy = "lenient",
     repair_dates: bool = False,
     cache: Cache | None = None,
@@ -87,6 +123,10 @@ def explain_scans(
         Whether maps are checked, see :mod:`twobe3.explain.checks`; takes most of the time.
     show_faces : bool
         Whether pictures show the face, where the scan has one.
+    dicom : bool
+        Whether each map is also written as DICOM Parametric Map (``*.pm.dcm``), and the voxels that hold half of what
+        raises the risk as Segmentation (``*.seg.dcm``), both in the patient's own study and with the patient's
+        identity, see :mod:`twobe3.dicom.derived`. A scan in NIfTI has none, which a warning says: ``NO_DICOM_SOURCE``.
     policy, repair_dates, cache, device, force
         As of :func:`~twobe3.study.predict.predict`.
 
@@ -101,7 +141,8 @@ def explain_scans(
     """
     folder = Path(out)
     require_folder(folder)
-    models = [load_model(path, cache=cache, device=device) for path in _find_models(Path(model_path))]
+    files = _find_models(Path(model_path))
+    models = [(load_model(path, cache=cache, device=device), digest_file(path)) for path in files]
     found = find_scans([Path(path) for path in paths])
     maps: list[MapRecord] = []
     parts: list[ContributionRecord] = []
@@ -115,7 +156,7 @@ def explain_scans(
             unused.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
             continue
         subject = Subject(series.patient_id, LoadedScan(scan, volume), covariates=series.covariates)
-        for model in models:
+        for model, model_digest in models:
             alone = Cohort((subject,), grid=model.grid_ or Grid())
             unlike = find_refusals(series, volume, training_record(model).card.trained_on, alone.grid)
             if unlike and not force:
@@ -126,7 +167,8 @@ def explain_scans(
                 if unusable:
                     unused.append(replace(unusable[0], patient=series.patient, series=series.series))
                     continue
-                mapped, added = _explain_one(model, alone, series.patient, folder, method, checks, show_faces)
+                output = _Output(folder, series.patient, show_faces, series if dicom else None, model_digest)
+                mapped, added = _explain_one(model, alone, output, method, checks)
             except UnusableScanError as refusal:
                 unused.append(replace(Exclusion.of(refusal), patient=series.patient, series=series.series))
                 break  # the scan is the same for every model
@@ -139,19 +181,73 @@ def explain_scans(
             parts += added
     if refused is not None and not maps and not parts:
         raise refused
-    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused))
+    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused), folder)
     write_artefact(folder / RECORD, result.to_json())
     return result
 
 
+@dataclass(frozen=True)
+class _Output:
+    """Where the files of one patient go, and which."""
+
+    folder: Path
+    patient: str
+    show_faces: bool
+    dicom: Series | None  # from which DICOM is made, too
+    model_digest: str
+
+    def write(self, model: Model, alone: Cohort, risk_map: RiskMap, contour: npt.NDArray[np.bool_] | None) -> str:
+        """Write the map as NIfTI, as picture, and as DICOM where that is asked for; gives the name of the first."""
+        assert model.endpoint_ is not None
+        (subject,), endpoint = alone.subjects, model.endpoint_.name
+        name = ".".join((self.patient, file_name(endpoint), file_name(model.name), risk_map.method))
+        volume = subject.scan.suv()
+        values = to_scan(risk_map.values, alone.grid, volume.geometry)
+        write_nifti(self.folder / f"{name}.nii.gz", replace(volume, array=values))
+        title = f"{self.patient}: {model.name}, {endpoint}, risk {number(risk_map.risk)} ({risk_map.method})"
+        suv, spacing = alone.volume(subject), alone.grid.spacing_mm
+        shown = suv if self.show_faces else hide_face(suv, spacing, keep=contour)
+        relevance = np.where(shown == suv, risk_map.values, np.float32(0))  # where the face is, nothing at all
+        picture = draw_overlay(shown, spacing, relevance, contour, title=title, failed=_failed(risk_map.checks))
+        write_atomic(self.folder / f"{name}.png", picture)
+        if self.dicom is not None:
+            self._write_dicom(self.dicom, name, replace(volume, array=values), f"{model.name}, {endpoint}")
+        return f"{name}.nii.gz"
+
+    def _write_dicom(self, series: Series, name: str, relevance: SUVVolume, label: str) -> None:
+        if not isinstance(series, PETSeries):
+            code = Code.NO_DICOM_SOURCE
+            log.warning("%s: %s: %s; %s", self.patient, code.name, code.summary, code.remedy)
+            return
+        source, made_by = read_source(series, relevance.geometry), {"label": label, "model_digest": self.model_digest}
+        meaning = "what each voxel adds to the risk"
+        write_atomic(
+            self.folder / f"{name}.pm.dcm", make_parametric_map(source, relevance.array, meaning=meaning, **made_by)
+        )
+        region = find_strongest(relevance.array)
+        if region.any():
+            segmentation = make_segmentation(source, region, region="half of what raises the risk", **made_by)
+            write_atomic(self.folder / f"{name}.seg.dcm", segmentation)
+
+
+def _failed(checks: Sequence[MapCheck]) -> list[str]:
+    return [check.name for check in checks if check.passed is False]
+
+
+def _verdict(checks: Sequence[MapCheck]) -> str:
+    if all(check.passed is None for check in checks):
+        return "not checked"
+    return f"failed: {', '.join(_failed(checks))}" if _failed(checks) else "passed"
+
+
 def _explain_one(
-    model: Model, alone: Cohort, patient: str, folder: Path, method: Method, checks: bool, show_faces: bool
+    model: Model, alone: Cohort, output: _Output, method: Method, checks: bool
 ) -> tuple[list[MapRecord], list[ContributionRecord]]:
     """Write the map of one model and scan, if it has one, and tell its contributions, if there are any."""
     assert model.endpoint_ is not None
     (subject,), endpoint = alone.subjects, model.endpoint_.name
     parts = {name: float(values[0]) for name, values in explain_by_parts(model, alone).items()}
-    records = [ContributionRecord(endpoint, model.name, patient, parts)] if parts else []
+    records = [ContributionRecord(endpoint, model.name, output.patient, parts)] if parts else []
     contour = alone.contour(subject)
     try:
         risk_map = explain(model, alone, method=method, contour=contour, checks=checks)
@@ -159,19 +255,10 @@ def _explain_one(
         if refusal.code is not Code.NO_PATHWAY or not parts:
             raise
         return [], records
-    name = f"{patient}.{file_name(endpoint)}.{file_name(model.name)}.{method}"
-    volume = subject.scan.suv()
-    values = to_scan(risk_map.values, alone.grid, volume.geometry)
-    write_nifti(folder / f"{name}.nii.gz", replace(volume, array=values))
-    suv, spacing = alone.volume(subject), alone.grid.spacing_mm
-    shown = suv if show_faces else hide_face(suv, spacing, keep=contour)
-    title = f"{patient}: {model.name}, {endpoint}, risk {number(risk_map.risk)} ({method})"
-    failed = [check.name for check in risk_map.checks if check.passed is False]
-    relevance = np.where(shown == suv, risk_map.values, np.float32(0))  # where the face is, nothing at all
-    write_atomic(folder / f"{name}.png", draw_overlay(shown, spacing, relevance, contour, title=title, failed=failed))
-    return [MapRecord(endpoint, model.name, patient, method, f"{name}.nii.gz", risk_map.risk, risk_map.checks)], records
+    file = output.write(model, alone, risk_map, contour)
+    return [MapRecord(endpoint, model.name, output.patient, method, file, risk_map.risk, risk_map.checks)], records
 
 
 def _find_models(path: Path) -> Iterable[Path]:
-    """The model files of a study folder; else the file itself, or the folder that holds one."""
-    return sorted((path / "models").glob("*.safetensors")) or [path]
+    """The model files of a study folder; else the one in a folder, or the file itself."""
+    return sorted((path / "models").glob("*.safetensors")) or [path / MODEL_FILE if path.is_dir() else path]

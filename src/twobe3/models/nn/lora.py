@@ -66,6 +66,7 @@ class SliceMaps(nn.Module):
         self.network = backbone.network
         self.see = partial(normalise, mean=backbone.mean, std=backbone.std)
         self.projections = nn.ModuleList(map(FixedProjection, projections))
+        self.recomputes = True  # on the way back, activations, of which one chunk is then kept at a time
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SliceMaps, self.made_of  # networks of timm travel as a `Backbone` does
@@ -93,9 +94,8 @@ class SliceMaps(nn.Module):
         return [torch.cat(layer)[position].transpose(0, 1) for layer in zip(*parts, strict=True)]
 
     def _chunk(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() and self.recomputes):
             return self._project(slices, plane)
-        # Activations of one chunk at a time: the way back computes them again.
         maps: list[torch.Tensor] = checkpoint(
             self._project, slices, plane, use_reentrant=False, preserve_rng_state=False
         )
