@@ -112,7 +112,7 @@ class ModelCard:
     def text(self, digest: str = "") -> str:
         """The card as aligned lines; ``digest`` is the file's."""
         lines = [f"{self.name}: {self.endpoint}"]
-        for title, rows in _sections(self, digest):
+        for title, rows in describe_card(self, digest):
             width = max(len(name) for name, _ in rows)
             lines += ["", title, *(f"  {name:<{width}}  {value}" for name, value in rows)]
         return "\n".join(map(_printable, lines))
@@ -120,7 +120,7 @@ class ModelCard:
     def markdown(self, digest: str = "") -> str:
         """The card as Markdown, a table for each part."""
         parts = [f"# {self.name}: {self.endpoint}"]
-        for title, rows in _sections(self, digest):
+        for title, rows in describe_card(self, digest):
             cells = [" | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) for row in rows]
             parts += [f"## {title}", "\n".join(["| | |", "|---|---|", *(f"| {row} |" for row in cells)])]
         return "\n\n".join("\n".join(map(_printable, part.split("\n"))) for part in parts)
@@ -140,7 +140,7 @@ def find_versions() -> dict[str, str]:
     return versions
 
 
-def _sections(card: ModelCard, digest: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def describe_card(card: ModelCard, digest: str = "") -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The parts of a card, each with its rows of a name and a text."""
     yield (
         "What it is",

@@ -80,7 +80,7 @@ def render(folder: StudyFolder, sections: Sequence[Mapping[str, Any]] = ()) -> s
     permuted = folder.run.audit.permuted if folder.run.audit else ()
     sections = sections or _sections(folder)
     shown = [(one["endpoint"].name, one["case_groups"], one["by_interest"]) for one in sections]
-    return _render(
+    return render_template(
         "page.html.jinja",
         viewer=viewer(viewer_cases(folder, shown), show_faces=folder.show_faces),
         title=folder.run.study,
@@ -133,7 +133,7 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
     record = EndpointRecord(
         name=first.endpoint, kind=first.kind, unit=unit, n=n, events=max(one.events for one in results.models)
     )
-    text = _render(
+    text = render_template(
         "evaluation.html.jinja",
         title=first.endpoint,
         version=__version__,
@@ -154,12 +154,13 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
     return path
 
 
-def _render(template: str, sections: Sequence[Mapping[str, Any]], **shown: Any) -> str:
+def render_template(template: str, sections: Sequence[Mapping[str, Any]], **shown: Any) -> str:
+    """A page by a template of this package, with the style, the words and the charts that all of them have."""
     environment = make_environment()
     environment.filters |= {name: getattr(wording, name) for name in FILTERS} | {"format_count": format_count}
     templates = files("twobe3.report").joinpath("templates")
     css = "".join(templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css"))
-    css += _choice_css(max(len(section["results"]) for section in sections))
+    css += _choice_css(max((len(section["results"]) for section in sections), default=0))
     return environment.get_template(template).render(
         css=Markup(css),  # our own file, the only text that is not escaped
         css_digest=b64encode(sha256(css.encode()).digest()).decode("ascii"),
