@@ -73,7 +73,7 @@ class ScanExplanations:
                 one.endpoint,
                 number(one.risk),
                 one.method,
-                ", ".join(_failed(one.checks)) or "none",
+                ", ".join(_list_failed(one.checks)) or "none",
             )
             for one in maps
         ]
@@ -196,7 +196,7 @@ class _Output:
         suv, spacing = alone.volume(subject), alone.grid.spacing_mm
         shown = suv if self.show_faces else hide_face(suv, spacing, keep=contour)
         relevance = np.where(shown == suv, risk_map.values, np.float32(0))  # where the face is, nothing at all
-        picture = draw_overlay(shown, spacing, relevance, contour, title=title, failed=_failed(risk_map.checks))
+        picture = draw_overlay(shown, spacing, relevance, contour, title=title, failed=_list_failed(risk_map.checks))
         write_atomic(self.folder / f"{name}.png", picture)
         if self.dicom is not None:
             self._write_dicom(self.dicom, name, replace(volume, array=values), f"{model.name}, {endpoint}")
@@ -218,14 +218,14 @@ class _Output:
             write_atomic(self.folder / f"{name}.seg.dcm", segmentation)
 
 
-def _failed(checks: Sequence[MapCheck]) -> list[str]:
+def _list_failed(checks: Sequence[MapCheck]) -> list[str]:
     return [check.name for check in checks if check.passed is False]
 
 
 def _verdict(checks: Sequence[MapCheck]) -> str:
     if all(check.passed is None for check in checks):
         return "not checked"
-    return f"failed: {', '.join(_failed(checks))}" if _failed(checks) else "passed"
+    return f"failed: {', '.join(_list_failed(checks))}" if _list_failed(checks) else "passed"
 
 
 def _explain_one(
