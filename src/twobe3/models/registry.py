@@ -108,7 +108,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     ConfigurationError
         ``MODEL_INVALID``: not a model file of twobe3, of an unknown kind, or changed since it was written.
     """
-    path = _find_model(Path(path))
+    path = find_model(Path(path))
     header, arrays, _ = read_sealed(path)
     if "endpoint" not in header:
         reason = f"{path.name!r} holds what `twobe3 pretrain` wrote, and no fitted model"
@@ -129,7 +129,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     return model
 
 
-def _find_model(path: Path) -> Path:
+def find_model(path: Path) -> Path:
     """The file, or that of the folder; else ``MODEL_INVALID``, naming the models of a folder, or beside what is absent.
 
     In a study folder they lie in ``models/``.
