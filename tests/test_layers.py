@@ -12,12 +12,11 @@ ROOT = Path(twobe3.__file__).parent
 ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
 LONGEST_MODULE = 400
 
-# Rooms of one step don't import each other; `deploy` is built by later work.
+# Rooms of one step don't import each other.
 STAIR: tuple[tuple[str, ...], ...] = (
     ("core",), ("io", "runtime"), ("dicom",), ("scans",), ("cohort",), ("features",), ("models",), ("explain",),
     ("validation",), ("study",), ("pretraining", "deploy"), ("cli",),
 )  # fmt: skip
-TO_COME = {"deploy"}
 # Beside the stair, and on what each of them stands; the stair uses them from `validation` on.
 ASIDE = {
     "evaluation": ("core", "io", "runtime"),
@@ -99,7 +98,7 @@ def test_at_the_top_there_are_rooms_only() -> None:
     there = {path.name for path in ROOT.iterdir() if path.name != "__pycache__"}
     assert {name for name in there if "." in name} == {"__init__.py", "__init__.pyi", "__main__.py", "py.typed"}
     rooms = {room for step in STAIR for room in step} | set(ASIDE)
-    assert {name for name in there if "." not in name} == rooms - TO_COME
+    assert {name for name in there if "." not in name} == rooms
 
 
 def test_the_architecture_page_prints_the_stair() -> None:

@@ -1,8 +1,8 @@
 """twobe3: from PET scans and outcomes to a validated, explained prediction model, without a tumour contour.
 
-The names that most scripts need are here; the packages ``core``, ``dicom``, ``scans``, ``models``, ``metrics`` and
-``collections`` hold the rest. Each is imported when it is first used, so that ``import twobe3`` is fast and free of
-torch.
+The names that most scripts need are here; the packages ``core``, ``dicom``, ``scans``, ``models``, ``metrics``,
+``collections`` and ``deploy`` hold the rest. Each is imported when it is first used, so that ``import twobe3`` is fast
+and free of torch.
 """
 
 import lazy_loader as _lazy

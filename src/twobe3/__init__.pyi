@@ -1,6 +1,7 @@
 # The public names and where each lives: lazy_loader reads this file at import, mypy reads it for types.
 from . import collections as collections
 from . import core as core
+from . import deploy as deploy
 from . import dicom as dicom
 from . import models as models
 from . import scans as scans

@@ -27,6 +27,7 @@ OPTIONAL = {
     "timm": ("any timm backbone", "timm"),
     "mirp": ("radiomic features", "radiomics"),
     "scikit-survival": ("random survival forests, under the GPL", "survival-forest"),
+    "onnxruntime": ("export to ONNX", "export"),
     "idc-index-data": ("index of public collections", "collections"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")

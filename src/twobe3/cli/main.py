@@ -7,9 +7,7 @@ Results go to standard output, progress and messages to standard error. Exit sta
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +18,8 @@ import twobe3 as tb
 from twobe3 import report as pages
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
+from twobe3.cli.export import export
+from twobe3.cli.fault import internal_error
 from twobe3.cli.interruption import interruptible
 from twobe3.cli.models import card, explain, predict
 from twobe3.cli.options import (
@@ -34,7 +34,7 @@ from twobe3.cli.options import (
 )
 from twobe3.cli.output import Document, Json, check_lines, columns, inspection_lines, nothing_usable, print_document
 from twobe3.core.codes import Code
-from twobe3.core.errors import EnvironmentFailure, TwoBe3Error
+from twobe3.core.errors import TwoBe3Error
 from twobe3.io.files import require_folder
 from twobe3.study.demo import write_demo
 from twobe3.study.finished import Options, read_finished
@@ -48,6 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(collections)
+app.command()(export)
 
 What = Literal["backbones", "models", "metrics", "codes"]
 
@@ -268,7 +269,7 @@ def main() -> None:
             print(f"twobe3: {error}", file=sys.stderr)
             sys.exit(error.exit_status)
         except Exception as error:
-            fault = _internal_error(error)
+            fault = internal_error(error)
             print(f"twobe3: {fault}", file=sys.stderr)
             sys.exit(fault.exit_status)
 
@@ -276,15 +277,6 @@ def main() -> None:
 def _ask_for_help(arguments: list[str]) -> list[str]:
     """``help`` and ``help evaluate`` as the options that they mean."""
     return [*arguments[1:], "--help"] if arguments[:1] == ["help"] else arguments
-
-
-def _internal_error(error: Exception) -> EnvironmentFailure:
-    """An unforeseen error by its kind and its places in the code; its message may quote a patient's name."""
-    detail = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
-    stack = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in stack[:-1] if Path(frame.filename).is_relative_to(Path(tb.__file__).parent)]
-    places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in (*own, stack[-1])]
-    return EnvironmentFailure(Code.INTERNAL_ERROR, f"{type(error).__name__}{detail} at {', '.join(reversed(places))}")
 
 
 def _run(study: Path, out: Path, options: Options, as_json: bool, *, update: bool, workers: int | None = None) -> None:

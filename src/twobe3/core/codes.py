@@ -206,6 +206,14 @@ class Code(Enum):
         "no gradient leads from the voxels to the risk of this model",
         "explain one of the kinds 2be3-net, cnn2d, cnn3d and pooled; contributions of features and members need no map",
     )
+    NOT_EXPORTABLE = (
+        "this model cannot become a file of another runtime",
+        "export one of the kinds 2be3-net, cnn2d, cnn3d and pooled; `twobe3 predict` applies every model",
+    )
+    EXPORT_DIFFERS = (
+        "the exported file does not predict what the model does, so it was not written",
+        "report this line with the versions that `twobe3 doctor` names",
+    )
     GRID_MISMATCH = ("the scan is on another grid than the model saw", "read it on the grid of the model")
     NO_DICOM_SOURCE = (
         "the scan is no DICOM, so nothing can be made for its study",

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,6 +16,7 @@ from twobe3.explain.positions import Placement, place_maps, place_volume_layer
 from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.stacks import FLOOR_SUV, pool_stack
 from twobe3.models.cnn3d import CNN3D
+from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.model import Model
 from twobe3.models.nn.inputs import FeatureMaps, StackInputs
 from twobe3.models.nn.lora import EndToEnd, FixedProjection, SliceMaps
@@ -31,9 +31,18 @@ SMALLEST_HAZARD, LARGEST_HAZARD = 1e-12, 1e3  # as of `twobe3.models.nn.heads.mo
 class Pathway(ABC):
     """From the SUV volume of one patient, (slices, rows, columns), to the risk that a fitted model gives.
 
-    Covariates are those of the patient. Gradients flow; the risk differs from the model's by the rounding of what it
-    keeps in half precision.
+    Gradients flow; the risk differs from the model's by the rounding of what it keeps in half precision.
+
+    Attributes
+    ----------
+    covariates : Tensor, shape (1, columns)
+        Those of the patient, encoded; no column where the model has none.
+    rounded : bool
+        Whether it rounds as the model does, which leaves no difference and no use in gradients.
     """
+
+    covariates: torch.Tensor
+    rounded: bool = False
 
     @abstractmethod
     def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
@@ -51,6 +60,10 @@ class Pathway(ABC):
         """The risk, of shape ()."""
         return self.judge(self.look(suv))
 
+    def keep(self, values: torch.Tensor) -> torch.Tensor:
+        """Values that the model keeps in half precision."""
+        return values.half().float() if self.rounded else values
+
 
 def has_pathway(model: Model) -> bool:
     """Whether a model of this kind sees voxels, so that :func:`build_pathway` leads from them to its risk."""
@@ -58,7 +71,7 @@ def has_pathway(model: Model) -> bool:
 
 
 def build_pathway(model: Model, cohort: Cohort) -> Pathway:
-    """The pathway of a fitted model for the only patient of a cohort.
+    """The pathway of a fitted model for the only patient of a cohort; no scan is read.
 
     Raises
     ------
@@ -95,87 +108,97 @@ class MapSource:
         return [one[0] for one in self.maps(suv[None, None])]
 
 
-class StackPathway(Pathway):
-    """Of a network on stacked maps and stacks of the image."""
+class _StacksPathway(Pathway):
+    """Of networks on stacks of maps and of the image: what they share, which is the image."""
 
     def __init__(self, model: StackedMapsModel, cohort: Cohort) -> None:
-        self.head = _Head(model, cohort)
-        self.networks = [network for network in model.networks_ if isinstance(network, PlanesNetwork)]
+        self.head, self.covariates = _Head(model), _encode(model, cohort)
         self.inputs: StackInputs = replace(model.inputs_, maps=model.maps if model.uses_maps else None)
         self.shape = cohort.grid.shape
-        self.source = MapSource(self.inputs.maps) if self.inputs.maps else None
         self.projections = {name: FixedProjection(one) for name, one in self.inputs.projections.items()}
 
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        """The maps of each plane, then the windows of the image and the logarithm of its SUV."""
-        image = [_channels(suv, self.inputs.images.windows_suv)] if self.inputs.images.names else []
-        return [*(self.source(suv) if self.source else ()), *image]
+    def look_at_image(self, suv: torch.Tensor) -> list[torch.Tensor]:
+        """The windows of the image and the logarithm of its SUV, if the networks see it."""
+        return [_channels(suv, self.inputs.images.windows_suv)] if self.inputs.images.names else []
 
     def place(self) -> list[Placement]:
         """Those of the maps, and the voxels."""
         image = [Placement.of_voxels(self.shape)] if self.inputs.images.names else []
         return [*(place_maps(self.inputs.maps, self.shape) if self.inputs.maps else ()), *image]
 
-    def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
-        """As the networks do on average."""
-        stacks = self._stacks(layers)
-        return self.head([network([*stacks, *self.head.covariates]) for network in self.networks])
-
-    def _stacks(self, layers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        names = iter(self.inputs.stacks)
-        stacks = []
-        for values in layers[: len(self.inputs.maps.stacks) if self.inputs.maps else 0]:
-            for what in self.inputs.of_maps:
-                pooled = values if what == "maps" else pool_stack(values, "image" if what == "map-image" else "profile")
-                stacks.append(self._project(next(names), pooled))
+    def image_stacks(self, channels: torch.Tensor) -> list[torch.Tensor]:
+        """The projected stacks of what :meth:`look_at_image` gave."""
         windows = len(self.inputs.images.windows_suv)
-        for name in self.inputs.images.names:
-            channels = layers[-1] if name == "profile" else layers[-1][:windows]
-            stacks.append(self._project(next(names), pool_stack(channels, name)))
-        return stacks
+        of_stack = {name: channels if name == "profile" else channels[:windows] for name in self.inputs.images.names}
+        return [self.project(name, self.keep(pool_stack(values, name))) for name, values in of_stack.items()]
 
-    def _project(self, name: str, values: torch.Tensor) -> torch.Tensor:
+    def project(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """The components of a stack, with an axis for the patient."""
         projected: torch.Tensor = self.projections[name](values.transpose(0, 1)).transpose(0, 1)
         return projected[None]
 
 
-class TunedPathway(Pathway):
+class StackPathway(_StacksPathway):
+    """Of a network on stacked maps and stacks of the image."""
+
+    def __init__(self, model: StackedMapsModel, cohort: Cohort) -> None:
+        super().__init__(model, cohort)
+        self.networks = [network for network in model.networks_ if isinstance(network, PlanesNetwork)]
+        self.source = MapSource(self.inputs.maps) if self.inputs.maps else None
+
+    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of each plane, then the windows of the image and the logarithm of its SUV."""
+        maps = map(self.keep, self.source(suv)) if self.source else ()
+        return [*maps, *self.look_at_image(suv)]
+
+    def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
+        """As the networks do on average."""
+        names, stacks = iter(self.inputs.stacks), []
+        maps = layers[: len(self.inputs.maps.stacks) if self.inputs.maps else 0]
+        for values in maps:
+            for what in self.inputs.of_maps:
+                pooled = values
+                if what != "maps":
+                    pooled = self.keep(pool_stack(values, "image" if what == "map-image" else "profile"))
+                stacks.append(self.project(next(names), pooled))
+        for channels in layers[len(maps) :]:
+            stacks += self.image_stacks(channels)
+        return self.head([network([*stacks, self.covariates]) for network in self.networks])
+
+
+class TunedPathway(_StacksPathway):
     """Of networks that have a 2D network of their own each."""
 
     def __init__(self, model: StackedMapsModel, cohort: Cohort) -> None:
-        self.head = _Head(model, cohort)
+        super().__init__(model, cohort)
         self.networks = [network for network in model.networks_ if isinstance(network, EndToEnd)]
-        inputs = replace(model.inputs_, maps=model.maps)
-        self.maps, self.shape = model.maps, cohort.grid.shape
-        others = replace(inputs, maps=None, end_to_end=False)
-        own = {str(name): others.projections[name] for name in others.images.names}
-        self.others = [one.values for one in replace(others, projections=own).transform(cohort)]
+        self.maps = model.maps
 
     def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        """The projected maps of every network, one network after another."""
-        return [one[0] for network in self.networks for one in network.maps(suv[None, None])]
+        """The projected maps of every network, one network after another, then the image."""
+        maps = [one[0] for network in self.networks for one in network.maps(suv[None, None])]
+        return [*maps, *self.look_at_image(suv)]
 
     def place(self) -> list[Placement]:
-        """The same for every network."""
-        return place_maps(self.maps, self.shape) * len(self.networks)
+        """The same for the maps of every network."""
+        maps = place_maps(self.maps, self.shape)
+        return [*maps * len(self.networks), *super().place()[len(maps) :]]
 
     def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
-        """As the networks do on average; stacks of the image stay as they are."""
-        each = len(self.maps.stacks)
-        outputs = [
-            network.top(
-                [*(one[None] for one in layers[each * i : each * (i + 1)]), *self.others, *self.head.covariates]
-            )
-            for i, network in enumerate(self.networks)
-        ]
-        return self.head(outputs)
+        """As the networks do on average."""
+        each, n = len(self.maps.stacks), len(self.networks)
+        image = [stack for channels in layers[each * n :] for stack in self.image_stacks(channels)]
+        own = [[one[None] for one in layers[each * i : each * (i + 1)]] for i in range(n)]
+        return self.head(
+            [network.top([*maps, *image, self.covariates]) for network, maps in zip(self.networks, own, strict=True)]
+        )
 
 
 class VolumePathway(Pathway):
     """Of a 3D network on the volume: what lies between is what its first stage gives."""
 
     def __init__(self, model: CNN3D, cohort: Cohort) -> None:
-        self.head = _Head(model, cohort)
+        self.head, self.covariates = _Head(model), _encode(model, cohort)
         self.networks = [network for network in model.networks_ if isinstance(network, VolumeNetwork)]
         self.parts = [_split_body(network.body) for network in self.networks]
         self.windows_suv, self.shape = model.windows_suv, cohort.grid.shape
@@ -194,7 +217,7 @@ class VolumePathway(Pathway):
         outputs = []
         for network, (_, rest), values in zip(self.networks, self.parts, layers, strict=True):
             features = network.head[:-1](rest(values[None]))
-            outputs.append(network.head[-1](torch.cat([features, *self.head.covariates], dim=1)))
+            outputs.append(network.head[-1](torch.cat([features, self.covariates], dim=1)))
         return self.head(outputs)
 
 
@@ -205,16 +228,11 @@ class PooledPathway(Pathway):
         assert model.ridge_ is not None
         self.model, self.ridge = model, model.ridge_
         self.source, self.shape = MapSource(model.maps), cohort.grid.shape
-        self.slope, self.shift = 1.0, 0.0
-        if model.encoder_ is not None and model.joined_ is not None:
-            joined = model.joined_
-            known = np.concatenate([[0.0], model.encoder_.encode(cohort.subjects)[0]])
-            self.slope = float(joined.weights[0] / joined.scale[0])
-            self.shift = float(joined.risk(known[None])[0])
+        self.covariates = _encode(model, cohort)
 
     def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
         """The maps of each plane."""
-        return self.source(suv)
+        return [self.keep(values) for values in self.source(suv)]
 
     def place(self) -> list[Placement]:
         """Those of the maps."""
@@ -231,26 +249,37 @@ class PooledPathway(Pathway):
                 by_plane = torch.stack([mean.mean(0), largest.amax(0), variance.sqrt()])[None]
             asked = [STATISTICS.index(statistic) for statistic in self.model.statistics]
             groups.append(by_plane[:, asked].flatten())
-        x = torch.cat(groups).double()
-        ridge = self.ridge
-        weights = torch.from_numpy(ridge.weights / ridge.scale)
-        return self.shift + self.slope * ((x - torch.from_numpy(ridge.mean)) @ weights + ridge.bias)
+        risk = _apply_ridge(self.ridge, torch.cat(groups).double())
+        if self.model.joined_ is None:
+            return risk
+        return _apply_ridge(self.model.joined_, torch.cat([risk[None], self.covariates[0].double()]))
 
 
 class _Head:
-    """From the outputs of an ensemble to one risk, and the covariates of the patient, shape (1, columns), if any."""
+    """From the outputs of an ensemble to one risk."""
 
-    def __init__(self, model: NeuralModel, cohort: Cohort) -> None:
+    def __init__(self, model: NeuralModel) -> None:
         self.intervals = len(model.edges_)
-        known = [] if model.encoder_ is None else [model.encoder_.encode(cohort.subjects)]
-        self.covariates = [torch.from_numpy(one).float() for one in known]
 
     def __call__(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
         own = torch.stack([one.reshape(-1)[: max(1, self.intervals)] for one in outputs])
         if not self.intervals:
             return own[:, 0].mean()
-        hazard = torch.nn.functional.softplus(own.double()).clamp(SMALLEST_HAZARD, LARGEST_HAZARD)
+        hazard = torch.nn.functional.softplus(own).double().clamp(SMALLEST_HAZARD, LARGEST_HAZARD)
         return hazard.cumsum(-1).mean(-1).log().mean()
+
+
+def _encode(model: NeuralModel | PooledModel, cohort: Cohort) -> torch.Tensor:
+    """The covariates of the only patient, shape (1, columns)."""
+    if model.encoder_ is None:
+        return torch.zeros(1, 0)
+    return torch.from_numpy(model.encoder_.encode(cohort.subjects)).float()
+
+
+def _apply_ridge(ridge: RidgeModel, x: torch.Tensor) -> torch.Tensor:
+    """The risk that a linear model gives to features, (columns,)."""
+    weights = torch.from_numpy(ridge.weights / ridge.scale)
+    return (x - torch.from_numpy(ridge.mean)) @ weights + ridge.bias
 
 
 def _windows(suv: torch.Tensor, windows_suv: Sequence[float]) -> torch.Tensor:

@@ -113,7 +113,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
         ``MODEL_INVALID``: not a model file of twobe3, of an unknown kind, without a card, or changed since it was
         written; a learnt number is not finite, or the grid has more voxels than any scan.
     """
-    path = _find_model(Path(path))
+    path = find_model(Path(path))
     header, arrays, _ = read_sealed(path)
     record = _read_record(path, header, arrays)
     calibrations = arrays.get(CALIBRATIONS)
@@ -151,7 +151,7 @@ def read_card(path: Path | str) -> tuple[ModelCard, str]:
     ConfigurationError
         ``MODEL_INVALID``.
     """
-    path = _find_model(Path(path))
+    path = find_model(Path(path))
     header, arrays, sealed = read_sealed(path)
     return _read_record(path, header, arrays).card, sealed
 
@@ -173,7 +173,7 @@ def _read_record(path: Path, header: Mapping[str, Any], arrays: Arrays) -> Train
         raise ConfigurationError(Code.MODEL_INVALID, f"the card of {path.name!r} is not what twobe3 writes") from None
 
 
-def _find_model(path: Path) -> Path:
+def find_model(path: Path) -> Path:
     """The file, or that of the folder; else ``MODEL_INVALID``, naming the models of a folder, or beside what is absent.
 
     In a study folder they lie in ``models/``.

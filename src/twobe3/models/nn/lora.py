@@ -87,6 +87,8 @@ class SliceMaps(nn.Module):
     def _stack(self, volume: torch.Tensor, plane: int) -> list[torch.Tensor]:
         """One patient's stack of one plane for each layer; as in the extractor, slices of padding are seen once."""
         slices = _cut(volume, self.planes[plane])
+        if torch.compiler.is_exporting():  # the graph must be the same whatever is padding
+            return [layer.transpose(0, 1) for layer in self._project(slices, plane)]
         filled = (slices != 0).flatten(1).any(dim=1)
         different = torch.cat([torch.zeros_like(slices[:1]), slices[filled]])
         parts = [self._chunk(some, plane) for some in torch.split(different, CHUNK)]

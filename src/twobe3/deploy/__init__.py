@@ -1,0 +1,5 @@
+"""The model at work: files of other runtimes."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
