@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -80,7 +79,7 @@ def test_maps_as_dicom_hold_what_the_nifti_holds(
     name = json.loads(result.out)["maps"][0]["file"].removesuffix(".nii.gz")
     values = nib.load(out / f"{name}.nii.gz").get_fdata()
     dataset = pydicom.dcmread(out / f"{name}.pm.dcm")
-    assert dataset.DeviceSerialNumber == hashlib.sha256(model_file.read_bytes()).hexdigest()
+    assert dataset.DeviceSerialNumber == tb.models.read_card(model_file)[1]
     stored = np.frombuffer(dataset.FloatPixelData, "<f4")
     np.testing.assert_allclose(np.sort(stored), np.sort(values.astype(np.float32).ravel()), rtol=1e-6)
     region = pixel_array(pydicom.dcmread(out / f"{name}.seg.dcm")) > 0

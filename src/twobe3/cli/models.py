@@ -32,15 +32,23 @@ def predict(
     device: DeviceOption = None,
     force: Force = False,
     out: Annotated[Path | None, typer.Option(help="A CSV or .json file for them, with your own patient ids.")] = None,
+    sr: Annotated[Path | None, typer.Option(help="Folder for DICOM reports, with the patient's identity.")] = None,
+    seg: Annotated[Path | None, typer.Option(help="Folder for the region as DICOM SEG, likewise.")] = None,
+    pm: Annotated[Path | None, typer.Option(help="Folder for the map of the risk as Parametric Map, likewise.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Folder for a page for each patient, without identity.")] = None,
+    show_faces: ShowFaces = False,
     show_ids: Annotated[
         bool, typer.Option("--show-ids", help="Show your own patient ids instead of pseudonyms.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Predict risk and probability for new scans."""
+    files = [sr, seg, pm, html]
+    each = tb.deploy.ResultFiles(*files, show_faces=show_faces) if any(files) else None
     predictions = tb.predict(
-        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out, force=force
-    )
+        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out, force=force,
+        each=each,
+    )  # fmt: skip
     print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
     if not predictions.usable:
         raise nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))

@@ -28,10 +28,10 @@ from twobe3.explain.contributions import explain_by_parts
 from twobe3.explain.explain import RiskMap, explain
 from twobe3.explain.patient_space import find_strongest, to_scan
 from twobe3.io.cache import Cache
-from twobe3.io.files import digest_file, require_folder, write_artefact, write_atomic
+from twobe3.io.files import require_folder, write_artefact, write_atomic
 from twobe3.io.nifti import write_nifti
-from twobe3.models.model import MODEL_FILE, Model, training_record
-from twobe3.models.registry import load_model
+from twobe3.models.model import Model, training_record
+from twobe3.models.registry import find_model, load_model, read_card
 from twobe3.report.faces import hide_face
 from twobe3.report.overlays import draw_overlay
 from twobe3.report.wording import number
@@ -142,7 +142,7 @@ def explain_scans(
     folder = Path(out)
     require_folder(folder)
     files = _find_models(Path(model_path))
-    models = [(load_model(path, cache=cache, device=device), digest_file(path)) for path in files]
+    models = [(load_model(path, cache=cache, device=device), read_card(path)[1]) for path in files]
     found = find_scans([Path(path) for path in paths])
     maps: list[MapRecord] = []
     parts: list[ContributionRecord] = []
@@ -261,4 +261,4 @@ def _explain_one(
 
 def _find_models(path: Path) -> Iterable[Path]:
     """The model files of a study folder; else the one in a folder, or the file itself."""
-    return sorted((path / "models").glob("*.safetensors")) or [path / MODEL_FILE if path.is_dir() else path]
+    return sorted((path / "models").glob("*.safetensors")) or [find_model(path)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from twobe3.cohort.exclusions import locate, locate_files
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
 from twobe3.core.grid import Grid
+from twobe3.core.volume import SUVVolume
 from twobe3.dicom.attributes import Policy
 from twobe3.io.cache import Cache
 from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
 from twobe3.models.card import INTENDED_USE, RiskSource
 from twobe3.models.model import Model, training_record
-from twobe3.models.registry import load_model
+from twobe3.models.registry import load_model, read_card
 from twobe3.models.uncertainty import find_uncertainty
 from twobe3.runtime.device import Device
 from twobe3.scans.find import Series, find_scans, scan_of
@@ -75,6 +76,30 @@ class ScanPrediction:
 
     def _numbers(self) -> dict[str, float | None]:
         return {name: getattr(self, name) for name in NUMBERS}
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedScan:
+    """A scan that was predicted, for those who make more of it than a row.
+
+    Attributes
+    ----------
+    model : Model
+    model_digest : str
+        Of its file, as its card shows it.
+    series : PETSeries or NiftiSeries
+    volume : SUVVolume
+    cohort : Cohort
+        This scan alone, on the grid of the model.
+    prediction : ScanPrediction
+    """
+
+    model: Model
+    model_digest: str
+    series: Series
+    volume: SUVVolume
+    cohort: Cohort
+    prediction: ScanPrediction
 
 
 @dataclass(frozen=True)
@@ -155,6 +180,7 @@ def predict(
     device: Device | None = None,
     out: Path | str | None = None,
     force: bool = False,
+    each: Callable[[PredictedScan], None] | None = None,
 ) -> Predictions:
     """Predict the patients whose scans lie under some paths; one scan a patient.
 
@@ -179,6 +205,8 @@ def predict(
         File for the predictions by the user's own ids, see :meth:`Predictions.write`.
     force : bool
         Whether such scans are predicted all the same; each result says in spite of what.
+    each : callable, optional
+        Called with every scan that was predicted, in turn: see :class:`twobe3.deploy.ResultFiles`.
 
     Raises
     ------
@@ -189,7 +217,7 @@ def predict(
     """
     if out is not None:
         require_output(out)
-    model = load_model(model_path, cache=cache, device=device)
+    model, model_digest = load_model(model_path, cache=cache, device=device), read_card(model_path)[1]
     assert model.endpoint_ is not None
     endpoint = model.endpoint_.name
     found = find_scans([Path(path) for path in paths])
@@ -197,10 +225,14 @@ def predict(
     for series in found.series:
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
         try:
-            results.append(_predict_scan(model, series, scan, force=force))
+            predicted = predict_scan(model, series, scan, force=force, model_digest=model_digest)
         except UnusableScanError as refusal:
             reason = Exclusion.of(refusal, patient=series.patient, series=series.series)
             results.append(_refuse(reason, endpoint, series.patient_id, locate(series)))
+            continue
+        results.append(predicted if isinstance(predicted, ScanPrediction) else predicted.prediction)
+        if each is not None and isinstance(predicted, PredictedScan):
+            each(predicted)
     card = training_record(model).card
     predictions = Predictions(model.name, tuple(results), card.percentile_of, card.intended_use)
     if out is not None:
@@ -208,8 +240,16 @@ def predict(
     return predictions
 
 
-def _predict_scan(model: Model, series: Series, scan: Scan, *, force: bool) -> ScanPrediction:
-    """Predict one scan, or say why not; raises UnusableScanError where it cannot become SUV."""
+def predict_scan(
+    model: Model, series: Series, scan: Scan, *, force: bool = False, model_digest: str = ""
+) -> PredictedScan | ScanPrediction:
+    """Predict one scan, or say why not, which is a :class:`ScanPrediction` alone.
+
+    Raises
+    ------
+    UnusableScanError
+        The scan cannot become SUV.
+    """
     assert model.endpoint_ is not None
     endpoint, grid, record = model.endpoint_.name, model.grid_ or Grid(), training_record(model)
     volume = scan.suv()
@@ -223,7 +263,7 @@ def _predict_scan(model: Model, series: Series, scan: Scan, *, force: bool) -> S
         return _refuse(unusable, endpoint, series.patient_id, locate(series))
     risk = float(prediction.risk[0])
     uncertainty = find_uncertainty(model, alone, risk)
-    return ScanPrediction(
+    said = ScanPrediction(
         series.patient,
         series.series,
         endpoint,
@@ -236,6 +276,7 @@ def _predict_scan(model: Model, series: Series, scan: Scan, *, force: bool) -> S
         percentile=record.percentile(risk),
         **asdict(uncertainty),
     )
+    return PredictedScan(model, model_digest, series, volume, alone, said)
 
 
 def _refuse(exclusion: Exclusion, endpoint: str, patient_id: str, path: str) -> ScanPrediction:
