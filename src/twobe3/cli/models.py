@@ -43,11 +43,10 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict risk and probability for new scans."""
-    files = [sr, seg, pm, html]
-    each = tb.deploy.ResultFiles(*files, show_faces=show_faces) if any(files) else None
+    each = tb.deploy.ResultFiles(sr, seg, pm, html, show_faces) if sr or seg or pm or html else None
     predictions = tb.predict(
-        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out, force=force,
-        each=each,
+        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out,
+        force=force, each=each,
     )  # fmt: skip
     print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
     if not predictions.usable:

@@ -23,6 +23,7 @@ from twobe3.models.model import training_record
 from twobe3.models.radiomics import RadiomicsModel
 from twobe3.report.mips import StoredScan
 from twobe3.report.patient_page import PatientPage, write_patient_page
+from twobe3.report.wording import number
 from twobe3.study.checks import Notice
 from twobe3.study.predict import PredictedScan
 from twobe3.validation.cross_validate import file_name
@@ -50,9 +51,9 @@ class ResultFiles:
     Parameters
     ----------
     sr, seg, pm : Path, optional
-        Folders for the structured report (``*.sr.dcm``), the segmentation of the region (``*.seg.dcm``), and the parametric
-        map of what each voxel adds to the risk (``*.pm.dcm``). The region is the one a radiomics model measures, else the
-        voxels that hold half of what raises the risk; a model without both has neither file.
+        Folders for the structured report (``*.sr.dcm``), the segmentation of the region (``*.seg.dcm``), and the
+        parametric map of what each voxel adds to the risk (``*.pm.dcm``). The region is the one a radiomics model
+        measures, else the voxels that hold half of what raises the risk; a model without both has neither file.
     html : Path, optional
         Folder for a page (``*.html``) with numbers, pictures, map, viewer and the model's card.
     show_faces : bool
@@ -227,5 +228,5 @@ def _say_numbers(predicted: PredictedScan) -> list[tuple[str, str]]:
 
 
 def _with_interval(value: float, low: float | None, high: float | None) -> str:
-    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
-    return f"{value:.2f}{interval}"
+    interval = "" if low is None or high is None else f" ({number(low)} to {number(high)})"
+    return f"{number(value)}{interval}"
