@@ -37,10 +37,11 @@ from twobe3.validation.cross_validate import file_name
 
 @dataclass(frozen=True)
 class ScanExplanations:
-    """What was explained, under pseudonymous ids, and what was not, and why."""
+    """What was explained, under pseudonymous ids, what was not, and why, and in spite of what by force."""
 
     explanations: Explanations
     unused: tuple[Exclusion, ...]
+    forced: tuple[Exclusion, ...] = ()
 
     @property
     def explained(self) -> int:
@@ -50,7 +51,8 @@ class ScanExplanations:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``twobe3 explain --json``."""
-        return {**self.explanations.to_json(), "unused": [asdict(one) for one in self.unused]}
+        scans = {"unused": self.unused, "forced": self.forced}
+        return {**self.explanations.to_json(), **{name: [asdict(one) for one in of] for name, of in scans.items()}}
 
 
 def explain_scans(
@@ -106,6 +108,7 @@ def explain_scans(
     maps: list[MapRecord] = []
     parts: list[ContributionRecord] = []
     unused = [one.exclusion for one in found.unused]
+    forced: list[Exclusion] = []
     refused: ConfigurationError | None = None
     for series in track(found.series, "scans explained"):
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
@@ -121,6 +124,7 @@ def explain_scans(
             if unlike and not force:
                 unused.append(to_exclusion(unlike, series))
                 continue
+            forced += [to_exclusion(unlike, series)] if unlike else []
             try:
                 unusable = model.report(alone).exclusions
                 if unusable:
@@ -139,7 +143,7 @@ def explain_scans(
             parts += added
     if refused is not None and not maps and not parts:
         raise refused
-    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused))
+    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused), tuple(dict.fromkeys(forced)))
     write_artefact(folder / RECORD, result.to_json())
     return result
 
