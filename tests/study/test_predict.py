@@ -162,7 +162,7 @@ def test_half_lives_of_real_headers_are_those_of_the_nuclide(model: Path, real_d
     files = sorted((real_data / "pet_headers").glob("*.json"))
     assert len(files) == 4
     for file in files:
-        half_life_s = json.loads(file.read_text())[0]["RadionuclideHalfLife"]
+        half_life_s = float(json.loads(file.read_text())[0]["RadionuclideHalfLife"])
         one = only(model, write(tmp_path / file.stem, body(101), tracer="", half_life_s=half_life_s))
         assert (one.code, codes(one)) == (None, ["TRACER_UNKNOWN"])
 
