@@ -82,7 +82,7 @@ def make_odd(volume: SUVVolume, ct: SUVVolume) -> Iterator[tuple[str, SUVVolume,
     yield "a sphere of SUV 10 in air", replace(volume, array=np.float32(10.0) * (inside < 8)), FDG
     yield "noise", replace(volume, array=np.random.default_rng(0).gamma(2.0, 1.0, shape).astype(np.float32)), FDG
     yield "SUV times 10", replace(volume, array=10 * suv), FDG
-    yield "upside down and mirrored", replace(volume, array=suv[::-1, ::-1]), FDG
+    yield "upside down and back to front", replace(volume, array=suv[::-1, ::-1]), FDG
     yield "ten slices", cut(volume, (10, *shape[1:])), FDG
     yield "half of every side", cut(volume, tuple(n // 2 for n in shape)), FDG
     yield "without three slices at each end", cut(volume, (shape[0] - 6, *shape[1:])), FDG

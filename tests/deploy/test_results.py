@@ -26,7 +26,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, new_tiny_cohort: Callable[[
 @pytest.fixture(scope="module")
 def new_patient(tmp_path_factory: pytest.TempPathFactory, new_tiny_cohort: Callable[[Path], TinyCohort]) -> Path:
     other = new_tiny_cohort(tmp_path_factory.mktemp("new"))
-    return other.scan("N01", suv=5.5, PatientName="Doe^Jane", InstitutionName="MARKER")
+    return other.scan("NEW-PATIENT", suv=5.5, PatientName="Doe^Jane", InstitutionName="MAR-KER")
 
 
 def fit(cohort: TinyCohort, model: tb.models.Model, folder: Path) -> Path:
@@ -67,7 +67,11 @@ def test_every_file_of_a_network(new_patient: Path, network: Path, tmp_path: Pat
     source = pydicom.dcmread(next(new_patient.iterdir()))
     objects = {name: pydicom.dcmread(only(folders[name])) for name in ("sr", "seg", "pm")}
     for one in objects.values():
-        assert (one.PatientID, one.PatientName, one.StudyInstanceUID) == ("N01", "Doe^Jane", source.StudyInstanceUID)
+        assert (one.PatientID, one.PatientName, one.StudyInstanceUID) == (
+            "NEW-PATIENT",
+            "Doe^Jane",
+            source.StudyInstanceUID,
+        )
         assert "research use only" in one.SeriesDescription
         assert one.DeviceSerialNumber == tb.models.read_card(network)[1]
     found = numbers(objects["sr"])
@@ -80,9 +84,9 @@ def test_every_file_of_a_network(new_patient: Path, network: Path, tmp_path: Pat
     referenced = {item.value for item in objects["sr"].iterall() if item.keyword == "ReferencedSOPInstanceUID"}
     assert objects["seg"].SOPInstanceUID in referenced
     for folder in folders.values():
-        assert "N01" not in only(folder).name
+        assert "NEW-PATIENT" not in only(folder).name
     page = only(folders["html"]).read_text()
-    assert not re.search("N01|Doe|Jane|MARKER", page)
+    assert not re.search("NEW-PATIENT|Doe^Jane|MAR-KER", page)
     assert said["patient"] in page
     assert "research use only" in page.lower()
 

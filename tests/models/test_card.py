@@ -192,3 +192,13 @@ def test_a_header_nested_without_end_is_refused(saved: Path, tmp_path: Path) -> 
 def test_a_model_without_a_region_has_a_card_too(cohort: Cohort, tmp_path: Path) -> None:
     path = SpatialModel().fit(cohort).save(tmp_path)
     assert read_card(path)[0].kind == "spatial"
+
+
+def test_a_file_that_announces_more_than_it_holds_is_refused_unread(tmp_path: Path) -> None:
+    tensor = {"weights": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}
+    header = json.dumps({"__metadata__": {"twobe3": "{}", "digest": ""}, **tensor}).encode()
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ConfigurationError, match="is not a model file") as caught:
+        load_model(path)
+    assert caught.value.code is Code.MODEL_INVALID

@@ -115,7 +115,7 @@ def test_a_scan_in_nifti_has_no_study(
 def test_shares_in_the_contour_are_no_check() -> None:
     share = {"name": "share", "value": 0.5, "threshold": None, "passed": None}
     shown = {"patient": "pa-1", "model": "m", "endpoint": "e", "risk": 0.5}
-    document = {"contributions": [], "unused": [], "maps": [{**shown, "checks": [share]}]}
+    document = {"contributions": [], "unused": [], "forced": [], "maps": [{**shown, "checks": [share]}]}
     assert explanation_lines(document) == ["pa-1  m  e  risk 0.500  not checked"]
     document["maps"] = [{**shown, "checks": [share, {**share, "name": "deletion", "passed": False}]}]
     assert explanation_lines(document) == ["pa-1  m  e  risk 0.500  NOT to be trusted, failed: deletion"]

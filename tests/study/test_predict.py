@@ -17,7 +17,9 @@ import pytest
 from tests.command_line import Call
 
 import twobe3 as tb
+from twobe3.cli.output import explanation_lines
 from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
+from twobe3.evaluation.explanations import RECORD
 from twobe3.io.nifti import write_nifti
 from twobe3.models import Baseline
 from twobe3.phantom.dicom_writer import PETHeader, make_item, write_pet_series
@@ -160,7 +162,7 @@ def test_half_lives_of_real_headers_are_those_of_the_nuclide(model: Path, real_d
     files = sorted((real_data / "pet_headers").glob("*.json"))
     assert len(files) == 4
     for file in files:
-        half_life_s = json.loads(file.read_text())[0]["RadionuclideHalfLife"]
+        half_life_s = float(json.loads(file.read_text())[0]["RadionuclideHalfLife"])
         one = only(model, write(tmp_path / file.stem, body(101), tracer="", half_life_s=half_life_s))
         assert (one.code, codes(one)) == (None, ["TRACER_UNKNOWN"])
 
@@ -282,4 +284,8 @@ def test_an_odd_scan_is_not_explained_either(hospital: Path, tmp_path: Path) -> 
     found = tb.explain_scans(model, [scan], tmp_path / "out")
     assert [one.code for one in found.unused] == ["TRACER_OTHER"]
     assert not found.explained
-    assert tb.explain_scans(model, [scan], tmp_path / "out", force=True).explained == 1
+    by_force = tb.explain_scans(model, [scan], tmp_path / "out", force=True)
+    assert by_force.explained == 1
+    assert [one.code for one in by_force.forced] == ["TRACER_OTHER"]
+    assert [one["code"] for one in json.loads((tmp_path / "out" / RECORD).read_text())["forced"]] == ["TRACER_OTHER"]
+    assert any(line.endswith(by_force.forced[0].reason) for line in explanation_lines(by_force.to_json()))

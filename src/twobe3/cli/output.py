@@ -76,7 +76,9 @@ def explanation_lines(document: Document) -> list[str]:
         largest = sorted(one["values"].items(), key=lambda item: -abs(item[1]))[:5]
         parts = ", ".join(f"{name} {value:+.2f}" for name, value in largest)
         lines.append(f"{one['patient']}  {one['model']}  {one['endpoint']}  {parts}")
-    return lines + [f"{one['patient']}  {one['series']}  {one['code']}: {one['reason']}" for one in document["unused"]]
+    for spoken, scans in (("", document["unused"]), ("FORCED in spite of ", document["forced"])):
+        lines += [f"{one['patient']}  {one['series']}  {spoken}{one['code']}: {one['reason']}" for one in scans]
+    return lines
 
 
 def prediction_lines(document: Document) -> list[str]:

@@ -49,11 +49,12 @@ PICTURES = 4
 
 @dataclass(frozen=True)
 class ScanExplanations:
-    """What was explained, under pseudonymous ids, and what was not, and why."""
+    """What was explained, under pseudonymous ids, what was not, and why, and in spite of what by force."""
 
     explanations: Explanations
     unused: tuple[Exclusion, ...]
-    folder: Path = field(repr=False)  # where the files are
+    forced: tuple[Exclusion, ...] = ()
+    folder: Path = field(default=Path(), repr=False)  # where the files are
 
     @property
     def explained(self) -> int:
@@ -63,23 +64,16 @@ class ScanExplanations:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``twobe3 explain --json``."""
-        return {**self.explanations.to_json(), "unused": [asdict(one) for one in self.unused]}
+        scans = {"unused": self.unused, "forced": self.forced}
+        return {**self.explanations.to_json(), **{name: [asdict(one) for one in of] for name, of in scans.items()}}
 
     def _repr_html_(self) -> str:
         """For a notebook: what was explained, and the pictures of the first maps, as far as they are still there."""
         maps = self.explanations.maps
         rows = [
-            (
-                one.patient,
-                one.model,
-                one.endpoint,
-                number(one.risk),
-                one.method,
-                ", ".join(_list_failed(one.checks)) or "none",
-            )
-            for one in maps
+            (one.patient, one.model, one.endpoint, number(one.risk), one.method, _verdict(one.checks)) for one in maps
         ]
-        head = ("patient", "model", "endpoint", "risk", "method", "failed checks")
+        head = ("patient", "model", "endpoint", "risk", "method", "checks")
         table = html_table(rows, head=head, caption=format_count(len(maps), "map", "maps"))
         unused = [(one.patient, one.code, one.reason) for one in self.unused]
         left = html_table(unused, head=("patient", "code", "reason"), caption="not explained") if unused else ""
@@ -147,6 +141,7 @@ def explain_scans(
     maps: list[MapRecord] = []
     parts: list[ContributionRecord] = []
     unused = [one.exclusion for one in found.unused]
+    forced: list[Exclusion] = []
     refused: ConfigurationError | None = None
     for series in track(found.series, "scans explained"):
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
@@ -162,6 +157,7 @@ def explain_scans(
             if unlike and not force:
                 unused.append(to_exclusion(unlike, series))
                 continue
+            forced += [to_exclusion(unlike, series)] if unlike else []
             try:
                 unusable = model.report(alone).exclusions
                 if unusable:
@@ -181,7 +177,8 @@ def explain_scans(
             parts += added
     if refused is not None and not maps and not parts:
         raise refused
-    result = ScanExplanations(Explanations(tuple(maps), tuple(parts)), tuple(unused), folder)
+    explanations = Explanations(tuple(maps), tuple(parts))
+    result = ScanExplanations(explanations, tuple(unused), tuple(dict.fromkeys(forced)), folder)
     write_artefact(folder / RECORD, result.to_json())
     return result
 
