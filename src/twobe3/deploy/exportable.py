@@ -27,9 +27,7 @@ from twobe3.runtime.device import CPU
 
 Runtime = Literal["onnx", "monai-bundle"]
 Arrays = Sequence[npt.NDArray[np.float32]]
-# Of the risk, in its unit, and of the probability: a map's value that is rounded to half precision the other way moves
-# a risk by less, a wrong graph by more.
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4  # of the risk, in its unit, and of the probability
 ORIENTATION = ["slices from the feet to the head", "rows from the front to the back", "columns from right to left"]
 RESAMPLING = {
     "interpolation": "linear; SUV 0 beyond the scan, which fades to 0 within one voxel of its border",

@@ -15,7 +15,7 @@ IntArray = npt.NDArray[np.int64]
 def translate_pooling(op: Any, tensor: Callable[[Any], Any]) -> dict[Any, Callable[..., Any]]:
     """For each of torch's operators a function that adds its ONNX operators to a graph.
 
-    Bins of different lengths become a matrix for each axis, or an index.
+    Bins of different lengths become an index into each axis.
 
     Parameters
     ----------
@@ -25,16 +25,32 @@ def translate_pooling(op: Any, tensor: Callable[[Any], Any]) -> dict[Any, Callab
         Makes a constant of an array.
     """
 
+    def constant(array: npt.ArrayLike) -> Any:
+        return op.Constant(value=tensor(np.asarray(array)))
+
     def average(values: Any, size: Sequence[int]) -> Any:
-        matrices = [op.Constant(value=tensor(bin_weights(*one))) for one in zip(values.shape[-3:], size, strict=True)]
-        return op.Einsum(values, *matrices, equation="...srk,as,br,gk->...abg")
+        first, lengths = len(values.shape) - 3, values.shape[-3:]
+        if list(size) == [1, 1, 1]:
+            return op.ReduceMean(values, constant([first, first + 1, first + 2]), keepdims=1)
+        for number, (length, bins) in enumerate(zip(lengths, size, strict=True)):
+            inside = bin_members(length, bins).reshape(bins, -1, *[1] * (2 - number))
+            gathered = op.Gather(values, constant(bin_index(length, bins)), axis=first + 2 * number)
+            values = gathered if inside.all() else op.Mul(gathered, constant(inside.astype(np.float32)))
+        bins_first = [first, first + 2, first + 4, first + 1, first + 3, first + 5]
+        values = op.Transpose(values, perm=[*range(first), *bins_first])
+        values = op.Reshape(values, constant([0] * (first + 3) + [-1]))
+        # One after another, as torch adds them: sums of ten thousand numbers in another order differ by 1e-5.
+        values = op.Gather(op.CumSum(values, constant(first + 3)), constant(-1), axis=first + 3)
+        for number, (length, bins) in enumerate(zip(lengths, size, strict=True)):
+            counts = bin_members(length, bins).sum(axis=1).reshape(-1, *[1] * (2 - number))
+            values = op.Div(values, constant(counts.astype(np.float32)))
+        return values
 
     def largest(values: Any, size: Sequence[int]) -> tuple[Any, Any]:
-        first = len(values.shape) - 3
+        first, over = len(values.shape) - 3, None
         for axis, (length, bins) in enumerate(zip(values.shape[-3:], size, strict=True), start=first):
-            index = op.Constant(value=tensor(bin_index(length, bins)))
-            over = op.Constant(value=tensor(np.array([axis + 1])))
-            values = op.ReduceMax(op.Gather(values, index, axis=axis), over, keepdims=0)
+            over = constant([axis + 1])
+            values = op.ReduceMax(op.Gather(values, constant(bin_index(length, bins)), axis=axis), over, keepdims=0)
         return values, over  # nobody asks for the places, which would be second
 
     return {
@@ -44,18 +60,16 @@ def translate_pooling(op: Any, tensor: Callable[[Any], Any]) -> dict[Any, Callab
     }
 
 
-def bin_weights(length: int, bins: int) -> npt.NDArray[np.float32]:
-    """What each position counts in the average of each bin, shape (bins, length)."""
-    start, stop = _bounds(length, bins)
-    position = np.arange(length)
-    inside = (position >= start) & (position < stop)
-    return np.asarray(inside / (stop - start), np.float32)
-
-
 def bin_index(length: int, bins: int) -> IntArray:
     """The positions of each bin, shape (bins, longest); the last one again where a bin is shorter than the longest."""
     start, stop = _bounds(length, bins)
     return np.minimum(start + np.arange((stop - start).max()), stop - 1)
+
+
+def bin_members(length: int, bins: int) -> npt.NDArray[np.bool_]:
+    """Which of :func:`bin_index` are not repeated, shape (bins, longest)."""
+    start, stop = _bounds(length, bins)
+    return start + np.arange((stop - start).max()) < stop
 
 
 def _bounds(length: int, bins: int) -> tuple[IntArray, IntArray]:
