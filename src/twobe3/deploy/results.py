@@ -102,7 +102,7 @@ class ResultFiles:
         objects = (
             (self.seg, "seg", None if region is None else region.segmentation),
             (self.pm, "pm", None if self.pm is None else made.parametric_map),
-            (self.sr, "sr", None if self.sr is None else made.structured_report(region)),
+            (self.sr, "sr", None if self.sr is None else made.make_report(region)),
         )
         return [(folder, suffix, content) for folder, suffix, content in objects if folder is not None and content]
 
@@ -182,7 +182,7 @@ class Results:
             model_digest=self.predicted.model_digest,
         )  # fmt: skip
 
-    def structured_report(self, region: SegmentedRegion | None) -> bytes:
+    def make_report(self, region: SegmentedRegion | None) -> bytes:
         """The numbers and notices as DICOM, with what is known of a region."""
         said = self.predicted.prediction
         measured = {shown: getattr(said, name) for name, shown in NAMES.items()}
