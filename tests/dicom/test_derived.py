@@ -123,6 +123,20 @@ def test_dciodvfy_finds_no_error(real: PETSeries, reach: float, tmp_path: Path) 
         assert not [line for line in said.splitlines() if line.startswith("Error")]
 
 
+def read_by_dcm2niix(folder: Path) -> nib.Nifti1Image:
+    """The one DICOM file in ``folder/in`` as NIfTI."""
+    command = ["dcm2niix", "-o", folder, "-f", "read", "-z", "n", folder / "in"]
+    subprocess.run(command, check=True, capture_output=True)
+    return nib.load(folder / "read.nii")
+
+
+def at(voxels: Array, geometry: Geometry, image: nib.Nifti1Image) -> Array:
+    """The values of an image where the voxels of a volume lie."""
+    there = np.linalg.inv(image.affine) @ LPS_TO_RAS @ geometry.affine
+    index = np.rint(np.c_[voxels, np.ones(len(voxels))] @ there.T)[:, :3].astype(int)
+    return np.asarray(image.get_fdata()[tuple(index.T)])
+
+
 @pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed: apt-get install dcm2niix")
 def test_dcm2niix_reads_the_map_at_its_place(real: PETSeries, tmp_path: Path) -> None:
     volume = read_suv(real)

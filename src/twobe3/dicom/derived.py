@@ -174,6 +174,7 @@ def make_segmentation(
     with quietly():
         made = hd.seg.Segmentation(
             source.images, mask.astype(np.uint8), hd.seg.SegmentationTypeValues.BINARY, [segment],
+            omit_empty_frames=False,  # where frames lack, dcm2niix and SimpleITK close up what is left
             content_label="REGION", **source.planes, **about(label, 902, model_digest),
         )  # fmt: skip
     return encode(made)
