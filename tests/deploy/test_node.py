@@ -196,9 +196,10 @@ def test_a_study_without_pet_is_a_line_and_the_node_goes_on(
         node.work()
     lines = log_lines(out)
     assert {(line["state"], line["code"]) for line in lines} == {("refused", "NO_PET"), ("predicted", None)}
+    (out / "node.jsonl").unlink()  # as if the node had been killed before it said anything
     with tb.deploy.Node(model, out, port=0, quiet_s=0) as node:
         node.work()
-    assert log_lines(out) == lines
+    assert sorted(map(str, log_lines(out))) == sorted(map(str, lines))
 
 
 def test_an_archive_that_is_down(model: Path, scan: Path, tmp_path: Path) -> None:
