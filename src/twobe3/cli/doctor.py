@@ -28,6 +28,7 @@ OPTIONAL = {
     "mirp": ("radiomic features", "radiomics"),
     "scikit-survival": ("random survival forests, under the GPL", "survival-forest"),
     "onnxruntime": ("export to ONNX", "export"),
+    "pynetdicom": ("DICOM node", "node"),
     "idc-index-data": ("index of public collections", "collections"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")

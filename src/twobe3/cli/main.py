@@ -22,6 +22,7 @@ from twobe3.cli.export import export
 from twobe3.cli.fault import internal_error
 from twobe3.cli.interruption import interruptible
 from twobe3.cli.models import card, explain, predict
+from twobe3.cli.node import node
 from twobe3.cli.options import (
     DeviceOption,
     Paths,
@@ -136,7 +137,7 @@ def convert(
     _print_inspection(inspection, as_json)
 
 
-for command in (predict, explain, card):
+for command in (predict, explain, card, node):
     app.command()(command)
 
 

@@ -219,6 +219,17 @@ class Code(Enum):
         "the scan is no DICOM, so nothing can be made for its study",
         "give the DICOM files of the scan for results in DICOM",
     )
+    # -- the DICOM node
+    NODE_EXPOSED = (
+        "a node that other machines can reach must say who may store",
+        "name their AE titles with --allow, or leave out --host",
+    )
+    NODE_RUNNING = ("another node works in the folder", "stop it, or choose another folder")
+    LISTEN_FAILED = ("the node cannot listen at its address", "choose another --port or --host")
+    SEND_FAILED = (
+        "the archive did not take the results, which stay on disk",
+        "check --send and the archive; the node tries again when it is started again",
+    )
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
 
     def __init__(self, summary: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""The model at work: files of other runtimes."""
+"""The model at work: files of other runtimes, results for the archive, a DICOM node."""
 
 import lazy_loader as _lazy
 
