@@ -92,7 +92,7 @@ def test_every_file_of_a_network(new_patient: Path, network: Path, tmp_path: Pat
 
 
 def test_a_radiomics_model_has_a_region_and_no_map(
-    cohort: TinyCohort, new_patient: Path, tmp_path: Path, twobe3: Call
+    cohort: TinyCohort, new_patient: Path, tmp_path: Path, twobe3: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     how = {"region": "threshold", "threshold_suv": 0.4, "spacing_mm": 8.0}
     model = fit(cohort, tb.models.RadiomicsModel(**how, otherwise="none"), tmp_path)
@@ -100,6 +100,7 @@ def test_a_radiomics_model_has_a_region_and_no_map(
     options = [text for name, folder in folders.items() for text in (f"--{name}", str(folder))]
     assert twobe3("predict", str(model), str(new_patient), *options).status == 0
     assert not folders["pm"].exists()
+    assert "no pm file: NO_PATHWAY" in caplog.text
     segmentation = pydicom.dcmread(only(folders["seg"]))
     assert int((pixel_array(segmentation) > 0).sum()) == np.prod(TinyCohort.SHAPE)  # SUV 0.5 and above: all
     assert numbers(pydicom.dcmread(only(folders["sr"])))["SUVbw"] == pytest.approx(5.5, abs=0.01)
@@ -126,7 +127,33 @@ def test_what_is_refused_has_no_files(
     assert not (tmp_path / "html").exists()
     forced = twobe3("predict", str(network), str(scan), "--html", str(tmp_path / "html"), "--force")
     assert forced.status == 0, forced.err
-    assert "SCAN_CONSTANT" in only(tmp_path / "html").read_text()
+    assert "Predicted by force, in spite of <code>SCAN_CONSTANT</code>" in only(tmp_path / "html").read_text()
+
+
+def test_a_later_scan_of_the_patient_has_files_of_its_own(
+    network: Path, new_patient: Path, tmp_path: Path, twobe3: Call, new_tiny_cohort: Callable[[Path], TinyCohort]
+) -> None:
+    follow_up = new_tiny_cohort(tmp_path).scan("NEW-PATIENT", folder="later", suv=4.0)
+    for scan in (new_patient, follow_up):
+        assert twobe3("predict", str(network), str(scan), "--sr", str(tmp_path / "sr")).status == 0
+    assert len(list((tmp_path / "sr").iterdir())) == 2
+
+
+def test_one_scan_without_a_uid_spoils_no_other(
+    network: Path, new_patient: Path, tmp_path: Path, twobe3: Call, new_tiny_cohort: Callable[[Path], TinyCohort],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    bare = new_tiny_cohort(tmp_path).scan("P77", suv=4.0)
+    for path in bare.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.SOPInstanceUID
+        dataset.save_as(path)
+    where = ("--sr", str(tmp_path / "sr"), "--out", str(tmp_path / "new.csv"))
+    result = twobe3("predict", str(network), str(bare), str(new_patient), *where)
+    assert result.status == 0, result.err
+    assert "NO_DICOM_SOURCE" in caplog.text
+    assert pydicom.dcmread(only(tmp_path / "sr")).PatientID == "NEW-PATIENT"
+    assert len((tmp_path / "new.csv").read_text().splitlines()) == 3
 
 
 def test_a_file_where_a_folder_is_asked_for(network: Path, new_patient: Path, tmp_path: Path, twobe3: Call) -> None:

@@ -21,6 +21,7 @@ from tests.dicom.test_enhanced import enhanced
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.volume import LPS_TO_RAS, Geometry
 from twobe3.dicom.derived import make_parametric_map, make_segmentation, read_source
+from twobe3.dicom.reader import quietly
 from twobe3.dicom.series import PETSeries, find_series
 from twobe3.dicom.volume import read_suv
 
@@ -199,6 +200,29 @@ def test_an_empty_mask_is_no_segmentation(phantom: Callable[..., PETSeries]) -> 
     source = read_source(series, volume.geometry)
     with pytest.raises(ValueError, match="needs a voxel"):
         make_segmentation(source, np.zeros(volume.geometry.shape, bool), label="m", region="r")
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_without_a_uid_nothing_can_be_made(phantom: Callable[..., PETSeries], keyword: str) -> None:
+    """One made up of nothing would be the same for all patients, and an archive would make one study of them."""
+    series = phantom()
+    volume = read_suv(series)
+    for path in series.files:
+        dataset = pydicom.dcmread(path)
+        del dataset[keyword]
+        dataset.save_as(path)
+    with pytest.raises(UnusableScanError, match=f"NO_DICOM_SOURCE.*{keyword}"):
+        read_source(series, volume.geometry)
+
+
+def test_names_are_not_cut_and_hold_no_control_characters(phantom: Callable[..., PETSeries]) -> None:
+    long = "x" * 80
+    with quietly():
+        series = phantom(PatientName=long, StudyID="a\x07b")
+        volume = read_suv(series)
+        content = make_segmentation(read_source(series, volume.geometry), volume.array > 2, label="m", region="hot")
+        made = pydicom.dcmread(BytesIO(content))
+        assert (made.PatientName, made.StudyID) == (long, "ab")
 
 
 def test_a_file_that_is_gone_is_named(phantom: Callable[..., PETSeries]) -> None:

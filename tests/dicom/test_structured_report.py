@@ -14,12 +14,13 @@ import pydicom
 import pytest
 from tests.dicom.test_derived import only_series
 
+from twobe3.core.codes import Code
 from twobe3.dicom.derived import Source, make_segmentation, read_source
 from twobe3.dicom.structured_report import SegmentedRegion, make_structured_report
 from twobe3.dicom.volume import read_suv
 
 MEASURED = {"Risk": -0.25, "Probability": 0.4375}
-FLAGS = {"UPTAKE_TIME_UNUSUAL": "the uptake time is unlike that of the training patients"}
+FLAGS = {"UPTAKE_TIME_OUTSIDE": "the uptake time is 45 min, the model knows 55 to 75 min"}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,13 @@ def report(source: Source, region: SegmentedRegion | None = None) -> bytes:
     )
 
 
+def comments(content: bytes) -> list[str]:
+    """What a report says in words, by the standard's code for comments."""
+    groups = [item.value for item in pydicom.dcmread(BytesIO(content)).iterall() if item.keyword == "ContentSequence"]
+    items = [one for group in groups for one in group if one.ValueType == "TEXT"]
+    return [one.TextValue for one in items if one.ConceptNameCodeSequence[0].CodeValue == "121106"]
+
+
 def read_by_dcmqi(content: bytes, folder: Path) -> list[dict[str, Any]]:
     """The groups of measurements as dcmqi's ``tid1500reader`` gives them."""
     (folder / "sr.dcm").write_bytes(content)
@@ -55,8 +63,10 @@ def test_dcmqi_reads_the_numbers_and_flags(source: Source, tmp_path: Path) -> No
     assert group["TrackingIdentifier"] == "relapse"
     found = {item["quantity"]["CodeMeaning"]: float(item["value"]) for item in group["measurementItems"]}
     assert found == MEASURED
-    (flag,) = group["qualitativeEvaluations"]
-    assert flag["conceptValue"]["CodeValue"] == "UPTAKE_TIME_UNUSUAL"
+    (flag,) = (one for one in group["qualitativeEvaluations"] if one["conceptCode"]["CodeValue"] == "FLAG")
+    assert flag["conceptValue"]["CodeValue"] == "UPTAKE_TIME_OUTSIDE"
+    assert flag["conceptValue"]["CodeMeaning"] == Code.UPTAKE_TIME_OUTSIDE.summary  # what it always means
+    assert comments(report(source)) == ["UPTAKE_TIME_OUTSIDE: the uptake time is 45 min, the model knows 55 to 75 min"]
     assert group["measurementAlgorithmIdentification"]["AlgorithmParameters"] == ["research use only"]
 
 

@@ -21,7 +21,12 @@ def print_document(document: Document, as_json: bool, lines: Callable[[Document]
     if as_json:
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
-        print("\n".join(lines(document)))
+        print("\n".join(_printable(line) for text in lines(document) for line in text.split("\n")))
+
+
+def _printable(line: str) -> str:
+    """A line without what a terminal takes for a command; names in files may hold anything."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)
 
 
 def nothing_usable(code: Code, found: int) -> EmptyInputError:
@@ -76,7 +81,9 @@ def explanation_lines(document: Document) -> list[str]:
         largest = sorted(one["values"].items(), key=lambda item: -abs(item[1]))[:5]
         parts = ", ".join(f"{name} {value:+.2f}" for name, value in largest)
         lines.append(f"{one['patient']}  {one['model']}  {one['endpoint']}  {parts}")
-    for spoken, scans in (("", document["unused"]), ("FORCED in spite of ", document["forced"])):
+    for spoken, scans in (
+        ("", document["unused"]), ("FORCED in spite of ", document["forced"]), ("flag ", document["flags"]),
+    ):  # fmt: skip
         lines += [f"{one['patient']}  {one['series']}  {spoken}{one['code']}: {one['reason']}" for one in scans]
     return lines
 

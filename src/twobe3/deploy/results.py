@@ -45,7 +45,8 @@ NAMES = {
 class ResultFiles:
     """Writes what is asked for of every scan that is predicted: give it to ``predict(each=…)``.
 
-    Files are named by the patient's pseudonym, endpoint and model. What is DICOM carries the patient's identity, for it
+    Files are named by the pseudonyms of patient and series, endpoint and model: a later run on the same scan replaces
+    them. What is DICOM carries the patient's identity, for it
     goes into the patient's own study; a scan in NIfTI has none, which a warning says (``NO_DICOM_SOURCE``).
 
     Parameters
@@ -78,33 +79,34 @@ class ResultFiles:
             if folder is not None:
                 require_folder(folder)
 
-    @property
-    def wants_dicom(self) -> bool:
-        """Whether anything goes to an archive."""
-        return any(folder is not None for folder in (self.sr, self.seg, self.pm))
-
     def __call__(self, predicted: PredictedScan) -> None:
-        """Write the files of one scan."""
-        made = Results(predicted)
-        for folder, suffix, content in self._choose_objects(made):
-            write_atomic(folder / f"{made.name}.{suffix}.dcm", content)
+        """Write the files of one scan; what cannot be made of it is warned of with its code."""
+        made, patient = Results(predicted), predicted.prediction.patient
+        try:
+            objects = self._make_objects(made)
+        except UnusableScanError as refusal:
+            log.warning("%s: %s", patient, refusal)
+            objects = {}
+        for suffix, (folder, content) in objects.items():
+            if content is None:
+                code = Code.NO_PATHWAY
+                log.warning("%s: no %s file: %s: %s", patient, suffix, code.name, code.summary)
+            else:
+                write_atomic(folder / f"{made.name}.{suffix}.dcm", content)
         if self.html is not None:
             write_patient_page(made.page(show_faces=self.show_faces), self.html / f"{made.name}.html")
 
-    def _choose_objects(self, made: Results) -> list[tuple[Path, str, bytes]]:
-        if not self.wants_dicom:
-            return []
-        if not isinstance(made.predicted.series, PETSeries):
-            code = Code.NO_DICOM_SOURCE
-            log.warning("%s: %s: %s; %s", made.predicted.prediction.patient, code.name, code.summary, code.remedy)
-            return []
+    def _make_objects(self, made: Results) -> dict[str, tuple[Path, bytes | None]]:
+        """Suffix to the folder and the file, which is None where the model has no map or region."""
         region = made.region if self.seg is not None else None
-        objects = (
-            (self.seg, "seg", None if region is None else region.segmentation),
-            (self.pm, "pm", None if self.pm is None else made.parametric_map),
-            (self.sr, "sr", None if self.sr is None else made.make_report(region)),
-        )
-        return [(folder, suffix, content) for folder, suffix, content in objects if folder is not None and content]
+        found: dict[str, tuple[Path, bytes | None]] = {}
+        if self.seg is not None:
+            found["seg"] = self.seg, None if region is None else region.segmentation
+        if self.pm is not None:
+            found["pm"] = self.pm, made.parametric_map
+        if self.sr is not None:
+            found["sr"] = self.sr, made.make_report(region)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,7 @@ class Results:
     def name(self) -> str:
         """Of the files, without identity."""
         said = self.predicted.prediction
-        return ".".join((said.patient, file_name(said.endpoint), file_name(self.predicted.model.name)))
+        return ".".join((said.patient, said.series_uid, file_name(said.endpoint), file_name(self.predicted.model.name)))
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -151,7 +153,7 @@ class Results:
         """Headers of the scan."""
         series = self.predicted.series
         if not isinstance(series, PETSeries):
-            raise ConfigurationError(Code.NO_DICOM_SOURCE, "the scan is a NIfTI file")
+            raise UnusableScanError(Code.NO_DICOM_SOURCE, "the scan is a NIfTI file")
         return read_source(series, self.predicted.volume.geometry)
 
     @cached_property
@@ -199,7 +201,7 @@ class Results:
         (subject,) = cohort.subjects
         return PatientPage(
             said.patient, predicted.model.name, said.endpoint, _say_numbers(predicted),
-            [(one.code, one.reason) for one in self.notices],
+            [(one.code, one.reason) for one in said.forced], [(one.code, one.reason) for one in said.flags],
             list(describe_card(card, predicted.model_digest)),
             StoredScan(cohort.volume(subject), cohort.grid.spacing_mm, cohort.contour(subject)),
             self.relevance, show_faces,

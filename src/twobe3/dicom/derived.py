@@ -31,16 +31,14 @@ from twobe3.dicom.series import PETSeries
 RESEARCH = "research use only"
 MAKER = "twobe3"
 SCHEME = "99TWOBE3"  # of private codes, DICOM PS3.3 8.2
-_TEXTS = {
-    "PatientID": 64,
-    "PatientName": 64,
-    "StudyID": 16,
-    "AccessionNumber": 16,
-    "ReferringPhysicianName": 64,
-    "PositionReferenceIndicator": 64,
-}  # fmt: skip  characters that PS3.5 6.2 allows
+_NAMES = ("PatientID", "PatientName", "ReferringPhysicianName")  # never cut: two patients could become one
+_LABELS = ("StudyID", "AccessionNumber", "PositionReferenceIndicator")
+_LONGEST_LABEL = 16  # characters of SH, DICOM PS3.5 6.2
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
 _SEXES = ("M", "F", "O")
+_CATEGORY = hd.sr.CodedConcept("309825002", "SCT", "Spatial and Relational Concept")  # PS3.16 CID 7150
+REGION = hd.sr.CodedConcept("MODEL_REGION", SCHEME, "Region that a model looks at")  # and no finding
+_NOT_MADE = "no DICOM object can be made of what the headers say"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +79,7 @@ def read_source(series: PETSeries, geometry: Geometry) -> Source:
     Raises
     ------
     UnusableScanError
+        ``NO_DICOM_SOURCE``: a header lacks the UID of study, series, class or object, so nothing can refer to it.
         ``CORRUPT_FILE``: a file can't be read any more, or none has a certain slice.
     """
     wanted = set(series.files) if series.chosen is None else {path for path, _ in series.chosen.slices}
@@ -118,6 +117,11 @@ def make_parametric_map(
     -------
     bytes
         A DICOM file (PS3.3 A.75), in float32.
+
+    Raises
+    ------
+    UnusableScanError
+        ``CORRUPT_FILE``: the headers contradict each other.
     """
     reach = float(np.abs(values).max()) or 1.0
     mapping = hd.pm.RealWorldValueMapping(
@@ -125,7 +129,7 @@ def make_parametric_map(
         slope=1.0, intercept=0.0, quantity_definition=hd.sr.CodedConcept("RISKMAP", SCHEME, "Contribution to a risk"),
     )  # fmt: skip
     window = hd.VOILUTTransformation(0.0, 2 * reach, voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT)
-    with quietly():  # a name of one component is one
+    with quietly(), refuse_errors(_NOT_MADE):  # a name of one component is one
         made = hd.pm.ParametricMap(
             source.images, np.ascontiguousarray(values, dtype=np.float32), real_world_value_mappings=[mapping],
             voi_lut_transformations=[window], contains_recognizable_visual_features=False,
@@ -168,10 +172,10 @@ def make_segmentation(
         name=MAKER, family=codes.cid7162.ArtificialIntelligence, version=__version__, source=MAKER
     )
     segment = hd.seg.SegmentDescription(
-        1, region[:64], codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion,
+        1, region[:64], _CATEGORY, REGION,
         hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm, tracking_uid=new_uid(), tracking_id=region[:64],
     )  # fmt: skip
-    with quietly():
+    with quietly(), refuse_errors(_NOT_MADE):
         made = hd.seg.Segmentation(
             source.images, mask.astype(np.uint8), hd.seg.SegmentationTypeValues.BINARY, [segment],
             omit_empty_frames=False,  # where frames lack, dcm2niix and SimpleITK close up what is left
@@ -206,11 +210,15 @@ def _describe_frames(dataset: Dataset, geometry: Geometry) -> Dataset:
 def _describe_object(dataset: Dataset, geometry: Geometry) -> Dataset:
     made = Dataset()
     made.SpecificCharacterSet = "ISO_IR 192"
-    for keyword, length in _TEXTS.items():
-        setattr(made, keyword, text(dataset, keyword)[:length])
+    for keyword in _NAMES:
+        setattr(made, keyword, _printable(text(dataset, keyword)))
+    for keyword in _LABELS:
+        setattr(made, keyword, _printable(text(dataset, keyword))[:_LONGEST_LABEL])
     for keyword in _UIDS:
-        uid = UID(text(dataset, keyword))
-        setattr(made, keyword, uid if uid.is_valid else generate_uid(entropy_srcs=[str(uid)]))
+        uid = text(dataset, keyword)
+        if not uid:
+            raise UnusableScanError(Code.NO_DICOM_SOURCE, f"a file has no {keyword}")
+        setattr(made, keyword, UID(uid))
     made.FrameOfReferenceUID = geometry.frame_of_reference or generate_uid(entropy_srcs=[str(made.SeriesInstanceUID)])
     born, day, hour = text(dataset, "PatientBirthDate"), text(dataset, "StudyDate"), text(dataset, "StudyTime")
     made.PatientBirthDate, made.StudyDate = (_write_date(one) for one in (born, day))
@@ -221,6 +229,10 @@ def _describe_object(dataset: Dataset, geometry: Geometry) -> Dataset:
     made.Modality = "PT"
     _, made.Rows, made.Columns = geometry.shape
     return made
+
+
+def _printable(value: str) -> str:
+    return "".join(one for one in value if one.isprintable())
 
 
 def _write_date(value: str) -> str:
@@ -239,8 +251,9 @@ def _position(geometry: Geometry, place: int) -> hd.PlanePositionSequence:
 
 def _shared_groups(geometry: Geometry) -> Dataset:
     """Spacing and orientation of the slices, as an enhanced object says them for all its frames."""
-    between, down, across = geometry.spacing_mm
-    cosines = [*geometry.affine[:3, 2] / across, *geometry.affine[:3, 1] / down]  # along a row, then down a column
+    between, down, across = (round(mm, 6) for mm in geometry.spacing_mm)  # without what an oblique affine adds
+    axes = geometry.affine[:3, :3] / geometry.spacing_mm
+    cosines = [*axes[:, 2], *axes[:, 1]]  # along a row, then down a column
     groups = Dataset()
     groups.PixelMeasuresSequence = hd.PixelMeasuresSequence((down, across), between, between)
     groups.PlaneOrientationSequence = hd.PlaneOrientationSequence(hd.CoordinateSystemNames.PATIENT, cosines)
@@ -253,7 +266,7 @@ def about(label: str, number: int, model_digest: str) -> dict[str, Any]:
         "series_instance_uid": new_uid(), "series_number": number, "sop_instance_uid": new_uid(),
         "instance_number": 1, "manufacturer": MAKER, "manufacturer_model_name": MAKER,
         "software_versions": __version__, "device_serial_number": model_digest[:64] or __version__,
-        "series_description": f"{label[: 64 - len(RESEARCH) - 3]} ({RESEARCH})",
+        "series_description": f"{RESEARCH}: {label}"[:64],
     }  # fmt: skip
 
 

@@ -12,9 +12,11 @@ import pydicom
 from pydicom.sr.codedict import codes
 
 from twobe3 import __version__
-from twobe3.dicom.derived import MAKER, RESEARCH, SCHEME, Source, about, encode, new_uid
+from twobe3.core.codes import Code
+from twobe3.dicom.derived import MAKER, REGION, RESEARCH, SCHEME, Source, about, encode, new_uid
 from twobe3.dicom.reader import quietly
 
+_LONGEST_MEANING = 64  # characters of LO, DICOM PS3.5 6.2
 _ML = hd.sr.CodedConcept("ml", "UCUM", "milliliter")
 _SUV_BW = hd.sr.CodedConcept("126401", "DCM", "SUVbw")
 _SUV = hd.sr.CodedConcept("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight")
@@ -59,7 +61,8 @@ def make_structured_report(
         Name, in the field's words, to a number without unit: risk, probability and what belongs to them. Names, and
         codes of flags, are codes of the private scheme ``99TWOBE3``.
     flags : mapping
-        Code to what it means: what is unusual in the scan, or that a refusal was overridden.
+        Code to a sentence: what is unusual in the scan, or that a refusal was overridden. The sentence becomes a
+        comment; the code means what it always means.
     region : SegmentedRegion, optional
         With its volume and SUVmax, which have the codes that the standard has for them.
     model_digest : str
@@ -85,11 +88,15 @@ def make_structured_report(
                     for name, value in measured.items()
                 ],
                 qualitative_evaluations=[
-                    hd.sr.QualitativeEvaluation(_private("Flag"), hd.sr.CodedConcept(code, SCHEME, meaning[:64]))
-                    for code, meaning in flags.items()
+                    hd.sr.QualitativeEvaluation(_private("Flag"), hd.sr.CodedConcept(code, SCHEME, _mean(code)))
+                    for code in flags
                 ],
             )
         ]
+        groups[0][0].ContentSequence.extend(
+            hd.sr.TextContentItem(codes.DCM.Comment, f"{code}: {said}", hd.sr.RelationshipTypeValues.CONTAINS)
+            for code, said in flags.items()
+        )
         evidence = list(source.images)
         if region is not None:
             segmentation = pydicom.dcmread(BytesIO(region.segmentation))
@@ -112,13 +119,19 @@ def _describe_region(
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         hd.sr.TrackingIdentifier(described.TrackingUID, described.TrackingID),
         referenced_segment=segment,
-        finding_type=codes.SCT.Lesion,
+        finding_type=REGION,
         algorithm_id=algorithm,
         measurements=[
             hd.sr.Measurement(codes.SCT.Volume, float(region.volume_ml), _ML),
             hd.sr.Measurement(_SUV_BW, float(region.suv_max), _SUV, derivation=codes.SCT.Maximum),
         ],
     )
+
+
+def _mean(code: str) -> str:
+    """What a code of the package means, in as many characters as a meaning may have."""
+    summary = Code[code].summary if code in Code.__members__ else code
+    return summary if len(summary) <= _LONGEST_MEANING else f"{summary[: _LONGEST_MEANING - 1]}…"
 
 
 def _private(name: str) -> hd.sr.CodedConcept:

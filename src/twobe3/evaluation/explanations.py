@@ -57,6 +57,18 @@ class Explanations:
         maps = [{**asdict(one), "passed": one.passed} for one in self.maps]
         return {"maps": maps, "contributions": [asdict(one) for one in self.contributions]}
 
+    def update(self, newer: Explanations) -> Explanations:
+        """These with newer ones, which replace maps of the same file, and contributions of one model and patient."""
+        files = {one.file for one in newer.maps}
+        summed = {(one.endpoint, one.model, one.patient) for one in newer.contributions}
+        return Explanations(
+            (*(one for one in self.maps if one.file not in files), *newer.maps),
+            (
+                *(one for one in self.contributions if (one.endpoint, one.model, one.patient) not in summed),
+                *newer.contributions,
+            ),
+        )
+
     @classmethod
     def read(cls, path: Path) -> Explanations:
         """Read the document; raises as :func:`~twobe3.io.artefact.read_artefact`."""

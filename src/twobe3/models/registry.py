@@ -131,6 +131,8 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
             model.recalibration_ = float(slope), float(intercept)
             model.calibrations_ = calibrations
         model.record_ = record
+        if not (model.name + model.endpoint_.name).isprintable():
+            raise ValueError("a name holds control characters")
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError):
         raise ConfigurationError(
             Code.MODEL_INVALID, f"{path.name!r} holds a model that twobe3 {__version__} does not know"

@@ -30,8 +30,8 @@ class PatientPage:
     model, endpoint : str
     numbers : sequence of (str, str)
         Name and value, the most important first.
-    notices : sequence of (str, str)
-        Code and sentence of what is unusual, or was overridden.
+    forced, flags : sequence of (str, str)
+        Code and sentence of each refusal that was overridden, and of what is unusual.
     card : sequence of (str, rows)
         Title and rows of each part of the model's card.
     scan : StoredScan
@@ -45,7 +45,8 @@ class PatientPage:
     model: str
     endpoint: str
     numbers: Rows
-    notices: Rows
+    forced: Rows
+    flags: Rows
     card: Sequence[tuple[str, Rows]]
     scan: StoredScan
     relevance: npt.NDArray[np.float32] | None = None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
-from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
+from twobe3.core.errors import ConfigurationError, Exclusion, TwoBe3Error, UnusableScanError
 from twobe3.core.grid import Grid
 from twobe3.core.html import html_image, html_table
 from twobe3.core.map_check import MapCheck
@@ -39,7 +39,7 @@ from twobe3.runtime.device import Device
 from twobe3.runtime.progress import track
 from twobe3.scans.find import Series, find_scans, scan_of
 from twobe3.scans.scan import LoadedScan
-from twobe3.study.checks import find_refusals, to_exclusion
+from twobe3.study.checks import find_flags, find_refusals, to_exclusion
 from twobe3.validation.cross_validate import file_name
 
 log = logging.getLogger("twobe3")
@@ -54,6 +54,7 @@ class ScanExplanations:
     explanations: Explanations
     unused: tuple[Exclusion, ...]
     forced: tuple[Exclusion, ...] = ()
+    flags: tuple[Exclusion, ...] = ()  # what is unusual about a scan that was explained
     folder: Path = field(default=Path(), repr=False)  # where the files are
 
     @property
@@ -64,7 +65,7 @@ class ScanExplanations:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``twobe3 explain --json``."""
-        scans = {"unused": self.unused, "forced": self.forced}
+        scans = {"unused": self.unused, "forced": self.forced, "flags": self.flags}
         return {**self.explanations.to_json(), **{name: [asdict(one) for one in of] for name, of in scans.items()}}
 
     def _repr_html_(self) -> str:
@@ -142,6 +143,8 @@ def explain_scans(
     parts: list[ContributionRecord] = []
     unused = [one.exclusion for one in found.unused]
     forced: list[Exclusion] = []
+    flags: list[Exclusion] = []
+    earlier = _read_earlier(folder)
     refused: ConfigurationError | None = None
     for series in track(found.series, "scans explained"):
         scan = scan_of(series, policy=policy, repair_dates=repair_dates)
@@ -153,7 +156,8 @@ def explain_scans(
         subject = Subject(series.patient_id, LoadedScan(scan, volume), covariates=series.covariates)
         for model, model_digest in models:
             alone = Cohort((subject,), grid=model.grid_ or Grid())
-            unlike = find_refusals(series, volume, training_record(model).card.trained_on, alone.grid)
+            record = training_record(model)
+            unlike = find_refusals(series, volume, record.card.trained_on, alone.grid)
             if unlike and not force:
                 unused.append(to_exclusion(unlike, series))
                 continue
@@ -163,7 +167,8 @@ def explain_scans(
                 if unusable:
                     unused.append(replace(unusable[0], patient=series.patient, series=series.series))
                     continue
-                output = _Output(folder, series.patient, show_faces, series if dicom else None, model_digest)
+                flags += [to_exclusion((one,), series) for one in find_flags(series, volume, alone, record)]
+                output = _Output(folder, series, show_faces, dicom, model_digest)
                 mapped, added = _explain_one(model, alone, output, method, checks)
             except UnusableScanError as refusal:
                 unused.append(replace(Exclusion.of(refusal), patient=series.patient, series=series.series))
@@ -175,29 +180,46 @@ def explain_scans(
                 continue
             maps += mapped
             parts += added
+            write_artefact(folder / RECORD, earlier.update(Explanations(tuple(maps), tuple(parts))).to_json())
     if refused is not None and not maps and not parts:
         raise refused
     explanations = Explanations(tuple(maps), tuple(parts))
-    result = ScanExplanations(explanations, tuple(unused), tuple(dict.fromkeys(forced)), folder)
-    write_artefact(folder / RECORD, result.to_json())
+    left, despite, unusual = (tuple(dict.fromkeys(one)) for one in (unused, forced, flags))
+    result = ScanExplanations(explanations, left, despite, unusual, folder)
+    write_artefact(folder / RECORD, result.to_json() | earlier.update(explanations).to_json())
     return result
+
+
+def _read_earlier(folder: Path) -> Explanations:
+    """What earlier runs explained in a folder, as far as the maps are there; nothing where there is no record."""
+    try:
+        found = Explanations.read(folder / RECORD)
+    except TwoBe3Error:
+        return Explanations()
+    return replace(found, maps=tuple(one for one in found.maps if (folder / Path(one.file).name).is_file()))
 
 
 @dataclass(frozen=True)
 class _Output:
-    """Where the files of one patient go, and which."""
+    """Where the files of one scan go, and which."""
 
     folder: Path
-    patient: str
+    series: Series
     show_faces: bool
-    dicom: Series | None  # from which DICOM is made, too
+    dicom: bool
     model_digest: str
+
+    @property
+    def patient(self) -> str:
+        """Pseudonym."""
+        return self.series.patient
 
     def write(self, model: Model, alone: Cohort, risk_map: RiskMap, contour: npt.NDArray[np.bool_] | None) -> str:
         """Write the map as NIfTI, as picture, and as DICOM where that is asked for; gives the name of the first."""
         assert model.endpoint_ is not None
         (subject,), endpoint = alone.subjects, model.endpoint_.name
-        name = ".".join((self.patient, file_name(endpoint), file_name(model.name), risk_map.method))
+        of = (self.patient, self.series.series, file_name(endpoint), file_name(model.name), risk_map.method)
+        name = ".".join(of)
         volume = subject.scan.suv()
         values = to_scan(risk_map.values, alone.grid, volume.geometry)
         write_nifti(self.folder / f"{name}.nii.gz", replace(volume, array=values))
@@ -207,15 +229,17 @@ class _Output:
         relevance = np.where(shown == suv, risk_map.values, np.float32(0))  # where the face is, nothing at all
         picture = draw_overlay(shown, spacing, relevance, contour, title=title, failed=_list_failed(risk_map.checks))
         write_atomic(self.folder / f"{name}.png", picture)
-        if self.dicom is not None:
-            self._write_dicom(self.dicom, name, replace(volume, array=values), f"{model.name}, {endpoint}")
+        if self.dicom:
+            try:
+                self._write_dicom(name, replace(volume, array=values), f"{model.name}, {endpoint}")
+            except UnusableScanError as refusal:
+                log.warning("%s: %s", self.patient, refusal)
         return f"{name}.nii.gz"
 
-    def _write_dicom(self, series: Series, name: str, relevance: SUVVolume, label: str) -> None:
+    def _write_dicom(self, name: str, relevance: SUVVolume, label: str) -> None:
+        series = self.series
         if not isinstance(series, PETSeries):
-            code = Code.NO_DICOM_SOURCE
-            log.warning("%s: %s: %s; %s", self.patient, code.name, code.summary, code.remedy)
-            return
+            raise UnusableScanError(Code.NO_DICOM_SOURCE, "the scan is a NIfTI file")
         source, made_by = read_source(series, relevance.geometry), {"label": label, "model_digest": self.model_digest}
         meaning = "what each voxel adds to the risk"
         write_atomic(
