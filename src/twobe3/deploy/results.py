@@ -46,8 +46,8 @@ class ResultFiles:
     """Writes what is asked for of every scan that is predicted: give it to ``predict(each=…)``.
 
     Files are named by the pseudonyms of patient and series, endpoint and model: a later run on the same scan replaces
-    them. What is DICOM carries the patient's identity, for it
-    goes into the patient's own study; a scan in NIfTI has none, which a warning says (``NO_DICOM_SOURCE``).
+    them. What is DICOM carries the patient's identity, for it goes into the patient's own study; a scan in NIfTI has
+    none, which a warning says (``NO_DICOM_SOURCE``).
 
     Parameters
     ----------
