@@ -152,10 +152,14 @@ def _check_tracer(series: Series, volume: SUVVolume, domain: TrainingDomain) -> 
 
 
 def _check_sampling(volume: SUVVolume, domain: TrainingDomain, grid: Grid) -> Iterator[Notice]:
-    """Too little of a body for the grid, and voxels or a field of view far from those of the training."""
+    """Too little of a body for the grid, and voxels or a field of view far from those of the training.
+
+    A model that was trained on scans as short knows them: they are not too short for it.
+    """
     sampling = describe_sampling(volume.geometry)
     along_mm = sampling["field_of_view_mm"][0]
-    if along_mm < MIN_GRID_VOXELS * grid.spacing_mm[0]:
+    shortest_mm = 0.99 * domain.field_of_view_mm[0].low  # lengths of headers are rounded
+    if along_mm < min(MIN_GRID_VOXELS * grid.spacing_mm[0], shortest_mm):
         slices = f"{along_mm:.4g} mm along the body make {along_mm / grid.spacing_mm[0]:.2g} slices of the model's grid"
         yield Notice.of(Code.TOO_FEW_SLICES, f"{slices}, which needs {MIN_GRID_VOXELS}")
     if found := _list_outside(sampling["spacing_mm"], domain.spacing_mm, SPACING_FACTOR):
