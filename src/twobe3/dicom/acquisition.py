@@ -7,6 +7,7 @@ from dataclasses import replace
 import pydicom
 
 from twobe3.core.errors import UnusableScanError
+from twobe3.core.printable import keep_printable
 from twobe3.core.volume import Acquisition
 from twobe3.dicom.attributes import SeriesAttributes
 from twobe3.dicom.clock import is_comparable
@@ -28,7 +29,7 @@ def read_acquisition(first: pydicom.Dataset, attributes: SeriesAttributes) -> Ac
     attributes : SeriesAttributes
         Of the series.
     """
-    reconstruction = "".join(one for one in text(first, "ReconstructionMethod") if one.isprintable())
+    reconstruction = keep_printable(text(first, "ReconstructionMethod"))
     try:
         attributes = unite_injections(attributes).value
     except UnusableScanError:

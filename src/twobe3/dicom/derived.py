@@ -22,6 +22,7 @@ from pydicom.uid import UID, generate_uid
 from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
+from twobe3.core.printable import keep_printable
 from twobe3.core.volume import Geometry
 from twobe3.dicom import enhanced
 from twobe3.dicom.clock import parse_date, parse_time
@@ -84,13 +85,14 @@ def read_source(series: PETSeries, geometry: Geometry) -> Source:
     """
     wanted = set(series.files) if series.chosen is None else {path for path, _ in series.chosen.slices}
     images: dict[int, Dataset] = {}
+    shared = _shared_groups(geometry)
     with quietly(), refuse_errors("the headers of the scan can't be read again"):
         for path in filter(wanted.__contains__, series.files):
             dataset = read_dataset(path)
             if enhanced.is_multi_frame(dataset):
                 return Source((_describe_frames(dataset, geometry),), geometry)
             place = _find_slice(dataset, geometry)
-            images.setdefault(place, _describe(dataset, geometry, place))
+            images.setdefault(place, _describe(dataset, geometry, place, shared))
     missing = [i for i in range(geometry.shape[0]) if i not in images]
     if missing:
         raise UnusableScanError(Code.CORRUPT_FILE, f"no file has slice {missing[0] + 1} of {geometry.shape[0]}")
@@ -184,10 +186,9 @@ def make_segmentation(
     return encode(made)
 
 
-def _describe(dataset: Dataset, geometry: Geometry, place: int) -> Dataset:
+def _describe(dataset: Dataset, geometry: Geometry, place: int, shared: Dataset) -> Dataset:
     """The header of a slice, with what is needed of it, valid."""
     made = _describe_object(dataset, geometry)
-    shared = _shared_groups(geometry)
     made.ImagePositionPatient = _position(geometry, place)[0].ImagePositionPatient
     made.ImageOrientationPatient = shared.PlaneOrientationSequence[0].ImageOrientationPatient
     made.PixelSpacing = shared.PixelMeasuresSequence[0].PixelSpacing
@@ -211,9 +212,9 @@ def _describe_object(dataset: Dataset, geometry: Geometry) -> Dataset:
     made = Dataset()
     made.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _NAMES:
-        setattr(made, keyword, _printable(text(dataset, keyword)))
+        setattr(made, keyword, keep_printable(text(dataset, keyword)))
     for keyword in _LABELS:
-        setattr(made, keyword, _printable(text(dataset, keyword))[:_LONGEST_LABEL])
+        setattr(made, keyword, keep_printable(text(dataset, keyword))[:_LONGEST_LABEL])
     for keyword in _UIDS:
         uid = text(dataset, keyword)
         if not uid:
@@ -229,10 +230,6 @@ def _describe_object(dataset: Dataset, geometry: Geometry) -> Dataset:
     made.Modality = "PT"
     _, made.Rows, made.Columns = geometry.shape
     return made
-
-
-def _printable(value: str) -> str:
-    return "".join(one for one in value if one.isprintable())
 
 
 def _write_date(value: str) -> str:

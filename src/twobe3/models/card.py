@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from twobe3 import __version__
+from twobe3.core.printable import keep_printable
 from twobe3.models.domain import STRICT, Range, Spread, TrainingDomain
 
 INTENDED_USE = "Research use only: it is no medical device, and no decision about a patient may rest on it."
@@ -115,7 +116,7 @@ class ModelCard:
         for title, rows in describe_card(self, digest):
             width = max(len(name) for name, _ in rows)
             lines += ["", title, *(f"  {name:<{width}}  {value}" for name, value in rows)]
-        return "\n".join(map(_printable, lines))
+        return "\n".join(map(keep_printable, lines))
 
     def markdown(self, digest: str = "") -> str:
         """The card as Markdown, a table for each part."""
@@ -123,7 +124,7 @@ class ModelCard:
         for title, rows in describe_card(self, digest):
             cells = [" | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) for row in rows]
             parts += [f"## {title}", "\n".join(["| | |", "|---|---|", *(f"| {row} |" for row in cells)])]
-        return "\n\n".join("\n".join(map(_printable, part.split("\n"))) for part in parts)
+        return "\n\n".join("\n".join(map(keep_printable, part.split("\n"))) for part in parts)
 
 
 _SCHEMA = TypeAdapter(ModelCard)
@@ -219,8 +220,3 @@ def _spread(one: Spread | None, unit: str, n: int) -> str:
 
 def _coverage(known: int, n: int | None) -> str:
     return "" if n is None or known == n else f" (known of {known} of {n})"
-
-
-def _printable(line: str) -> str:
-    """A line without what a terminal would take for a command; a file may hold anything."""
-    return "".join(character for character in line if character.isprintable())

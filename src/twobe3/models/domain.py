@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort, Subject, describe_sampling
+from twobe3.core.printable import keep_printable
 from twobe3.core.volume import FloatArray
 from twobe3.dicom.tracer import name_tracer
 from twobe3.features.descriptors import MAXIMUM, MEDIAN, extract_descriptors
@@ -165,5 +166,5 @@ def _name_scanner(description: Mapping[str, Any]) -> str:
 
 def _count(names: Iterable[str]) -> dict[str, int]:
     """How many are of each name, as it may be printed; the commonest first."""
-    shown = ("".join(one for one in name if one.isprintable())[:LONGEST_NAME] or NOT_TOLD for name in names)
+    shown = (keep_printable(name)[:LONGEST_NAME] or NOT_TOLD for name in names)
     return dict(sorted(Counter(shown).items(), key=lambda item: (-item[1], item[0])))

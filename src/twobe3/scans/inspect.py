@@ -14,6 +14,7 @@ import numpy as np
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
+from twobe3.core.printable import keep_printable
 from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import find_container
 from twobe3.dicom.attributes import Policy
@@ -326,8 +327,8 @@ def _inspect_dicom(
 
 def _inspect_series(series: Series, path: str, read: Callable[[Series], _Read]) -> InspectedSeries:
     entry = InspectedSeries(
-        path, series.patient, series.series, "PT", series.slices, tracer=_make_printable(series.tracer),
-        manufacturer=_make_printable(series.manufacturer), model=_make_printable(series.model),
+        path, series.patient, series.series, "PT", series.slices, tracer=keep_printable(series.tracer),
+        manufacturer=keep_printable(series.manufacturer), model=keep_printable(series.model),
     )  # fmt: skip
     try:
         volume, contour, output = read(series)
@@ -335,11 +336,6 @@ def _inspect_series(series: Series, path: str, read: Callable[[Series], _Read]) 
         return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
     spacing_mm = tuple(round(length, 4) for length in volume.geometry.spacing_mm)
     return replace(entry, suv=SUVSummary.of(volume), output=output, spacing_mm=spacing_mm, contour=contour)
-
-
-def _make_printable(text: str) -> str:
-    """A header's text without what a terminal would take for a command."""
-    return "".join(character for character in text if character.isprintable())
 
 
 def _read_dates(path: Path) -> dict[str, str | None]:
