@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -12,7 +13,8 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.explain.positions import Placement, place_maps, place_volume_layer
+from twobe3.explain.fold_norms import fold_norms
+from twobe3.explain.positions import KEPT, Placement, place_maps, place_volume_layer
 from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.stacks import FLOOR_SUV, pool_stack
 from twobe3.models.cnn3d import CNN3D
@@ -98,7 +100,8 @@ class MapSource:
     """The maps of a frozen 2D network, with gradients, all their channels."""
 
     def __init__(self, maps: FeatureMaps) -> None:
-        self.maps = SliceMaps(maps.backbone, maps.layers, maps.planes, maps.slices, ())
+        folded = replace(maps.backbone, network=fold_norms(maps.backbone.network, maps.layers, maps.slices))
+        self.maps = SliceMaps(folded, maps.layers, maps.planes, maps.slices, ())
         self.maps.projections = nn.ModuleList(nn.Identity() for _ in maps.stacks)
 
     def __call__(self, suv: torch.Tensor) -> list[torch.Tensor]:
@@ -297,6 +300,7 @@ def _pool(values: torch.Tensor) -> torch.Tensor:
     return torch.stack([positions.mean(1), positions.amax(1), positions.std(1, correction=0)])
 
 
+@lru_cache(maxsize=KEPT)
 def _split_body(body: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     """A 3D network's stem and first stage, at a stride of 4 voxels, and the rest."""
     if hasattr(body, "class_layers"):  # MONAI's DenseNet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 DEEPEST = 32  # the largest stride of the networks of the table
 # Pixels of the picture that tells where positions are: more than any position sees, in 2D at stride 16.
 PROBE_2D, PROBE_3D = 768, 64
+KEPT = 8  # networks whose positions are remembered, from one scan to the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,19 +86,26 @@ def _map_centres(maps: FeatureMaps, layer: int, height: int, width: int) -> tupl
         rows, columns = (cell * np.arange(-(-length // cell)) + (cell - 1) / 2 for length in (height, width))
         return rows, columns
     size = maps.slices.size
-    with torch.inference_mode():
-        count = intermediates(network, torch.zeros(1, 3, size, size), [layer])[0].shape[-1]
-    if hasattr(network, "patch_embed"):  # a transformer, whose positions are patches
-        centres = (np.arange(count) + 0.5) * size / count - 0.5
-    else:
-        simple = _simplify(network)
-        (centres, _) = find_centres(
-            lambda pictures: intermediates(simple, pictures, [layer])[0], 3, (size, size), (count, count), PROBE_2D
-        )
+    centres = _picture_centres(network, layer, size)
     # Pixels of the picture to which a slice was resized: both have their edges in common.
     return (centres + 0.5) * height / size - 0.5, (centres + 0.5) * width / size - 0.5
 
 
+@lru_cache(maxsize=KEPT)
+def _picture_centres(network: nn.Module, layer: int, size: int) -> FloatArray:
+    """The centres of a layer's positions along either axis of a square picture, in its pixels."""
+    with torch.inference_mode():
+        count = intermediates(network, torch.zeros(1, 3, size, size), [layer])[0].shape[-1]
+    if hasattr(network, "patch_embed"):  # a transformer, whose positions are patches
+        return np.asarray((np.arange(count) + 0.5) * size / count - 0.5)
+    simple = _simplify(network)
+    (centres, _) = find_centres(
+        lambda pictures: intermediates(simple, pictures, [layer])[0], 3, (size, size), (count, count), PROBE_2D
+    )
+    return centres
+
+
+@lru_cache(maxsize=KEPT)
 def place_volume_layer(network: nn.Module, channels: int, shape: tuple[int, ...]) -> Placement:
     """Where the positions of a layer of a 3D network lie on a grid; ``network`` leads from the windows to the layer."""
     counts = copy.deepcopy(network).to("meta")(torch.zeros(1, channels, *shape, device="meta")).shape[2:]
