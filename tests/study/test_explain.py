@@ -6,7 +6,9 @@ import base64
 import json
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +21,10 @@ from tests.conftest import TinyCohort
 
 import twobe3 as tb
 from twobe3.cli.output import explanation_lines
+from twobe3.core.volume import Mask
+from twobe3.explain.explain import RiskMap, explain
+from twobe3.phantom.dicom_writer import PETHeader
+from twobe3.phantom.rtstruct_writer import write_rtstruct
 
 GRID = tb.Grid(16.0, (192, 160, 160))
 
@@ -95,6 +101,56 @@ def test_a_second_run_adds_to_the_record(cohort: TinyCohort, model_file: Path, t
     assert [one.code for one in second.flags] == ["TRAINING_PATIENT"]
     recorded = {one["file"] for one in json.loads((out / "explanations.json").read_text())["maps"]}
     assert recorded == {one.file for one in (*first, *second.explanations.maps)} == {f.name for f in out.glob("*.gz")}
+
+
+def test_what_was_explained_is_not_explained_again(
+    cohort: TinyCohort, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, scans = tmp_path / "out", [cohort.images / f"scan-P0{i}" for i in (1, 3)]
+    asked = []
+
+    def count(*arguments: Any, **options: Any) -> RiskMap:
+        asked.append(options["method"])
+        return explain(*arguments, **options)
+
+    monkeypatch.setattr("twobe3.study.explain.explain", count)
+    first = tb.explain_scans(model_file, scans[:1], out, checks=False)
+    assert len(asked) == 1
+    again = tb.explain_scans(model_file, scans, out, checks=False)  # goes on where it was interrupted
+    assert len(asked) == 2
+    assert again.explanations.maps[:1] == first.explanations.maps
+    assert tb.explain_scans(model_file, scans, out, checks=False).explanations == again.explanations
+    assert len(asked) == 2
+    for change in ({"checks": True}, {"show_faces": True}, {"dicom": True}, {"method": "grad-cam"}):
+        tb.explain_scans(model_file, scans[:1], out, **{"checks": False, **change})
+    assert len(asked) == 6
+    next(out.glob("*grad-cam.png")).unlink()
+    tb.explain_scans(model_file, scans[:1], out, checks=False, method="grad-cam")
+    assert len(asked) == 7
+
+
+def test_a_contour_beside_the_scan_is_told(
+    cohort: TinyCohort, model_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = TinyCohort(tmp_path).scan("P01")
+    volume = tb.read_suv(folder)
+    header = PETHeader(
+        patient_id="P01", sex="F", age_years=60, weight_kg=70.0, height_m=1.7, injected_dose_bq=3e8,
+        injected=datetime(2020, 1, 1, 9), started=datetime(2020, 1, 1, 10), uid_seed="",
+    )  # fmt: skip
+    path = write_rtstruct(Mask(volume.array > 2, volume.geometry, "GTV"), folder / "RS.dcm", header=header)
+    there = tb.explain_scans(model_file, [folder], tmp_path / "there", checks=False)
+    assert not there.flags
+    assert "share of voxels in the contour" in {check.name for check in there.explanations.maps[0].checks}
+    dataset = pydicom.dcmread(path)
+    for contour in dataset.ROIContourSequence[0].ContourSequence:
+        contour.ContourData = [float(value) + 5000.0 * (i % 3 == 2) for i, value in enumerate(contour.ContourData)]
+    dataset.save_as(path)
+    beside = tb.explain_scans(model_file, [folder], tmp_path / "beside", checks=False)
+    assert [one.code for one in beside.flags] == ["CONTOUR_OUTSIDE"]
+    assert "CONTOUR_OUTSIDE" in caplog.text
+    assert beside.explained == 1
+    assert not beside.explanations.maps[0].checks
 
 
 def test_in_a_notebook_the_maps_show_themselves(cohort: TinyCohort, model_file: Path, tmp_path: Path) -> None:

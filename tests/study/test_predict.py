@@ -23,7 +23,7 @@ from twobe3.evaluation.explanations import RECORD
 from twobe3.io.nifti import write_nifti
 from twobe3.models import Baseline
 from twobe3.phantom.dicom_writer import PETHeader, make_item, write_pet_series
-from twobe3.study.predict import COLUMNS, FIRST_COLUMNS, ScanPrediction
+from twobe3.study.predict import COLUMNS, FIRST_COLUMNS, PredictedScan, ScanPrediction
 
 PATIENTS, SHAPE, SPACING_MM = 24, (24, 20, 20), (8.0, 8.0, 8.0)
 GRID = tb.Grid(8.0, (192.0, 160.0, 160.0))
@@ -225,6 +225,37 @@ def test_a_file_that_ends_in_json_is_json(twobe3: Call, model: Path, tmp_path: P
         assert json.loads(out.read_text()) == shown
     out.write_text("[1, 2]")
     assert twobe3("predict", model, scan, "--out", out).refusal().startswith("OUTPUT_EXISTS")
+    table = tmp_path / "new.xlsx"
+    assert twobe3("predict", model, scan, "--out", table).refusal().startswith("OUTPUT_ENDING")
+    assert not table.exists()
+
+
+def test_several_processes_predict_the_same(model: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / "new" / str(number), body(120 + number))
+    write(tmp_path / "new" / "odd", body(90), tracer="68Ga-PSMA-11")
+    page = tb.deploy.ResultFiles(html=tmp_path / "pages")
+    alone = tb.predict(model, [tmp_path / "new"])
+    several = tb.predict(model, [tmp_path / "new"], workers=2, each=page)
+    assert several == alone
+    assert (len(alone.predictions), alone.usable) == (4, 3)
+    assert len(list((tmp_path / "pages").iterdir())) == 3
+
+
+def test_features_are_not_kept_from_scan_to_scan(model: Path, tmp_path: Path) -> None:
+    kept: list[int] = []
+
+    def count(predicted: PredictedScan) -> None:
+        kept.append(len(predicted.model.cache._memory))
+
+    for number in range(3):
+        write(tmp_path / "new" / str(number), body(120 + number))
+    tb.predict(model, [tmp_path / "new"], each=count)
+    assert kept[0] > 0
+    assert len(set(kept)) == 1
+    kept.clear()
+    tb.predict(model, [tmp_path / "new"], each=count, cache=tb.Cache())
+    assert kept == sorted(set(kept))
 
 
 @pytest.mark.parametrize("seed", range(100, 104))

@@ -37,6 +37,9 @@ def predict(
     pm: Annotated[Path | None, typer.Option(help="Folder for the map of the risk as Parametric Map, likewise.")] = None,
     html: Annotated[Path | None, typer.Option(help="Folder for a page for each patient, without identity.")] = None,
     show_faces: ShowFaces = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one for each core from sixteen scans on.")
+    ] = None,
     show_ids: Annotated[
         bool, typer.Option("--show-ids", help="Show your own patient ids instead of pseudonyms.")
     ] = False,
@@ -46,7 +49,7 @@ def predict(
     each = tb.deploy.ResultFiles(sr, seg, pm, html, show_faces) if sr or seg or pm or html else None
     predictions = tb.predict(
         model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out,
-        force=force, each=each,
+        force=force, each=each, workers=workers,
     )  # fmt: skip
     print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
     if not predictions.usable:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
@@ -122,6 +121,8 @@ class CrossValidation:
         return min(candidates, key=lambda tested: _unevenness(tested, sample.centres, self.folds))
 
     def _draw(self, sample: Sample, seed: int) -> IntArray:
+        from sklearn.model_selection import StratifiedGroupKFold  # slow to import; a prediction needs none
+
         splitter = StratifiedGroupKFold(self.folds, shuffle=True, random_state=seed)
         tested, groups = np.zeros(len(sample.patients), dtype=np.int64), np.array(sample.groups)
         with warnings.catch_warnings():  # fewer censored patients than folds are no problem

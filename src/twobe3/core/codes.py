@@ -159,6 +159,7 @@ class Code(Enum):
     STUDY_FILE_INVALID = ("the study file is not valid", "compare with examples/sts.toml")
     UNKNOWN_KEY = ("the study file has an unknown key", "use the key named")
     UNKNOWN_NAME = ("there is no such model, backbone or metric", "`twobe3 list` names them")
+    OUTPUT_ENDING = ("predictions are written as .csv or .json", "end the file's name in one of them")
     OUTPUT_EXISTS = ("the output folder holds another study, or is a file", "choose another folder")
     FOLDS_MISMATCH = ("the folds are not the saved ones", "predict each patient in the saved fold, or give no folds")
     PREDICTION_INVALID = ("the predictions are not usable", "correct the rows named")

@@ -28,6 +28,7 @@ class MapRecord:
     file: str  # in the same folder; safetensors, `map` on the study's grid
     risk: float
     checks: tuple[MapCheck, ...] = ()
+    key: str = ""  # digest of all that it was made of, where that is known
 
     @property
     def passed(self) -> bool:

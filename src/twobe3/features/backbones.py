@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from monai.networks.nets.resnet import ResNet
 from torch import nn
 
 from twobe3.core.codes import Code
@@ -81,7 +80,7 @@ class Backbone:
         """How many layers can be asked for their maps."""
         if isinstance(self.network, PETLesionNetwork):
             return self.network.n_layers
-        return RESNET_STAGES if isinstance(self.network, ResNet) else len(self.network.feature_info)  # type: ignore[arg-type]
+        return len(self.network.feature_info) if is_from_timm(self.network) else RESNET_STAGES  # type: ignore[arg-type]
 
     def require_layer(self, layer: int) -> None:
         """Raise ``LAYER_OUT_OF_RANGE`` where there is no such layer."""
@@ -165,15 +164,25 @@ def intermediates(network: nn.Module, x: torch.Tensor, layers: Sequence[int]) ->
     """
     if isinstance(network, PETLesionNetwork):
         return network.maps(x, layers)
-    if isinstance(network, ResNet):
-        maps = [network.act(network.bn1(network.conv1(x)))]
-        stages = (nn.Sequential(network.maxpool, network.layer1), network.layer2, network.layer3, network.layer4)
-        for stage in stages[: max(layers)]:
-            maps.append(stage(maps[-1]))
-        return [maps[layer] for layer in layers]
-    order = sorted(layers)
-    found = network.forward_intermediates(x, indices=order, intermediates_only=True, stop_early=True)  # type: ignore[operator]
-    return [torch.as_tensor(found[order.index(layer)]) for layer in layers]
+    if is_from_timm(network):
+        order = sorted(layers)
+        found = network.forward_intermediates(x, indices=order, intermediates_only=True, stop_early=True)  # type: ignore[operator]
+        return [torch.as_tensor(found[order.index(layer)]) for layer in layers]
+    return _resnet_maps(network, x, layers)
+
+
+def _resnet_maps(network: Any, x: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
+    """The same of MONAI's ResNet."""
+    maps = [network.act(network.bn1(network.conv1(x)))]
+    stages = (nn.Sequential(network.maxpool, network.layer1), network.layer2, network.layer3, network.layer4)
+    for stage in stages[: max(layers)]:
+        maps.append(stage(maps[-1]))
+    return [maps[layer] for layer in layers]
+
+
+def is_from_timm(network: nn.Module) -> bool:
+    """Whether a network is one of timm's, which tell of their layers."""
+    return hasattr(network, "feature_info")
 
 
 def _freeze(name: str, weights: str, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
@@ -191,6 +200,8 @@ def _digest_parameters(network: nn.Module) -> str:
 def _build_resnet(
     state: State, *, layers: Sequence[int], widths: Sequence[int] = (64, 128, 256, 512), block: str = "basic"
 ) -> nn.Module:
+    from monai.networks.nets.resnet import ResNet  # two seconds, which other networks do not need
+
     classes = state["fc.weight"].shape[0] if "fc.weight" in state else None
     # With MONAI's own defaults (stride 1 in the stem, biases in the shortcuts) ImageNet weights load into
     # another network without a word; these two settings make it the one that they were trained in.

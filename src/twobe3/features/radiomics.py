@@ -218,7 +218,7 @@ def _extract(
         if refusal.code is not Code.CONTOUR_MISSING:
             log.warning("%s: %s; no radiomic features of this scan", refusal.code.name, refusal.reason)
         features = refusal
-    log.info("radiomic features of a scan: %.1f s", time.perf_counter() - start)
+    log.debug("radiomic features of a scan: %.1f s", time.perf_counter() - start)
     return pack(features)
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -164,6 +162,9 @@ def _read_checkpoint(path: Path) -> State:
 
 def _download(repository: str) -> Path:
     """The file of a repository in the hub's local cache, fetched on first use."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # slow to import, and rarely needed
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(hf_hub_download(repository, HUB_FILE, local_files_only=True))
     except HFValidationError:

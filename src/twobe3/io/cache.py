@@ -95,6 +95,10 @@ class Cache:
             return None
         return arrays
 
+    def forget(self) -> None:
+        """Drop what is kept in memory; the entries of a folder stay."""
+        self._memory.clear()
+
     def put(self, key: str, arrays: Arrays, *, metadata: Mapping[str, str] | None = None) -> None:
         """Store the arrays of a key."""
         path = self.path(key)

@@ -78,6 +78,7 @@ class Model(ABC):
         self.calibrations_: FloatArray | None = None  # the same of bootstrap samples, shape (samples, 2)
         self.training_: Cohort | None = None  # whom it was fitted on, until a record is made of them
         self.record_: TrainingRecord | None = None
+        self.file_digest_ = ""  # of the file that it was read from, as its card shows it
         self.grid_: Grid | None = None
 
     def __repr__(self) -> str:

@@ -114,7 +114,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
         written; a learnt number is not finite, or the grid has more voxels than any scan.
     """
     path = find_model(Path(path))
-    header, arrays, _ = read_sealed(path)
+    header, arrays, sealed = read_sealed(path)
     record = _read_record(path, header, arrays)
     calibrations = arrays.get(CALIBRATIONS)
     if calibrations is not None and calibrations.shape[1:] != (2,):
@@ -130,7 +130,7 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
             slope, intercept = header["recalibration"]
             model.recalibration_ = float(slope), float(intercept)
             model.calibrations_ = calibrations
-        model.record_ = record
+        model.record_, model.file_digest_ = record, sealed
         if not (model.name + model.endpoint_.name).isprintable():
             raise ValueError("a name holds control characters")
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError):

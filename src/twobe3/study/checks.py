@@ -166,9 +166,8 @@ def _check_sampling(volume: SUVVolume, domain: TrainingDomain, grid: Grid) -> It
         yield Notice.of(Code.SPACING_OUTSIDE, f"voxels of {found}")
     if found := _list_outside(sampling["field_of_view_mm"], domain.field_of_view_mm, VIEW_FACTOR):
         lost = uptake_outside(volume, grid)
-        yield Notice.of(
-            Code.VIEW_OUTSIDE, f"{found}; {lost:.0%} of the voxels above SUV 1 lie outside the model's grid"
-        )
+        outside = f"; {lost:.0%} of the voxels above SUV 1 lie outside the model's grid" if lost > 0 else ""
+        yield Notice.of(Code.VIEW_OUTSIDE, f"a field of view of {found}{outside}")
 
 
 def _list_outside(lengths_mm: Sequence[float], ranges: Sequence[Range], factor: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from twobe3 import __version__
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
@@ -27,18 +28,18 @@ from twobe3.explain.attribution import Method
 from twobe3.explain.contributions import explain_by_parts
 from twobe3.explain.explain import RiskMap, explain
 from twobe3.explain.patient_space import find_strongest, to_scan
-from twobe3.io.cache import Cache
-from twobe3.io.files import require_folder, write_artefact, write_atomic
+from twobe3.io.cache import CACHE_VERSION, Cache
+from twobe3.io.files import digest, require_folder, write_artefact, write_atomic
 from twobe3.io.nifti import write_nifti
 from twobe3.models.model import Model, training_record
-from twobe3.models.registry import find_model, load_model, read_card
+from twobe3.models.registry import find_model, load_model
 from twobe3.report.faces import hide_face
 from twobe3.report.overlays import draw_overlay
 from twobe3.report.wording import number
 from twobe3.runtime.device import Device
 from twobe3.runtime.progress import track
 from twobe3.scans.find import Series, find_scans, scan_of
-from twobe3.scans.scan import LoadedScan
+from twobe3.scans.scan import LoadedScan, Scan
 from twobe3.study.checks import find_flags, find_refusals, to_exclusion
 from twobe3.validation.cross_validate import file_name
 
@@ -102,6 +103,7 @@ def explain_scans(
 
     For each scan and model that sees voxels: a map on the scan's own voxels as NIfTI, and a picture of it as PNG, named
     by the patient's pseudonym. Contributions of features, stacks and members, where a risk is a sum.
+    Files that an earlier run made of the same scan and model are not made again.
     ``explanations.json`` says of each map the risk and its checks.
 
     Parameters
@@ -137,7 +139,7 @@ def explain_scans(
     folder = Path(out)
     require_folder(folder)
     files = _find_models(Path(model_path))
-    models = [(load_model(path, cache=cache, device=device), read_card(path)[1]) for path in files]
+    models = [load_model(path, cache=cache, device=device) for path in files]
     found = find_scans([Path(path) for path in paths])
     maps: list[MapRecord] = []
     parts: list[ContributionRecord] = []
@@ -154,7 +156,8 @@ def explain_scans(
             unused.append(Exclusion.of(refusal, patient=series.patient, series=series.series))
             continue
         subject = Subject(series.patient_id, LoadedScan(scan, volume), covariates=series.covariates)
-        for model, model_digest in models:
+        flags += _check_contour(series, scan, volume)
+        for model in models:
             alone = Cohort((subject,), grid=model.grid_ or Grid())
             record = training_record(model)
             unlike = find_refusals(series, volume, record.card.trained_on, alone.grid)
@@ -168,8 +171,8 @@ def explain_scans(
                     unused.append(replace(unusable[0], patient=series.patient, series=series.series))
                     continue
                 flags += [to_exclusion((one,), series) for one in find_flags(series, volume, alone, record)]
-                output = _Output(folder, series, show_faces, dicom, model_digest)
-                mapped, added = _explain_one(model, alone, output, method, checks)
+                work = _Work(folder, series, model, alone, method, checks, show_faces, dicom)
+                mapped, added = _explain_one(work, earlier)
             except UnusableScanError as refusal:
                 unused.append(replace(Exclusion.of(refusal), patient=series.patient, series=series.series))
                 break  # the scan is the same for every model
@@ -199,56 +202,86 @@ def _read_earlier(folder: Path) -> Explanations:
     return replace(found, maps=tuple(one for one in found.maps if (folder / Path(one.file).name).is_file()))
 
 
-@dataclass(frozen=True)
-class _Output:
-    """Where the files of one scan go, and which."""
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One scan and one model, and what is to be written of them."""
 
     folder: Path
     series: Series
+    model: Model
+    alone: Cohort  # the scan, on the grid of the model
+    method: Method
+    checks: bool
     show_faces: bool
     dicom: bool
-    model_digest: str
 
     @property
     def patient(self) -> str:
         """Pseudonym."""
         return self.series.patient
 
-    def write(self, model: Model, alone: Cohort, risk_map: RiskMap, contour: npt.NDArray[np.bool_] | None) -> str:
-        """Write the map as NIfTI, as picture, and as DICOM where that is asked for; gives the name of the first."""
-        assert model.endpoint_ is not None
-        (subject,), endpoint = alone.subjects, model.endpoint_.name
-        of = (self.patient, self.series.series, file_name(endpoint), file_name(model.name), risk_map.method)
-        name = ".".join(of)
+    @property
+    def endpoint(self) -> str:
+        """Its name."""
+        assert self.model.endpoint_ is not None
+        return self.model.endpoint_.name
+
+    @property
+    def name(self) -> str:
+        """Of the files, without their endings."""
+        of = file_name(self.endpoint), file_name(self.model.name), self.method
+        return ".".join((self.patient, self.series.series, *of))
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that the files depend on."""
+        (subject,) = self.alone.subjects
+        asked = (self.method, str(self.checks), str(self.show_faces), str(self.dicom))
+        made_by = (f"{__version__} {CACHE_VERSION}", self.model.file_digest_, self.model.cache_key())
+        return digest(["explained", *made_by, self.alone.volume_key(subject), *asked])
+
+    def find(self, earlier: Explanations) -> MapRecord | None:
+        """The record of an earlier run that made the same files, if they are all there."""
+        endings = [".nii.gz", ".png", *([".pm.dcm"] if self.dicom and isinstance(self.series, PETSeries) else ())]
+        if not all((self.folder / f"{self.name}{ending}").is_file() for ending in endings):
+            return None
+        return next((one for one in earlier.maps if (one.file, one.key) == (f"{self.name}.nii.gz", self.key)), None)
+
+    def write(self, risk_map: RiskMap, contour: npt.NDArray[np.bool_] | None) -> MapRecord:
+        """Write the map as NIfTI, as picture, and as DICOM where that is asked for."""
+        (subject,), grid, risk = self.alone.subjects, self.alone.grid, risk_map.risk
         volume = subject.scan.suv()
-        values = to_scan(risk_map.values, alone.grid, volume.geometry)
-        write_nifti(self.folder / f"{name}.nii.gz", replace(volume, array=values))
-        title = f"{self.patient}: {model.name}, {endpoint}, risk {number(risk_map.risk)} ({risk_map.method})"
-        suv, spacing = alone.volume(subject), alone.grid.spacing_mm
-        shown = suv if self.show_faces else hide_face(suv, spacing, keep=contour)
+        on_scan = replace(volume, array=to_scan(risk_map.values, grid, volume.geometry))
+        file = self.folder / f"{self.name}.nii.gz"
+        write_nifti(file, on_scan)
+        title = f"{self.patient}: {self.model.name}, {self.endpoint}, risk {number(risk)} ({self.method})"
+        suv = self.alone.volume(subject)
+        shown = suv if self.show_faces else hide_face(suv, grid.spacing_mm, keep=contour)
         relevance = np.where(shown == suv, risk_map.values, np.float32(0))  # where the face is, nothing at all
-        picture = draw_overlay(shown, spacing, relevance, contour, title=title, failed=_list_failed(risk_map.checks))
-        write_atomic(self.folder / f"{name}.png", picture)
+        failed = _list_failed(risk_map.checks)
+        picture = draw_overlay(shown, grid.spacing_mm, relevance, contour, title=title, failed=failed)
+        write_atomic(self.folder / f"{self.name}.png", picture)
         if self.dicom:
             try:
-                self._write_dicom(name, replace(volume, array=values), f"{model.name}, {endpoint}")
+                self._write_dicom(on_scan)
             except UnusableScanError as refusal:
                 log.warning("%s: %s", self.patient, refusal)
-        return f"{name}.nii.gz"
+        checks = risk_map.checks
+        return MapRecord(self.endpoint, self.model.name, self.patient, self.method, file.name, risk, checks, self.key)
 
-    def _write_dicom(self, name: str, relevance: SUVVolume, label: str) -> None:
+    def _write_dicom(self, relevance: SUVVolume) -> None:
         series = self.series
         if not isinstance(series, PETSeries):
             raise UnusableScanError(Code.NO_DICOM_SOURCE, "the scan is a NIfTI file")
-        source, made_by = read_source(series, relevance.geometry), {"label": label, "model_digest": self.model_digest}
+        source = read_source(series, relevance.geometry)
+        made_by = {"label": f"{self.model.name}, {self.endpoint}", "model_digest": self.model.file_digest_}
         meaning = "what each voxel adds to the risk"
-        write_atomic(
-            self.folder / f"{name}.pm.dcm", make_parametric_map(source, relevance.array, meaning=meaning, **made_by)
-        )
+        parametric_map = make_parametric_map(source, relevance.array, meaning=meaning, **made_by)
+        write_atomic(self.folder / f"{self.name}.pm.dcm", parametric_map)
         region = find_strongest(relevance.array)
         if region.any():
             segmentation = make_segmentation(source, region, region="half of what raises the risk", **made_by)
-            write_atomic(self.folder / f"{name}.seg.dcm", segmentation)
+            write_atomic(self.folder / f"{self.name}.seg.dcm", segmentation)
 
 
 def _list_failed(checks: Sequence[MapCheck]) -> list[str]:
@@ -261,23 +294,31 @@ def _verdict(checks: Sequence[MapCheck]) -> str:
     return f"failed: {', '.join(_list_failed(checks))}" if _list_failed(checks) else "passed"
 
 
-def _explain_one(
-    model: Model, alone: Cohort, output: _Output, method: Method, checks: bool
-) -> tuple[list[MapRecord], list[ContributionRecord]]:
-    """Write the map of one model and scan, if it has one, and tell its contributions, if there are any."""
-    assert model.endpoint_ is not None
-    (subject,), endpoint = alone.subjects, model.endpoint_.name
+def _explain_one(work: _Work, earlier: Explanations) -> tuple[list[MapRecord], list[ContributionRecord]]:
+    """Write the map of one model and scan, if it has one and it is not there, and tell the contributions, if any."""
+    model, alone = work.model, work.alone
     parts = {name: float(values[0]) for name, values in explain_by_parts(model, alone).items()}
-    records = [ContributionRecord(endpoint, model.name, output.patient, parts)] if parts else []
-    contour = alone.contour(subject)
+    records = [ContributionRecord(work.endpoint, model.name, work.patient, parts)] if parts else []
+    if there := work.find(earlier):
+        return [there], records
+    contour = alone.contour(alone.subjects[0])
     try:
-        risk_map = explain(model, alone, method=method, contour=contour, checks=checks)
+        risk_map = explain(model, alone, method=work.method, contour=contour, checks=work.checks)
     except ConfigurationError as refusal:
         if refusal.code is not Code.NO_PATHWAY or not parts:
             raise
         return [], records
-    file = output.write(model, alone, risk_map, contour)
-    return [MapRecord(endpoint, model.name, output.patient, method, file, risk_map.risk, risk_map.checks)], records
+    return [work.write(risk_map, contour)], records
+
+
+def _check_contour(series: Series, scan: Scan, volume: SUVVolume) -> list[Exclusion]:
+    """Why what somebody drew on a scan is not compared with the maps; nothing where it is, or where nobody did."""
+    try:
+        scan.contour(volume)
+    except UnusableScanError as refusal:
+        log.warning("%s: no contour to compare maps with: %s", series.patient, refusal)
+        return [Exclusion.of(refusal, patient=series.patient, series=series.series)]
+    return []
 
 
 def _find_models(path: Path) -> Iterable[Path]:

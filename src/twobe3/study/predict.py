@@ -20,9 +20,10 @@ from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
 from twobe3.models.card import INTENDED_USE, RiskSource
 from twobe3.models.model import Model, training_record
-from twobe3.models.registry import load_model, read_card
+from twobe3.models.registry import load_model
 from twobe3.models.uncertainty import find_uncertainty
 from twobe3.runtime.device import Device
+from twobe3.runtime.parallel import available_cores, run_tasks
 from twobe3.scans.find import Series, find_scans, scan_of
 from twobe3.scans.scan import LoadedScan, Scan
 from twobe3.study.checks import Notice, find_flags, find_refusals, to_exclusion
@@ -30,6 +31,8 @@ from twobe3.study.checks import Notice, find_flags, find_refusals, to_exclusion
 FIRST_COLUMNS = ("patient_id", "path", "endpoint", "risk", "probability", "code", "reason", "remedy")
 NOTICES = ("forced", "flags")
 NUMBERS = ("percentile", "risk_low", "risk_high", "probability_low", "probability_high")
+MANY = 16  # scans, for which several processes are worth starting
+ENDINGS = (".csv", ".json")
 COLUMNS = (*FIRST_COLUMNS, *NOTICES, *NUMBERS)
 
 
@@ -85,8 +88,6 @@ class PredictedScan:
     Attributes
     ----------
     model : Model
-    model_digest : str
-        Of its file, as its card shows it.
     series : PETSeries or NiftiSeries
     volume : SUVVolume
     cohort : Cohort
@@ -95,11 +96,15 @@ class PredictedScan:
     """
 
     model: Model
-    model_digest: str
     series: Series
     volume: SUVVolume
     cohort: Cohort
     prediction: ScanPrediction
+
+    @property
+    def model_digest(self) -> str:
+        """Of the model's file, as its card shows it."""
+        return self.model.file_digest_
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Predictions:
         return {"model": self.model, "predictions": rows, **about}
 
     def write(self, path: Path | str) -> None:
-        """Write them by the user's own ids: as JSON where the file ends in ``.json``, else as CSV.
+        """Write them by the user's own ids: as JSON where the file ends in ``.json``, as CSV where it ends in ``.csv``.
 
         The JSON document is that of ``--json --show-ids``. The CSV has the columns of :data:`COLUMNS`; texts that a
         spreadsheet would take for formulas get a ``'`` in front.
@@ -131,7 +136,7 @@ class Predictions:
         Raises
         ------
         ConfigurationError
-            ``OUTPUT_EXISTS``, see :func:`require_output`.
+            ``OUTPUT_EXISTS``, ``OUTPUT_ENDING``, see :func:`require_output`.
         EnvironmentFailure
             ``WRITE_FAILED``.
         """
@@ -158,12 +163,14 @@ def require_output(path: Path | str) -> None:
     Raises
     ------
     ConfigurationError
-        ``OUTPUT_EXISTS``.
+        ``OUTPUT_EXISTS``. ``OUTPUT_ENDING``: neither ``.csv`` nor ``.json``.
     """
     path = Path(path)
     if path.is_dir():
         remedy = f"name a file in it, for instance {path.name or '.'}/predictions.csv"
         raise ConfigurationError(Code.OUTPUT_EXISTS, f"{path.name or path} is a folder, not a file", remedy=remedy)
+    if path.suffix.lower() not in ENDINGS:
+        raise ConfigurationError(Code.OUTPUT_ENDING, f"{path.name} ends in neither {' nor '.join(ENDINGS)}")
     begins = b'{"model": ' if is_json(path) else ",".join(FIRST_COLUMNS).encode()
     if path.exists() and not path.read_bytes().startswith(begins):
         reason = f"{path.name} is there and holds something else than predictions"
@@ -181,6 +188,7 @@ def predict(
     out: Path | str | None = None,
     force: bool = False,
     each: Callable[[PredictedScan], None] | None = None,
+    workers: int | None = 1,
 ) -> Predictions:
     """Predict the patients whose scans lie under some paths; one scan a patient.
 
@@ -198,7 +206,7 @@ def predict(
     repair_dates : bool
         Whether, under the lenient policy, an injection whose date contradicts the scan's is taken at its time of day.
     cache : Cache, optional
-        Where features are kept; in memory by default.
+        Where features are kept; by default nowhere.
     device : Device, optional
         Where networks compute; on the GPU where there is one, by default.
     out : path, optional
@@ -206,43 +214,72 @@ def predict(
     force : bool
         Whether such scans are predicted all the same; each result says in spite of what.
     each : callable, optional
-        Called with every scan that was predicted, in turn: see :class:`twobe3.deploy.ResultFiles`.
+        Called with every scan that was predicted, where it was: see :class:`twobe3.deploy.ResultFiles`.
+    workers : int, optional
+        Processes, see :func:`~twobe3.runtime.parallel.run_tasks`. Each takes seconds to start, so that None is one for
+        each core from sixteen scans on. The predictions are the same bits, in the same order.
 
     Raises
     ------
     EmptyInputError
         ``NO_PET``.
     ConfigurationError
-        ``MODEL_INVALID``; ``OUTPUT_EXISTS`` before anything is read.
+        ``MODEL_INVALID``; ``OUTPUT_EXISTS`` and ``OUTPUT_ENDING`` before anything is read.
+    EnvironmentFailure
+        ``WORKER_DIED``.
     """
     if out is not None:
         require_output(out)
-    model, model_digest = load_model(model_path, cache=cache, device=device), read_card(model_path)[1]
-    assert model.endpoint_ is not None
-    endpoint = model.endpoint_.name
+    model = load_model(model_path, cache=cache, device=device)
     found = find_scans([Path(path) for path in paths])
-    results = [_refuse(one.exclusion, endpoint, one.patient_id, locate_files(one.files)) for one in found.unused]
-    for series in found.series:
-        scan = scan_of(series, policy=policy, repair_dates=repair_dates)
-        try:
-            predicted = predict_scan(model, series, scan, force=force, model_digest=model_digest)
-        except UnusableScanError as refusal:
-            reason = Exclusion.of(refusal, patient=series.patient, series=series.series)
-            results.append(_refuse(reason, endpoint, series.patient_id, locate(series)))
-            continue
-        results.append(predicted if isinstance(predicted, ScanPrediction) else predicted.prediction)
-        if each is not None and isinstance(predicted, PredictedScan):
-            each(predicted)
+    unused = [_refuse(one.exclusion, model, one.patient_id, locate_files(one.files)) for one in found.unused]
+    asked = _Asked(model, policy, repair_dates, force, each, keeps=cache is not None)
+    tasks = list(enumerate(found.series))
+    workers = workers or (available_cores() if len(tasks) >= MANY else 1)
+    done = run_tasks(_predict_series, tasks, shared=asked, workers=workers, description="scans predicted")
+    results = {number: prediction for (number, _), prediction in done}
     card = training_record(model).card
-    predictions = Predictions(model.name, tuple(results), card.percentile_of, card.intended_use)
+    in_order = (*unused, *(results[number] for number in sorted(results)))
+    predictions = Predictions(model.name, in_order, card.percentile_of, card.intended_use)
     if out is not None:
         predictions.write(out)
     return predictions
 
 
-def predict_scan(
-    model: Model, series: Series, scan: Scan, *, force: bool = False, model_digest: str = ""
-) -> PredictedScan | ScanPrediction:
+@dataclass(frozen=True)
+class _Asked:
+    """What every scan is predicted with."""
+
+    model: Model
+    policy: Policy
+    repair_dates: bool
+    force: bool
+    each: Callable[[PredictedScan], None] | None
+    keeps: bool  # features, from one scan to the next
+
+    def scan(self, series: Series) -> Scan:
+        """A series as a scan that is read when it is needed."""
+        return scan_of(series, policy=self.policy, repair_dates=self.repair_dates)
+
+
+def _predict_series(asked: _Asked, task: tuple[int, Series]) -> ScanPrediction:
+    """Predict a series, and do with it what is asked for."""
+    model, series = asked.model, task[1]
+    try:
+        predicted = predict_scan(model, series, asked.scan(series), force=asked.force)
+    except UnusableScanError as refusal:
+        reason = Exclusion.of(refusal, patient=series.patient, series=series.series)
+        return _refuse(reason, model, series.patient_id, locate(series))
+    if isinstance(predicted, PredictedScan):
+        if asked.each is not None:
+            asked.each(predicted)
+        predicted = predicted.prediction
+    if not asked.keeps:
+        model.cache.forget()
+    return predicted
+
+
+def predict_scan(model: Model, series: Series, scan: Scan, *, force: bool = False) -> PredictedScan | ScanPrediction:
     """Predict one scan, or say why not, which is a :class:`ScanPrediction` alone.
 
     Raises
@@ -251,22 +288,22 @@ def predict_scan(
         The scan cannot become SUV.
     """
     assert model.endpoint_ is not None
-    endpoint, grid, record = model.endpoint_.name, model.grid_ or Grid(), training_record(model)
+    grid, record = model.grid_ or Grid(), training_record(model)
     volume = scan.suv()
     refused = find_refusals(series, volume, record.card.trained_on, grid)
     if refused and not force:
-        return _refuse(to_exclusion(refused, series), endpoint, series.patient_id, locate(series))
+        return _refuse(to_exclusion(refused, series), model, series.patient_id, locate(series))
     alone = Cohort((Subject(series.patient_id, LoadedScan(scan, volume), covariates=series.covariates),), grid=grid)
     prediction = model.predict(alone)
     if not len(prediction):
         unusable = replace(model.report(alone).exclusions[0], patient=series.patient, series=series.series)
-        return _refuse(unusable, endpoint, series.patient_id, locate(series))
+        return _refuse(unusable, model, series.patient_id, locate(series))
     risk = float(prediction.risk[0])
     uncertainty = find_uncertainty(model, alone, risk)
     said = ScanPrediction(
         series.patient,
         series.series,
-        endpoint,
+        model.endpoint_.name,
         risk=risk,
         probability=None if prediction.probability is None else float(prediction.probability[0]),
         patient_id=series.patient_id or series.patient,
@@ -276,11 +313,12 @@ def predict_scan(
         percentile=record.percentile(risk),
         **asdict(uncertainty),
     )
-    return PredictedScan(model, model_digest, series, volume, alone, said)
+    return PredictedScan(model, series, volume, alone, said)
 
 
-def _refuse(exclusion: Exclusion, endpoint: str, patient_id: str, path: str) -> ScanPrediction:
+def _refuse(exclusion: Exclusion, model: Model, patient_id: str, path: str) -> ScanPrediction:
+    assert model.endpoint_ is not None
     return ScanPrediction(
-        exclusion.patient, exclusion.series, endpoint, code=exclusion.code, reason=exclusion.reason,
+        exclusion.patient, exclusion.series, model.endpoint_.name, code=exclusion.code, reason=exclusion.reason,
         remedy=exclusion.remedy, patient_id=patient_id or exclusion.patient, path=path,
     )  # fmt: skip

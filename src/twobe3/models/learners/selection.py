@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 
@@ -36,6 +35,8 @@ def comparable_pairs(outcomes: Outcomes) -> tuple[IntArray, IntArray]:
 
 def spearman(x: FloatArray) -> FloatArray:
     """Rank correlation of each two columns, shape (p, p); 0 where a column is constant."""
+    from scipy.stats import rankdata  # slow to import, and for fits alone
+
     ranks = rankdata(x, axis=0)
     ranks -= ranks.mean(axis=0)
     length = np.sqrt((ranks**2).sum(axis=0))

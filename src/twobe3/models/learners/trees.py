@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.special import logit
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.tree import DecisionTreeRegressor
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
@@ -100,6 +98,8 @@ def fit_forest(x: FloatArray, outcomes: Outcomes, *, trees: int, smallest_leaf: 
     """
     endpoint = outcomes.endpoint
     target = outcomes.value if not endpoint.has_times else residuals(np.zeros(len(x)), outcomes)
+    from sklearn.ensemble import RandomForestRegressor  # here and below: slow to import, and for fits alone
+
     forest = RandomForestRegressor(trees, min_samples_leaf=smallest_leaf, max_features="sqrt", random_state=seed)
     forest.fit(x, target)
     return _concat_trees(Trees, list(forest.estimators_), 1.0 / trees, log_odds=endpoint.has_classes)
@@ -165,6 +165,8 @@ def fit_boosting(
     share : float
         Of the patients for each tree, above 0; 1 takes all.
     """
+    from sklearn.tree import DecisionTreeRegressor
+
     rng = np.random.default_rng(seed)
     start = outcomes.endpoint.constant_risk(outcomes)
     risk, grown = np.full(len(x), start), []

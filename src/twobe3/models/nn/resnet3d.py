@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from monai.networks.nets.densenet import DenseNet121
-from monai.networks.nets.resnet import ResNet, get_medicalnet_pretrained_resnet_args
 from torch import nn
 
 from twobe3.features.weights import State, WeightsSource, load_strictly
@@ -55,6 +53,8 @@ def read_weights(source: WeightsSource, name: str, network: nn.Module) -> State:
 
 
 def _resnet(depth: int, channels: int, widths: list[int], **options: Any) -> nn.Module:
+    from monai.networks.nets.resnet import ResNet  # here and below: two seconds, which other models do not need
+
     network: nn.Module = ResNet(
         block="basic",
         layers=list(RESNET_LAYERS[depth]),
@@ -68,12 +68,16 @@ def _resnet(depth: int, channels: int, widths: list[int], **options: Any) -> nn.
 
 
 def _medicalnet(depth: int, channels: int) -> nn.Module:
+    from monai.networks.nets.resnet import get_medicalnet_pretrained_resnet_args
+
     bias, shortcut = get_medicalnet_pretrained_resnet_args(depth)
     widths = [64, 128, 256, 512]
     return _resnet(depth, channels, widths, shortcut_type=shortcut, bias_downsample=bias, feed_forward=False)
 
 
 def _densenet121(channels: int) -> nn.Module:
+    from monai.networks.nets.densenet import DenseNet121
+
     network: nn.Module = DenseNet121(spatial_dims=3, in_channels=channels, out_channels=1)
     network.class_layers.out = nn.Identity()  # type: ignore[union-attr]
     return network
