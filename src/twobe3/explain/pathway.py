@@ -13,9 +13,11 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.explain.fold_norms import fold_norms
 from twobe3.explain.positions import KEPT, Placement, place_maps, place_volume_layer
+from twobe3.features.backbones import intermediates, normalise
+from twobe3.features.maps import show
 from twobe3.features.pet_lesions import PETLesionNetwork
+from twobe3.features.slices import AXIS
 from twobe3.features.stacks import FLOOR_SUV, pool_stack
 from twobe3.models.cnn3d import CNN3D
 from twobe3.models.learners.linear import RidgeModel
@@ -92,23 +94,44 @@ def build_pathway(model: Model, cohort: Cohort) -> Pathway:
     )
 
 
-FEW_VOXELS = 2**19
-"""Up to which all activations of the 2D network are kept for the way back, 0.4 GB in all."""
+MOST_KEPT_BYTES = 2**30
+"""Of activations of the 2D network that are kept for the way back; where they are more, they are computed again."""
 
 
 class MapSource:
     """The maps of a frozen 2D network, with gradients, all their channels."""
 
     def __init__(self, maps: FeatureMaps) -> None:
-        folded = replace(maps.backbone, network=fold_norms(maps.backbone.network, maps.layers, maps.slices))
-        self.maps = SliceMaps(folded, maps.layers, maps.planes, maps.slices, ())
+        backbone, size = maps.backbone, maps.slices.size
+        noise = torch.rand(1, size, size, generator=torch.Generator().manual_seed(0))
+        picture = normalise(show(backbone.network, 10 * noise, maps.slices), backbone.mean, backbone.std)
+        folded = backbone.fold(picture, maps.layers)
+        self.maps = SliceMaps(replace(backbone, network=folded), maps.layers, maps.planes, maps.slices, ())
         self.maps.projections = nn.ModuleList(nn.Identity() for _ in maps.stacks)
+        self.bytes_per_pixel = _measure_activations(folded, picture, maps.layers) / size**2
+        self.size = None if isinstance(folded, PETLesionNetwork) else size  # of its pictures; else that of the slices
 
     def __call__(self, suv: torch.Tensor) -> list[torch.Tensor]:
         """Each stack of maps, (channels, slices, height, width)."""
-        as_they_are = isinstance(self.maps.network, PETLesionNetwork)  # not enlarged to pictures
-        self.maps.recomputes = not (as_they_are and suv.numel() <= FEW_VOXELS)
+        slices = [suv.shape[AXIS[plane]] for plane in self.maps.planes]
+        pixels = sum(n * self.size**2 if self.size else suv.numel() for n in slices)
+        self.maps.recomputes = pixels * self.bytes_per_pixel > MOST_KEPT_BYTES
         return [one[0] for one in self.maps(suv[None, None])]
+
+
+def _measure_activations(network: nn.Module, picture: torch.Tensor, layers: Sequence[int]) -> int:
+    """Bytes of what a network keeps for the gradient of the maps of one picture, besides its weights."""
+    weights = {one.data_ptr() for one in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(values: torch.Tensor) -> torch.Tensor:
+        if values.data_ptr() not in weights:
+            kept[values.data_ptr()] = values.nbytes
+        return values
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
+        intermediates(network, picture.clone().requires_grad_(True), layers)
+    return sum(kept.values())
 
 
 class _StacksPathway(Pathway):

@@ -21,6 +21,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.nearest import find_nearest
 from twobe3.features._torchvision import import_timm
+from twobe3.features.fold_norms import fold_norms
 from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.weights import State, WeightsSource, load_strictly
 from twobe3.io.files import digest
@@ -67,7 +68,7 @@ class Backbone:
     network: nn.Module = field(repr=False)
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    _copies: dict[torch.device, nn.Module] = field(default_factory=dict, init=False, repr=False)
+    _folded: dict[tuple[torch.device, tuple[int, ...]], nn.Module] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Networks of timm travel to worker processes as their parameters: unpickling one there would import timm
@@ -97,16 +98,23 @@ class Backbone:
         """
         self.require_layer(layer)
         with torch.inference_mode():
-            (maps,) = intermediates(self._on(pictures.device), normalise(pictures, self.mean, self.std), [layer])
+            seen = normalise(pictures, self.mean, self.std)
+            (maps,) = intermediates(self.fold(seen, (layer,)), seen, [layer])
         return maps
 
-    def _on(self, device: torch.device) -> nn.Module:
-        """The network on a device; the one on the CPU stays what is saved and sent to other processes."""
-        if device.type == "cpu":
-            return self.network
-        if device not in self._copies:
-            self._copies[device] = copy.deepcopy(self.network).to(device)
-        return self._copies[device]
+    def fold(self, pictures: torch.Tensor, layers: tuple[int, ...]) -> nn.Module:
+        """A copy of the network that makes the maps of some layers faster, see :func:`fold_norms`; made once.
+
+        It is on the device of ``pictures``, (n, channels, height, width), which are normalised; by one of them it is
+        checked. The network itself stays what is saved and sent to other processes.
+        """
+        key = pictures.device, layers
+        if key not in self._folded:
+            there = copy.deepcopy(self.network).to(pictures.device)
+            with torch.inference_mode(False):
+                one = pictures[:1].clone()
+                self._folded[key] = fold_norms(there, lambda network: intermediates(network, one, layers))
+        return self._folded[key]
 
 
 def load_backbone(name: str, weights: str = "pretrained") -> Backbone:

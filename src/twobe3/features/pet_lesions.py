@@ -102,4 +102,6 @@ def _pool_cells(maps: torch.Tensor, cell: int) -> torch.Tensor:
 
 
 def _convolve(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from twobe3.io.files import digest, write_atomic
 
 # Raise it when the same key stands for other content than before: entries of another version are made again.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 log = logging.getLogger("twobe3")

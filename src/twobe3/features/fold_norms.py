@@ -1,48 +1,49 @@
-"""Normalisations of a frozen 2D network as part of its convolutions: the same maps, and gradients in less time."""
+"""Normalisations of a frozen 2D network as part of its convolutions: the same maps in less time."""
 
 from __future__ import annotations
 
 import copy
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from twobe3.features.backbones import intermediates
-from twobe3.features.maps import show
-from twobe3.features.slices import SliceSpec
-
-KEPT = 2
 CLOSE = 1e-3  # of the largest value, by which maps may differ
 
 
-@lru_cache(maxsize=KEPT)
-def fold_norms(network: nn.Module, layers: tuple[int, ...], slices: SliceSpec) -> nn.Module:
-    """A copy of a 2D network whose batch normalisations are part of the convolutions before them.
+def fold_norms(network: nn.Module, run: Callable[[nn.Module], Sequence[torch.Tensor]]) -> nn.Module:
+    """A copy of a network in evaluation mode whose batch normalisations are part of the convolutions before them.
 
-    Activations do not overwrite their input, which would have to be copied for gradients. The maps of the layers
-    differ by rounding; a network of which that is not true is given back as it is.
+    Its weights lie in memory as those of pictures do, channels last, which convolutions on the CPU like best.
+
+    Parameters
+    ----------
+    network : Module
+        Stays as it is.
+    run : callable
+        Gives the maps that the network, or its copy, makes of some picture; these differ by rounding. Where they do
+        not, since something else reads what a convolution gives, the copy is one of the network as it is.
     """
-    noise = torch.rand(1, slices.size, slices.size, generator=torch.Generator().manual_seed(0))
-    picture = show(network, 10 * noise, slices)
     folded = copy.deepcopy(network)
-    convolutions = _find_convolutions(folded, picture, layers)
+    convolutions = _find_convolutions(folded, run)
     for parent in list(folded.modules()):
-        if getattr(parent, "inplace", False):
-            parent.inplace = False  # type: ignore[assignment]
+        if isinstance(parent, nn.Hardtanh):
+            parent.inplace = False  # for its gradient the input would have to be copied
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d) and child in convolutions:
                 _fold(convolutions[child], child)
                 setattr(parent, name, nn.Sequential(*child.children()))  # timm's hold the activation
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
-        before, after = (intermediates(one, picture, layers) for one in (network, folded))
-    close = all((a - b).abs().max() <= CLOSE * a.abs().max() for a, b in zip(before, after, strict=True))
-    return folded if close else network
+        close = all(
+            (a - b).abs().max() <= CLOSE * a.abs().max() for a, b in zip(run(network), run(folded), strict=True)
+        )
+    return folded if close else copy.deepcopy(network)
 
 
 def _find_convolutions(
-    network: nn.Module, picture: torch.Tensor, layers: tuple[int, ...]
+    network: nn.Module, run: Callable[[nn.Module], Sequence[torch.Tensor]]
 ) -> dict[nn.Module, nn.Conv2d]:
     """The convolution whose output each batch normalisation is given, where there is one."""
     made: list[tuple[nn.Conv2d, torch.Tensor]] = []
@@ -59,7 +60,7 @@ def _find_convolutions(
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     hooks = [module.register_forward_hook(look) for module in network.modules() if isinstance(module, kinds)]
     with torch.no_grad():
-        intermediates(network, picture, layers)
+        run(network)
     for hook in hooks:
         hook.remove()
     return found
