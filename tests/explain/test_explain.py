@@ -112,7 +112,7 @@ def test_activations_kept_or_computed_again_give_one_map(
     cohort = make_cohort(16)
     model, alone = MODELS["default"].clone().fit(cohort), cohort.subset([2])
     kept = explain(model, alone, checks=False).values
-    monkeypatch.setattr(pathway, "FEW_VOXELS", 0)
+    monkeypatch.setattr(pathway, "MOST_KEPT_BYTES", 0)
     np.testing.assert_array_equal(explain(model, alone, checks=False).values, kept)
 
 

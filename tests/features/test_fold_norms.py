@@ -38,7 +38,7 @@ def test_maps_and_gradients_are_those_of_the_network(name: str) -> None:
     network = draw_statistics(backbone.network)
     layers = (1, backbone.layers - 1)
     suv = torch.from_numpy(np.random.default_rng(0).gamma(2.0, 1.5, (2, 48, 48)).astype(np.float32))
-    folded = backbone.fold(show(network, suv, SLICES), layers)
+    folded = backbone.fold(show(network, suv, SLICES).shape[1:], layers)
     found = []
     for one in (network, folded):
         picture = show(one, suv, SLICES).requires_grad_(True)

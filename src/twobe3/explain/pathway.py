@@ -105,7 +105,7 @@ class MapSource:
         backbone, size = maps.backbone, maps.slices.size
         noise = torch.rand(1, size, size, generator=torch.Generator().manual_seed(0))
         picture = normalise(show(backbone.network, 10 * noise, maps.slices), backbone.mean, backbone.std)
-        folded = backbone.fold(picture, maps.layers)
+        folded = backbone.fold(picture.shape[1:], maps.layers)
         self.maps = SliceMaps(replace(backbone, network=folded), maps.layers, maps.planes, maps.slices, ())
         self.maps.projections = nn.ModuleList(nn.Identity() for _ in maps.stacks)
         self.bytes_per_pixel = _measure_activations(folded, picture, maps.layers) / size**2

@@ -6,7 +6,6 @@ strides 2, 4, 8, 16 and 32 in the networks of the table; those of the network th
 
 from __future__ import annotations
 
-import copy
 import difflib
 import json
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from twobe3.io.files import digest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SYMMETRIC = (0.5, 0.5, 0.5)  # mean and standard deviation that take [0, 1] to [-1, 1]
+CPU = torch.device("cpu")
 RESNET_STAGES = 5  # the stem and MONAI's four stages
 
 
@@ -99,22 +99,21 @@ class Backbone:
         self.require_layer(layer)
         with torch.inference_mode():
             seen = normalise(pictures, self.mean, self.std)
-            (maps,) = intermediates(self.fold(seen, (layer,)), seen, [layer])
+            (maps,) = intermediates(self.fold(seen.shape[1:], (layer,), seen.device), seen, [layer])
         return maps
 
-    def fold(self, pictures: torch.Tensor, layers: tuple[int, ...]) -> nn.Module:
-        """A copy of the network that makes the maps of some layers faster, see :func:`fold_norms`; made once.
+    def fold(self, shape: Sequence[int], layers: tuple[int, ...], device: torch.device = CPU) -> nn.Module:
+        """A copy of the network on a device that makes the maps of some layers faster, see :func:`fold_norms`.
 
-        It is on the device of ``pictures``, (n, channels, height, width), which are normalised; by one of them it is
-        checked. The network itself stays what is saved and sent to other processes.
+        Made once, and checked on a picture of noise of ``shape``, (channels, height, width). The network itself stays
+        what is saved and sent to other processes.
         """
-        key = pictures.device, layers
-        if key not in self._folded:
-            there = copy.deepcopy(self.network).to(pictures.device)
+        if (device, layers) not in self._folded:
+            noise = 4 * torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
             with torch.inference_mode(False):
-                one = pictures[:1].clone()
-                self._folded[key] = fold_norms(there, lambda network: intermediates(network, one, layers))
-        return self._folded[key]
+                folded = fold_norms(self.network, lambda network: intermediates(network, noise, layers))
+            self._folded[device, layers] = folded.to(device)
+        return self._folded[device, layers]
 
 
 def load_backbone(name: str, weights: str = "pretrained") -> Backbone:

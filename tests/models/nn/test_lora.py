@@ -89,7 +89,8 @@ def test_before_any_tuning_the_maps_are_those_of_the_store(
         for row, subject in enumerate(few.subjects):
             for plane, (_, stored) in enumerate(extractor.extract(few, subject).items()):
                 got = stacks[number * len(PLANES) + plane][row].detach().numpy()
-                np.testing.assert_allclose(got, stored.astype(np.float32), rtol=2**-10, atol=1e-6)
+                rounding = 4e-6 * np.abs(got).max()  # of single precision: the store's network has its norms folded in
+                np.testing.assert_allclose(got, stored.astype(np.float32), rtol=2**-10, atol=rounding)
 
 
 @pytest.mark.parametrize("endpoint", ["relapse", "survival", "uptake"])
