@@ -29,24 +29,8 @@ import twobe3 as tb
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.deploy import node as module
 
-GRID = tb.Grid(16.0, (192, 160, 160))
 IDENTITY = re.compile("NEW-PATIENT|Doe|Jane|2020")
 BOUND_S = 240  # generous: nothing is measured by it
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, new_tiny_cohort: Callable[[Path], TinyCohort]) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    cohort = new_tiny_cohort(folder).patients(12)
-    endpoint = tb.Binary("outcome", "outcome")
-    read = tb.read_cohort(cohort.images, clinical=cohort.clinical, endpoint=endpoint, grid=GRID)
-    network = tb.models.TwoBe3Net(inputs=("image", "profile"), weighing="joint", epochs=2, ensemble_size=1)
-    return network.fit(read).save(folder / "m.safetensors")
-
-
-@pytest.fixture
-def scan(tiny_cohort: TinyCohort) -> Path:
-    return tiny_cohort.scan("NEW-PATIENT", suv=5.5, PatientName="Doe^Jane")
 
 
 def read_folder(folder: Path) -> list[pydicom.Dataset]:

@@ -29,6 +29,7 @@ OPTIONAL = {
     "scikit-survival": ("random survival forests, under the GPL", "survival-forest"),
     "onnxruntime": ("export to ONNX", "export"),
     "pynetdicom": ("DICOM node", "node"),
+    "requests": ("DICOMweb", "node"),
     "idc-index-data": ("index of public collections", "collections"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 import twobe3 as tb
-from twobe3.cli.options import DeviceOption, Force, Method, ModelFile, Paths, PolicyOption, RepairDates, ShowFaces
+from twobe3.cli.options import (
+    CredentialsFile,
+    DeviceOption,
+    Force,
+    Method,
+    ModelFile,
+    Paths,
+    PolicyOption,
+    RepairDates,
+    ShowFaces,
+)
 from twobe3.cli.output import Json, explanation_lines, nothing_usable, prediction_lines, print_document
 from twobe3.core.codes import Code
 
@@ -26,7 +38,16 @@ def card(
 
 def predict(
     model: ModelFile,
-    paths: Paths,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders or files of DICOM, or of NIfTI with a JSON; none with --dicomweb."),
+    ] = None,
+    dicomweb: Annotated[str, typer.Option(metavar="URL", help="Archive that the studies are fetched from.")] = "",
+    study: Annotated[list[str] | None, typer.Option(metavar="UID", help="StudyInstanceUID; repeatable.")] = None,
+    credentials: CredentialsFile = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Store --sr, --seg and --pm in that archive; all three where none is given.")
+    ] = False,
     policy: PolicyOption = "lenient",
     repair_dates: RepairDates = False,
     device: DeviceOption = None,
@@ -46,12 +67,25 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict risk and probability for new scans."""
-    each = tb.deploy.ResultFiles(sr, seg, pm, html, show_faces) if sr or seg or pm or html else None
-    predictions = tb.predict(
-        model, paths, policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out,
-        force=force, each=each, workers=workers,
-    )  # fmt: skip
-    print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
+    if bool(paths) == bool(dicomweb) or bool(study) != bool(dicomweb) or (store and not dicomweb):
+        raise typer.BadParameter("give PATHS, or --dicomweb with --study; --store needs --dicomweb")
+    archive = tb.deploy.DicomWeb(dicomweb, tb.deploy.read_credentials(credentials)) if dicomweb else None
+    with TemporaryDirectory(prefix="twobe3-") as folder:
+        if store and not (sr or seg or pm):
+            sr = seg = pm = Path(folder)
+        results = tb.deploy.ResultFiles(sr, seg, pm, html, show_faces) if sr or seg or pm or html else None
+        source = (
+            partial(tb.predict, model, paths or [], workers=workers)
+            if archive is None
+            else partial(tb.deploy.predict_studies, model, archive, study or [], progress=True)
+        )
+        predictions = source(
+            policy=policy, repair_dates=repair_dates, device=tb.Device(device or "auto"), out=out, force=force,
+            each=results,
+        )  # fmt: skip
+        print_document(predictions.to_json(show_ids=show_ids), as_json, prediction_lines)
+        if archive is not None and results is not None and store:
+            archive.store(results.written)
     if not predictions.usable:
         raise nothing_usable(Code.NOTHING_USABLE, len(predictions.predictions))
 

@@ -34,3 +34,7 @@ ModelFile = Annotated[Path, typer.Argument(help="A model file of twobe3, or the 
 Force = Annotated[
     bool, typer.Option("--force", help="Take scans unlike those of the model's card all the same; it is said so.")
 ]
+CredentialsFile = Annotated[
+    Path | None,
+    typer.Option(help="File with user:password or Bearer TOKEN for DICOMweb, or $TWOBE3_DICOMWEB_CREDENTIALS."),
+]

@@ -229,8 +229,26 @@ class Code(Enum):
     LISTEN_FAILED = ("the node cannot listen at its address", "choose another --port or --host")
     SEND_FAILED = (
         "the archive did not take the results, which stay on disk",
-        "check --send and the archive; the node tries again when it is started again",
+        "check the address and the archive; a node tries again when it is started again",
     )
+    # -- an archive by DICOMweb
+    URL_INVALID = (
+        "the address is none of a DICOMweb service",
+        "give its root, for instance https://pacs.example.org/dicom-web, and credentials apart from it",
+    )
+    CREDENTIALS_INVALID = (
+        "the credentials cannot be used",
+        "write user:password or Bearer TOKEN into a file that only you may read (chmod 600)",
+    )
+    CREDENTIALS_EXPOSED = ("credentials would cross the network unencrypted", "give an https address")
+    ARCHIVE_UNREACHABLE = ("the archive cannot be reached", "check the address, the network, and that it runs")
+    ACCESS_DENIED = ("the archive denies access", "check the credentials, and what they permit")
+    ANSWER_INVALID = ("the archive's answer is not DICOMweb", "check that the address is the root of the service")
+    STUDY_MISSING = (
+        "the archive has no such study",
+        "check the StudyInstanceUID, and that the address is the root of the service",
+    )
+    # -- networks
     LAYER_OUT_OF_RANGE = ("the 2D network has no such layer", "choose one of the layers named")
 
     def __init__(self, summary: str, remedy: str) -> None:

@@ -1,5 +1,9 @@
 from .bundle import export_bundle as export_bundle
+from .credentials import Credentials as Credentials
+from .credentials import read_credentials as read_credentials
+from .dicomweb import DicomWeb as DicomWeb
 from .node import Node as Node
 from .onnx_file import export_onnx as export_onnx
 from .pacs import Archive as Archive
 from .results import ResultFiles as ResultFiles
+from .studies import predict_studies as predict_studies

@@ -6,7 +6,6 @@ the threads go on receiving.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from collections.abc import Collection
@@ -27,11 +26,12 @@ from pydicom.uid import (
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure, TwoBe3Error, UnusableScanError
-from twobe3.deploy.pacs import Archive, import_pynetdicom
+from twobe3.deploy.address import is_loopback
+from twobe3.deploy.pacs import ResultStore, import_pynetdicom
 from twobe3.deploy.queue import Record, StudyQueue
 from twobe3.deploy.results import ResultFiles
 from twobe3.dicom.derived import MAKER
-from twobe3.dicom.integrity import read_whole
+from twobe3.dicom.integrity import LARGEST_OBJECT_BYTES, read_whole
 from twobe3.dicom.reader import quietly, text
 from twobe3.models.registry import read_card
 from twobe3.runtime.device import Device
@@ -39,7 +39,6 @@ from twobe3.study.predict import PredictedScan, predict
 
 log = logging.getLogger("twobe3")
 MOST_ASSOCIATIONS = 8
-LARGEST_OBJECT_BYTES = 2**30
 MOST_ATTEMPTS = 3
 """How often a study is predicted that ends the node or finds no disk."""
 MOST_SENDINGS = 5
@@ -88,7 +87,7 @@ class Node:
         Where it listens; port 0 is a free one.
     allow : collection of str
         AE titles that may call; any by default, which only an address of this machine alone permits.
-    archive : Archive, optional
+    archive : Archive or DicomWeb, optional
         Where results are stored.
     quiet_s : float
         Seconds without a new object after which a study is complete.
@@ -119,15 +118,15 @@ class Node:
         host: str = "127.0.0.1",
         port: int = 11112,
         allow: Collection[str] = (),
-        archive: Archive | None = None,
+        archive: ResultStore | None = None,
         quiet_s: float = 10.0,
         retry_s: float = 10.0,
         device: Device | None = None,
     ) -> None:
-        if not allow and not _is_loopback(host):
+        if not allow and not is_loopback(host):
             raise ConfigurationError(Code.NODE_EXPOSED, f"{host} is no address of this machine alone")
         pynetdicom = import_pynetdicom()
-        self._model, self._aet, self._archive, self._device = Path(model), aet, archive, device
+        self._model, self._archive, self._device = Path(model), archive, device
         self._quiet_s, self._retry_s = quiet_s, retry_s
         read_card(self._model)
         self._queue = StudyQueue(Path(folder))
@@ -283,7 +282,7 @@ class Node:
         assert record is not None
         assert self._archive is not None
         try:
-            self._archive.store([self._queue.folder / name for name in record.files], calling=self._aet)
+            self._archive.store([self._queue.folder / name for name in record.files])
         except EnvironmentFailure as failure:
             sending.tries += 1
             log.warning("%s: %s", study, failure)
@@ -305,12 +304,3 @@ def _count(event: Any) -> None:
     if association.n_received_bytes > LARGEST_OBJECT_BYTES:
         log.warning("an association was aborted: %s", Code.TOO_LARGE.name)
         association.abort()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -18,6 +18,14 @@ from twobe3.core.errors import EnvironmentFailure
 _WARNINGS = range(0xB000, 0xC000)  # DICOM PS3.7 annex C: stored, with a remark
 
 
+class ResultStore(Protocol):
+    """Where results are stored: :class:`Archive`, or :class:`~twobe3.deploy.dicomweb.DicomWeb`."""
+
+    def store(self, files: Sequence[Path]) -> None:
+        """Store objects; raises EnvironmentFailure where one of them was not taken."""
+        ...
+
+
 @dataclass(frozen=True)
 class Archive:
     """Where results are stored: an application entity and its address.
@@ -26,14 +34,17 @@ class Archive:
     ----------
     aet, host : str
     port : int
+    calling : str
+        AE title of the sender.
     """
 
     aet: str
     host: str
     port: int
+    calling: str = "TWOBE3"
 
-    def store(self, files: Sequence[Path], *, calling: str) -> None:
-        """Store objects over one association, under a calling AE title.
+    def store(self, files: Sequence[Path]) -> None:
+        """Store objects over one association.
 
         Raises
         ------
@@ -41,7 +52,7 @@ class Archive:
             ``SEND_FAILED``: no association, or the archive did not take one of them; those before it are there.
             ``EXTRA_MISSING``.
         """
-        entity = import_pynetdicom().AE(ae_title=calling)
+        entity = import_pynetdicom().AE(ae_title=self.calling)
         for sop_class in dict.fromkeys(_sop_class(file) for file in files):
             entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         association = entity.associate(self.host, self.port, ae_title=self.aet)
@@ -69,13 +80,18 @@ def import_pynetdicom() -> Any:
 
     Raises EnvironmentFailure ``EXTRA_MISSING``.
     """
-    try:
-        package = importlib.import_module("pynetdicom")
-    except ImportError as error:
-        reason = f"the DICOM network needs pynetdicom; {error.name} is not installed"
-        raise EnvironmentFailure(Code.EXTRA_MISSING, reason, remedy="pip install 'twobe3[node]'") from None
+    package = import_optional("pynetdicom", "the DICOM network")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
     return package
+
+
+def import_optional(name: str, use: str) -> Any:
+    """Import a package of the extra ``[node]``; raises EnvironmentFailure ``EXTRA_MISSING``."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        reason = f"{use} needs {name}; {error.name} is not installed"
+        raise EnvironmentFailure(Code.EXTRA_MISSING, reason, remedy="pip install 'twobe3[node]'") from None
 
 
 def _sop_class(file: Path) -> str:

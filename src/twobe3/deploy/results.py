@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -60,6 +60,11 @@ class ResultFiles:
     show_faces : bool
         Whether the page shows the face.
 
+    Attributes
+    ----------
+    written : list of Path
+        The DICOM files, so far, by this process.
+
     Raises
     ------
     ConfigurationError
@@ -73,6 +78,7 @@ class ResultFiles:
     pm: Path | None = None
     html: Path | None = None
     show_faces: bool = False
+    written: list[Path] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         for folder in (self.sr, self.seg, self.pm, self.html):
@@ -92,7 +98,9 @@ class ResultFiles:
                 code = Code.NO_PATHWAY
                 log.warning("%s: no %s file: %s: %s", patient, suffix, code.name, code.summary)
             else:
-                write_atomic(folder / f"{made.name}.{suffix}.dcm", content)
+                path = folder / f"{made.name}.{suffix}.dcm"
+                write_atomic(path, content)
+                self.written.append(path)
         if self.html is not None:
             write_patient_page(made.page(show_faces=self.show_faces), self.html / f"{made.name}.html")
 

@@ -14,6 +14,8 @@ from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.fast_parser import require_bounded
 from twobe3.dicom.reader import quietly, refuse_errors, text
 
+LARGEST_OBJECT_BYTES = 2**30
+"""Of an object that comes over a network."""
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _UNDEFINED = 0xFFFFFFFF
