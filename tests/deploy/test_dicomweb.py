@@ -65,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
                 document = [{"0020000E": {"Value": ["../../../etc"]}}]
             case "no rows":
                 document = [1]
+            case "nested":
+                return self.answer(b"[" * 200_000, "application/dicom+json")
             case "no content" if not page:
                 return self.answer(b"", "text/plain", 204)
         self.answer(json.dumps(document).encode(), "application/dicom+json")
@@ -198,6 +200,7 @@ FAULTS: dict[str, tuple[type[TwoBe3Error], str]] = {
     "page instead": (EnvironmentFailure, "ANSWER_INVALID"),
     "no uid": (EnvironmentFailure, "ANSWER_INVALID"),
     "no rows": (EnvironmentFailure, "ANSWER_INVALID"),
+    "nested": (EnvironmentFailure, "ANSWER_INVALID"),
     "other object": (EnvironmentFailure, "ANSWER_INVALID"),
     "wrong type": (EnvironmentFailure, "ANSWER_INVALID"),
     "no boundary": (EnvironmentFailure, "ANSWER_INVALID"),

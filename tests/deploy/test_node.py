@@ -217,22 +217,24 @@ def process(model: Path, out: Path, *options: str) -> Iterator[tuple[subprocess.
             started.kill()
 
 
-def test_what_was_received_outlives_the_process(model: Path, scan: Path, tmp_path: Path) -> None:
-    out, slices = tmp_path / "node", read_folder(scan)
+def test_what_was_received_outlives_the_process(
+    model: Path, scan: Path, tmp_path: Path, tiny_cohort: TinyCohort
+) -> None:
+    out, slices, others = tmp_path / "node", read_folder(scan), read_folder(tiny_cohort.scan("OTHER", suv=4.0))
     with process(model, out, "--quiet-seconds", "3600") as (killed, port):
-        assert store(port, *slices) == [0] * len(slices)
+        assert store(port, *slices, *others) == [0] * (len(slices) + len(others))
         killed.kill()
         assert killed.wait() == -signal.SIGKILL
     assert log_lines(out) == []
     with process(model, out, "--quiet-seconds", "0") as (ended, port):
-        wait_until(lambda: len(log_lines(out)) > 0)
+        wait_until(lambda: len(log_lines(out)) > 1)
         assert store(port, *slices) == [0] * len(slices)
         ended.send_signal(signal.SIGTERM)
         assert ended.wait() == 143
     with tb.deploy.Node(model, out, port=0, quiet_s=0) as node:
         node.work()
-    (line,) = log_lines(out)
-    assert line["state"] == "predicted"
+    assert [line["state"] for line in log_lines(out)] == ["predicted", "predicted"]
+    assert len({line["study"] for line in log_lines(out)}) == 2
 
 
 def test_a_study_that_ends_the_node_is_given_up(
@@ -253,12 +255,17 @@ def test_a_study_that_ends_the_node_is_given_up(
     assert (line["state"], line["code"]) == ("refused", "WORKER_DIED")
 
 
-def test_only_this_machine_unless_said_otherwise(model: Path, scan: Path, tmp_path: Path, twobe3: Call) -> None:
+def test_only_this_machine_unless_said_otherwise(
+    model: Path, tmp_path: Path, twobe3: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = str(tmp_path / "node")
     refused = twobe3("node", model, "--out", out, "--host", "0.0.0.0")
     assert refused.status == 2
     assert refused.refusal().startswith("NODE_EXPOSED")
     assert twobe3("node", model, "--out", out, "--send", "somewhere").status == 2
+    monkeypatch.setenv("TWOBE3_DICOMWEB_CREDENTIALS", "user:secret")
+    exposed = twobe3("node", model, "--out", out, "--send", "http://10.0.0.1/dicom-web")
+    assert exposed.refusal().startswith("CREDENTIALS_EXPOSED")
     with tb.deploy.Node(model, out, port=0, allow=["FRIEND"]) as node:
         with associate(node.port) as association:
             assert association.is_rejected

@@ -159,6 +159,7 @@ class DicomWeb:
         with requests.Session() as session:
             session.auth = self.credentials.sign  # also where there are none, or ~/.netrc is asked
             session.trust_env = self.url.startswith("https:")  # what is not encrypted passes no proxy
+            session.headers["Accept-Encoding"] = "identity"  # or the length that is announced says little
             yield _Server(self.url.rstrip("/"), session, requests.exceptions, self.timeout_s)
 
 
@@ -171,14 +172,12 @@ class _Server:
     errors: Any
     timeout_s: float
 
-    def ask(self, method: str, path: str, accept: str, *, most_bytes: int, content_type: str = "",
-            **content: Any) -> _Answer:  # fmt: skip
+    def ask(self, method: str, path: str, headers: Mapping[str, str], *, most_bytes: int, **content: Any) -> _Answer:
         """Ask, and give the answer unless it says that nothing is to be had here.
 
         Raises EnvironmentFailure ``ARCHIVE_UNREACHABLE``, ``ACCESS_DENIED``, ``ANSWER_INVALID``; UnusableScanError
         ``FETCH_FAILED``, ``TOO_LARGE``.
         """
-        headers = {"Accept": accept, "Accept-Encoding": "identity", "Content-Type": content_type or None}
         try:
             with self.session.request(
                 method, f"{self.url}/{path}", headers=headers, timeout=(_CONNECT_S, self.timeout_s),
@@ -240,8 +239,8 @@ def _list_objects(server: _Server, study_uid: str) -> list[tuple[str, str]]:
         if modality in WANTED:
             path = f"studies/{study_uid}/series/{one}/instances"
             objects += [(f"{path}/{uid}", uid) for uid in _search(server, path, _OBJECT, _OBJECT)]
-    if len(objects) > MOST_FILES:
-        raise UnusableScanError(Code.TOO_LARGE, f"the study has {len(objects)} objects, and may have {MOST_FILES}")
+        if len(objects) > MOST_FILES:
+            raise UnusableScanError(Code.TOO_LARGE, f"the study has more than {MOST_FILES} objects")
     return objects
 
 
@@ -249,7 +248,9 @@ def _search(server: _Server, path: str, key: str, value: str) -> dict[str, str]:
     """From one attribute, a UID, to another one, of all that a query finds; how much comes at once, servers choose."""
     found: dict[str, str] = {}
     while len(found) <= MOST_FILES:
-        answer = server.ask("GET", path, _JSON, most_bytes=_LARGEST_JSON_BYTES, params={"offset": len(found)})
+        answer = server.ask(
+            "GET", path, {"Accept": _JSON}, most_bytes=_LARGEST_JSON_BYTES, params={"offset": len(found)}
+        )
         rows = [] if answer.status in (*_ABSENT, _NO_CONTENT) else _read_json(answer)
         page = {_value(row, key): _value(row, value) for row in rows}
         if not all(map(_UID.fullmatch, page)):
@@ -264,7 +265,7 @@ def _read_json(answer: _Answer) -> list[dict[str, Any]]:
     """The data sets of an answer (DICOM PS3.18 annex F)."""
     try:
         rows = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         rows = None
     rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -284,7 +285,7 @@ def _value(row: Mapping[str, Any], tag: str) -> str:
 
 def _retrieve(server: _Server, path: str) -> bytes:
     """An object as a file."""
-    answer = server.ask("GET", path, _WHOLE, most_bytes=LARGEST_OBJECT_BYTES)
+    answer = server.ask("GET", path, {"Accept": _WHOLE}, most_bytes=LARGEST_OBJECT_BYTES)
     if answer.status in _ABSENT:
         reason = "the archive lists an object that it does not give"
         raise UnusableScanError(Code.FETCH_FAILED, reason, remedy=_AGAIN)
@@ -322,10 +323,10 @@ def _store(server: _Server, file: Path) -> None:
     """Store an object; success is that the answer names it among those stored."""
     boundary, content = uuid.uuid4().hex, file.read_bytes()
     body = f"--{boundary}\r\nContent-Type: {_PART10}\r\n\r\n".encode() + content + f"\r\n--{boundary}--\r\n".encode()
-    kind = f'multipart/related; type="{_PART10}"; boundary={boundary}'
+    headers = {"Accept": _JSON, "Content-Type": f'multipart/related; type="{_PART10}"; boundary={boundary}'}
     uid = str(pydicom.dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
     try:
-        answer = server.ask("POST", "studies", _JSON, most_bytes=_LARGEST_JSON_BYTES, content_type=kind, data=body)
+        answer = server.ask("POST", "studies", headers, most_bytes=_LARGEST_JSON_BYTES, data=body)
         rows = _read_json(answer) if answer.status in (200, 202) else []
     except UnusableScanError as refusal:
         raise EnvironmentFailure(Code.SEND_FAILED, refusal.reason) from None
