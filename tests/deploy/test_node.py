@@ -204,6 +204,24 @@ def test_an_archive_that_is_down(model: Path, scan: Path, tmp_path: Path) -> Non
     assert [line["state"] for line in log_lines(out)] == ["predicted", "unsent", "sent"]
 
 
+def test_results_that_somebody_deleted_do_not_end_the_node(model: Path, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "node"
+    with archive() as (port, received):
+        where = tb.deploy.Archive("ARCHIVE", "127.0.0.1", port)
+        with tb.deploy.Node(model, out, port=0, quiet_s=0) as node:
+            store(node.port, *read_folder(scan))
+            node.work()
+        shutil.rmtree(out / "results")
+        with tb.deploy.Node(model, out, port=0, quiet_s=0, retry_s=0, archive=where) as node:
+            for _ in range(module.MOST_SENDINGS):
+                node.work()
+    assert [(line["state"], line["code"]) for line in log_lines(out)] == [
+        ("predicted", None),
+        ("unsent", "SEND_FAILED"),
+    ]
+    assert received == []
+
+
 @contextmanager
 def process(model: Path, out: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The command, and the port at which it listens."""

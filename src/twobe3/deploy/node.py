@@ -281,8 +281,11 @@ class Node:
         record = self._queue.read(study)
         assert record is not None
         assert self._archive is not None
+        files = [self._queue.folder / name for name in record.files]
         try:
-            self._archive.store([self._queue.folder / name for name in record.files])
+            if not all(file.is_file() for file in files):
+                raise EnvironmentFailure(Code.SEND_FAILED, "a result is no longer on disk")
+            self._archive.store(files)
         except EnvironmentFailure as failure:
             sending.tries += 1
             log.warning("%s: %s", study, failure)
