@@ -6,8 +6,8 @@ Models of `twobe3.phantom` patients, on the grid of whole bodies, predict a DICO
 Discovery STE in the shared data, for one) each time in a process of its own, on one thread: processor seconds until
 the model is loaded, and from the files to the result, whose second call in the process tells what is left of imports;
 the largest memory. Import of torch alone stands beside, in turns with it. Then 100 phantoms are predicted by one
-process and by as many as there are cores, in turns: seconds on the clock, their ratio, and the largest memory of a
-process.
+process and by as many as there are cores, in turns: seconds on the clock, their ratio, and the memory of the process
+that was started. Linux only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MODELS: dict[str, Any] = {
     "pooled, phantom-resnet10": partial(tb.models.PooledModel, backbone="phantom-resnet10"),
 }
 MEASURE = """
-import json, resource, sys, time
+import json, sys, time
 start = time.process_time()
 import twobe3 as tb
 model, series, workers, show = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -46,8 +46,8 @@ for _ in range(2 if show == "twice" else 1):
     found = tb.predict(model, [series], force=True, workers=workers)
     seconds.append(time.process_time() - start)
     assert found.usable == len(found.predictions)
-largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps({"seconds": seconds, "clock": time.perf_counter() - clock, "mib": largest / 1024}))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # getrusage counts the parent's
+print(json.dumps({"seconds": seconds, "clock": time.perf_counter() - clock, "mib": int(peak.split()[1]) / 1024}))
 """
 TORCH = "import json, time; start = time.process_time(); import torch; print(json.dumps(time.process_time() - start))"
 
@@ -99,7 +99,7 @@ def main() -> None:
     if not (batch / "clinical.csv").exists():
         write_cohort(batch, patients=BATCH, seed=20)
     start = time.perf_counter()
-    print(f"\n| {BATCH} phantoms, 2be3-net | clock, s | times one process | MiB of a process |\n|---|---|---|---|")
+    print(f"\n| {BATCH} phantoms, 2be3-net | clock, s | times one process | MiB |\n|---|---|---|---|")
     alone: list[float] = []
     found: dict[int, list[Any]] = {1: [], available_cores(): []}
     for _ in range(max(1, asked.rounds // 2)):
