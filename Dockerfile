@@ -3,12 +3,13 @@ FROM python:3.12-slim-bookworm
 
 # Extras of pyproject.toml; `--build-arg EXTRAS=codecs,radiomics` for a radiomics model alone.
 ARG EXTRAS=codecs,timm,node
+# Where pip looks besides its own index: PyTorch's index of CPU builds saves gigabytes of CUDA.
+ARG PIP_EXTRA_INDEX_URL=
 
 WORKDIR /opt/twobe3
 COPY LICENSE README.md constraints.txt pyproject.toml ./
 COPY src ./src
-# The CPU build of PyTorch: what a prediction needs, without gigabytes of CUDA.
-RUN pip install --no-cache-dir -c constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu ".[${EXTRAS}]"
+RUN pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]"
 
 RUN useradd --uid 10001 --create-home twobe3 && mkdir /input /output /model && chown twobe3 /output
 USER twobe3
