@@ -576,6 +576,9 @@ def test_a_report_of_nothing(twobe3: Call, tmp_path: Path) -> None:
     done = twobe3("report", tmp_path)
     assert done.status == 2
     assert done.refusal().startswith("ARTEFACT_MISSING")
+    (tmp_path / "results.csv").write_text("")
+    assert "is a file" in twobe3("report", tmp_path / "results.csv").refusal()
+    assert "is not there" in twobe3("report", tmp_path / "missing").refusal()
 
 
 @pytest.mark.parametrize(

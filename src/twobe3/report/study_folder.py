@@ -105,6 +105,9 @@ class StudyFolder:
     def read(cls, path: Path, *, show_faces: bool = False) -> StudyFolder:
         """Read the artefacts of a study folder; raises as :func:`~twobe3.report.write_report`."""
         predictions = path / "predictions.csv"
+        if not path.is_dir():
+            reason = f"{path.name or path} is {'a file' if path.exists() else 'not there'}, not the folder of a study"
+            raise ConfigurationError(Code.ARTEFACT_MISSING, reason, remedy="name the output folder of `twobe3 run`")
         if not predictions.is_file():
             raise ConfigurationError(Code.ARTEFACT_MISSING, f"{predictions.name} is not in the study folder")
         explained = path / EXPLANATIONS / RECORD
