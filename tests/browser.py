@@ -32,14 +32,14 @@ def chromium() -> Iterator[Browser]:
 class OpenPage:
     """A page that notes what it complains of and what it asks the network for."""
 
-    def __init__(self, browser: Browser, path: Path, *, scheme: Scheme = "light", width: int = 1300) -> None:
+    def __init__(self, browser: Browser, where: Path | str, *, scheme: Scheme = "light", width: int = 1300) -> None:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page: Page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
         self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
+        self.page.goto(where if isinstance(where, str) else where.as_uri())
 
     def open_viewer(self) -> None:
         self.page.click("#viewer-open")

@@ -100,7 +100,7 @@ def test_a_radiomics_model_has_a_region_and_no_map(
     options = [text for name, folder in folders.items() for text in (f"--{name}", str(folder))]
     assert twobe3("predict", str(model), str(new_patient), *options).status == 0
     assert not folders["pm"].exists()
-    assert "no pm file: NO_PATHWAY" in caplog.text
+    assert "NO_PATHWAY: no pm file" in caplog.text
     segmentation = pydicom.dcmread(only(folders["seg"]))
     assert int((pixel_array(segmentation) > 0).sum()) == np.prod(TinyCohort.SHAPE)  # SUV 0.5 and above: all
     assert numbers(pydicom.dcmread(only(folders["sr"])))["SUVbw"] == pytest.approx(5.5, abs=0.01)

@@ -30,6 +30,7 @@ OPTIONAL = {
     "onnxruntime": ("export to ONNX", "export"),
     "pynetdicom": ("DICOM node", "node"),
     "requests": ("DICOMweb", "node"),
+    "fastapi": ("page in the browser", "serve"),
     "idc-index-data": ("index of public collections", "collections"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")

@@ -19,7 +19,6 @@ from twobe3 import report as pages
 from twobe3.cli.collections import collections
 from twobe3.cli.doctor import diagnose
 from twobe3.cli.export import export
-from twobe3.cli.fault import internal_error
 from twobe3.cli.interruption import interruptible
 from twobe3.cli.models import card, explain, predict
 from twobe3.cli.node import node
@@ -34,8 +33,10 @@ from twobe3.cli.options import (
     Unit,
 )
 from twobe3.cli.output import Document, Json, check_lines, columns, inspection_lines, nothing_usable, print_document
+from twobe3.cli.serve import serve
 from twobe3.core.codes import Code
 from twobe3.core.errors import TwoBe3Error
+from twobe3.core.fault import internal_error
 from twobe3.io.files import require_folder
 from twobe3.study.demo import write_demo
 from twobe3.study.finished import Options, read_finished
@@ -137,7 +138,7 @@ def convert(
     _print_inspection(inspection, as_json)
 
 
-for command in (predict, explain, card, node):
+for command in (predict, explain, card, node, serve):
     app.command()(command)
 
 

@@ -220,13 +220,30 @@ class Code(Enum):
         "the scan is no DICOM, so nothing can be made for its study",
         "give the DICOM files of the scan for results in DICOM",
     )
-    # -- the DICOM node
+    # -- the DICOM node and the page
     NODE_EXPOSED = (
-        "a node that other machines can reach must say who may store",
+        "a server that other machines can reach must say who may use it",
         "name their AE titles with --allow, or leave out --host",
     )
-    NODE_RUNNING = ("another node works in the folder", "stop it, or choose another folder")
-    LISTEN_FAILED = ("the node cannot listen at its address", "choose another --port or --host")
+    NODE_RUNNING = ("another server works in the folder", "stop it, or choose another folder")
+    LISTEN_FAILED = ("the server cannot listen at its address", "choose another --port or --host")
+    TOKEN_INVALID = (
+        "the token of the server cannot be read, or is too short to keep anybody out",
+        "write 24 characters or more, for instance from `openssl rand -hex 24`, into a file that only you may read",
+    )
+    TOKEN_REFUSED = ("the request has no token, or another one than the server's", "log in, or send the server's token")
+    ORIGIN_REFUSED = (
+        "the request came under a foreign name, or from a page of somebody else",
+        "open the page at the address that the server told, and send from there",
+    )
+    UPLOAD_INVALID = ("the upload is not a form with a model and files", "send `model` once and `files` once or more")
+    UPLOAD_SLOW = ("the upload did not arrive in time", "send less at once, or over a faster line")
+    QUEUE_FULL = ("as many predictions wait as may", "send it again after the time that Retry-After tells")
+    NOT_FOUND = ("there is nothing under this address, or no longer", "results are deleted after a time: upload again")
+    TIME_LIMIT = (
+        "the prediction took longer than it may",
+        "upload one scan at a time, or start the server with a longer --time-limit",
+    )
     SEND_FAILED = (
         "the archive did not take the results, which stay on disk",
         "check the address and the archive; a node tries again when it is started again",

@@ -1,4 +1,4 @@
-"""The model at work: files of other runtimes, results for the archive, a DICOM node."""
+"""The model at work: files of other runtimes, results for the archive, a DICOM node, DICOMweb, and a page."""
 
 import lazy_loader as _lazy
 

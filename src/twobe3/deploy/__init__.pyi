@@ -7,3 +7,6 @@ from .onnx_file import export_onnx as export_onnx
 from .pacs import Archive as Archive
 from .results import ResultFiles as ResultFiles
 from .studies import predict_studies as predict_studies
+from .web.bounds import Bounds as Bounds
+from .web.server import read_token as read_token
+from .web.server import serve as serve

@@ -82,7 +82,7 @@ class StudyQueue:
     Raises
     ------
     EnvironmentFailure
-        ``WRITE_FAILED``; ``NODE_RUNNING``: another node works in the folder.
+        ``WRITE_FAILED``; ``NODE_RUNNING``: another server works in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +93,7 @@ class StudyQueue:
         try:
             for one in (folder, self._inbox, self._records, folder / "results"):
                 one.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _lock(folder / "node.lock")
+            self._lock = lock_file(folder / "node.lock")
             for partial in folder.rglob(".partial-*"):
                 partial.unlink()
         except OSError as error:
@@ -211,12 +211,15 @@ class StudyQueue:
             raise EnvironmentFailure(Code.WRITE_FAILED, f"{self._log.name}: {error.strerror}") from None
 
 
-def _lock(path: Path) -> int:
-    """Lock a file until it is closed, which the end of the process does."""
+def lock_file(path: Path) -> int:
+    """Lock a file until it is closed, which the end of the process does.
+
+    Raises EnvironmentFailure ``NODE_RUNNING``.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise EnvironmentFailure(Code.NODE_RUNNING, f"another node works in {path.parent.name!r}") from None
+        raise EnvironmentFailure(Code.NODE_RUNNING, f"another server works in {path.parent.name!r}") from None
     return descriptor

@@ -22,7 +22,8 @@ from twobe3.models.card import describe_card
 from twobe3.models.model import training_record
 from twobe3.models.radiomics import RadiomicsModel
 from twobe3.report.mips import StoredScan
-from twobe3.report.patient_page import PatientPage, write_patient_page
+from twobe3.report.patient_page import PatientPage, Scale, write_patient_page
+from twobe3.report.patient_pdf import write_patient_pdf
 from twobe3.report.wording import number
 from twobe3.study.checks import Notice
 from twobe3.study.predict import PredictedScan
@@ -57,6 +58,8 @@ class ResultFiles:
         measures, else the voxels that hold half of what raises the risk; a model without both has neither file.
     html : Path, optional
         Folder for a page (``*.html``) with numbers, pictures, map, viewer and the model's card.
+    pdf : Path, optional
+        Folder for the same to print (``*.pdf``), without the viewer.
     show_faces : bool
         Whether the page shows the face.
 
@@ -78,31 +81,39 @@ class ResultFiles:
     pm: Path | None = None
     html: Path | None = None
     show_faces: bool = False
+    pdf: Path | None = None
     written: list[Path] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        for folder in (self.sr, self.seg, self.pm, self.html):
+        for folder in (self.sr, self.seg, self.pm, self.html, self.pdf):
             if folder is not None:
                 require_folder(folder)
 
     def __call__(self, predicted: PredictedScan) -> None:
         """Write the files of one scan; what cannot be made of it is warned of with its code."""
-        made, patient = Results(predicted), predicted.prediction.patient
+        for lacking in self.write(Results(predicted)):
+            log.warning("%s: %s: %s", predicted.prediction.patient, lacking.code, lacking.reason)
+
+    def write(self, made: Results) -> list[Notice]:
+        """Write the files of one scan, and give what cannot be made of it."""
+        lacking = []
         try:
             objects = self._make_objects(made)
         except UnusableScanError as refusal:
-            log.warning("%s: %s", patient, refusal)
+            lacking.append(Notice(refusal.code.name, refusal.reason))
             objects = {}
         for suffix, (folder, content) in objects.items():
             if content is None:
-                code = Code.NO_PATHWAY
-                log.warning("%s: no %s file: %s: %s", patient, suffix, code.name, code.summary)
+                lacking.append(Notice(Code.NO_PATHWAY.name, f"no {suffix} file: {Code.NO_PATHWAY.summary}"))
             else:
                 path = folder / f"{made.name}.{suffix}.dcm"
                 write_atomic(path, content)
                 self.written.append(path)
         if self.html is not None:
             write_patient_page(made.page(show_faces=self.show_faces), self.html / f"{made.name}.html")
+        if self.pdf is not None:
+            write_patient_pdf(made.page(show_faces=self.show_faces), self.pdf / f"{made.name}.pdf")
+        return lacking
 
     def _make_objects(self, made: Results) -> dict[str, tuple[Path, bytes | None]]:
         """Suffix to the folder and the file, which is None where the model has no map or region."""
@@ -212,7 +223,7 @@ class Results:
             [(one.code, one.reason) for one in said.forced], [(one.code, one.reason) for one in said.flags],
             list(describe_card(card, predicted.model_digest)),
             StoredScan(cohort.volume(subject), cohort.grid.spacing_mm, cohort.contour(subject)),
-            self.relevance, show_faces,
+            self.relevance, show_faces, _make_scales(predicted),
         )  # fmt: skip
 
 
@@ -228,13 +239,27 @@ def _find_region(model: RadiomicsModel, predicted: PredictedScan) -> npt.NDArray
 
 def _say_numbers(predicted: PredictedScan) -> list[tuple[str, str]]:
     """The numbers with their intervals, the probability first where there is one."""
-    said, card = predicted.prediction, training_record(predicted.model).card
+    said = predicted.prediction
     shown = [("probability", said.probability, said.probability_low, said.probability_high)]
     shown.append(("risk", said.risk, said.risk_low, said.risk_high))
     rows = [(name, _with_interval(value, low, high)) for name, value, low, high in shown if value is not None]
     if said.percentile is not None:
-        rows.append((f"percentile among {card.trained_on.n} training patients", f"{said.percentile:.0f}"))
+        rows.append((_name_percentile(predicted), f"{said.percentile:.0f}"))
     return rows
+
+
+def _make_scales(predicted: PredictedScan) -> dict[str, Scale]:
+    """Axes of the numbers that have two ends, by the names that :func:`_say_numbers` gives."""
+    said, scales = predicted.prediction, {}
+    if said.probability is not None:
+        scales["probability"] = Scale(said.probability, 1, said.probability_low, said.probability_high)
+    if said.percentile is not None:
+        scales[_name_percentile(predicted)] = Scale(said.percentile, 100)
+    return scales
+
+
+def _name_percentile(predicted: PredictedScan) -> str:
+    return f"percentile among {training_record(predicted.model).card.trained_on.n} training patients"
 
 
 def _with_interval(value: float, low: float | None, high: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import shutil
 import stat
 import tempfile
@@ -23,6 +24,7 @@ MAX_BYTES = 64 * 2**30
 """Of a zip file, unpacked: more than a hundred whole-body studies."""
 
 MAX_MEMBERS = 1_000_000
+ENTRY_BYTES = 512  # of the directory of a zip file for each member, more than any needs; a bound on memory
 MAX_RATIO = 200
 """Unpacked to packed size of the whole file; PET images reach 10, text 20, a bomb 1000."""
 
@@ -137,9 +139,21 @@ def _unpack(path: Path, size: int, modified_ns: int) -> Path:
     """One folder for each state of a file."""
     folder = Path(tempfile.mkdtemp(prefix="twobe3-"))  # for this user only
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    unpack_into(path, folder)
+    return folder
+
+
+def unpack_into(path: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS) -> None:
+    """Unpack a zip file into a folder, which is removed where that fails.
+
+    Its files get names of ours, so neither their names nor the depth of their folders reach the disk; a zip file among
+    them loses its ending, and nothing unpacks it. ``max_bytes`` and ``max_members`` bound what it may announce.
+
+    Raises what :func:`unpack` does.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            for i, member in enumerate(_list_members(archive, size)):
+        with _BoundedFile(path, ENTRY_BYTES * max_members) as stream, zipfile.ZipFile(stream) as archive:
+            for i, member in enumerate(_list_members(archive, path.stat().st_size, max_bytes, max_members)):
                 _extract(archive, member, folder, i)
     except UnusableScanError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -151,14 +165,29 @@ def _unpack(path: Path, size: int, modified_ns: int) -> Path:
     except Exception as error:  # a damaged zip file raises what its decompressors raise
         shutil.rmtree(folder, ignore_errors=True)
         raise UnusableScanError(Code.CORRUPT_FILE, f"a zip file cannot be read ({type(error).__name__})") from None
-    return folder
 
 
-def _list_members(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.ZipInfo]:
+class _BoundedFile(io.FileIO):
+    """A file that is never read by more than some bytes at once: ``zipfile`` reads a directory of members whole."""
+
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        super().__init__(path)
+        self._most_bytes = most_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self._most_bytes:
+            reason = f"the directory of a zip file has {size} bytes"
+            raise UnusableScanError(Code.TOO_LARGE, reason, remedy="unpack it yourself if you trust it")
+        return super().read(size) or b""
+
+
+def _list_members(
+    archive: zipfile.ZipFile, packed_bytes: int, max_bytes: int, max_members: int
+) -> list[zipfile.ZipInfo]:
     """Members that are files, once the whole is found harmless; ``zipfile`` reads no more than they announce."""
     members = archive.infolist()
     announced = sum(member.file_size for member in members)
-    if len(members) > MAX_MEMBERS or announced > min(MAX_BYTES, max(SMALL_BYTES, MAX_RATIO * packed_bytes)):
+    if len(members) > max_members or announced > min(max_bytes, max(SMALL_BYTES, MAX_RATIO * packed_bytes)):
         raise UnusableScanError(
             Code.TOO_LARGE,
             f"a zip file of {packed_bytes} bytes announces {len(members)} members of {announced} bytes",
@@ -176,6 +205,7 @@ def _list_members(archive: zipfile.ZipFile, packed_bytes: int) -> list[zipfile.Z
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, i: int) -> None:
     """Unpack one member under a name of ours, which no foreign name can make too long, double or special."""
     suffix = PurePosixPath(member.filename).suffix
-    target = folder / f"{i:07}{suffix if suffix[1:].isalnum() and len(suffix) <= 8 else ''}"
+    kept = suffix[1:].isalnum() and len(suffix) <= 8 and suffix.lower() != ".zip"
+    target = folder / f"{i:07}{suffix if kept else ''}"
     with archive.open(member) as source, target.open("wb") as sink:
         shutil.copyfileobj(source, sink)

@@ -175,18 +175,20 @@ def _read_record(path: Path, header: Mapping[str, Any], arrays: Arrays) -> Train
         raise ConfigurationError(Code.MODEL_INVALID, f"the card of {path.name!r} is not what twobe3 writes") from None
 
 
-def find_model(path: Path) -> Path:
-    """The file, or that of the folder; else ``MODEL_INVALID``, naming the models of a folder, or beside what is absent.
+def list_models(folder: Path) -> list[Path]:
+    """The fitted models in a folder; in a study folder they lie in ``models/``."""
+    found = [file for where in ("*", "models/*", "*/models/*") for file in sorted(folder.glob(f"{where}.safetensors"))]
+    return [file for file in found if "endpoint" in (read_header(file) or {})]
 
-    In a study folder they lie in ``models/``.
-    """
+
+def find_model(path: Path) -> Path:
+    """The file, or that of the folder; else ``MODEL_INVALID``, naming the models that are there or in the folder."""
     if path.is_file():
         return path
     if (path / MODEL_FILE).is_file():
         return path / MODEL_FILE
     folder = path if path.is_dir() else path.parent
-    found = [file for where in ("*", "models/*", "*/models/*") for file in sorted(folder.glob(f"{where}.safetensors"))]
-    models = [file.relative_to(folder).as_posix() for file in found if "endpoint" in (read_header(file) or {})]
+    models = [file.relative_to(folder).as_posix() for file in list_models(folder)]
     if path.is_dir():
         reason, which = f"{path.resolve().name!r} is a folder, and a model file is needed", "in it"
     else:

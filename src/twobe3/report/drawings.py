@@ -73,7 +73,7 @@ def draw_charts(title: str, shown: Sequence[Chart]) -> Drawing:
     rows = [shown[i : i + across] for i in range(0, len(shown), across)]
     heads = [max(len(_title_lines(chart)) for chart in row) * LINE + 4 for row in rows]
     heights = [head + max(map(_height_with_key, row)) + MARGIN for head, row in zip(heads, rows, strict=True)]
-    with _sheet(across * charts.WIDTH, sum(heights)) as sheet:
+    with open_sheet(across * charts.WIDTH, sum(heights)) as sheet:
         top = 0.0
         for row, head, height in zip(rows, heads, heights, strict=True):
             for i, chart in enumerate(row):
@@ -87,7 +87,7 @@ def draw_forest(title: str, forest: Forest, labels: Sequence[ForestLabel]) -> Dr
     names = max(len(label.name) for label in labels) * LETTER_WIDTH + 2 * MARGIN
     values = max(len(label.value) for label in labels) * LETTER_WIDTH + MARGIN
     height = MARGIN + ROW_HEIGHT * len(labels)
-    with _sheet(names + forest.width + values, height + 2.5 * LINE) as sheet:
+    with open_sheet(names + forest.width + values, height + 2.5 * LINE) as sheet:
         sheet.text(MARGIN, height + 1.6 * LINE, title, colour=GREY)
         plot = sheet.at(names, MARGIN)
         bottom = ROW_HEIGHT * len(labels)
@@ -109,7 +109,7 @@ def draw_forest(title: str, forest: Forest, labels: Sequence[ForestLabel]) -> Dr
 
 def draw_strips(title: str, strips: Sequence[tuple[str, Strip]]) -> Drawing:
     """Values as dots along axes of their own, each under its name; outliers are hollow, dashed lines are limits."""
-    with _sheet(strips[0][1].width, STRIP_HEIGHT * len(strips) + MARGIN) as sheet:
+    with open_sheet(strips[0][1].width, STRIP_HEIGHT * len(strips) + MARGIN) as sheet:
         for i, (name, strip) in enumerate(strips):
             row = sheet.at(0, STRIP_HEIGHT * i)
             row.text(MARGIN, LINE, name)
@@ -129,7 +129,7 @@ def draw_cases(title: str, groups: Sequence[CaseGroup]) -> Drawing:
     unit = (CASE_WIDTH - 3 * MARGIN) / max(widths)
     heights = [max(_case_height(case, unit) for case in group.cases) + 2 * LINE for group in groups]
     across = max(len(group.cases) for group in groups)
-    with _sheet(across * CASE_WIDTH, sum(heights) + MARGIN) as sheet:
+    with open_sheet(across * CASE_WIDTH, sum(heights) + MARGIN) as sheet:
         top = 0.0
         for group, height in zip(groups, heights, strict=True):
             sheet.text(2, top + LINE, f"{group.name}: {group.reason}", bold=True)
@@ -178,11 +178,12 @@ class Sheet:
         )  # fmt: skip
 
     def text(
-        self, x: float, y: float, text: str, side: str = "left", *, colour: str = INK, bold: bool = False, turn: int = 0
-    ) -> None:
+        self, x: float, y: float, text: str, side: str = "left", *, colour: str = INK, bold: bool = False,
+        turn: int = 0, letters: float = LETTERS,
+    ) -> None:  # fmt: skip
         """Letters on a base line; a text is never read as a formula."""
         self.figure.axes[0].text(
-            x, y, text, fontsize=LETTERS * POINTS, ha=side, va="baseline", color=colour, rotation=turn,
+            x, y, text, fontsize=letters * POINTS, ha=side, va="baseline", color=colour, rotation=turn,
             rotation_mode="anchor", fontweight="bold" if bold else "normal", parse_math=False,
             transform=self.transform, clip_on=False, zorder=1,
         )  # fmt: skip
@@ -224,7 +225,7 @@ class Sheet:
 
 
 @contextmanager
-def _sheet(width: float, height: float) -> Iterator[Sheet]:
+def open_sheet(width: float, height: float) -> Iterator[Sheet]:
     """An empty sheet, under this module's style, whatever the user's own is."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -343,14 +344,15 @@ def _draw_case(sheet: Sheet, case: Case, unit: float) -> None:
     for block in _blocks(case):
         x, bottom = MARGIN, max(picture.height_mm for picture in block.pictures) * unit
         for picture in block.pictures:
-            _draw_picture(sheet.at(x, 0), picture, unit)
+            draw_picture(sheet.at(x, 0), picture, unit)
             x += picture.width_mm * unit + MARGIN
         for i, text in enumerate((block.head, *block.lines), start=1):
             sheet.text(MARGIN, bottom + LINE * i, text, bold=i == 1)
         sheet = sheet.at(0, block.height(unit))
 
 
-def _draw_picture(sheet: Sheet, picture: Picture, unit: float) -> None:
+def draw_picture(sheet: Sheet, picture: Picture, unit: float) -> None:
+    """A projection with map, outline and scale; a mm has some units of the sheet."""
     width, height = picture.width_mm * unit, picture.height_mm * unit
     sheet.image(picture.data_uri, width, height)
     if picture.map_uri:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from twobe3 import __version__
 from twobe3.io.files import write_atomic
 from twobe3.report.faces import hide_face
-from twobe3.report.mips import StoredScan, draw
+from twobe3.report.mips import Picture, StoredScan, draw
 from twobe3.report.page import render_template
-from twobe3.report.viewer import ViewerCase, viewer
+from twobe3.report.viewer import Viewer, ViewerCase, viewer
 
 Rows = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A number on its axis, from 0 to ``most``, with its limits where it has them."""
+
+    value: float
+    most: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +50,8 @@ class PatientPage:
     relevance : ndarray of float32, shape of the scan, optional
         What each voxel adds to the risk.
     show_faces : bool
+    scales : mapping of str to Scale
+        Of those numbers, by their names, that have an axis with two ends.
     """
 
     patient: str
@@ -51,6 +64,15 @@ class PatientPage:
     scan: StoredScan
     relevance: npt.NDArray[np.float32] | None = None
     show_faces: bool = False
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnScan:
+    """The pictures of a page: the scan from the front and from the left, and the same with the map if there is one."""
+
+    pictures: list[Picture]
+    maps: list[Picture]
 
 
 def write_patient_page(page: PatientPage, path: Path) -> Path:
@@ -61,21 +83,50 @@ def write_patient_page(page: PatientPage, path: Path) -> Path:
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
-    scan, relevance = page.scan, page.relevance
-    shown = scan.suv if page.show_faces else hide_face(scan.suv, scan.spacing_mm, keep=scan.contour)
-    if relevance is not None:
-        relevance = np.where(shown == scan.suv, relevance, np.float32(0))  # where the face is, nothing at all
-    drawn = StoredScan(shown, scan.spacing_mm, scan.contour)
-    case = ViewerCase(page.patient, scan.suv, scan.spacing_mm, scan.contour, page.relevance)
     text = render_template(
         "patient.html.jinja",
         sections=[],
         title=f"{page.patient}: {page.endpoint}",
         version=__version__,
         page=page,
-        pictures=[draw(drawn, "front"), draw(drawn, "side")],
-        maps=[] if relevance is None else [draw(drawn, "front", relevance), draw(drawn, "side", relevance)],
-        viewer=viewer([case], show_faces=page.show_faces),
+        viewer=viewer([_to_case(page)], show_faces=page.show_faces),
+        **vars(draw_scan(page)),
     )
     write_atomic(path, text.encode())
     return path
+
+
+def render_patients(pages: Sequence[PatientPage]) -> Viewer:
+    """The same of several scans of one model as a part of another page, in one viewer.
+
+    Parameters
+    ----------
+    pages : sequence of PatientPage
+        At least one.
+
+    Returns
+    -------
+    Viewer
+        Sections of HTML, and what the content security policy of the page has to allow.
+    """
+    show_faces = all(page.show_faces for page in pages)
+    shown = viewer([_to_case(page) for page in pages], show_faces=show_faces)
+    drawn = [(page, one.pictures, one.maps) for page in pages for one in [draw_scan(page)]]
+    html = render_template("patients_part.html.jinja", [], drawn=drawn, viewer=shown)
+    return Viewer(Markup(html), shown.script_hashes)
+
+
+def draw_scan(page: PatientPage) -> DrawnScan:
+    """The pictures, without the face unless it is to be shown."""
+    scan, relevance = page.scan, page.relevance
+    shown = scan.suv if page.show_faces else hide_face(scan.suv, scan.spacing_mm, keep=scan.contour)
+    if relevance is not None:
+        relevance = np.where(shown == scan.suv, relevance, np.float32(0))  # where the face is, nothing at all
+    drawn = StoredScan(shown, scan.spacing_mm, scan.contour)
+    maps = [] if relevance is None else [draw(drawn, "front", relevance), draw(drawn, "side", relevance)]
+    return DrawnScan([draw(drawn, "front"), draw(drawn, "side")], maps)
+
+
+def _to_case(page: PatientPage) -> ViewerCase:
+    scan = page.scan
+    return ViewerCase(page.patient, scan.suv, scan.spacing_mm, scan.contour, page.relevance)

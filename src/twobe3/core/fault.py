@@ -1,4 +1,4 @@
-"""What the command line says of an error that nobody foresaw."""
+"""What is said of an error that nobody foresaw."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 import traceback
 from pathlib import Path
 
-import twobe3 as tb
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 def internal_error(error: Exception) -> EnvironmentFailure:
     """An unforeseen error by its kind and its places in the code; its message may quote a patient's name."""
     detail = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
     stack = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in stack[:-1] if Path(frame.filename).is_relative_to(Path(tb.__file__).parent)]
+    own = [frame for frame in stack[:-1] if Path(frame.filename).is_relative_to(_PACKAGE)]
     places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in (*own, stack[-1])]
     return EnvironmentFailure(Code.INTERNAL_ERROR, f"{type(error).__name__}{detail} at {', '.join(reversed(places))}")
