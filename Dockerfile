@@ -2,7 +2,7 @@
 FROM python:3.12-slim-bookworm
 
 # Extras of pyproject.toml; `--build-arg EXTRAS=codecs,radiomics` for a radiomics model alone.
-ARG EXTRAS=codecs,timm,node
+ARG EXTRAS=codecs,timm,node,serve
 # Where pip looks besides its own index: PyTorch's index of CPU builds saves gigabytes of CUDA.
 ARG PIP_EXTRA_INDEX_URL=
 

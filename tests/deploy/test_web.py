@@ -411,6 +411,7 @@ def test_an_error_nobody_foresaw_tells_its_type_alone(
 def test_the_command_refuses_to_be_exposed(
     model: Path, tmp_path: Path, twobe3: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Acceptance row 35."""
     where = ("serve", str(model), "--out", str(tmp_path / "serve"), "--port", "0")
     exposed = twobe3(*where, "--host", "0.0.0.0")
     assert exposed.status == 2
