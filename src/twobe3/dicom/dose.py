@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pydicom.sr.coding import Code as DicomCode
-
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
 from twobe3.dicom.attributes import Injection, Repair, SeriesAttributes, WithRepairs
@@ -181,15 +179,20 @@ def _require_one_nuclide(injections: Sequence[Injection]) -> None:
     for one, other in ((one, other) for one in injections for other in injections):
         half_lives = one.half_life_s, other.half_life_s
         differ = all(half_lives) and not _is_one_half_life(half_lives[0] or 0.0, half_lives[1] or 0.0)
-        if differ or (one.nuclide and other.nuclide and _to_code(one.nuclide) != _to_code(other.nuclide)):
+        if differ or not _is_one_nuclide(one.nuclide, other.nuclide):
             shown = "; ".join(f"{i.nuclide or 'no code'}, {i.half_life_s or 0:g} s" for i in (first, *injections[1:]))
             reason = f"the items of (0054,0016) are of several nuclides: {shown}"
             raise UnusableScanError(Code.SEVERAL_INJECTIONS, reason)
 
 
-def _to_code(nuclide: str) -> DicomCode:
-    """A code that equals its twin of the other SNOMED."""
-    return DicomCode(nuclide, "SCT" if nuclide.isdigit() else "SRT", "")
+def _is_one_nuclide(one: str, other: str) -> bool:
+    """Whether two codes name one nuclide, be they of SNOMED RT or CT; what is not told contradicts nothing."""
+    if not one or not other or one == other:
+        return True
+    from pydicom.sr.coding import Code as DicomCode  # all codes of DICOM: slow to import, and rarely needed
+
+    first, second = (DicomCode(nuclide, "SCT" if nuclide.isdigit() else "SRT", "") for nuclide in (one, other))
+    return bool(first == second)
 
 
 def _is_one_half_life(one_s: float, other_s: float) -> bool:
