@@ -1,12 +1,14 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from twobe3.core.grid import Grid, place_grid, resample, uptake_outside
+from twobe3.core.grid import Grid, _interpolate, place_grid, resample, uptake_outside
 from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
 
 CALIBRATION = SUVCalibration("bw", "test", 1.0, 1.0)
@@ -210,3 +212,17 @@ def test_lengths_along_the_patient_do_not_depend_on_the_order_of_the_array() -> 
     geometry = Geometry((10, 20, 30), sagittal)
     assert geometry.along_patient(geometry.spacing_mm) == (5.0, 3.0, 2.0)
     assert geometry.along_patient(geometry.extent_mm) == (100.0, 90.0, 20.0)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_parallel_axes_give_what_any_others_would(order: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(sum(order) + order[0])
+    for signs in itertools.product([1.0, -1.0], repeat=3):
+        array = rng.normal(size=(9, 11, 13)).astype(np.float32)
+        matrix, offset = np.zeros((3, 3)), rng.uniform(-2.0, 12.0, 3)
+        matrix[list(order), range(3)] = rng.uniform(0.4, 1.9, 3) * signs
+        expected = ndimage.affine_transform(
+            array, matrix, offset, output_shape=(7, 8, 10), order=1, mode="grid-constant"
+        )
+        np.testing.assert_allclose(_interpolate(array, matrix, offset, (7, 8, 10)), expected, rtol=0, atol=1e-6)
+        assert expected.any()

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from twobe3.core.volume import Geometry, SUVVolume
 
+Float64 = npt.NDArray[np.float64]
 MIN_GRID_VOXELS = 8
 """Along each axis."""
 MAX_GRID_VOXELS = 2**28
@@ -92,12 +94,27 @@ def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
     coarsening = np.abs(step[:3, :3]).max(axis=1)
     sigma = np.where(coarsening > 1.5, coarsening / 2.355, 0.0)
     array = ndimage.gaussian_filter(volume.array, sigma) if sigma.any() else volume.array
-    # "grid-constant" fades to 0 within one voxel of the border; "constant" would drop border voxels by rounding errors.
-    moved = ndimage.affine_transform(
-        array, step[:3, :3], step[:3, 3], output_shape=target.shape, order=1, mode="grid-constant"
-    )
+    moved = _interpolate(array, step[:3, :3], step[:3, 3], target.shape)
     note = f"resampled to {grid.spacing_mm} mm, field of view {grid.field_of_view_mm} mm"
-    return replace(volume, array=moved.astype(np.float32), geometry=target, history=(*volume.history, note))
+    return replace(volume, array=moved, geometry=target, history=(*volume.history, note))
+
+
+def _interpolate(
+    array: npt.NDArray[np.float32], matrix: Float64, offset: Float64, shape: tuple[int, int, int]
+) -> npt.NDArray[np.float32]:
+    """The values at matrix · i + offset for every index i of a shape, by linear interpolation.
+
+    Where the axes are parallel those of the array are put in order first, which scipy interpolates faster.
+    """
+    if np.count_nonzero(matrix) == len(shape):
+        order = np.abs(matrix).argmax(axis=0)
+        array, steps, offset = array.transpose(order), matrix[order, range(len(shape))], offset[order]
+        backwards = steps < 0
+        array = np.flip(array, tuple(np.flatnonzero(backwards).tolist()))
+        matrix, offset = np.abs(steps), np.where(backwards, np.array(array.shape) - 1 - offset, offset)
+    # "grid-constant" fades to 0 within one voxel of the border; "constant" would drop border voxels by rounding errors.
+    moved = ndimage.affine_transform(array, matrix, offset, output_shape=shape, order=1, mode="grid-constant")
+    return np.asarray(moved, dtype=np.float32)
 
 
 def place_grid(geometry: Geometry, grid: Grid) -> Geometry:
