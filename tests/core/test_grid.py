@@ -219,10 +219,11 @@ def test_parallel_axes_give_what_any_others_would(order: tuple[int, ...]) -> Non
     rng = np.random.default_rng(sum(order) + order[0])
     for signs in itertools.product([1.0, -1.0], repeat=3):
         array = rng.normal(size=(9, 11, 13)).astype(np.float32)
-        matrix, offset = np.zeros((3, 3)), rng.uniform(-2.0, 12.0, 3)
+        matrix, offset = np.zeros((3, 3)), rng.uniform(-2.0, 2.0, 3)
         matrix[list(order), range(3)] = rng.uniform(0.4, 1.9, 3) * signs
+        offset = np.where(matrix.sum(axis=1) < 0, np.array(array.shape) - 1 - offset, offset)
         expected = ndimage.affine_transform(
             array, matrix, offset, output_shape=(7, 8, 10), order=1, mode="grid-constant"
         )
         np.testing.assert_allclose(_interpolate(array, matrix, offset, (7, 8, 10)), expected, rtol=0, atol=1e-6)
-        assert expected.any()
+        assert (expected != 0).mean() > 0.2
