@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ import torch
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure, UnusableScanError
+from twobe3.core.fault import internal_error
 from twobe3.runtime import parallel as worker
 from twobe3.runtime.parallel import available_cores, one_thread, run_tasks
 
@@ -52,8 +57,12 @@ def refuse(_: None, task: int) -> None:
     time.sleep(60)
 
 
-def die(_: None, task: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(folder: Path, task: int) -> int:
+    """Task 0 ends its process every time, task 1 the first time."""
+    if task == 0 or (task == 1 and not (folder / "once").exists()):
+        (folder / "once").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * task
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -92,10 +101,24 @@ def test_an_error_in_a_worker_arrives_whole_and_ends_the_others() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_is_killed_is_an_error_and_no_hang() -> None:
-    with pytest.raises(EnvironmentFailure) as caught:
-        list(run_tasks(die, [0, 1], shared=None, workers=2, description="dying"))
+def test_a_task_whose_worker_is_killed_is_tried_again_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[tuple[int, int]] = []
+    running = run_tasks(
+        die, range(5), shared=tmp_path, workers=2, description="dying", name=lambda task: f"fold {task}"
+    )
+    with pytest.raises(EnvironmentFailure, match="“dying”: fold 0 ") as caught:
+        done.extend(running)
     assert caught.value.code is Code.WORKER_DIED
+    assert dict(done) == {task: 10 * task for task in range(1, 5)}
+    assert [record.getMessage().split(": ")[-1] for record in caplog.records].count("SIGKILL; it is given up") == 1
+    assert not multiprocessing.active_children()
+
+
+def test_there_can_be_an_outcome_instead_of_a_task_that_kills_its_workers(tmp_path: Path) -> None:
+    how = {"shared": tmp_path, "workers": 2, "description": "dying"}
+    assert dict(run_tasks(die, [0, 2], **how, instead=lambda task: -1)) == {0: -1, 2: 20}  # type: ignore[arg-type]
 
 
 class Treacherous:
@@ -105,14 +128,139 @@ class Treacherous:
         return _fail, (bytes(10_000_000),)
 
 
+class Deadly(Treacherous):
+    """The same, and the end of the process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (3,)
+
+
 def _fail(_: bytes) -> None:
     raise RuntimeError("cannot be unpickled here")
 
 
 def test_workers_that_cannot_take_the_shared_object_are_an_error_and_no_hang() -> None:
-    with pytest.raises(EnvironmentFailure) as caught:
+    with pytest.raises(RuntimeError, match="cannot be unpickled here"):
         list(run_tasks(scaled, [0, 1], shared=Treacherous(), workers=2, description="starting"))  # type: ignore[arg-type]
+    with pytest.raises(EnvironmentFailure) as caught:
+        list(run_tasks(scaled, [0, 1], shared=Deadly(), workers=2, description="starting"))  # type: ignore[arg-type]
     assert caught.value.code is Code.WORKER_DIED
+
+
+UNGUARDED = """
+from operator import mul
+from twobe3.runtime.parallel import run_tasks
+list(run_tasks(mul, [1, 2], shared=3, workers=2, description="unguarded"))
+"""
+
+
+def test_a_script_without_a_guard_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().splitlines()[-1].endswith("with fewer --workers)")
+
+
+class TwoArgumentsError(Exception):
+    """Pickled by its one message, it cannot be called back."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} of Mustermann at {where}")
+
+
+class UnpicklableError(Exception):
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("not me")
+
+
+ERRORS = {
+    "two arguments": TwoArgumentsError("slope", "slice 3"),
+    "unpicklable": UnpicklableError("Mustermann"),
+    "one argument": KeyError("weight"),
+    "of the system": FileNotFoundError(2, "No such file", "scan.dcm"),
+    "the end of the program": SystemExit(3),
+    "of another library": subprocess.CalledProcessError(4, "convert"),
+}
+
+
+def fail(_: None, task: str) -> None:
+    raise ERRORS[task]
+
+
+def on_its_way(error: BaseException) -> None:
+    """What a worker does with an error, and the parent with what arrives."""
+    try:
+        raise error
+    except BaseException as raised:
+        pickle.loads(pickle.dumps(worker._portable(raised))).take()
+
+
+@pytest.mark.parametrize("which", ["two arguments", "unpicklable"])
+def test_an_error_that_cannot_travel_is_named_without_its_message(which: str) -> None:
+    with pytest.raises(EnvironmentFailure) as caught:
+        on_its_way(ERRORS[which])
+    assert caught.value.code is Code.INTERNAL_ERROR
+    assert caught.value.reason.startswith(f"{type(ERRORS[which]).__name__} at test_parallel.py:")
+    assert "Mustermann" not in str(caught.value)
+
+
+@pytest.mark.parametrize("which", ["one argument", "of the system", "the end of the program", "of another library"])
+def test_any_other_error_arrives_as_it_is_and_its_place_is_known(which: str) -> None:
+    with pytest.raises(type(ERRORS[which])) as caught:
+        on_its_way(ERRORS[which])
+    assert repr(caught.value) == repr(ERRORS[which])
+    assert " in on_its_way" in internal_error(caught.value).reason
+
+
+def test_an_error_that_cannot_travel_ends_the_run_under_a_code() -> None:
+    with pytest.raises(EnvironmentFailure, match=r"INTERNAL_ERROR: TwoArgumentsError at test_parallel.py:\d+ in fail"):
+        list(run_tasks(fail, ["two arguments"] * 2, shared=None, workers=2, description="failing"))
+
+
+ORPHANS = """
+import os, sys, time
+from pathlib import Path
+from twobe3.runtime.parallel import run_tasks
+
+def work(shared, task):
+    Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    list(run_tasks(work, range(2), shared=b"patient Mustermann", workers=2, description="orphans"))
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed_and_leave_nothing_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ORPHANS)
+    (work := tmp_path / "work").mkdir()
+    (temporary := tmp_path / "tmp").mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", work], env={**os.environ, "TMPDIR": str(temporary)}
+    )
+    until = time.monotonic() + 120
+    while len(list(work.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    pids = [int(path.name) for path in work.iterdir()]
+    assert [path for path in temporary.rglob("*") if path.is_file()] == []
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 10
+    while any(map(is_running, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(pids) == 2
+    assert not any(map(is_running, pids))
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and not as a zombie that nobody has asked for its end."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return sys.platform != "linux"
 
 
 def test_no_task_needs_no_worker() -> None:

@@ -226,7 +226,7 @@ def predict(
     ConfigurationError
         ``MODEL_INVALID``; ``OUTPUT_EXISTS`` and ``OUTPUT_ENDING`` before anything is read.
     EnvironmentFailure
-        ``WORKER_DIED``.
+        ``WORKER_DIED``: no worker could start. Of a scan that ended two workers its result says so.
     """
     if out is not None:
         require_output(out)
@@ -236,7 +236,11 @@ def predict(
     asked = _Asked(model, policy, repair_dates, force, each, keeps=cache is not None)
     tasks = list(enumerate(found.series))
     workers = workers or (available_cores() if len(tasks) >= MANY else 1)
-    done = run_tasks(_predict_series, tasks, shared=asked, workers=workers, description="scans predicted")
+    died = UnusableScanError(Code.WORKER_DIED, "two workers each ended while they predicted the scan")
+    done = run_tasks(
+        _predict_series, tasks, shared=asked, workers=workers, description="scans predicted",
+        name=lambda task: task[1].series, instead=lambda task: _refuse_error(died, model, task[1]),
+    )  # fmt: skip
     results = {number: prediction for (number, _), prediction in done}
     card = training_record(model).card
     in_order = (*unused, *(results[number] for number in sorted(results)))
@@ -268,8 +272,7 @@ def _predict_series(asked: _Asked, task: tuple[int, Series]) -> ScanPrediction:
     try:
         predicted = predict_scan(model, series, asked.scan(series), force=asked.force)
     except UnusableScanError as refusal:
-        reason = Exclusion.of(refusal, patient=series.patient, series=series.series)
-        return _refuse(reason, model, series.patient_id, locate(series))
+        return _refuse_error(refusal, model, series)
     if isinstance(predicted, PredictedScan):
         if asked.each is not None:
             asked.each(predicted)
@@ -314,6 +317,11 @@ def predict_scan(model: Model, series: Series, scan: Scan, *, force: bool = Fals
         **asdict(uncertainty),
     )
     return PredictedScan(model, series, volume, alone, said)
+
+
+def _refuse_error(error: UnusableScanError, model: Model, series: Series) -> ScanPrediction:
+    exclusion = Exclusion.of(error, patient=series.patient, series=series.series)
+    return _refuse(exclusion, model, series.patient_id, locate(series))
 
 
 def _refuse(exclusion: Exclusion, model: Model, patient_id: str, path: str) -> ScanPrediction:

@@ -73,7 +73,7 @@ def choose_baselines(plan: CVPlan, scheme: Scheme, region: Region | None, worker
     baselines = every[len(plan.models) :]
     kept, reasons = list(plan.models), []
     if baselines:
-        precompute(replace(plan, models=tuple(baselines)), workers)
+        plan = plan.on(precompute(replace(plan, models=tuple(baselines)), workers), scheme)
     for baseline in baselines:
         try:
             require_enough(replace(plan, models=(baseline,)))

@@ -125,7 +125,8 @@ def cross_validate(
     notes += warn_of_unassigned(plan, scheme)
     plan = replace(plan, explained=frozenset(explain), maps=maps or Cache())
     with watch.step("features"):
-        precompute(plan, workers)
+        plan = plan.on(precompute(plan, workers), scheme)
+        cohort = plan.cohort
         excluded = find_exclusions(plan.models, cohort)
         require_enough(plan)
     notes += [*warn_of_few_events(plan.models, cohort), *collect_warnings(plan.models, cohort)]
@@ -201,7 +202,11 @@ def fit_plans(
         for number, plan in enumerate(plans)
         for task in group_tasks(plan, [fit for of, fit in keys if of == number and (of, fit) not in done])
     ]
-    for (number, task), fitted in run_tasks(fit_folds, tasks, shared=plans, workers=workers, description=description):
+    running = run_tasks(
+        fit_folds, tasks, shared=plans, workers=workers, description=description,
+        name=lambda task: name_fits(plans[task[0]], task[1]),
+    )  # fmt: skip
+    for (number, task), fitted in running:
         for fit, arrays in zip(task, fitted, strict=True):
             checkpoints.put(keys[number, fit], arrays)
             done[number, fit] = arrays
@@ -216,6 +221,13 @@ def group_tasks(plan: CVPlan, fits: Sequence[FoldTask]) -> list[tuple[FoldTask, 
     for fit in fits:
         groups.setdefault((fit.endpoint, -1 if shared[fit.model] else fit.model, fit.fold), []).append(fit)
     return [tuple(sorted(group, key=lambda fit: depth(plan.models[fit.model]))) for group in groups.values()]
+
+
+def name_fits(plan: CVPlan, fits: Sequence[FoldTask]) -> str:
+    """How messages call fits that are done together."""
+    endpoint, _, position = fits[0]
+    fold, models = plan.splits[endpoint][position], ", ".join(plan.models[fit.model].name for fit in fits)
+    return f"{endpoint!r}, repeat {fold.repeat}, fold {fold.fold} with {models}"
 
 
 def fit_folds(plans: Sequence[CVPlan], task: tuple[int, Sequence[FoldTask]]) -> list[Arrays]:

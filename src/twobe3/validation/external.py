@@ -40,7 +40,8 @@ def validate_external(
     """
     cohort = keep_independent(cohort, plan.cohort)
     external = replace(plan, cohort=cohort, cohorts={}, splits={})
-    precompute(external, workers)
+    cohort = precompute(external, workers)
+    external = replace(external, cohort=cohort)
     tasks = [(endpoint, number, path) for (endpoint, number), path in models.items()]
     done = run_tasks(_predict, tasks, shared=(plan, cohort), workers=workers, description="external cohort")
     found = {(endpoint, number): prediction for (endpoint, number, _), prediction in done}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from twobe3 import __version__
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import Fold, Scheme, describe_unassigned
+from twobe3.core.codes import Code
+from twobe3.core.errors import EnvironmentFailure, Exclusion
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models.fit_cache import content
@@ -64,6 +66,13 @@ class CVPlan:
         cohorts = {endpoint: cohort.for_endpoint(endpoint) for endpoint in endpoints}
         splits = {endpoint: scheme.split(subset.sample) for endpoint, subset in cohorts.items()}
         return cls(tuple(models), cohort, cohorts, splits, policy or ThresholdPolicy())
+
+    def on(self, cohort: Cohort, scheme: Scheme) -> CVPlan:
+        """The same plan where fewer scans can be used; raises what :meth:`of` raises."""
+        if cohort is self.cohort:
+            return self
+        fewer = CVPlan.of(self.models, cohort, scheme, self.policy)
+        return replace(fewer, explained=self.explained, maps=self.maps)
 
     def keys(self) -> dict[FoldTask, str]:
         """For each fit the digest of everything that its predictions and thresholds depend on."""
@@ -141,20 +150,44 @@ def warn_of_unassigned(plan: CVPlan, scheme: Scheme) -> list[str]:
     return [text for text in texts if text]
 
 
-def precompute(plan: CVPlan, workers: int) -> None:
-    """Compute scan by scan what the models' caches lack, and log how much that was."""
+def precompute(plan: CVPlan, workers: int) -> Cohort:
+    """Compute scan by scan what the models' caches lack, and log how much that was.
+
+    Gives the plan's cohort, where each scan that ended two workers, for lack of memory for instance, is excluded.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WORKER_DIED``: no scan is left.
+    """
     caches = (plan.cohort.volumes, *(model.cache for model in plan.models))
     if any(cache.folder is None for cache in caches):
         workers = 1  # what a worker keeps in its memory is lost with it
     scans = range(len(plan.cohort))
-    counts = [
-        count for _, count in run_tasks(_precompute_scan, scans, shared=plan, workers=workers, description="features")
-    ]
-    computed, reused = (sum(numbers) for numbers in zip(*counts, strict=True))
+    subjects = plan.cohort.subjects
+    done = run_tasks(
+        _precompute_scan, scans, shared=plan, workers=workers, description="features",
+        name=lambda position: subjects[position].patient, instead=lambda position: None,
+    )  # fmt: skip
+    counts = dict(done)
+    lost = sorted(position for position, count in counts.items() if count is None)
+    computed, reused = (sum(count[i] for count in counts.values() if count) for i in range(2))
     log.info("features and measurements: %d computed, %d found in the cache", computed, reused)
+    return exclude_lost(plan.cohort, lost) if lost else plan.cohort
 
 
-def _precompute_scan(plan: CVPlan, position: int) -> tuple[int, int]:
+def exclude_lost(cohort: Cohort, lost: Sequence[int]) -> Cohort:
+    """The cohort without the scans at these positions, whose features ended two workers each."""
+    died = EnvironmentFailure(Code.WORKER_DIED, "two workers each ended while they computed features of the scan")
+    if len(lost) == len(cohort):
+        raise died
+    gone = [cohort.subjects[position] for position in lost]
+    excluded = [Exclusion.of(died, patient=one.patient, series=str(one.description.get("series", ""))) for one in gone]
+    kept = cohort.subset([position for position in range(len(cohort)) if position not in lost])
+    return replace(kept, exclusions=(*cohort.exclusions, *excluded))
+
+
+def _precompute_scan(plan: CVPlan, position: int) -> tuple[int, int] | None:
     """Compute what one scan lacks; gives how many entries were computed and found."""
     caches = {id(model.cache): model.cache for model in plan.models}.values()
     before = [(cache.computed, cache.reused) for cache in caches]
