@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from twobe3.core.errors import EnvironmentFailure
-from twobe3.io.files import digest, digest_file, write_atomic, write_json
+from twobe3.io.files import PARTIAL_AGE_S, digest, digest_file, remove_partials, write_atomic, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -23,6 +23,40 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     write_atomic(target, b"two")
     assert target.read_bytes() == b"two"
     assert names(target.parent) == ["a.bin"]
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from twobe3.io.files import write_atomic
+os.fsync = lambda _: (print("writing", flush=True), sys.stdin.read())
+write_atomic(Path(sys.argv[1], "deep", "a.bin"), b"content")
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        (partial,) = (tmp_path / "deep").iterdir()
+        remove_partials(tmp_path)
+        assert partial.exists()
+        writer.kill()
+        writer.wait()
+        remove_partials(tmp_path)
+        assert names(tmp_path / "deep") == []
+
+
+@pytest.mark.parametrize("name", [f".partial-00000000-1-{'0' * 16}", ".partial-1f", "own"])
+def test_what_another_system_may_be_writing_is_removed_a_day_later(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    remove_partials(tmp_path)
+    assert names(tmp_path) == [name]
+    long_ago = (tmp_path / name).stat().st_mtime - PARTIAL_AGE_S - 60
+    os.utime(tmp_path / name, (long_ago, long_ago))
+    remove_partials(tmp_path)
+    assert names(tmp_path) == [name] * (name == "own")
 
 
 @pytest.mark.parametrize("where", ["write", "fsync", "replace"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError, EmptyInputError
+from twobe3.core.errors import ConfigurationError, EmptyInputError, EnvironmentFailure
 from twobe3.io.cache import Cache
 from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.pretraining import run as module
@@ -171,6 +171,9 @@ def test_a_folder_with_another_result_is_refused_unless_told(people: Any, done: 
     with pytest.raises(ConfigurationError) as caught:
         learnt(recipe, tmp_path)
     assert caught.value.code is Code.OUTPUT_EXISTS
+    (tmp_path / "card.json").write_bytes((done / "card.json").read_bytes()[:100])
+    with pytest.raises(EnvironmentFailure, match=r"ARTEFACT_DAMAGED: whose result .* add --update"):
+        learnt(recipe, tmp_path)
     assert learnt(recipe, tmp_path, update=True).document["parameters"]["stacks"]["epochs"] == 1
 
 

@@ -12,6 +12,7 @@ from tests.command_line import Call
 
 import twobe3 as tb
 from twobe3.io import pseudonym
+from twobe3.io.model_file import read_sealed
 from twobe3.study.finished import FINISHED, TABLE, Options, digest_inputs, read_finished, write_finished
 
 Edit = Callable[[Path], object]
@@ -125,3 +126,35 @@ def test_other_options_or_another_pseudonym_key_are_another_study(study: Path, m
 
 def test_a_folder_without_a_study_is_not_finished(study: Path, tmp_path: Path) -> None:
     assert read_finished(study, tmp_path / "absent", Options()) is None
+
+
+def edited(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+def test_what_is_damaged_in_a_study_is_made_again(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = copied.parent / "out"
+    first, second = sorted((out / "models").iterdir())[:2]
+    whole = {path: read_sealed(path).arrays.keys() for path in (first, second)}
+    edited(first, lambda content: content[: len(content) // 2])
+    edited(second, lambda content: content[:-1] + bytes([content[-1] ^ 1]))
+    edited(out / "study.sha256", lambda _: b"\xff\xfe")
+    tb.run(copied, out, workers=1)
+    assert {path: read_sealed(path).arrays.keys() for path in whole} == whole
+    assert {path.name for path in out.rglob("*.damaged")} == {
+        *(path.with_suffix(".damaged").name for path in whole), "study.damaged",
+    }  # fmt: skip
+    told = [record.getMessage().split(" is ")[0] for record in caplog.records if "DAMAGED" in record.getMessage()]
+    assert told == [f"ARTEFACT_DAMAGED: {name}" for name in ("study.sha256", first.name, second.name)]
+    assert len((out / "study.sha256").read_text()) == 65
+    assert is_finished(copied)
+
+
+def test_a_folder_of_nobody_knows_whom_is_refused_under_a_code(twobe3: Call, copied: Path) -> None:
+    out = copied.parent / "out"
+    edited(out / "study.sha256", lambda content: content[:20])
+    edited(out / "run.json", lambda content: content[:20])
+    for _ in range(2):
+        refused = twobe3("run", copied, "--out", out).refusal()
+        assert refused.startswith("ARTEFACT_DAMAGED: whose results")
+    assert "--update" in refused

@@ -242,6 +242,22 @@ def test_several_processes_predict_the_same(model: Path, tmp_path: Path) -> None
     assert len(list((tmp_path / "pages").iterdir())) == 3
 
 
+def test_a_scan_that_ends_two_workers_is_a_row_that_says_so(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        write(tmp_path / "new" / str(number), body(120 + number))
+    alone = tb.predict(model, [tmp_path / "new"]).predictions
+
+    def run(function: Any, tasks: Any, *, shared: Any, instead: Any, **_: Any) -> list[Any]:
+        return [(tasks[0], instead(tasks[0])), (tasks[1], function(shared, tasks[1]))]
+
+    monkeypatch.setattr("twobe3.study.predict.run_tasks", run)
+    first, second = tb.predict(model, [tmp_path / "new"]).predictions
+    assert (first.code, first.risk, first.patient, first.path) == ("WORKER_DIED", None, alone[0].patient, alone[0].path)
+    assert second == alone[1]
+
+
 def test_features_are_not_kept_from_scan_to_scan(model: Path, tmp_path: Path) -> None:
     kept: list[int] = []
 

@@ -21,13 +21,14 @@ import twobe3 as tb
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import CrossValidation, LeaveOneCentreOut, PredefinedSplit
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.io.cache import Cache
 from twobe3.io.pseudonym import pseudonym
 from twobe3.models import Baseline
 from twobe3.phantom.dicom_writer import PETHeader, write_pet_series
 from twobe3.phantom.rtstruct_writer import write_rtstruct
+from twobe3.validation import plan
 from twobe3.validation.cross_validate import cross_validate, out_of_fold
 from twobe3.validation.leakage import audit
 from twobe3.validation.plan import CVPlan, require_enough
@@ -362,3 +363,31 @@ def test_an_audit_passes_over_models_that_cannot_use_every_scan(make_cohort: Mak
     found = audit(fits, out_of_fold(fits, Cache(), 1), scheme, permutations=3)
     assert found.passed
     assert [row.permutations for row in found.permuted] == [3, 3]
+
+
+def test_a_scan_whose_features_end_two_workers_is_left_out_for_all(
+    make_cohort: MakeCohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the cohort had never held it."""
+    cohort, lost = make_cohort(12), 3
+    how: dict[str, Any] = {"cv": CrossValidation(2), "resamples": 50, "baselines": True}
+    expected = cross_validate([Baseline("suvmax")], cohort.subset([i for i in range(12) if i != lost]), **how)
+
+    def run(
+        function: Callable[..., Any], tasks: Any, *, shared: Any, instead: Callable[[int], None], **_: Any
+    ) -> list[tuple[int, Any]]:
+        gone = cohort.subjects[lost].patient
+        died = [position for position in tasks if shared.cohort.subjects[position].patient == gone]
+        return [(task, instead(task) if task in died else function(shared, task)) for task in tasks]
+
+    monkeypatch.setattr(plan, "run_tasks", run)
+    result = cross_validate([Baseline("suvmax")], cohort, **how)
+    (exclusion,) = result.cohort.exclusions
+    assert (exclusion.patient, exclusion.code) == (cohort.subjects[lost].patient, "WORKER_DIED")
+    assert [one.name for one in result.models] == [one.name for one in expected.models]
+    for one, other in zip(result.predictions, expected.predictions, strict=True):
+        assert one.patients == other.patients
+        assert np.array_equal(one.risk, other.risk)
+    monkeypatch.setattr(plan, "run_tasks", lambda _, tasks, *, instead, **__: [(i, instead(i)) for i in tasks])
+    with pytest.raises(EnvironmentFailure, match="WORKER_DIED"):
+        cross_validate([Baseline("suvmax")], cohort, **how)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from twobe3.io.files import digest, write_atomic
+from twobe3.io.files import digest, set_aside, write_atomic
 
 # Raise it when the same key stands for other content than before: entries of another version are made again.
 CACHE_VERSION = 3
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-log = logging.getLogger("twobe3")
 
 
 @dataclass
@@ -89,9 +86,7 @@ class Cache:
         except (SafetensorError, OSError, ValueError):
             whole = False
         if not whole:
-            log.warning("ARTEFACT_DAMAGED: %s does not match its checksum; set aside, made again", path.name)
-            with suppress(FileNotFoundError):  # another run set it aside
-                path.replace(path.with_suffix(".damaged"))
+            set_aside(path)
             return None
         return arrays
 

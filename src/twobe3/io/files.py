@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import platform
+import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,9 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 
 SCHEMA_VERSION = 1
+PARTIAL = re.compile(r"\.partial-(?P<system>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}")
+PARTIAL_AGE_S = 86_400.0  # without a change, after which nobody writes a file any more
+log = logging.getLogger("twobe3")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -31,7 +40,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not tempfile, whose files only their owner may read: results are shared like any other file.
-        partial = path.with_name(f".partial-{secrets.token_hex(8)}")
+        partial = path.with_name(f".partial-{_system()}-{os.getpid()}-{secrets.token_hex(8)}")
         try:
             with partial.open("xb") as stream:
                 stream.write(content)
@@ -44,6 +53,27 @@ def write_atomic(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise EnvironmentFailure(Code.WRITE_FAILED, f"{path.name} could not be written: {error.strerror}") from error
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what writers that were killed left at any depth of a folder, and nothing that is being written.
+
+    Whether a process runs is known of those of this system alone; what others left is removed when nobody has written
+    to it for :data:`PARTIAL_AGE_S`, and so is that of a process whose number another one has got since.
+    """
+    for partial in folder.rglob(".partial-*"):
+        with suppress(OSError):  # it is whole by now, or gone, or another user's
+            found = PARTIAL.fullmatch(partial.name)
+            dead = found is not None and found["system"] == _system() and not _is_running(int(found["process"]))
+            if dead or time.time() - partial.stat().st_mtime > PARTIAL_AGE_S:
+                partial.unlink()
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, which is made again, to the ending ``.damaged``, with a warning."""
+    log.warning("ARTEFACT_DAMAGED: %s is damaged; set aside, made again", path.name)
+    with suppress(FileNotFoundError):  # another run set it aside
+        path.replace(path.with_suffix(".damaged"))
 
 
 def require_folder(path: Path) -> None:
@@ -92,6 +122,27 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def _system() -> str:
+    """Stands for those processes that one sees by their numbers: of a machine, or of a container on it."""
+    known = [platform.node().encode()]
+    with suppress(OSError):
+        known.append(Path("/etc/machine-id").read_bytes())
+    with suppress(OSError):
+        known.append(bytes(Path("/proc/self/ns/pid").readlink()))
+    return digest(known)[:8]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no number of a process
+        pass
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.cache import Arrays, checksum
-from twobe3.io.files import SCHEMA_VERSION, digest, write_atomic
+from twobe3.io.files import SCHEMA_VERSION, digest, set_aside, write_atomic
 
 GIVE = "give a .safetensors file of a study's folder models/, or one that a model was saved to"
 
@@ -74,6 +74,18 @@ def read_header(path: Path) -> dict[str, Any] | None:
             return dict(json.loads(stored.metadata()["twobe3"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
+
+
+def is_there(path: Path) -> bool:
+    """Whether a sealed file is there and whole; a damaged one is set aside, so that it is made again."""
+    if not path.exists():
+        return False
+    try:
+        read_sealed(path)
+    except ConfigurationError:
+        set_aside(path)
+        return False
+    return True
 
 
 def read_sealed(path: Path) -> Sealed:

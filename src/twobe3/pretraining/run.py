@@ -16,11 +16,11 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.duplicates import join_duplicates
 from twobe3.cohort.read import read_cohort
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError, EmptyInputError
+from twobe3.core.errors import ConfigurationError, EmptyInputError, EnvironmentFailure
 from twobe3.core.outcomes import IntArray
 from twobe3.features.backbones import Backbone
 from twobe3.io.cache import CACHE_VERSION, Cache
-from twobe3.io.files import digest, require_folder
+from twobe3.io.files import digest, remove_partials, require_folder
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
 from twobe3.pretraining.card import ABOUT, LESIONS_BY_THRESHOLD, Card, count_scans, summarise_labels
@@ -85,6 +85,7 @@ def pretrain(
     model = recipe.model(folder, cache, target)
     backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)
+    remove_partials(out)
     roots = recipe.cohort.folders(folder)
     cohort = join_duplicates(
         read_cohort(
@@ -323,8 +324,17 @@ def _device_key(device: Device) -> str:
 def _require_same_recipe(out: Path, recipe_digest: str, update: bool) -> None:
     """Refuse a folder that holds the result of another recipe."""
     card = out / "card.json"
-    there = json.loads(card.read_text()).get("configuration_digest") if card.exists() else None
-    if there not in (None, recipe_digest) and not update:
+    there: object = None
+    if card.exists() and not update:
+        try:
+            there = json.loads(card.read_bytes())["configuration_digest"]
+        except (OSError, ValueError, LookupError, TypeError):
+            raise EnvironmentFailure(
+                Code.ARTEFACT_DAMAGED,
+                f"whose result the output folder holds is not known: {card.name} cannot be read",
+                remedy="choose another folder, or add --update to replace it and reuse what both share",
+            ) from None
+    if there not in (None, recipe_digest):
         raise ConfigurationError(
             Code.OUTPUT_EXISTS,
             "the output folder holds the result of another pre-training",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +12,11 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.read import read_cohort
 from twobe3.cohort.splits import CrossValidation, Scheme, check_patients_for
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError
+from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.evaluation.explanations import EXPLANATIONS, RECORD
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
-from twobe3.io.files import require_folder, write_artefact, write_atomic
+from twobe3.io.files import remove_partials, require_folder, set_aside, write_artefact, write_atomic
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
 from twobe3.runtime.parallel import available_cores
@@ -70,6 +73,7 @@ def run(
     require_folder(out)
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
+    remove_partials(out)
     watch, validation, target = Stopwatch(), study.validation, study.compute.resolve(device, precision)
     models = study.models(folder, Cache(out / "features"), target)
     for model in models:
@@ -189,10 +193,33 @@ def _read(
     )
 
 
+def _find_owner(out: Path, update: bool) -> str | None:
+    """The digest of the study whose results a folder holds: what its mark says, or run.json where that is damaged."""
+    marker = out / OWNER
+    try:
+        found = marker.read_bytes().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        found = b""
+    if re.fullmatch(rb"[0-9a-f]{64}", found):
+        return found.decode()
+    owner = None
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        owner = str(json.loads((out / "run.json").read_bytes())["configuration_digest"])
+    if owner is None and not update:
+        raise EnvironmentFailure(
+            Code.ARTEFACT_DAMAGED,
+            f"whose results the output folder holds is not known: neither {OWNER} nor run.json can be read",
+            remedy="choose another folder, or add --update to replace them and reuse what both share",
+        )
+    set_aside(marker)
+    return owner
+
+
 def _require_own(out: Path, study: StudyConfig, update: bool) -> None:
     """Refuse a folder that holds the results of another study."""
-    marker = out / OWNER
-    there = marker.read_text().strip() if marker.exists() else None
+    there = _find_owner(out, update)
     if there not in (None, study.cache_key()) and not update:
         raise ConfigurationError(
             Code.OUTPUT_EXISTS,

@@ -21,6 +21,7 @@ from twobe3.evaluation.horizons import check_horizons
 from twobe3.evaluation.provenance import Provenance
 from twobe3.io.cache import CACHE_VERSION, Arrays, Cache
 from twobe3.io.files import digest
+from twobe3.io.model_file import is_there
 from twobe3.models.fit_cache import FitCache, content
 from twobe3.models.fusion import depth, members_of, share_fits
 from twobe3.models.model import Model
@@ -270,7 +271,7 @@ def concat_folds(plan: CVPlan, folds: Mapping[FoldTask, Arrays], endpoint: str, 
 
 
 def fit_final_models(plan: CVPlan, folder: Path, workers: int) -> dict[tuple[str, int], Path]:
-    """Fit every model on all patients and save it, unless the same one is there already.
+    """Fit every model on all patients and save it, unless the same one is there already, and whole.
 
     Gives the file of each, by endpoint and position of the model.
     """
@@ -282,7 +283,7 @@ def fit_final_models(plan: CVPlan, folder: Path, workers: int) -> dict[tuple[str
             key = digest([str(CACHE_VERSION), __version__, CARD, model.cache_key(), *policy, *patients])
             name = f"{file_name(endpoint)}.{file_name(model.name)}.{key[:12]}.safetensors"
             targets[endpoint, number] = folder / name
-    tasks = group_tasks(plan, [FoldTask(*which, 0) for which, target in targets.items() if not target.exists()])
+    tasks = group_tasks(plan, [FoldTask(*which, 0) for which, target in targets.items() if not is_there(target)])
     shared = (plan, targets)
     for _ in run_tasks(_fit_and_save, tasks, shared=shared, workers=workers, description="models on all patients"):
         pass
