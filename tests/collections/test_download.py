@@ -307,8 +307,18 @@ def test_verifying_finds_a_byte_changed_on_the_disk(bucket: Bucket, rows: list[M
     assert contents(tmp_path) == expected(bucket, rows)
 
 
-@pytest.mark.parametrize("wrong", [{"collection": "../../etc"}, {"series_uid": "../../x"}, {"collection": ".."}])
-def test_a_row_that_points_out_of_the_folder_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"collection": "../../etc"},
+        {"series_uid": "../../x"},
+        {"collection": ".."},
+        {"collection": "LICENSES.md"},
+        {"collection": "Citations.MD"},
+        {"collection": "fetched.jsonl"},
+    ],
+)
+def test_a_row_that_points_out_of_the_folder_or_at_our_files_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
     row = replace(wanted("1.2.3", 1, 1, "s3://bucket/folder/*"), **wrong)
     with pytest.raises(ConfigurationError, match="MANIFEST_INVALID"):
         fetch([row], tmp_path / "out")

@@ -71,3 +71,9 @@ def test_an_error_becomes_an_exclusion() -> None:
     assert Exclusion.of(error, patient="pa-1", series="se-2") == Exclusion(
         "pa-1", "se-2", "DOSE_MISSING", "dose 0", "complete RadionuclideTotalDose (0018,1074)"
     )
+
+
+def test_neither_reason_nor_remedy_commands_a_terminal() -> None:
+    """Both may name files of foreign folders."""
+    error = ConfigurationError(Code.MODEL_INVALID, "no \x9b31m.safetensors", remedy="give \x1b[2J.safetensors")
+    assert str(error) == "MODEL_INVALID: no  31m.safetensors (give  [2J.safetensors)"

@@ -4,13 +4,19 @@ import os
 import threading
 import time
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from twobe3.dicom import walk as listing
 from twobe3.dicom.reader import quietly
 from twobe3.dicom.walk import list_files, map_files
+from twobe3.scans.find import find_scans
+from twobe3.scans.inspect import inspect
+from twobe3.study.finished import Options, digest_inputs
 
 PATHS = [Path(f"{i}.dcm") for i in range(200)]
 
@@ -106,3 +112,32 @@ def test_a_long_chain_of_links_is_followed(tmp_path: Path) -> None:
         (tmp_path / f"{i}").symlink_to(tmp_path / (f"{i - 1}" if i else "pool"))
     (tmp_path / "in" / "last").symlink_to(tmp_path / "29")
     assert list_files([tmp_path / "in"]).files == (tmp_path / "in" / "last" / "image",)
+
+
+def test_links_to_themselves_and_files_that_vanish_are_counted(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder: Path = bench.save(bench.slices())
+    (folder / "itself").symlink_to(folder / "itself")
+    (folder / "loop").symlink_to(folder / "loop" / "deeper")
+    gone = [folder / f"gone.{ending}" for ending in ("dcm", "zip", "nii", "nii.gz")]
+    listed = listing.list_files
+
+    def list_and_remove(paths: Sequence[Path]) -> listing.Listing:
+        for path in gone:
+            path.write_bytes(bytes(200))
+        found = listed(paths)
+        for path in gone:
+            path.unlink()
+        return found
+
+    for module in ("twobe3.dicom.archive", "twobe3.scans.sidecar", "twobe3.study.finished"):
+        monkeypatch.setattr(f"{module}.list_files", list_and_remove)
+    whole = find_scans([folder])
+    assert len(whole.series) == 1
+    codes = Counter(one.exclusion.code for one in whole.unused)
+    assert codes["LINK_BROKEN"] == 1
+    assert codes["CORRUPT_FILE"] >= 2
+    assert len(inspect([folder]).series) >= 1
+    (folder / "study.toml").touch()
+    assert digest_inputs(folder / "study.toml", tmp_path / "out", ["."], Options())

@@ -63,12 +63,26 @@ def test_where_the_key_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert key_file() == tmp_path / ".config" / "twobe3" / "pseudonym.key"
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604])
+def test_a_key_that_others_may_read_is_said_once(key: Path, caplog: pytest.LogCaptureFixture, mode: int) -> None:
+    key.parent.mkdir()
+    key.write_bytes(b"k" * 32)
+    key.chmod(mode)
+    for patient in ("P1", "P2"):
+        pseudonym("patient", patient)
+    told = [record.getMessage() for record in caplog.records]
+    assert [text[:12] for text in told] == ["KEY_EXPOSED:"] * (mode != 0o600)
+    assert all("chmod 600" in text and str(key.parent) not in text for text in told)
+
+
 @pytest.mark.parametrize("content", [b"", b"short"])
 def test_half_a_key_is_refused(key: Path, content: bytes) -> None:
     key.parent.mkdir()
     key.write_bytes(content)
-    with pytest.raises(EnvironmentFailure, match=f"ARTEFACT_DAMAGED: .* has {len(content)} bytes"):
+    with pytest.raises(EnvironmentFailure, match=f"ARTEFACT_DAMAGED: .* has {len(content)} bytes") as refused:
         pseudonym("patient", "P1")
+    assert "backup" in refused.value.remedy
+    assert "delete" not in refused.value.remedy
 
 
 def test_a_key_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

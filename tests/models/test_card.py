@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.io.model_file import read_sealed, write_sealed
-from twobe3.models import Baseline, SpatialModel, load_model, read_card
+from twobe3.models import CNN3D, Baseline, PooledModel, SpatialModel, load_model, read_card
 from twobe3.models.card import ModelCard, Performance
 from twobe3.models.model import training_record
 from twobe3.models.record import add_performance
@@ -201,4 +202,42 @@ def test_a_file_that_announces_more_than_it_holds_is_refused_unread(tmp_path: Pa
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(ConfigurationError, match="is not a model file") as caught:
         load_model(path)
+    assert caught.value.code is Code.MODEL_INVALID
+
+
+@pytest.fixture(scope="module")
+def network(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = CNN3D(epochs=1, fewest_steps=1, width=4)
+    return model.fit(cohort).save(tmp_path_factory.mktemp("network"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, arrays: header["notes"]["capacity"].update(width=256),
+        lambda header, arrays: header["parameters"].update(windows_suv=[5.0] * 1_000_000),
+        lambda header, arrays: arrays.update({"member0.more": np.zeros(3, np.float32)}),
+        lambda header, arrays: arrays.update({next(n for n in arrays if n.startswith("member0.")): np.zeros(3)}),
+    ],
+)
+def test_a_forged_network_is_refused_before_it_is_allocated(
+    network: Path, tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    """A width of 256 alone would take a gigabyte."""
+    assert load_model(network).kind == "cnn3d"
+    forged = reseal(network, tmp_path / "forged.safetensors", change)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigurationError) as caught:
+        load_model(forged)
+    assert caught.value.code is Code.MODEL_INVALID
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+@pytest.mark.parametrize("change", [{"slice_size": 200_000}, {"projection": 10**9}])
+def test_pictures_larger_than_any_scan_are_refused(cohort: Cohort, tmp_path: Path, change: dict[str, int]) -> None:
+    model = PooledModel(backbone="phantom-resnet10", slice_size=16, planes=("axial",), penalties=(1.0,))
+    saved = model.fit(cohort).save(tmp_path / "model.safetensors")
+    forged = reseal(saved, tmp_path / "forged.safetensors", lambda header, _: header["parameters"].update(change))
+    with pytest.raises(ConfigurationError) as caught:
+        load_model(forged)
     assert caught.value.code is Code.MODEL_INVALID

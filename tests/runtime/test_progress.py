@@ -25,3 +25,13 @@ def test_the_search_for_series_shows_the_same_bar(bench: Any, capsys: pytest.Cap
     find_series([folder], progress=True)
     n = len(list(folder.iterdir()))
     assert f"{n}/{n}" in capsys.readouterr().err
+
+
+def test_a_name_in_a_bar_is_shown_as_it_is_and_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(track([1], "[red]\x1b[2J[/nothing]")) == [1]
+    with bar("[bold]\x1b[2J", 1) as report:
+        report(1, 1)
+    written = capsys.readouterr().err
+    assert "[red][2J[/nothing]" in written
+    assert "[bold][2J" in written
+    assert "\x1b[2J" not in written

@@ -32,7 +32,16 @@ from twobe3.cli.options import (
     SUVType,
     Unit,
 )
-from twobe3.cli.output import Document, Json, check_lines, columns, inspection_lines, nothing_usable, print_document
+from twobe3.cli.output import (
+    Document,
+    Json,
+    PrintableFormatter,
+    check_lines,
+    columns,
+    inspection_lines,
+    nothing_usable,
+    print_document,
+)  # fmt: skip
 from twobe3.cli.serve import serve
 from twobe3.core.codes import Code
 from twobe3.core.errors import TwoBe3Error
@@ -257,7 +266,9 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("twobe3").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote header values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import EmptyInputError
+from twobe3.core.printable import replace_unprintable
 
 Document = dict[str, Any]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
@@ -19,14 +21,24 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 def print_document(document: Document, as_json: bool, lines: Callable[[Document], list[str]]) -> None:
     """Print a document as JSON, or as the lines that a function makes of it."""
     if as_json:
-        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+        # JSON escapes the control characters below U+0020 only, and terminals obey U+009B too.
+        print("".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text))
     else:
-        print("\n".join(_printable(line) for text in lines(document) for line in text.split("\n")))
+        print("\n".join(map(_printable, lines(document))))
 
 
-def _printable(line: str) -> str:
-    """A line without what a terminal takes for a command; names in files may hold anything."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)
+def _printable(text: str) -> str:
+    """Lines without what a terminal takes for a command; names in files may hold anything."""
+    return "\n".join(replace_unprintable(line, "\N{REPLACEMENT CHARACTER}") for line in text.split("\n"))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Messages, which may quote files, without what a terminal takes for a command."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message of a record, and the traceback where it has one."""
+        return _printable(super().format(record))
 
 
 def nothing_usable(code: Code, found: int) -> EmptyInputError:

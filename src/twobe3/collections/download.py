@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from twobe3.collections.download_log import DownloadLog, Entry
+from twobe3.collections.download_log import LOG_FILE, DownloadLog, Entry
 from twobe3.collections.manifest import ManifestRow, read_manifest
 from twobe3.collections.s5cmd import IDC_ENDPOINT, S5cmd, StoredObject
-from twobe3.collections.text import write_notices
+from twobe3.collections.text import CITATIONS, LICENSES, write_notices
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure, Exclusion, UnusableScanError
 from twobe3.dicom.reader import quietly, read_header, text
@@ -26,6 +26,7 @@ ATTEMPTS = 3
 PROBE_SECONDS = 10.0
 SERIES_AT_ONCE = 4
 PARTIAL = ".partial"
+_OWN_FILES = {name.casefold() for name in (LICENSES, CITATIONS, LOG_FILE)}  # beside the folders of collections
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -114,7 +115,7 @@ class _Download:
     def folder(self, row: ManifestRow) -> Path:
         names = (row.collection, row.study_uid, row.series_uid)
         for name in names:
-            if not _FOLDER.fullmatch(name):
+            if not _FOLDER.fullmatch(name) or name.casefold() in _OWN_FILES:
                 raise ConfigurationError(Code.MANIFEST_INVALID, f"{name!r} names no folder")
         return self.out.joinpath(*names)
 

@@ -193,6 +193,10 @@ class Code(Enum):
     EXTRA_MISSING = ("an optional part is not installed", "install the extra named")
     PLUGIN_INVALID = ("a model of another distribution cannot be used", "update that distribution, or uninstall it")
     MODEL_INVALID = ("the model file cannot be used", "save it again with this version")
+    KEY_EXPOSED = (
+        "others than its owner may read the pseudonym key, and so compute whose pseudonym is whose",
+        "let its owner alone read it: chmod 600",
+    )
     ARTEFACT_DAMAGED = ("a stored file does not match its checksum", "delete it; it will be made again")
     ARTEFACT_MISSING = ("the study folder lacks a file", "run the study: `twobe3 run` writes it")
     WORKER_DIED = ("a worker process ended unexpectedly, most often for lack of memory", "run with fewer --workers")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from twobe3.core.codes import Code
+from twobe3.core.printable import replace_unprintable
 
 
 class TwoBe3Error(Exception):
@@ -37,8 +38,8 @@ class TwoBe3Error(Exception):
     def __init__(self, code: Code, reason: str, *, remedy: str | None = None) -> None:
         self.code = code
         # Values of foreign files are quoted in it: none may break the line or speak to the terminal.
-        self.reason = "".join(character if character.isprintable() else " " for character in reason)
-        self.remedy = code.remedy if remedy is None else remedy
+        self.reason = replace_unprintable(reason, " ")
+        self.remedy = code.remedy if remedy is None else replace_unprintable(remedy, " ")
         super().__init__(f"{code.name}: {self.reason} ({self.remedy})")
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -73,7 +73,10 @@ def unpack(path: Path) -> Path:
     leads out of it. ``TOO_LARGE``: more members or bytes than any archive of scans; nothing is left behind;
     EnvironmentFailure ``WRITE_FAILED``.
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:  # it was there when it was listed
+        raise UnusableScanError(Code.CORRUPT_FILE, f"a zip file cannot be opened ({type(error).__name__})") from None
     folder = _unpack(path.resolve(), status.st_size, status.st_mtime_ns)
     _ZIP_FILES[folder] = path
     return folder
@@ -88,8 +91,11 @@ def is_directory_of_media(path: Path) -> bool:
     """Whether a file is a DICOMDIR: by its name, else by its class (DICOM PS3.10 8.6)."""
     if path.name.upper() == "DICOMDIR":
         return True
-    with path.open("rb") as stream:
-        return MediaStorageDirectoryStorage.encode() + b"\0" in stream.read(1024)[128:]
+    try:
+        with path.open("rb") as stream:
+            return MediaStorageDirectoryStorage.encode() + b"\0" in stream.read(1024)[128:]
+    except OSError:  # said where it is read
+        return False
 
 
 def list_directory(path: Path) -> tuple[tuple[Path, ...], int]:

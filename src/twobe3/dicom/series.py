@@ -22,7 +22,7 @@ from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance, separa
 from twobe3.dicom.reader import first_item, number, quietly, read_dataset, text, texts
 from twobe3.dicom.slices import hold_one_image
 from twobe3.dicom.tracer import read_tracer
-from twobe3.dicom.walk import map_files
+from twobe3.dicom.walk import map_files, size_of
 from twobe3.io.files import digest, digest_file
 from twobe3.io.pseudonym import pseudonym
 from twobe3.runtime.progress import track
@@ -220,7 +220,7 @@ def find_series(
             exclusion = Exclusion.of(error, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group), group[0].patient))
     unused = [_describe_other(group) for group in others.values()]
-    corrupt.sort(key=lambda one: (one.exclusion.reason, _size(one.files[0])))
+    corrupt.sort(key=lambda one: (one.exclusion.reason, size_of(one.files[0])))
     if listing.broken:
         lead = format_count(len(listing.broken), "symbolic link leads", "symbolic links lead")
         lost = UnusableScanError(Code.LINK_BROKEN, f"{lead} nowhere")
@@ -240,11 +240,6 @@ def _read_instance(path: Path) -> Instance | UnusableScanError | None:
         return read_instance(path)
     except UnusableScanError as error:
         return error
-
-
-def _size(path: Path) -> int:
-    """Of a file; 0 if it has vanished since it was listed."""
-    return path.stat().st_size if path.exists() else 0
 
 
 def require_pet(found: SearchResult[PETSeries]) -> None:

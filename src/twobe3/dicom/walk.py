@@ -114,6 +114,14 @@ def map_files(
         pool.shutdown(cancel_futures=True)
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file, none where it vanished since it was listed."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _walk(folders: Sequence[str]) -> Iterator[tuple[Path, str, _Kind]]:
     """What is in folders, at any depth, but folders: its path, where it really is, and its kind.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+LARGEST_SIZE = 2048  # no scanner has so many rows
 Plane = Literal["axial", "coronal", "sagittal"]
 
 # The axis of (slices, rows, columns) along which each plane's slices follow each other.
@@ -28,7 +29,7 @@ class SliceSpec:
         Upper ends of one or three SUV windows, 0 to this SUV mapped to 0 to 1: the colour channels. A physical
         window keeps an SUV of 10 the same grey in every patient, which scaling each image by itself would not.
     size : int
-        Rows and columns of the picture that the network sees; slices are resized to it bilinearly.
+        Rows and columns of the picture that the network sees, 16 to 2048; slices are resized to it bilinearly.
     """
 
     windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
@@ -41,6 +42,8 @@ class SliceSpec:
             raise ValueError(f"every SUV window must end above 0, got {self.windows_suv}")
         if self.size < 16:
             raise ValueError(f"slices of {self.size} pixels are too small for a 2D network; at least 16")
+        if self.size > LARGEST_SIZE:
+            raise ValueError(f"slices of {self.size} pixels are larger than any scan's; at most {LARGEST_SIZE}")
 
 
 def cut(volume: npt.NDArray[np.float32], plane: Plane) -> npt.NDArray[np.float32]:

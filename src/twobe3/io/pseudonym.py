@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
+import stat
 import tempfile
 from contextlib import suppress
 from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 
 from twobe3.core.codes import Code
@@ -20,6 +23,8 @@ from twobe3.core.errors import EnvironmentFailure
 
 KEY_VARIABLE = "TWOBE3_KEY_FILE"
 KEY_BYTES = 32
+_RESTORE = "restore it from a backup: with another key every patient gets another pseudonym"
+log = logging.getLogger("twobe3")
 _REMEDY = f"name a file that can be written in the environment variable {KEY_VARIABLE}"
 
 
@@ -47,13 +52,15 @@ def _key(path: Path) -> bytes:
     try:
         if not path.exists():
             _make_key(path)
-        key = path.read_bytes()
+        key, mode = path.read_bytes(), path.stat().st_mode
     except OSError as error:
         reason = f"the pseudonym key {path.name}: {error.strerror}"
         raise EnvironmentFailure(Code.WRITE_FAILED, reason, remedy=_REMEDY) from error
     if len(key) < KEY_BYTES:
         reason = f"the pseudonym key {path.name} has {len(key)} bytes, not {KEY_BYTES}"
-        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason, remedy=_RESTORE)
+    if mode & (stat.S_IRGRP | stat.S_IROTH) and parent_process() is None:  # workers need not repeat it
+        log.warning("KEY_EXPOSED: others may read the pseudonym key %s (%s)", path.name, Code.KEY_EXPOSED.remedy)
     return key
 
 

@@ -69,7 +69,7 @@ class PooledModel(Model):
     inner_folds: int = Field(default=4, ge=2)
     statistics: tuple[Statistic, ...] = Field(default=STATISTICS, min_length=1)
     pool_planes: bool = False
-    projection: int = Field(default=0, ge=0)
+    projection: int = Field(default=0, ge=0, le=16_384)
     covariates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

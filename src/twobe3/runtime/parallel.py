@@ -261,7 +261,7 @@ def _work(pipe: Connection, function: Callable[..., Any], number: int) -> None:
     global _number
     _number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     threadpool_limits(1)
     torch.set_num_threads(1)
     with suppress(EOFError, OSError):  # the parent has no more tasks, or is gone
@@ -283,8 +283,8 @@ def _work(pipe: Connection, function: Callable[..., Any], number: int) -> None:
             pipe.send_bytes(said)
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, in the middle of a task too."""
+def end_with_parent() -> None:
+    """For a thread: end this process when the one that started it is gone, in the middle of a task too."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from twobe3.core.printable import keep_printable
+
 Item = TypeVar("Item")
 
 
@@ -20,20 +22,20 @@ def track(
     ``total`` is their number where they have no length; with ``shown=False`` there is no bar.
     """
     with _progress(shown) as progress:
-        yield from progress.track(items, total=total, description=description)
+        yield from progress.track(items, total=total, description=keep_printable(description))
 
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for code that reports ``(done, total)`` to a function."""
     with _progress() as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(keep_printable(description), total=total)
         yield lambda done, _: progress.update(task, completed=done)
 
 
 def _progress(shown: bool = True) -> Progress:
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

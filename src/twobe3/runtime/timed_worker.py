@@ -15,7 +15,7 @@ from typing import Any
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.core.fault import internal_error
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.parallel import end_with_parent, one_thread
 
 Tell = Callable[[str], None]
 Function = Callable[[str, Tell], str]
@@ -99,7 +99,7 @@ def _work(function: Function, pipe: Connection) -> None:
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123  what libraries print may quote a header
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
 
     def say(kind: str, text: str) -> None:
         pipe.send_bytes(json.dumps([kind, text]).encode())
@@ -116,10 +116,3 @@ def _work(function: Function, pipe: Connection) -> None:
                 say("failed", internal_error(error).reason)
             else:
                 say("done", outcome)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

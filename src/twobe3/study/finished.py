@@ -49,7 +49,7 @@ def digest_inputs(study_file: Path, out: Path, named: Sequence[str], options: Op
     ConfigurationError
         One of them does not exist.
     OSError
-        One of them cannot be read, or vanished just now.
+        The study file cannot be read.
     """
     parts = [
         __version__,
@@ -61,10 +61,16 @@ def digest_inputs(study_file: Path, out: Path, named: Sequence[str], options: Op
     for name in named:
         root = (study_file.parent / name).resolve()
         files = [file for file in list_files([root]).files if not file.is_relative_to(out.resolve())]
-        states = ((os.path.relpath(file, root), file.stat()) for file in files)
-        rows = sorted(f"{file} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}" for file, state in states)
-        parts += [name, digest(rows)]
+        parts += [name, digest(sorted(f"{os.path.relpath(file, root)} {_state(file)}" for file in files))]
     return digest(parts)
+
+
+def _state(file: Path) -> str:
+    try:
+        state = file.stat()
+    except OSError as error:  # it vanished since it was listed
+        return type(error).__name__
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
 def write_finished(out: Path, named: Sequence[str], inputs: str, table: str) -> None:

@@ -30,6 +30,7 @@ from twobe3.models.nn.training import (
     ensemble_outputs,
     member_from_arrays,
     members_to_arrays,
+    require_shapes,
     train_ensemble,
 )
 
@@ -280,6 +281,9 @@ class NeuralModel(Model):
         self.edges_ = np.asarray(arrays[EDGES]) if EDGES in arrays else np.zeros(0)
         self.other_outputs_ = dict(notes["other_outputs"])
         self.inputs_ = self.make_inputs().restore(arrays, notes)
+        with torch.device("meta"):  # shapes without memory: a file may ask for any
+            planned = self._final_network(trainable=False).state_dict()
+        require_shapes(planned, arrays)
         self.networks_ = [
             member_from_arrays(self._final_network(trainable=False), arrays, member)
             for member in range(notes["members"])

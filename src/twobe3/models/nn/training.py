@@ -122,6 +122,13 @@ def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[An
     }
 
 
+def require_shapes(planned: Mapping[str, torch.Tensor], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse arrays of :func:`members_to_arrays` that the planned network does not have; ValueError."""
+    shapes = {name: tuple(value.shape) for name, value in planned.items()}
+    if shapes != {name: array.shape for name, array in unnest("member0.", arrays).items()}:
+        raise ValueError("the arrays are those of another network")
+
+
 def member_from_arrays(network: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], number: int) -> nn.Module:
     """Fill a fresh network with one member of :func:`members_to_arrays`; in evaluation mode."""
     state = {key: torch.from_numpy(array) for key, array in unnest(f"member{number}.", arrays).items()}
