@@ -158,3 +158,18 @@ def test_a_folder_of_nobody_knows_whom_is_refused_under_a_code(twobe3: Call, cop
         refused = twobe3("run", copied, "--out", out).refusal()
         assert refused.startswith("ARTEFACT_DAMAGED: whose results")
     assert "--update" in refused
+
+
+def test_a_study_without_a_scan_that_ended_its_workers_is_not_finished(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more memory the same command tries that scan again."""
+
+    def run(function: Any, tasks: Any, *, shared: Any, instead: Any, **_: Any) -> list[Any]:
+        return [(task, instead(task) if task == 0 else function(shared, task)) for task in tasks]
+
+    monkeypatch.setattr("twobe3.validation.plan.run_tasks", run)
+    result = tb.run(copied, copied.parent / "out", workers=1)
+    assert [one.code for one in result.cohort.exclusions] == ["WORKER_DIED"]
+    assert "WORKER_DIED" in (copied.parent / "out" / "exclusions.csv").read_text()
+    assert not is_finished(copied)

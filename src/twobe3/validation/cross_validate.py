@@ -227,8 +227,12 @@ def group_tasks(plan: CVPlan, fits: Sequence[FoldTask]) -> list[tuple[FoldTask, 
 def name_fits(plan: CVPlan, fits: Sequence[FoldTask]) -> str:
     """How messages call fits that are done together."""
     endpoint, _, position = fits[0]
-    fold, models = plan.splits[endpoint][position], ", ".join(plan.models[fit.model].name for fit in fits)
-    return f"{endpoint!r}, repeat {fold.repeat}, fold {fold.fold} with {models}"
+    fold = plan.splits[endpoint][position]
+    return f"{endpoint!r}, repeat {fold.repeat}, fold {fold.fold} with {_name_models(plan, fits)}"
+
+
+def _name_models(plan: CVPlan, fits: Sequence[FoldTask]) -> str:
+    return ", ".join(plan.models[fit.model].name for fit in fits)
 
 
 def fit_folds(plans: Sequence[CVPlan], task: tuple[int, Sequence[FoldTask]]) -> list[Arrays]:
@@ -285,7 +289,11 @@ def fit_final_models(plan: CVPlan, folder: Path, workers: int) -> dict[tuple[str
             targets[endpoint, number] = folder / name
     tasks = group_tasks(plan, [FoldTask(*which, 0) for which, target in targets.items() if not is_there(target)])
     shared = (plan, targets)
-    for _ in run_tasks(_fit_and_save, tasks, shared=shared, workers=workers, description="models on all patients"):
+    running = run_tasks(
+        _fit_and_save, tasks, shared=shared, workers=workers, description="models on all patients",
+        name=lambda fits: f"{fits[0].endpoint!r} with {_name_models(plan, fits)}",
+    )  # fmt: skip
+    for _ in running:
         pass
     return targets
 

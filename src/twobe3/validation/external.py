@@ -43,7 +43,10 @@ def validate_external(
     cohort = precompute(external, workers)
     external = replace(external, cohort=cohort)
     tasks = [(endpoint, number, path) for (endpoint, number), path in models.items()]
-    done = run_tasks(_predict, tasks, shared=(plan, cohort), workers=workers, description="external cohort")
+    done = run_tasks(
+        _predict, tasks, shared=(plan, cohort), workers=workers, description="external cohort",
+        name=lambda task: f"{task[0]!r} with {plan.models[task[1]].name}",
+    )  # fmt: skip
     found = {(endpoint, number): prediction for (endpoint, number, _), prediction in done}
     predictions = tuple(found[key] for key in models)
     tested = {outcomes.endpoint.name: set(cohort.patients) for outcomes in cohort.endpoints}

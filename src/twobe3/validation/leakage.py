@@ -22,7 +22,7 @@ from twobe3.evaluation.provenance import Audit, PermutationResult
 from twobe3.io.cache import Arrays, Cache
 from twobe3.runtime.device import CPU
 from twobe3.runtime.parallel import run_tasks
-from twobe3.validation.cross_validate import PREDICTED, concat_folds, fit_fold, fit_plans
+from twobe3.validation.cross_validate import PREDICTED, concat_folds, fit_fold, fit_plans, name_fits
 from twobe3.validation.plan import CVPlan, FoldTask, require_enough
 
 LEVEL = 0.95
@@ -134,6 +134,7 @@ def _find_peeking(plan: CVPlan, folds: Mapping[FoldTask, Arrays], workers: int) 
     fits = [FoldTask(endpoint, number, 0) for endpoint in plan.cohorts for number in range(len(plan.models))]
     elsewhere = [fit for fit in fits if on_cpu.models[fit.model].cache_key() != plan.models[fit.model].cache_key()]
     how: dict[str, Any] = {"workers": workers, "description": "audit: outcomes"}
+    how["name"] = lambda fit: name_fits(plan, [fit])
     expected = {**folds, **dict(run_tasks(fit_fold, elsewhere, shared=on_cpu, **how) if elsewhere else ())}
     tampered = replace(on_cpu, cohorts={endpoint: _tamper(plan, endpoint) for endpoint in plan.cohorts})
     for fit, arrays in run_tasks(fit_fold, fits, shared=tampered, **how):
