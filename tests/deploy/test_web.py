@@ -227,6 +227,17 @@ def test_a_form_that_is_none_is_refused(idle: TestClient, model: Path, tmp_path:
     assert not list((tmp_path / "serve" / "incoming").iterdir())
 
 
+def test_a_remedy_is_that_of_the_request(idle: TestClient) -> None:
+    refused = {
+        "/api/models lists them": upload(idle, "no model", b"x", name="a"),
+        "see /openapi.json": idle.get("/nothing"),
+        "see /openapi.json ": idle.get("/api/jobs/abc"),
+        "results are deleted after a time: upload again": idle.get(f"/api/jobs/{'x' * 22}"),
+    }
+    for remedy, answer in refused.items():
+        assert answer.json()["remedy"] == remedy.strip()
+
+
 def test_an_upload_is_bounded(idle: TestClient, model: Path, tmp_path: Path) -> None:
     assert problem(upload(idle, "no model", b"x", name="a")) == (404, "NOT_FOUND")
     assert problem(upload(idle, model, bytes(200_001), name="a")) == (413, "TOO_LARGE")

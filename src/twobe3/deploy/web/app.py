@@ -73,7 +73,7 @@ class Service:
                 kind = request.headers.get("content-type", "")
                 upload = await receive_upload(kind, request.stream(), folder, self.bounds)
                 if upload.model not in self.models:
-                    raise not_found("there is no such model")
+                    raise not_found("there is no such model", remedy="/api/models lists them")
                 job = Job(job_id, upload.model, time(), upload.n_files, upload.force)
                 await run_in_threadpool(self.queue.submit, job)
             except BaseException:
@@ -213,12 +213,14 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def answer_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer_problem(ConfigurationError(Code.UPLOAD_INVALID, "a part of the address is not valid"))
+        return answer_problem(
+            ConfigurationError(Code.UPLOAD_INVALID, "a part of the address is not valid", remedy="see /openapi.json")
+        )
 
     @app.exception_handler(HTTPException)
     def answer_http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 404:
-            return answer_problem(not_found())
+            return answer_problem(not_found(remedy="see /openapi.json"))
         reason = "the address does not take such a request"
         problem = Problem(code=Code.NOT_FOUND.name, reason=reason, remedy="see /openapi.json")
         return JSONResponse(problem.model_dump(), error.status_code, dict(error.headers or {}))

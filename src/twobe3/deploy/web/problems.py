@@ -69,6 +69,6 @@ def answer_problem(error: TwoBe3Error) -> JSONResponse:
     return JSONResponse(problem.model_dump(), status, headers)
 
 
-def not_found(reason: str = "nothing is there") -> ConfigurationError:
-    """``NOT_FOUND``."""
-    return ConfigurationError(Code.NOT_FOUND, reason)
+def not_found(reason: str = "nothing is there", *, remedy: str | None = None) -> ConfigurationError:
+    """``NOT_FOUND``; the remedy is that of what was deleted after its time, unless another is given."""
+    return ConfigurationError(Code.NOT_FOUND, reason, remedy=remedy)
