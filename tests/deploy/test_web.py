@@ -15,6 +15,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 from tests.command_line import Call
 from tests.conftest import TinyCohort
@@ -34,6 +35,7 @@ from tests.deploy.web_bench import (
 import twobe3 as tb
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure, UnusableScanError
+from twobe3.deploy.web import server
 from twobe3.deploy.web.bounds import Bounds
 from twobe3.deploy.web.upload import receive_upload
 from twobe3.dicom import archive
@@ -225,6 +227,12 @@ def test_a_form_that_is_none_is_refused(idle: TestClient, model: Path, tmp_path:
     body = body.replace(b"ID", model_id(model).encode())
     assert problem(idle.post("/api/jobs", content=body, headers={"Content-Type": kind})) == (422, "UPLOAD_INVALID")
     assert not list((tmp_path / "serve" / "incoming").iterdir())
+
+
+def test_what_was_sent_is_not_logged(idle: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    server._configure(FastAPI())
+    idle.post("/api/jobs", content=b"garbage", headers={"Content-Type": KIND})
+    assert "boundary" not in caplog.text
 
 
 def test_a_remedy_is_that_of_the_request(idle: TestClient) -> None:

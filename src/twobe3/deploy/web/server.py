@@ -91,7 +91,7 @@ def _configure(app: FastAPI) -> uvicorn.Config:
     """The settings of the server, which logs nothing itself: its messages quote what was sent."""
     import uvicorn
 
-    for name in ("uvicorn", "uvicorn.error"):
+    for name in ("uvicorn", "uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", limit_concurrency=MOST_CONNECTIONS,
