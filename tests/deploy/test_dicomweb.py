@@ -254,6 +254,13 @@ def test_a_port_where_nothing_listens(tmp_path: Path) -> None:
     assert refused.value.code.name == "ARCHIVE_UNREACHABLE"
 
 
+def test_https_where_http_is_spoken_is_no_matter_of_certificates(scan: Path, tmp_path: Path) -> None:
+    with serving(scan) as server:
+        archive = tb.deploy.DicomWeb(server.url.replace("http://", "https://"))
+        with pytest.raises(EnvironmentFailure, match="ARCHIVE_UNREACHABLE: no TLS connection comes about"):
+            archive.fetch(server.study, tmp_path / "fetched")
+
+
 def test_a_certificate_must_be_trusted(scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]

@@ -188,7 +188,12 @@ class _Server:
                 return _Answer(response.status_code, response.headers.get("Content-Type", ""), body)
         except (self.errors.ChunkedEncodingError, self.errors.ContentDecodingError):
             raise UnusableScanError(Code.FETCH_FAILED, "an answer of the archive ends early", remedy=_AGAIN) from None
-        except self.errors.SSLError:
+        except self.errors.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):  # http at that port, or another version of TLS
+                remedy = "check that the address is one of https"
+                raise EnvironmentFailure(
+                    Code.ARCHIVE_UNREACHABLE, "no TLS connection comes about", remedy=remedy
+                ) from None
             remedy = "name the file of the authority that issued it in REQUESTS_CA_BUNDLE"
             reason = "the certificate of the archive is not trusted"
             raise EnvironmentFailure(Code.ARCHIVE_UNREACHABLE, reason, remedy=remedy) from None
