@@ -38,7 +38,7 @@ with interruptible():
 def test_two_signals_are_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", BOTH], capture_output=True, text=True, check=False)
     assert done.returncode in (130, 143)
-    assert done.stderr == "twobe3: interrupted; the same command goes on where it stopped\n"
+    assert done.stderr == "twobe3: interrupted; the same command, run again, uses what was kept\n"
 
 
 @pytest.mark.parametrize("module", ["typer", "twobe3.cli.main"])
@@ -48,4 +48,4 @@ def test_an_interrupted_import_is_one_line(tmp_path: Path, module: str, number: 
     command = [sys.executable, "-c", PROGRAM, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env={**os.environ})
     assert (done.returncode, done.stdout) == (status, "")
-    assert done.stderr == "twobe3: interrupted; the same command goes on where it stopped\n"
+    assert done.stderr == "twobe3: interrupted; the same command, run again, uses what was kept\n"

@@ -354,7 +354,7 @@ def test_an_interrupted_run_is_resumed(
     process.send_signal(number)
     said, complained = process.communicate(timeout=60)
     assert (process.returncode, said) == (status, b"")
-    assert b"twobe3: interrupted; the same command goes on where it stopped" in complained
+    assert b"twobe3: interrupted; the same command, run again, uses what was kept" in complained
     assert b"Traceback" not in complained
     assert not (out / "evaluation.json").exists()
     assert not list(out.rglob(".partial-*"))
@@ -436,7 +436,7 @@ def test_an_interrupted_pre_training_ends_with_130_and_is_resumed(tiny_cohort: A
     process.send_signal(signal.SIGINT)
     said, complained = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, b"")
-    assert b"twobe3: interrupted; the same command goes on where it stopped" in complained
+    assert b"twobe3: interrupted; the same command, run again, uses what was kept" in complained
     assert not (out / "card.json").exists()
     assert not list(out.rglob(".partial-*"))
     done = subprocess.run(command, capture_output=True, check=True, timeout=120)

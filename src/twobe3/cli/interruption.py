@@ -29,5 +29,5 @@ def interruptible() -> Iterator[None]:
 def _exit_interrupted(number: int, frame: FrameType | None) -> NoReturn:
     _received.append(number)
     if len(_received) == 1:  # a second signal ends what the first one still waits for, and says nothing
-        print("twobe3: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("twobe3: interrupted; the same command, run again, uses what was kept", file=sys.stderr)
     sys.exit(128 + number)
