@@ -21,56 +21,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-import numpy as np
 import pydicom
 
-import twobe3 as tb
-from twobe3.core.volume import Geometry, SUVVolume
-from twobe3.phantom import write_cohort
-from twobe3.phantom.cohort import draw_case
-from twobe3.phantom.dicom_writer import write_pet_series
+from load_phantoms import MEMORY_AT, fit_model, write_scans
 
-TRAINED_ON, SEED, DIFFERENT = 16, 3, 5
-COARSER = (2, 2, 2)
-GRID = tb.Grid(16.0, (1024.0, 512.0, 512.0))
 QUIET_S, BOUND_S = 10.0, 3600.0
-MEMORY_AT = (10, 50, 100)
-
-
-def fit_model(folder: Path) -> Path:
-    """A small network, fitted on phantoms."""
-    path = folder / "model.safetensors"
-    if not path.exists():
-        cohort = write_cohort(folder / "cohort", patients=TRAINED_ON, seed=SEED)
-        endpoint = tb.Binary("metastasis", "metastasis")
-        read = tb.read_cohort(cohort / "dicom", clinical=cohort / "clinical.csv", endpoint=endpoint, grid=GRID)
-        tb.models.TwoBe3Net(inputs=("image", "profile"), weighing="joint", epochs=2, ensemble_size=1).fit(read).save(
-            path
-        )
-    return path
-
-
-def write_studies(folder: Path, studies: int) -> list[list[Path]]:
-    """The files of each study: few phantoms, each under many ids."""
-    cases = [draw_case(SEED, TRAINED_ON + 1 + i) for i in range(DIFFERENT)]
-    written = []
-    for number in range(studies):
-        case, target = cases[number % DIFFERENT], folder / f"{number:04d}"
-        header = replace(case.header, patient_id=f"LOAD-{number:04d}", uid_seed="load")
-        written.append(write_pet_series(coarsen(case.patient.volume), target, header=header))
-    return written
-
-
-def coarsen(volume: SUVVolume) -> SUVVolume:
-    """Every second voxel of each axis, where it lies."""
-    array = volume.array[tuple(slice(None, None, step) for step in COARSER)]
-    affine = volume.geometry.affine @ np.diag([*COARSER, 1.0])
-    return SUVVolume(np.ascontiguousarray(array), Geometry(array.shape, affine), volume.calibration)
 
 
 @dataclass
@@ -201,7 +161,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--associations", type=int, default=4)
     asked = parser.parse_args()
-    model, studies = fit_model(asked.folder), write_studies(asked.folder / "studies", asked.studies)
+    model, studies = fit_model(asked.folder), list(write_scans(asked.folder / "studies", asked.studies))
     run_through(model, asked.folder / "through", studies, asked.associations)
     run_killed(model, asked.folder / "killed", studies, asked.associations)
 

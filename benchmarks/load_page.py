@@ -23,44 +23,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import httpx2
-import numpy as np
 
 import twobe3 as tb
-from twobe3.core.volume import Geometry, SUVVolume
-from twobe3.phantom import write_cohort
-from twobe3.phantom.cohort import draw_case
-from twobe3.phantom.dicom_writer import write_pet_series
+from load_phantoms import DIFFERENT, MEMORY_AT, fit_model, write_scans
 
-TRAINED_ON, SEED, DIFFERENT = 16, 3, 5
-COARSER = (2, 2, 2)
-GRID = tb.Grid(16.0, (1024.0, 512.0, 512.0))
-MEMORY_AT = (10, 50, 100)
 MOST_WAITING, BOUND_S = 10, 3600.0
-
-
-def fit_model(folder: Path) -> Path:
-    """A small network, fitted on phantoms."""
-    path = folder / "model.safetensors"
-    if not path.exists():
-        cohort = write_cohort(folder / "cohort", patients=TRAINED_ON, seed=SEED)
-        endpoint = tb.Binary("metastasis", "metastasis")
-        read = tb.read_cohort(cohort / "dicom", clinical=cohort / "clinical.csv", endpoint=endpoint, grid=GRID)
-        network = tb.models.TwoBe3Net(inputs=("image", "profile"), weighing="joint", epochs=2, ensemble_size=1)
-        network.fit(read).save(path)
-    return path
-
-
-def coarsen(volume: SUVVolume) -> SUVVolume:
-    """Every second voxel of each axis, where it lies."""
-    array = volume.array[tuple(slice(None, None, step) for step in COARSER)]
-    affine = volume.geometry.affine @ np.diag([*COARSER, 1.0])
-    return SUVVolume(np.ascontiguousarray(array), Geometry(array.shape, affine), volume.calibration)
 
 
 @dataclass
@@ -71,20 +44,16 @@ class Scan:
     risk: float
 
 
-def write_scans(folder: Path, model: Path, uploads: int) -> list[Scan]:
+def zip_scans(folder: Path, model: Path, uploads: int) -> list[Scan]:
     """Few phantoms, each under many ids."""
-    cases = [draw_case(SEED, TRAINED_ON + 1 + i) for i in range(DIFFERENT)]
     scans: list[Scan] = []
-    for number in range(uploads):
-        case, target = cases[number % DIFFERENT], folder / f"{number:04d}"
-        header = replace(case.header, patient_id=f"LOAD-{number:04d}", uid_seed="load")
-        files = write_pet_series(coarsen(case.patient.volume), target, header=header)
+    for number, files in enumerate(write_scans(folder, uploads)):
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
                 archive.write(file, file.name)
         if number < DIFFERENT:
-            (predicted,) = tb.predict(model, [target], force=True).predictions
+            (predicted,) = tb.predict(model, files, force=True).predictions
             assert predicted.risk is not None
         scans.append(Scan(content.getvalue(), predicted.risk if number < DIFFERENT else scans[number % DIFFERENT].risk))
     return scans
@@ -240,7 +209,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TWOBE3_KEY_FILE", str(arguments.folder / "pseudonym.key"))
     model = fit_model(arguments.folder)
-    scans = write_scans(arguments.folder / "scans", model, arguments.uploads)
+    scans = zip_scans(arguments.folder / "scans", model, arguments.uploads)
     run_through(model, arguments.folder / "through", scans, arguments.at_once)
     run_killed(model, arguments.folder / "killed", scans, arguments.at_once)
 

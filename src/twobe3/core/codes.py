@@ -96,19 +96,19 @@ class Code(Enum):
     )
     TRACER_OTHER = (
         "the scan is of another tracer than those that the model knows",
-        "take a model of that tracer; --force predicts all the same",
+        "take a model of that tracer; --force (force=true) predicts all the same",
     )
     TOO_FEW_SLICES = (
         "the scan has too few slices for the model's grid",
-        "export the whole series; --force predicts all the same",
+        "export the whole series; --force (force=true) predicts all the same",
     )
     SPACING_OUTSIDE = (
         "the voxels are much finer or coarser than those that the model was trained on",
-        "take a reconstruction like those of its card; --force predicts all the same",
+        "take a reconstruction like those of its card; --force (force=true) predicts all the same",
     )
     VIEW_OUTSIDE = (
         "the field of view is much smaller or larger than those that the model was trained on",
-        "cut or scan as for its card (`twobe3 card`); --force predicts all the same",
+        "cut or scan as for its card (`twobe3 card`); --force (force=true) predicts all the same",
     )
     UNUSUAL_SCAN = (
         "the scan is farther from the training scans than 95 % of them from each other",
