@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.io.secret import read_secret
 
 VARIABLE = "TWOBE3_DICOMWEB_CREDENTIALS"
 _TOKEN = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750, section 2.1
@@ -62,13 +62,4 @@ def read_credentials(file: Path | None = None) -> Credentials:
     """
     if file is None:
         return Credentials(os.environ.get(VARIABLE, "").strip())
-    try:
-        with file.open("rb") as stream:
-            if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
-                raise ConfigurationError(Code.CREDENTIALS_INVALID, f"others may read {file.name}")
-            text = stream.read(2**14).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(Code.CREDENTIALS_INVALID, f"{file.name}: {type(error).__name__}") from None
-    if not text:
-        raise ConfigurationError(Code.CREDENTIALS_INVALID, f"{file.name} is empty")
-    return Credentials(text)
+    return Credentials(read_secret(file, Code.CREDENTIALS_INVALID))

@@ -14,6 +14,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.deploy.address import is_loopback
 from twobe3.deploy.web.bounds import Bounds
+from twobe3.io.secret import read_secret
 from twobe3.models.registry import find_model, list_models, read_card
 
 if TYPE_CHECKING:
@@ -129,13 +130,7 @@ def read_token(path: Path | None) -> str:
     """
     if path is None:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
-    try:
-        if path.stat().st_mode & 0o077:
-            reason = f"{path.name} can be read by others than its owner"
-            raise ConfigurationError(Code.TOKEN_INVALID, reason, remedy=f"chmod 600 {path.name}")
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(Code.TOKEN_INVALID, f"{path.name}: {type(error).__name__}") from None
+    return read_secret(path, Code.TOKEN_INVALID)
 
 
 def default_folder() -> Path:
