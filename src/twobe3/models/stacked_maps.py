@@ -143,6 +143,10 @@ class StackedMapsModel(NeuralModel):
         network = self._build_network()
         return network if self.finetune == "none" else self._end_to_end(network, trainable=trainable)
 
+    @property
+    def _network_prefix(self) -> str:
+        return "" if self.finetune == "none" else "top."
+
     def _fit(self, cohort: Cohort) -> None:
         self.end_to_end_ = False
         super()._fit(cohort)

@@ -162,6 +162,11 @@ class NeuralModel(Model):
         """A network as training ends with it, with or without what training alone needs."""
         return self._build_network()
 
+    @property
+    def _network_prefix(self) -> str:
+        """How the names of what :meth:`_build_network` builds begin in what training ends with."""
+        return ""
+
     def report(self, cohort: Cohort) -> FitReport:
         """Count missing covariates; with one endpoint also the trainable parameters, and events for each of them."""
         counts = count_imputed(cohort.subjects, self.covariates)
@@ -282,8 +287,8 @@ class NeuralModel(Model):
         self.other_outputs_ = dict(notes["other_outputs"])
         self.inputs_ = self.make_inputs().restore(arrays, notes)
         with torch.device("meta"):  # shapes without memory: a file may ask for any
-            planned = self._final_network(trainable=False).state_dict()
-        require_shapes(planned, arrays)
+            planned = self._build_network().state_dict()
+        require_shapes({f"{self._network_prefix}{name}": one for name, one in planned.items()}, arrays)
         self.networks_ = [
             member_from_arrays(self._final_network(trainable=False), arrays, member)
             for member in range(notes["members"])

@@ -123,9 +123,9 @@ def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[An
 
 
 def require_shapes(planned: Mapping[str, torch.Tensor], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Refuse arrays of :func:`members_to_arrays` that the planned network does not have; ValueError."""
-    shapes = {name: tuple(value.shape) for name, value in planned.items()}
-    if shapes != {name: array.shape for name, array in unnest("member0.", arrays).items()}:
+    """Refuse arrays of :func:`members_to_arrays` in which the planned network, or a part of one, is not; ValueError."""
+    found = unnest("member0.", arrays)
+    if any(name not in found or found[name].shape != tuple(value.shape) for name, value in planned.items()):
         raise ValueError("the arrays are those of another network")
 
 
