@@ -170,6 +170,7 @@ def make_link() -> zipfile.ZipInfo:
         (make_zip("a", "b", content=bytes(60_000)), (413, "TOO_LARGE")),
         (make_zip(*map(str, range(21))), (413, "TOO_LARGE")),
     ],
+    ids=["up", "root", "drive", "link", "text", "cut", "large", "large together", "many"],  # no times: workers compare
 )  # fmt: skip
 def test_a_hostile_zip_file_is_refused_and_leaves_nothing(
     idle: TestClient, model: Path, tmp_path: Path, content: bytes, expected: tuple[int, str]
