@@ -85,13 +85,13 @@ def import_pynetdicom() -> Any:
     return package
 
 
-def import_optional(name: str, use: str) -> Any:
-    """Import a package of the extra ``[node]``; raises EnvironmentFailure ``EXTRA_MISSING``."""
+def import_optional(name: str, use: str, *, extra: str = "node") -> Any:
+    """Import a package of an extra; raises EnvironmentFailure ``EXTRA_MISSING``."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         reason = f"{use} needs {name}; {error.name} is not installed"
-        raise EnvironmentFailure(Code.EXTRA_MISSING, reason, remedy="pip install 'twobe3[node]'") from None
+        raise EnvironmentFailure(Code.EXTRA_MISSING, reason, remedy=f"pip install 'twobe3[{extra}]'") from None
 
 
 def _sop_class(file: Path) -> str:

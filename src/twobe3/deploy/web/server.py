@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import socket
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.deploy.address import is_loopback
+from twobe3.deploy.pacs import import_optional
 from twobe3.deploy.web.bounds import Bounds
 from twobe3.io.secret import read_secret
 from twobe3.models.registry import find_model, list_models, read_card
@@ -74,7 +74,7 @@ def serve(
     if token and len(token) < SHORTEST_TOKEN:
         raise ConfigurationError(Code.TOKEN_INVALID, f"the token has {len(token)} characters, not {SHORTEST_TOKEN}")
     for package in ("fastapi", "python_multipart", "uvicorn"):
-        _require(package)
+        import_optional(package, "the page", extra="serve")
     import uvicorn
 
     from twobe3.deploy.web.app import make_app
@@ -137,14 +137,6 @@ def default_folder() -> Path:
     """``~/.local/state/twobe3/serve``, or where XDG_STATE_HOME says."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "twobe3" / "serve"
-
-
-def _require(package: str) -> None:
-    try:
-        importlib.import_module(package)
-    except ImportError as error:
-        reason = f"the page needs {package}; {error.name} is not installed"
-        raise EnvironmentFailure(Code.EXTRA_MISSING, reason, remedy="pip install 'twobe3[serve]'") from None
 
 
 def _listen(host: str, port: int) -> socket.socket:
