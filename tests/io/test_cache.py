@@ -125,18 +125,6 @@ def test_another_run_may_set_the_damaged_entry_aside_first(tmp_path: Path, monke
     assert Cache(tmp_path).get(KEY) is None
 
 
-def test_two_stores_on_one_folder(tmp_path: Path) -> None:
-    one, other = Cache(tmp_path), Cache(tmp_path)
-
-    def slowly() -> Arrays:  # meanwhile the other has made it
-        other.get_or_compute(KEY, lambda: ENTRY)
-        return ENTRY
-
-    assert same(one.get_or_compute(KEY, slowly), ENTRY)
-    assert same(other.get_or_compute(KEY, never), ENTRY)
-    assert names(tmp_path) == [f"{KEY}.safetensors"]
-
-
 def test_a_full_disk_leaves_the_old_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path)
     cache.put(KEY, ENTRY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from twobe3.io.claims import claim
 from twobe3.io.files import digest, set_aside, write_atomic
 
 # Raise it when the same key stands for other content than before: entries of another version are made again.
@@ -60,13 +62,20 @@ class Cache:
         ``compute`` gives the arrays by name; ``metadata`` is written into the file for other tools.
         """
         arrays = self.get(key)
-        if arrays is not None:
-            self.reused += 1
-            return arrays
-        arrays = compute()
-        self.computed += 1
-        self.put(key, arrays, metadata=metadata)
+        if arrays is None:
+            with self.claim(key):
+                arrays = self.get(key)  # another run may have made it meanwhile
+                if arrays is None:
+                    arrays = compute()
+                    self.computed += 1
+                    self.put(key, arrays, metadata=metadata)
+                    return arrays
+        self.reused += 1
         return arrays
+
+    def claim(self, *keys: str) -> AbstractContextManager[None]:
+        """Keep other runs from computing these entries meanwhile, see :func:`~twobe3.io.claims.claim`."""
+        return claim(*filter(None, map(self.path, keys)))
 
     def get(self, key: str) -> Arrays | None:
         """The arrays of a key, or None where it is absent or damaged."""

@@ -20,6 +20,7 @@ from twobe3.core.errors import ConfigurationError, EmptyInputError, EnvironmentF
 from twobe3.core.outcomes import IntArray
 from twobe3.features.backbones import Backbone
 from twobe3.io.cache import CACHE_VERSION, Cache
+from twobe3.io.claims import claim, remove_claims
 from twobe3.io.files import digest, remove_partials, require_folder
 from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED, PretrainedCheckpoint, marks_of
@@ -86,6 +87,7 @@ def pretrain(
     backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)
     remove_partials(out)
+    remove_claims(out)
     roots = recipe.cohort.folders(folder)
     cohort = join_duplicates(
         read_cohort(
@@ -97,25 +99,26 @@ def pretrain(
     if not (parts.labels.scales or {POSITION, MASKED, *DENSE} & set(recipe.pretrain.tasks)):
         raise EmptyInputError(Code.NOTHING_USABLE, "no header of the training patients tells two values of any label")
     workers = workers or target.workers(available_cores())
-    changes: list[Change] = []
-    scores: list[Score] = []
-    if recipe.pretrain.is_dense:
-        tuned, changes = _dense_stage(recipe, parts, backbone, out, target, workers)
-    else:
+    with claim(out / FILE):  # a second run at once would train the same networks
+        changes: list[Change] = []
+        scores: list[Score] = []
+        if recipe.pretrain.is_dense:
+            tuned, changes = _dense_stage(recipe, parts, backbone, out, target, workers)
+        else:
+            with one_thread():
+                tuned, scores = _first_stage(recipe, parts, backbone, out, target)
+        model = model.clone()
+        model.maps_.loaded = tuned
+        for _ in run_tasks(
+            _prepare_scan, range(len(cohort)), shared=(model, cohort),
+            workers=workers, description="features",
+        ):  # fmt: skip
+            pass
         with one_thread():
-            tuned, scores = _first_stage(recipe, parts, backbone, out, target)
-    model = model.clone()
-    model.maps_.loaded = tuned
-    for _ in run_tasks(
-        _prepare_scan, range(len(cohort)), shared=(model, cohort),
-        workers=workers, description="features",
-    ):  # fmt: skip
-        pass
-    with one_thread():
-        start, more = _second_stage(recipe, parts, model, out)
-    sealed = start.save(out / FILE)
-    card = _card(recipe, parts, [*scores, *more], changes, (backbone, tuned), roots, sealed, target)
-    card.write(out)
+            start, more = _second_stage(recipe, parts, model, out)
+        sealed = start.save(out / FILE)
+        card = _card(recipe, parts, [*scores, *more], changes, (backbone, tuned), roots, sealed, target)
+        card.write(out)
     return card
 
 

@@ -24,6 +24,7 @@ from twobe3.dicom.series import PETSeries, find_series
 from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
 from twobe3.io.files import require_folder
+from twobe3.runtime.progress import track
 from twobe3.scans.scan import DicomScan, NiftiScan
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
 
@@ -309,7 +310,8 @@ def _inspect_dicom(
     paths: Sequence[Path], read: Callable[[PETSeries], _Read], progress: bool, *, dates: bool = False
 ) -> Inspection:
     found, roots = find_series(paths, progress=progress), _find_roots(paths)
-    inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in found.series]
+    running = track(found.series, "scans to SUV", shown=progress)
+    inspected = [_inspect_series(series, _find_folder(series.files, roots), read) for series in running]
     if dates:
         pairs = zip(inspected, found.series, strict=True)
         inspected = [replace(one, dates=_read_dates(series.files[0])) for one, series in pairs]

@@ -12,6 +12,7 @@ from twobe3 import __version__
 from twobe3.core.errors import ConfigurationError
 from twobe3.dicom.walk import list_files
 from twobe3.io.cache import CACHE_VERSION
+from twobe3.io.claims import CLAIM
 from twobe3.io.files import digest, digest_file, write_artefact, write_atomic
 from twobe3.io.pseudonym import pseudonym
 
@@ -104,5 +105,9 @@ def read_finished(study_file: Path, out: Path, options: Options) -> str | None:
 def _digest_outputs(out: Path) -> Mapping[str, str]:
     """The digest of every file of a study folder but the mark itself and what only saves computing."""
     files = {path.relative_to(out): path for path in sorted(out.rglob("*")) if path.is_file()}
-    kept = {name: path for name, path in files.items() if name != Path(FINISHED) and not {*STORES} & {*name.parts}}
+    kept = {
+        name: path
+        for name, path in files.items()
+        if name != Path(FINISHED) and not {*STORES} & {*name.parts} and not name.name.startswith(CLAIM)
+    }
     return {name.as_posix(): digest_file(path) for name, path in kept.items()}

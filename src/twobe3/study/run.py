@@ -16,6 +16,7 @@ from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.evaluation.explanations import EXPLANATIONS, RECORD
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
+from twobe3.io.claims import claim, remove_claims
 from twobe3.io.files import remove_partials, require_folder, set_aside, write_artefact, write_atomic
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
@@ -74,6 +75,7 @@ def run(
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
     remove_partials(out)
+    remove_claims(out)
     watch, validation, target = Stopwatch(), study.validation, study.compute.resolve(device, precision)
     models = study.models(folder, Cache(out / "features"), target)
     for model in models:
@@ -139,19 +141,24 @@ def run(
         )
     result = replace(result, provenance=replace(provenance, **watch.read()))
     # From here on the folder is this study's: what was stored before fits every study.
-    write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
-    result.write(out)
-    (out / EXPLANATIONS / RECORD).unlink(missing_ok=True)
-    if plan.explained:
-        write_artefact(out / EXPLANATIONS / RECORD, collect_explanations(plan, result.folds).to_json())
-    if provenance.audit is not None:
-        write_artefact(out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit.document()})
-    if external is not None:
-        replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
-        write_report(out / "external")
-    write_report(out)
-    lost = any(one.code == Code.WORKER_DIED.name for one in result.cohort.exclusions)
-    write_finished(out, named, "" if lost else inputs, result.table())  # what memory lacked for, a next run tries again
+    with claim(out / OWNER):  # of two runs at once one writes after the other
+        write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
+        result.write(out)
+        (out / EXPLANATIONS / RECORD).unlink(missing_ok=True)
+        if plan.explained:
+            write_artefact(out / EXPLANATIONS / RECORD, collect_explanations(plan, result.folds).to_json())
+        if provenance.audit is not None:
+            write_artefact(
+                out / "audit.json", {"configuration_digest": study.cache_key(), **provenance.audit.document()}
+            )
+        if external is not None:
+            replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
+            write_report(out / "external")
+        write_report(out)
+        lost = any(one.code == Code.WORKER_DIED.name for one in result.cohort.exclusions)
+        write_finished(
+            out, named, "" if lost else inputs, result.table()
+        )  # what memory lacked for, a next run tries again
     return result
 
 

@@ -20,6 +20,7 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.evaluation.provenance import Provenance
 from twobe3.io.cache import CACHE_VERSION, Arrays, Cache
+from twobe3.io.claims import claim
 from twobe3.io.files import digest
 from twobe3.io.model_file import is_there
 from twobe3.models.fit_cache import FitCache, content
@@ -204,13 +205,11 @@ def fit_plans(
         for task in group_tasks(plan, [fit for of, fit in keys if of == number and (of, fit) not in done])
     ]
     running = run_tasks(
-        fit_folds, tasks, shared=plans, workers=workers, description=description,
+        fit_folds, tasks, shared=(plans, checkpoints, keys), workers=workers, description=description,
         name=lambda task: name_fits(plans[task[0]], task[1]),
     )  # fmt: skip
     for (number, task), fitted in running:
-        for fit, arrays in zip(task, fitted, strict=True):
-            checkpoints.put(keys[number, fit], arrays)
-            done[number, fit] = arrays
+        done.update({(number, fit): arrays for fit, arrays in zip(task, fitted, strict=True)})
     return [{fit: done[of, fit] for of, fit in keys if of == number} for number in range(len(plans))]
 
 
@@ -235,11 +234,23 @@ def _name_models(plan: CVPlan, fits: Sequence[FoldTask]) -> str:
     return ", ".join(plan.models[fit.model].name for fit in fits)
 
 
-def fit_folds(plans: Sequence[CVPlan], task: tuple[int, Sequence[FoldTask]]) -> list[Arrays]:
-    """:func:`fit_fold` for several fits of one of the plans, which share what they fit on the same patients."""
-    plan, fits = plans[task[0]], task[1]
-    with share_fits(plan.models) as cache:
-        return [fit_fold(plan, fit, cache) for fit in fits]
+def fit_folds(
+    shared: tuple[Sequence[CVPlan], Cache, Mapping[tuple[int, FoldTask], str]], task: tuple[int, Sequence[FoldTask]]
+) -> list[Arrays]:
+    """:func:`fit_fold` for several fits of one of the plans, which share what they fit on the same patients.
+
+    Each is stored in the checkpoints under its key; what another run stored meanwhile is not fitted again.
+    """
+    (plans, checkpoints, keys), (number, fits) = shared, task
+    plan, fitted = plans[number], []
+    with checkpoints.claim(*(keys[number, fit] for fit in fits)), share_fits(plan.models) as cache:
+        for fit in fits:
+            arrays = checkpoints.get(keys[number, fit])
+            if arrays is None:
+                arrays = fit_fold(plan, fit, cache)
+                checkpoints.put(keys[number, fit], arrays)
+            fitted.append(arrays)
+    return fitted
 
 
 def fit_fold(plan: CVPlan, fit: FoldTask, cache: FitCache | None = None) -> Arrays:
@@ -302,10 +313,12 @@ def _fit_and_save(shared: tuple[CVPlan, Mapping[tuple[str, int], Path]], fits: S
     plan, targets = shared
     with share_fits(plan.models) as cache:
         for endpoint, number, _ in fits:
-            cohort = plan.cohorts[endpoint]
-            model = fit_final(plan.models[number], cohort, plan.policy)
-            model.save(targets[endpoint, number])
-            cache.put(model, cohort)
+            cohort, target = plan.cohorts[endpoint], targets[endpoint, number]
+            with claim(target):
+                if not is_there(target):  # another run may have fitted it meanwhile
+                    model = fit_final(plan.models[number], cohort, plan.policy)
+                    model.save(target)
+                    cache.put(model, cohort)
 
 
 def file_name(name: str) -> str:

@@ -365,7 +365,8 @@ def test_the_audit_changes_all_outcomes_of_the_tested_and_no_joint_network_sees_
         assert moved
         assert moved <= tested
     first = [FoldTask(name, 0, 0) for name in fits.cohorts]
-    made = dict(zip(first, fit_folds([fits], (0, first)), strict=True))
+    shared = [fits], Cache(), {(0, fit): str(fit) for fit in first}
+    made = dict(zip(first, fit_folds(shared, (0, first)), strict=True))
     assert tuple(auditing._find_peeking(fits, made, 1)) == ()
 
 
