@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from sys import intern
 from typing import Literal
 
 import numpy as np
@@ -34,9 +35,9 @@ _TAGS = (
 _KINDS: dict[str, Frames] = {"DYNAMIC": "dynamic", "GATED": "gated"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Instance:
-    """What one file's header says of where it belongs.
+    """What one file's header says of where it belongs; there may be a million of them at once.
 
     Attributes
     ----------
@@ -93,17 +94,18 @@ def read_instance(path: Path) -> Instance | None:
         if not (modality and series):
             lacks = "SeriesInstanceUID" if modality else "Modality"
             raise UnusableScanError(Code.CORRUPT_FILE, describe_missing(path, lacks))
+        patient = text(dataset, "PatientID") or study
         is_pet = modality == "PT" and sop_class in _PET_CLASSES
         frames, places_mm = _describe_frames(path, dataset) if is_pet else ("static", ())
         return Instance(
             path,
             found.digest,
             text(dataset, "SOPInstanceUID") or found.digest,
-            text(dataset, "PatientID") or study,
-            study,
-            series,
-            text(dataset, "FrameOfReferenceUID"),
-            modality,
+            intern(patient),
+            intern(study),
+            intern(series),
+            intern(text(dataset, "FrameOfReferenceUID")),
+            intern(modality),
             is_pet,
             frames,
             places_mm,

@@ -135,9 +135,18 @@ class StackedMapsModel(NeuralModel):
         if len(names) < 2 or len(self.edges_) or self.end_to_end_:
             return {}
         inputs = [one.values for one in self._transform(cohort, 0)]
+        networks = [network for network in self.networks_ if isinstance(network, PlanesNetwork)]
         with torch.inference_mode():
-            parts = [network.contributions(inputs) for network in self.networks_ if isinstance(network, PlanesNetwork)]
+            parts = [
+                torch.cat(
+                    [network.contributions([values[rows] for values in inputs]) for rows in self._batches(cohort)]
+                )
+                for network in networks
+            ]
         return dict(zip(names, torch.stack(parts).double().mean(dim=0).T.numpy(), strict=True))
+
+    def _batches(self, cohort: Cohort) -> tuple[torch.Tensor, ...]:
+        return torch.split(torch.arange(len(cohort)), self.batch_size)
 
     def _final_network(self, *, trainable: bool) -> nn.Module:
         network = self._build_network()

@@ -95,7 +95,7 @@ def _train(
     expert: Expert, rows: IntArray, outcomes: Outcomes, how: TrainingParameters, seed: int, device: Device
 ) -> tuple[PlanesNetwork, FloatArray]:
     """An expert that has learnt from some patients, and its risk of all."""
-    some, known = _subset(expert.values, rows), outcomes.subset(rows)
+    some, known = expert.values.subset(rows), outcomes.subset(rows)
     start = initial_weights(some.values.double().numpy(), known, seed=seed) if expert.covariates else None
     (network,) = train_ensemble(expert.make, [some], known, how, seed, RiskHead(known, start), device)
     assert isinstance(network, PlanesNetwork)
@@ -119,8 +119,3 @@ def _compose(
         whole.last.weight.copy_(torch.cat(parts, dim=1))
         whole.last.bias.fill_(float(blend.bias + slopes @ (biases - origins - blend.mean)))
     return whole.eval()
-
-
-def _subset(values: ModelInput, index: IntArray) -> ModelInput:
-    rows = torch.from_numpy(index)
-    return ModelInput(values.values[rows], values.left_right_axis, tuple(one[rows] for one in values.augmented))

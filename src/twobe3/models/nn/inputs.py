@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
+from twobe3.core.outcomes import IntArray
 from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
@@ -24,6 +26,7 @@ from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.networks import Shape, Spacing
 from twobe3.models.nn.pca import Projection
+from twobe3.models.nn.rows import new_rows, take_rows
 from twobe3.runtime.device import CPU, Device
 
 MapStack = Literal["maps", "map-image", "map-profile"]
@@ -38,6 +41,7 @@ class ModelInput:
     values: torch.Tensor
     left_right_axis: int | None  # from the end; runs from the patient's right to the left; None for what is no picture
     augmented: tuple[torch.Tensor, ...] = ()  # of augmented scans, in the same order for every input of a network
+    folder: Path | None = None  # where large copies may lie
 
     @property
     def versions(self) -> tuple[torch.Tensor, ...]:
@@ -46,7 +50,13 @@ class ModelInput:
 
     def to(self, device: torch.device) -> ModelInput:
         """The same on a device."""
-        return ModelInput(self.values.to(device), self.left_right_axis, tuple(one.to(device) for one in self.augmented))
+        return replace(self, values=self.values.to(device), augmented=tuple(one.to(device) for one in self.augmented))
+
+    def subset(self, rows: IntArray) -> ModelInput:
+        """The input of some patients."""
+        index = torch.from_numpy(rows)
+        values, *augmented = (take_rows(one, index, self.folder) for one in self.versions)
+        return replace(self, values=values, augmented=tuple(augmented))
 
 
 class Inputs(ABC):
@@ -249,7 +259,12 @@ class StackInputs(Inputs):
             return [stack_volumes(cohort, augmentations), *others.transform(cohort, augmentations)]
         scans, *augmented = (self._project(cohort, version) for version in (None, *augmentations))
         return [
-            ModelInput(scans[stack], LEFT_RIGHT_AXIS[plane], tuple(version[stack] for version in augmented))
+            ModelInput(
+                scans[stack],
+                LEFT_RIGHT_AXIS[plane],
+                tuple(version[stack] for version in augmented),
+                cohort.volumes.folder,
+            )
             for stack, plane in self.stacks.items()
         ]
 
@@ -281,19 +296,26 @@ class StackInputs(Inputs):
 
     def _project(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
         """For each stack the projected values of all patients: (n, components, n_slices, height, width)."""
-        rows: dict[str, list[npt.NDArray[np.float32]]] = {stack: [] for stack in self.projections}
-        for subject in cohort.subjects:
+        rows: dict[str, torch.Tensor] = {}
+        for place, subject in enumerate(cohort.subjects):
             for stack, values in self.extract(cohort, subject, augmentation):
-                rows[stack].append(self.projections[stack](values))
-        return {stack: torch.from_numpy(np.stack(patients)) for stack, patients in rows.items()}
+                projected = self.projections[stack](values)
+                if stack not in rows:
+                    rows[stack] = new_rows((len(cohort), *projected.shape), cohort.volumes.folder)
+                rows[stack][place] = torch.from_numpy(projected)
+        return rows
 
 
 def stack_volumes(cohort: Cohort, augmentations: Sequence[Augmentation]) -> ModelInput:
     """SUV of all patients, (n, 1, slices, rows, columns), with a version of each for every augmentation."""
-    volumes, spacing = [cohort.volume(subject) for subject in cohort.subjects], cohort.grid.spacing_mm
-    augmented = [[augmentation(volume, spacing) for volume in volumes] for augmentation in augmentations]
-    scans, *versions = (torch.from_numpy(np.stack(one)).unsqueeze(1) for one in (volumes, *augmented))
-    return ModelInput(scans, -1, tuple(versions))
+    folder, spacing = cohort.volumes.folder, cohort.grid.spacing_mm
+    versions = [new_rows((len(cohort), 1, *cohort.grid.shape), folder) for _ in range(1 + len(augmentations))]
+    for place, subject in enumerate(cohort.subjects):
+        volume = cohort.volume(subject)
+        for version, augmentation in zip(versions, (None, *augmentations), strict=True):
+            shown = volume if augmentation is None else augmentation(volume, spacing)
+            version[place, 0] = torch.from_numpy(shown)
+    return ModelInput(versions[0], -1, tuple(versions[1:]), folder)
 
 
 def _name(stack: str, what: MapStack) -> str:

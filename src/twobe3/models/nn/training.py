@@ -101,16 +101,31 @@ def ensemble_outputs(
     target, outputs = device.torch_device(), []
     with torch.inference_mode(), enough_memory():
         here = [network if target.type == "cpu" else copy.deepcopy(network).to(target) for network in networks]
-        for view in tta_views(inputs, how.test_time):
-            outputs += [_predict(network, view, how.batch_size, target).double() for network in here]
+        everybody = torch.arange(len(inputs[0].values))
+        for version, mirrored in tta_views(inputs, how.test_time):
+            view = [stack.versions[version] if stack.augmented else stack.values for stack in inputs]
+            axes = [stack.left_right_axis if mirrored else None for stack in inputs]
+            outputs += [_predict(one, view, everybody, how.batch_size, target, axes).double() for one in here]
     views = torch.stack(outputs)
     return views if views.dim() == 3 else views.unsqueeze(2)
 
 
-def _predict(network: nn.Module, inputs: Sequence[torch.Tensor], batch_size: int, device: torch.device) -> torch.Tensor:
-    """Outputs of a network on a device for all patients, on the CPU."""
-    batches = zip(*(torch.split(values, batch_size) for values in inputs), strict=True)
-    return torch.cat([network(to_device(batch, device)) for batch in batches]).cpu()
+def _predict(
+    network: nn.Module,
+    inputs: Sequence[torch.Tensor],
+    rows: torch.Tensor,
+    batch_size: int,
+    device: torch.device,
+    mirrored: Sequence[int | None] = (),
+) -> torch.Tensor:
+    """Outputs of a network on a device for some patients, on the CPU; ``mirrored``: along which axis each input is."""
+    outputs = []
+    for batch in torch.split(rows, batch_size):
+        shown = [values[batch] for values in inputs]
+        for place, axis in enumerate(mirrored):
+            shown[place] = shown[place] if axis is None else shown[place].flip(axis)
+        outputs.append(network(to_device(shown, device)))
+    return torch.cat(outputs).cpu()
 
 
 def members_to_arrays(networks: Sequence[nn.Module]) -> dict[str, npt.NDArray[Any]]:
@@ -187,8 +202,8 @@ class _Training:
     @torch.no_grad()
     def _stopping_loss(self, network: nn.Module, held_out: torch.Tensor) -> float:
         """Loss of patients who do not train, of all of them together: Cox's likelihood compares them."""
-        values = [stack.values[held_out] for stack in self.inputs]
-        outputs = _predict(network.eval(), values, self.how.batch_size, self.fabric.device)
+        values = [stack.values for stack in self.inputs]
+        outputs = _predict(network.eval(), values, held_out, self.how.batch_size, self.fabric.device)
         return float(self.head.stopping_loss(outputs, held_out))
 
 
@@ -294,15 +309,11 @@ def draw_batch(
     return batch
 
 
-def tta_views(inputs: Sequence[ModelInput], test_time: str) -> Iterator[list[torch.Tensor]]:
-    """The inputs of all patients as a prediction sees them, one view after another."""
+def tta_views(inputs: Sequence[ModelInput], test_time: str) -> Iterator[tuple[int, bool]]:
+    """Which version of a scan a prediction sees, and whether mirrored, one view after another."""
     if test_time == "single":
-        yield [stack.values for stack in inputs]
+        yield 0, False
         return
     for version in range(len(inputs[0].versions)):
-        view = [stack.versions[version] if stack.augmented else stack.values for stack in inputs]
-        yield view
-        yield [
-            values if stack.left_right_axis is None else values.flip(stack.left_right_axis)
-            for values, stack in zip(view, inputs, strict=True)
-        ]
+        yield version, False
+        yield version, True
