@@ -41,12 +41,13 @@ from twobe3.cli.output import (
     inspection_lines,
     nothing_usable,
     print_document,
+    proposal_lines,
 )  # fmt: skip
 from twobe3.cli.serve import serve
 from twobe3.core.codes import Code
-from twobe3.core.errors import TwoBe3Error
+from twobe3.core.errors import ConfigurationError, TwoBe3Error
 from twobe3.core.fault import internal_error
-from twobe3.io.files import require_folder
+from twobe3.io.files import require_folder, write_atomic
 from twobe3.study.demo import write_demo
 from twobe3.study.finished import Options, read_finished
 
@@ -73,6 +74,27 @@ def demo(
 ) -> None:
     """Write a small PET cohort as DICOM, run a whole study on it, and end with the report's path."""
     _run(write_demo(out, patients=patients, seed=seed), out, Options(), as_json, update=True)
+
+
+@app.command()
+def init(
+    images: Annotated[Path, typer.Argument(help="Folder of DICOM, or of NIfTI with a JSON.")],
+    clinical: Annotated[Path, typer.Argument(help="The clinical table: text or an Excel workbook.")],
+    out: Annotated[Path, typer.Option(help="The study file that is written.")] = Path("study.toml"),
+    column: Annotated[
+        list[str] | None, typer.Option(help="Column of the outcome, and again for that of its times.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at scans and a table, propose a study file, and say what was seen and what is not sure."""
+    if out.exists():
+        raise ConfigurationError(Code.OUTPUT_EXISTS, f"{out.name} is there", remedy="choose another file by --out")
+    from twobe3.study.propose import propose  # slow to import
+
+    proposal = propose(images, clinical, folder=out.parent, columns=column or ())
+    write_atomic(out, proposal.text.encode())
+    document = {"study": str(out), "seen": proposal.seen, "unsure": proposal.unsure}
+    print_document(document, as_json, proposal_lines)
 
 
 @app.command()

@@ -41,6 +41,16 @@ class PrintableFormatter(logging.Formatter):
         return _printable(super().format(record))
 
 
+def proposal_lines(document: Document) -> list[str]:
+    """What ``init`` says: what was seen, what is not sure, and what to do next."""
+    unsure = [f"  ? {line}" for line in document["unsure"]]
+    return [
+        *(f"  {line}" for line in document["seen"]),
+        *(["not sure, look at it in the file:", *unsure] if unsure else []),
+        f"{document['study']} is written; next: twobe3 run {document['study']} --out results",
+    ]
+
+
 def nothing_usable(code: Code, found: int) -> EmptyInputError:
     """The error of a command that found so many series and could use none."""
     nouns = "series was found, which cannot be used", "series were found, none of which can be used"
