@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.explain.pathways import Corner
 
-from twobe3.explain.attribution import grad_cam, integrated_gradients, occlude
+from twobe3.explain.attribution import FWHM_MM, attribute, grad_cam, integrated_gradients, occlude, smooth
 from twobe3.explain.pathway import Pathway
 from twobe3.explain.positions import Placement
 
@@ -62,3 +62,25 @@ def test_occlusion_finds_what_the_risk_is_made_of() -> None:
 
 def test_occlusion_of_an_even_scan_is_nothing() -> None:
     assert not occlude(Corner(), np.ones((16, 16, 16), np.float32), (4.0, 4.0, 4.0)).any()
+
+
+def test_a_smoothed_point_is_half_as_high_half_a_width_away_and_nothing_is_lost() -> None:
+    point = np.zeros((33, 65, 65), np.float32)
+    point[16, 32, 32] = 3.0
+    spread = smooth(point, (2.0, 1.0, 1.0))
+    half = int(FWHM_MM / 2)
+    for at in ((16 + half // 2, 32, 32), (16, 32 - half, 32), (16, 32, 32 + half)):
+        assert spread[at] == pytest.approx(spread.max() / 2, rel=5e-3)
+    assert spread.sum() == pytest.approx(3.0, rel=1e-5)
+    edge = np.zeros((8, 8, 8), np.float32)
+    edge[0, 0, 7] = -2.0
+    assert smooth(edge, (4.0, 4.0, 4.0)).sum() == pytest.approx(-2.0, rel=1e-5)
+
+
+def test_integrated_gradients_alone_are_smoothed() -> None:
+    spacing, pathway = (4.0, 4.0, 4.0), Polynomial()
+    found = attribute(pathway, SCAN, "integrated-gradients", spacing)
+    np.testing.assert_array_equal(found, smooth(integrated_gradients(pathway, SCAN), spacing))
+    assert found.sum() == pytest.approx(float(pathway(torch.from_numpy(SCAN))), rel=1e-3)
+    np.testing.assert_array_equal(attribute(pathway, SCAN, "grad-cam", spacing), grad_cam(pathway, SCAN))
+    np.testing.assert_array_equal(attribute(pathway, SCAN, "occlusion", spacing), occlude(pathway, SCAN, spacing))

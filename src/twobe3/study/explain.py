@@ -24,7 +24,7 @@ from twobe3.dicom.attributes import Policy
 from twobe3.dicom.derived import make_parametric_map, make_segmentation, read_source
 from twobe3.dicom.series import PETSeries
 from twobe3.evaluation.explanations import RECORD, ContributionRecord, Explanations, MapRecord
-from twobe3.explain.attribution import Method
+from twobe3.explain.attribution import FWHM_MM, Method
 from twobe3.explain.contributions import explain_by_parts
 from twobe3.explain.explain import RiskMap, explain
 from twobe3.explain.patient_space import find_strongest, to_scan
@@ -237,7 +237,7 @@ class _Work:
         """Digest of everything that the files depend on."""
         (subject,) = self.alone.subjects
         asked = (self.method, str(self.checks), str(self.show_faces), str(self.dicom))
-        made_by = (f"{__version__} {CACHE_VERSION}", self.model.file_digest_, self.model.cache_key())
+        made_by = (f"{__version__} {CACHE_VERSION} {FWHM_MM}", self.model.file_digest_, self.model.cache_key())
         return digest(["explained", *made_by, self.alone.volume_key(subject), *asked])
 
     def find(self, earlier: Explanations) -> MapRecord | None:

@@ -14,6 +14,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.splits import Fold, Scheme, describe_unassigned
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure, Exclusion
+from twobe3.explain.attribution import FWHM_MM
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models.fit_cache import content
@@ -85,8 +86,9 @@ class CVPlan:
             for multitask in {model.multitask for model in self.models}
         }
         policy = self.policy.cache_key()
+        explained = f"explained {FWHM_MM}"
         made_by = [
-            digest([__version__, model.cache_key(), policy, *(["explained"] if self.explains(number) else [])])
+            digest([__version__, model.cache_key(), policy, *([explained] if self.explains(number) else [])])
             for number, model in enumerate(self.models)
         ]
         times = {endpoint: observed_times(cohort.outcomes).tobytes() for endpoint, cohort in self.cohorts.items()}
