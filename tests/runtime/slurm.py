@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -102,11 +102,14 @@ def keep_running(command: list[str], folder: Path, environment: dict[str, str]) 
 
 
 def count_idle(environment: dict[str, str]) -> int:
-    said = subprocess.run(["sinfo", "-h", "-N", "-o", "%T"], env=environment, capture_output=True, text=True, check=False)
-    return said.stdout.split().count("idle")
+    return ask(["sinfo", "-h", "-N", "-o", "%T"], environment).split().count("idle")
 
 
-def wait_until(condition, limit_s: float = 120) -> None:
+def ask(command: list[str], environment: dict[str, str]) -> str:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 300) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

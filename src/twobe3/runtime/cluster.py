@@ -7,9 +7,9 @@ task that ends its worker, and would try each four times. Tasks are named by num
 from __future__ import annotations
 
 import logging
-import pickle
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.core.extras import import_optional
-from twobe3.runtime import cluster_worker
-from twobe3.runtime.cluster_worker import Requirements, read_versions
+from twobe3.runtime.cluster_worker import Requirements, Taken, do_task, read_versions
 from twobe3.runtime.outcome import Report
 
 log = logging.getLogger("twobe3")
@@ -127,13 +126,13 @@ def _ask_scheduler() -> Iterator[None]:
 
 @dataclass
 class _Worker:
-    """A worker as it is known here: what it does now, and whether that is a task."""
+    """A worker as it is known here: what it has, and what it does now."""
 
     number: int  # among those of its machine
-    future: Any  # of its task, or of taking what tasks share
+    taken: Any  # future of what tasks share, which stays there
+    future: Any = None  # of its task
     position: int | None = None  # of its task
-    task: bytes = b""
-    ready: bool = False  # it has what tasks share
+    ready: bool = False
 
     @property
     def is_idle(self) -> bool:
@@ -149,7 +148,8 @@ class ClusterPool:
 
         self._client, self._required, self._patience_s = cluster.client, cluster.required, 60 * cluster.patience_min
         self._description, self._token = description, secrets.token_hex(8)
-        self._content: bytes = cloudpickle.dumps((function, shared))
+        # Compressed: the scheduler keeps it for every worker, and most of a cohort are paths that resemble each other.
+        self._content = zlib.compress(cloudpickle.dumps((function, shared)), level=1)
         self._workers: dict[str, _Worker] = {}
         self._submitted = self._stillborn = 0
         self._looked, self._alone_since = float("-inf"), time.monotonic()
@@ -166,8 +166,8 @@ class ClusterPool:
 
         for address, worker in self._workers.items():
             if worker.is_idle:
-                worker.position, worker.task = position, cloudpickle.dumps(task)
-                self._send_task(address, worker)
+                which = (worker.taken, worker.number, cloudpickle.dumps(task))
+                worker.position, worker.future = position, self._submit(address, do_task, *which)
                 return True
         return False
 
@@ -177,29 +177,27 @@ class ClusterPool:
         Raises
         ------
         EnvironmentFailure
-            ``CLUSTER_LOST``: the scheduler is gone, or no worker came; ``CLUSTER_UNFIT``: a worker cannot do tasks;
+            ``CLUSTER_LOST``: the scheduler is gone, or no worker came; ``CLUSTER_UNFIT``: workers cannot do tasks;
             ``WORKER_DIED``: no worker could start.
-        Exception
-            Whatever a worker raised when it took what all tasks need.
         """
         from distributed import wait
 
         yield from self._look()
-        running = [worker.future for worker in self._workers.values() if worker.future is not None]
+        running = [one.future if one.ready else one.taken for one in self._workers.values() if not one.is_idle]
         if running:
             with suppress(TimeoutError), _ask_scheduler(), self._client.as_current():
                 wait(running, timeout=POLL_S, return_when="FIRST_COMPLETED")
         else:
             time.sleep(POLL_S)
         for address, worker in list(self._workers.items()):
-            if worker.future is not None and worker.future.done():
-                yield from self._collect(address, worker)
+            yield from self._collect(address, worker)
 
     def end(self) -> None:
-        """Give up what is not done, and let the workers forget."""
-        with suppress(Exception):  # whatever dask raises of a scheduler that is gone
-            self._client.cancel([one.future for one in self._workers.values() if one.future is not None])
-            self._client.run(cluster_worker.forget, self._token, workers=[*self._workers], on_error="ignore")
+        """Give up what is not done, and what workers have."""
+        for worker in self._workers.values():
+            for future in filter(None, (worker.future, worker.taken)):
+                future.release()
+        self._workers.clear()
 
     def _submit(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
         import dask
@@ -209,13 +207,6 @@ class ClusterPool:
             return self._client.submit(
                 function, *arguments, key=f"twobe3-{self._token}-{self._submitted}", workers=[address], pure=False
             )
-
-    def _send_task(self, address: str, worker: _Worker) -> None:
-        which = (self._token, worker.number, self._required.environment, worker.task)
-        worker.future = self._submit(address, cluster_worker.do_task, *which)
-
-    def _send_shared(self, address: str) -> Any:
-        return self._submit(address, cluster_worker.take, self._token, self._content, self._required)
 
     def _look(self) -> Iterator[Report]:
         """Notice which workers came and went, at most once a second."""
@@ -242,7 +233,7 @@ class ClusterPool:
         host = urlsplit(address).hostname
         taken = {one.number for other, one in self._workers.items() if urlsplit(other).hostname == host}
         number = next(n for n in range(len(taken) + 1) if n not in taken)
-        self._workers[address] = _Worker(number, self._send_shared(address))
+        self._workers[address] = _Worker(number, self._submit(address, Taken, self._content, self._required))
 
     def _complain(self) -> None:
         """Say from time to time that there is no worker, and give up in the end."""
@@ -267,29 +258,27 @@ class ClusterPool:
                 raise EnvironmentFailure(Code.WORKER_DIED, f"no worker for “{self._description}” could start")
 
     def _collect(self, address: str, worker: _Worker) -> Iterator[Report]:
-        """What a worker gave."""
+        """What a worker gave, where it has ended something."""
         from distributed import KilledWorker
 
-        if worker.future.status == "error":
-            error = worker.future.exception()
+        future = worker.future if worker.ready else worker.taken
+        if future is None or not future.done():
+            return
+        if future.status == "error":
+            error = future.exception()
             if isinstance(error, KilledWorker):  # where workers that start again have the same address
                 yield from self._lose(address, "dask gave it up")
                 return
             reason = f"the cluster cannot do what this process asks ({type(error).__name__})"
             raise EnvironmentFailure(Code.CLUSTER_UNFIT, reason)
+        if not worker.ready:
+            worker.ready, self._stillborn = True, 0
+            return
         try:
             with _ask_scheduler():
-                said = worker.future.result(timeout=FETCH_S)
+                outcome = future.result(timeout=FETCH_S)
         except TimeoutError:
             return  # lost on its way: if the worker is gone, the next look shows it
-        if not worker.ready:
-            pickle.loads(said).take()  # raises where the worker does not fit, or could not take what all need
-            worker.ready, worker.future, self._stillborn = True, None, 0
-            if worker.position is not None:
-                self._send_task(address, worker)
-        elif said is None:  # it had forgotten: too many others used it meanwhile, or it was started again
-            worker.ready, worker.future = False, self._send_shared(address)
-        else:
-            position, worker.position, worker.future = worker.position, None, None
-            assert position is not None
-            yield Report(position, said)
+        position, worker.position, worker.future = worker.position, None, None
+        assert position is not None
+        yield Report(position, outcome)

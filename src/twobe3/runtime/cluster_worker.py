@@ -11,6 +11,7 @@ import os
 import pickle
 import platform
 import socket
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,6 @@ from twobe3.runtime.process import one_thread, set_worker_number
 # What results may depend on, in their last digits.
 PACKAGES = ("twobe3", "torch", "numpy", "scipy", "scikit-learn", "scikit-image", "pydicom", "statsmodels", "monai")
 WITHOUT_SPILLING = ("DISTRIBUTED__WORKER__MEMORY__TARGET", "DISTRIBUTED__WORKER__MEMORY__SPILL")
-
-MOST_TAKEN = 4  # studies whose tasks a worker does by turns
-_taken: dict[str, tuple[Any, Any]] = {}  # by its token a function and what its tasks share, the latest last
 
 
 @dataclass(frozen=True)
@@ -56,33 +54,38 @@ def read_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
 
 
-def take(token: str, content: bytes, required: Requirements) -> bytes:
-    """Keep a function and what its tasks share; the outcome is an error where this worker does not fit."""
-    return perform(_take, token, content, required)
+class Taken:
+    """A function and what its tasks share, or why this worker cannot have it: it never leaves the worker.
+
+    dask keeps it as long as the client does that asked for it, or lives.
+    """
+
+    def __init__(self, content: bytes, required: Requirements) -> None:
+        self.required = required
+        self.function: Any = None
+        self.shared: Any = None
+        self.failure: bytes | None = None
+        said = perform(self._unpack, content)
+        if self.function is None:
+            self.failure = said
+
+    def _unpack(self, content: bytes) -> None:
+        _require(self.required)
+        os.environ.update(self.required.environment)
+        self.function, self.shared = pickle.loads(zlib.decompress(content))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("what tasks share stays in the memory of its worker")
 
 
-def do_task(token: str, number: int, environment: Mapping[str, str], task: bytes) -> bytes | None:
-    """The outcome of a task, for the worker of this number; None where it no longer has what tasks share."""
-    if token not in _taken:
-        return None
-    function, shared = _taken[token]
-    os.environ.update(environment)
+def do_task(taken: Taken, number: int, task: bytes) -> bytes:
+    """The outcome of a task, for the worker of this number."""
+    if taken.failure is not None:
+        return taken.failure
+    os.environ.update(taken.required.environment)
     set_worker_number(number)
     with one_thread():
-        return perform(lambda: function(shared, pickle.loads(task)))
-
-
-def forget(token: str) -> None:
-    """Drop what tasks shared."""
-    _taken.pop(token, None)
-
-
-def _take(token: str, content: bytes, required: Requirements) -> None:
-    _require(required)
-    os.environ.update(required.environment)
-    for other in [*_taken][: 1 - MOST_TAKEN]:  # of clients that ended without a word
-        forget(other)
-    _taken[token] = pickle.loads(content)
+        return perform(lambda: taken.function(taken.shared, pickle.loads(task)))
 
 
 def _require(required: Requirements) -> None:

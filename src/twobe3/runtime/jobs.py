@@ -149,7 +149,12 @@ def _own_options(asked: Jobs, logs: Path) -> dict[str, Any]:
         "log_directory": str(logs),
         "scheduler_options": {**setting("scheduler-options", {}), **local},
         "job_script_prologue": [*setting("job-script-prologue", []), *SETTINGS],
-        "worker_extra_args": [*setting("worker-extra-args", []), "--no-dashboard", "--dashboard-address", "127.0.0.1:0"],
+        "worker_extra_args": [
+            *setting("worker-extra-args", []),
+            "--no-dashboard",
+            "--dashboard-address",
+            "127.0.0.1:0",
+        ],
     }
 
 
