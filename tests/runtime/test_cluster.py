@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask_jobqueue  # noqa: F401  its defaults must be there before a test sets one
 import pytest
 import torch
 from distributed import LocalCluster
@@ -269,3 +270,34 @@ def test_a_queue_that_is_not_here_is_an_error(queue: Any, seen: Path, monkeypatc
     ):
         pass
     assert caught.value.code is Code.CLUSTER_LOST
+
+
+SCRIPTS = {
+    "slurm": "-J twobe3; -p long; -A pet; -t 02:00; --cpus-per-task=4; --mem=15G; --exclusive",
+    "pbs": "-N twobe3; -q long; -A pet; -l walltime=02:00; -l select=1:ncpus=4:mem=15GB; --exclusive",
+    "lsf": '-J twobe3; -q long; -P "pet"; -W 02:00; -n 4; -M 16000; --exclusive',
+}
+MARKS = {"slurm": "#SBATCH", "pbs": "#PBS", "lsf": "#BSUB"}
+
+
+@pytest.mark.parametrize("queue", sorted(SCRIPTS))
+def test_the_script_of_a_job_says_to_each_queue_what_it_asks_for(
+    queue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the manuals of sbatch, qsub and bsub have it, with one worker a core, encrypted, without a file or a page."""
+    asked = jobs.Jobs(queue, 1, 4, "16 GB", "02:00", "long", "pet", "lo", ("--exclusive",))
+    site = {f"jobqueue.{queue}.job-script-prologue": ["module load python"]}
+    with (
+        dask.config.set({**site, "jobqueue.lsf.use-stdin": True, "jobqueue.lsf.lsf-units": "mb"}),
+        jobs.make_cluster(asked, tmp_path, tmp_path) as cluster,
+    ):
+        script, address = cluster.job_script(), cluster.scheduler_address
+    lines = [f"{MARKS[queue]} {line}" for line in SCRIPTS[queue].split("; ")]
+    assert [line for line in lines if line not in script.splitlines()] == []
+    command = script.strip().splitlines()[-1]
+    assert address.startswith("tls://127.0.0.1:")
+    options = [address, "--nthreads 1", "--nworkers 4", "--interface lo", "--protocol tls://", "--no-dashboard"]
+    assert [option for option in options if f" {option} " not in f"{command} "] == []
+    assert f"--tls-key {tmp_path}/key" in command
+    assert "module load python" in script
+    assert all(f"export DASK_{name}=False" in script for name in WITHOUT_SPILLING)

@@ -99,20 +99,14 @@ def start_jobs(asked: Jobs, logs: Path, seen: Path, **how: Any) -> Iterator[Clus
         ``CLUSTER_LOST``: the queue does not take jobs; ``EXTRA_MISSING``.
     """
     distributed = import_distributed()
-    jobqueue = import_optional("dask_jobqueue", "a queue of jobs", extra="cluster")
     import_optional("cryptography", "an encrypted connection", extra="cluster")
     if shutil.which(SUBMIT[asked.cluster]) is None:
         raise _refuse(asked, f"{SUBMIT[asked.cluster]} is not installed here")
     if " " in str(logs.absolute()):
         raise _refuse(asked, "scripts of dask-jobqueue cannot name an output folder with a space in its path")
-    make = getattr(jobqueue, f"{asked.cluster.upper()}Cluster")
     logs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".keys-", dir=logs.absolute()) as keys:
-        own = {**_own_options(asked, logs.absolute()), "security": _make_certificate(Path(keys))}
-        try:
-            cluster = make(**asked.options(), **own)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise _refuse(asked, _last_line(error)) from None
+        cluster = make_cluster(asked, logs.absolute(), Path(keys))
         try:
             _submit(asked, cluster)
             client = distributed.Client(cluster, set_as_default=False)
@@ -122,6 +116,20 @@ def start_jobs(asked: Jobs, logs: Path, seen: Path, **how: Any) -> Iterator[Clus
                 client.close(timeout=POLL_S)
         finally:
             cluster.close()
+
+
+def make_cluster(asked: Jobs, logs: Path, keys: Path) -> Any:
+    """A cluster of dask-jobqueue, its scheduler in this process, that has no jobs yet; ``keys`` is a private folder.
+
+    Raises EnvironmentFailure ``CLUSTER_LOST``, ``EXTRA_MISSING``.
+    """
+    jobqueue = import_optional("dask_jobqueue", "a queue of jobs", extra="cluster")
+    make = getattr(jobqueue, f"{asked.cluster.upper()}Cluster")
+    own = {**_own_options(asked, logs), "security": _make_certificate(keys)}
+    try:
+        return make(**asked.options(), **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _refuse(asked, _last_line(error)) from None
 
 
 def _make_certificate(folder: Path) -> Any:

@@ -271,7 +271,18 @@ class ExternalSection(ScansSection):
     """``[external]``: a second cohort; models fitted on all patients of the first are evaluated on it."""
 
 
-class ComputeSection(Section):
+class DeviceSection(Section):
+    """Where networks compute, and in which precision they are trained."""
+
+    device: DeviceName = "auto"
+    precision: Precision = "auto"
+
+    def resolve(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
+        """The device of the models; what is given goes before the section."""
+        return Device(device or self.device, precision or self.precision)
+
+
+class ComputeSection(DeviceSection):
     """``[compute]``: where networks compute, in which precision they are trained, and which workers do the tasks.
 
     With ``scheduler = "dask"`` these are workers of the scheduler at ``address``, or jobs that are submitted to a
@@ -279,8 +290,6 @@ class ComputeSection(Section):
     up.
     """
 
-    device: DeviceName = "auto"
-    precision: Precision = "auto"
     scheduler: Literal["local", "dask"] = "local"
     address: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$")] | None = None
     cluster: Queue | None = None
@@ -293,10 +302,6 @@ class ComputeSection(Section):
     interface: Annotated[str, Field(pattern=r"^[\w.:-]*$")] = ""
     directives: tuple[Directive, ...] = ()
     patience_min: Length = 60.0
-
-    def resolve(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
-        """The device of the models; what is given goes before the section."""
-        return Device(device or self.device, precision or self.precision)
 
     def to_jobs(self) -> Jobs | None:
         """What is asked of a queue; None without one."""
