@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -65,7 +66,7 @@ def start_slurm(folder: Path, nodes: int = 2, cpus: int = 2) -> Iterator[dict[st
         f"NodeName=node{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=8000 State=UNKNOWN"
         for n, port in enumerate(ports)
     ]
-    user = os.environ.get("USER") or "root"
+    user = pwd.getpwuid(os.getuid()).pw_name
     (folder / "slurm.conf").write_text(
         CONFIGURATION.format(host=host, controller=controller, user=user, folder=folder, nodes="\n".join(lines))
     )
@@ -109,7 +110,7 @@ def ask(command: list[str], environment: dict[str, str]) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float = 300) -> None:
+def wait_until(condition: Callable[[], bool], limit_s: float = 500) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import dask_jobqueue  # noqa: F401  its defaults must be there before a test sets one
 import pytest
 import torch
 from distributed import LocalCluster
@@ -286,10 +286,15 @@ def test_the_script_of_a_job_says_to_each_queue_what_it_asks_for(
 ) -> None:
     """As the manuals of sbatch, qsub and bsub have it, with one worker a core, encrypted, without a file or a page."""
     asked = jobs.Jobs(queue, 1, 4, "16 GB", "02:00", "long", "pet", "lo", ("--exclusive",))
+    for name in [name for name in sys.modules if name.startswith("dask_jobqueue")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = signal.getsignal(signal.SIGINT)
+    jobs.import_jobqueue()
+    assert signal.getsignal(signal.SIGINT) is before  # else Ctrl-C would end a run with status 0
     site = {f"jobqueue.{queue}.job-script-prologue": ["module load python"]}
     with (
         dask.config.set({**site, "jobqueue.lsf.use-stdin": True, "jobqueue.lsf.lsf-units": "mb"}),
-        jobs.make_cluster(asked, tmp_path, tmp_path) as cluster,
+        jobs.make_cluster(asked, tmp_path, tmp_path, []) as cluster,
     ):
         script, address = cluster.job_script(), cluster.scheduler_address
     lines = [f"{MARKS[queue]} {line}" for line in SCRIPTS[queue].split("; ")]

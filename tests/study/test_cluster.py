@@ -22,6 +22,7 @@ import twobe3 as tb
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.runtime.cluster_worker import WITHOUT_SPILLING
+from twobe3.runtime.jobs import Jobs, start_jobs
 
 MODELS = """
 audit = true
@@ -192,6 +193,21 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield environment
 
 
+def test_a_queue_that_takes_no_job_says_why(
+    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PATH", "SLURM_CONF"):
+        monkeypatch.setenv(name, slurm[name])
+    asked = Jobs("slurm", 1, 1, "1 GB", queue="absent", interface="lo")
+    with (
+        pytest.raises(EnvironmentFailure, match=r"SLURM takes no job: .*[Ii]nvalid partition") as caught,
+        start_jobs(asked, tmp_path, tmp_path),
+    ):
+        pass
+    assert caught.value.code is Code.CLUSTER_LOST
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_study_by_jobs_of_slurm_outlives_the_loss_of_one(
     hospital: Path,
     alone: Path,
@@ -216,6 +232,7 @@ def test_a_study_by_jobs_of_slurm_outlives_the_loss_of_one(
     assert sorted(line.split()[1:5] for line in seen) == [["twobe3", "RUNNING", "test", "study"]] * 2
     ends = [record.getMessage() for record in caplog.records if record.getMessage().startswith("WORKER_DIED")]
     print("\n".join(ends))
+    assert ends
     assert not any("given up" in text for text in ends)
     wait_until(lambda: ask(["squeue", "-h"], slurm) == "")
     jobs = (Path(slurm["SLURM_CONF"]).parent / "jobs.txt").read_text().splitlines()

@@ -252,7 +252,8 @@ class ClusterPool:
         if worker.position is not None:
             yield Report(worker.position, None, how)
         elif not worker.ready:
-            log.warning("WORKER_DIED: a worker for “%s” ended before its first task: %s", self._description, how)
+            text = "WORKER_DIED: a worker for “%s” ended before its first task, see what it printed: %s"
+            log.warning(text, self._description, how)
             self._stillborn += 1
             if self._stillborn >= MOST_STILLBORN and not any(one.ready for one in self._workers.values()):
                 raise EnvironmentFailure(Code.WORKER_DIED, f"no worker for “{self._description}” could start")

@@ -6,7 +6,9 @@ nobody else can send tasks, or read what travels.
 
 from __future__ import annotations
 
+import logging
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from twobe3.core.extras import import_optional
 from twobe3.runtime.cluster import POLL_S, Cluster, import_distributed
 from twobe3.runtime.cluster_worker import WITHOUT_SPILLING
 
+log = logging.getLogger("twobe3")
 Queue = Literal["slurm", "pbs", "lsf"]
 ROLES = ("client", "scheduler", "worker")
 SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}
@@ -106,9 +109,12 @@ def start_jobs(asked: Jobs, logs: Path, seen: Path, **how: Any) -> Iterator[Clus
         raise _refuse(asked, "scripts of dask-jobqueue cannot name an output folder with a space in its path")
     logs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".keys-", dir=logs.absolute()) as keys:
-        cluster = make_cluster(asked, logs.absolute(), Path(keys))
+        refused: list[str] = []
+        cluster = make_cluster(asked, logs.absolute(), Path(keys), refused)
         try:
             _submit(asked, cluster)
+            if refused:
+                raise _refuse(asked, refused[0])
             client = distributed.Client(cluster, set_as_default=False)
             try:
                 yield Cluster(client, seen, **how)
@@ -118,18 +124,46 @@ def start_jobs(asked: Jobs, logs: Path, seen: Path, **how: Any) -> Iterator[Clus
             cluster.close()
 
 
-def make_cluster(asked: Jobs, logs: Path, keys: Path) -> Any:
-    """A cluster of dask-jobqueue, its scheduler in this process, that has no jobs yet; ``keys`` is a private folder.
+def make_cluster(asked: Jobs, logs: Path, keys: Path, refused: list[str]) -> Any:
+    """A cluster of dask-jobqueue, its scheduler in this process, that has no jobs yet.
+
+    ``keys`` is a private folder; why the queue does not take a job is added to ``refused``.
 
     Raises EnvironmentFailure ``CLUSTER_LOST``, ``EXTRA_MISSING``.
     """
-    jobqueue = import_optional("dask_jobqueue", "a queue of jobs", extra="cluster")
-    make = getattr(jobqueue, f"{asked.cluster.upper()}Cluster")
-    own = {**_own_options(asked, logs), "security": _make_certificate(keys)}
+    make = getattr(import_jobqueue(), f"{asked.cluster.upper()}Cluster")
+    own = {**_own_options(asked, logs), "security": _make_certificate(keys), "job_cls": _tell(make.job_cls, refused)}
     try:
         return make(**asked.options(), **own)
     except (OSError, RuntimeError, ValueError) as error:
         raise _refuse(asked, _last_line(error)) from None
+
+
+def import_jobqueue() -> Any:
+    """Import dask-jobqueue, which sets a handler by which Ctrl-C would end the program as if it were done.
+
+    Raises EnvironmentFailure ``EXTRA_MISSING``.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    package = import_optional("dask_jobqueue", "a queue of jobs", extra="cluster")
+    if signal.getsignal(signal.SIGINT) is not before:
+        signal.signal(signal.SIGINT, before)
+    return package
+
+
+def _tell(job: Any, refused: list[str]) -> type:
+    """A kind of jobs that tells why it was not taken; dask cannot close a cluster one of whose jobs raised that."""
+    from distributed.deploy.spec import ProcessInterface
+
+    async def start(self: Any) -> None:
+        try:
+            await job.start(self)
+        except (OSError, RuntimeError, ValueError) as error:
+            refused.append(_last_line(error))
+            log.warning("CLUSTER_LOST: the queue does not take a job: %s", refused[-1])
+            await ProcessInterface.start(self)
+
+    return type(job.__name__, (job,), {"start": start})
 
 
 def _make_certificate(folder: Path) -> Any:
@@ -173,10 +207,7 @@ def _submit(asked: Jobs, cluster: Any) -> None:
         await cluster
 
     cluster.scale(jobs=asked.jobs)
-    try:
-        cluster.sync(submit)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _refuse(asked, _last_line(error)) from None
+    cluster.sync(submit)
     cluster.adapt(minimum_jobs=asked.jobs, maximum_jobs=asked.jobs)
 
 
