@@ -28,7 +28,7 @@ import twobe3 as tb
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.evaluation.metrics import find_metric
 from twobe3.io.files import digest, write_atomic, write_json
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.runtime.progress import bar
 
 RESAMPLES = 1000

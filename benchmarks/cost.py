@@ -22,7 +22,7 @@ import twobe3 as tb
 from candidates import candidates
 from cells import parameters_digest
 from outcome_phantoms import FIRST_SEED, VERSION, cohort
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.runtime.progress import track
 
 PATIENTS = 50

@@ -31,7 +31,7 @@ from spatial_phantoms import DISC_MM, SIDE, VOXEL_MM, PhantomScan, background, b
 from twobe3.explain.attribution import METHODS, Method, attribute
 from twobe3.explain.pathway import Pathway, build_pathway
 from twobe3.io.cache import Cache
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.runtime.progress import track
 
 TRAINING, EXPLAINED = 160, 100

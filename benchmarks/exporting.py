@@ -28,7 +28,7 @@ import torch
 
 import twobe3 as tb
 from twobe3.phantom.cohort import write_cohort
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.scans.find import scan_of
 
 ALONE = """

@@ -27,7 +27,7 @@ import twobe3 as tb
 from twobe3.io.cache import Cache
 from twobe3.models.nn.networks import Shape, StackBranch
 from twobe3.phantom import draw_phantom_subject, make_patient
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.runtime.progress import track
 
 FIRST_SEED = 20_000_000

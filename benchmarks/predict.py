@@ -25,7 +25,7 @@ import numpy as np
 
 import twobe3 as tb
 from twobe3.phantom.cohort import write_cohort
-from twobe3.runtime.parallel import available_cores, one_thread
+from twobe3.runtime.process import available_cores, one_thread
 
 TRAINING, BATCH, ROUNDS = 24, 100, 5
 MODELS: dict[str, Any] = {

@@ -49,7 +49,7 @@ from twobe3.dicom.volume import read_suv
 from twobe3.features.radiomics import IBSI_FAMILIES, RadiomicsSettings, extract
 from twobe3.io.cache import Cache
 from twobe3.models import Model, PooledModel, TwoBe3Net, load_model
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.scans.masks import contour_mask
 from twobe3.scans.scan import ArrayScan
 

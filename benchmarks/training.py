@@ -26,7 +26,7 @@ from twobe3.models.nn.inputs import ModelInput
 from twobe3.models.nn.networks import VolumeNetwork
 from twobe3.models.nn.training import TrainingParameters, train_ensemble
 from twobe3.runtime.device import Device
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 
 PATIENTS = 40
 SIDE = 64

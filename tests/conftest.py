@@ -30,7 +30,7 @@ from twobe3.core.outcomes import Endpoint, Kind, Outcomes
 from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.io import pseudonym
 from twobe3.phantom.dicom_writer import PETHeader, write_pet_series
-from twobe3.runtime.parallel import available_cores
+from twobe3.runtime.process import available_cores
 from twobe3.scans.scan import ArrayScan
 
 MOST_PROCESSES = 8  # each makes the cohorts and studies of a module again when it takes over a part of its tests

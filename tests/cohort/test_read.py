@@ -1,6 +1,7 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from pydicom.uid import CTImageStorage
 
+from twobe3.cohort import read as reading
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.read import cohort_document, read_cohort
 from twobe3.cohort.splits import CrossValidation
@@ -164,3 +166,39 @@ def test_strict_rules_can_be_asked_for(tiny_cohort: Any) -> None:
     strict = read(tiny_cohort, policy="strict")
     assert strict.patients == ("P00", "P01")
     assert [exclusion.code for exclusion in strict.exclusions] == ["WEIGHT_IMPLAUSIBLE"]
+
+
+def test_two_workers_read_what_one_does_and_scans_come_back_with_their_digests(
+    tiny_cohort: Any, tmp_path: Path
+) -> None:
+    for patient in ("A", "B", "C"):
+        tiny_cohort.scan(patient)
+    tiny_cohort.scan("D", PatientWeight=None)
+    tiny_cohort.table({patient: (i % 2,) for i, patient in enumerate("ABCD")})
+    alone, together = (
+        read(tiny_cohort, volumes=tmp_path / f"{n}" / "volumes", contours=tmp_path / f"{n}" / "contours", workers=n)
+        for n in (1, 2)
+    )
+    assert cohort_document(together) == cohort_document(alone)
+    assert together.exclusions == alone.exclusions
+    known = {subject.patient_id: vars(subject.scan)["digest"] for subject in together.subjects}  # not asked for here
+    assert known == {subject.patient_id: subject.scan.digest for subject in alone.subjects}
+    names = [sorted(path.name for path in (tmp_path / f"{n}" / "volumes").iterdir()) for n in (1, 2)]
+    assert names[0] == names[1]
+
+
+def test_a_scan_that_ends_the_workers_which_read_it_is_excluded(
+    tiny_cohort: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patient in "ABCD":
+        tiny_cohort.scan(patient)
+    tiny_cohort.table({patient: (i % 2,) for i, patient in enumerate("ABCD")})
+
+    def run(function: Callable[..., Any], tasks: Any, *, shared: Any, instead: Callable[[int], Any], **_: Any) -> Any:
+        return [(task, instead(task) if task == 1 else function(shared, task)) for task in reversed(tasks)]
+
+    monkeypatch.setattr(reading, "run_tasks", run)
+    cohort = read(tiny_cohort)
+    assert cohort.patients == ("A", "C", "D")
+    (exclusion,) = cohort.exclusions
+    assert (exclusion.code, exclusion.patient) == ("WORKER_DIED", pseudonym("patient", "B"))

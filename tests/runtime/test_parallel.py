@@ -19,8 +19,9 @@ import torch
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure, UnusableScanError
 from twobe3.core.fault import internal_error
-from twobe3.runtime import parallel as worker
-from twobe3.runtime.parallel import available_cores, one_thread, run_tasks
+from twobe3.runtime import outcome, process
+from twobe3.runtime.parallel import run_tasks
+from twobe3.runtime.process import available_cores, one_thread
 
 
 def scaled(factor: float, task: int) -> float:
@@ -48,7 +49,7 @@ def threads(_: None, task: int) -> int:
 
 def numbered(_: None, task: int) -> tuple[int, int]:
     time.sleep(0.1)
-    return os.getpid(), worker.worker_number()
+    return os.getpid(), process.worker_number()
 
 
 def refuse(_: None, task: int) -> None:
@@ -192,7 +193,7 @@ def on_its_way(error: BaseException) -> None:
     try:
         raise error
     except BaseException as raised:
-        pickle.loads(pickle.dumps(worker._portable(raised))).take()
+        pickle.loads(pickle.dumps(outcome._portable(raised))).take()
 
 
 @pytest.mark.parametrize("which", ["two arguments", "unpicklable"])

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from twobe3.core.table import Table
 from twobe3.io.cache import Cache
 from twobe3.models import CNN3D, Baseline
 from twobe3.runtime.device import Device
+from twobe3.runtime.jobs import Jobs
 from twobe3.scans.regions import Region
 from twobe3.study.config import StudyConfig, read_study
 
@@ -66,6 +68,47 @@ def test_where_networks_compute_is_no_part_of_what_a_study_is(tmp_path: Path) ->
 def test_an_unknown_device_precision_or_key_is_an_error(tmp_path: Path, line: str) -> None:
     with pytest.raises(ConfigurationError):
         study(tmp_path, f"{STUDY}[compute]\n{line}\n")
+
+
+QUEUED = 'cluster = "slurm"\nmemory = "16 GB"\n'
+
+
+def test_which_workers_do_a_study_is_no_part_of_what_it_is(tmp_path: Path) -> None:
+    plain = study(tmp_path)
+    there = study(tmp_path, STUDY + '[compute]\nscheduler = "dask"\naddress = "tls://[fe80::1]:8786"\n')
+    queue = 'jobs = 3\ncores = 4\nqueue = "long"\naccount = "pet"\ndirectives = ["--gres=gpu:1"]\n'
+    queued = study(tmp_path, f'{STUDY}[compute]\nscheduler = "dask"\n{QUEUED}{queue}')
+    assert plain.document() == there.document() == queued.document()
+    assert plain.cache_key() == there.cache_key() == queued.cache_key()
+    assert plain.compute.to_jobs() is there.compute.to_jobs() is None
+    asked = Jobs("slurm", 3, 4, "16 GB", queue="long", account="pet", directives=("--gres=gpu:1",))
+    assert queued.compute.to_jobs() == asked
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('scheduler = "ray"', "no 'ray'"),
+        ('address = "tcp://a:1"', 'need scheduler = "dask"'),
+        (QUEUED, 'need scheduler = "dask"'),
+        ('scheduler = "dask"', "needs either `address`"),
+        (f'scheduler = "dask"\naddress = "tcp://a:1"\n{QUEUED}', "needs either `address`"),
+        ('scheduler = "dask"\naddress = "tcp://a:1"\njobs = 2', "`jobs` is asked of a queue"),
+        ('scheduler = "dask"\naddress = "a:1"', "compute.address: "),
+        ('scheduler = "dask"\naddress = "tcp://a"', "compute.address: "),
+        ('scheduler = "dask"\ncluster = "slurm"', "a job needs `memory`"),
+        ('scheduler = "dask"\ncluster = "sge"\nmemory = "1 GB"', "no 'sge'"),
+        ('scheduler = "dask"\ncluster = "slurm"\nmemory = "much"', "compute.memory: "),
+        (f'scheduler = "dask"\n{QUEUED}jobs = 0', "compute.jobs: "),
+        (f'scheduler = "dask"\n{QUEUED}queue = "a\\nrm -r /"', "compute.queue: "),
+        (f'scheduler = "dask"\n{QUEUED}directives = ["a\\nrm -r /"]', "compute.directives.0: "),
+        (f'scheduler = "dask"\n{QUEUED}interface = "lo; rm -r /"', "compute.interface: "),
+        (f'scheduler = "dask"\n{QUEUED}partition = "long"', "unknown key 'partition'"),
+    ],
+)
+def test_workers_that_are_none(tmp_path: Path, lines: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        study(tmp_path, f"{STUDY}[compute]\n{lines}\n")
 
 
 def test_several_endpoints_of_every_kind(tmp_path: Path) -> None:

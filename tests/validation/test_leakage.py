@@ -21,7 +21,7 @@ from twobe3.models.learners import linear as linear_models
 from twobe3.models.learners.linear import fit_path
 from twobe3.models.model import CONFIG
 from twobe3.runtime.device import CPU, Device
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.scans.scan import ArrayScan
 from twobe3.validation import leakage as auditing
 from twobe3.validation.cross_validate import fit_fold, out_of_fold

@@ -31,6 +31,7 @@ OPTIONAL = {
     "pynetdicom": ("DICOM node", "node"),
     "requests": ("DICOMweb", "node"),
     "fastapi": ("page in the browser", "serve"),
+    "dask-jobqueue": ("workers of a cluster", "cluster"),
     "idc-index-data": ("index of public collections", "collections"),
 }
 CORE = ("numpy", "scipy", "pydicom", "torch", "lightning-fabric", "monai", "scikit-learn", "statsmodels")

@@ -30,7 +30,7 @@ from twobe3.io.cache import Cache
 from twobe3.io.clinical_table import read_table
 from twobe3.io.files import digest
 from twobe3.io.pseudonym import pseudonym
-from twobe3.runtime.progress import track
+from twobe3.runtime.parallel import Workers, run_tasks
 from twobe3.scans.find import Series, find_scans, scan_of
 from twobe3.scans.regions import Region
 from twobe3.scans.scan import Scan, TumourScan
@@ -59,6 +59,7 @@ def read_cohort(
     subgroups: Sequence[str] = (),
     region: Region | None = None,
     exclusions: Path | None = None,
+    workers: Workers = 1,
 ) -> Cohort:
     """Read a cohort: one scan a patient, converted to SUV and brought onto one grid.
 
@@ -100,6 +101,9 @@ def read_cohort(
     exclusions : Path, optional
         File for the list of what is not used with the user's own ids and paths, see
         :func:`~twobe3.cohort.exclusions.write_exclusions`; it is there even if nothing can be used.
+    workers : int or Cluster
+        Which read scans side by side where ``volumes`` and ``contours`` name folders, see
+        :func:`~twobe3.runtime.parallel.run_tasks`.
 
     Raises
     ------
@@ -153,7 +157,7 @@ def read_cohort(
         subjects, grid=grid or Grid(), volumes=Cache(volumes), contours=Cache(contours), found=found.n_series,
         names=names,
     )  # fmt: skip
-    cohort, refused = _convert(cohort, region)
+    cohort, refused = _convert(cohort, region, workers)
     subjects, differences = add_covariates(cohort.subjects, by_patient)
     subjects = hide_labels(subjects, header_endpoints)
     unused = write(refused)
@@ -282,29 +286,54 @@ def _log_both_sides(cohort: Cohort, in_table: int, scanned: int) -> None:
         log.info(text, without_scan, in_table, without_row, scanned)
 
 
-def _convert(cohort: Cohort, region: Region | None) -> tuple[Cohort, list[Exclusion]]:
+def _convert(cohort: Cohort, region: Region | None, workers: Workers) -> tuple[Cohort, list[Exclusion]]:
     """Convert every scan; those that cannot be are left out with their reason."""
     subjects, refused, warnings = [], [], []
     lacking: Counter[str] = Counter()
-    for subject in track(cohort.subjects, "scans to SUV"):
-        try:
-            facts = _convert_scan(cohort, subject, region)
-        except UnusableScanError as refusal:
-            refused.append(Exclusion.of(refusal, patient=subject.patient, series=subject.description["series"]))
+    for subject, done in zip(cohort.subjects, _convert_scans(cohort, region, workers), strict=True):
+        if isinstance(done, UnusableScanError):
+            refused.append(Exclusion.of(done, patient=subject.patient, series=subject.description["series"]))
             continue
+        scan, facts = done
         lost = facts.pop("uptake_outside")
         if lost > NOTABLE_LOSS:
             warnings.append(f"{subject.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
         lacking[facts.get("region", {}).get("code", "")] += 1
         warnings += [f"{subject.patient}: {note}" for note in facts.get("region", {}).get("notes", ())]
-        subjects.append(replace(subject, description={**subject.description, **facts}))
+        subjects.append(replace(subject, scan=scan, description={**subject.description, **facts}))
     for code, n in sorted(lacking.items()):
         if code and region is not None:
             warnings.append(f"{n} of {format_count(len(subjects), 'scan')} have no region ({region.label}): {code}")
     return replace(cohort, subjects=tuple(subjects), warnings=tuple(warnings)), refused
 
 
-def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> dict[str, Any]:
+def _convert_scans(
+    cohort: Cohort, region: Region | None, workers: Workers
+) -> list[tuple[Scan, dict[str, Any]] | UnusableScanError]:
+    """What :func:`_convert_scan` gives of every scan, or why it cannot be used."""
+    if any(cache.folder is None for cache in (cohort.volumes, cohort.contours)):
+        workers = 1  # what a worker keeps in its memory is lost with it
+    died = UnusableScanError(Code.WORKER_DIED, "two workers each ended while they read the scan")
+    done = run_tasks(
+        _try_to_convert, range(len(cohort)), shared=(cohort, region), workers=workers, description="scans to SUV",
+        name=lambda position: cohort.subjects[position].patient, instead=lambda position: died,
+    )  # fmt: skip
+    by_position = dict(done)
+    return [by_position[position] for position in range(len(cohort))]
+
+
+def _try_to_convert(
+    shared: tuple[Cohort, Region | None], position: int
+) -> tuple[Scan, dict[str, Any]] | UnusableScanError:
+    """A scan, which then knows its digest, and its facts; or why it cannot be used."""
+    cohort, region = shared
+    try:
+        return _convert_scan(cohort, cohort.subjects[position], region)
+    except UnusableScanError as refusal:
+        return refusal
+
+
+def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> tuple[Scan, dict[str, Any]]:
     """What ``cohort.json`` says of a scan; its files are read and calibrated only for what the cache lacks."""
     scan, cache, key = subject.scan, cohort.volumes, cohort.volume_key(subject)
     suv = functools.cache(scan.suv)
@@ -326,7 +355,7 @@ def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> di
     facts = _cache_facts(cache, digest(["facts with the sampling", key]), describe)
     if region is not None:
         facts["region"] = _cache_facts(cache, digest(["region", scan.digest, region.label]), lambda: measure(region))
-    return facts
+    return scan, facts
 
 
 def _cache_facts(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -200,6 +200,14 @@ class Code(Enum):
     ARTEFACT_DAMAGED = ("a stored file does not match its checksum", "delete it; it will be made again")
     ARTEFACT_MISSING = ("the study folder lacks a file", "run the study: `twobe3 run` writes it")
     WORKER_DIED = ("a worker process ended unexpectedly, most often for lack of memory", "run with fewer --workers")
+    CLUSTER_LOST = (
+        "the cluster is gone, or does not take tasks",
+        "run the same command again when it is there: what was computed is kept",
+    )
+    CLUSTER_UNFIT = (
+        "a worker of the cluster cannot give the results that this process would",
+        "give workers, scheduler and this process one environment and one file system",
+    )
     DEVICE_MISSING = ("the device that was asked for is not there", 'take device "auto" or "cpu"; see `twobe3 doctor`')
     GPU_MEMORY = (
         "the memory of the GPU does not suffice",

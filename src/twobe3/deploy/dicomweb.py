@@ -22,9 +22,9 @@ import pydicom
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EmptyInputError, EnvironmentFailure, UnusableScanError
+from twobe3.core.extras import import_optional
 from twobe3.deploy.address import is_loopback
 from twobe3.deploy.credentials import Credentials
-from twobe3.deploy.pacs import import_optional
 from twobe3.deploy.queue import MOST_FILES
 from twobe3.dicom.derived import MAKER
 from twobe3.dicom.integrity import LARGEST_OBJECT_BYTES, read_whole
@@ -207,7 +207,7 @@ def import_requests() -> Any:
 
     Raises EnvironmentFailure ``EXTRA_MISSING``.
     """
-    package = import_optional("requests", "DICOMweb")
+    package = import_optional("requests", "DICOMweb", extra="node")
     logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
     return package
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
+from twobe3.core.extras import import_optional
 
 _WARNINGS = range(0xB000, 0xC000)  # DICOM PS3.7 annex C: stored, with a remark
 
@@ -80,18 +80,9 @@ def import_pynetdicom() -> Any:
 
     Raises EnvironmentFailure ``EXTRA_MISSING``.
     """
-    package = import_optional("pynetdicom", "the DICOM network")
+    package = import_optional("pynetdicom", "the DICOM network", extra="node")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
     return package
-
-
-def import_optional(name: str, use: str, *, extra: str = "node") -> Any:
-    """Import a package of an extra; raises EnvironmentFailure ``EXTRA_MISSING``."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        reason = f"{use} needs {name}; {error.name} is not installed"
-        raise EnvironmentFailure(Code.EXTRA_MISSING, reason, remedy=f"pip install 'twobe3[{extra}]'") from None
 
 
 def _sop_class(file: Path) -> str:

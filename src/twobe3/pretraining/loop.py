@@ -22,7 +22,7 @@ from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.training import to_device, warmup_cosine
 from twobe3.runtime.device import enough_memory
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 from twobe3.runtime.progress import track
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from twobe3.pretraining.scores import Change, Evaluator, Score, compare
 from twobe3.pretraining.stage2d import HEIGHT, SliceStage, predict_slices, train_slices
 from twobe3.pretraining.stage3d import StackStage, predict_stacks, train_stacks
 from twobe3.runtime.device import Device, DeviceName, Precision
-from twobe3.runtime.parallel import available_cores, one_thread, run_tasks
+from twobe3.runtime.parallel import run_tasks
+from twobe3.runtime.process import available_cores, one_thread
 
 FILE = "pretrained.safetensors"
 MIN_PATIENTS = 4

@@ -24,7 +24,7 @@ from twobe3.pretraining.config import POSITION, Recipe
 from twobe3.pretraining.labels import Labels, Scale, label_loss, label_weights
 from twobe3.pretraining.loop import SHUFFLED_SCANS, Batch, Checkpoint, Schedule, count_steps, train
 from twobe3.runtime.device import Device
-from twobe3.runtime.parallel import one_thread
+from twobe3.runtime.process import one_thread
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure, TwoBe3Error
-from twobe3.runtime import parallel as worker
+from twobe3.runtime import process
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -90,6 +90,10 @@ class Device:
         )
         return "bf16" if native else "32"
 
+    def pin(self) -> Device:
+        """The device and the precision that are used here, by name: on other machines "auto" may mean others."""
+        return Device(self.kind, self.bits)
+
     def cache_key(self) -> str:
         """Empty on the CPU in single precision; otherwise what sets results apart from those, for cache keys."""
         return "" if (self.kind, self.bits) == ("cpu", "32") else f" on {self.kind} in {self.bits}"
@@ -102,7 +106,7 @@ class Device:
         """The device of a task, by default that of this worker's number: the GPUs take tasks in turn."""
         if self.kind == "cpu":
             return torch.device("cpu")
-        return torch.device("cuda", (worker.worker_number() if number is None else number) % self.count)
+        return torch.device("cuda", (process.worker_number() if number is None else number) % self.count)
 
     def workers(self, cores: int) -> int:
         """How many processes work side by side unless the user says otherwise: on the CPU one for each core.

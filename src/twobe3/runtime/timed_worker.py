@@ -15,7 +15,7 @@ from typing import Any
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.core.fault import internal_error
-from twobe3.runtime.parallel import end_with_parent, one_thread
+from twobe3.runtime.process import end_with_parent, one_thread
 
 Tell = Callable[[str], None]
 Function = Callable[[str, Tell], str]

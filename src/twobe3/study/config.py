@@ -29,6 +29,7 @@ from twobe3.runtime.device import Device
 from twobe3.scans.regions import Region
 from twobe3.study.sections import (
     SECTIONS,
+    WORKER_KEYS,
     CohortSection,
     ComputeSection,
     EndpointSection,
@@ -79,8 +80,8 @@ class StudyConfig(Section):
         return self
 
     def document(self) -> dict[str, Any]:
-        """The resolved study as JSON types."""
-        return self.model_dump(mode="json")
+        """The resolved study as JSON types, whoever's workers did it."""
+        return self.model_dump(mode="json", exclude={"compute": WORKER_KEYS})
 
     def inputs(self) -> list[str]:
         """The files and folders that the study reads, as the study file names them."""

@@ -18,8 +18,8 @@ from twobe3.io.pseudonym import pseudonym
 
 FINISHED = "finished.json"
 TABLE = "results.txt"
-STORES = ("features", "folds", "volumes", "contours")
-"""Folders whose content only saves computing it again."""
+STORES = ("features", "folds", "volumes", "contours", "cluster")
+"""Folders whose content only saves computing it again, or tells how that went."""
 
 
 @dataclass(frozen=True)

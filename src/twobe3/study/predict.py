@@ -23,7 +23,8 @@ from twobe3.models.model import Model, training_record
 from twobe3.models.registry import load_model
 from twobe3.models.uncertainty import find_uncertainty
 from twobe3.runtime.device import Device
-from twobe3.runtime.parallel import available_cores, run_tasks
+from twobe3.runtime.parallel import run_tasks
+from twobe3.runtime.process import available_cores
 from twobe3.scans.find import Series, find_scans, scan_of
 from twobe3.scans.scan import LoadedScan, Scan
 from twobe3.study.checks import Notice, find_flags, find_refusals, to_exclusion

@@ -20,10 +20,11 @@ from twobe3.io.claims import claim, remove_claims
 from twobe3.io.files import remove_partials, require_folder, set_aside, write_artefact, write_atomic
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
-from twobe3.runtime.parallel import available_cores
+from twobe3.runtime.parallel import Workers
 from twobe3.study.config import StudyConfig, read_study
 from twobe3.study.finished import Options, digest_inputs, write_finished
 from twobe3.study.sections import ClinicalTable, CohortSection, ExternalSection
+from twobe3.study.workers import open_workers
 from twobe3.validation.cross_validate import cross_validate, fit_final_models
 from twobe3.validation.explanations import collect_explanations
 from twobe3.validation.external import validate_external
@@ -61,7 +62,8 @@ def run(
     audit : bool
         Audit the validation for leakage, as ``[validation] audit = true`` does, see :mod:`twobe3.validation.leakage`.
     workers : int, optional
-        Processes; by default one for each core, or on GPUs as many as their memory has room for.
+        Processes of this machine, in the place of the cluster too that ``[compute]`` may name; by default one for each
+        core, or on GPUs as many as their memory has room for.
     device, precision : str, optional
         Instead of what ``[compute]`` says, see :class:`~twobe3.runtime.device.Device`.
 
@@ -70,75 +72,79 @@ def run(
     TwoBe3Error
         Whatever is wrong with the study file, the table or the scans.
     """
-    study_file, out = Path(study_file), Path(out)
+    study_file, out = Path(study_file).absolute(), Path(out).absolute()  # workers elsewhere have another folder
     require_folder(out)
     folder, study = study_file.parent, read_study(study_file)
     _require_own(out, study, update)
     remove_partials(out)
     remove_claims(out)
     watch, validation, target = Stopwatch(), study.validation, study.compute.resolve(device, precision)
+    if study.compute.scheduler != "local" and not workers:
+        target = target.pin()
     models = study.models(folder, Cache(out / "features"), target)
     for model in models:
         model.cache_key()  # loads the weights: what is wrong with them is better known before the scans are read
     clinical = study.cohort.read_clinical(folder)
     scheme, named = _choose_scheme(study, folder, clinical), study.inputs()
     inputs = digest_inputs(study_file, out, named, Options(audit, device, precision))
-    with watch.step("cohort"):
-        cohort = _read(study, study.cohort, folder, out, clinical)
-    workers, checkpoints = workers or target.workers(available_cores()), Cache(out / "folds")
-    result = cross_validate(
-        models,
-        cohort,
-        cv=scheme,
-        baselines=validation.baselines,
-        region=study.region,
-        recalibrate=validation.recalibrate,
-        inner_folds=validation.inner_folds,
-        seed=validation.seed,
-        resamples=validation.resamples,
-        horizons=study.horizons(),
-        checkpoints=checkpoints,
-        explain=study.explained(models),
-        maps=Cache(out / EXPLANATIONS),
-        n_jobs=workers,
-    )
-    plan, provenance, document = result.plan, result.provenance, study.document()
-    for timing in provenance.timings:
-        watch.add(timing.step, timing.seconds)
-    provenance = replace(
-        provenance,
-        study=study.name,
-        configuration={
-            **document,
-            "validation": {**document["validation"], **provenance.configuration["validation"]},
-        },
-        configuration_digest=study.cache_key(),
-        notes=(*study.notes, *provenance.notes),
-    )
-    with watch.step("final models"):
-        final = fit_final_models(plan, out / "models", workers)
-        record_performance(result, final, scheme.name, study.horizons())
-    if audit or validation.audit:
-        with watch.step("audit"):
-            found = audit_validation(
-                plan, result.folds, scheme, permutations=validation.permutations, seed=validation.seed,
-                checkpoints=checkpoints, workers=workers,
-            )  # fmt: skip
-        provenance = replace(provenance, audit=found, notes=(*provenance.notes, found.text()))
-    external: CVResult | None = None
-    if study.external is not None:
-        with watch.step("external cohort"):
-            second = _read(study, study.external, folder, out / "external", study.external.read_clinical(folder))
-            external = validate_external(
-                plan, second, final, provenance, horizons=study.horizons(), resamples=validation.resamples,
-                seed=validation.seed, workers=workers,
-            )  # fmt: skip
-        lines = [f"External cohort, {line.strip()}" for line in external.table().splitlines()]
+    with open_workers(study.compute, workers, target, out) as team:
+        with watch.step("cohort"):
+            cohort = _read(study, study.cohort, folder, out, clinical, team)
+        checkpoints = Cache(out / "folds")
+        result = cross_validate(
+            models,
+            cohort,
+            cv=scheme,
+            baselines=validation.baselines,
+            region=study.region,
+            recalibrate=validation.recalibrate,
+            inner_folds=validation.inner_folds,
+            seed=validation.seed,
+            resamples=validation.resamples,
+            horizons=study.horizons(),
+            checkpoints=checkpoints,
+            explain=study.explained(models),
+            maps=Cache(out / EXPLANATIONS),
+            n_jobs=team,
+        )
+        plan, provenance, document = result.plan, result.provenance, study.document()
+        for timing in provenance.timings:
+            watch.add(timing.step, timing.seconds)
         provenance = replace(
             provenance,
-            external={"folder": "external", "found": external.cohort.found, "used": len(external.cohort)},
-            notes=(*provenance.notes, *lines, "The report of the external cohort is external/report.html."),
+            study=study.name,
+            configuration={
+                **document,
+                "validation": {**document["validation"], **provenance.configuration["validation"]},
+            },
+            configuration_digest=study.cache_key(),
+            notes=(*study.notes, *provenance.notes),
         )
+        with watch.step("final models"):
+            final = fit_final_models(plan, out / "models", team)
+            record_performance(result, final, scheme.name, study.horizons())
+        if audit or validation.audit:
+            with watch.step("audit"):
+                found = audit_validation(
+                    plan, result.folds, scheme, permutations=validation.permutations, seed=validation.seed,
+                    checkpoints=checkpoints, workers=team,
+                )  # fmt: skip
+            provenance = replace(provenance, audit=found, notes=(*provenance.notes, found.text()))
+        external: CVResult | None = None
+        if study.external is not None:
+            with watch.step("external cohort"):
+                table = study.external.read_clinical(folder)
+                second = _read(study, study.external, folder, out / "external", table, team)
+                external = validate_external(
+                    plan, second, final, provenance, horizons=study.horizons(), resamples=validation.resamples,
+                    seed=validation.seed, workers=team,
+                )  # fmt: skip
+            lines = [f"External cohort, {line.strip()}" for line in external.table().splitlines()]
+            provenance = replace(
+                provenance,
+                external={"folder": "external", "found": external.cohort.found, "used": len(external.cohort)},
+                notes=(*provenance.notes, *lines, "The report of the external cohort is external/report.html."),
+            )
     result = replace(result, provenance=replace(provenance, **watch.read()))
     # From here on the folder is this study's: what was stored before fits every study.
     with claim(out / OWNER):  # of two runs at once one writes after the other
@@ -177,7 +183,12 @@ def _choose_scheme(study: StudyConfig, folder: Path, clinical: ClinicalTable) ->
 
 
 def _read(
-    study: StudyConfig, section: CohortSection | ExternalSection, folder: Path, out: Path, clinical: ClinicalTable
+    study: StudyConfig,
+    section: CohortSection | ExternalSection,
+    folder: Path,
+    out: Path,
+    clinical: ClinicalTable,
+    workers: Workers,
 ) -> Cohort:
     """Read the cohort of a section, on the study's grid, into its output folder."""
     return read_cohort(
@@ -197,6 +208,7 @@ def _read(
         subgroups=study.report.subgroups,
         region=study.region,
         exclusions=out / "exclusions.csv",
+        workers=workers,
     )
 
 

@@ -17,6 +17,7 @@ from twobe3.core.outcomes import Endpoint
 from twobe3.core.table import Table, is_missing, quote_cell, require_columns
 from twobe3.io.clinical_table import read_table
 from twobe3.runtime.device import Device, DeviceName, Precision
+from twobe3.runtime.jobs import Jobs, Queue
 from twobe3.scans.regions import Region
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -24,6 +25,12 @@ Lengths = tuple[Length, Length, Length]
 
 Values = str | int | float | bool | tuple[str | int | float | bool, ...]
 """A value of a column, or several."""
+
+Directive = Annotated[str, Field(pattern=r"^[^\n\r]*$")]
+"""What stands in a line of a job's script."""
+
+QUEUE_KEYS = ("cluster", "jobs", "cores", "memory", "walltime", "queue", "account", "interface", "directives")
+WORKER_KEYS = {"scheduler", "address", *QUEUE_KEYS, "patience_min"}
 
 Source = Literal["table", "header"]
 """Where an endpoint comes from: a column of the clinical table, or what every header carries."""
@@ -264,8 +271,8 @@ class ExternalSection(ScansSection):
     """``[external]``: a second cohort; models fitted on all patients of the first are evaluated on it."""
 
 
-class ComputeSection(Section):
-    """``[compute]``: where networks compute, and in which precision they are trained."""
+class DeviceSection(Section):
+    """Where networks compute, and in which precision they are trained."""
 
     device: DeviceName = "auto"
     precision: Precision = "auto"
@@ -273,6 +280,50 @@ class ComputeSection(Section):
     def resolve(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
         """The device of the models; what is given goes before the section."""
         return Device(device or self.device, precision or self.precision)
+
+
+class ComputeSection(DeviceSection):
+    """``[compute]``: where networks compute, in which precision they are trained, and which workers do the tasks.
+
+    With ``scheduler = "dask"`` these are workers of the scheduler at ``address``, or jobs that are submitted to a
+    ``cluster``, see :class:`~twobe3.runtime.jobs.Jobs`. Whoever waits longer than ``patience_min`` for a worker gives
+    up.
+    """
+
+    scheduler: Literal["local", "dask"] = "local"
+    address: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$")] | None = None
+    cluster: Queue | None = None
+    jobs: int = Field(default=1, ge=1)
+    cores: int = Field(default=1, ge=1)
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")] | None = None
+    walltime: Directive = ""
+    queue: Directive = ""
+    account: Directive = ""
+    interface: Annotated[str, Field(pattern=r"^[\w.:-]*$")] = ""
+    directives: tuple[Directive, ...] = ()
+    patience_min: Length = 60.0
+
+    def to_jobs(self) -> Jobs | None:
+        """What is asked of a queue; None without one."""
+        if self.cluster is None or self.memory is None:
+            return None
+        return Jobs(
+            self.cluster, self.jobs, self.cores, self.memory, self.walltime, self.queue, self.account, self.interface,
+            self.directives,
+        )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _must_name_its_workers(self) -> Self:
+        named = [key for key in QUEUE_KEYS if key in self.model_fields_set]
+        if self.scheduler == "local" and self.model_fields_set & (WORKER_KEYS - {"scheduler"}):
+            raise ValueError('`address`, `cluster` and what belongs to them need scheduler = "dask"')
+        if self.scheduler == "dask" and (self.address is None) == (self.cluster is None):
+            raise ValueError('scheduler = "dask" needs either `address`, of a scheduler, or `cluster`, of a queue')
+        if self.cluster is None and named:
+            raise ValueError(f"`{named[0]}` is asked of a queue, which `cluster` names")
+        if self.cluster is not None and self.memory is None:
+            raise ValueError("a job needs `memory`")
+        return self
 
 
 class ReportSection(Section):

@@ -13,6 +13,7 @@ from twobe3.models import Baseline, Model, RadiomicsModel
 from twobe3.models.baseline import DEFAULT, MEASURED
 from twobe3.models.encoder import covariate_names
 from twobe3.models.fusion import members_of
+from twobe3.runtime.parallel import Workers
 from twobe3.scans.regions import Region
 from twobe3.validation.plan import CVPlan, precompute, require_enough
 
@@ -64,7 +65,7 @@ def add_baselines(
     return [*models, *added]
 
 
-def choose_baselines(plan: CVPlan, scheme: Scheme, region: Region | None, workers: int) -> tuple[CVPlan, list[str]]:
+def choose_baselines(plan: CVPlan, scheme: Scheme, region: Region | None, workers: Workers) -> tuple[CVPlan, list[str]]:
     """Add the default baselines that the training patients of every fold suffice for, and say why others are left out.
 
     Nobody has asked for them, so none stops a study. What they measure is computed.

@@ -27,7 +27,8 @@ from twobe3.models.fit_cache import FitCache, content
 from twobe3.models.fusion import depth, members_of, share_fits
 from twobe3.models.model import Model
 from twobe3.models.record import CARD
-from twobe3.runtime.parallel import available_cores, run_tasks
+from twobe3.runtime.parallel import Workers, run_tasks
+from twobe3.runtime.process import available_cores
 from twobe3.scans.regions import Region
 from twobe3.validation.baselines import choose_baselines
 from twobe3.validation.explanations import explain_fold
@@ -65,7 +66,7 @@ def cross_validate(
     checkpoints: Cache | None = None,
     explain: Collection[str] = (),
     maps: Cache | None = None,
-    n_jobs: int = 1,
+    n_jobs: Workers = 1,
 ) -> CVResult:
     """Predict every patient out of fold with every model, on the same folds, and evaluate the predictions.
 
@@ -101,7 +102,7 @@ def cross_validate(
         Names of models that explain the patients of the first repeat, whom they did not see.
     maps : Cache, optional
         Where the maps of these explanations are kept.
-    n_jobs : int
+    n_jobs : int or Cluster
         Processes that fit side by side, -1 for one each core; the results are the same bits for any number. See
         :func:`twobe3.runtime.parallel.run_tasks` for what a script must do that asks for more than one.
 
@@ -186,13 +187,13 @@ def share_parts(plan: CVPlan, folds: Mapping[FoldTask, Arrays], model: int) -> d
     return shares
 
 
-def out_of_fold(plan: CVPlan, checkpoints: Cache, workers: int) -> dict[FoldTask, Arrays]:
+def out_of_fold(plan: CVPlan, checkpoints: Cache, workers: Workers) -> dict[FoldTask, Arrays]:
     """What every fold gives, see :func:`fit_fold`; folds of an earlier run are not fitted again."""
     return fit_plans([plan], checkpoints, workers, "cross-validation")[0]
 
 
 def fit_plans(
-    plans: Sequence[CVPlan], checkpoints: Cache, workers: int, description: str
+    plans: Sequence[CVPlan], checkpoints: Cache, workers: Workers, description: str
 ) -> list[dict[FoldTask, Arrays]]:
     """What every fold of several plans gives, from its checkpoint where there is one."""
     keys = {(number, fit): key for number, plan in enumerate(plans) for fit, key in plan.keys().items()}
@@ -285,7 +286,7 @@ def concat_folds(plan: CVPlan, folds: Mapping[FoldTask, Arrays], endpoint: str, 
     return Prediction.concatenate([part for part in parts if len(part)] or parts[:1])
 
 
-def fit_final_models(plan: CVPlan, folder: Path, workers: int) -> dict[tuple[str, int], Path]:
+def fit_final_models(plan: CVPlan, folder: Path, workers: Workers) -> dict[tuple[str, int], Path]:
     """Fit every model on all patients and save it, unless the same one is there already, and whole.
 
     Gives the file of each, by endpoint and position of the model.

@@ -13,7 +13,7 @@ from twobe3.core.errors import EmptyInputError
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.provenance import Provenance
 from twobe3.models.registry import load_model
-from twobe3.runtime.parallel import run_tasks
+from twobe3.runtime.parallel import Workers, run_tasks
 from twobe3.validation.plan import CVPlan, precompute
 from twobe3.validation.provenance import collect_warnings, find_exclusions
 from twobe3.validation.recalibration import observed_times
@@ -30,7 +30,7 @@ def validate_external(
     horizons: Mapping[str, Sequence[float]],
     resamples: int,
     seed: int,
-    workers: int,
+    workers: Workers,
 ) -> CVResult:
     """Evaluate the models fitted on all patients on a second cohort; thresholds are those patients' too.
 

@@ -21,7 +21,7 @@ from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
 from twobe3.evaluation.provenance import Audit, PermutationResult
 from twobe3.io.cache import Arrays, Cache
 from twobe3.runtime.device import CPU
-from twobe3.runtime.parallel import run_tasks
+from twobe3.runtime.parallel import Workers, run_tasks
 from twobe3.validation.cross_validate import PREDICTED, concat_folds, fit_fold, fit_plans, name_fits
 from twobe3.validation.plan import CVPlan, FoldTask, require_enough
 
@@ -37,7 +37,7 @@ def audit(
     permutations: int = 20,
     seed: int = 0,
     checkpoints: Cache | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> Audit:
     """Audit a validation.
 
@@ -70,7 +70,7 @@ def find_shared_groups(plan: CVPlan) -> Iterator[str]:
 
 
 def permute_outcomes(
-    plan: CVPlan, scheme: Scheme, permutations: int, seed: int, checkpoints: Cache, workers: int
+    plan: CVPlan, scheme: Scheme, permutations: int, seed: int, checkpoints: Cache, workers: Workers
 ) -> tuple[PermutationResult, ...]:
     """Repeat the whole validation with outcomes that were dealt out at random."""
     values: dict[tuple[str, str], list[float]] = {
@@ -125,7 +125,7 @@ def _summarize(endpoint: str, model: str, metric: str, values: list[float]) -> P
     return PermutationResult(endpoint, model, metric, len(known), mean, mean - margin, mean + margin)
 
 
-def _find_peeking(plan: CVPlan, folds: Mapping[FoldTask, Arrays], workers: int) -> Iterator[str]:
+def _find_peeking(plan: CVPlan, folds: Mapping[FoldTask, Arrays], workers: Workers) -> Iterator[str]:
     """Models that predict or decide otherwise when the outcomes of the first fold's tested patients are others.
 
     What was not computed on the CPU is fitted there twice: elsewhere two fits may differ for no reason.

@@ -19,7 +19,7 @@ from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 from twobe3.models.fit_cache import content
 from twobe3.models.model import Model, check_training
-from twobe3.runtime.parallel import run_tasks
+from twobe3.runtime.parallel import Workers, run_tasks
 from twobe3.validation.recalibration import observed_times
 from twobe3.validation.thresholds import ThresholdPolicy
 
@@ -152,7 +152,7 @@ def warn_of_unassigned(plan: CVPlan, scheme: Scheme) -> list[str]:
     return [text for text in texts if text]
 
 
-def precompute(plan: CVPlan, workers: int) -> Cohort:
+def precompute(plan: CVPlan, workers: Workers) -> Cohort:
     """Compute scan by scan what the models' caches lack, and log how much that was.
 
     Gives the plan's cohort, where each scan that ended two workers, for lack of memory for instance, is excluded.

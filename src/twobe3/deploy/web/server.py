@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.core.extras import import_optional
 from twobe3.deploy.address import is_loopback
-from twobe3.deploy.pacs import import_optional
 from twobe3.deploy.web.bounds import Bounds
 from twobe3.io.secret import read_secret
 from twobe3.models.registry import find_model, list_models, read_card
