@@ -29,6 +29,7 @@ from twobe3.explain.contributions import explain_by_parts
 from twobe3.explain.explain import RiskMap, explain
 from twobe3.explain.patient_space import find_strongest, to_scan
 from twobe3.io.cache import CACHE_VERSION, Cache
+from twobe3.io.checksums import read_checksums, require_as_written
 from twobe3.io.files import digest, require_folder, write_artefact, write_atomic
 from twobe3.io.nifti import write_nifti
 from twobe3.models.model import Model, training_record
@@ -323,4 +324,7 @@ def _check_contour(series: Series, scan: Scan, volume: SUVVolume) -> list[Exclus
 
 def _find_models(path: Path) -> Iterable[Path]:
     """The model files of a study folder; else the one in a folder, or the file itself."""
+    for name in read_checksums(path):
+        if name.startswith("models/"):
+            require_as_written(path / name)
     return sorted((path / "models").glob("*.safetensors")) or [find_model(path)]

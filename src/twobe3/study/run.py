@@ -16,7 +16,8 @@ from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.evaluation.explanations import EXPLANATIONS, RECORD
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
-from twobe3.io.files import remove_partials, require_folder, set_aside, write_artefact, write_atomic
+from twobe3.io.checksums import FINISHED
+from twobe3.io.files import remove, remove_partials, require_folder, set_aside, write_artefact, write_atomic
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
 from twobe3.runtime.parallel import available_cores
@@ -81,6 +82,7 @@ def run(
     clinical = study.cohort.read_clinical(folder)
     scheme, named = _choose_scheme(study, folder, clinical), study.inputs()
     inputs = digest_inputs(study_file, out, named, Options(audit, device, precision))
+    remove(out / FINISHED)  # what it says of the files is not true while they are replaced
     with watch.step("cohort"):
         cohort = _read(study, study.cohort, folder, out, clinical)
     workers, checkpoints = workers or target.workers(available_cores()), Cache(out / "folds")
@@ -141,7 +143,7 @@ def run(
     # From here on the folder is this study's: what was stored before fits every study.
     write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
     result.write(out)
-    (out / EXPLANATIONS / RECORD).unlink(missing_ok=True)
+    remove(out / EXPLANATIONS / RECORD)
     if plan.explained:
         write_artefact(out / EXPLANATIONS / RECORD, collect_explanations(plan, result.folds).to_json())
     if provenance.audit is not None:
