@@ -18,7 +18,7 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation.evaluate_csv import EvaluationReport
 from twobe3.evaluation.provenance import ModelProvenance
 from twobe3.evaluation.results import NOT_ESTIMABLE, Evaluation, EvaluationResults
-from twobe3.io.files import write_atomic
+from twobe3.io.files import remove_partials, write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import agreement
 from twobe3.report.checklists import fill_in
@@ -70,6 +70,7 @@ def write_report(study_dir: Path, *, show_faces: bool = False) -> Path:
     """
     folder, page = StudyFolder.read(study_dir, show_faces=show_faces), study_dir / REPORT_NAME
     sections = _sections(folder)
+    remove_partials(study_dir)
     write_atomic(page, render(folder, sections).encode())
     write_paper(folder, sections, study_dir)
     return page
