@@ -66,7 +66,7 @@ def write_report(study_dir: Path, *, show_faces: bool = False) -> Path:
     ConfigurationError
         ``ARTEFACT_MISSING``: the folder lacks one of the files. ``PREDICTION_INVALID``.
     EnvironmentFailure
-        ``ARTEFACT_DAMAGED``: a file is not as this version writes it. ``WRITE_FAILED``.
+        ``ARTEFACT_DAMAGED``: a file is not as this version writes it, or as the study wrote it. ``WRITE_FAILED``.
     """
     folder, page = StudyFolder.read(study_dir, show_faces=show_faces), study_dir / REPORT_NAME
     sections = _sections(folder)

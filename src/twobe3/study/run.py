@@ -152,6 +152,7 @@ def run(
         replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
         write_report(out / "external")
     write_report(out)
+    remove_partials(out)  # of workers that were killed
     lost = any(one.code == Code.WORKER_DIED.name for one in result.cohort.exclusions)
     write_finished(out, named, "" if lost else inputs, result.table())  # what memory lacked for, a next run tries again
     return result
