@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from dataclasses import asdict, fields, replace
@@ -18,6 +19,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_weights
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.splits import CrossValidation
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
@@ -26,6 +28,10 @@ from twobe3.features.backbones import load_backbone
 from twobe3.io.cache import Cache, checksum
 from twobe3.io.files import digest
 from twobe3.models import MODELS, Model, load_model
+from twobe3.models.model import parameter_names
+from twobe3.validation import plan as plan_module
+from twobe3.validation.plan import CVPlan
+from twobe3.validation.thresholds import ThresholdPolicy
 
 KINDS: tuple[Kind, ...] = ("binary", "time-to-event", "continuous")
 SMALL: dict[str, Any] = {
@@ -144,6 +150,33 @@ def test_the_same_seed_gives_the_same_model_whatever_was_fitted_before(
     assert first.probability is not None
     assert second.probability is not None
     assert (first.probability == second.probability).all()
+
+
+NAMING = {"weights", "backbone", "init", "of"}  # files and models: their content is in the key, as their own tests show
+
+REGION = {"region": "relative", "otherwise": "percist", "roi": ("other",), "threshold_suv": 3.0, "fraction": 0.5}
+
+
+def test_a_key_is_another_where_a_parameter_or_the_code_is(
+    kind: str, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Acceptance row 51."""
+
+    def keys(model: Model) -> set[str]:
+        plan = CVPlan.of([model], cohort.for_endpoint("relapse"), CrossValidation(2, 1), ThresholdPolicy(False, 2, 0))
+        return {*plan.keys().values()}
+
+    model, names = small(kind), {*parameter_names(MODELS[kind])} - NAMING
+    found = {model.cache_key()}
+    for name in names:
+        changed = copy.copy(model)
+        object.__setattr__(changed, name, REGION.get(name, "another"))
+        found.add(changed.cache_key())
+    assert len(found) == 1 + len(names)
+    first = keys(model)
+    assert keys(small(kind)) == first
+    monkeypatch.setattr(plan_module, "__version__", "another")
+    assert not keys(model) & first
 
 
 def test_fitting_and_predicting_leave_the_cohort_as_it_was(kind: str, cohort: Cohort) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+
+from twobe3.io.cache import Cache
 
 MODELS = ("2be3-net", "radiomics", "tumour volume")
 PATIENTS = tuple(f"HOSPITAL-{i:04}" for i in range(10))
@@ -247,9 +248,9 @@ def write_study(tmp_path: Path) -> Path:
     for i in range(10):
         suv, contour = np.full((6, 5, 4), i, dtype=np.float32), np.zeros((6, 5, 4), np.uint8)
         contour[1:3, 2:4, 1] = 1
-        save_file({"suv": suv}, tmp_path / "volumes" / f"volume-{i}.safetensors", spacing)
+        Cache(tmp_path / "volumes").put(f"volume-{i}", {"suv": suv}, metadata=spacing)
         if i:
-            save_file({"contour": contour}, tmp_path / "contours" / f"volume-{i}.safetensors", spacing)
+            Cache(tmp_path / "contours").put(f"volume-{i}", {"contour": contour}, metadata=spacing)
     rng = np.random.default_rng(0)
     with (tmp_path / "predictions.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)

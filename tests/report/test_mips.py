@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from skimage.io import imread
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.mip import mip, png
+from twobe3.io.cache import Cache
 from twobe3.report.mips import colour_map, draw, outline, read_map, read_scan
 
 
@@ -90,7 +90,7 @@ def test_a_picture_has_its_true_size(study: Path) -> None:
 def test_a_scan_without_a_contour_or_with_an_empty_one_has_no_outline(study: Path) -> None:
     assert read_scan(study, "volume-0.safetensors").contour is None
     empty = {"contour": np.zeros((6, 5, 4), np.uint8)}
-    save_file(empty, study / "contours" / "volume-0.safetensors", {"spacing_mm": "[4.0, 5.0, 6.0]"})
+    Cache(study / "contours").put("volume-0", empty, metadata={"spacing_mm": "[4.0, 5.0, 6.0]"})
     assert draw(read_scan(study, "volume-0.safetensors"), "front").outline == ""
 
 
@@ -99,12 +99,16 @@ def test_a_volume_that_was_deleted_has_a_remedy(study: Path) -> None:
     with pytest.raises(ConfigurationError, match="volumes/volume-4") as caught:
         read_scan(study, "volume-4.safetensors")
     assert caught.value.code is Code.ARTEFACT_MISSING
-    assert "`twobe3 run` makes volumes and contours again" in caught.value.remedy
+    assert "`twobe3 run` makes again" in caught.value.remedy
 
 
-@pytest.mark.parametrize("content", [b"", b"not a tensor"])
-def test_a_damaged_contour_is_named(study: Path, content: bytes) -> None:
-    (study / "contours" / "volume-4.safetensors").write_bytes(content)
+@pytest.mark.parametrize("damage", ["empty", "no tensor", "a bit", "another contour"])
+def test_a_damaged_contour_is_named(study: Path, damage: str) -> None:
+    path = study / "contours" / "volume-4.safetensors"
+    whole = path.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    other = path.with_name("volume-5.safetensors").read_bytes()
+    path.write_bytes({"empty": b"", "no tensor": b"no tensor", "a bit": flipped, "another contour": other}[damage])
     with pytest.raises(EnvironmentFailure, match="contours/volume-4") as caught:
         read_scan(study, "volume-4.safetensors")
     assert caught.value.code is Code.ARTEFACT_DAMAGED
@@ -112,7 +116,7 @@ def test_a_damaged_contour_is_named(study: Path, content: bytes) -> None:
 
 def test_a_contour_of_another_shape_is_refused(study: Path) -> None:
     other = {"contour": np.ones((2, 2, 2), np.uint8)}
-    save_file(other, study / "contours" / "volume-4.safetensors", {"spacing_mm": "[4.0, 5.0, 6.0]"})
+    Cache(study / "contours").put("volume-4", other, metadata={"spacing_mm": "[4.0, 5.0, 6.0]"})
     with pytest.raises(EnvironmentFailure, match=r"shape \(2, 2, 2\), the volume \(6, 5, 4\)"):
         read_scan(study, "volume-4.safetensors")
 
@@ -138,8 +142,7 @@ def test_a_picture_with_opacity_is_read_back_by_another_decoder() -> None:
 
 
 def test_a_map_on_another_grid_is_refused(study: Path) -> None:
-    (study / "explanations").mkdir()
-    save_file({"map": np.zeros((2, 2, 2), np.float32)}, study / "explanations" / "m.safetensors")
+    Cache(study / "explanations").put("m", {"map": np.zeros((2, 2, 2), np.float32)})
     with pytest.raises(EnvironmentFailure, match=r"explanations/m.safetensors has shape \(2, 2, 2\)") as caught:
         read_map(study, "m.safetensors", (6, 5, 4))
     assert caught.value.code is Code.ARTEFACT_DAMAGED

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from tests.report.conftest import HOSTILE
 from tests.report.test_viewer import array, records
 
 from twobe3.core.map_check import MapCheck
 from twobe3.evaluation.explanations import Explanations, MapRecord
 from twobe3.evaluation.patients import PatientRecord
+from twobe3.io.cache import Cache
 from twobe3.io.files import write_artefact
 from twobe3.phantom.patient import make_patient
 from twobe3.report import write_report
@@ -99,7 +99,8 @@ def test_the_viewer_leaves_faces_out_once(study: Path) -> None:
     """Left out twice, the outline of what is left would lose as much again."""
     volume = make_patient(1).volume
     for subject in StudyFolder.read(study).cohort.subjects:
-        save_file({"suv": volume.array}, study / "volumes" / subject.volume, {"spacing_mm": "[5.0, 4.0, 4.0]"})
+        name, metadata = Path(subject.volume).stem, {"spacing_mm": "[5.0, 4.0, 4.0]"}
+        Cache(study / "volumes").put(name, {"suv": volume.array}, metadata=metadata)
         (study / "contours" / subject.volume).unlink(missing_ok=True)
     folder = StudyFolder.read(study)
     shown = [("metastasis", case_groups(folder, folder.cohort.endpoints[0], ORDER), ORDER)]
@@ -113,7 +114,7 @@ def test_the_viewer_leaves_faces_out_once(study: Path) -> None:
 def explain(study: Path, *maps: MapRecord) -> None:
     (study / "explanations").mkdir()
     for one in maps:
-        save_file({"map": np.ones((6, 5, 4), np.float32)}, study / "explanations" / one.file)
+        Cache(study / "explanations").put(Path(one.file).stem, {"map": np.ones((6, 5, 4), np.float32)})
     write_artefact(study / "explanations" / "explanations.json", Explanations(maps).to_json())
 
 

@@ -173,3 +173,96 @@ def test_a_study_without_a_scan_that_ended_its_workers_is_not_finished(
     assert [one.code for one in result.cohort.exclusions] == ["WORKER_DIED"]
     assert "WORKER_DIED" in (copied.parent / "out" / "exclusions.csv").read_text()
     assert not is_finished(copied)
+
+
+def swap(one: Path, other: Path) -> None:
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def each(change: Callable[..., None], folder: Path, n: int) -> None:
+    """Change all volumes that the report may show, so many at a time."""
+    subjects = json.loads((folder / "out" / "cohort.json").read_text())["subjects"]
+    paths = [folder / "out" / "volumes" / subject["volume"] for subject in subjects]
+    for start in range(0, len(paths), n):
+        change(*paths[start : start + n])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        *(
+            (append(f"out/{name}", " "), f"ARTEFACT_DAMAGED: {name} is not as the study wrote it")
+            for name in ("cohort.json", "evaluation.json", "run.json", "patients.json", "predictions.csv")
+        ),
+        (lambda folder: (folder / "out/patients.json").unlink(), "ARTEFACT_MISSING: patients.json"),
+        (lambda folder: swap(folder / "out/run.json", folder / "out/cohort.json"), "ARTEFACT_DAMAGED: cohort.json"),
+        (lambda folder: each(swap, folder, 2), "ARTEFACT_DAMAGED: the checksum of volumes/"),
+        (lambda folder: each(cut, folder, 1), "ARTEFACT_DAMAGED: volumes/"),
+        (append("out/finished.json", "}"), "ARTEFACT_DAMAGED: finished.json cannot be read"),
+    ],
+)
+def test_a_report_of_what_was_edited_is_refused(twobe3: Call, copied: Path, change: Edit, told: str) -> None:
+    change(copied.parent)
+    refused = twobe3("report", copied.parent / "out").refusal()
+    assert refused.startswith(told)
+    assert "twobe3 run" in refused
+
+
+def test_what_was_edited_is_made_again_by_the_study(twobe3: Call, copied: Path) -> None:
+    out = copied.parent / "out"
+    before = {path: path.read_bytes() for path in (*out.glob("*.csv"), *out.glob("*.json"), *out.glob("volumes/*"))}
+    swap(out / "cohort.json", out / "evaluation.json")
+    (out / "patients.json").unlink()
+    edited(out / "predictions.csv", lambda content: content.replace(b"0.", b"1."))
+    swap(*sorted(out.glob("volumes/*"))[:2])
+    tb.run(copied, out, workers=1)
+    assert {path.name for path, content in before.items() if path.read_bytes() != content} == {
+        "run.json", "finished.json",
+    }  # fmt: skip
+    assert twobe3("report", out).status == 0
+
+
+def test_the_report_of_a_finished_study_is_the_same_and_leaves_it_finished(twobe3: Call, copied: Path) -> None:
+    out = copied.parent / "out"
+    for _ in range(2):
+        assert twobe3("report", out).status == 0
+        assert is_finished(copied)
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "decisions.csv", "folds.json"])
+def test_what_is_evaluated_is_what_the_study_predicted(twobe3: Call, copied: Path, name: str) -> None:
+    out, table = copied.parent / "out", copied.parent / "clinical.csv"
+    given = ("--clinical", table, "--label", "outcome", "--resamples", "100", "--decisions", out / "decisions.csv")
+    command = ("evaluate", out / "predictions.csv", *given, "--folds", out / "folds.json")
+    assert twobe3(*command).status == 0
+    (out / name).write_text((out / name).read_text().replace("0.5", "0.6") + "\n")
+    refused = twobe3(*command).refusal()
+    assert refused.startswith(f"ARTEFACT_DAMAGED: {name} is not as the study wrote it")
+    shutil.copytree(out, copied.parent / "own", ignore=shutil.ignore_patterns("finished.json"))
+    assert (
+        twobe3(*[str(part).replace(f"{out}{os.sep}", f"{copied.parent / 'own'}{os.sep}") for part in command]).status
+        == 0
+    )
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain", "card"])
+def test_a_model_of_a_study_is_the_one_that_it_fitted(twobe3: Call, copied: Path, verb: str) -> None:
+    models = copied.parent / "out" / "models"
+    (first,), (other,) = sorted(models.glob("*.pooled.*")), sorted(models.glob("*.suvmax*"))
+    scans = [] if verb == "card" else [copied.parent / "dicom"]
+    out = ["--out", copied.parent / "explained", "--no-checks"] if verb == "explain" else []
+    which = copied.parent / "out" if verb == "explain" else first
+    swap(first, other)
+    refused = twobe3(verb, which, *scans, *out).refusal()
+    assert refused.startswith("ARTEFACT_DAMAGED: models/")
+    swap(first, other)
+    assert twobe3(verb, which, *scans, *out).status == 0
+    first.unlink()
+    if verb == "explain":
+        assert twobe3(verb, which, *scans, *out).refusal().startswith(f"ARTEFACT_MISSING: models/{first.name}")

@@ -15,6 +15,7 @@ from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import BoolArray, Endpoint, IntArray, Outcomes
+from twobe3.io.checksums import require_as_written
 from twobe3.io.pseudonym import pseudonym
 
 DRAWS = 20  # splits from which the one that spreads the centres best is taken
@@ -257,6 +258,7 @@ class FoldsFile:
 
     def _entries(self, endpoint: str) -> tuple[list[dict[str, Any]], set[str]]:
         """The folds of an endpoint, and the patients who take no part."""
+        require_as_written(self.path)
         try:
             document = json.loads(self.path.read_bytes())
             by_endpoint = {item["endpoint"]: item for item in document["endpoints"]}

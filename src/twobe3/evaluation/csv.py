@@ -26,7 +26,7 @@ from twobe3.core.prediction import Prediction
 from twobe3.core.table import parse_number
 from twobe3.evaluation.alignment import RISE
 from twobe3.io.csv import to_csv, unescape_formula
-from twobe3.io.files import write_atomic
+from twobe3.io.files import remove, write_atomic
 from twobe3.io.rows import read_rows
 
 COLUMNS = ("patient_id", "model", "endpoint", "repeat", "fold", "risk", "probability")
@@ -350,6 +350,6 @@ def _cells(values: FloatArray | None, n: int) -> list[float] | list[str]:
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], *, remove_empty: bool = False) -> None:
     if not rows and remove_empty:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     write_atomic(path, to_csv([header, *rows], line_end="\r\n"))

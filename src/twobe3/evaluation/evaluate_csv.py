@@ -33,6 +33,7 @@ from twobe3.evaluation.evaluate import evaluate
 from twobe3.evaluation.format import comparison_rows, primary_rows, render_html, results_lines
 from twobe3.evaluation.primary_metric import choose_primary_metric
 from twobe3.evaluation.results import CohortSummary, Comparison, Evaluation, EvaluationResults
+from twobe3.io.checksums import require_as_written
 from twobe3.io.clinical_table import read_table
 from twobe3.io.files import write_artefact
 from twobe3.io.pseudonym import pseudonym
@@ -193,7 +194,12 @@ def evaluate_csv(
         ``PREDICTION_INVALID``, ``FOLDS_MISMATCH``, ``HORIZON_INVALID``; ``UNKNOWN_NAME`` for an endpoint that is not
         predicted, a metric or a model; ``NO_PATIENT_MATCHES`` when no patient of a model has an outcome; whatever is
         wrong with the table.
+    EnvironmentFailure
+        ``ARTEFACT_DAMAGED``: a file lies in the folder of a finished study, and is not as the study wrote it.
     """
+    for file in (predictions, survival, decisions, folds):
+        if file is not None:
+            require_as_written(Path(file))
     numbered = read_numbered_predictions(Path(predictions), columns=columns, sheet=predictions_sheet)
     of_endpoint = _of_one_endpoint(_read_beside(numbered, survival, decisions), only)
     table = read_table(clinical, patient=patient, sheet=sheet, encoding=encoding)

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from twobe3.io.arrays import to_safetensors
 from twobe3.io.claims import claim
 from twobe3.io.files import digest, set_aside, write_atomic
 
 # Raise it when the same key stands for other content than before: entries of another version are made again.
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -27,8 +26,8 @@ class Cache:
     """Arrays by key, in a folder of safetensors files; in memory where no folder is given.
 
     The key must say everything that the content depends on, so an entry never grows stale. An entry written under
-    another :data:`CACHE_VERSION` counts as absent; so does one whose checksum does not hold, which is set aside with
-    the ending ``.damaged``.
+    another :data:`CACHE_VERSION` counts as absent; so does one whose checksum does not hold, or that was stored under
+    another key, which is set aside with the ending ``.damaged``.
 
     Parameters
     ----------
@@ -87,17 +86,12 @@ class Cache:
         try:
             with safe_open(path, framework="numpy") as stored:
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
-                written = (stored.metadata() or {}).get("checksum", "")
-            version = written.partition(" ")[0]
-            if version.isdigit() and version != str(CACHE_VERSION):
-                return None
-            whole = written == f"{CACHE_VERSION} {checksum(arrays)}"
+                whole = is_whole(path, arrays, stored.metadata() or {})
         except (SafetensorError, OSError, ValueError):
             whole = False
-        if not whole:
+        if whole is False:
             set_aside(path)
-            return None
-        return arrays
+        return arrays if whole else None
 
     def forget(self) -> None:
         """Drop what is kept in memory; the entries of a folder stay."""
@@ -109,9 +103,21 @@ class Cache:
         if path is None:
             self._memory[key] = arrays
             return
-        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        described = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {checksum(contiguous)}"}
-        write_atomic(path, save(contiguous, metadata=described))
+        described = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {_seal(path, arrays)}"}
+        write_atomic(path, to_safetensors(arrays, described))
+
+
+def is_whole(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> bool | None:
+    """Whether an entry is the one that was stored under its name; None where another version stored it."""
+    version, _, written = metadata.get("checksum", "").partition(" ")
+    if version.isdigit() and version != str(CACHE_VERSION):
+        return None
+    return (version, written) == (str(CACHE_VERSION), _seal(path, arrays))
+
+
+def _seal(path: Path, arrays: Arrays) -> str:
+    """Digest of key and content: an entry under the name of another one is noticed."""
+    return digest([path.stem, checksum(arrays)])
 
 
 def checksum(arrays: Arrays) -> str:

@@ -23,6 +23,7 @@ from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 
 SCHEMA_VERSION = 1
 PARTIAL = re.compile(r"\.partial-(?P<system>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}")
+DAMAGED = ".damaged"  # ending of a file that was set aside
 PARTIAL_AGE_S = 86_400.0  # without a change, after which nobody writes a file any more
 log = logging.getLogger("twobe3")
 
@@ -69,11 +70,25 @@ def remove_partials(folder: Path) -> None:
                 partial.unlink()
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if there is one.
+
+    Raises
+    ------
+    EnvironmentFailure
+        ``WRITE_FAILED``: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentFailure(Code.WRITE_FAILED, f"{path.name} could not be removed: {error.strerror}") from error
+
+
 def set_aside(path: Path) -> None:
     """Rename a damaged file, which is made again, to the ending ``.damaged``, with a warning."""
     log.warning("ARTEFACT_DAMAGED: %s is damaged; set aside, made again", path.name)
     with suppress(FileNotFoundError):  # another run set it aside
-        path.replace(path.with_suffix(".damaged"))
+        path.replace(path.with_suffix(DAMAGED))
 
 
 def require_folder(path: Path) -> None:

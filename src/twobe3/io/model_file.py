@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.io.arrays import to_safetensors
 from twobe3.io.cache import Arrays, checksum
 from twobe3.io.files import SCHEMA_VERSION, digest, set_aside, write_atomic
 
@@ -60,10 +60,9 @@ def write_sealed(path: Path, header: Mapping[str, Any], arrays: Arrays) -> str:
 
     The header is preceded by the schema and the version of the package.
     """
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps({"schema": SCHEMA_VERSION, "package_version": __version__, **header})
     sealed = digest([text, checksum(arrays)])
-    write_atomic(path, save(arrays, metadata={"twobe3": text, "digest": sealed}))
+    write_atomic(path, to_safetensors(arrays, {"twobe3": text, "digest": sealed}))
     return sealed
 
 

@@ -18,6 +18,7 @@ from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.grid import Grid
 from twobe3.core.nearest import find_nearest
 from twobe3.io.cache import Arrays, Cache
+from twobe3.io.checksums import require_as_written
 from twobe3.io.model_file import GIVE, read_header, read_sealed
 from twobe3.models.card import ModelCard
 from twobe3.models.model import MODEL_FILE, Model
@@ -112,9 +113,12 @@ def load_model(path: Path | str, *, cache: Cache | None = None, device: Device |
     ConfigurationError
         ``MODEL_INVALID``: not a model file of twobe3, of an unknown kind, without a card, or changed since it was
         written; a learnt number is not finite, or the grid has more voxels than any scan.
+    EnvironmentFailure
+        ``ARTEFACT_DAMAGED``: it lies in the folder of a finished study, which wrote another file of this name.
     """
     path = find_model(Path(path))
     header, arrays, sealed = read_sealed(path)
+    require_as_written(path)
     record = _read_record(path, header, arrays)
     calibrations = arrays.get(CALIBRATIONS)
     if calibrations is not None and calibrations.shape[1:] != (2,):
@@ -155,6 +159,7 @@ def read_card(path: Path | str) -> tuple[ModelCard, str]:
     """
     path = find_model(Path(path))
     header, arrays, sealed = read_sealed(path)
+    require_as_written(path)
     return _read_record(path, header, arrays).card, sealed
 
 

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.mip import DEPTH, View, mip, png
+from twobe3.evaluation.explanations import EXPLANATIONS
+from twobe3.io.cache import is_whole
 from twobe3.report.faces import hide_face
 
 TOWARDS, AWAY = (230, 97, 1), (33, 102, 172)  # orange and blue, which the colour-blind tell apart
 OPAQUE = 0.85  # of a map where it is largest
-_REMEDY = "run the study again: `twobe3 run` makes volumes and contours again from the scans, and nothing else"
+_REMEDY = "run the study again: `twobe3 run` makes again what is missing or damaged, and nothing else"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def read_scan(folder: Path, name: str, *, show_faces: bool = False) -> StoredSca
     ConfigurationError
         ``ARTEFACT_MISSING``: the volume is not in the folder.
     EnvironmentFailure
-        ``ARTEFACT_DAMAGED``: volume or contour cannot be read.
+        ``ARTEFACT_DAMAGED``: volume or contour cannot be read, or its checksum does not hold.
     """
     name = Path(name).name
     suv, spacing_mm = _read_tensor(folder, f"volumes/{name}", "suv")
@@ -102,15 +103,11 @@ def read_map(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.
     ConfigurationError
         ``ARTEFACT_MISSING``.
     EnvironmentFailure
-        ``ARTEFACT_DAMAGED``: the file cannot be read, or the map has another shape than the volume.
+        ``ARTEFACT_DAMAGED``: the file cannot be read, its checksum does not hold, or the map has another shape than the
+        volume.
     """
-    name = f"explanations/{Path(name).name}"
-    try:
-        relevance: npt.NDArray[np.float32] = load_file(folder / name)["map"]
-    except FileNotFoundError:
-        raise ConfigurationError(Code.ARTEFACT_MISSING, f"{name} is not in the study folder") from None
-    except (SafetensorError, KeyError) as error:
-        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, f"{name} cannot be read: {type(error).__name__}") from error
+    name = f"{EXPLANATIONS}/{Path(name).name}"
+    relevance: npt.NDArray[np.float32] = _read_entry(folder, name, "map")[0]
     if relevance.shape != shape:
         reason = f"{name} has shape {relevance.shape}, the volume {shape}"
         raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
@@ -118,15 +115,32 @@ def read_map(folder: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.
 
 
 def _read_tensor(folder: Path, name: str, key: str) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
+    array, metadata = _read_entry(folder, name, key)
+    try:
+        slice_mm, row_mm, column_mm = json.loads(metadata["spacing_mm"])
+        return array, (float(slice_mm), float(row_mm), float(column_mm))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _error_of_damage(f"{name} cannot be read: {type(error).__name__}") from error
+
+
+def _read_entry(folder: Path, name: str, key: str) -> tuple[npt.NDArray[Any], dict[str, str]]:
+    """An array of a stored entry, and what is said beside it; an entry of another version can't be checked."""
     try:
         with safe_open(folder / name, framework="numpy") as stream:
-            slice_mm, row_mm, column_mm = json.loads(stream.metadata()["spacing_mm"])
-            return stream.get_tensor(key), (float(slice_mm), float(row_mm), float(column_mm))
+            arrays = {one: stream.get_tensor(one) for one in stream.keys()}  # noqa: SIM118  not a mapping
+            metadata: dict[str, str] = stream.metadata() or {}
+        if is_whole(folder / name, arrays, metadata) is False:
+            raise _error_of_damage(f"the checksum of {name} does not hold")
+        return arrays[key], metadata
     except FileNotFoundError:
         reason = f"{name} is not in the study folder"
         raise ConfigurationError(Code.ARTEFACT_MISSING, reason, remedy=_REMEDY) from None
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, f"{name} cannot be read: {type(error).__name__}") from error
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _error_of_damage(f"{name} cannot be read: {type(error).__name__}") from error
+
+
+def _error_of_damage(reason: str) -> EnvironmentFailure:
+    return EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason, remedy=_REMEDY)
 
 
 def draw(scan: StoredScan, view: View, relevance: npt.NDArray[np.float32] | None = None) -> Picture:

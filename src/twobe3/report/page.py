@@ -18,7 +18,7 @@ from twobe3.core.prediction import Prediction
 from twobe3.evaluation.evaluate_csv import EvaluationReport
 from twobe3.evaluation.provenance import ModelProvenance
 from twobe3.evaluation.results import NOT_ESTIMABLE, Evaluation, EvaluationResults
-from twobe3.io.files import write_atomic
+from twobe3.io.files import remove_partials, write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import agreement
 from twobe3.report.checklists import fill_in
@@ -66,10 +66,11 @@ def write_report(study_dir: Path, *, show_faces: bool = False) -> Path:
     ConfigurationError
         ``ARTEFACT_MISSING``: the folder lacks one of the files. ``PREDICTION_INVALID``.
     EnvironmentFailure
-        ``ARTEFACT_DAMAGED``: a file is not as this version writes it. ``WRITE_FAILED``.
+        ``ARTEFACT_DAMAGED``: a file is not as this version writes it, or as the study wrote it. ``WRITE_FAILED``.
     """
     folder, page = StudyFolder.read(study_dir, show_faces=show_faces), study_dir / REPORT_NAME
     sections = _sections(folder)
+    remove_partials(study_dir)
     write_atomic(page, render(folder, sections).encode())
     write_paper(folder, sections, study_dir)
     return page

@@ -21,6 +21,10 @@ from twobe3.evaluation.patients import PatientRecord, PatientRecords
 from twobe3.evaluation.provenance import Provenance
 from twobe3.evaluation.results import EvaluationResults
 from twobe3.io.artefact import read_artefact
+from twobe3.io.checksums import require_as_written
+
+ARTEFACTS = ("cohort.json", "evaluation.json", "run.json", "predictions.csv", "patients.json")
+"""What the report reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,8 @@ class StudyFolder:
         if not predictions.is_file():
             raise ConfigurationError(Code.ARTEFACT_MISSING, f"{predictions.name} is not in the study folder")
         explained = path / EXPLANATIONS / RECORD
+        for artefact in (*(path / name for name in ARTEFACTS), explained):
+            require_as_written(artefact)
         return cls(
             path,
             read_artefact(path / "cohort.json", TypeAdapter(CohortRecord)),

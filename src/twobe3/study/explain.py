@@ -29,7 +29,8 @@ from twobe3.explain.contributions import explain_by_parts
 from twobe3.explain.explain import RiskMap, explain
 from twobe3.explain.patient_space import find_strongest, to_scan
 from twobe3.io.cache import CACHE_VERSION, Cache
-from twobe3.io.files import digest, require_folder, write_artefact, write_atomic
+from twobe3.io.checksums import read_checksums, require_as_written
+from twobe3.io.files import digest, remove_partials, require_folder, write_artefact, write_atomic
 from twobe3.io.nifti import write_nifti
 from twobe3.models.model import Model, training_record
 from twobe3.models.registry import find_model, load_model
@@ -138,6 +139,7 @@ def explain_scans(
     """
     folder = Path(out)
     require_folder(folder)
+    remove_partials(folder)
     files = _find_models(Path(model_path))
     models = [load_model(path, cache=cache, device=device) for path in files]
     found = find_scans([Path(path) for path in paths])
@@ -323,4 +325,7 @@ def _check_contour(series: Series, scan: Scan, volume: SUVVolume) -> list[Exclus
 
 def _find_models(path: Path) -> Iterable[Path]:
     """The model files of a study folder; else the one in a folder, or the file itself."""
+    for name in read_checksums(path):
+        if name.startswith("models/"):
+            require_as_written(path / name)
     return sorted((path / "models").glob("*.safetensors")) or [find_model(path)]

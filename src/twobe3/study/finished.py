@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,14 +12,11 @@ from twobe3 import __version__
 from twobe3.core.errors import ConfigurationError
 from twobe3.dicom.walk import list_files
 from twobe3.io.cache import CACHE_VERSION
-from twobe3.io.claims import CLAIM
+from twobe3.io.checksums import FINISHED, digest_outputs
 from twobe3.io.files import digest, digest_file, write_artefact, write_atomic
 from twobe3.io.pseudonym import pseudonym
 
-FINISHED = "finished.json"
 TABLE = "results.txt"
-STORES = ("features", "folds", "volumes", "contours", "cluster")
-"""Folders whose content only saves computing it again, or tells how that went."""
 
 
 @dataclass(frozen=True)
@@ -87,27 +84,16 @@ def write_finished(out: Path, named: Sequence[str], inputs: str, table: str) -> 
         For :data:`TABLE`.
     """
     write_atomic(out / TABLE, f"{table}\n".encode())
-    write_artefact(out / FINISHED, {"inputs": list(named), "inputs_digest": inputs, "outputs": _digest_outputs(out)})
+    write_artefact(out / FINISHED, {"inputs": list(named), "inputs_digest": inputs, "outputs": digest_outputs(out)})
 
 
 def read_finished(study_file: Path, out: Path, options: Options) -> str | None:
     """The table of results of a finished study; None where anything is missing, or another than when it finished."""
     try:
         mark = json.loads((out / FINISHED).read_bytes())
-        if mark["outputs"] != _digest_outputs(out):
+        if mark["outputs"] != digest_outputs(out):
             return None
         same = mark["inputs_digest"] == digest_inputs(study_file, out, mark["inputs"], options)
         return (out / TABLE).read_text(encoding="utf-8").removesuffix("\n") if same else None
     except (OSError, ValueError, LookupError, TypeError, ConfigurationError):
         return None
-
-
-def _digest_outputs(out: Path) -> Mapping[str, str]:
-    """The digest of every file of a study folder but the mark itself and what only saves computing."""
-    files = {path.relative_to(out): path for path in sorted(out.rglob("*")) if path.is_file()}
-    kept = {
-        name: path
-        for name, path in files.items()
-        if name != Path(FINISHED) and not {*STORES} & {*name.parts} and not name.name.startswith(CLAIM)
-    }
-    return {name.as_posix(): digest_file(path) for name, path in kept.items()}

@@ -16,8 +16,9 @@ from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.evaluation.explanations import EXPLANATIONS, RECORD
 from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
+from twobe3.io.checksums import FINISHED
 from twobe3.io.claims import claim, remove_claims
-from twobe3.io.files import remove_partials, require_folder, set_aside, write_artefact, write_atomic
+from twobe3.io.files import remove, remove_partials, require_folder, set_aside, write_artefact, write_atomic
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
 from twobe3.runtime.parallel import Workers
@@ -87,6 +88,7 @@ def run(
     clinical = study.cohort.read_clinical(folder)
     scheme, named = _choose_scheme(study, folder, clinical), study.inputs()
     inputs = digest_inputs(study_file, out, named, Options(audit, device, precision))
+    remove(out / FINISHED)  # what it says of the files is not true while they are replaced
     with open_workers(study.compute, workers, target, out) as team:
         with watch.step("cohort"):
             cohort = _read(study, study.cohort, folder, out, clinical, team)
@@ -148,9 +150,10 @@ def run(
     result = replace(result, provenance=replace(provenance, **watch.read()))
     # From here on the folder is this study's: what was stored before fits every study.
     with claim(out / OWNER):  # of two runs at once one writes after the other
+        remove(out / FINISHED)
         write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
         result.write(out)
-        (out / EXPLANATIONS / RECORD).unlink(missing_ok=True)
+        remove(out / EXPLANATIONS / RECORD)
         if plan.explained:
             write_artefact(out / EXPLANATIONS / RECORD, collect_explanations(plan, result.folds).to_json())
         if provenance.audit is not None:
@@ -161,10 +164,10 @@ def run(
             replace(external, provenance=replace(external.provenance, **watch.read())).write(out / "external")
             write_report(out / "external")
         write_report(out)
+        remove_partials(out)  # of workers that were killed
         lost = any(one.code == Code.WORKER_DIED.name for one in result.cohort.exclusions)
-        write_finished(
-            out, named, "" if lost else inputs, result.table()
-        )  # what memory lacked for, a next run tries again
+        inputs = "" if lost else inputs  # what memory lacked for, a next run tries again
+        write_finished(out, named, inputs, result.table())
     return result
 
 

@@ -31,7 +31,7 @@ from twobe3.runtime.parallel import Workers, run_tasks
 from twobe3.runtime.process import available_cores
 from twobe3.scans.regions import Region
 from twobe3.validation.baselines import choose_baselines
-from twobe3.validation.explanations import explain_fold
+from twobe3.validation.explanations import explain_fold, has_maps
 from twobe3.validation.plan import CVPlan, FoldTask, precompute, require_enough, warn_of_unassigned
 from twobe3.validation.provenance import (
     Stopwatch,
@@ -197,7 +197,8 @@ def fit_plans(
 ) -> list[dict[FoldTask, Arrays]]:
     """What every fold of several plans gives, from its checkpoint where there is one."""
     keys = {(number, fit): key for number, plan in enumerate(plans) for fit, key in plan.keys().items()}
-    done = {fit: arrays for fit, key in keys.items() if (arrays := checkpoints.get(key)) is not None}
+    kept = {fit: arrays for fit, key in keys.items() if (arrays := checkpoints.get(key)) is not None}
+    done = {(of, fit): arrays for (of, fit), arrays in kept.items() if has_maps(arrays, plans[of].maps)}
     if done:
         log.info("%s: %d of %d folds were there from an earlier run", description, len(done), len(keys))
     tasks = [

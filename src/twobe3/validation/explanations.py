@@ -49,6 +49,11 @@ def explain_fold(model: Model, training: Cohort, tested: Cohort, maps: Cache) ->
     return {EXPLAINED: np.frombuffer(json.dumps(records).encode(), np.uint8)}
 
 
+def has_maps(arrays: Arrays, maps: Cache) -> bool:
+    """Whether the maps that a fold made are there and whole; a damaged one is set aside."""
+    return all(maps.get(record["map"]["file"]) is not None for record in _read_records(arrays) if "map" in record)
+
+
 def collect_explanations(plan: CVPlan, folds: Mapping[FoldTask, Arrays]) -> Explanations:
     """What the folds of a validation say of their patients."""
     maps: list[MapRecord] = []
@@ -66,5 +71,9 @@ def collect_explanations(plan: CVPlan, folds: Mapping[FoldTask, Arrays]) -> Expl
 
 def _records(folds: Mapping[FoldTask, Arrays]) -> Iterator[tuple[FoldTask, dict[str, Any]]]:
     for task, arrays in folds.items():
-        for record in json.loads(arrays[EXPLAINED].tobytes()) if EXPLAINED in arrays else ():
+        for record in _read_records(arrays):
             yield task, record
+
+
+def _read_records(arrays: Arrays) -> list[dict[str, Any]]:
+    return list(json.loads(arrays[EXPLAINED].tobytes())) if EXPLAINED in arrays else []
