@@ -63,7 +63,9 @@ def test_names_of_the_interface_exist() -> None:
         for name in re.findall(r"\btb((?:\.[A-Za-z_]\w*)+)", text):
             assert attrgetter(name[1:])(tb) is not None, f"{page.name} names tb{name}"
     rooms = re.findall(
-        r"^\| `tb\.(\w+)` \| (.*) \|$", (ROOT / "docs" / "api.md").read_text().split("## In the rooms")[1], re.MULTILINE
+        r"^\| `tb\.(\w+)` \| (.*) \|$",
+        (ROOT / "docs" / "reference" / "api.md").read_text().split("## In the rooms")[1],
+        re.MULTILINE,
     )
     for room, text in rooms:
         for name in re.findall(r"`([A-Za-z]\w*)`", text):
@@ -73,7 +75,7 @@ def test_names_of_the_interface_exist() -> None:
 
 def test_the_figures_of_the_shipped_network_are_those_of_its_file() -> None:
     describe = runpy.run_path(str(ROOT / "scripts" / "describe_pet_lesions.py"))["describe"]
-    text = (ROOT / "docs" / "pretraining.md").read_text()
+    text = (ROOT / "docs" / "howto" / "pretraining.md").read_text()
     assert f"<!-- describe_pet_lesions -->\n{describe()}\n<!-- end -->" in text, (
         "scripts/describe_pet_lesions.py --write"
     )
