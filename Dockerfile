@@ -1,4 +1,4 @@
-# twobe3 in a container: needs no network when it runs, and no root. How to use it: docs/container.md.
+# twobe3 in a container: needs no network when it runs, and no root. How to use it: docs/howto/container.md.
 FROM python:3.12-slim-bookworm
 
 # Extras of pyproject.toml; `--build-arg EXTRAS=codecs,radiomics` for a radiomics model alone.

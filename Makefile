@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: .venv/installed
 	.venv/bin/twobe3 demo --out demo
@@ -15,6 +15,10 @@ check: .venv/installed-dev
 	.venv/bin/ruff check
 	.venv/bin/mypy
 
+docs: .venv/installed-dev
+	.venv/bin/sphinx-build -q -E -W --keep-going docs docs/_build
+	@echo docs/_build/index.html
+
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
@@ -23,8 +27,8 @@ check: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) -e '.[codecs,timm,dev]'
+	$(PIP) -e '.[codecs,timm,docs,dev]'
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build docs/_generated

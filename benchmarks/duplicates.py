@@ -1,4 +1,4 @@
-"""How far one scan is from itself, and from other patients' scans: the table in docs/collections.md.
+"""How far one scan is from itself, and from other patients' scans: the table in docs/reference/collections.md.
 
 TWOBE3_DATA=... python benchmarks/duplicates.py
 """

@@ -1,6 +1,6 @@
-"""Print what the weights of the shipped PET network say of themselves, as Markdown for docs/pretraining.md.
+"""Print what the weights of the shipped PET network say of themselves, as Markdown for docs/howto/pretraining.md.
 
-    python scripts/describe_pet_lesions.py [--write docs/pretraining.md]
+    python scripts/describe_pet_lesions.py [--write docs/howto/pretraining.md]
 
 ``--write`` puts it between the two comments of that page.
 """

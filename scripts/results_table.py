@@ -1,4 +1,4 @@
-"""Print the tables of a study folder as Markdown, for docs/results.md and the README.
+"""Print the tables of a study folder as Markdown, for docs/explanation/results.md and the README.
 
 python scripts/results_table.py results/ [--endpoint NAME] [--differences MODEL]
 """

@@ -1,4 +1,4 @@
-"""Through which modules one DICOM series goes on its way to SUV, or a study file to its report: docs/architecture.md.
+"""Which modules one DICOM series goes through to SUV, or a study to its report: docs/explanation/architecture.md.
 
 python scripts/trace_modules.py series FOLDER
 python scripts/trace_modules.py study STUDY.toml OUT

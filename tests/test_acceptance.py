@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "suv.md").read_text()
+PAGE = (ROOT / "docs" / "explanation" / "suv.md").read_text()
 ROWS = [
     row
-    for page in (PAGE, (ROOT / "docs" / "evaluation.md").read_text())
+    for page in (PAGE, (ROOT / "docs" / "explanation" / "evaluation.md").read_text())
     for row in re.findall(r"^\| (\d+) \|.*\| `(tests/[\w/]+\.py)::(test_\w+)` \|$", page, re.MULTILINE)
 ]
 UNTESTED = {48}  # two runs on one cache

@@ -1,4 +1,4 @@
-"""A package imports only packages to its left: the stair that docs/architecture.md prints."""
+"""A package imports only packages to its left: the stair that docs/explanation/architecture.md prints."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -9,7 +9,7 @@ import pytest
 import twobe3
 
 ROOT = Path(twobe3.__file__).parent
-ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
+ARCHITECTURE = Path(__file__).parent.parent / "docs" / "explanation" / "architecture.md"
 LONGEST_MODULE = 400
 
 # Rooms of one step don't import each other.
@@ -28,7 +28,7 @@ USES_ASIDE = "validation"
 
 
 def drawing() -> str:
-    """The stair as docs/architecture.md prints it."""
+    """The stair as docs/explanation/architecture.md prints it."""
     aside = [f"{room} (on {', '.join(below)})" for room, below in ASIDE.items()]
     return " → ".join(", ".join(step) for step in STAIR) + "\naside: " + "\n       ".join(aside)
 

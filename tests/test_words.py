@@ -14,7 +14,7 @@ import twobe3
 
 ROOT = Path(twobe3.__file__).parent
 PROJECT = Path(__file__).parents[1]
-GLOSSARY = (PROJECT / "docs" / "glossary.md").read_text()
+GLOSSARY = (PROJECT / "docs" / "explanation" / "glossary.md").read_text()
 
 
 def words(text: str) -> frozenset[str]:
@@ -23,7 +23,7 @@ def words(text: str) -> frozenset[str]:
 
 PLACES = sorted(set(re.findall(r"\| `([a-z_0-9.]+)\.([A-Z]\w+)` \|", GLOSSARY)))
 
-# Classes, parameters and attributes that were given up for the field's terms of docs/glossary.md.
+# Classes, parameters and attributes that were given up for the field's terms of docs/explanation/glossary.md.
 GIVEN_UP = words(
     """
     Study VolumeSpec NamedSplit SavedFolds ConvertedSeries Found FoundScans FoundConverted ArrayStore FeatureStore

@@ -104,7 +104,7 @@ ELSEWHERE = {row.name: row for row in (
         steps=(
             "Join the challenge at hecktor.grand-challenge.org (2022) or hecktor25.grand-challenge.org (2025)",
             "Sign the end-user agreement, send it as the page says, and wait for the link", "Download and unpack it",
-            "Scans are NIfTI in SUV: write a JSON beside each (docs/reference.md)", _ADAPTER,
+            "Scans are NIfTI in SUV: write a JSON beside each (docs/reference/input.md)", _ADAPTER,
         ),
         adapters=("hecktor-2021", "hecktor-2022", "hecktor-2025"),
     ),

@@ -68,7 +68,7 @@ class Code(Enum):
     )
     SIDECAR_INVALID = (
         "the JSON beside a NIfTI file does not say what is needed",
-        "correct it; docs/reference.md has its keys",
+        "correct it; docs/reference/input.md has its keys",
     )
     VOXELS_INVALID = ("voxels are not finite, or none is above 0", "convert the scan again")
     # -- contours

@@ -68,7 +68,7 @@ def _read_body(path: Path) -> BodyMeasurements:
 
 
 def norm_per_weight(suv_type: SUVType, body: BodyMeasurements) -> WithRepairs[float]:
-    """What SUV by body weight are multiplied by to give another type (rules 4 and 5 of ``docs/suv.md``, inverted).
+    """What SUV by body weight are multiplied by to give another type (rules 4 and 5, inverted).
 
     SUV by mass = SUVbw × norm / weight, both in kg; SUV by surface, in cm²/ml, = SUVbw × 10 · BSA / weight, with BSA
     in m² and the weight in kg (DICOM PS3.3 C.8.9.1.1.3; PS3.16 CID 85). Raises ``WEIGHT_MISSING``,

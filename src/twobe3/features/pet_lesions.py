@@ -1,6 +1,6 @@
 """A small 2D network that knows PET: it was taught on simulated slices to see lesions, organs and noise.
 
-Its weights are in the package; ``scripts/train_pet_lesions.py`` makes them, see docs/pretraining.md.
+Its weights are in the package; ``scripts/train_pet_lesions.py`` makes them, see docs/howto/pretraining.md.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class RadiomicsModel(Model):
     selection : {"mrmr", "univariate", "none"}
         How the features that the learner sees are chosen.
     max_features : int
-        How many.
+        How many features are chosen at most.
     redundancy : float
         Largest absolute rank correlation between two of them; 1 keeps all.
     stability : float, optional

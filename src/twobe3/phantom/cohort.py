@@ -69,13 +69,13 @@ def draw_case(seed: int, number: int) -> Case:
 
 
 def write_cohort(
-    folder: Path, *, patients: int = 48, seed: int = 0, progress: Callable[[int, int], None] | None = None
+    folder: Path | str, *, patients: int = 48, seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> Path:
     """Write patients of two centres as DICOM, with their contours and their outcomes.
 
     Parameters
     ----------
-    folder : Path
+    folder : path
         Gets ``dicom/scan_001/PET/*.dcm``, ``dicom/scan_001/RTSTRUCT/RS.dcm`` (not for patients without lesions) and
         ``clinical.csv``, which is written last.
     patients : int
@@ -90,6 +90,7 @@ def write_cohort(
     EnvironmentFailure
         ``WRITE_FAILED``.
     """
+    folder = Path(folder)
     rows: list[tuple[str | int, ...]] = [COLUMNS]
     for number in range(1, patients + 1):
         case = draw_case(seed, number)

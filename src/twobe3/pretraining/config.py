@@ -17,8 +17,10 @@ from twobe3.models import TwoBe3Net
 from twobe3.models.pretrained import SHARED
 from twobe3.runtime.device import Device
 from twobe3.scans.regions import ThresholdSUV
+from twobe3.study.compute_section import DeviceSection
 from twobe3.study.config import first_problem, read_sections
-from twobe3.study.sections import DeviceSection, ImagesSection, Section, VolumeSection
+from twobe3.study.section import Section
+from twobe3.study.sections import ImagesSection, VolumeSection
 
 Task = Literal["sex", "age_years", "weight_kg", "slice_position", "lesions", "masked_voxels", "masked_features"]
 DENSE_BACKBONE: Final = "pet-lesions"  # the 2D network that has an output for every position

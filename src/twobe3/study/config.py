@@ -27,15 +27,14 @@ from twobe3.models.fusion import fusion_name, order_fusions
 from twobe3.models.model import parameter_names
 from twobe3.runtime.device import Device
 from twobe3.scans.regions import Region
+from twobe3.study.compute_section import WORKER_KEYS, ComputeSection
+from twobe3.study.endpoint_sections import EndpointSection
+from twobe3.study.section import Section
 from twobe3.study.sections import (
     SECTIONS,
-    WORKER_KEYS,
     CohortSection,
-    ComputeSection,
-    EndpointSection,
     ExternalSection,
     ReportSection,
-    Section,
     ValidationSection,
     VolumeSection,
 )
@@ -46,9 +45,15 @@ S = TypeVar("S", bound=Section)
 class StudyConfig(Section):
     """A whole study file.
 
-    ``name`` and ``notes`` (caveats) are printed in the report; ``[region]`` is where every model that measures a region
-    measures it, unless it names its own; ``[endpoint]`` may be one table or several
-    ``[[endpoint]]``; every ``[[model]]`` has a ``kind`` and any parameter of that model.
+    ``[region]`` is where every model that measures a region measures it, unless it names its own; ``[endpoint]`` may be
+    one table or several ``[[endpoint]]``; every ``[[model]]`` has a ``kind`` and any parameter of that model.
+
+    Parameters
+    ----------
+    name : str
+        Title of the report.
+    notes : tuple of str
+        Caveats, printed in the report.
     """
 
     name: str = "study"

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from twobe3.cohort.splits import CrossValidation, FoldsFile, LeaveOneCentreOut, PredefinedSplit, Scheme
 from twobe3.collections.adapters import PATIENT, get_adapter
 from twobe3.core.codes import Code
-from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
-from twobe3.core.outcomes import Endpoint
 from twobe3.core.table import Table, is_missing, quote_cell, require_columns
 from twobe3.io.clinical_table import read_table
-from twobe3.runtime.device import Device, DeviceName, Precision
-from twobe3.runtime.jobs import Jobs, Queue
 from twobe3.scans.regions import Region
+from twobe3.study.compute_section import ComputeSection
+from twobe3.study.endpoint_sections import BinarySection, ContinuousSection, TimeToEventSection
+from twobe3.study.section import Length, Section
 
-Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Lengths = tuple[Length, Length, Length]
-
-Values = str | int | float | bool | tuple[str | int | float | bool, ...]
-"""A value of a column, or several."""
-
-Directive = Annotated[str, Field(pattern=r"^[^\n\r]*$")]
-"""What stands in a line of a job's script."""
-
-QUEUE_KEYS = ("cluster", "jobs", "cores", "memory", "walltime", "queue", "account", "interface", "directives")
-WORKER_KEYS = {"scheduler", "address", *QUEUE_KEYS, "patience_min"}
-
-Source = Literal["table", "header"]
-"""Where an endpoint comes from: a column of the clinical table, or what every header carries."""
-
-
-class Section(BaseModel):
-    """A table of the study file; a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ClinicalTable(NamedTuple):
@@ -53,8 +33,11 @@ class ClinicalTable(NamedTuple):
 class ImagesSection(Section):
     """Where scans are; paths are relative to the file.
 
-    ``images`` may be several folders, such as those of several collections; a patient id is then one patient in all of
-    them.
+    Parameters
+    ----------
+    images : str or tuple of str
+        A folder, or several, of DICOM or of NIfTI that are SUV already, searched at any depth; one scan of each patient
+        is used. A patient id is one patient in all folders.
     """
 
     images: str | tuple[str, ...]
@@ -73,8 +56,25 @@ class ImagesSection(Section):
 class ScansSection(ImagesSection):
     """Where scans and their clinical table are; paths are relative to the study file.
 
-    Without ``clinical`` every endpoint must have ``source = "header"``. With ``collection``, the name of an
-    adapter, ``clinical`` is what that collection publishes: one file or several.
+    Parameters
+    ----------
+    clinical : str or tuple of str, optional
+        The clinical table: text or an Excel sheet; with ``collection`` a list of files. Not needed where every endpoint
+        has ``source = "header"``.
+    collection : str, optional
+        Name of an adapter: ``clinical`` is then what that collection publishes, spreadsheets included, and the columns
+        of the patient, the centre and the contours are known.
+    sheet : str
+        Which sheet of an Excel workbook; needed where several show anything.
+    encoding : str
+        Of a table as text, for instance ``"cp1251"``; found out where it is not given.
+    patient : str
+        Its column with the id that ``PatientID`` (0010,0020), or ``patient_id`` of a sidecar, holds.
+    centre : str, optional
+        Its column with the centre.
+    roi : str, optional
+        Its column with the names of the drawn regions that are the tumour, separated by semicolons; a patient whose
+        cell is empty has no contour. Without it every drawn region is the tumour.
     """
 
     clinical: str | tuple[str, ...] | None = None
@@ -123,82 +123,33 @@ class ScansSection(ImagesSection):
 
 
 class CohortSection(ScansSection):
-    """``[cohort]``: where the scans and the clinical table are."""
+    """``[cohort]``: where the scans and the clinical table are.
+
+    Parameters
+    ----------
+    covariates : tuple of str
+        Columns of the table that models may see, in ``[external]`` too.
+    policy : {"lenient", "strict"}
+        ``"strict"`` refuses what the SUV rules only repair with a warning.
+    repair_dates : bool
+        ``true`` takes an injection on a date that cannot be at its time of day; never for half-lives above 6 h.
+    """
 
     covariates: tuple[str, ...] = ()
     policy: Literal["lenient", "strict"] = "lenient"
     repair_dates: bool = False
 
 
-class BinarySection(Section):
-    """``[endpoint]`` with ``kind = "binary"``."""
-
-    kind: Literal["binary"]
-    name: str
-    column: str
-    positive: Values = ""
-    source: Source = "table"
-
-    def endpoint(self) -> Endpoint:
-        """The endpoint that the table describes."""
-        return Binary(self.name, self.column, _to_text(self.positive))
-
-
-class TimeToEventSection(Section):
-    """``[endpoint]`` with ``kind = "time-to-event"``; ``horizons`` are times in its unit at which it is evaluated.
-
-    Either ``time`` is a column of times, or ``start`` and ``end`` are columns of dates.
-    """
-
-    kind: Literal["time-to-event"]
-    name: str
-    time: str = ""
-    start: str = ""
-    end: str = ""
-    date_format: str = ""
-    event: str
-    positive: Values = ""
-    unit: Literal["day", "week", "month", "year"] = "day"
-    competing: Values = ""
-    time_zero: str = "the scan"
-    horizons: tuple[Length, ...] = ()
-    source: Literal["table"] = "table"
-
-    def endpoint(self) -> Endpoint:
-        """The endpoint that the table describes."""
-        return TimeToEvent(
-            self.name, self.time, self.event, self.unit, _to_text(self.competing), self.time_zero,
-            positive=_to_text(self.positive), start=self.start, end=self.end, date_format=self.date_format,
-        )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _must_have_times(self) -> Self:
-        if bool(self.time) == bool(self.start or self.end) or bool(self.start) != bool(self.end):
-            raise ValueError("give either `time`, a column of times, or `start` and `end`, columns of dates")
-        if self.date_format and self.time:
-            raise ValueError("`date_format` is that of `start` and `end`")
-        return self
-
-
-class ContinuousSection(Section):
-    """``[endpoint]`` with ``kind = "continuous"``."""
-
-    kind: Literal["continuous"]
-    name: str
-    column: str
-    unit: str = ""
-    source: Source = "table"
-
-    def endpoint(self) -> Endpoint:
-        """The endpoint that the table describes."""
-        return Continuous(self.name, self.column, self.unit)
-
-
-EndpointSection = Annotated[BinarySection | TimeToEventSection | ContinuousSection, Field(discriminator="kind")]
-
-
 class VolumeSection(Section):
-    """``[volume]``: the grid on which the models see the scans; along the body, then rows, columns."""
+    """``[volume]``: the grid on which the models see the scans; along the body, then rows, columns.
+
+    Parameters
+    ----------
+    spacing_mm : float or tuple of 3 float
+        Of the voxels: one number, or along the body, rows, columns.
+    field_of_view_mm : tuple of 3 float
+        Along the body, rows, columns, about the centre of the image.
+    """
 
     spacing_mm: Length | Lengths = 4.0
     field_of_view_mm: Lengths = (1024.0, 512.0, 512.0)
@@ -216,8 +167,33 @@ class VolumeSection(Section):
 class ValidationSection(Section):
     """``[validation]``: how the models are validated; every model sees the same folds.
 
-    ``scheme = "split"`` takes two lists of centres, ``train`` and ``test``, or ``split``, a column of the clinical
-    table that holds the words train and test. ``folds_file`` takes the folds of an earlier run instead of any scheme.
+    Parameters
+    ----------
+    scheme : {"cross-validation", "leave-one-centre-out", "split"}
+        Who is tested: everybody once a repeat; each centre in turn; or a part that the file names.
+    folds, repeats : int
+        Of the cross-validation.
+    inner_folds : int
+        For choices inside the training part.
+    seed : int
+        Of the folds, and of models that name none.
+    resamples : int
+        Bootstrap samples of patients.
+    train, test : tuple of str
+        For ``"split"``: lists of centres.
+    split : str, optional
+        For ``"split"``, instead of them: a column of the clinical table that holds ``train`` and ``test``.
+    folds_file : str, optional
+        A ``folds.json`` of an earlier run of the same patients, instead of any scheme.
+    baselines : bool
+        Whether the trivial explanations that the file doesn't name are added.
+    recalibrate : bool
+        Whether an inner cross-validation of each training part recalibrates the predictions and chooses thresholds; the
+        models fitted on all patients carry the same for ``twobe3 predict``.
+    audit : bool
+        The leakage audit, also ``twobe3 run --audit``.
+    permutations : int
+        How often the audit repeats the validation with permuted outcomes.
     """
 
     scheme: Literal["cross-validation", "leave-one-centre-out", "split"] = "cross-validation"
@@ -268,70 +244,20 @@ class ValidationSection(Section):
 
 
 class ExternalSection(ScansSection):
-    """``[external]``: a second cohort; models fitted on all patients of the first are evaluated on it."""
-
-
-class DeviceSection(Section):
-    """Where networks compute, and in which precision they are trained."""
-
-    device: DeviceName = "auto"
-    precision: Precision = "auto"
-
-    def resolve(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
-        """The device of the models; what is given goes before the section."""
-        return Device(device or self.device, precision or self.precision)
-
-
-class ComputeSection(DeviceSection):
-    """``[compute]``: where networks compute, in which precision they are trained, and which workers do the tasks.
-
-    With ``scheduler = "dask"`` these are workers of the scheduler at ``address``, or jobs that are submitted to a
-    ``cluster``, see :class:`~twobe3.runtime.jobs.Jobs`. Whoever waits longer than ``patience_min`` for a worker gives
-    up.
-    """
-
-    scheduler: Literal["local", "dask"] = "local"
-    address: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$")] | None = None
-    cluster: Queue | None = None
-    jobs: int = Field(default=1, ge=1)
-    cores: int = Field(default=1, ge=1)
-    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")] | None = None
-    walltime: Directive = ""
-    queue: Directive = ""
-    account: Directive = ""
-    interface: Annotated[str, Field(pattern=r"^[\w.:-]*$")] = ""
-    directives: tuple[Directive, ...] = ()
-    patience_min: Length = 60.0
-
-    def to_jobs(self) -> Jobs | None:
-        """What is asked of a queue; None without one."""
-        if self.cluster is None or self.memory is None:
-            return None
-        return Jobs(
-            self.cluster, self.jobs, self.cores, self.memory, self.walltime, self.queue, self.account, self.interface,
-            self.directives,
-        )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _must_name_its_workers(self) -> Self:
-        named = [key for key in QUEUE_KEYS if key in self.model_fields_set]
-        if self.scheduler == "local" and self.model_fields_set & (WORKER_KEYS - {"scheduler"}):
-            raise ValueError('`address`, `cluster` and what belongs to them need scheduler = "dask"')
-        if self.scheduler == "dask" and (self.address is None) == (self.cluster is None):
-            raise ValueError('scheduler = "dask" needs either `address`, of a scheduler, or `cluster`, of a queue')
-        if self.cluster is None and named:
-            raise ValueError(f"`{named[0]}` is asked of a queue, which `cluster` names")
-        if self.cluster is not None and self.memory is None:
-            raise ValueError("a job needs `memory`")
-        return self
+    """``[external]``: a second cohort, on which models fitted on all patients of the first are evaluated."""
 
 
 class ReportSection(Section):
     """``[report]``: what the report shows beside the models' results.
 
-    ``subgroups`` are columns of the clinical table, beside sex, age, centre and scanner, whose levels are reported.
-    ``explain`` asks for maps of where the risks come from, out of fold: of all models that see voxels, or of those
-    whose names it lists, for which contributions of features and members will do too.
+    Parameters
+    ----------
+    subgroups : tuple of str
+        Columns of the clinical table by whose values the results are also given, as by sex, age, centre and scanner; no
+        model sees them.
+    explain : bool or tuple of str
+        Maps of where the risks come from, out of fold: ``true`` for all models that see voxels, or names of models, for
+        which contributions of features and members will do too.
     """
 
     subgroups: tuple[str, ...] = ()
@@ -350,10 +276,6 @@ SECTIONS: dict[str, type[Section | Region]] = {
     "compute": ComputeSection,
     "report": ReportSection,
 }
-
-
-def _to_text(values: Values) -> str | tuple[str, ...]:
-    return tuple(map(str, values)) if isinstance(values, tuple) else str(values)
 
 
 def _split_sides(table: Table, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

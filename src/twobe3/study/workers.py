@@ -13,7 +13,7 @@ from twobe3.runtime.device import Device
 from twobe3.runtime.jobs import start_jobs
 from twobe3.runtime.parallel import Workers
 from twobe3.runtime.process import available_cores
-from twobe3.study.sections import ComputeSection
+from twobe3.study.compute_section import ComputeSection
 
 FOLDER = "cluster"
 """In the output folder, what workers of a cluster print; nothing in it is a result."""

@@ -49,7 +49,7 @@ class Notice(BaseModel):
 
 
 class Prediction(BaseModel):
-    """A series, under pseudonyms: a risk, or why there is none; docs/predicting.md says what the numbers are."""
+    """A series, under pseudonyms: a risk, or why there is none; docs/howto/predicting.md says what the numbers are."""
 
     patient: str
     series_uid: str
