@@ -14,7 +14,7 @@ from torch import nn
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
-from twobe3.runtime import parallel as worker
+from twobe3.runtime import process
 from twobe3.runtime.device import CPU, GIB, Device, _Call, enough_memory
 
 
@@ -79,7 +79,7 @@ def test_with_gpus_they_are_taken_and_results_are_told_apart_from_the_cpus() -> 
 def test_tasks_are_dealt_out_over_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [Device().torch_device(number).index for number in range(4)] == [0, 1, 0, 1]
     assert [Device(devices=1).torch_device(number).index for number in range(2)] == [0, 0]
-    monkeypatch.setattr(worker, "_number", 5)
+    monkeypatch.setattr(process, "_number", 5)
     assert Device().torch_device() == torch.device("cuda", 1)
 
 
