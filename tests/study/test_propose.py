@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from tests.command_line import Call
 
@@ -93,6 +94,22 @@ TABLES: dict[str, tuple[dict[str, Sequence[object]], list[dict[str, Any]], list[
         ],
         [],
     ),
+    "dates, and R's status": (
+        {
+            "MRN": IDS,
+            "date of PET": [f"2019-01-{1 + i:02d}" for i in range(N)],
+            "last seen": [f"2021-03-{1 + i:02d}" for i in range(N)],
+            "status": [1, 2] * (N // 2),
+        },
+        [
+            {"kind": "time-to-event", "name": "status", "start": "date of PET", "end": "last seen", "event": "status",
+             "positive": "2"},
+        ],
+        [
+            "column 'status': '2' is taken for the event, as R's survival does",
+            "the times of 'status' are taken from 'date of PET' and 'last seen'",
+        ],
+    ),
     "one pair that shares no word": (
         {"id": IDS, "Follow-up (days)": DAYS, "Death": WORDS, "age at scan (years)": AGES},
         [
@@ -133,8 +150,23 @@ def test_the_patients_are_found_by_their_ids_wherever_they_stand(propose: Propos
     study, proposal = propose({"no": numbers, "outcome": EVENT, "PatientID": random.Random(0).sample(IDS, N)})
     assert study.cohort.patient == "PatientID"
     study, proposal = propose({"outcome": EVENT, "PatientID": [*IDS[:-2], "Q1", "Q2"]})
-    assert "2 of 12 scanned patients are not in the table" in proposal.unsure
+    assert "not in the table: 2 of 12 scanned patients" in proposal.unsure
     assert any("12 patients, 10 of them with a scan" in line for line in proposal.seen)
+
+
+def test_the_sheet_that_is_named_is_read_and_stands_in_the_file(folder: Path, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for name, outcome in (("first", [1] * N), ("second", EVENT)):
+        sheet = book.create_sheet(name)
+        for row in [("id", "outcome"), *zip(IDS, outcome, strict=True)]:
+            sheet.append(row)
+    book.save(tmp_path / "table.xlsx")
+    with pytest.raises(ConfigurationError, match="'first', 'second'") as refused:
+        propose_study(folder / "dicom", tmp_path / "table.xlsx", folder=tmp_path)
+    assert refused.value.code is Code.TABLE_UNREADABLE
+    proposal = propose_study(folder / "dicom", tmp_path / "table.xlsx", folder=tmp_path, sheet="second")
+    (tmp_path / "study.toml").write_text(proposal.text)
+    assert read_study(tmp_path / "study.toml").cohort.sheet == "second"
 
 
 def test_centres_covariates_and_few_events_are_told(propose: Propose) -> None:

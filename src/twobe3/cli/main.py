@@ -82,8 +82,9 @@ def init(
     clinical: Annotated[Path, typer.Argument(help="The clinical table: text or an Excel workbook.")],
     out: Annotated[Path, typer.Option(help="The study file that is written.")] = Path("study.toml"),
     column: Annotated[
-        list[str] | None, typer.Option(help="Column of the outcome, and again for that of its times.")
+        list[str] | None, typer.Option(help="Column of the outcome, and again for those of its times or dates.")
     ] = None,
+    sheet: Annotated[str, typer.Option(help="Sheet of a workbook that shows several.")] = "",
     as_json: Json = False,
 ) -> None:
     """Look at scans and a table, propose a study file, and say what was seen and what is not sure."""
@@ -91,7 +92,7 @@ def init(
         raise ConfigurationError(Code.OUTPUT_EXISTS, f"{out.name} is there", remedy="choose another file by --out")
     from twobe3.study.propose import propose  # slow to import
 
-    proposal = propose(images, clinical, folder=out.parent, columns=column or ())
+    proposal = propose(images, clinical, folder=out.parent, columns=column or (), sheet=sheet)
     write_atomic(out, proposal.text.encode())
     document = {"study": str(out), "seen": proposal.seen, "unsure": proposal.unsure}
     print_document(document, as_json, proposal_lines)

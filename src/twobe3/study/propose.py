@@ -7,18 +7,20 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
+from twobe3.core.dates import parse_dates
 from twobe3.core.endpoints import Binary, TimeToEvent
 from twobe3.core.errors import ConfigurationError, TwoBe3Error
 from twobe3.core.events import is_obvious
 from twobe3.core.outcomes import Endpoint, Outcomes
-from twobe3.core.table import Table, is_missing, parse_number, require_columns
+from twobe3.core.table import Table, is_missing, number_rows, parse_number, require_columns
 from twobe3.dicom.reader import numbers, read_dataset
 from twobe3.dicom.series import PETSeries
 from twobe3.io.clinical_table import read_table
@@ -33,8 +35,16 @@ _EVENT = re.compile(
     r"event|status|dead|death|died|deceas|relapse|recur|progress|metast|censor|fail|outcome|respon|surviv|remission"
 )
 _TIME = re.compile(r"time|day|week|month|year|follow|surviv|duration|\bt\b|\b(os|pfs|dfs|efs|rfs|dmfs|lrfs|ttp)\b")
-_UNITS = {"day": r"days?|d", "week": r"weeks?|wks?|w", "month": r"months?|mos?|m", "year": r"years?|yrs?|y"}
+Unit = Literal["day", "week", "month", "year"]
+_UNITS: dict[Unit, str] = {
+    "day": r"days?|d",
+    "week": r"weeks?|wks?|w",
+    "month": r"months?|mos?|m",
+    "year": r"years?|yrs?|y",
+}
 _YES = re.compile(r"y|yes|true|dead|died|deceased|death|event|relapse.*|recurrence|progress.*|positive|pos|\+|1(\.0)?")
+_START = re.compile(r"scan|pet|diagnos|start|baseline|inclu|enrol|imag|treat|surg")
+_END = re.compile(r"last|follow|death|dead|died|event|end|censor|seen|contact|relapse|recur|progress")
 _AGE = re.compile(r"\bage\b|birth|\bdob\b")
 _CENTRE = re.compile(r"centre|center|site|hospital|institution|clinic")
 _MOST_CENTRES = 20
@@ -69,7 +79,8 @@ class _Guess:
         endpoint = self.outcomes.endpoint
         about = {"name": endpoint.name, "kind": endpoint.kind}
         if isinstance(endpoint, TimeToEvent):
-            about |= {"time": endpoint.time, "event": endpoint.event, "unit": endpoint.unit}
+            times = {"time": endpoint.time} if endpoint.time else {"start": endpoint.start, "end": endpoint.end}
+            about |= {**times, "event": endpoint.event, "unit": endpoint.unit}
         else:
             about |= {"column": endpoint.columns[0]}
         positive = getattr(endpoint, "positive", "")
@@ -78,7 +89,9 @@ class _Guess:
         return ["[[endpoint]]", *(f"{key} = {_quote(value)}" for key, value in about.items()), ""]
 
 
-def propose(images: Path | str, clinical: Path | str, *, folder: Path | str, columns: Sequence[str] = ()) -> Proposal:
+def propose(
+    images: Path | str, clinical: Path | str, *, folder: Path | str, columns: Sequence[str] = (), sheet: str = ""
+) -> Proposal:
     """Look at scans and a table, and propose a study.
 
     The patient's column is the one that holds the ids of the scans. A column of times and one of events that share a
@@ -92,7 +105,9 @@ def propose(images: Path | str, clinical: Path | str, *, folder: Path | str, col
     folder : path
         Where the study file shall lie; it names the others relative to it.
     columns : sequence of str
-        The columns of the outcome, where they are known: one of two values, or with it one of times.
+        The columns of the outcome, where they are known: one of two values, or with it one of times, or two of dates.
+    sheet : str
+        Which sheet of a workbook; not needed where only one shows anything.
 
     Raises
     ------
@@ -105,12 +120,12 @@ def propose(images: Path | str, clinical: Path | str, *, folder: Path | str, col
     images, clinical = Path(images), Path(clinical)
     found = find_scans([images])
     ids = {one.patient_id for one in found.series if one.patient_id}
-    patient, unsure = _find_patient(clinical, ids)
-    table = read_table(clinical, patient=patient)
+    patient, unsure = _find_patient(clinical, ids, sheet)
+    table = read_table(clinical, patient=patient, sheet=sheet)
     require_columns(table, columns)
     matched = len(ids & table.keys())
     if matched < len(ids):
-        unsure.append(f"{len(ids) - matched} of {len(ids)} scanned patients are not in the table")
+        unsure.append(f"not in the table: {len(ids) - matched} of {len(ids)} scanned patients")
     values = {column: _values(table, column) for column in _names(table) if column != patient}
     guesses = list(_find_endpoints(table, values, columns))
     if not guesses:
@@ -140,6 +155,7 @@ def propose(images: Path | str, clinical: Path | str, *, folder: Path | str, col
         "[cohort]",
         f"images = {_quote(_relative(images, folder))}",
         f"clinical = {_quote(_relative(clinical, folder))}",
+        *([f"sheet = {_quote(sheet)}"] if sheet else []),
         f"patient = {_quote(patient)}",
         *([f"centre = {_quote(centre)}"] if centre else []),
         *([f"# covariates = {_quote(tuple(others))}   # what models may see beside the scan"] if others else []),
@@ -166,11 +182,11 @@ def propose(images: Path | str, clinical: Path | str, *, folder: Path | str, col
     return Proposal("\n".join([*head, *([""] if head else []), *lines]), tuple(seen), tuple(unsure))
 
 
-def _find_patient(clinical: Path, ids: set[str]) -> tuple[str, list[str]]:
+def _find_patient(clinical: Path, ids: set[str], sheet: str) -> tuple[str, list[str]]:
     """The column that holds most ids of the scans."""
-    read = read_rows(clinical, Code.TABLE_UNREADABLE)
+    read = read_rows(clinical, Code.TABLE_UNREADABLE, sheet=sheet)
     names = [name for name in read.rows[0].cells if name]
-    read = read_rows(clinical, Code.TABLE_UNREADABLE, text=names)
+    read = read_rows(clinical, Code.TABLE_UNREADABLE, text=names, sheet=sheet)
     matches = {name: len({row.cells[name].strip() for row in read.rows} & ids) for name in names}
     patient = max(matches, key=lambda name: matches[name], default="")
     if not matches.get(patient):
@@ -197,12 +213,17 @@ def _find_endpoints(table: Table, values: Mapping[str, list[str]], columns: Sequ
     times = [column for column in known if _is_time(column, known[column], named=bool(columns))]
     binary = [column for column in known if len({value.lower() for value in known[column]}) == 2]
     events = [column for column in binary if columns or _EVENT.search(_words(column))]
+    dates = _find_dates(table, known)
     timed = set()
     for event in events:
         pairs = sorted(times, key=lambda time: -_similarity(time, event))
-        if not pairs or (not columns and len(times) > 1 and not _similarity(pairs[0], event)):
+        related = bool(pairs) and _similarity(pairs[0], event) > 0
+        if pairs and (columns or related or len(times) == 1):
+            guess = _guess_survival(table, {"time": pairs[0]}, event, sure=bool(columns) or related)
+        elif dates:
+            guess = _guess_survival(table, dates, event, sure=bool(columns))
+        else:
             continue
-        guess = _guess_survival(table, pairs[0], event, sure=bool(columns) or _similarity(pairs[0], event) > 0)
         if guess:
             timed.add(event)
             yield guess
@@ -239,6 +260,8 @@ def _guess_positive(table: Table, column: str) -> tuple[str, tuple[str, ...]]:
     counts = Counter(_values(table, column))
     if all(is_obvious(str(value).lower().removesuffix(".0")) for value in counts):
         return "", ()
+    if set(counts) == {"1", "2"}:
+        return "2", (f"column {column!r}: '2' is taken for the event, as R's survival does",)
     meant = [value for value in counts if _YES.fullmatch(value.strip().lower())]
     if len(meant) == 1:
         return meant[0], (f"column {column!r}: {meant[0]!r} is taken for the event",)
@@ -251,18 +274,42 @@ def _guess_binary(table: Table, column: str) -> _Guess | None:
     return _try(table, Binary(_words(column), column, positive), unsure)
 
 
-def _guess_survival(table: Table, time: str, event: str, *, sure: bool) -> _Guess | None:
+def _find_dates(table: Table, columns: Iterable[str]) -> dict[str, str]:
+    """The column of time zero and that of the last that is known, where there is one of each."""
+    found = [column for column in columns if _values(table, column) and _are_dates(table, column)]
+    starts = [column for column in found if _START.search(_words(column)) and not _END.search(_words(column))]
+    ends = [column for column in found if _END.search(_words(column))]
+    return {"start": starts[0], "end": ends[0]} if len(starts) == len(ends) == 1 else {}
+
+
+def _are_dates(table: Table, column: str) -> bool:
+    cells = {patient: row[column] for patient, row in table.items() if not is_missing(row[column])}
+    with suppress(TwoBe3Error):
+        return bool(parse_dates(cells, number_rows(table), column))
+    return False
+
+
+def _guess_survival(table: Table, times: Mapping[str, str], event: str, *, sure: bool) -> _Guess | None:
+    """An endpoint whose times are in a column ``time``, or between the dates of ``start`` and ``end``."""
     positive, unsure = _guess_positive(table, event)
     if not sure:
-        unsure = (*unsure, f"the times of {event!r} are taken from {time!r}")
-    named = [unit for unit, names in _UNITS.items() if re.search(rf"\b({names})\b", _words(time))]
-    endpoint = TimeToEvent(_words(event), time, event, positive=positive)
-    if len(named) == 1:
-        return _try(table, replace(endpoint, unit=named[0]), unsure)  # type: ignore[arg-type]
-    longest = max(number for cell in _values(table, time) if (number := parse_number(cell)) is not None)
-    unit = "day" if longest > 400 else "month" if longest > 25 else "year"
-    unsure = (*unsure, f"column {time!r} is taken for {unit}s: its longest is {longest:g}")
-    return _try(table, replace(endpoint, unit=unit), unsure)  # type: ignore[arg-type]
+        unsure = (*unsure, f"the times of {event!r} are taken from {' and '.join(map(repr, times.values()))}")
+    unit: Unit = "day"
+    if "time" in times:
+        named = [one for one, names in _UNITS.items() if re.search(rf"\b({names})\b", _words(times["time"]))]
+        if len(named) == 1:
+            unit = named[0]
+        else:
+            longest = max(
+                number for cell in _values(table, times["time"]) if (number := parse_number(cell)) is not None
+            )
+            unit = "day" if longest > 400 else "month" if longest > 25 else "year"
+            unsure = (*unsure, f"column {times['time']!r} is taken for {unit}s: its longest is {longest:g}")
+    endpoint = TimeToEvent(
+        _words(event), times.get("time", ""), event, unit, positive=positive,
+        start=times.get("start", ""), end=times.get("end", ""),
+    )  # fmt: skip
+    return _try(table, endpoint, unsure)
 
 
 def _try(table: Table, endpoint: Endpoint, unsure: tuple[str, ...]) -> _Guess | None:
