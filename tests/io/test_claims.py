@@ -135,14 +135,14 @@ def test_the_claim_of_a_killed_process_is_given_back(
         killed = time.monotonic()
         os.kill(holder.pid, signal.SIGKILL)
         assert given.result(60) >= killed
-    assert caplog.messages == ["another run makes file: waiting for it (if none is alive, delete .claim-file)"]
+    assert caplog.messages == ["another run makes file: waiting for it (if none is alive, delete .file.claim)"]
     assert list(file.parent.iterdir()) == []
 
 
 def test_claims_of_the_dead_are_removed_and_no_others(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    claimed = tmp_path / ".claim-file"
+    claimed = tmp_path / ".file.claim"
     (tmp_path / "features").mkdir()
-    dead = tmp_path / "features" / ".claim-other"
+    dead = tmp_path / "features" / ".other.claim"
     dead.touch()
     remove_claims(tmp_path)
     assert claimed.exists()

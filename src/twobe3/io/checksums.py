@@ -30,10 +30,7 @@ def digest_outputs(out: Path) -> Mapping[str, str]:
     return {
         name.as_posix(): digest_file(path)
         for name, path in files.items()
-        if name != Path(FINISHED)
-        and name.suffix != DAMAGED
-        and not {*STORES} & {*name.parts}
-        and not name.name.startswith(CLAIM)
+        if name != Path(FINISHED) and name.suffix not in (DAMAGED, CLAIM) and not {*STORES} & {*name.parts}
     }
 
 

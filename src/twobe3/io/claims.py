@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-CLAIM = ".claim-"
+CLAIM = ".claim"  # how their names end, so that no search for files of a kind finds them
 SILENT_S = 10.0  # of waiting, before it is said
 POLL_S = 0.1
 log = logging.getLogger("twobe3")
@@ -34,14 +34,14 @@ def claim(*files: Path) -> Iterator[None]:
 
 def remove_claims(folder: Path) -> None:
     """Remove what processes that were killed left of their claims, at any depth of a folder."""
-    for left in folder.rglob(f"{CLAIM}*"):
+    for left in folder.rglob(f"*{CLAIM}"):
         with suppress(OSError, Timeout), FileLock(left, timeout=0):
             left.unlink()
 
 
 @contextmanager
 def _claim_one(file: Path) -> Iterator[None]:
-    path = file.with_name(CLAIM + file.name)
+    path = file.with_name(f".{file.name}{CLAIM}")
     lock = FileLock(path, poll_interval=POLL_S)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
