@@ -11,6 +11,7 @@ import numpy as np
 from tests.faults import NONE, Ended, Fault, FaultyCommands
 
 from twobe3.core.volume import Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.io.claims import CLAIM
 from twobe3.io.files import digest
 from twobe3.models import load_model
 from twobe3.phantom.dicom_writer import PETHeader, write_pet_series
@@ -86,14 +87,14 @@ def write_study(folder: Path) -> Path:
 
 
 def read_contents(out: Path) -> Contents:
-    """Every file of a study folder by its path; what was set aside is none of them."""
-    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix != ".damaged")
+    """Every file of a study folder by its path; what was set aside is none of them, and claims hold nothing."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix not in (".damaged", CLAIM))
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
 def list_partials(out: Path) -> list[str]:
-    """Files that a write has left behind."""
-    return [path.name for path in out.rglob(".partial*")]
+    """Files that a write or a claim has left behind."""
+    return [path.name for pattern in (".partial*", f"*{CLAIM}") for path in out.rglob(pattern)]
 
 
 def _is_model(path: Path) -> bool:

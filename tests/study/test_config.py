@@ -379,3 +379,19 @@ def test_a_column_of_a_split_says_train_or_test(tmp_path: Path) -> None:
         chosen(tmp_path, column, {**TABLE, "P5": {"part": "validation"}})
     with pytest.raises(ConfigurationError, match="COLUMN_MISSING"):
         chosen(tmp_path, column, {"P1": {"other": "train"}})
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("OS", "OS"), "called 'OS'"),
+        (("os event", "OS_event"), "called 'OS_event'|called 'os event'"),
+        (("OS", " "), "needs a `name`"),
+    ],
+)
+def test_endpoints_have_names_of_their_own(names: tuple[str, str], said: str, tmp_path: Path) -> None:
+    tables = "".join(f'[[endpoint]]\nname = "{name}"\nkind = "binary"\ncolumn = "outcome"\n' for name in names)
+    text = STUDY.replace('[endpoint]\nname = "y"\nkind = "binary"\ncolumn = "outcome"\n', tables)
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        study(tmp_path, text)
+    assert refused.value.code.name == "STUDY_FILE_INVALID"

@@ -11,8 +11,11 @@ import pytest
 from tests.command_line import Call
 
 import twobe3 as tb
+from twobe3.core.codes import Code
+from twobe3.core.errors import ConfigurationError
 from twobe3.io import pseudonym
 from twobe3.io.model_file import read_sealed
+from twobe3.study import run as running
 from twobe3.study.finished import FINISHED, TABLE, Options, digest_inputs, read_finished, write_finished
 
 Edit = Callable[[Path], object]
@@ -266,3 +269,32 @@ def test_a_model_of_a_study_is_the_one_that_it_fitted(twobe3: Call, copied: Path
     first.unlink()
     if verb == "explain":
         assert twobe3(verb, which, *scans, *out).refusal().startswith(f"ARTEFACT_MISSING: models/{first.name}")
+
+
+def test_exchanged_models_are_made_again(copied: Path) -> None:
+    out = copied.parent / "out"
+    one, other = sorted((out / "models").iterdir())[:2]
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    tb.run(copied, out, workers=1)
+    assert {one.read_bytes(), other.read_bytes()} == {*contents}
+    assert one.read_bytes() == contents[0]
+
+
+def test_a_study_that_ends_after_another_one_in_the_same_folder_is_refused(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copied.parent / "new"
+    ended = running.fit_final_models
+
+    def meanwhile(*arguments: Any) -> Any:  # another study ends there
+        out.mkdir(exist_ok=True)
+        (out / running.OWNER).write_text("0" * 64)
+        return ended(*arguments)
+
+    monkeypatch.setattr(running, "fit_final_models", meanwhile)
+    with pytest.raises(ConfigurationError) as refused:
+        tb.run(copied, out, workers=1)
+    assert refused.value.code is Code.OUTPUT_EXISTS
+    assert not (out / "run.json").exists()

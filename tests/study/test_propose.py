@@ -110,6 +110,66 @@ TABLES: dict[str, tuple[dict[str, Sequence[object]], list[dict[str, Any]], list[
             "the times of 'status' are taken from 'date of PET' and 'last seen'",
         ],
     ),
+    "who had no event": (
+        {"id": IDS, "censored": EVENT, "os_days": DAYS},
+        [{"kind": "time-to-event", "name": "censored", "time": "os_days", "event": "censored", "positive": "0"}],
+        [
+            "column 'censored' says who had no event: '0' is taken for the event",
+            "the times of 'censored' are taken from 'os_days'",
+        ],
+    ),
+    "who lives": (
+        {"id": IDS, "alive_status": ["yes", "no"] * (N // 2)},
+        [{"kind": "binary", "name": "alive status", "column": "alive_status", "positive": "no"}],
+        ["column 'alive_status' says who had no event: 'no' is taken for the event"],
+    ),
+    "times that cannot be": (
+        {"id": IDS, "days": [0, *DAYS[1:]], "event": EVENT},
+        [{"kind": "binary", "name": "event", "column": "event"}],
+        ["'event' is taken without times, and 'days' look like some: name them by --column"],
+    ),
+    "dates of two readings": (
+        {"id": IDS, "scan": [f"0{1 + i % 9}/04/2019" for i in range(N)],
+         "last seen": [f"0{1 + i % 9}/05/2021" for i in range(N)], "death": EVENT},
+        [{"kind": "binary", "name": "death", "column": "death"}],
+        ["'death' is taken without times, and 'scan', 'last seen' look like some: name them by --column"],
+    ),
+    "several states": (
+        {"id": IDS, "os_days": DAYS, "os_event": EVENT, "progression": [0, 1, 2] * (N // 3)},
+        [{"kind": "time-to-event", "name": "os event", "time": "os_days", "event": "os_event"}],
+        [
+            "column 'progression' has 3 values: a study file must say which is the event, by `positive`, and which "
+            "compete with it, by `competing`",
+        ],
+    ),
+    "alike": (
+        {"id": IDS, "os_event": EVENT, "os event": EVENT[::-1]},
+        [
+            {"kind": "binary", "name": "os event", "column": "os_event"},
+            {"kind": "binary", "name": "os event 2", "column": "os event"},
+        ],
+        [],
+    ),
+    "not at baseline": (
+        {"id": IDS, "metastasis_at_baseline": EVENT, "ECOG performance status": EVENT, "Tod": ["ja", "nein"] * 6},
+        [{"kind": "binary", "name": "tod", "column": "Tod", "positive": "ja"}],
+        ["column 'Tod': 'ja' is taken for the event"],
+    ),
+    "German times": (
+        {"id": IDS, "Überlebenszeit (Tage)": DAYS, "Tod": EVENT},
+        [{"kind": "time-to-event", "name": "tod", "time": "Überlebenszeit (Tage)", "event": "Tod"}],
+        ["the times of 'Tod' are taken from 'Überlebenszeit (Tage)'"],
+    ),
+    "some without outcome": (
+        {"id": IDS, "relapse": [*EVENT[:-2], "", "NA"]},
+        [{"kind": "binary", "name": "relapse", "column": "relapse"}],
+        ["relapse: 2 of 12 patients have no outcome"],
+    ),
+    "what a terminal obeys": (
+        {"id": IDS, "event\x7f\x9b": EVENT},
+        [{"kind": "binary", "name": "event", "column": "event\x7f\x9b"}],
+        [],
+    ),
     "one pair that shares no word": (
         {"id": IDS, "Follow-up (days)": DAYS, "Death": WORDS, "age at scan (years)": AGES},
         [
@@ -197,8 +257,11 @@ def test_the_field_of_view_holds_every_scan_and_nobody_drew_a_region(propose: Pr
         ({"id": IDS, "age": AGES}, [], Code.OUTCOME_INVALID),
         ({"id": IDS, "outcome": EVENT}, ["outcme"], Code.COLUMN_MISSING),
         ({"id": IDS, "age": AGES}, ["age"], Code.OUTCOME_INVALID),
+        ({"id": IDS, "outcome": EVENT}, ["id"], Code.OUTCOME_INVALID),
+        ({"id": IDS, "status": [0, 1, 2] * (N // 3), "days": DAYS}, ["status", "days"], Code.OUTCOME_INVALID),
+        ({"P00": IDS, "0": EVENT}, [], Code.TABLE_UNREADABLE),
     ],
-    ids=["no ids", "no outcome", "no such column", "a column that is none"],
+    ids=["no ids", "no outcome", "no such column", "a column that is none", "the ids", "three values", "no header"],
 )
 def test_what_cannot_be_proposed_is_said(
     table: Mapping[str, Sequence[object]], columns: Sequence[str], code: Code, propose: Propose
@@ -207,6 +270,11 @@ def test_what_cannot_be_proposed_is_said(
         propose(table, columns)
     assert refused.value.code is code
     assert not any(one in str(refused.value) for one in IDS)
+
+
+def test_times_that_were_given_up_are_no_covariates(propose: Propose) -> None:
+    _, proposal = propose({"id": IDS, "days": [0, *DAYS[1:]], "event": EVENT, "stage": ["1", "2"] * 6})
+    assert '# covariates = ["stage"]' in proposal.text
 
 
 def test_the_proposal_is_written_once_and_runs(twobe3: Call, folder: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def remove_claims(folder: Path) -> None:
 @contextmanager
 def _claim_one(file: Path) -> Iterator[None]:
     path = file.with_name(f".{file.name}{CLAIM}")
-    lock = FileLock(path, poll_interval=POLL_S)
+    lock = FileLock(path, mode=0o644, poll_interval=POLL_S)  # which others may write is probed for by further files
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -47,6 +47,9 @@ def unnest(prefix: str, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+SAVED_AS = "saved_as"
+
+
 class Sealed(NamedTuple):
     """What a sealed file holds: header, arrays, and the digest of both."""
 
@@ -75,16 +78,25 @@ def read_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def sign_name(path: Path) -> str:
+    """What a sealed file holds to be known under the name by which it was saved, which may say everything of it."""
+    return digest([path.name])[:16]
+
+
 def is_there(path: Path) -> bool:
-    """Whether a sealed file is there and whole; a damaged one is set aside, so that it is made again."""
+    """Whether a sealed file is there, whole, and the one that was saved under its name.
+
+    Another one, exchanged or damaged, is set aside, so that it is made again.
+    """
     if not path.exists():
         return False
     try:
-        read_sealed(path)
+        if read_sealed(path).header.get(SAVED_AS) == sign_name(path):
+            return True
     except ConfigurationError:
-        set_aside(path)
-        return False
-    return True
+        pass
+    set_aside(path)
+    return False
 
 
 def read_sealed(path: Path) -> Sealed:

@@ -38,6 +38,7 @@ from twobe3.study.sections import (
     ValidationSection,
     VolumeSection,
 )
+from twobe3.validation.cross_validate import file_name
 
 S = TypeVar("S", bound=Section)
 
@@ -72,6 +73,17 @@ class StudyConfig(Section):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return [value] if isinstance(value, dict) else value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _must_have_names(cls, sections: tuple[EndpointSection, ...]) -> tuple[EndpointSection, ...]:
+        names = [file_name(section.name) for section in sections]
+        for section in sections:
+            if not section.name.strip():
+                raise ValueError("an endpoint needs a `name`")
+            if names.count(file_name(section.name)) > 1:
+                raise ValueError(f"several endpoints are called {section.name!r}, or so alike that their files are")
+        return sections
 
     @model_validator(mode="after")
     def _must_have_outcomes(self) -> Self:

@@ -150,6 +150,7 @@ def run(
     result = replace(result, provenance=replace(provenance, **watch.read()))
     # From here on the folder is this study's: what was stored before fits every study.
     with claim(out / OWNER):  # of two runs at once one writes after the other
+        _require_own(out, study, update)  # another study may have ended here meanwhile
         remove(out / FINISHED)
         write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
         result.write(out)

@@ -248,7 +248,7 @@ def fit_folds(
     with checkpoints.claim(*(keys[number, fit] for fit in fits)), share_fits(plan.models) as cache:
         for fit in fits:
             arrays = checkpoints.get(keys[number, fit])
-            if arrays is None:
+            if arrays is None or not has_maps(arrays, plan.maps):
                 arrays = fit_fold(plan, fit, cache)
                 checkpoints.put(keys[number, fit], arrays)
             fitted.append(arrays)
