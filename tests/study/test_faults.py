@@ -1,13 +1,13 @@
 """Faults at the writes of a study: nothing is lost, nothing half is read, and the next run gives the same bytes.
 
-A few writes of each kind of fault, others every day; ``benchmarks/faults.py`` goes through all of them.
+A few writes of each kind of fault, others with another ``TWOBE3_FAULTS_OFFSET``; ``benchmarks/faults.py`` tries all.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import twobe3
 from twobe3.io.claims import CLAIM
 from twobe3.io.pseudonym import KEY_VARIABLE
 
-TODAY = date.today().toordinal()
+OFFSET = int(os.environ.get("TWOBE3_FAULTS_OFFSET", "0"))
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
 
 
 def choose(n: int, tries: int) -> list[int]:
-    """Some of n places, evenly spread; others every day."""
-    return sorted({(TODAY + i * n // tries) % n for i in range(tries)})
+    """Some of n places, evenly spread."""
+    return sorted({(OFFSET + i * n // tries) % n for i in range(tries)})
 
 
 def find_write(sweep: Sweep, kind: str, name: str) -> int:
@@ -115,7 +115,7 @@ def test_a_report_that_was_killed_is_made_again(sweep: Sweep) -> None:
 def test_a_worker_that_is_killed_at_a_write_costs_nothing(sweep: Sweep) -> None:
     """Acceptance row 49."""
     out = sweep.outs / "killed"
-    ended = sweep.run(out, Fault(TODAY % 10, "SIGKILL", in_worker=True), workers=2)
+    ended = sweep.run(out, Fault(OFFSET % 10, "SIGKILL", in_worker=True), workers=2)
     assert (ended.status, ended.left) == (0, 0)
     assert ended.err.count("SIGKILL; it is tried once more") == 1
     assert read_contents(out) == sweep.contents
@@ -172,7 +172,7 @@ def test_what_is_missing_when_a_study_goes_on_is_said_or_refused(sweep: Sweep) -
 
 def test_a_write_that_is_denied_to_a_worker_is_one_line(sweep: Sweep) -> None:
     """Acceptance row 54."""
-    assert sweep.try_new(Fault(TODAY % 5, "EIO", in_worker=True), workers=2) == []
+    assert sweep.try_new(Fault(OFFSET % 5, "EIO", in_worker=True), workers=2) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
