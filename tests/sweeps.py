@@ -218,8 +218,8 @@ class Sweep:
             yield f"no word of the interruption: {ended.err[-300:]}"
         if ended.status == 1 and "twobe3: WRITE_FAILED: " not in ended.err:
             yield f"no code of the failure: {ended.err[-300:]}"
-        # A claim whose removal is denied stays, until the next run.
-        partials = [name for name in list_partials(out) if fault.action in STATUS or not name.endswith(CLAIM)]
+        # A claim whose removal is denied or interrupted stays, empty, until the next run.
+        partials = [name for name in list_partials(out) if not name.endswith(CLAIM)]
         if fault.action != "SIGKILL" and partials:
             yield f"left behind: {partials}"
         if ended.left:

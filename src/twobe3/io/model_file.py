@@ -65,7 +65,7 @@ def write_sealed(path: Path, header: Mapping[str, Any], arrays: Arrays) -> str:
     """
     text = json.dumps({"schema": SCHEMA_VERSION, "package_version": __version__, **header})
     sealed = digest([text, checksum(arrays)])
-    write_atomic(path, to_safetensors(arrays, {"twobe3": text, "digest": sealed}))
+    write_atomic(path, to_safetensors(arrays, {"twobe3": text, "digest": sealed, SAVED_AS: _sign_name(path)}))
     return sealed
 
 
@@ -78,7 +78,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def sign_name(path: Path) -> str:
+def _sign_name(path: Path) -> str:
     """What a sealed file holds to be known under the name by which it was saved, which may say everything of it."""
     return digest([path.name])[:16]
 
@@ -91,9 +91,11 @@ def is_there(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        if read_sealed(path).header.get(SAVED_AS) == sign_name(path):
-            return True
-    except ConfigurationError:
+        read_sealed(path)
+        with safe_open(path, framework="numpy") as stored:
+            if stored.metadata().get(SAVED_AS) == _sign_name(path):
+                return True
+    except (ConfigurationError, SafetensorError, OSError):
         pass
     set_aside(path)
     return False

@@ -23,7 +23,7 @@ from twobe3.core.outcomes import Endpoint, FloatArray, IntArray
 from twobe3.core.prediction import Prediction
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays, Cache
-from twobe3.io.model_file import SAVED_AS, sign_name, write_sealed
+from twobe3.io.model_file import write_sealed
 from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import Risk
 from twobe3.models.record import CALIBRATIONS, CARD, TrainingRecord, make_record
@@ -262,7 +262,6 @@ class Model(ABC):
             "notes": self._notes(),
             **({} if self.recalibration_ is None else {"recalibration": self.recalibration_}),
             CARD: record.card.to_json(),
-            SAVED_AS: sign_name(path),
         }
         calibrations = {} if self.calibrations_ is None else {CALIBRATIONS: self.calibrations_}
         write_sealed(path, header, {**self._arrays(), **record.arrays(), **calibrations})
