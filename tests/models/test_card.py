@@ -181,7 +181,7 @@ def test_a_changed_card_breaks_the_seal(saved: Path, tmp_path: Path) -> None:
 
 def test_a_header_nested_without_end_is_refused(saved: Path, tmp_path: Path) -> None:
     with safe_open(saved, framework="numpy") as stored:
-        assert set(stored.metadata()) == {"twobe3", "digest"}
+        assert set(stored.metadata()) == {"twobe3", "digest", "saved_as"}
     content = saved.read_bytes()
     path = tmp_path / "deep.safetensors"
     path.write_bytes(content[:200] + b"[" * 100_000 + content[200:])
