@@ -50,8 +50,8 @@ def _claim_one(file: Path) -> Iterator[None]:
         except Timeout:
             log.info("another run makes %s: waiting for it (if none is alive, delete %s)", file.name, path.name)
             lock.acquire()
-    except (OSError, NotImplementedError):  # no locks here, or nothing can be written: whoever writes the file tells
-        yield
+    except (OSError, NotImplementedError):  # filelock's ways to say that there are no locks here
+        yield  # or nothing can be written: whoever writes the file tells
         return
     try:
         yield

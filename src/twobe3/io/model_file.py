@@ -91,12 +91,11 @@ def is_there(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        read_sealed(path)
-        with safe_open(path, framework="numpy") as stored:
-            if stored.metadata().get(SAVED_AS) == _sign_name(path):
-                return True
-    except (ConfigurationError, SafetensorError, OSError):
-        pass
+        _, saved_as = _read_with_name(path)
+    except ConfigurationError:
+        saved_as = ""
+    if saved_as == _sign_name(path):
+        return True
     set_aside(path)
     return False
 
@@ -106,9 +105,15 @@ def read_sealed(path: Path) -> Sealed:
 
     Raises ConfigurationError ``MODEL_INVALID``: not such a file, or changed since it was written.
     """
+    return _read_with_name(path)[0]
+
+
+def _read_with_name(path: Path) -> tuple[Sealed, str]:
+    """What :func:`read_sealed` gives, and what stands for the name by which it was saved."""
     try:
         with safe_open(path, framework="numpy") as stored:
-            text, sealed = (stored.metadata()[key] for key in ("twobe3", "digest"))
+            metadata = stored.metadata()
+            text, sealed = (metadata[key] for key in ("twobe3", "digest"))
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         reason = f"{path.name!r} is not a model file of twobe3"
@@ -117,6 +122,6 @@ def read_sealed(path: Path) -> Sealed:
         reason = f"{path.name!r} was changed since it was written: its digest differs"
         raise ConfigurationError(Code.MODEL_INVALID, reason)
     try:
-        return Sealed(dict(json.loads(text)), arrays, sealed)
+        return Sealed(dict(json.loads(text)), arrays, sealed), metadata.get(SAVED_AS, "")
     except (TypeError, ValueError, RecursionError):
         raise ConfigurationError(Code.MODEL_INVALID, f"the header of {path.name!r} is not what twobe3 writes") from None

@@ -179,7 +179,7 @@ def _find_patient(clinical: Path, ids: set[str], sheet: str) -> tuple[str, list[
             f"{clinical.name}: none of the columns {', '.join(names)} holds the PatientID of any of {len(ids)} scans",
         )
     others = [name for name, count in matches.items() if count == matches[patient] and name != patient]
-    return patient, [f"the columns {patient!r} and {', '.join(map(repr, others))} hold the same ids"] if others else []
+    return patient, [f"the columns {patient!r} and {join_names(others)} hold the same ids"] if others else []
 
 
 def _is_centre(cells: Sequence[str]) -> bool:
