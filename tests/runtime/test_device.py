@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pickle
 from pathlib import Path
@@ -15,7 +16,9 @@ from torch import nn
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.runtime import process
-from twobe3.runtime.device import CPU, GIB, Device, _Call, enough_memory
+from twobe3.runtime.device import CPU, GIB, Device, MapsBy, Precision, _Call, enough_memory
+
+OPENVINO = importlib.metadata.version("openvino")
 
 
 class Machine:
@@ -41,7 +44,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_everything_is_on_the_cpu_in_single_precision() -> None:
     for device in (Device(), CPU):
-        assert device.describe() == {"device": "cpu", "precision": "32"}
+        assert device.describe() == {"device": "cpu", "precision": "32", "maps": f"OpenVINO {OPENVINO}, 32"}
         assert device.cache_key() == ""
         assert (device.count, device.workers(6)) == (1, 6)
         assert {device.torch_device(number) for number in range(3)} == {torch.device("cpu")}
@@ -66,13 +69,35 @@ def test_more_gpus_than_there_are_is_an_error() -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_with_gpus_they_are_taken_and_results_are_told_apart_from_the_cpus() -> None:
-    assert Device().describe() == {"device": "cuda", "precision": "bf16"}
+    assert Device().describe() == {"device": "cuda", "precision": "bf16", "maps": "torch, 32"}
     names = {Device(precision=precision).cache_key() for precision in ("32", "bf16")}  # type: ignore[arg-type]
     assert len(names) == 2
     assert "" not in names
     assert Device().cache_key() == Device("cuda", "bf16").cache_key()
-    assert Device("cpu").cache_key() == ""
-    assert Device("cpu", "bf16").cache_key() not in ("", *names)
+    assert Device("cpu").cache_key() == Device("cpu", "bf16").cache_key() == ""
+    assert Device().maps_key() == " on cuda"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_maps_are_told_apart_by_what_computes_them_and_in_which_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[MapsBy, Precision]] = [
+        ("torch", "32"),
+        ("openvino", "32"),
+        ("torch", "bf16"),
+        ("openvino", "bf16"),
+    ]
+    keys = [Device("cpu", precision, maps=by).maps_key() for by, precision in made]
+    assert keys[0] == ""
+    assert len(set(keys)) == 4
+    assert Device().maps_key() == keys[1]
+    assert OPENVINO in keys[1]
+    assert {Device("cpu", precision, maps=by).bits for by, precision in made} == {"32"}
+    assert [Device("cpu", precision, maps=by).pin().maps_key() for by, precision in made] == keys
+    monkeypatch.setattr("twobe3.runtime.device._openvino_version", lambda: "")
+    assert Device().maps_key() == ""
+    with pytest.raises(EnvironmentFailure, match=r"twobe3\[fast\]") as caught:
+        Device(maps="openvino")
+    assert caught.value.code is Code.EXTRA_MISSING
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -93,7 +118,7 @@ def test_several_processes_share_a_gpu_where_its_memory_suffices() -> None:
 def test_a_small_gpu_has_one_process_and_an_old_one_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch, (4,), (7, 5))
     assert Device().workers(16) == 1
-    assert Device().describe() == {"device": "cuda", "precision": "32"}
+    assert Device().describe() == {"device": "cuda", "precision": "32", "maps": "torch, 32"}
     assert Device(precision="bf16").bits == "bf16"
 
 

@@ -488,7 +488,7 @@ def test_running_a_study_again_reads_no_scan_computes_no_feature_and_fits_no_mod
     assert {name: (done / name).read_bytes() for name in NAMES} == before
 
 
-def test_in_another_precision_networks_are_fitted_anew_and_nothing_else(
+def test_with_maps_of_another_precision_networks_are_fitted_anew_and_nothing_else(
     done: Path, hospital: Path, fits: list[str], tmp_path: Path
 ) -> None:
     here = json.loads((done / "run.json").read_text())["platform"]
@@ -496,7 +496,9 @@ def test_in_another_precision_networks_are_fitted_anew_and_nothing_else(
     shutil.copytree(done, tmp_path / "out")
     run(hospital / "study.toml", tmp_path / "out", workers=1, device="cpu", precision="bf16")
     there = json.loads((tmp_path / "out" / "run.json").read_text())["platform"]
-    assert (there["device"], there["precision"]) == ("cpu", "bf16")
+    assert here["maps"].endswith(", 32")
+    assert (there["device"], there["precision"]) == ("cpu", "32")
+    assert there["maps"] == here["maps"].removesuffix("32") + "bf16"
     assert set(fits) == {"2be3-net"}
     assert len(list((tmp_path / "out/folds").iterdir())) == len(list((done / "folds").iterdir())) + 8
     assert (tmp_path / "out/predictions.csv").read_bytes() != (done / "predictions.csv").read_bytes()

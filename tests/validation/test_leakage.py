@@ -76,8 +76,18 @@ def test_predictions_and_decisions_keep_their_bits_when_the_tested_patients_have
         assert tuple(auditing._find_peeking(fits, made, 1)) == ()
 
 
+class Elsewhere(Device):
+    """Computes here, and says that it does not."""
+
+    def on_cpu(self) -> Device:
+        return CPU
+
+    def cache_key(self) -> str:
+        return " elsewhere"
+
+
 def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere, fitted = Device("cpu", "bf16"), []
+    elsewhere, fitted = Elsewhere("cpu"), []
     models = [replace(small(kind), device=elsewhere) for kind in ("2be3-net", "baseline")]
     fits = fits_of([*models, Fusion(models, name="both")], cohort, 3)
     with one_thread():

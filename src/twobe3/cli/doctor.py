@@ -84,4 +84,4 @@ def _networks() -> str:
 
     device = Device()
     precision = {"32": "single precision", "bf16": "mixed precision, bfloat16 being native"}[device.bits]
-    return f"on {device.kind}, trained in {precision}"
+    return f"on {device.kind}, trained in {precision}; maps of 2D networks by {device.describe()['maps']}"

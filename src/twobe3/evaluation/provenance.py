@@ -31,7 +31,10 @@ class ModelProvenance:
 
 @dataclass(frozen=True)
 class Platform:
-    """Versions and processor, and the devices and precisions with which the models' networks compute."""
+    """Versions and processor, and what the models' networks compute with.
+
+    ``precision`` is that of training, ``maps`` what computes the maps of frozen 2D networks, and in which precision.
+    """
 
     python: str
     torch: str
@@ -40,6 +43,7 @@ class Platform:
     cores: int | None
     device: str
     precision: str
+    maps: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,16 @@ from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.nearest import find_nearest
 from twobe3.features._torchvision import import_timm
 from twobe3.features.fold_norms import fold_norms
+from twobe3.features.openvino_runtime import CompiledNetwork, compile_network
 from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.weights import State, WeightsSource, load_strictly
 from twobe3.io.files import digest
+from twobe3.runtime.device import Device
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SYMMETRIC = (0.5, 0.5, 0.5)  # mean and standard deviation that take [0, 1] to [-1, 1]
-CPU = torch.device("cpu")
+HERE = torch.device("cpu")
+PLAIN = Device("cpu", "32", maps="torch")
 RESNET_STAGES = 5  # the stem and MONAI's four stages
 
 
@@ -69,6 +72,7 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     _folded: dict[tuple[torch.device, tuple[int, ...]], nn.Module] = field(default_factory=dict, init=False, repr=False)
+    _compiled: dict[tuple[object, ...], CompiledNetwork | None] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Networks of timm travel to worker processes as their parameters: unpickling one there would import timm
@@ -90,19 +94,33 @@ class Backbone:
                 Code.LAYER_OUT_OF_RANGE, f"{self.name} has the layers 0 to {self.layers - 1}, not {layer}"
             )
 
-    def maps(self, pictures: torch.Tensor, layer: int) -> torch.Tensor:
+    def maps(self, pictures: torch.Tensor, layer: int, device: Device = PLAIN) -> torch.Tensor:
         """Compute the maps of a layer, on the device of the pictures.
 
         From what the network is shown, see :func:`~twobe3.features.maps.show`, to (n, channels, rows, columns); layer 0
-        is the stem. Raises ConfigurationError ``LAYER_OUT_OF_RANGE``.
+        is the stem. ``device`` says what computes them and in which precision; they are given in single precision.
+        Raises ConfigurationError ``LAYER_OUT_OF_RANGE``.
         """
         self.require_layer(layer)
         with torch.inference_mode():
+            if device.maps_by == "openvino" and (compiled := self._compile(pictures.shape[1:], layer, device)):
+                return compiled(pictures)
             seen = normalise(pictures, self.mean, self.std)
-            (maps,) = intermediates(self.fold(seen.shape[1:], (layer,), seen.device), seen, [layer])
-        return maps
+            folded = self.fold(seen.shape[1:], (layer,), seen.device)
+            with torch.autocast("cpu", torch.bfloat16, enabled=device.maps_bits == "bf16"):
+                (maps,) = intermediates(folded, seen, [layer])
+        return maps.float()
 
-    def fold(self, shape: Sequence[int], layers: tuple[int, ...], device: torch.device = CPU) -> nn.Module:
+    def _compile(self, picture: torch.Size, layer: int, device: Device) -> CompiledNetwork | None:
+        """The network up to a layer by OpenVINO, made once; None where it does not take it."""
+        bits = device.maps_bits
+        key = (picture, layer, bits, torch.get_num_threads())
+        if key not in self._compiled:
+            with torch.inference_mode(False):
+                self._compiled[key] = compile_network(_UpTo(self, layer), picture, bits, self.name)
+        return self._compiled[key]
+
+    def fold(self, shape: Sequence[int], layers: tuple[int, ...], device: torch.device = HERE) -> nn.Module:
         """A copy of the network on a device that makes the maps of some layers faster, see :func:`fold_norms`.
 
         Made once, and checked on a picture of noise of ``shape``, (channels, height, width). The network itself stays
@@ -114,6 +132,18 @@ class Backbone:
                 folded = fold_norms(self.network, lambda network: intermediates(network, noise, layers))
             self._folded[device, layers] = folded.to(device)
         return self._folded[device, layers]
+
+
+class _UpTo(nn.Module):
+    """From pictures to the maps of one layer."""
+
+    def __init__(self, backbone: Backbone, layer: int) -> None:
+        super().__init__()
+        self.network, self.layer, self.norm = backbone.network, layer, (backbone.mean, backbone.std)
+        self.eval()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return intermediates(self.network, normalise(pictures, *self.norm), [self.layer])[0]
 
 
 def load_backbone(name: str, weights: str = "pretrained") -> Backbone:

@@ -20,9 +20,9 @@ from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.slices import Plane, SliceSpec, apply_windows, cut
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
+from twobe3.runtime.device import CPU, Device
 
-BATCH = {"cpu": 32, "cuda": 256}  # pictures at once
-CPU = torch.device("cpu")
+BATCH = {"cpu": 8, "cuda": 256}  # pictures at once: those of eight stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MapExtractor:
     """Feature maps by scan and plane, computed where the cache lacks them.
 
     They are those of a layer of a frozen 2D network, of scans or of an augmented version of them, which are cut along
-    each of the planes and shown as ``slices`` say; computed on ``device`` in single precision.
+    each of the planes and shown as ``slices`` say; ``device`` says what computes them.
     """
 
     backbone: Backbone
@@ -39,7 +39,7 @@ class MapExtractor:
     slices: SliceSpec = field(default_factory=SliceSpec)
     cache: Cache = field(default_factory=Cache)
     augmentation: Augmentation | None = None
-    device: torch.device = CPU
+    device: Device = CPU
 
     def key(self, cohort: Cohort, subject: Subject, plane: Plane) -> str:
         """Digest of everything that the maps depend on."""
@@ -50,8 +50,7 @@ class MapExtractor:
         network = self.backbone
         made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
         changed = f" {self.augmentation.cache_key()}" if self.augmentation else ""
-        where = "" if self.device.type == "cpu" else f" on {self.device.type}"
-        return f"maps {self.slices} {made_by}{changed}{where}"
+        return f"maps {self.slices} {made_by}{changed}{self.device.maps_key()}"
 
     def extract(self, cohort: Cohort, subject: Subject) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
@@ -81,7 +80,8 @@ class MapExtractor:
     def _get_or_extract(
         self, name: str, key: str, plane: Plane, compute: Callable[[], npt.NDArray[Any]]
     ) -> npt.NDArray[Any]:
-        metadata = {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer)}
+        by = self.device.describe()["maps"]
+        metadata = {"plane": plane, "backbone": self.backbone.name, "layer": str(self.layer), "computed by": by}
         return self.cache.get_or_compute(key, lambda: {name: compute()}, metadata=metadata)[name]
 
     def _pool(self, cohort: Cohort, subject: Subject, plane: Plane, key: str) -> npt.NDArray[np.float64]:
@@ -98,7 +98,7 @@ class MapExtractor:
         filled = slices.any(axis=(1, 2))
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.
         different = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
-        batch = BATCH[self.device.type]
+        batch = BATCH[self.device.kind]
         parts = [self._compute_batch(different[start : start + batch]) for start in range(0, len(different), batch)]
         maps = torch.cat(parts).numpy()
         position = np.zeros(len(slices), dtype=np.int64)
@@ -106,8 +106,9 @@ class MapExtractor:
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
     def _compute_batch(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        pictures = show(self.backbone.network, torch.from_numpy(slices).to(self.device), self.slices)
-        return self.backbone.maps(pictures, self.layer).half().contiguous().cpu()
+        suv = torch.from_numpy(slices).to(self.device.torch_device())
+        maps = self.backbone.maps(show(self.backbone.network, suv, self.slices), self.layer, self.device)
+        return maps.half().contiguous().cpu()
 
 
 def show(network: nn.Module, suv: torch.Tensor, slices: SliceSpec) -> torch.Tensor:

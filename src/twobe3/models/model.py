@@ -149,7 +149,7 @@ class Model(ABC):
     def cache_key(self) -> str:
         """Text that differs whenever the fitted model may differ on the same patients; part of cache keys.
 
-        The device of a network is in it unless it is the CPU in single precision.
+        The device of a network is in it unless it is the CPU.
         """
         parameters = {**self.get_params(deep=False), "name": self.name, **self._content_of_files()}
         device = self.device.cache_key() if self.has_network else ""

@@ -83,7 +83,7 @@ def pretrain(
     recipe, folder = read_recipe(recipe_file), recipe_file.parent
     cache = Cache(out / "features")
     compute = recipe.compute
-    target = Device(device or compute.device, precision or compute.precision, devices or "auto")
+    target = Device(device or compute.device, precision or compute.precision, devices or "auto", compute.maps)
     model = recipe.model(folder, cache, target)
     backbone = model.maps.backbone  # what is wrong with the weights is better known before scans are read
     _require_same_recipe(out, _recipe_digest(recipe, backbone, target), update)

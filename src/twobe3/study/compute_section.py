@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from twobe3.runtime.device import Device, DeviceName, Precision
+from twobe3.runtime.device import Device, DeviceName, MapsBy, Precision
 from twobe3.runtime.jobs import Jobs, Queue
 from twobe3.study.section import Length, Section
 
@@ -25,15 +25,19 @@ class DeviceSection(Section):
     device : {"auto", "cpu", "cuda"}
         ``"auto"``: a GPU if there is one.
     precision : {"auto", "32", "bf16"}
-        Of training; ``"bf16"`` is mixed precision.
+        On a GPU of training, where ``"bf16"`` is mixed precision; on the CPU of the maps of frozen 2D networks.
+    maps : {"auto", "torch", "openvino"}
+        What computes the maps of frozen 2D networks on the CPU; ``"auto"``: OpenVINO where it is installed (extra
+        ``[fast]``).
     """
 
     device: DeviceName = "auto"
     precision: Precision = "auto"
+    maps: MapsBy = "auto"
 
     def resolve(self, device: DeviceName | None = None, precision: Precision | None = None) -> Device:
         """The device of the models; what is given goes before the section."""
-        return Device(device or self.device, precision or self.precision)
+        return Device(device or self.device, precision or self.precision, maps=self.maps)
 
 
 class ComputeSection(DeviceSection):
@@ -44,7 +48,10 @@ class ComputeSection(DeviceSection):
     device : {"auto", "cpu", "cuda"}
         ``"auto"``: a GPU if there is one.
     precision : {"auto", "32", "bf16"}
-        Of training; ``"bf16"`` is mixed precision.
+        On a GPU of training, where ``"bf16"`` is mixed precision; on the CPU of the maps of frozen 2D networks.
+    maps : {"auto", "torch", "openvino"}
+        What computes the maps of frozen 2D networks on the CPU; ``"auto"``: OpenVINO where it is installed (extra
+        ``[fast]``).
     scheduler : {"local", "dask"}
         Who hands out the tasks: the processes of this machine, or a dask scheduler, whose workers may be anywhere
         (extra ``[cluster]``).

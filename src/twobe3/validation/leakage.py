@@ -20,7 +20,6 @@ from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
 from twobe3.evaluation.provenance import Audit, PermutationResult
 from twobe3.io.cache import Arrays, Cache
-from twobe3.runtime.device import CPU
 from twobe3.runtime.parallel import Workers, run_tasks
 from twobe3.validation.cross_validate import PREDICTED, concat_folds, fit_fold, fit_plans, name_fits
 from twobe3.validation.plan import CVPlan, FoldTask, require_enough
@@ -130,7 +129,7 @@ def _find_peeking(plan: CVPlan, folds: Mapping[FoldTask, Arrays], workers: Worke
 
     What was not computed on the CPU is fitted there twice: elsewhere two fits may differ for no reason.
     """
-    on_cpu = replace(plan, models=tuple(model.clone(device=CPU) for model in plan.models))
+    on_cpu = replace(plan, models=tuple(model.clone(device=model.device.on_cpu()) for model in plan.models))
     fits = [FoldTask(endpoint, number, 0) for endpoint in plan.cohorts for number in range(len(plan.models))]
     elsewhere = [fit for fit in fits if on_cpu.models[fit.model].cache_key() != plan.models[fit.model].cache_key()]
     how: dict[str, Any] = {"workers": workers, "description": "audit: outcomes"}

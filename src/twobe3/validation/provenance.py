@@ -110,7 +110,7 @@ def describe_platform(models: Sequence[Model]) -> Platform:
         numpy=np.__version__,
         processor=platform.machine(),
         cores=os.cpu_count(),
-        **{key: ", ".join(sorted({device[key] for device in devices})) for key in ("device", "precision")},
+        **{key: ", ".join(sorted({device[key] for device in devices})) for key in ("device", "precision", "maps")},
     )
 
 

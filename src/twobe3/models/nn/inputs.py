@@ -158,9 +158,8 @@ class FeatureMaps:
 
     def extractors(self, augmentation: Augmentation | None = None) -> list[MapExtractor]:
         """A feature extractor for each layer, of scans or of an augmented version of them."""
-        backbone, device = self.backbone, self.device.torch_device()
         return [
-            MapExtractor(backbone, layer, self.planes, self.slices, self.cache, augmentation, device)
+            MapExtractor(self.backbone, layer, self.planes, self.slices, self.cache, augmentation, self.device)
             for layer in self.layers
         ]
 

@@ -97,8 +97,10 @@ def init_smoothing(convolution: nn.Conv3d, noise: float = 0.3) -> None:
     few patients are learnt by heart sooner than that is found.
 
     Output channel *i* starts from input channel *i*, counted round; ``noise`` is the share of the random start that is
-    kept, so that channels do not stay alike.
+    kept, so that channels do not stay alike. Weights without values, which a file will fill, stay as they are.
     """
+    if convolution.weight.is_meta:
+        return  # besides, `torch.eye` would take a second there to import torch's compiler
     axes = [
         torch.tensor([0.25, 0.5, 0.25]) if length == 3 and stride == 2 else torch.eye(length)[length // 2]
         for length, stride in zip(convolution.kernel_size, convolution.stride, strict=True)
