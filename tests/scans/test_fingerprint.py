@@ -8,7 +8,14 @@ import pytest
 from scipy import ndimage
 
 from twobe3.scans import fingerprint as landmarks
-from twobe3.scans.fingerprint import Landmarks, compare_landmarks, find_landmarks, match_landmarks, no_landmarks
+from twobe3.scans.fingerprint import (
+    Landmarks,
+    _find_peaks,
+    compare_landmarks,
+    find_landmarks,
+    match_landmarks,
+    no_landmarks,
+)
 
 SPACING_MM = (4.0, 4.0, 4.0)
 Volume = npt.NDArray[np.float32]
@@ -75,3 +82,17 @@ def test_only_scans_of_one_content_are_found_whatever_the_size_of_the_tiles(monk
     monkeypatch.setattr(landmarks, "_ROWS", 10)  # tiles that don't fit each other
     monkeypatch.setattr(landmarks, "_COLUMNS", 14)
     assert match_landmarks(scans) == found
+
+
+@pytest.mark.parametrize("levels", [4, 1000], ids=["plateaus", "hardly any ties"])
+@pytest.mark.parametrize("reach", [(1, 1, 1), (2, 3, 1)])
+def test_peaks_are_the_voxels_that_a_filter_of_the_maximum_leaves_as_they_are(
+    levels: int, reach: tuple[int, int, int]
+) -> None:
+    values = np.random.default_rng(0).integers(0, levels, (9, 11, 7)).astype(np.float32)
+    size = tuple(2 * one + 1 for one in reach)
+    expected = np.argwhere((values == ndimage.maximum_filter(values, size=size)) & (values > 0))
+    found = _find_peaks(values, np.array(reach))
+    assert len(expected) > 3
+    np.testing.assert_array_equal(found, expected)
+    assert _find_peaks(np.zeros_like(values), np.array(reach)).shape == (0, 3)

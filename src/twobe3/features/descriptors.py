@@ -86,7 +86,8 @@ def _roughness(suv: npt.NDArray[np.float32], body: npt.NDArray[np.bool_]) -> flo
     total, count = 0.0, 0
     for axis in range(3):
         step = np.abs(np.diff(suv, axis=axis))
-        both = np.minimum(*(body.take(range(start, body.shape[axis] - 1 + start), axis=axis) for start in (0, 1)))
+        first, second = (np.moveaxis(body, axis, 0)[part] for part in (slice(-1), slice(1, None)))
+        both = np.moveaxis(first & second, 0, axis)
         total += float(step[both].sum(dtype=np.float64))
         count += int(both.sum())
     return total / count if count else 0.0

@@ -55,7 +55,7 @@ def compile_network(
         None, with a warning, where OpenVINO does not take the network, or its outputs for a picture of noise differ
         from torch's by more than 1e-5 of the largest, in bfloat16 a tenth.
     """
-    noise = 2 * torch.rand(BATCH, *picture, generator=torch.Generator().manual_seed(0))
+    noise = 2 * torch.rand(1, *picture, generator=torch.Generator().manual_seed(0))
     try:
         compiled = _compile(network, noise, bits)
         found = compiled(noise)
@@ -70,7 +70,7 @@ def compile_network(
     return None
 
 
-def _compile(network: nn.Module, pictures: torch.Tensor, bits: Literal["32", "bf16"]) -> CompiledNetwork:
+def _compile(network: nn.Module, picture: torch.Tensor, bits: Literal["32", "bf16"]) -> CompiledNetwork:
     # Where it finds `openvino_telemetry`, importing OpenVINO numbers this computer, in the home folder, and reports to
     # its makers; where it does not, it does without.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -81,13 +81,13 @@ def _compile(network: nn.Module, pictures: torch.Tensor, bits: Literal["32", "bf
     with warnings.catch_warnings(), torch.no_grad():
         # Tracing is deprecated, and shapes become constants, which they are: the pictures have one shape.
         warnings.simplefilter("ignore")
-        traced = torch.jit.freeze(torch.jit.trace(network, pictures, check_trace=False))  # type: ignore[no-untyped-call]
+        traced = torch.jit.freeze(torch.jit.trace(network, picture, check_trace=False))  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced, skip_freeze=True)  # has to outlive the conversion
         frontend = FrontEndManager().load_by_framework("pytorch")
         graph = frontend.load(decoder)
         (seen,) = graph.get_inputs()
         graph.set_element_type(seen, openvino.Type.f32)
-        graph.set_partial_shape(seen, openvino.PartialShape([*pictures.shape]))
+        graph.set_partial_shape(seen, openvino.PartialShape([BATCH, *picture.shape[1:]]))
         model = frontend.convert(graph)
     how = {
         "INFERENCE_PRECISION_HINT": PRECISION[bits],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 
 ImageStack = Literal["image", "profile"]
+Pool = Callable[[torch.Tensor], torch.Tensor]
 IMAGE_STACKS: tuple[ImageStack, ...] = get_args(ImageStack)
 
 # Slices, rows and columns of each stack, whatever the grid is.
@@ -81,12 +83,16 @@ def pool_image(
     ndarray of float16, shape (2 · channels, \*POSITIONS[stack])
         The averages of all channels, then the maxima.
     """
-    suv = torch.from_numpy(np.maximum(volume, 0.0))
-    channels = [(suv / upper).clamp(max=1.0) for upper in windows_suv]
-    if stack == "profile":
-        channels.append(torch.log(suv + FLOOR_SUV))
-    stacked = torch.stack(channels)
-    return pool_stack(stacked, stack).half().numpy()
+    suv, profile = torch.from_numpy(np.maximum(volume, 0.0))[None], stack == "profile"
+    average, highest = pools_of(stack)
+    averages = [average(channel) for channel in _split_channels(suv, windows_suv, logarithm=profile)]
+    maxima = _split_channels(highest(suv), windows_suv, logarithm=profile)  # the channels rise with the SUV
+    return torch.cat([*averages, *maxima]).half().numpy()
+
+
+def _split_channels(suv: torch.Tensor, windows_suv: tuple[float, ...], *, logarithm: bool) -> list[torch.Tensor]:
+    windows = [(suv / upper).clamp(max=1.0) for upper in windows_suv]
+    return [*windows, torch.log(suv + FLOOR_SUV)] if logarithm else windows
 
 
 def pool_stack(values: torch.Tensor, stack: ImageStack) -> torch.Tensor:
@@ -94,5 +100,11 @@ def pool_stack(values: torch.Tensor, stack: ImageStack) -> torch.Tensor:
 
     From (channels, slices, rows, columns), of voxels or of maps, to (2 · channels, \*POSITIONS[stack]).
     """
+    return torch.cat([pool(values) for pool in pools_of(stack)])
+
+
+def pools_of(stack: ImageStack) -> tuple[Pool, Pool]:
+    """What takes the average, and what the maximum, over what lies at each position of a coarse grid."""
     pools = functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d
-    return torch.cat([pool(values, POSITIONS[stack]) for pool in pools])
+    average, highest = (partial(pool, output_size=POSITIONS[stack]) for pool in pools)
+    return average, highest

@@ -113,9 +113,9 @@ def find_landmarks(volume: npt.NDArray[np.float32], spacing_mm: tuple[float, flo
     """
     spacing = np.array(spacing_mm)
     smooth = ndimage.gaussian_filter(compress_suv(volume), SMOOTHING_MM / spacing)
-    size = np.maximum(np.round(APART_MM / spacing).astype(int) | 1, 3)
-    peak = (smooth == ndimage.maximum_filter(smooth, size=tuple(size))) & (smooth > 0)
-    voxels = np.argwhere(peak)[np.argsort(-smooth[peak], kind="stable")][:MOST]
+    reach = np.maximum(np.round(APART_MM / spacing).astype(int) | 1, 3) // 2
+    peaks = _find_peaks(smooth, reach)
+    voxels = peaks[np.argsort(-smooth[tuple(peaks.T)], kind="stable")][:MOST]
     around = voxels[:, None, :] + _BALL_MM / spacing
     # Beyond the border goes on what is there: a step to 0 would be alike in all images.
     patches = ndimage.map_coordinates(smooth, around.reshape(-1, 3).T, order=1, mode="nearest")
@@ -125,6 +125,23 @@ def find_landmarks(volume: npt.NDArray[np.float32], spacing_mm: tuple[float, flo
     uneven = lengths[:, 0] > 0
     places = np.asarray(voxels[uneven] * spacing, dtype=np.float32)
     return Landmarks(places, np.asarray(patches[uneven] / lengths[uneven], dtype=np.float32))
+
+
+def _find_peaks(values: npt.NDArray[np.float32], reach: npt.NDArray[np.int_]) -> npt.NDArray[np.int64]:
+    """Voxels above 0 that no other within so many voxels along each axis exceeds, shape (n, 3), in their order.
+
+    What is behind a neighbour is looked at no further: a filter of the maximum would look at every voxel's box.
+    """
+    highest = values > 0
+    for axis in range(values.ndim):
+        line, found = np.moveaxis(values, axis, 0), np.moveaxis(highest, axis, 0)
+        found[:-1] &= line[:-1] >= line[1:]
+        found[1:] &= line[1:] >= line[:-1]
+    peaks = np.argwhere(highest)
+    starts, ends = np.maximum(peaks - reach, 0), peaks + reach + 1
+    boxes = (tuple(slice(*ends_of) for ends_of in zip(*box, strict=True)) for box in zip(starts, ends, strict=True))
+    alone = [values[box].max() == values[tuple(peak)] for peak, box in zip(peaks, boxes, strict=True)]
+    return np.asarray(peaks[np.array(alone, dtype=bool)])
 
 
 def no_landmarks() -> Landmarks:
