@@ -44,7 +44,7 @@ MODELS: dict[str, Model] = {
     "maps of two layers, with age": TwoBe3Net(
         **QUICK, inputs=("maps", "map-profile", "profile"), layer=(2, 3), weighing="joint", covariates=("age_years",)
     ),
-    "image": TwoBe3Net(**QUICK, inputs=("image", "profile"), weighing="joint"),
+    "image": TwoBe3Net(**QUICK, inputs=("image", "profile", "image-coronal", "image-sagittal"), weighing="joint"),
     "fine-tuned": TwoBe3Net(
         **QUICK, **PHANTOM, finetune="last-stage", finetune_epochs=1, ensemble_size=2, inputs=("maps", "profile")
     ),

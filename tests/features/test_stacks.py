@@ -13,7 +13,7 @@ from twobe3.features.stacks import FLOOR_SUV, POSITIONS, ImageStack, ImageStacks
 from twobe3.io.cache import Cache
 
 WINDOWS = (5.0, 10.0, 25.0)
-STACKS: tuple[ImageStack, ...] = ("image", "profile")
+STACKS: tuple[ImageStack, ...] = ("image", "profile", "image-coronal", "image-sagittal")
 
 
 @pytest.fixture
@@ -37,6 +37,15 @@ def test_a_profile_holds_means_and_maxima_of_each_slice(volume: np.ndarray) -> N
     np.testing.assert_allclose(stack[3, :, 0, 0], logarithm.mean(axis=(1, 2)), atol=2e-3)
     np.testing.assert_allclose(stack[7, :, 0, 0], logarithm.max(axis=(1, 2)), atol=2e-3)
     np.testing.assert_allclose(stack[6, :, 0, 0], np.clip(volume / 25, 0, 1).max(axis=(1, 2)), atol=1e-3)
+
+
+def test_projections_hold_means_and_maxima_from_the_front_and_from_the_side(volume: np.ndarray) -> None:
+    shown = np.clip(volume / 5, 0, 1)
+    front, side = (pool_image(volume, name, WINDOWS) for name in ("image-coronal", "image-sagittal"))
+    np.testing.assert_allclose(front[0, :, 0], shown.mean(axis=1), atol=1e-3)
+    np.testing.assert_allclose(front[3, :, 0], shown.max(axis=1), atol=1e-3)
+    assert side.shape == (6, 48, 24, 1)  # 16 rows, which positions share
+    np.testing.assert_allclose(side[3, :, [0, -1], 0].T, shown.max(axis=2)[:, [0, -1]], atol=1e-3)
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -65,7 +74,7 @@ def test_stacks_are_kept_and_those_of_an_augmented_scan_are_those_of_its_volume(
     stacks, subject, version = ImageStacks(STACKS, WINDOWS, Cache()), cohort.subjects[0], Augmentation(1)
     changed = version(cohort.volume(subject), cohort.grid.spacing_mm)
     for name, values in stacks.extract(cohort, subject, version):
-        np.testing.assert_array_equal(values, pool_image(changed, "image" if name == "image" else "profile", WINDOWS))
+        np.testing.assert_array_equal(values, pool_image(changed, name, WINDOWS))  # type: ignore[arg-type]
     before = dict(stacks.extract(cohort, subject))
     monkeypatch.setattr("twobe3.features.stacks.pool_image", None)  # from here on nothing is computed
     for name, values in stacks.extract(cohort, subject):

@@ -1,4 +1,4 @@
-"""Small stacks beside those of all feature maps: a coarse image, and a profile along the body, of SUV or of maps."""
+"""Small stacks beside those of all feature maps: a coarse image, profile and projections, of SUV or of maps."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from twobe3.features.augment import Augmentation
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 
-ImageStack = Literal["image", "profile"]
+ImageStack = Literal["image", "profile", "image-coronal", "image-sagittal"]
 Pool = Callable[[torch.Tensor], torch.Tensor]
 IMAGE_STACKS: tuple[ImageStack, ...] = get_args(ImageStack)
 
 # Slices, rows and columns of each stack, whatever the grid is.
-POSITIONS: dict[ImageStack, tuple[int, int, int]] = {"image": (24, 8, 8), "profile": (48, 1, 1)}
+POSITIONS: dict[ImageStack, tuple[int, int, int]] = {
+    "image": (24, 8, 8), "profile": (48, 1, 1), "image-coronal": (48, 1, 24), "image-sagittal": (48, 24, 1),
+}  # fmt: skip
 FLOOR_SUV = 0.1  # added before the logarithm, so that air is no deep hole
 
 
@@ -32,7 +34,7 @@ class ImageStacks:
 
     Parameters
     ----------
-    names : tuple of {"image", "profile"}
+    names : tuple of {"image", "profile", "image-coronal", "image-sagittal"}
         Which, in this order.
     windows_suv : tuple of float
         Upper ends of the SUV windows, as for the pictures of the 2D network.
@@ -73,8 +75,9 @@ def pool_image(
     ----------
     volume : ndarray, shape (slices, rows, columns)
         SUV, from feet to head.
-    stack : {"image", "profile"}
-        Which grid, see :data:`POSITIONS`. Positions share voxels where the volume has fewer than the grid.
+    stack : {"image", "profile", "image-coronal", "image-sagittal"}
+        Which grid, see :data:`POSITIONS`: a coarse image; pieces along the body; the projections that readers look at
+        first, from the front and from the side. Positions share voxels where the volume has fewer than the grid.
     windows_suv : tuple of float
         Upper ends of the windows.
 

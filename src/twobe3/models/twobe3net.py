@@ -39,12 +39,13 @@ class TwoBe3Net(StackedMapsModel):
 
     Parameters
     ----------
-    inputs : tuple of {"maps", "map-image", "map-profile", "image", "profile"}, or "auto"
-        What the 3D CNN sees, each as stacks with branches of their own: the feature maps at all their positions, which
-        are the paper's; the maps, or the SUV image itself, on a coarse grid (``map-image``, ``image``), and in pieces
-        along the body (``map-profile``, ``profile``), see :func:`~twobe3.features.stacks.pool_image`. ``"auto"``: the
-        four coarse ones; where the 2D network is trained too, or comes from ``init``, maps, image and profile. Without
-        maps the 2D network is not needed.
+    inputs : tuple, or "auto"
+        What the 3D CNN sees, each as stacks with branches of their own: the feature maps at all their positions
+        (``"maps"``), which are the paper's; the maps, or the SUV image itself, on a coarse grid (``"map-image"``,
+        ``"image"``), and in pieces along the body (``"map-profile"``, ``"profile"``); the image's projections from the
+        front and from the side (``"image-coronal"``, ``"image-sagittal"``), see
+        :func:`~twobe3.features.stacks.pool_image`. ``"auto"``: all coarse ones; where the 2D network is trained too,
+        or comes from ``init``, maps, image and profile. Without maps the 2D network is not needed.
     weighing : {"auto", "joint", "cross-fitted"}
         ``"joint"``: one linear layer over all branches, trained with them. ``"cross-fitted"``: each input has an expert
         of its own, and is weighed by what it predicts of patients left out, see
@@ -186,7 +187,7 @@ class TwoBe3Net(StackedMapsModel):
         return super().maps
 
     def _content_of_files(self) -> dict[str, Any]:
-        files = super()._content_of_files()
+        files = {**super()._content_of_files(), "parts": self.parts}
         return {**files, "init": self.init_digest_ or self._checkpoint().digest} if self.init else files
 
     def public_parameters(self) -> dict[str, Any]:
