@@ -8,7 +8,7 @@ import SimpleITK
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from twobe3.core.grid import Grid, _interpolate, place_grid, resample, uptake_outside
+from twobe3.core.grid import Grid, place_grid, resample, uptake_outside
 from twobe3.core.volume import Geometry, SUVCalibration, SUVVolume
 
 CALIBRATION = SUVCalibration("bw", "test", 1.0, 1.0)
@@ -214,16 +214,60 @@ def test_lengths_along_the_patient_do_not_depend_on_the_order_of_the_array() -> 
     assert geometry.along_patient(geometry.extent_mm) == (100.0, 90.0, 20.0)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_parallel_axes_give_what_any_others_would(order: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(sum(order) + order[0])
-    for signs in itertools.product([1.0, -1.0], repeat=3):
-        array = rng.normal(size=(9, 11, 13)).astype(np.float32)
-        matrix, offset = np.zeros((3, 3)), rng.uniform(-2.0, 2.0, 3)
-        matrix[list(order), range(3)] = rng.uniform(0.4, 1.9, 3) * signs
-        offset = np.where(matrix.sum(axis=1) < 0, np.array(array.shape) - 1 - offset, offset)
-        expected = ndimage.affine_transform(
-            array, matrix, offset, output_shape=(7, 8, 10), order=1, mode="grid-constant"
-        )
-        np.testing.assert_allclose(_interpolate(array, matrix, offset, (7, 8, 10)), expected, rtol=0, atol=1e-6)
-        assert (expected != 0).mean() > 0.2
+def on_scipy(volume: SUVVolume, target: Geometry) -> npt.NDArray[np.float64]:
+    """Smoothing and interpolation by scipy in double precision, without a look at where the axes point."""
+    step = np.linalg.inv(volume.geometry.affine) @ target.affine
+    coarsening = np.abs(step[:3, :3]).max(axis=1)
+    smooth = ndimage.gaussian_filter(volume.array.astype(np.float64), np.where(coarsening > 1.5, coarsening / 2.355, 0))
+    moved = ndimage.affine_transform(
+        smooth, step[:3, :3], step[:3, 3], output_shape=target.shape, order=1, mode="grid-constant"
+    )
+    return np.asarray(moved)
+
+
+AXES = [
+    np.eye(3)[:, list(order)] * signs
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product([1.0, -1.0], repeat=3)
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid"),
+    [
+        ((9, 11, 13), Grid((3.1, 2.6, 2.9), (28.0, 26.0, 32.0))),
+        ((9, 11, 13), Grid((5.0, 4.1, 1.3), (120.0, 90.0, 40.0))),  # larger than the scan, two axes smoothed or not
+        ((20, 24, 28), Grid((9.0, 7.0, 8.0), (72.0, 56.0, 64.0))),  # smoothed by more than the border is far
+        ((30, 28, 26), Grid((2.2, 1.7, 1.9), (18.0, 14.0, 16.0))),  # a small part of the scan
+        ((1, 12, 12), Grid((1.0, 2.0, 2.0), (8.0, 16.0, 16.0))),  # one slice between two of the grid's
+        ((1, 12, 1), Grid((4.0, 4.0, 4.0), (32.0, 32.0, 32.0))),
+    ],
+    ids=["as it is", "padded", "smoothed", "cropped", "one slice", "a line"],
+)
+def test_along_parallel_axes_it_is_scipy(shape: tuple[int, int, int], grid: Grid) -> None:
+    rng = np.random.default_rng(len(shape) + shape[0])
+    array = rng.gamma(1, 4, shape)
+    found = 0.0
+    for axes in AXES:
+        volume = image(array, tuple(rng.permuted([3.0, 2.5, 2.0])), axes=axes)
+        result = resample(volume, grid)
+        expected = on_scipy(volume, result.geometry)
+        np.testing.assert_allclose(result.array, expected, rtol=0, atol=1e-6 * volume.array.max())
+        assert (result.array.dtype, result.array.flags.c_contiguous) == (np.float32, True)
+        found += np.abs(expected).sum()
+    assert found > 0
+
+
+def test_of_a_slice_beyond_its_neighbours_on_the_grid_nothing_is_left() -> None:
+    result = resample(image(np.ones((1, 9, 9)), (3.0, 3.0, 3.0)), Grid((12.0, 3.0, 3.0), (96.0, 27.0, 27.0)))
+    assert result.array.shape == (8, 9, 9)
+    assert not result.array.any()
+
+
+def test_a_hair_of_rotation_gives_what_parallel_axes_give() -> None:
+    array = np.random.default_rng(3).gamma(1, 4, (24, 26, 28))
+    hair = Rotation.from_euler("xyz", [1e-7, -1e-7, 1e-7]).as_matrix()
+    grid = Grid((4.0, 5.0, 6.0), (80.0, 60.0, 60.0))
+    straight, turned = (resample(image(array, axes=axes), grid) for axes in (AXIAL, hair @ AXIAL))
+    assert np.count_nonzero(turned.geometry.affine[:3, :3]) == 3
+    np.testing.assert_allclose(straight.array, turned.array, rtol=0, atol=1e-5 * array.max())

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from twobe3.core.volume import Geometry, SUVVolume
 
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 MIN_GRID_VOXELS = 8
 """Along each axis."""
@@ -93,28 +94,49 @@ def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
     # Spacing of the target seen along each axis of the source, in source voxels.
     coarsening = np.abs(step[:3, :3]).max(axis=1)
     sigma = np.where(coarsening > 1.5, coarsening / 2.355, 0.0)
-    array = ndimage.gaussian_filter(volume.array, sigma) if sigma.any() else volume.array
-    moved = _interpolate(array, step[:3, :3], step[:3, 3], target.shape)
+    moved = _smooth_and_interpolate(volume.array, sigma, step[:3, :3], step[:3, 3], target.shape)
     note = f"resampled to {grid.spacing_mm} mm, field of view {grid.field_of_view_mm} mm"
     return replace(volume, array=moved, geometry=target, history=(*volume.history, note))
 
 
-def _interpolate(
-    array: npt.NDArray[np.float32], matrix: Float64, offset: Float64, shape: tuple[int, int, int]
-) -> npt.NDArray[np.float32]:
-    """The values at matrix · i + offset for every index i of a shape, by linear interpolation.
-
-    Where the axes are parallel those of the array are put in order first, which scipy interpolates faster.
-    """
+def _smooth_and_interpolate(
+    array: Float32, sigma: Float64, matrix: Float64, offset: Float64, shape: tuple[int, int, int]
+) -> Float32:
+    """The values at matrix · i + offset for every index i of a shape, smoothed along each axis of the array first."""
     if np.count_nonzero(matrix) == len(shape):
         order = np.abs(matrix).argmax(axis=0)
-        array, steps, offset = array.transpose(order), matrix[order, range(len(shape))], offset[order]
-        backwards = steps < 0
-        array = np.flip(array, tuple(np.flatnonzero(backwards).tolist()))
-        matrix, offset = np.abs(steps), np.where(backwards, np.array(array.shape) - 1 - offset, offset)
+        steps = matrix[order, range(len(shape))]
+        lengths = zip(array.transpose(order).shape, shape, sigma[order], steps, offset[order], strict=True)
+        return _apply_along_axes(array.transpose(order), [_weights(*length) for length in lengths])
+    smooth = scipy.ndimage.gaussian_filter(array, sigma) if sigma.any() else array
     # "grid-constant" fades to 0 within one voxel of the border; "constant" would drop border voxels by rounding errors.
-    moved = ndimage.affine_transform(array, matrix, offset, output_shape=shape, order=1, mode="grid-constant")
-    return np.asarray(moved, dtype=np.float32)
+    return np.asarray(
+        scipy.ndimage.affine_transform(smooth, matrix, offset, output_shape=shape, order=1, mode="grid-constant")
+    )
+
+
+def _weights(n: int, n_new: int, sigma: float, step: float, offset: float) -> Float32:
+    """What each of n voxels along an axis gives to each of n_new, at step · i + offset; shape (n_new, n)."""
+    distance = (step * np.arange(n_new) + offset)[:, None] - np.arange(n)
+    hat = np.maximum(1 - np.abs(distance), 0)
+    # The Gaussian is symmetric, at its reflecting ends too: smoothing the weights is smoothing the voxels.
+    smooth = scipy.ndimage.gaussian_filter1d(hat, sigma, axis=1) if sigma else hat
+    return np.asarray(smooth, dtype=np.float32)
+
+
+def _apply_along_axes(array: Float32, weights: Sequence[Float32]) -> Float32:
+    """Multiply an array by a matrix along each axis: what no matrix needs is cut, what gets shortest goes first."""
+    needed = [np.flatnonzero(matrix.any(axis=0)) for matrix in weights]
+    if not all(map(len, needed)):
+        return np.zeros([len(matrix) for matrix in weights], np.float32)
+    ranges = [slice(voxels[0], voxels[-1] + 1) for voxels in needed]
+    matrices = [scipy.sparse.csr_array(matrix[:, part]) for matrix, part in zip(weights, ranges, strict=True)]
+    moved = np.asarray(array[tuple(ranges)], np.float32)
+    for axis in sorted(range(moved.ndim), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
+        first = np.moveaxis(moved, axis, 0)
+        rows = matrices[axis] @ first.reshape(len(first), -1)
+        moved = np.moveaxis(rows.reshape(-1, *first.shape[1:]), 0, axis)
+    return np.ascontiguousarray(moved)
 
 
 def place_grid(geometry: Geometry, grid: Grid) -> Geometry:

@@ -16,7 +16,7 @@ from twobe3.io.claims import claim
 from twobe3.io.files import digest, set_aside, write_atomic
 
 # Raise it when the same key stands for other content than before: entries of another version are made again.
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
