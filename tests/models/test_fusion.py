@@ -416,6 +416,21 @@ def test_a_study_fits_each_of_its_models_once_a_fold_however_many_fusions_have_i
         assert (load_model(saved["relapse", number], cache=STORE).predict(subset).risk == expected_risk).all()
 
 
+def test_members_are_fitted_once_where_the_fusion_leaves_scans_out_and_where_it_recalibrates(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset, scheme = cohort.for_endpoint("relapse"), CrossValidation(3)
+    blind = Known(said(subset, 0), name="blind", without=(subset.patients[5],))
+    models: list[Model] = [Counted("suvmax", cache=STORE), Counted("age", cache=STORE)]
+    monkeypatch.setattr(Counted, "fits", 0)
+    out_of_fold(CVPlan.of([Fusion([*models, blind]), blind, *models], subset, scheme), Cache(), 1)
+    assert Counted.fits == 3 * 2  # folds, models
+    monkeypatch.setattr(Counted, "fits", 0)
+    policy = ThresholdPolicy(recalibrate=True, inner_folds=2)
+    out_of_fold(CVPlan.of([Fusion(models), *models], subset, scheme, policy), Cache(), 1)
+    assert Counted.fits == 3 * 2 * (1 + 2)  # and inner folds
+
+
 def test_what_was_fitted_on_other_patients_or_other_outcomes_is_not_taken_over(cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
     model = Baseline("age").fit(subset)
@@ -489,7 +504,7 @@ def test_parameters_of_members_are_reached_as_in_scikit_learns_ensembles(cohort:
     assert (outer.set_params(seed=2).seed, outer.of[1].seed) == (2, 0)  # its own parameter hides the member
 
 
-def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) -> None:
+def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion_and_the_others_learn_from_it(cohort: Cohort) -> None:
     subset = cohort.for_endpoint("relapse")
     patients = subset.patients
     fusion = Fusion([Known(said(subset, i), name=str(i), without=(patients[3 * i + 1], patients[7])) for i in range(2)])
@@ -498,7 +513,9 @@ def test_a_scan_that_a_member_cannot_use_is_none_for_the_fusion(cohort: Cohort) 
     assert [one.reason for one in left_out] == ["0", "1", "0"]
     prediction = fusion.fit(subset).predict(subset)
     assert prediction.patients == tuple(patients[i] for i in range(24) if i not in (1, 4, 7))
-    assert all(member.saw == [prediction.patients] for member in fusion.of if isinstance(member, Known))
+    for i, member in enumerate(fusion.of):
+        assert isinstance(member, Known)
+        assert member.saw == [tuple(patient for patient in patients if patient not in member.without)], i
 
 
 def test_the_identity_is_that_of_the_members_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -20,6 +21,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure, UnusableScanError
 from twobe3.core.fault import internal_error
 from twobe3.runtime import outcome, process
+from twobe3.runtime.local_pool import LocalWorkers
 from twobe3.runtime.parallel import run_tasks
 from twobe3.runtime.process import available_cores, one_thread
 
@@ -93,6 +95,59 @@ def test_workers_have_numbers_by_which_they_share_the_gpus() -> None:
     assert len(found) == len(processes) == len({result for _, result in done})
     assert found <= {0, 1}
     assert {number for _, (_, number) in run_tasks(numbered, [0], shared=None, workers=1, description="one")} == {0}
+
+
+class Shared:
+    """Told from everything else in a worker's memory."""
+
+
+def count_shared(_: None, task: int) -> tuple[int, int]:
+    time.sleep(0.2)
+    return os.getpid(), sum(isinstance(one, Shared) for one in gc.get_objects())
+
+
+def tell_process(_: Shared | None, task: int) -> tuple[int, int]:
+    return numbered(None, task)
+
+
+def test_workers_stay_from_one_function_to_the_next_and_forget_what_it_shared() -> None:
+    with LocalWorkers(2) as workers:
+        first = dict(run_tasks(tell_process, range(4), shared=Shared(), workers=workers, description="first"))
+        second = dict(run_tasks(count_shared, range(4), shared=None, workers=workers, description="second"))
+        here = dict(run_tasks(numbered, [0], shared=None, workers=workers, description="in this process"))
+        assert here[0][0] == os.getpid()
+        assert len(multiprocessing.active_children()) == 2
+    assert {pid for pid, _ in first.values()} >= {pid for pid, _ in second.values()}
+    assert {alive for _, alive in second.values()} == {0}
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_ends_between_two_functions_has_a_successor(caplog: pytest.LogCaptureFixture) -> None:
+    with LocalWorkers(2) as workers:
+        list(run_tasks(numbered, range(4), shared=None, workers=workers, description="before"))
+        gone = multiprocessing.active_children()[0]
+        gone.kill()
+        gone.join()
+        after = dict(run_tasks(numbered, range(4), shared=None, workers=workers, description="after"))
+        assert len(multiprocessing.active_children()) == 2
+    assert gone.pid not in {pid for pid, _ in after.values()}
+    assert not caplog.records
+
+
+def test_an_error_ends_workers_that_would_stay_and_the_next_function_gets_others() -> None:
+    with LocalWorkers(2) as workers:
+        with pytest.raises(UnusableScanError):
+            list(run_tasks(refuse, [0, 1], shared=None, workers=workers, description="refusing"))
+        assert not multiprocessing.active_children()
+        assert dict(run_tasks(scaled, range(4), shared=2.0, workers=workers, description="scaling"))[3] == 6.0
+
+
+def test_what_a_worker_was_given_too_late_for_one_function_does_not_disturb_the_next() -> None:
+    """One worker does all tasks of the first function before the other has started."""
+    with LocalWorkers(2) as workers:
+        for factor in (1.0, 2.0, 3.0):
+            done = dict(run_tasks(scaled, range(3), shared=factor, workers=workers, description="scaling"))
+            assert done == {task: factor * task for task in range(3)}
 
 
 def test_an_error_in_a_worker_arrives_whole_and_ends_the_others() -> None:

@@ -112,6 +112,32 @@ def test_a_study_of_which_anything_has_changed_is_not_finished(copied: Path, edi
     assert not is_finished(copied)
 
 
+def test_links_are_followed_into_folders_once_and_the_output_folder_is_no_input(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (slices := tmp_path / "study" / "dicom").mkdir(parents=True)
+    (out := slices / "out").mkdir()
+    (file := slices.parent / "study.toml").touch()
+    (slices / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(slices)
+    (slices / "itself").symlink_to(slices / "itself")
+
+    def inputs() -> str:
+        return digest_inputs(file, out, ["dicom"], Options())
+
+    states = [inputs()]
+    (out / "report.html").touch()
+    assert inputs() == states[0]
+    (elsewhere / "slice.dcm").touch()
+    states.append(inputs())
+    (slices / "itself").unlink()
+    states.append(inputs())
+    (elsewhere / "slice.dcm").rename(elsewhere / "other.dcm")
+    states.append(inputs())
+    assert len(set(states)) == 4
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        digest_inputs(file, out, ["gone"], Options())
+
+
 def test_what_only_saves_computing_may_go(copied: Path) -> None:
     for store in ("features", "folds", "volumes"):
         shutil.rmtree(copied.parent / "out" / store)

@@ -23,6 +23,7 @@ from twobe3.models.model import CONFIG
 from twobe3.runtime.device import CPU, Device
 from twobe3.runtime.process import one_thread
 from twobe3.scans.scan import ArrayScan
+from twobe3.validation import cross_validate as cross_validation
 from twobe3.validation import leakage as auditing
 from twobe3.validation.cross_validate import fit_fold, out_of_fold
 from twobe3.validation.leakage import audit, find_shared_groups, permute_outcomes
@@ -93,13 +94,13 @@ def test_what_was_not_computed_on_the_cpu_is_compared_there(cohort: Cohort, monk
     with one_thread():
         made = {FoldTask(e, n, 0): fit_fold(fits, FoldTask(e, n, 0)) for e in fits.cohorts for n in range(3)}
 
-    def spy(fits: CVPlan, fit: Any) -> Any:
+    def spy(fits: CVPlan, fit: Any, cache: Any) -> Any:
         fitted.append(fit)
         parts = fits.models[fit[1]]
         assert {one.device for one in (parts, *members_of(parts))} == {CPU}
-        return fit_fold(fits, fit)
+        return fit_fold(fits, fit, cache)
 
-    monkeypatch.setattr(auditing, "fit_fold", spy)
+    monkeypatch.setattr(cross_validation, "fit_fold", spy)
     assert tuple(auditing._find_peeking(fits, made, 1)) == ()
     assert {number: sum(fit[1] == number for fit in fitted) for number in range(3)} == {0: 4, 1: 2, 2: 4}
     assert {model.device for model in fits.models} == {elsewhere}

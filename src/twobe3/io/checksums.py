@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,11 +27,14 @@ def digest_outputs(out: Path) -> Mapping[str, str]:
 
     Without the mark itself, what only saves computing, what was set aside as damaged, and claims of other runs.
     """
-    files = {path.relative_to(out): path for path in sorted(out.rglob("*")) if path.is_file()}
+    files: dict[str, Path] = {}
+    for folder, below, names in os.walk(out):
+        below[:] = [name for name in below if name not in STORES]  # of which there may be thousands of files
+        files |= {(path := Path(folder, name)).relative_to(out).as_posix(): path for name in names}
     return {
-        name.as_posix(): digest_file(path)
-        for name, path in files.items()
-        if name != Path(FINISHED) and name.suffix not in (DAMAGED, CLAIM) and not {*STORES} & {*name.parts}
+        name: digest_file(path)
+        for name, path in sorted(files.items())
+        if name != FINISHED and path.suffix not in (DAMAGED, CLAIM) and path.is_file()
     }
 
 

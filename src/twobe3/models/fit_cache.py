@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.io.files import digest
@@ -11,14 +11,22 @@ from twobe3.models.model import Model, drop_unusable
 
 
 class FitCache:
-    """Fitted models by their parameters and training patients, in memory."""
+    """Fitted models by their parameters and training patients, in memory.
 
-    def __init__(self) -> None:
-        self._fits: dict[str, Model] = {}
+    Parameters
+    ----------
+    asked : collection of str, optional
+        The :meth:`~twobe3.models.model.Model.cache_key` of each model that somebody may ask for, whose fits alone are
+        kept; by default those of all models.
+    """
+
+    def __init__(self, asked: Collection[str] | None = None) -> None:
+        self._asked, self._fits = asked, dict[str, Model]()
 
     def put(self, model: Model, training: Cohort) -> None:
         """Keep a copy of a model that was fitted on these patients."""
-        self._fits[_key(model, training)] = copy.copy(model)
+        if self._asked is None or model.cache_key() in self._asked:
+            self._fits[_key(model, training)] = copy.copy(model)
 
     def get(self, model: Model, training: Cohort) -> Model | None:
         """A copy of the same model as it was fitted on the same patients, if there is one."""

@@ -88,7 +88,8 @@ class Fusion(Model):
 
     Every member is fitted once on the training patients, with learnt weights once more for each inner fold, and
     cross-fitted for the inner folds only. In a cross-validation fits are those of the same models of the study, and of
-    its other fusions, where there are such. A scan that a member cannot use is none for the fusion.
+    its other fusions, where there are such. A scan that a member cannot use is none for the fusion: it gets no risk,
+    and neither standardises nor weighs; the other members learn from it, as they do by themselves, outside inner folds.
 
     Parameters
     ----------
@@ -201,12 +202,16 @@ class Fusion(Model):
         return dict(zip((member.name for member in self.of), shares.T, strict=True))
 
     def _fit(self, cohort: Cohort) -> None:
+        self._fit_among(cohort, cohort)
+
+    def _fit_among(self, usable: Cohort, everyone: Cohort) -> None:
+        cohort = usable
         split = () if self.weights == "equal" else self._inner_split(cohort)
         inner = [self._fit_member(member, [cohort.subset(fold.train) for fold in split]) for member in self.of if split]
         if split and self.weights == "cross-fitted":
             self.members_ = tuple(inner)
         else:
-            self.members_ = tuple(self._fit_member(member, [cohort]) for member in self.of)
+            self.members_ = tuple(self._fit_member(member, [everyone]) for member in self.of)
         if split:
             out_of_fold = np.column_stack([member.risk_out_of_fold(cohort, split) for member in inner])
             self.blend_ = learn_weights(out_of_fold, cohort.outcomes)
@@ -279,7 +284,8 @@ def members_of(model: Model) -> Iterator[Model]:
 @contextmanager
 def share_fits(models: Iterable[Model]) -> Iterator[FitCache]:
     """Let fusions take members from what is put into a cache, and forget it at the end."""
-    cache = FitCache()
+    models = list(models)
+    cache = FitCache({member.cache_key() for model in models for member in members_of(model)})
     fusions = [one for model in models for one in (model, *members_of(model)) if isinstance(one, Fusion)]
     for fusion in fusions:
         fusion.fit_cache = cache

@@ -192,7 +192,7 @@ class Model(ABC):
         """
         usable = drop_unusable(self, cohort)
         check_training(self, usable, len(cohort))
-        self._fit(usable)
+        self._fit_among(usable, cohort)
         self.recalibration_ = self.calibrations_ = None
         self.endpoint_, self.grid_ = cohort.endpoint, cohort.grid
         self.training_, self.record_ = usable, None
@@ -270,6 +270,10 @@ class Model(ABC):
     def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans that the model cannot use, and why; one exclusion a scan, in the order of the cohort."""
         return ()
+
+    def _fit_among(self, usable: Cohort, everyone: Cohort) -> None:
+        """Learn from the patients whose scans the model can use, or its parts from all that they can use."""
+        self._fit(usable)
 
     @abstractmethod
     def _fit(self, cohort: Cohort) -> None: ...
@@ -349,11 +353,19 @@ def check_training(model: Model, usable: Cohort, n: int, where: str = "") -> Non
         raise ConfigurationError(Code.ONE_CLASS, f"{said}, {outcomes.n_events} of them with the event", remedy=remedy)
 
 
-def risk_of_fitted(model: Model, training: Cohort) -> Callable[[IntArray], Risk]:
-    """For :func:`~twobe3.models.inner_cv.cross_val_predict`: fits the model on some of the training patients."""
+def risk_of_fitted(
+    model: Model, training: Cohort, keep: Callable[[Model, Cohort], None] | None = None
+) -> Callable[[IntArray], Risk]:
+    """For :func:`~twobe3.models.inner_cv.cross_val_predict`: fits the model on some of the training patients.
+
+    ``keep`` is called with the fitted model and these patients.
+    """
 
     def fit(train: IntArray) -> Risk:
-        model.fit(training.subset(train))
+        part = training.subset(train)
+        model.fit(part)
+        if keep is not None:
+            keep(model, part)
         return lambda index: model.predict(training.subset(index).without_outcomes()).risk
 
     return fit

@@ -61,7 +61,7 @@ class Cluster:
         self.required = Requirements(read_versions(), str(seen.absolute()), gpu, dict(environment or {}))
 
     @contextmanager
-    def start(self, function: Callable[..., Any], shared: object, description: str) -> Iterator[ClusterPool]:
+    def start(self, function: Callable[..., Any], shared: object, most: int, description: str) -> Iterator[ClusterPool]:
         """Workers for the tasks of one function; they forget it, and what tasks share, with the block."""
         pool = ClusterPool(self, function, shared, description)
         try:

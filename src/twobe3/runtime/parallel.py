@@ -11,13 +11,13 @@ import logging
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Protocol, TypeAlias, TypeVar
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.runtime.cluster import Cluster
-from twobe3.runtime.local_pool import start_workers
+from twobe3.runtime.local_pool import LocalWorkers
 from twobe3.runtime.outcome import Outcome, Report
 from twobe3.runtime.process import one_thread
 from twobe3.runtime.progress import track
@@ -25,8 +25,8 @@ from twobe3.runtime.progress import track
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Returned = TypeVar("Returned")
-Workers: TypeAlias = int | Cluster
-"""How many processes of this machine work side by side, or the cluster whose workers do."""
+Workers: TypeAlias = int | LocalWorkers | Cluster
+"""How many processes of this machine work side by side, those that stay for what comes next, or a cluster's workers."""
 
 log = logging.getLogger("twobe3")
 
@@ -51,11 +51,11 @@ def run_tasks(
         Small: they travel to the workers one by one.
     shared : object
         What all tasks need; it travels to each worker once.
-    workers : int or Cluster
-        Processes; 1 stays in this one, several end their tasks in any order. A script that asks for more must guard its
-        start with ``if __name__ == "__main__"``, since workers import it. Or a cluster, see
-        :mod:`twobe3.runtime.cluster`. A task whose process is killed, for lack of memory for instance, is tried a
-        second time, after the others.
+    workers : int, LocalWorkers or Cluster
+        Processes, which end with the tasks, or stay for others; 1 stays in this one, several end their tasks in any
+        order. A script that asks for more must guard its start with ``if __name__ == "__main__"``, since workers import
+        it. Or a cluster, see :mod:`twobe3.runtime.cluster`. A task whose process is killed, for lack of memory for
+        instance, is tried a second time, after the others.
     name : callable, optional
         How messages call a task, without patient identity; by default by its place in the sequence.
     instead : callable, optional
@@ -70,7 +70,8 @@ def run_tasks(
         Whatever the function raises, as it raised it; the other tasks are given up, and no process is left behind.
         An error that cannot be pickled comes as an EnvironmentFailure ``INTERNAL_ERROR``.
     """
-    if not tasks or (not isinstance(workers, Cluster) and min(workers, len(tasks)) <= 1):
+    count = workers.count if isinstance(workers, LocalWorkers) else workers
+    if not tasks or (isinstance(count, int) and min(count, len(tasks)) <= 1):
         with one_thread():
             for task in track(tasks, description):
                 yield task, function(shared, task)
@@ -99,12 +100,16 @@ class _Pool(Protocol):
     def wait(self) -> Iterator[Report]: ...
 
 
+@contextmanager
 def _start(
     function: Callable[..., object], shared: object, workers: Workers, most: int, description: str
-) -> AbstractContextManager[_Pool]:
-    if isinstance(workers, Cluster):
-        return workers.start(function, shared, description)
-    return start_workers(function, shared, min(workers, most), description)
+) -> Iterator[_Pool]:
+    if isinstance(workers, int):
+        with LocalWorkers(workers) as own, own.start(function, shared, most, description) as local:
+            yield local
+    else:
+        with workers.start(function, shared, most, description) as pool:
+            yield pool
 
 
 def _dispatch(

@@ -11,6 +11,7 @@ from twobe3.io.pseudonym import KEY_VARIABLE, key_file
 from twobe3.runtime.cluster import connect
 from twobe3.runtime.device import Device
 from twobe3.runtime.jobs import start_jobs
+from twobe3.runtime.local_pool import LocalWorkers
 from twobe3.runtime.parallel import Workers
 from twobe3.runtime.process import available_cores
 from twobe3.study.compute_section import ComputeSection
@@ -21,7 +22,7 @@ FOLDER = "cluster"
 
 @contextmanager
 def open_workers(section: ComputeSection, asked: int | None, device: Device, out: Path) -> Iterator[Workers]:
-    """The workers of a study; those of a cluster are given back with the block.
+    """The workers of a study, the same ones for all that it does; they end or are given back with the block.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ def open_workers(section: ComputeSection, asked: int | None, device: Device, out
         ``CLUSTER_LOST``, ``EXTRA_MISSING``.
     """
     if asked or section.scheduler == "local":
-        yield asked or device.workers(available_cores())
+        with LocalWorkers(asked or device.workers(available_cores())) as workers:
+            yield workers
         return
     logs = out / FOLDER
     logs.mkdir(parents=True, exist_ok=True)

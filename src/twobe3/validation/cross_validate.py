@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,10 +193,15 @@ def out_of_fold(plan: CVPlan, checkpoints: Cache, workers: Workers) -> dict[Fold
 
 
 def fit_plans(
-    plans: Sequence[CVPlan], checkpoints: Cache, workers: Workers, description: str
+    plans: Sequence[CVPlan],
+    checkpoints: Cache,
+    workers: Workers,
+    description: str,
+    which: Callable[[FoldTask], bool] = lambda fit: True,
 ) -> list[dict[FoldTask, Arrays]]:
-    """What every fold of several plans gives, from its checkpoint where there is one."""
-    keys = {(number, fit): key for number, plan in enumerate(plans) for fit, key in plan.keys().items()}
+    """What every fold of several plans gives, or those asked for, from its checkpoint where there is one."""
+    every = ((number, fit, key) for number, plan in enumerate(plans) for fit, key in plan.keys().items())
+    keys = {(number, fit): key for number, fit, key in every if which(fit)}
     kept = {fit: arrays for fit, key in keys.items() if (arrays := checkpoints.get(key)) is not None}
     done = {(of, fit): arrays for (of, fit), arrays in kept.items() if has_maps(arrays, plans[of].maps)}
     if done:
@@ -261,9 +266,7 @@ def fit_fold(plan: CVPlan, fit: FoldTask, cache: FitCache | None = None) -> Arra
     model, begin = plan.models[number], time.perf_counter()
     times = observed_times(plan.cohorts[endpoint].outcomes)
     training, tested = plan.parts(endpoint, position)
-    prediction = fit_predict(model, training, tested, times, plan.policy)
-    if cache is not None:
-        cache.put(model, training)
+    prediction = fit_predict(model, training, tested, times, plan.policy, cache)
     values = {name: getattr(prediction, name) for name in PREDICTED}
     arrays = {"seconds": np.array([time.perf_counter() - begin])}
     if prediction.patients != tested.patients:
@@ -318,9 +321,7 @@ def _fit_and_save(shared: tuple[CVPlan, Mapping[tuple[str, int], Path]], fits: S
             cohort, target = plan.cohorts[endpoint], targets[endpoint, number]
             with claim(target):
                 if not is_there(target):  # another run may have fitted it meanwhile
-                    model = fit_final(plan.models[number], cohort, plan.policy)
-                    model.save(target)
-                    cache.put(model, cohort)
+                    fit_final(plan.models[number], cohort, plan.policy, cache).save(target)
 
 
 def file_name(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -20,8 +19,8 @@ from twobe3.evaluation.alignment import AlignedPredictions
 from twobe3.evaluation.metrics import METRICS, WITHIN_FOLDS
 from twobe3.evaluation.provenance import Audit, PermutationResult
 from twobe3.io.cache import Arrays, Cache
-from twobe3.runtime.parallel import Workers, run_tasks
-from twobe3.validation.cross_validate import PREDICTED, concat_folds, fit_fold, fit_plans, name_fits
+from twobe3.runtime.parallel import Workers
+from twobe3.validation.cross_validate import PREDICTED, concat_folds, fit_plans
 from twobe3.validation.plan import CVPlan, FoldTask, require_enough
 
 LEVEL = 0.95
@@ -129,14 +128,20 @@ def _find_peeking(plan: CVPlan, folds: Mapping[FoldTask, Arrays], workers: Worke
 
     What was not computed on the CPU is fitted there twice: elsewhere two fits may differ for no reason.
     """
-    on_cpu = replace(plan, models=tuple(model.clone(device=model.device.on_cpu()) for model in plan.models))
-    fits = [FoldTask(endpoint, number, 0) for endpoint in plan.cohorts for number in range(len(plan.models))]
-    elsewhere = [fit for fit in fits if on_cpu.models[fit.model].cache_key() != plan.models[fit.model].cache_key()]
-    how: dict[str, Any] = {"workers": workers, "description": "audit: outcomes"}
-    how["name"] = lambda fit: name_fits(plan, [fit])
-    expected = {**folds, **dict(run_tasks(fit_fold, elsewhere, shared=on_cpu, **how) if elsewhere else ())}
+    models = tuple(model.clone(device=model.device.on_cpu()) for model in plan.models)
+    on_cpu = replace(plan, models=models, explained=frozenset())
     tampered = replace(on_cpu, cohorts={endpoint: _tamper(plan, endpoint) for endpoint in plan.cohorts})
-    for fit, arrays in run_tasks(fit_fold, fits, shared=tampered, **how):
+    pairs = enumerate(zip(on_cpu.models, plan.models, strict=True))
+    elsewhere = {number for number, (here, there) in pairs if here.cache_key() != there.cache_key()}
+
+    def fit_first(of: CVPlan, models: Collection[int]) -> dict[FoldTask, Arrays]:
+        def belongs(fit: FoldTask) -> bool:
+            return fit.fold == 0 and fit.model in models
+
+        return fit_plans([of], Cache(), workers, "audit: outcomes", belongs)[0]
+
+    expected = {**folds, **fit_first(on_cpu, elsewhere)}
+    for fit, arrays in fit_first(tampered, range(len(plan.models))).items():
         if not all(np.array_equal(arrays[name], expected[fit][name]) for name in PREDICTED if name in arrays):
             yield f"{plan.models[fit.model].name} ({fit.endpoint})"
 

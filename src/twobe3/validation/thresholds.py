@@ -12,6 +12,7 @@ from sklearn.metrics import roc_curve
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.core.prediction import Prediction
+from twobe3.models.fit_cache import FitCache
 from twobe3.models.inner_cv import cross_val_predict, inner_split
 from twobe3.models.model import Model, drop_unusable, risk_of_fitted
 from twobe3.validation.recalibration import bootstrap_platt, breslow, cox_slope, platt, survival_at
@@ -37,7 +38,12 @@ class ThresholdPolicy:
 
 
 def fit_predict(
-    model: Model, training: Cohort, tested: Cohort, times: FloatArray, policy: ThresholdPolicy
+    model: Model,
+    training: Cohort,
+    tested: Cohort,
+    times: FloatArray,
+    policy: ThresholdPolicy,
+    cache: FitCache | None = None,
 ) -> Prediction:
     """Fit a model on training patients, decide with them, and predict the tested ones, whose outcomes nobody sees.
 
@@ -52,21 +58,27 @@ def fit_predict(
     median. The risk itself is never changed, and of a continuous endpoint nothing but the cut-off.
 
     The cohorts have one endpoint, and no patient is in both; survival is given at ``times``, shape (k,), in its unit.
-    Scans that the model cannot use neither train, decide, nor have a row in the prediction.
+    Scans that the model cannot use neither train, decide, nor have a row in the prediction. What is fitted is put into
+    ``cache``.
     """
-    inner = cross_val_risk(model, training, policy) if policy.recalibrate else None
+    inner = cross_val_risk(model, training, policy, cache) if policy.recalibrate else None
     model.fit(training)
+    if cache is not None:
+        cache.put(model, training)
     return apply_thresholds(model, training, tested, times, inner)
 
 
-def fit_final(model: Model, training: Cohort, policy: ThresholdPolicy) -> Model:
+def fit_final(model: Model, training: Cohort, policy: ThresholdPolicy, cache: FitCache | None = None) -> Model:
     """The model fitted on the training patients, for patients to come: with the recalibration that a fold would have.
 
     Platt's scaling of a binary endpoint then is part of the model, see :func:`fit_predict`. Of other endpoints nothing
-    that a model predicts by itself is ever recalibrated.
+    that a model predicts by itself is ever recalibrated. What is fitted is put into ``cache``.
     """
-    inner = cross_val_risk(model, training, policy) if policy.recalibrate and training.endpoint.has_classes else None
+    recalibrates = policy.recalibrate and training.endpoint.has_classes
+    inner = cross_val_risk(model, training, policy, cache) if recalibrates else None
     model.fit(training)
+    if cache is not None:
+        cache.put(model, training)
     if inner is not None:
         outcomes = drop_unusable(model, training).outcomes
         model.recalibration_ = platt(inner, outcomes)
@@ -113,7 +125,9 @@ def youden(probability: FloatArray, outcomes: Outcomes) -> float:
     return float(thresholds[best]) if best else outcomes.n_events / len(outcomes)
 
 
-def cross_val_risk(model: Model, training: Cohort, policy: ThresholdPolicy) -> FloatArray | None:
+def cross_val_risk(
+    model: Model, training: Cohort, policy: ThresholdPolicy, cache: FitCache | None = None
+) -> FloatArray | None:
     """Each training patient's risk by a model fitted without the patient; None where there are too few to split.
 
     Of the training patients whose scans the model can use, in their order. Risks of a time to an event have no
@@ -126,4 +140,5 @@ def cross_val_risk(model: Model, training: Cohort, policy: ThresholdPolicy) -> F
     if not split:
         log.info("%s: too few patients to recalibrate", model.name)
         return None
-    return cross_val_predict(risk_of_fitted(model, training), training.outcomes, split)
+    keep = None if cache is None else cache.put
+    return cross_val_predict(risk_of_fitted(model, training, keep), training.outcomes, split)

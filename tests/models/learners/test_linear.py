@@ -13,6 +13,7 @@ from twobe3.core.endpoints import Binary, Continuous, TimeToEvent
 from twobe3.core.outcomes import Kind, Outcomes
 from twobe3.models.learners import linear
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge
+from twobe3.models.learners.losses import choose_loss
 
 FloatArray = npt.NDArray[np.float64]
 KINDS: tuple[Kind, ...] = ("binary", "time-to-event", "continuous")
@@ -70,8 +71,17 @@ def test_time_to_event_is_penalised_cox_regression_of_scikit_survival(penalty: f
     observed = np.array(list(zip(outcomes.event, outcomes.value, strict=True)), dtype=[("e", bool), ("t", float)])
     # Ours: -log likelihood + penalty / 2 · |w|²; theirs: that likelihood over n, + alpha / 2 · |w|² over n too.
     reference = CoxPHSurvivalAnalysis(alpha=penalty, ties="efron", tol=1e-12, n_iter=500).fit(standardised(x), observed)
-    np.testing.assert_allclose(model.weights, reference.coef_, atol=1e-4)
+    np.testing.assert_allclose(model.weights, reference.coef_, rtol=1e-9, atol=1e-9)
     assert model.bias == 0.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("start", [0.0, 30.0])
+def test_newton_steps_end_where_the_slope_is_zero_from_wherever_they_start(kind: Kind, start: float) -> None:
+    x, outcomes = drawn(kind, 60, 4)
+    objective = linear.RidgeObjective(standardised(x), choose_loss(outcomes), 0.5, kind != "time-to-event")
+    found = linear.minimise(objective, np.full(5, start))
+    np.testing.assert_allclose(objective.gradient(found), 0.0, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)

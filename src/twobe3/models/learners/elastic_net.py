@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.models.learners.linear import RidgeModel, RidgeObjective, moments
+from twobe3.models.learners.losses import choose_loss
 
 
 def fit_elastic_path(
@@ -52,21 +53,23 @@ def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-8, "ftol": 1e-15}
     smooth = _smooth_part(x, outcomes, penalty / max(terms, 1))
-    found = minimize(smooth, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
+    found = minimize(smooth.value, start, jac=smooth.gradient, method="L-BFGS-B", bounds=bounds, options=tight).x
     return np.asarray(found[:-1]), float(found[-1])
 
 
 def largest_penalty(x: FloatArray, outcomes: Outcomes, l1_share: float) -> float:
     """The smallest penalty under which every weight is 0, where a path begins; ``l1_share`` above 0."""
     mean, scale = moments(x)
-    _, gradient = _smooth_part((x - mean) / scale, outcomes, 0.0)(
-        np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes))
-    )
+    nothing = np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes))
+    gradient = _smooth_part((x - mean) / scale, outcomes, 0.0).gradient(nothing)
     return float(np.abs(gradient[:-1]).max() / l1_share)
 
 
 def _smooth_part(x: FloatArray, outcomes: Outcomes, ridge: float) -> RidgeObjective:
-    return RidgeObjective(x, outcomes, ridge, 0.5 if outcomes.endpoint.loss == "squared-error" else 1.0)
+    """The mean loss and the part of the penalty that has a slope everywhere."""
+    endpoint, terms = outcomes.endpoint, max(outcomes.endpoint.loss_terms(outcomes), 1)
+    factor = (0.5 if endpoint.loss == "squared-error" else 1.0) / terms
+    return RidgeObjective(x, choose_loss(outcomes), ridge, endpoint.risk_has_origin, factor)
 
 
 def _minimise(smooth: RidgeObjective, penalty: float, start: FloatArray) -> FloatArray:
@@ -74,7 +77,8 @@ def _minimise(smooth: RidgeObjective, penalty: float, start: FloatArray) -> Floa
 
     def objective(parts: FloatArray) -> tuple[float, FloatArray]:
         up, down, bias = np.split(parts, [p, 2 * p])
-        value, gradient = smooth(np.append(up - down, bias))
+        theta = np.append(up - down, bias)
+        value, gradient = smooth.value(theta), smooth.gradient(theta)
         slopes = np.concatenate([gradient[:-1] + penalty, penalty - gradient[:-1], gradient[-1:]])
         return value + penalty * float(parts[: 2 * p].sum()), slopes
 

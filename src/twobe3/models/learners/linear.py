@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from scipy.optimize import minimize
 
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.io.model_file import ArrayFields
 from twobe3.models.inner_cv import inner_split
-from twobe3.models.nn.heads import mean_loss
+from twobe3.models.learners.losses import SummedLoss, choose_loss
+
+MOST_STEPS = 100
+TOLERANCE = 1e-16  # of the decrement: twice what a Newton step would take from the objective
+SLOPE_SHARE = 1e-4  # of what the slope promises, that a step must take at least
+ROUNDING = 1e-12  # of the objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +53,17 @@ def fit_ridge(x: FloatArray, outcomes: Outcomes, penalty: float) -> RidgeModel:
 
 
 def fit_path(x: FloatArray, outcomes: Outcomes, penalties: Sequence[float]) -> dict[float, RidgeModel]:
-    """:func:`fit_ridge` for several penalties, which gives the model of each; the rows are decomposed once."""
+    """:func:`fit_ridge` for several penalties, which gives the model of each; the rows are decomposed once.
+
+    Each penalty starts from the minimum of the next larger one.
+    """
     mean, scale = moments(x)
     left, singular, right = np.linalg.svd((x - mean) / scale, full_matrices=False)
-    coordinates = left * singular
-    path = {}
-    for penalty in penalties:
-        weights, bias = _minimise(coordinates, outcomes, penalty)
-        path[penalty] = RidgeModel(mean, scale, right.T @ weights, bias, penalty)
+    coordinates, loss, path = left * singular, choose_loss(outcomes), {}
+    theta = np.append(np.zeros(len(singular)), outcomes.endpoint.constant_risk(outcomes))
+    for penalty in sorted(penalties, reverse=True):
+        theta = minimise(RidgeObjective(coordinates, loss, penalty, outcomes.endpoint.risk_has_origin), theta)
+        path[penalty] = RidgeModel(mean, scale, right.T @ theta[:-1], float(theta[-1]), penalty)
     return path
 
 
@@ -89,15 +95,16 @@ def choose_penalty(
     split = inner_split(outcomes, inner_folds, seed)
     if not split:
         return max(penalties)
-    loss = dict.fromkeys(sorted(penalties, reverse=True), 0.0)
+    loss, everyone = dict.fromkeys(sorted(penalties, reverse=True), 0.0), choose_loss(outcomes)
     for fold in split:
         train, test = fold.train, fold.test
         inner = outcomes.subset(train)
+        inside, outside = choose_loss(inner), choose_loss(outcomes.subset(test))
         for penalty, model in (path or fit_path)(x[train], inner, tuple(loss)).items():
             if outcomes.endpoint.has_times:
-                loss[penalty] += sum_loss(model.risk(x), outcomes) - sum_loss(model.risk(x[train]), inner)
+                loss[penalty] += everyone.value(model.risk(x)) - inside.value(model.risk(x[train]))
             else:
-                loss[penalty] += sum_loss(model.risk(x[test]), outcomes.subset(test))
+                loss[penalty] += outside.value(model.risk(x[test]))
     return min(loss, key=loss.__getitem__)
 
 
@@ -109,32 +116,60 @@ def moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def sum_loss(risk: FloatArray, outcomes: Outcomes) -> float:
     """The loss of risks, shape (n,), summed over patients (time-to-event: over events)."""
-    return outcomes.endpoint.loss_terms(outcomes) * float(mean_loss(torch.from_numpy(risk), outcomes))
+    return choose_loss(outcomes).value(risk)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RidgeObjective:
-    """A multiple of the mean loss plus ``penalty / 2`` times the squared length of the weights, and its gradient."""
+    """A multiple of a summed loss plus ``penalty / 2`` times the squared length of the weights.
+
+    Parameters are the weights of the columns of ``x``, shape (n, p), and as the last one the bias; without an origin
+    of the risks nothing depends on that.
+    """
 
     x: FloatArray
-    outcomes: Outcomes
+    loss: SummedLoss
     penalty: float
-    factor: float
+    has_bias: bool
+    factor: float = 1.0
 
-    def __call__(self, parameters: FloatArray) -> tuple[float, FloatArray]:
-        """Value and gradient at the weights and, as the last parameter, the intercept."""
-        theta = torch.tensor(parameters, requires_grad=True)
-        risk = torch.from_numpy(self.x) @ theta[:-1] + (theta[-1] if self.outcomes.endpoint.risk_has_origin else 0.0)
-        total = self.factor * mean_loss(risk, self.outcomes) + self.penalty / 2 * theta[:-1].square().sum()
-        (gradient,) = torch.autograd.grad(total, theta)
-        return total.item(), gradient.numpy()
+    def value(self, theta: FloatArray) -> float:
+        """At parameters of shape (p + 1,)."""
+        weights = theta[:-1]
+        return self.factor * self.loss.value(self._risk(theta)) + self.penalty / 2 * float(weights @ weights)
+
+    def gradient(self, theta: FloatArray) -> FloatArray:
+        """Shape (p + 1,)."""
+        slope = self.factor * self.loss.gradient(self._risk(theta))
+        return np.append(slope @ self.x + self.penalty * theta[:-1], slope.sum() if self.has_bias else 0.0)
+
+    def curvature(self, theta: FloatArray) -> FloatArray:
+        """Shape (p + 1, p + 1)."""
+        columns = np.column_stack([self.x, np.full(len(self.x), float(self.has_bias))])
+        curvature = self.factor * self.loss.curvature(self._risk(theta), columns)
+        curvature[np.diag_indices_from(curvature)] += np.append(
+            np.full(len(theta) - 1, self.penalty), float(not self.has_bias)
+        )
+        return curvature
+
+    def _risk(self, theta: FloatArray) -> FloatArray:
+        return np.asarray(self.x @ theta[:-1] + (theta[-1] if self.has_bias else 0.0))
 
 
-def _minimise(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatArray, float]:
-    endpoint, start = outcomes.endpoint, np.zeros(x.shape[1] + 1)
-    if endpoint.loss == "squared-error":
-        start[-1] = outcomes.value.mean()
-    objective = RidgeObjective(x, outcomes, penalty, endpoint.loss_terms(outcomes))
-    tight = {"maxiter": 1000, "gtol": 1e-7, "ftol": 1e-13}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=tight)
-    return found.x[:-1], float(found.x[-1])
+def minimise(objective: RidgeObjective, start: FloatArray) -> FloatArray:
+    """The parameters of the minimum, by Newton steps that are halved where they go too far.
+
+    Boyd & Vandenberghe, Convex Optimization, 2004, algorithm 9.5. The penalty is positive.
+    """
+    theta, value = start, objective.value(start)
+    for _ in range(MOST_STEPS):
+        gradient = objective.gradient(theta)
+        step = np.linalg.solve(objective.curvature(theta), gradient)
+        decrement = float(gradient @ step)
+        if not decrement > TOLERANCE:
+            break
+        length, allowed = 1.0, value + ROUNDING * abs(value)
+        while not (new := objective.value(theta - length * step)) <= allowed - SLOPE_SHARE * length * decrement:
+            length /= 2
+        theta, value = theta - length * step, new
+    return theta

@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.special import logit
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
 from twobe3.io.model_file import ArrayFields
-from twobe3.models.nn.heads import mean_loss
+from twobe3.models.learners.losses import choose_loss
 
 T = TypeVar("T", bound="Trees")
 
@@ -184,10 +183,8 @@ def residuals(risk: FloatArray, outcomes: Outcomes) -> FloatArray:
 
     Binary: the outcome less its probability. Time-to-event: martingale residuals. Continuous: differences.
     """
-    at, endpoint = torch.tensor(risk, requires_grad=True), outcomes.endpoint
-    (gradient,) = torch.autograd.grad(mean_loss(at, outcomes), at)
-    terms = endpoint.loss_terms(outcomes) / (2.0 if endpoint.loss == "squared-error" else 1.0)
-    return np.asarray(-terms * gradient.numpy())
+    half = 0.5 if outcomes.endpoint.loss == "squared-error" else 1.0
+    return -half * choose_loss(outcomes).gradient(risk)
 
 
 def _concat_trees(

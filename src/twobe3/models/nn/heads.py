@@ -97,12 +97,6 @@ def outcome_loss(loss: Loss, risk: torch.Tensor, value: torch.Tensor, event: tor
     return functional.mse_loss(risk.double(), value.double())
 
 
-def mean_loss(risk: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
-    """:func:`outcome_loss` of the risks of all patients of the outcomes."""
-    value, event = torch.from_numpy(outcomes.value), torch.from_numpy(outcomes.event)
-    return outcome_loss(outcomes.endpoint.loss, risk, value, event)
-
-
 class Head(ABC):
     """The end of a network during training: a loss, and what the last layer starts and ends with.
 
