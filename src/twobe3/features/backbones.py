@@ -31,6 +31,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SYMMETRIC = (0.5, 0.5, 0.5)  # mean and standard deviation that take [0, 1] to [-1, 1]
 HERE = torch.device("cpu")
 PLAIN = Device("cpu", "32", maps="torch")
+MOST_COMPILED = 8  # networks, layers and sizes of pictures that a process keeps compiled
+_compiled: dict[tuple[object, ...], CompiledNetwork | None] = {}
 RESNET_STAGES = 5  # the stem and MONAI's four stages
 
 
@@ -72,7 +74,6 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     _folded: dict[tuple[torch.device, tuple[int, ...]], nn.Module] = field(default_factory=dict, init=False, repr=False)
-    _compiled: dict[tuple[object, ...], CompiledNetwork | None] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Networks of timm travel to worker processes as their parameters: unpickling one there would import timm
@@ -112,13 +113,16 @@ class Backbone:
         return maps.float()
 
     def _compile(self, picture: torch.Size, layer: int, device: Device) -> CompiledNetwork | None:
-        """The network up to a layer by OpenVINO, made once; None where it does not take it."""
+        """The network up to a layer by OpenVINO, made once in a process; None where it does not take it."""
         bits = device.maps_bits
-        key = (picture, layer, bits, torch.get_num_threads())
-        if key not in self._compiled:
+        made_by = (self.name, self.weights_digest, self.mean, self.std)
+        key = (*made_by, picture, layer, bits, torch.get_num_threads())
+        if key not in _compiled:
+            if len(_compiled) == MOST_COMPILED:
+                del _compiled[next(iter(_compiled))]
             with torch.inference_mode(False):
-                self._compiled[key] = compile_network(_UpTo(self, layer), picture, bits, self.name)
-        return self._compiled[key]
+                _compiled[key] = compile_network(_UpTo(self, layer), picture, bits, self.name)
+        return _compiled[key]
 
     def fold(self, shape: Sequence[int], layers: tuple[int, ...], device: torch.device = HERE) -> nn.Module:
         """A copy of the network on a device that makes the maps of some layers faster, see :func:`fold_norms`.
