@@ -18,6 +18,10 @@ from twobe3.io.files import digest, set_aside, write_atomic
 # Raise it when the same key stands for other content than before: entries of another version are made again.
 CACHE_VERSION = 5
 
+SMALL_BYTES, MOST_SMALL_BYTES = 1 << 14, 1 << 26
+"""Entries of no more than the first, measurements for instance, are read once, as long as all of them are no more than
+the second: every fit asks for them again."""
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -44,6 +48,8 @@ class Cache:
     computed: int = field(default=0, init=False)
     reused: int = field(default=0, init=False)
     _memory: dict[str, Arrays] = field(default_factory=dict, init=False, repr=False)
+    _small: dict[str, Arrays] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _small_bytes: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.folder is not None:
@@ -81,6 +87,8 @@ class Cache:
         path = self.path(key)
         if path is None:
             return self._memory.get(key)
+        if key in self._small:
+            return self._small[key]
         if not path.exists():
             return None
         try:
@@ -91,11 +99,27 @@ class Cache:
             whole = False
         if whole is False:
             set_aside(path)
-        return arrays if whole else None
+        if not whole:
+            return None
+        self._keep(key, arrays)
+        return arrays
+
+    def _keep(self, key: str, arrays: Arrays) -> None:
+        """Remember a small entry of a folder."""
+        size = sum(array.nbytes for array in arrays.values())
+        if size <= SMALL_BYTES and self._small_bytes + size <= MOST_SMALL_BYTES:
+            self._small[key] = arrays
+            self._small_bytes += size
 
     def forget(self) -> None:
         """Drop what is kept in memory; the entries of a folder stay."""
         self._memory.clear()
+        self._small.clear()
+        self._small_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which reads what it needs itself."""
+        return {**self.__dict__, "_small": {}, "_small_bytes": 0}
 
     def put(self, key: str, arrays: Arrays, *, metadata: Mapping[str, str] | None = None) -> None:
         """Store the arrays of a key."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
 
 from twobe3.core.outcomes import FloatArray, Outcomes
-from twobe3.models.learners.linear import RidgeModel, RidgeObjective, moments
+from twobe3.models.learners.linear import ROUNDING, SLOPE_SHARE, TOLERANCE, RidgeModel, RidgeObjective, moments
 from twobe3.models.learners.losses import choose_loss
+
+MOST_STEPS = 1000
+RIDGE_SHARE = 1e-9  # by which the diagonal of the curvature grows, so that steps are defined without a ridge too
 
 
 def fit_elastic_path(
@@ -50,11 +52,8 @@ def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[
     """
     terms = outcomes.endpoint.loss_terms(outcomes)
     start = np.append(np.zeros(x.shape[1]), outcomes.endpoint.constant_risk(outcomes))
-    bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
-    tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-8, "ftol": 1e-15}
-    smooth = _smooth_part(x, outcomes, penalty / max(terms, 1))
-    found = minimize(smooth.value, start, jac=smooth.gradient, method="L-BFGS-B", bounds=bounds, options=tight).x
-    return np.asarray(found[:-1]), float(found[-1])
+    found = _minimise(_smooth_part(x, outcomes, penalty / max(terms, 1)), 0.0, start, signs=np.ones(x.shape[1]))
+    return found[:-1], float(found[-1])
 
 
 def largest_penalty(x: FloatArray, outcomes: Outcomes, l1_share: float) -> float:
@@ -72,19 +71,32 @@ def _smooth_part(x: FloatArray, outcomes: Outcomes, ridge: float) -> RidgeObject
     return RidgeObjective(x, choose_loss(outcomes), ridge, endpoint.risk_has_origin, factor)
 
 
-def _minimise(smooth: RidgeObjective, penalty: float, start: FloatArray) -> FloatArray:
-    """Weights as differences of two parts that are not negative: their sum is the lasso's term, and is smooth."""
+def _minimise(smooth: RidgeObjective, penalty: float, start: FloatArray, signs: FloatArray | None = None) -> FloatArray:
+    """Parameters of the minimum of a smooth part plus ``penalty`` times the sum of absolute weights.
 
-    def objective(parts: FloatArray) -> tuple[float, FloatArray]:
-        up, down, bias = np.split(parts, [p, 2 * p])
-        theta = np.append(up - down, bias)
-        value, gradient = smooth.value(theta), smooth.gradient(theta)
-        slopes = np.concatenate([gradient[:-1] + penalty, penalty - gradient[:-1], gradient[-1:]])
-        return value + penalty * float(parts[: 2 * p].sum()), slopes
-
-    p = len(start) - 1
-    parts = np.concatenate([np.maximum(start[:-1], 0.0), np.maximum(-start[:-1], 0.0), start[-1:]])
-    bounds = [(0.0, None)] * (2 * p) + [(None, None)]
-    tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
-    found = minimize(objective, parts, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
-    return np.append(found[:p] - found[p : 2 * p], found[-1])
+    Newton steps for the weights that are not 0 or should not be, cut off where a weight would change its sign
+    (Bertsekas, SIAM J Control Optim 1982;20:221, equations 32 to 38). The slope says which sign a weight of 0 takes, or
+    ``signs``, shape (p,), which they then keep.
+    """
+    theta, value = start, smooth.value(start) + penalty * float(np.abs(start[:-1]).sum())
+    for _ in range(MOST_STEPS):
+        gradient = smooth.gradient(theta)
+        sign = np.where(theta != 0.0, np.sign(theta), -np.sign(gradient))[:-1] if signs is None else signs
+        gradient[:-1] += penalty * sign
+        free = np.append((theta[:-1] != 0.0) | (sign * gradient[:-1] < 0.0), True)
+        curvature = smooth.curvature(theta)[np.ix_(free, free)]
+        curvature[np.diag_indices_from(curvature)] *= 1.0 + RIDGE_SHARE
+        step = np.zeros_like(theta)
+        step[free] = np.linalg.solve(curvature, gradient[free])
+        if not float(gradient @ step) > TOLERANCE:
+            break
+        length, new = 1.0, np.inf
+        while True:
+            candidate = theta - length * step
+            candidate[:-1] = np.where(sign * candidate[:-1] > 0.0, candidate[:-1], 0.0)
+            new = smooth.value(candidate) + penalty * float(np.abs(candidate[:-1]).sum())
+            if new <= value + ROUNDING * abs(value) - SLOPE_SHARE * float(gradient @ (theta - candidate)):
+                break
+            length /= 2
+        theta, value = candidate, new
+    return theta
