@@ -22,7 +22,7 @@ from twobe3.features.stacks import FLOOR_SUV, pool_stack
 from twobe3.models.cnn3d import CNN3D
 from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.model import Model
-from twobe3.models.nn.inputs import FeatureMaps, StackInputs
+from twobe3.models.nn.inputs import POOLED_AS, FeatureMaps, StackInputs
 from twobe3.models.nn.lora import EndToEnd, FixedProjection, SliceMaps
 from twobe3.models.nn.networks import PlanesNetwork, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
@@ -185,7 +185,7 @@ class StackPathway(_StacksPathway):
             for what in self.inputs.of_maps:
                 pooled = values
                 if what != "maps":
-                    pooled = self.keep(pool_stack(values, "image" if what == "map-image" else "profile"))
+                    pooled = self.keep(pool_stack(values, POOLED_AS[what]))
                 stacks.append(self.project(next(names), pooled))
         for channels in layers[len(maps) :]:
             stacks += self.image_stacks(channels)

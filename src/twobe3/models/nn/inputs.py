@@ -21,7 +21,7 @@ from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone, build_backbone, load_backbone
 from twobe3.features.maps import MapExtractor
 from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
-from twobe3.features.stacks import ImageStacks, pool_stack
+from twobe3.features.stacks import ImageStack, ImageStacks, pool_stack
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.nn.networks import Shape, Spacing
@@ -29,8 +29,11 @@ from twobe3.models.nn.pca import Projection
 from twobe3.models.nn.rows import new_rows, take_rows
 from twobe3.runtime.device import CPU, Device
 
-MapStack = Literal["maps", "map-image", "map-profile"]
+MapStack = Literal["maps", "map-image", "map-profile", "map-coronal", "map-sagittal"]
 MAP_STACKS: tuple[MapStack, ...] = get_args(MapStack)
+POOLED_AS: dict[MapStack, ImageStack] = {
+    "map-image": "image", "map-profile": "profile", "map-coronal": "image-coronal", "map-sagittal": "image-sagittal",
+}  # fmt: skip
 BACKBONE = "backbone."  # how the names of the 2D network's arrays begin in a model file
 
 
@@ -199,7 +202,7 @@ class StackInputs(Inputs):
         Principal components of the maps' channels; channels of the image are standardised.
     images : ImageStacks
         The stacks of the image, after those of maps.
-    of_maps : tuple of {"maps", "map-image", "map-profile"}
+    of_maps : tuple of {"maps", "map-image", "map-profile", "map-coronal", "map-sagittal"}
         What each stack of maps gives: itself, and coarse stacks of it, see
         :func:`~twobe3.features.stacks.pool_stack`.
     projections, shapes, spacings_mm : mapping
@@ -326,7 +329,7 @@ def _pool_maps(maps: npt.NDArray[np.float16], what: MapStack) -> npt.NDArray[np.
     if what == "maps":
         return maps
     values = torch.from_numpy(maps.astype(np.float32))
-    return pool_stack(values, "image" if what == "map-image" else "profile").half().numpy()
+    return pool_stack(values, POOLED_AS[what]).half().numpy()
 
 
 def map_spacing_mm(grid: Grid, plane: Plane, shape: Shape) -> Spacing:
