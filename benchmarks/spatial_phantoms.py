@@ -10,11 +10,16 @@ Both classes have the same lesions, noise and background but for:
 - ``side``: the lesion lies headwards or footwards of a mildly warm organ, whose place varies;
 - ``scattered``: ``distance`` again, but the two lesions lie anywhere in their slices, not at nearly the same place.
 
-Two more were drawn once the default of `2be3-net` was frozen, with edges instead of Gaussians, on tissue whose level
+Two more were drawn once the default of `2be3-net` was frozen for the first time, with edges, on tissue whose level
 changes along the body, with noise of single voxels:
 
 - ``order``: five balls follow each other along the body, the hotter the further headwards, or footwards;
 - ``crossing``: of two bars of one size that lie across each other the one from side to side is headwards, or footwards.
+
+And two of the same kind once it was frozen a second time, ``crossing`` having had a part in the choice:
+
+- ``zigzag``: of six balls along the body three lie in front and three behind, in turns, or one half after the other;
+- ``hollow``: of two balls of one size the hollow one lies headwards, or footwards.
 """
 
 from __future__ import annotations
@@ -158,6 +163,28 @@ def crossing(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
         volume += rng.uniform(2.0, 4.0) * soften(inside[0] & inside[1] & inside[2])
 
 
+def zigzag(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
+    ends = np.array([1, -1, 1, -1, 1, -1] if positive else [1, 1, 1, -1, -1, -1]) * rng.choice([-1, 1])
+    step, away = rng.uniform(20, 28) / VOXEL_MM, rng.uniform(24, 44) / VOXEL_MM
+    first, middle = rng.uniform(4, SIDE - 4 - 5 * step), SIDE / 2 + rng.normal(0, 2, size=2)
+    axes = np.ogrid[:SIDE, :SIDE, :SIDE]
+    for number, end in enumerate(ends.tolist()):
+        centre = [first + number * step, middle[0] + end * away, middle[1] + rng.normal(0, 1.5)]
+        square = sum(((axis - at) * VOXEL_MM) ** 2 for axis, at in zip(axes, centre, strict=True))
+        volume += rng.uniform(2.0, 4.0) * soften(np.asarray(square) < 8.0**2)
+
+
+def hollow(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
+    apart = rng.uniform(48, 96) / VOXEL_MM
+    middle = rng.uniform(6 + apart / 2, SIDE - 6 - apart / 2)
+    axes = np.ogrid[:SIDE, :SIDE, :SIDE]
+    for end in (-1, 1):
+        centre = [middle + end * apart / 2, *in_plane(rng)]
+        square = np.asarray(sum(((axis - at) * VOXEL_MM) ** 2 for axis, at in zip(axes, centre, strict=True)))
+        cold = 11.0**2 if (end > 0) == positive else -1.0
+        volume += rng.uniform(2.0, 4.0) * soften((square < 18.0**2) & (square >= cold))
+
+
 TASKS: dict[str, Paint] = {
     "uptake": uptake,
     "distance": distance,
@@ -166,8 +193,10 @@ TASKS: dict[str, Paint] = {
     "scattered": partial(distance, scattered=True),
     "order": order,
     "crossing": crossing,
+    "zigzag": zigzag,
+    "hollow": hollow,
 }
-GRAINY = ("order", "crossing")
+GRAINY = ("order", "crossing", "zigzag", "hollow")
 
 
 @dataclass(frozen=True)
