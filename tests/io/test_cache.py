@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.io import cache as module
-from twobe3.io.cache import Arrays, Cache
+from twobe3.io.cache import Arrays, Cache, ReadOnlyCache
 from twobe3.io.files import digest
 
 KEY = digest(["key"])
@@ -150,3 +150,20 @@ def test_an_entry_of_another_version_is_made_again(tmp_path: Path, monkeypatch: 
     made = cache.get_or_compute("aa", lambda: {"x": np.ones(2)})
     assert made["x"].tolist() == [1.0, 1.0]
     assert cache.get("aa") is not None
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_cache_that_only_reads_leaves_its_folder_as_it_is(tmp_path: Path, keep: bool) -> None:
+    Cache(tmp_path).put("a1", {"x": np.arange(3)})
+    (tmp_path / "b2.safetensors").write_bytes(b"damaged")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    cache = ReadOnlyCache(tmp_path, keep=keep)
+    found = cache.get("a1")
+    assert found is not None
+    assert found["x"].tolist() == [0, 1, 2]
+    assert cache.get("b2") is None
+    for _ in range(2):
+        assert cache.get_or_compute("c3", lambda: {"x": np.ones(2)})["x"].tolist() == [1, 1]
+    assert (cache.computed, cache.reused) == ((1, 1) if keep else (2, 0))
+    assert cache.size_bytes() == (16 if keep else 0)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

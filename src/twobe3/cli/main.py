@@ -38,6 +38,7 @@ from twobe3.cli.output import (
     PrintableFormatter,
     check_lines,
     columns,
+    dry_run_lines,
     inspection_lines,
     nothing_usable,
     print_document,
@@ -106,6 +107,9 @@ def run(
     audit: Annotated[
         bool, typer.Option("--audit", help="Look for leakage: audit.json, and a line in the report.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and about how long it takes; write nothing.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; one for each core by default, on a GPU fewer.")
     ] = None,
@@ -114,6 +118,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
+    if dry_run:
+        found = tb.dry_run(study, out, update=update, workers=workers, device=device, precision=precision)
+        finished = read_finished(study, out, Options(audit, device, precision)) is not None
+        print_document({**found.to_json(), "finished": finished}, as_json, dry_run_lines)
+        return
     _run(study, out, Options(audit, device, precision), as_json, update=update, workers=workers)
 
 

@@ -51,6 +51,55 @@ def proposal_lines(document: Document) -> list[str]:
     ]
 
 
+def dry_run_lines(document: Document) -> list[str]:
+    """What ``run --dry-run`` says: what there is, what would be done, and what it would take."""
+    estimate, cohorts = document["estimate"], (("", document["cohort"]), ("external cohort, ", document["external"]))
+    seconds, disk = estimate["seconds"], estimate["disk_bytes"]
+    untimed = (
+        [f"  not in it, for no fit could be timed: {', '.join(estimate['untimed'])}"] if estimate["untimed"] else []
+    )
+    done = ["finished: a run would compute nothing"] if document["finished"] else []
+    return [
+        document["study"],
+        *(line for name, cohort in cohorts if cohort for line in _cohort_lines(name, cohort)),
+        *(
+            f"endpoint {one['name']} ({one['kind']}): {format_count(one['patients'], 'patient')}, "
+            f"{format_count(one['events'], 'event')}, {format_count(one['folds'], 'fold')}"
+            for one in document["endpoints"]
+        ),
+        f"models: {', '.join(document['models'])}",
+        *(f"{name}: {n}, of which {document['there'][name]} are there" for name, n in document["tasks"].items()),
+        *done,
+        f"about {_duration(sum(seconds.values()))} by {format_count(estimate['processes'], 'process', 'processes')}: "
+        + ", ".join(f"{step} {_duration(one)}" for step, one in seconds.items()),
+        f"about {_size(sum(disk.values()))} of disk: "
+        + ", ".join(f"{name} {_size(one)}" for name, one in disk.items()),
+        f"  both are estimates: {estimate['basis']}",
+        *untimed,
+        "nothing was written",
+    ]
+
+
+def _cohort_lines(name: str, cohort: Document) -> list[str]:
+    codes = "".join(f", {n} {code}" for code, n in cohort["excluded"].items())
+    return [
+        f"{name}scans: {cohort['found']} series found, {cohort['used']} usable{codes}",
+        *(f"  note: {warning}" for warning in cohort["warnings"]),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, minutes or hours, with two digits."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _size(n: float) -> str:
+    return f"{n / 1e9:.2g} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
+
+
 def nothing_usable(code: Code, found: int) -> EmptyInputError:
     """The error of a command that found so many series and could use none."""
     nouns = "series was found, which cannot be used", "series were found, none of which can be used"

@@ -52,8 +52,8 @@ def read_cohort(
     roi: str | None = None,
     covariates: Sequence[str] = (),
     grid: Grid | None = None,
-    volumes: Path | None = None,
-    contours: Path | None = None,
+    volumes: Path | Cache | None = None,
+    contours: Path | Cache | None = None,
     policy: Policy = "lenient",
     repair_dates: bool = False,
     subgroups: Sequence[str] = (),
@@ -85,9 +85,9 @@ def read_cohort(
         :func:`~twobe3.cohort.covariates.read_covariates`.
     grid : Grid, optional
         The grid; 4 mm and 1024 × 512 × 512 mm by default.
-    volumes : Path, optional
+    volumes : Path or Cache, optional
         Folder for the resampled volumes; kept in memory without one.
-    contours : Path, optional
+    contours : Path or Cache, optional
         Folder for what somebody drew on the scans, on the same grid, under the names of the volumes; without one it
         is read when it is asked for.
     policy : {"lenient", "strict"}
@@ -154,7 +154,7 @@ def read_cohort(
         reason += f", {format_count(len(table), 'is', 'are')} in the clinical table"
         raise ConfigurationError(Code.NO_PATIENT_MATCHES, "; ".join((reason, *near)))
     cohort = Cohort(
-        subjects, grid=grid or Grid(), volumes=Cache(volumes), contours=Cache(contours), found=found.n_series,
+        subjects, grid=grid or Grid(), volumes=_open(volumes), contours=_open(contours), found=found.n_series,
         names=names,
     )  # fmt: skip
     cohort, refused = _convert(cohort, region, workers)
@@ -228,6 +228,10 @@ def _volume_facts(volume: SUVVolume) -> dict[str, Any]:
         "acquisition": asdict(volume.acquisition),
         "calibration": volume.calibration.document(),
     }
+
+
+def _open(place: Path | Cache | None) -> Cache:
+    return place if isinstance(place, Cache) else Cache(place)
 
 
 def _join(

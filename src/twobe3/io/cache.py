@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,7 @@ class Cache:
             return self._small[key]
         if not path.exists():
             return None
-        try:
-            with safe_open(path, framework="numpy") as stored:
-                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
-                whole = is_whole(path, arrays, stored.metadata() or {})
-        except (SafetensorError, OSError, ValueError):
-            whole = False
+        arrays, whole = _read(path)
         if whole is False:
             set_aside(path)
         if not whole:
@@ -110,6 +105,11 @@ class Cache:
         if size <= SMALL_BYTES and self._small_bytes + size <= MOST_SMALL_BYTES:
             self._small[key] = arrays
             self._small_bytes += size
+
+    def has(self, key: str) -> bool:
+        """Whether there is an entry of a key; it is not read."""
+        path = self.path(key)
+        return key in self._memory or (path is not None and path.exists())
 
     def forget(self) -> None:
         """Drop what is kept in memory; the entries of a folder stay."""
@@ -129,6 +129,50 @@ class Cache:
             return
         described = {**(metadata or {}), "checksum": f"{CACHE_VERSION} {_seal(path, arrays)}"}
         write_atomic(path, to_safetensors(arrays, described))
+
+
+@dataclass
+class ReadOnlyCache(Cache):
+    """The entries of a folder as they are: nothing is written there, claimed, or set aside.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether what is computed is kept in memory; otherwise it is computed whenever it is asked for.
+    """
+
+    keep: bool = True
+
+    def claim(self, *keys: str) -> AbstractContextManager[None]:
+        """Nothing: others may compute what they like."""
+        return nullcontext()
+
+    def get(self, key: str) -> Arrays | None:
+        """The arrays of a key, from memory or from the folder; None where it is absent or damaged."""
+        path, kept = self.path(key), self._memory.get(key)
+        if kept is not None or path is None or not path.exists():
+            return kept
+        arrays, whole = _read(path)
+        return arrays if whole else None
+
+    def put(self, key: str, arrays: Arrays, *, metadata: Mapping[str, str] | None = None) -> None:
+        """Keep the arrays of a key in memory, or let them go."""
+        if self.keep:
+            self._memory[key] = arrays
+
+    def size_bytes(self) -> int:
+        """Size of what is kept in memory."""
+        return sum(array.nbytes for arrays in self._memory.values() for array in arrays.values())
+
+
+def _read(path: Path) -> tuple[Arrays, bool | None]:
+    """The arrays of an entry, and whether they are whole, see :func:`is_whole`."""
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a mapping
+            return arrays, is_whole(path, arrays, stored.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return {}, False
 
 
 def is_whole(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> bool | None:

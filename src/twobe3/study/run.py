@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.cohort.read import read_cohort
-from twobe3.cohort.splits import CrossValidation, Scheme, check_patients_for
 from twobe3.core.codes import Code
-from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.evaluation.explanations import EXPLANATIONS, RECORD
-from twobe3.evaluation.horizons import check_horizons
 from twobe3.io.cache import Cache
 from twobe3.io.checksums import FINISHED
 from twobe3.io.claims import claim, remove_claims
-from twobe3.io.files import remove, remove_partials, require_folder, set_aside, write_artefact, write_atomic
+from twobe3.io.files import remove, remove_partials, write_artefact, write_atomic
 from twobe3.report import write_report
 from twobe3.runtime.device import DeviceName, Precision
 from twobe3.runtime.parallel import Workers
-from twobe3.study.config import StudyConfig, read_study
 from twobe3.study.finished import Options, digest_inputs, write_finished
+from twobe3.study.prepare import OWNER, PreparedStudy, prepare, require_own, set_aside_owner
 from twobe3.study.sections import ClinicalTable, CohortSection, ExternalSection
 from twobe3.study.workers import open_workers
 from twobe3.validation.cross_validate import cross_validate, fit_final_models
@@ -33,8 +26,6 @@ from twobe3.validation.leakage import audit as audit_validation
 from twobe3.validation.performance import record_performance
 from twobe3.validation.provenance import Stopwatch
 from twobe3.validation.result import CVResult
-
-OWNER = "study.sha256"
 
 
 def run(
@@ -74,24 +65,20 @@ def run(
         Whatever is wrong with the study file, the table or the scans.
     """
     study_file, out = Path(study_file).absolute(), Path(out).absolute()  # workers elsewhere have another folder
-    require_folder(out)
-    folder, study = study_file.parent, read_study(study_file)
-    _require_own(out, study, update)
+    watch = Stopwatch()
+    ready = prepare(
+        study_file, out, Cache(out / "features"), update=update, workers=workers, device=device, precision=precision
+    )
+    study, models, scheme, named = ready.study, ready.models, ready.scheme, ready.study.inputs()
+    validation = study.validation
+    set_aside_owner(out)
     remove_partials(out)
     remove_claims(out)
-    watch, validation, target = Stopwatch(), study.validation, study.compute.resolve(device, precision)
-    if study.compute.scheduler != "local" and not workers:
-        target = target.pin()
-    models = study.models(folder, Cache(out / "features"), target)
-    for model in models:
-        model.cache_key()  # loads the weights: what is wrong with them is better known before the scans are read
-    clinical = study.cohort.read_clinical(folder)
-    scheme, named = _choose_scheme(study, folder, clinical), study.inputs()
     inputs = digest_inputs(study_file, out, named, Options(audit, device, precision))
     remove(out / FINISHED)  # what it says of the files is not true while they are replaced
-    with open_workers(study.compute, workers, target, out) as team:
+    with open_workers(study.compute, workers, ready.device, out) as team:
         with watch.step("cohort"):
-            cohort = _read(study, study.cohort, folder, out, clinical, team)
+            cohort = _read(ready, study.cohort, ready.clinical, out, team)
         checkpoints = Cache(out / "folds")
         result = cross_validate(
             models,
@@ -135,8 +122,8 @@ def run(
         external: CVResult | None = None
         if study.external is not None:
             with watch.step("external cohort"):
-                table = study.external.read_clinical(folder)
-                second = _read(study, study.external, folder, out / "external", table, team)
+                table = study.external.read_clinical(ready.folder)
+                second = _read(ready, study.external, table, out / "external", team)
                 external = validate_external(
                     plan, second, final, provenance, horizons=study.horizons(), resamples=validation.resamples,
                     seed=validation.seed, workers=team,
@@ -150,7 +137,7 @@ def run(
     result = replace(result, provenance=replace(provenance, **watch.read()))
     # From here on the folder is this study's: what was stored before fits every study.
     with claim(out / OWNER):  # of two runs at once one writes after the other
-        _require_own(out, study, update)  # another study may have ended here meanwhile
+        require_own(out, study, update)  # another study may have ended here meanwhile
         remove(out / FINISHED)
         write_atomic(out / OWNER, f"{study.cache_key()}\n".encode())
         result.write(out)
@@ -172,80 +159,9 @@ def run(
     return result
 
 
-def _choose_scheme(study: StudyConfig, folder: Path, clinical: ClinicalTable) -> Scheme:
-    """The scheme; refuses what the clinical table alone shows to be impossible, before any scan is read."""
-    scheme = study.validation.scheme_for(folder, clinical.rows)
-    for section in study.endpoint:
-        if section.source == "header":
-            continue
-        endpoint = section.endpoint()
-        outcomes = endpoint.outcomes(clinical.rows)
-        check_horizons(outcomes, study.horizons().get(endpoint.name, ()))
-        if isinstance(scheme, CrossValidation):
-            check_patients_for(scheme.folds, outcomes.patients, endpoint)
-    return scheme
-
-
 def _read(
-    study: StudyConfig,
-    section: CohortSection | ExternalSection,
-    folder: Path,
-    out: Path,
-    clinical: ClinicalTable,
-    workers: Workers,
+    ready: PreparedStudy, section: CohortSection | ExternalSection, table: ClinicalTable, out: Path, workers: Workers
 ) -> Cohort:
-    """Read the cohort of a section, on the study's grid, into its output folder."""
-    return read_cohort(
-        section.folders(folder),
-        clinical=None if section.clinical is None else clinical.rows,
-        endpoints=[one.endpoint() for one in study.endpoint if one.source == "table"],
-        header_endpoints=[one.endpoint() for one in study.endpoint if one.source == "header"],
-        patient=section.patient,
-        centre=clinical.centre,
-        roi=clinical.roi,
-        covariates=study.cohort.covariates,
-        grid=study.volume.grid(),
-        volumes=out / "volumes",
-        contours=out / "contours",
-        policy=study.cohort.policy,
-        repair_dates=study.cohort.repair_dates,
-        subgroups=study.report.subgroups,
-        region=study.region,
-        exclusions=out / "exclusions.csv",
-        workers=workers,
-    )
-
-
-def _find_owner(out: Path, update: bool) -> str | None:
-    """The digest of the study whose results a folder holds: what its mark says, or run.json where that is damaged."""
-    marker = out / OWNER
-    try:
-        found = marker.read_bytes().strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError:
-        found = b""
-    if re.fullmatch(rb"[0-9a-f]{64}", found):
-        return found.decode()
-    owner = None
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        owner = str(json.loads((out / "run.json").read_bytes())["configuration_digest"])
-    if owner is None and not update:
-        raise EnvironmentFailure(
-            Code.ARTEFACT_DAMAGED,
-            f"whose results the output folder holds is not known: neither {OWNER} nor run.json can be read",
-            remedy="choose another folder, or add --update to replace them and reuse what both share",
-        )
-    set_aside(marker)
-    return owner
-
-
-def _require_own(out: Path, study: StudyConfig, update: bool) -> None:
-    """Refuse a folder that holds the results of another study."""
-    there = _find_owner(out, update)
-    if there not in (None, study.cache_key()) and not update:
-        raise ConfigurationError(
-            Code.OUTPUT_EXISTS,
-            "the output folder holds the results of another study file, or of an earlier state of this one",
-            remedy="choose another folder, or add --update to replace them and reuse what both share",
-        )
+    """Read the cohort of a section into its output folder."""
+    volumes, contours = Cache(out / "volumes"), Cache(out / "contours")
+    return ready.read(section, table, volumes, contours, workers, exclusions=out / "exclusions.csv")

@@ -295,14 +295,7 @@ def fit_final_models(plan: CVPlan, folder: Path, workers: Workers) -> dict[tuple
 
     Gives the file of each, by endpoint and position of the model.
     """
-    policy = [plan.policy.cache_key()] if plan.policy.recalibrate else []
-    targets = {}
-    for endpoint, cohort in plan.cohorts.items():
-        for number, model in enumerate(plan.models):
-            patients = content(cohort, multitask=model.multitask)
-            key = digest([str(CACHE_VERSION), __version__, CARD, model.cache_key(), *policy, *patients])
-            name = f"{file_name(endpoint)}.{file_name(model.name)}.{key[:12]}.safetensors"
-            targets[endpoint, number] = folder / name
+    targets = name_final_models(plan, folder)
     tasks = group_tasks(plan, [FoldTask(*which, 0) for which, target in targets.items() if not is_there(target)])
     shared = (plan, targets)
     running = run_tasks(
@@ -311,6 +304,19 @@ def fit_final_models(plan: CVPlan, folder: Path, workers: Workers) -> dict[tuple
     )  # fmt: skip
     for _ in running:
         pass
+    return targets
+
+
+def name_final_models(plan: CVPlan, folder: Path) -> dict[tuple[str, int], Path]:
+    """The files of :func:`fit_final_models`, by endpoint and position of the model."""
+    policy = [plan.policy.cache_key()] if plan.policy.recalibrate else []
+    targets = {}
+    for endpoint, cohort in plan.cohorts.items():
+        for number, model in enumerate(plan.models):
+            patients = content(cohort, multitask=model.multitask)
+            key = digest([str(CACHE_VERSION), __version__, CARD, model.cache_key(), *policy, *patients])
+            name = f"{file_name(endpoint)}.{file_name(model.name)}.{key[:12]}.safetensors"
+            targets[endpoint, number] = folder / name
     return targets
 
 
