@@ -1,4 +1,4 @@
-"""The README's snippets run, study files are valid, names exist; `test_pages.py` follows whole pages."""
+"""The snippets of the overview run, study files are valid, names exist; `test_pages.py` follows whole pages."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from twobe3.study.config import read_study
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+OVERVIEW = ROOT / "docs" / "reference" / "overview.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
@@ -41,7 +42,7 @@ def test_study_file_is_valid(text: str, tmp_path: Path) -> None:
         assert read_study(study).models(tmp_path, Cache())
 
 
-@pytest.mark.parametrize("code", snippets("python", [README]))
+@pytest.mark.parametrize("code", snippets("python", [OVERVIEW]))
 def test_python_runs(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
