@@ -102,7 +102,7 @@ def take_turns(what: str, builds: dict[str, Path], rounds: int, step: Callable[[
 def compare_risks(folder: Path) -> None:
     """Print how far the risks of each model are apart."""
     one, other = (pd.read_csv(folder / name / "predictions.csv") for name in ("earlier", "now"))
-    keys = [name for name in ("model", "endpoint", "patient", "repeat", "fold") if name in one]
+    keys = ["model", "endpoint", "patient_id", "repeat", "fold"]
     both = one.merge(other, on=keys, suffixes=("", "_now"))
     assert len(both) == len(one) == len(other)
     apart = (both.risk - both.risk_now).abs().groupby(both.model).max()
