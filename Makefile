@@ -14,6 +14,7 @@ check: .venv/installed-dev
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
+	$(MAKE) --no-print-directory docs
 
 docs: .venv/installed-dev
 	.venv/bin/sphinx-build -q -E -W --keep-going docs docs/_build
