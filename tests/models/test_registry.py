@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import TinyCohort
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.core import plugins
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.io.model_file import read_sealed, write_sealed
@@ -53,6 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def known(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """A registry of the baseline and what is installed in the folder."""
+    assert "heart" not in MODELS  # which has looked for entry points then
     monkeypatch.syspath_prepend(site)
     registry = Registry()
     registry.add(Baseline)
@@ -120,7 +122,7 @@ def test_nothing_is_loaded_before_the_registry_is_asked(known: Registry, monkeyp
         asked.append(group)
         return metadata.entry_points(group=group)
 
-    monkeypatch.setattr(module, "entry_points", spy)
+    monkeypatch.setattr(plugins, "entry_points", spy)
     assert asked == []
     assert known["heart"].kind == "heart"
     assert (len(known), list(known), "heart" in known, "lung" in known) == (2, ["baseline", "heart"], True, False)

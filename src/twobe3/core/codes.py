@@ -191,7 +191,10 @@ class Code(Enum):
     WEIGHTS_MISSING = ("the weights of the 2D network cannot be had", "give `weights` a local file")
     WEIGHTS_MISMATCH = ("the weights do not fit the network", "name the backbone that the weights were made for")
     EXTRA_MISSING = ("an optional part is not installed", "install the extra named")
-    PLUGIN_INVALID = ("a model of another distribution cannot be used", "update that distribution, or uninstall it")
+    PLUGIN_INVALID = (
+        "a model, backbone, metric or collection of another distribution cannot be used",
+        "update that distribution, or uninstall it",
+    )
     MODEL_INVALID = ("the model file cannot be used", "save it again with this version")
     KEY_EXPOSED = (
         "others than its owner may read the pseudonym key, and so compute whose pseudonym is whose",

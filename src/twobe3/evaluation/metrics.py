@@ -1,6 +1,7 @@
 """The metrics, each callable by itself: ``metrics.harrell_c(outcomes, risk)`` is a number with its interval.
 
-To add one, write its function of counts and add its row here; the order is that of the tables.
+To add one, write its function of counts and add its row here; the order is that of the tables. Another distribution
+adds one by an entry point in the group ``twobe3.metrics``; it stands behind those.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.nearest import name_nearest
 from twobe3.core.outcomes import FloatArray, Kind, Outcomes
+from twobe3.core.plugins import PluginRegistry, require_instance
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation import binary, bootstrap, calibration, horizons, survival
 from twobe3.evaluation.alignment import AlignedPredictions
@@ -311,7 +313,10 @@ spearman = Metric("spearman", "continuous", "Spearman's rank correlation", True,
 mae = Metric("mae", "continuous", "mean absolute error", False, "risk", _risk(binary.mean_absolute_error))
 r2 = Metric("r2", "continuous", "coefficient of determination", True, "risk", _risk(binary.r2))
 
-METRICS = {row.name: row for row in list(globals().values()) if isinstance(row, Metric)}
+METRICS = PluginRegistry(
+    "twobe3.metrics", "metric", require_instance(Metric, named=True),
+    {row.name: row for row in list(globals().values()) if isinstance(row, Metric)},
+)  # fmt: skip
 # The same concordance of the pairs tested in one fold, see twobe3.evaluation.primary_metric.
 WITHIN_FOLDS = {"auc": "auc_within_folds", "harrell_c": "harrell_c_within_folds"}
 

@@ -1,7 +1,8 @@
 """The 2D networks: pre-trained elsewhere, frozen here, and asked for the maps of one of their layers.
 
-One row a network in :data:`BACKBONES`; any other name is looked up in timm. Layers are numbered from 0, the stem, at
-strides 2, 4, 8, 16 and 32 in the networks of the table; those of the network that knows PET are told where it is.
+One row a network in :data:`BACKBONES`, which other distributions add to by the entry point group ``twobe3.backbones``;
+any other name is looked up in timm. Layers are numbered from 0, the stem, at strides 2, 4, 8, 16 and 32 in the networks
+of the table; those of the network that knows PET are told where it is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import nn
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.nearest import find_nearest
+from twobe3.core.plugins import PluginRegistry, require_instance
 from twobe3.features._torchvision import import_timm
 from twobe3.features.fold_norms import fold_norms
 from twobe3.features.openvino_runtime import CompiledNetwork, compile_network
@@ -303,7 +305,7 @@ def _require_timm(name: str = "") -> Any:
         ) from None
 
 
-BACKBONES: dict[str, BackboneRow] = {
+_ROWS: dict[str, BackboneRow] = {
     **{
         f"resnet{depth}": BackboneRow(
             f"MONAI ResNet-{depth}, ImageNet weights from the hub",
@@ -338,3 +340,4 @@ BACKBONES: dict[str, BackboneRow] = {
         SYMMETRIC,
     ),
 }
+BACKBONES = PluginRegistry("twobe3.backbones", "backbone", require_instance(BackboneRow, named=False), _ROWS)

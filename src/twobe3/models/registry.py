@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +12,10 @@ import numpy as np
 from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.endpoints import KINDS
-from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid
 from twobe3.core.nearest import find_nearest
+from twobe3.core.plugins import PluginRegistry
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.checksums import require_as_written
 from twobe3.io.model_file import GIVE, read_header, read_sealed
@@ -27,32 +26,13 @@ from twobe3.runtime.device import Device
 
 ENTRY_POINTS = "twobe3.models"
 MODELS_NAMED = 10
-log = logging.getLogger("twobe3")
 
 
-class Registry(Mapping[str, type[Model]]):
-    """Models by their kind: those of twobe3, and those of other distributions, loaded when it is first asked.
-
-    Another distribution has an entry point in the group :data:`ENTRY_POINTS` for each model; its name is the model's
-    kind. One that cannot be loaded, or has the kind of another model, is refused with a warning and leaves the others
-    as they are; asking for its kind raises why.
-    """
+class Registry(PluginRegistry[type[Model]]):
+    """Models by their kind, see :class:`~twobe3.core.plugins.PluginRegistry`; the group is :data:`ENTRY_POINTS`."""
 
     def __init__(self) -> None:
-        self._models: dict[str, type[Model]] = {}
-        self._refused: dict[str, EnvironmentFailure] | None = None
-
-    def __getitem__(self, kind: str) -> type[Model]:
-        models = self._load_all()
-        if kind not in models and self._refused and kind in self._refused:
-            raise self._refused[kind]
-        return models[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._load_all())
-
-    def __len__(self) -> int:
-        return len(self._load_all())
+        super().__init__(ENTRY_POINTS, "model", _require_model)
 
     def add(self, model: type) -> None:
         """Make a model known by its kind.
@@ -60,32 +40,18 @@ class Registry(Mapping[str, type[Model]]):
         Raises TypeError for what is no concrete subclass of :class:`~twobe3.models.model.Model`, ValueError where
         another model has its kind.
         """
-        if not (isinstance(model, type) and issubclass(model, Model)) or inspect.isabstract(model):
-            raise TypeError(f"{getattr(model, '__name__', model)!r} is not a Model that can be fitted")
-        if self._models.setdefault(model.kind, model) is not model:
-            raise ValueError(f"there is a model of the kind {model.kind!r} already")
+        found = _require_model(getattr(model, "kind", None), model)
+        if self._entries.setdefault(found.kind, found) is not found:
+            raise ValueError(f"there is a model {found.kind!r} already")
 
-    def _load_all(self) -> dict[str, type[Model]]:
-        """All models, after those of other distributions were looked for, once."""
-        if self._refused is not None:
-            return self._models
-        self._refused = {}
-        found = entry_points(group=ENTRY_POINTS)
-        for point in sorted(found, key=lambda one: (one.name, one.dist.name if one.dist else "")):
-            try:
-                model = point.load()
-                if getattr(model, "kind", None) != point.name:
-                    raise ValueError(f"its kind is {getattr(model, 'kind', None)!r}")
-                self.add(model)
-            except Exception as error:  # whatever a stranger's module raises
-                whose = point.dist.name if point.dist else point.value
-                failure = EnvironmentFailure(
-                    Code.PLUGIN_INVALID,
-                    f"the model {point.name!r} of the distribution {whose!r}: {type(error).__name__}: {error}",
-                )
-                self._refused[point.name] = failure
-                log.warning("%s", failure)
-        return self._models
+
+def _require_model(kind: str | None, model: object) -> type[Model]:
+    own = getattr(model, "kind", None)
+    if own != kind:
+        raise ValueError(f"its kind is {own!r}")
+    if not (isinstance(model, type) and issubclass(model, Model)) or inspect.isabstract(model):
+        raise TypeError(f"{getattr(model, '__name__', model)!r} is not a Model that can be fitted")
+    return model
 
 
 MODELS = Registry()

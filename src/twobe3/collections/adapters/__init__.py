@@ -1,6 +1,7 @@
 """Adapters: the files of a collection, as published, read as a clinical table with its endpoints.
 
-A new one is a module that makes an :class:`Adapter`, and its name in :data:`ADAPTERS`.
+A new one is a module that makes an :class:`Adapter`, and its name in :data:`ADAPTERS`; that of another distribution is
+an entry point in the group ``twobe3.collections``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from twobe3.collections.adapters.hecktor import HECKTOR_2021, HECKTOR_2022, HECK
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.nearest import name_nearest
+from twobe3.core.plugins import PluginRegistry, require_instance
 from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
 
 __all__ = ["ADAPTERS", "CENTRE", "PATIENT", "ROI", "SPLIT", "AdaptedTable", "Adapter", "get_adapter", "write_table"]
 
-ADAPTERS = {
+_OWN = {
     adapter.name: adapter
     for adapter in (
         head_neck_pet_ct.ADAPTER,
@@ -37,6 +39,7 @@ ADAPTERS = {
         autopet_fdg.ADAPTER,
     )
 }
+ADAPTERS = PluginRegistry("twobe3.collections", "collection", require_instance(Adapter, named=True), _OWN)
 
 
 def get_adapter(name: str) -> Adapter:
