@@ -31,7 +31,6 @@ from .scans.find import read_suv as read_suv
 from .scans.inspect import convert as convert
 from .scans.inspect import inspect as inspect
 from .scans.masks import read_regions as read_regions
-from .study.dry_run import dry_run as dry_run
 from .study.explain import explain_scans as explain_scans
 from .study.predict import predict as predict
 from .study.run import run as run

@@ -15,7 +15,7 @@ from tests.command_line import Call
 
 import twobe3 as tb
 from twobe3.core.errors import TwoBe3Error
-from twobe3.study.dry_run import DryRun
+from twobe3.study.dry_run import DryRun, dry_run
 
 POOLED = '[[model]]\nkind = "pooled"\nbackbone = "phantom-resnet10"\nslice_size = 16\n'
 FUSION = '[[model]]\nkind = "fusion"\nof = ["pooled", "image_extent"]\n'
@@ -41,7 +41,7 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
 @pytest.fixture(scope="module")
 def said(study: Path) -> DryRun:
     before = state(study.parent)
-    found = tb.dry_run(study, study.parent / "out", workers=1)
+    found = dry_run(study, study.parent / "out", workers=1)
     after = state(study.parent)
     # the root alone is probed for whether anything can be written there, by a file without a name
     before.pop(str(study.parent)), after.pop(str(study.parent))
@@ -115,7 +115,7 @@ def test_it_says_that_it_estimates_and_from_what(study: Path, twobe3: Call, tmp_
 def test_a_model_that_the_scans_are_none_for_is_named_as_not_timed(study: Path, tmp_path: Path) -> None:
     drawn = study.with_name("drawn.toml")
     drawn.write_text(study.read_text() + '\n[[model]]\nkind = "baseline"\nvariable = "tlg"\nregion = "contour"\n')
-    assert tb.dry_run(drawn, tmp_path / "out", workers=1).estimate.untimed == ("tlg (contour)",)
+    assert dry_run(drawn, tmp_path / "out", workers=1).estimate.untimed == ("tlg (contour)",)
 
 
 WRONG = {
@@ -144,6 +144,6 @@ def test_the_folder_of_another_study_is_refused_and_left_alone(study: Path, tmp_
     for content in ("0" * 64, "damaged"):
         mark.write_text(content)
         with pytest.raises(TwoBe3Error):
-            tb.dry_run(study, tmp_path, workers=1)
+            dry_run(study, tmp_path, workers=1)
         assert [one.name for one in tmp_path.iterdir()] == ["study.sha256"]
         assert mark.read_text() == content

@@ -119,7 +119,9 @@ def run(
 ) -> None:
     """Run a whole study, resumable: cohort, features, models, evaluation, report."""
     if dry_run:
-        found = tb.dry_run(study, out, update=update, workers=workers, device=device, precision=precision)
+        from twobe3.study import dry_run as preview  # slow to import
+
+        found = preview.dry_run(study, out, update=update, workers=workers, device=device, precision=precision)
         finished = read_finished(study, out, Options(audit, device, precision)) is not None
         print_document({**found.to_json(), "finished": finished}, as_json, dry_run_lines)
         return
