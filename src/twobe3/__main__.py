@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-HELP = Path(__file__).with_name("help.txt")
+HELP = Path(__file__).with_name("cli") / "help.txt"
 """What typer says of all verbs on 80 columns: to import it takes ten times as long as to show this."""
 
 

@@ -56,11 +56,11 @@ def test_help_is_asked_for_in_every_way(twobe3: Call) -> None:
 
 
 def test_the_help_that_is_kept_is_what_typer_says_of_every_verb() -> None:
-    """Where it is not: remove src/twobe3/help.txt, and write ``COLUMNS=80 NO_COLOR=1 twobe3 --help`` there anew."""
+    """Where it is not: remove src/twobe3/cli/help.txt, and write ``COLUMNS=80 NO_COLOR=1 twobe3 --help`` there anew."""
     program = "import sys; sys.argv = ['twobe3', '--help']; from twobe3.cli.main import main; main()"
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment)
-    kept = Path(tb.__file__).with_name("help.txt").read_bytes()
+    kept = (Path(tb.__file__).with_name("cli") / "help.txt").read_bytes()
     assert kept == done.stdout
     shown = subprocess.run([sys.executable, "-m", "twobe3", "-h"], capture_output=True, check=True)
     assert shown.stdout == kept
