@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.models.learners.linear import RidgeModel, RidgeObjective, moments
@@ -52,7 +52,7 @@ def fit_nonnegative(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-8, "ftol": 1e-15}
     smooth = _smooth_part(x, outcomes, penalty / max(terms, 1))
-    found = minimize(smooth, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
+    found = scipy.optimize.minimize(smooth, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
     return np.asarray(found[:-1]), float(found[-1])
 
 
@@ -82,5 +82,5 @@ def _minimise(smooth: RidgeObjective, penalty: float, start: FloatArray) -> Floa
     parts = np.concatenate([np.maximum(start[:-1], 0.0), np.maximum(-start[:-1], 0.0), start[-1:]])
     bounds = [(0.0, None)] * (2 * p) + [(None, None)]
     tight = {"maxiter": 2000, "maxfun": 20_000, "gtol": 1e-7, "ftol": 1e-14, "maxls": 50}
-    found = minimize(objective, parts, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
+    found = scipy.optimize.minimize(objective, parts, jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
     return np.append(found[:p] - found[p : 2 * p], found[-1])

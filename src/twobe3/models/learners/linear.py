@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import minimize
 
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.io.model_file import ArrayFields
@@ -136,5 +136,5 @@ def _minimise(x: FloatArray, outcomes: Outcomes, penalty: float) -> tuple[FloatA
         start[-1] = outcomes.value.mean()
     objective = RidgeObjective(x, outcomes, penalty, endpoint.loss_terms(outcomes))
     tight = {"maxiter": 1000, "gtol": 1e-7, "ftol": 1e-13}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=tight)
+    found = scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=tight)
     return found.x[:-1], float(found.x[-1])
