@@ -3,6 +3,7 @@ import importlib.metadata
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import twobe3
+from twobe3.models import MODELS
 
 HEAVY = ("torch", "lightning_fabric", "monai", "SimpleITK", "timm", "sklearn", "matplotlib", "duckdb", "pandas")
 
@@ -62,10 +64,10 @@ def test_the_version_is_the_distribution_s() -> None:
     assert twobe3.__version__ == importlib.metadata.version("twobe3")
 
 
-def heavy_after(code: str, *arguments: str) -> list[str]:
+def heavy_after(code: str, *arguments: str, among: Sequence[str] = HEAVY) -> list[str]:
     """Heavy packages in memory after running some code in a fresh interpreter."""
     script = f"import sys\ntry:\n    {code}\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-    script += f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    script += f"print([name for name in {among} if name in sys.modules], file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
     )
@@ -78,6 +80,15 @@ def test_the_check_sees_what_is_imported() -> None:
 
 def test_the_package_is_imported_without_heavy_packages() -> None:
     assert heavy_after("import twobe3") == []
+
+
+@pytest.mark.parametrize("kind", ["baseline", "radiomics"])
+def test_to_load_a_model_scipy_s_larger_parts_are_not_needed(kind: str, make_cohort: Any, tmp_path: Path) -> None:
+    parts = ("scipy.ndimage", "scipy.optimize", "scipy.spatial", "scipy.sparse", "scipy.fft", "skimage.measure")
+    file = MODELS[kind]().fit(make_cohort()).save(tmp_path)
+    load = "import sys, twobe3; assert twobe3.models.load_model(sys.argv[1]).kind == sys.argv[2]"
+    assert heavy_after(load, str(file), kind, among=parts) == []
+    assert heavy_after("import scipy; scipy.ndimage", among=parts) == ["scipy.ndimage"]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time, timedelta, timezone
+from functools import lru_cache
 
 _FIRST_YEAR, _LAST_YEAR = 1800, 2500  # wide enough for birth dates and for dates shifted by de-identification
 _TIME = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?")
 _DATE_TIME = re.compile(r"(\d{8})(\d{2}[\d.]*)([+-]\d{4})?")
 
 
+@lru_cache(maxsize=1024)  # the slices of a series share their dates
 def parse_date(text: str) -> date | None:
     """DICOM DA, ``YYYYMMDD`` or the old ``YYYY.MM.DD`` (PS3.5 6.2); None where it is neither, or no year of a scan."""
     try:
@@ -59,6 +61,7 @@ def find_last_before(reference: datetime, clock: time | None) -> datetime | None
     return instant - timedelta(days=1) if is_comparable(instant, reference) and instant > reference else instant
 
 
+@lru_cache(maxsize=4096)  # several rules ask for the time of each slice
 def combine(day: str, clock: str, zone: timezone | None) -> datetime | None:
     """A date-time of a DICOM date and a DICOM time; None unless both can be read."""
     parsed_day, parsed_clock = parse_date(day), parse_time(clock, zone)

@@ -11,7 +11,8 @@ import struct
 import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from twobe3.dicom.fast_parser import IMPLEMENTATION, Odd, is_vr, read_file_meta
+from twobe3.dicom.elements import Odd, is_vr
+from twobe3.dicom.fast_parser import IMPLEMENTATION, read_file_meta
 
 _COMPLETED = "TWOBE3_COMPLETED"
 
@@ -28,7 +29,7 @@ def complete_file_meta(start: bytes) -> tuple[bytes, int] | None:
             meta, end = read_file_meta(start, position)
         except (Odd, struct.error):
             return None
-        sop_class, syntax = str(meta.get("MediaStorageSOPClassUID", "")), str(meta.get("TransferSyntaxUID", ""))
+        sop_class, syntax = meta.sop_class, meta.syntax
         if start[128:132] == b"DICM" and syntax:
             return None
         position = end

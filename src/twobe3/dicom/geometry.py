@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -67,8 +68,7 @@ class Plane:
                 "a slice lacks Rows, Columns, PixelSpacing (0028,0030), ImageOrientationPatient (0020,0037) or "
                 "ImagePositionPatient (0020,0032)",
             )
-        x, y = np.array(self.orientation[:3]), np.array(self.orientation[3:])
-        if abs(x @ x - 1) > 1e-2 or abs(y @ y - 1) > 1e-2 or abs(x @ y) > 1e-3:
+        if not _is_rotation(self.orientation):
             reason = f"ImageOrientationPatient (0020,0037) {self.orientation} is no rotation"
             raise UnusableScanError(Code.CORRUPT_FILE, reason)
 
@@ -81,6 +81,13 @@ class Plane:
         )
         affine[:3, 3] = self.position_mm
         return affine
+
+
+@lru_cache(maxsize=256)  # the slices of a series share it
+def _is_rotation(orientation: tuple[float, ...]) -> bool:
+    """Whether the directions of rows and columns are perpendicular and of length 1, as far as they are rounded."""
+    x, y = np.array(orientation[:3]), np.array(orientation[3:])
+    return not (abs(x @ x - 1) > 1e-2 or abs(y @ y - 1) > 1e-2 or abs(x @ y) > 1e-3)
 
 
 def normal_of(orientation: Sequence[float]) -> FloatArray:

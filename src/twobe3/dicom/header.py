@@ -59,6 +59,7 @@ def _read_injection(item: pydicom.Dataset) -> Injection:
 def read_slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
     """Read the attributes of one slice."""
     intercept = number(dataset, "RescaleIntercept")
+    is_philips = any(tag >> 16 == 0x7053 for tag in dataset.keys())  # noqa: SIM118  values stay unread
     return SliceAttributes(
         slope=number(dataset, "RescaleSlope"),
         intercept=0.0 if "RescaleIntercept" not in dataset else intercept,
@@ -68,8 +69,8 @@ def read_slice_attributes(dataset: pydicom.Dataset) -> SliceAttributes:
         frame_reference_time_ms=number(dataset, "FrameReferenceTime"),
         frame_duration_ms=number(dataset, "ActualFrameDuration"),
         decay_factor=number(dataset, "DecayFactor"),
-        philips_suv=_read_philips(dataset, 0x00),
-        philips_activity=_read_philips(dataset, 0x09),
+        philips_suv=_read_philips(dataset, 0x00) if is_philips else None,
+        philips_activity=_read_philips(dataset, 0x09) if is_philips else None,
     )
 
 
@@ -86,8 +87,6 @@ def read_age_years(dataset: pydicom.Dataset) -> float | None:
 
 
 def _read_philips(dataset: pydicom.Dataset, element: int) -> float | None:
-    if not any(tag >> 16 == 0x7053 for tag in dataset.keys()):  # noqa: SIM118  values stay unread
-        return None
     value = private(dataset, 0x7053, _PHILIPS, element)
     if value is None and _lacks_philips_creator(dataset):
         value = value_of(dataset, (0x7053, 0x1000 + element))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
-from skimage.measure import grid_points_in_poly, points_in_poly
+import scipy
+import skimage
 
 from twobe3.core.volume import FloatArray
 
@@ -87,7 +87,7 @@ def _is_same(a: FloatArray, b: FloatArray, spacing_mm: tuple[float, float]) -> b
     if np.abs((a.min(axis=0) - b.min(axis=0)) * spacing_mm).max() > SAME_CONTOUR_MM:
         return False
     ways = ((a * spacing_mm, b * spacing_mm), (b * spacing_mm, a * spacing_mm))
-    return all(cKDTree(to).query(start)[0].max() <= SAME_CONTOUR_MM for start, to in ways)
+    return all(scipy.spatial.cKDTree(to).query(start)[0].max() <= SAME_CONTOUR_MM for start, to in ways)
 
 
 def _share_inside(inner: FloatArray, outer: FloatArray) -> float:
@@ -97,8 +97,8 @@ def _share_inside(inner: FloatArray, outer: FloatArray) -> float:
         return 0.0
     steps = (np.arange(_RASTER) + 0.5) / _RASTER
     points = low + (high - low) * np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-    points = points[points_in_poly(points, inner)]
-    return float(points_in_poly(points, outer).mean()) if len(points) else 0.0
+    points = points[skimage.measure.points_in_poly(points, inner)]
+    return float(skimage.measure.points_in_poly(points, outer).mean()) if len(points) else 0.0
 
 
 def _fill(outline: FloatArray, shape: tuple[int, int]) -> Pixels:
@@ -108,7 +108,7 @@ def _fill(outline: FloatArray, shape: tuple[int, int]) -> Pixels:
     high = np.clip(np.floor(outline.max(axis=0)) + 1, low, shape).astype(np.int64)
     if (high > low).all():
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        inside[box] = grid_points_in_poly(tuple(high - low), outline - low)
+        inside[box] = skimage.measure.grid_points_in_poly(tuple(high - low), outline - low)
     return inside
 
 

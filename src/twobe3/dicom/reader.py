@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,7 @@ import numpy as np
 import pydicom
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
@@ -34,7 +34,6 @@ from twobe3.dicom.fast_parser import BEFORE_PIXELS, Skim, require_bounded, skim,
 from twobe3.dicom.file_meta import complete_file_meta
 
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
-_META_BYTES = 2**11
 _FIRST_BYTES, _GROWTH = 2**13, 4  # most headers of PET end within the first step
 
 
@@ -81,8 +80,7 @@ def read_header(path: Path, tags: Sequence[str]) -> Header | None:
 
     ``tags`` are the keywords of the elements wanted. Raises what :func:`read_dataset` raises.
     """
-    with _open(path) as stream:
-        start = stream.read(_FIRST_BYTES)
+    with _open(path, _FIRST_BYTES) as (start, stream):
         if not _claims_dicom(path, start):
             return None
         content, found = _skim_stream(stream, start, tags, last=BEFORE_PIXELS)
@@ -111,13 +109,12 @@ def read_dataset(
     UnusableScanError
         ``CORRUPT_FILE``; ``TOO_LARGE``: a deflated file that inflates beyond any image.
     """
-    with _open(path) as stream:
+    with _open(path, -1 if pixels else _FIRST_BYTES) as (content, stream):
         if pixels:
-            content = stream.read()
             found = None if tags is None else skim(content, _numbers_of((*tags, *_PIXELS)), groups)
         else:
             last = BEFORE_PIXELS if tags is None else 0
-            content, found = _skim_stream(stream, stream.read(_FIRST_BYTES), tags or (), groups, last=last)
+            content, found = _skim_stream(stream, content, tags or (), groups, last=last)
         if found is not None and tags is not None:
             return found.dataset
         if found is not None:
@@ -146,19 +143,23 @@ def refuse_errors(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    with refuse_errors("a file cannot be read as DICOM"):
-        try:
-            with path.open("rb") as stream:
-                completed = complete_file_meta(stream.read(_META_BYTES))
-                stream.seek(0)
-                if completed is None:
-                    yield stream
-                else:
-                    beginning, replaced = completed
-                    yield BytesIO(beginning + stream.read()[replaced:])
-        except OSError as error:
-            raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
+def _open(path: Path, size: int = -1) -> Iterator[tuple[bytes, BinaryIO]]:
+    """The first bytes of a file, and where the others are read from; all bytes where the beginning was completed."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(size)
+            completed = complete_file_meta(start)
+            if completed is not None:
+                beginning, replaced = completed
+                start = beginning + (start + stream.read())[replaced:]
+            yield start, stream
+    except UnusableScanError:
+        raise
+    except OSError as error:
+        raise UnusableScanError(Code.CORRUPT_FILE, f"a file cannot be opened ({type(error).__name__})") from None
+    except Exception as error:  # as in refuse_errors
+        reason = f"a file cannot be read as DICOM ({type(error).__name__})"
+        raise UnusableScanError(Code.CORRUPT_FILE, reason) from None
 
 
 def _skim_stream(
@@ -215,17 +216,13 @@ _TEXT = frozenset(("LO", "SH"))
 
 def text(dataset: pydicom.Dataset, keyword: str) -> str:
     """A header value as stripped text; empty where it is absent or cannot be read."""
-    value = _value(dataset, keyword)
-    if isinstance(value, MultiValue):
-        value = value[0] if value else ""
-    return plain_text(value)
+    parts = _parts(dataset, keyword)
+    return parts[0] if parts else ""
 
 
 def texts(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
     """A header value of several parts."""
-    value = _value(dataset, keyword)
-    parts = list(value) if isinstance(value, MultiValue) else [value]
-    return tuple(part for part in map(plain_text, parts) if part)
+    return tuple(filter(None, _parts(dataset, keyword)))
 
 
 def plain_text(value: Any) -> str:
@@ -239,7 +236,7 @@ def plain_text(value: Any) -> str:
 
 def number(dataset: pydicom.Dataset, keyword: str) -> float | None:
     """A header value as a number; None where it is absent or none."""
-    return plain_number(text(dataset, keyword))
+    return parse_number(text(dataset, keyword))
 
 
 def plain_number(value: Any) -> float | None:
@@ -249,7 +246,7 @@ def plain_number(value: Any) -> float | None:
 
 def numbers(dataset: pydicom.Dataset, keyword: str) -> tuple[float, ...]:
     """A header value of several numbers; empty where one of them is none."""
-    found = [plain_number(part) for part in texts(dataset, keyword)]
+    found = [parse_number(part) for part in texts(dataset, keyword)]
     return tuple(n for n in found if n is not None) if None not in found else ()
 
 
@@ -266,7 +263,10 @@ def coordinates(dataset: pydicom.Dataset, keyword: str) -> FloatArray:
 
 def items(dataset: pydicom.Dataset, keyword: str) -> tuple[pydicom.Dataset, ...]:
     """Items of a sequence; empty where it is absent or no sequence."""
-    value = _value(dataset, keyword)
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # conversion of foreign bytes, as in _parts
+        return ()
     return tuple(value) if isinstance(value, pydicom.Sequence) else ()
 
 
@@ -280,7 +280,7 @@ def private(dataset: pydicom.Dataset, group: int, creator: str, element: int) ->
     """Value of a private element under its creator, None where it is absent (DICOM PS3.5 7.8.1)."""
     try:
         return dataset.private_block(group, creator)[element].value
-    except Exception:  # conversion of foreign bytes, as in _value
+    except Exception:  # conversion of foreign bytes, as in _parts
         return None
 
 
@@ -288,22 +288,32 @@ def value_of(dataset: pydicom.Dataset, tag: tuple[int, int] | int) -> Any:
     """Value of an element by its number, None where it is absent or cannot be read."""
     try:
         return dataset[tag].value
-    except Exception:  # conversion of foreign bytes, as in _value
+    except Exception:  # conversion of foreign bytes, as in _parts
         return None
 
 
-def _value(dataset: pydicom.Dataset, keyword: str) -> Any:
+def _parts(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
+    """The parts of a value as stripped texts; none where it is absent or cannot be read."""
     try:
         tag, vr = _vr_of(keyword)
         raw = dataset.get_item(tag)
         if raw is None:
-            return None
-        if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) and raw.VR in (None, vr):
-            if vr == "US" and len(raw.value) == 2:
-                return int.from_bytes(raw.value, "little" if raw.is_little_endian else "big")
-            if vr in _ASCII or (vr in _TEXT and raw.value.isascii() and b"\x1b" not in raw.value):
-                parts = raw.value.decode("ascii", "replace").split("\\")
-                return parts[0] if len(parts) == 1 else MultiValue(str, parts)
-        return dataset.get(keyword)
+            return ()
+        if isinstance(raw, RawDataElement) and raw.VR in (None, vr) and isinstance(raw.value, bytes):
+            parts = _split(raw.value, vr, raw.is_little_endian)
+            if parts is not None:
+                return parts
+        value = raw.value if isinstance(raw, DataElement) else dataset.get(keyword)
     except Exception:  # conversion of foreign bytes, as above; every rule knows what to do without a value
-        return None
+        return ()
+    return tuple(map(plain_text, value)) if isinstance(value, MultiValue) else (plain_text(value),)
+
+
+@lru_cache(maxsize=4096)  # the slices of a series share most of their values
+def _split(value: bytes, vr: str, is_little_endian: bool) -> tuple[str, ...] | None:
+    """The parts of a value that needs no help from pydicom, None of another."""
+    if vr == "US" and len(value) == 2:
+        return (str(int.from_bytes(value, "little" if is_little_endian else "big")),)
+    if vr in _ASCII or (vr in _TEXT and value.isascii() and b"\x1b" not in value):
+        return tuple(part.strip(" \0") for part in value.decode("ascii", "replace").split("\\"))
+    return None

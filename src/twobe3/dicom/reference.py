@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class Reference:
     instants: tuple[datetime, ...]
 
 
+@lru_cache(maxsize=64)  # the frames of a series mostly last equally long
 def frame_average_s(half_life_s: float, duration_s: float) -> float:
     """When within a frame the activity equals its mean over the frame, in seconds after its begin.
 
@@ -45,6 +47,7 @@ def frame_average_s(half_life_s: float, duration_s: float) -> float:
     return math.log(frame_decay(half_life_s, duration_s)) * half_life_s / math.log(2)
 
 
+@lru_cache(maxsize=64)
 def frame_decay(half_life_s: float, duration_s: float) -> float:
     """Decay within a frame: activity at its begin over its mean, λT / (1 − e^(−λT)) (DICOM PS3.3 C.8.9.4.1.5)."""
     x = math.log(2) / half_life_s * duration_s
@@ -216,20 +219,26 @@ def count_misfits(attributes: SeriesAttributes, reference: Sequence[datetime], h
     frame: vendors differ. Where all slices have one acquisition time, which some vendors write for all bed positions,
     FrameReferenceTime may explain it as well.
     """
-    rate = math.log(2) / half_life_s
-    misfits = 0
     acquired = acquisition_times(attributes)
     one_time = len(set(acquired)) == 1
-    for slice_, began, instant in zip(attributes.slices, acquired, reference, strict=True):
-        if not slice_.decay_factor or slice_.decay_factor <= 0:
-            continue
+
+    @cache  # the slices of one bed position say the same
+    def misfits(
+        factor: float | None, time_ms: float | None, duration_ms: float, began: datetime | None, instant: datetime
+    ) -> bool:
+        if not factor or factor <= 0:
+            return False
         elapsed = [(began - instant).total_seconds()] if began and is_comparable(began, instant) else []
-        if slice_.frame_reference_time_ms is not None and one_time:
-            elapsed.append(slice_.frame_reference_time_ms / 1000)
-        within = frame_decay(half_life_s, (slice_.frame_duration_ms or 0) / 1000)
-        logs = [rate * seconds + extra for seconds in elapsed for extra in (0.0, math.log(within))]
-        misfits += bool(logs) and min(abs(math.log(slice_.decay_factor) - x) for x in logs) > TOLERANCE
-    return misfits
+        if time_ms is not None:
+            elapsed.append(time_ms / 1000)
+        within = math.log(frame_decay(half_life_s, duration_ms / 1000))
+        logs = [math.log(2) / half_life_s * seconds + extra for seconds in elapsed for extra in (0.0, within)]
+        return bool(logs) and min(abs(math.log(factor) - x) for x in logs) > TOLERANCE
+
+    return sum(
+        misfits(one.decay_factor, one.frame_reference_time_ms if one_time else None, one.frame_duration_ms or 0.0, *at)
+        for one, *at in zip(attributes.slices, acquired, reference, strict=True)
+    )
 
 
 def frames_agree(attributes: SeriesAttributes, reference: Sequence[datetime], half_life_s: float) -> bool | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
@@ -244,7 +244,7 @@ def _find_parts(outlines: Sequence[FloatArray]) -> list[npt.NDArray[np.intp]]:
     low = np.array([outline.min(axis=0) for outline in outlines])
     high = np.array([outline.max(axis=0) for outline in outlines])
     touch = (low[:, None] <= high).all(axis=-1)
-    n, part = connected_components(touch & touch.T, directed=False)
+    n, part = scipy.sparse.csgraph.connected_components(touch & touch.T, directed=False)
     return [np.flatnonzero(part == k) for k in range(n)]
 
 

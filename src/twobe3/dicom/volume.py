@@ -85,12 +85,14 @@ def read_suv(series: PETSeries, *, policy: Policy = "lenient", repair_dates: boo
         for i, (slice_, scale) in enumerate(zip(slices, scales, strict=True)):
             stored = slice_.stored
             enhanced.require_mapped(slice_.dataset, stored)
-            array[i] = stored.astype(np.float64) * scale
-    if not np.isfinite(array).all():
-        raise UnusableScanError(Code.RESCALE_INVALID, "stored value × slope × factor exceeds what a float32 holds")
+            np.multiply(stored, scale, out=array[i], dtype=np.float64, casting="unsafe")  # rounded once, at the end
     calibration = replace(factors.calibration, warnings=warnings + factors.calibration.warnings)
     history = (f"read {len(slices)} slices as {calibration.rule}", *((chosen.text,) if chosen else ()))
-    return SUVVolume(array, space, calibration, series.series, history, acquisition)
+    try:
+        return SUVVolume(array, space, calibration, series.series, history, acquisition)
+    except ValueError:  # not finite
+        reason = "stored value × slope × factor exceeds what a float32 holds"
+        raise UnusableScanError(Code.RESCALE_INVALID, reason) from None
 
 
 def _allocate(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 SHIFT_MM = 8.0
 SCALE = 0.05
@@ -48,5 +48,5 @@ class Augmentation:
         shift_mm, scale = self.draw()
         centre = (np.array(volume.shape) - 1) / 2
         offset = centre - (centre + shift_mm / np.array(spacing_mm)) / scale
-        shifted = ndimage.affine_transform(volume, np.full(3, 1 / scale), offset, order=1, mode="grid-constant")
+        shifted = scipy.ndimage.affine_transform(volume, np.full(3, 1 / scale), offset, order=1, mode="grid-constant")
         return np.ascontiguousarray(shifted[:, :, ::-1] if self.is_mirrored else shifted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.volume import FloatArray
@@ -79,7 +79,7 @@ def spatial_features(volume: npt.NDArray[np.floating], spacing_mm: tuple[float, 
 
 def crop_empty(volume: FloatArray) -> FloatArray:
     """The smallest box that holds every voxel above 0; one voxel of a volume that has none."""
-    (box,) = ndimage.find_objects((volume > 0).astype(np.uint8)) or [(slice(0, 1),) * volume.ndim]
+    (box,) = scipy.ndimage.find_objects((volume > 0).astype(np.uint8)) or [(slice(0, 1),) * volume.ndim]
     return np.asarray(volume[box])
 
 
@@ -98,7 +98,7 @@ def profile_excess(profile: FloatArray, spacing_mm: float) -> FloatArray:
     ndarray, shape (points,)
         Not negative. 0 where a profile differs from its median by rounding.
     """
-    smooth = ndimage.gaussian_filter1d(profile, SMOOTHING_MM / spacing_mm, mode="nearest")
+    smooth = scipy.ndimage.gaussian_filter1d(profile, SMOOTHING_MM / spacing_mm, mode="nearest")
     middle_mm = (len(profile) - 1) / 2 * spacing_mm
     reach = int(middle_mm / STEP_MM + NEGLIGIBLE)
     at_mm = middle_mm + STEP_MM * np.arange(-reach, reach + 1)

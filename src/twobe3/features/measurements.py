@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from scipy.spatial.distance import pdist
+import scipy
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
@@ -112,7 +111,7 @@ def measure_lesions(volume: SUVVolume, mask: Mask) -> LesionMeasurements:
     """Measure a region that is not empty; scan and mask share their voxels."""
     inside = volume.array[mask.array].astype(np.float64)
     centroids = lesion_centroids_mm(mask)
-    distances = pdist(centroids)
+    distances = scipy.spatial.distance.pdist(centroids)
     spread = np.sqrt(((centroids - centroids.mean(axis=0)) ** 2).sum(axis=1).mean())
     return LesionMeasurements(
         mtv_ml=mask.volume_ml,
@@ -128,10 +127,10 @@ def measure_lesions(volume: SUVVolume, mask: Mask) -> LesionMeasurements:
 
 def lesion_centroids_mm(mask: Mask) -> FloatArray:
     """Centroid of each lesion of a region that is not empty, LPS, shape (lesions, 3)."""
-    parts, n = ndimage.label(mask.array, np.ones((3, 3, 3)))
+    parts, n = scipy.ndimage.label(mask.array, np.ones((3, 3, 3)))
     volumes_ml = np.bincount(parts.ravel(), minlength=n + 1)[1:] * mask.geometry.voxel_volume_ml
     kept = 1 + np.flatnonzero(volumes_ml >= min(SMALLEST_LESION_ML, volumes_ml.max()))
-    centres = ndimage.center_of_mass(mask.array, parts, kept)
+    centres = scipy.ndimage.center_of_mass(mask.array, parts, kept)
     return mask.geometry.to_mm(np.array(centres, dtype=np.float64).reshape(-1, 3))
 
 
@@ -148,14 +147,14 @@ def suv_peak(volume: SUVVolume, mask: Mask) -> float:
     offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1) * spacing
     sphere = (np.linalg.norm(offsets, axis=-1) <= PEAK_RADIUS_MM).astype(np.float64)
     suv = volume.array[box].astype(np.float64)
-    total = ndimage.correlate(suv, sphere, mode="constant")
-    count = ndimage.correlate(np.ones_like(suv), sphere, mode="constant")
+    total = scipy.ndimage.correlate(suv, sphere, mode="constant")
+    count = scipy.ndimage.correlate(np.ones_like(suv), sphere, mode="constant")
     return float((total / count)[mask.array[box]].max())
 
 
 def bounding_box(mask: Mask, margin: npt.NDArray[np.int64]) -> tuple[slice, ...]:
     """Slices of the region's bounding box with a margin in voxels, clipped to the image."""
-    found = ndimage.find_objects(mask.array.astype(np.uint8))[0]
+    found = scipy.ndimage.find_objects(mask.array.astype(np.uint8))[0]
     return tuple(
         slice(max(int(one.start - m), 0), min(int(one.stop + m), n))
         for one, m, n in zip(found, margin, mask.array.shape, strict=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import irfftn, next_fast_len, rfftn
+import scipy
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
@@ -86,14 +86,14 @@ def spatial_autocorrelation(
         return 1.0, 1.0
     place = tuple((index - index.min(axis=0)).T)
     # Twice the extent, so that what wraps around the border of a Fourier transform meets nothing.
-    shape = [next_fast_len(2 * (int(axis.max()) + 1) - 1, real=True) for axis in place]
-    weight = rfftn(_inverse_distances(shape, spacing_mm))
+    shape = [scipy.fft.next_fast_len(2 * (int(axis.max()) + 1) - 1, real=True) for axis in place]
+    weight = scipy.fft.rfftn(_inverse_distances(shape, spacing_mm))
 
     def weighted_sum(values: FloatArray) -> FloatArray:
         """For each voxel, the weighted sum of the values of all others."""
         grid = np.zeros(shape)
         grid[place] = values
-        return np.asarray(irfftn(rfftn(grid) * weight, shape)[place])
+        return np.asarray(scipy.fft.irfftn(scipy.fft.rfftn(grid) * weight, shape)[place])
 
     row = weighted_sum(np.ones_like(deviation))
     products = float(deviation @ weighted_sum(deviation))

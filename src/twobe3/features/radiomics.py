@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 from threadpoolctl import threadpool_limits
 
 from twobe3.cohort.cohort import Subject
@@ -225,7 +225,7 @@ def _extract(
 def _morph(mask: Mask, change: Change) -> Mask:
     if change == "none":
         return mask
-    operation = ndimage.binary_erosion if change == "eroded" else ndimage.binary_dilation
+    operation = scipy.ndimage.binary_erosion if change == "eroded" else scipy.ndimage.binary_dilation
     return Mask(operation(mask.array), mask.geometry, f"{mask.name}, {change}")
 
 

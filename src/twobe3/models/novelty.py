@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.spatial.distance import cdist
+import scipy
 
 from twobe3.core.volume import FloatArray
 from twobe3.features.descriptors import DESCRIPTORS
@@ -67,7 +67,7 @@ class Novelty(ArrayFields):
         points = points[np.lexsort(points.T)]
         n = len(points)
         rank = math.ceil((1.0 - FLAGGED) * (n + 1))
-        between = cdist(points, points)
+        between = scipy.spatial.distance.cdist(points, points)
         np.fill_diagonal(between, np.inf)
         own = np.sort([_mean_of_nearest(row[np.isfinite(row)], points.shape[1]) for row in between])
         return cls(centre, scale, points, own[rank - 1 : rank] if rank <= n else np.zeros(0))
@@ -75,7 +75,7 @@ class Novelty(ArrayFields):
     def distance(self, descriptors: FloatArray) -> float:
         """Distance of a scan of these descriptors, shape (p,), from the training scans."""
         point = self.standardise(descriptors)
-        return _mean_of_nearest(cdist(point[None], self.points)[0], len(point))
+        return _mean_of_nearest(scipy.spatial.distance.cdist(point[None], self.points)[0], len(point))
 
     def standardise(self, descriptors: FloatArray) -> FloatArray:
         """How many robust standard deviations each descriptor lies from the median of the training scans."""

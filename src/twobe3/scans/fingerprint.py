@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
@@ -112,13 +112,13 @@ def find_landmarks(volume: npt.NDArray[np.float32], spacing_mm: tuple[float, flo
     ``volume`` holds SUV in any scale, shape (slices, rows, columns), ``spacing_mm`` apart.
     """
     spacing = np.array(spacing_mm)
-    smooth = ndimage.gaussian_filter(compress_suv(volume), SMOOTHING_MM / spacing)
+    smooth = scipy.ndimage.gaussian_filter(compress_suv(volume), SMOOTHING_MM / spacing)
     reach = np.maximum(np.round(APART_MM / spacing).astype(int) | 1, 3) // 2
     peaks = _find_peaks(smooth, reach)
     voxels = peaks[np.argsort(-smooth[tuple(peaks.T)], kind="stable")][:MOST]
     around = voxels[:, None, :] + _BALL_MM / spacing
     # Beyond the border goes on what is there: a step to 0 would be alike in all images.
-    patches = ndimage.map_coordinates(smooth, around.reshape(-1, 3).T, order=1, mode="nearest")
+    patches = scipy.ndimage.map_coordinates(smooth, around.reshape(-1, 3).T, order=1, mode="nearest")
     patches = patches.reshape(-1, len(_BALL_MM))
     patches -= patches.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(patches, axis=1, keepdims=True)
@@ -218,10 +218,11 @@ def similarity(one: Picture, other: Picture, offset_mm: tuple[float, float, floa
     start = -np.divide(offset_mm, other.spacing_mm)
     shape = one.suv.shape
     raw = [compress_suv(picture.suv) for picture in (one, other)]
-    shown = [(ndimage.minimum_filter(values, 3, mode="constant") > 0).astype(np.float32) for values in raw]
-    smooth = [ndimage.gaussian_filter(values, 1.0) for values in raw]
+    shown = [(scipy.ndimage.minimum_filter(values, 3, mode="constant") > 0).astype(np.float32) for values in raw]
+    smooth = [scipy.ndimage.gaussian_filter(values, 1.0) for values in raw]
     moved, moved_shown = (
-        ndimage.affine_transform(values, ratio, start, output_shape=shape, order=1) for values in (smooth[1], shown[1])
+        scipy.ndimage.affine_transform(values, ratio, start, output_shape=shape, order=1)
+        for values in (smooth[1], shown[1])
     )
     both = (shown[0] > 0) & (moved_shown > 0.5)
     a, b = smooth[0][both], moved[both]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
@@ -214,7 +214,7 @@ def resample_nearest(inside: npt.NDArray[np.bool_], source: Geometry, target: Ge
         False beyond the source.
     """
     step = np.linalg.inv(source.affine) @ target.affine
-    moved = ndimage.affine_transform(
+    moved = scipy.ndimage.affine_transform(
         inside.astype(np.uint8), step[:3, :3], step[:3, 3], output_shape=target.shape, order=0, mode="grid-constant"
     )
     return np.asarray(moved, dtype=np.bool_)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
@@ -92,8 +92,8 @@ def find_liver(volume: SUVVolume) -> Liver:
     """
     coarse = _coarsen(volume)
     suv = coarse.array / volume.calibration.per_bw
-    smooth = ndimage.gaussian_filter(suv, 8.0 / 2.355 / GRID_MM)
-    body = np.stack([ndimage.binary_fill_holes(one) for one in smooth > BODY_ABOVE_SUV])
+    smooth = scipy.ndimage.gaussian_filter(suv, 8.0 / 2.355 / GRID_MM)
+    body = np.stack([scipy.ndimage.binary_fill_holes(one) for one in smooth > BODY_ABOVE_SUV])
     region = _find_even_region(smooth)
     slices = np.flatnonzero(region.any(axis=(1, 2)))
     volume_ml = _to_ml(region)
@@ -103,7 +103,7 @@ def find_liver(volume: SUVVolume) -> Liver:
     right = np.arange(region.shape[2]) < np.flatnonzero(body[slices].any(axis=(0, 1))).mean()
     _require_on_the_right(region, right)
     _require_lungs_above(int(np.median(slices)), right, body, smooth)
-    depth_mm = ndimage.distance_transform_edt(region) * GRID_MM
+    depth_mm = scipy.ndimage.distance_transform_edt(region) * GRID_MM
     centre = np.unravel_index(int(depth_mm.argmax()), depth_mm.shape)
     if depth_mm[centre] < SPHERE_RADIUS_MM + GRID_MM:
         raise _liver_error(f"no sphere of 3 cm fits into it: it is {2 * depth_mm[centre]:.0f} mm thick")
@@ -134,13 +134,13 @@ def _find_even_region(smooth: npt.NDArray[np.float32]) -> BoolArray:
 
 def _find_largest(candidate: BoolArray) -> BoolArray:
     """The largest part after the sphere has opened it, so that thin bridges to other organs are cut."""
-    deep = ndimage.distance_transform_edt(candidate) * GRID_MM > SPHERE_RADIUS_MM
-    parts, n = ndimage.label(deep)
+    deep = scipy.ndimage.distance_transform_edt(candidate) * GRID_MM > SPHERE_RADIUS_MM
+    parts, n = scipy.ndimage.label(deep)
     if n == 0:
         raise _liver_error("no even region of liver-like uptake holds a sphere of 3 cm")
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    near = ndimage.distance_transform_edt(parts != int(sizes.argmax())) * GRID_MM <= SPHERE_RADIUS_MM
+    near = scipy.ndimage.distance_transform_edt(parts != int(sizes.argmax())) * GRID_MM <= SPHERE_RADIUS_MM
     return np.asarray(candidate & near, dtype=np.bool_)
 
 
@@ -169,7 +169,7 @@ def _require_lungs_above(low: int, right: BoolArray, body: BoolArray, smooth: np
     if above_mm < TRUNK_ABOVE_MM:
         raise _liver_error(f"the scan ends {above_mm:.0f} mm above the middle of the largest even region")
     part = slice(low, min(low + round(200 / GRID_MM), body.shape[0]))
-    deep = np.stack([ndimage.distance_transform_edt(one) * GRID_MM > 25 for one in body[part]])
+    deep = np.stack([scipy.ndimage.distance_transform_edt(one) * GRID_MM > 25 for one in body[part]])
     lung = deep & (smooth[part] < LUNG_BELOW_SUV)
     for name, side in (("right", right), ("left", ~right)):
         volume_ml = _to_ml(lung[:, :, side])
