@@ -19,6 +19,7 @@ from twobe3.dicom.reference import frame_average_s
 from twobe3.dicom.series import find_series
 from twobe3.dicom.timing import Timing, check_reference, determine_timing
 from twobe3.scans.scan import DicomScan
+from twobe3.study import prepare
 from twobe3.study import run as experiment
 from twobe3.study.config import read_study
 
@@ -225,7 +226,7 @@ def test_a_run_passes_on_what_its_study_file_asks(tiny_cohort: Any, monkeypatch:
         asked.append(repair_dates)
         raise EmptyInputError(Code.NO_PET, "enough is known")
 
-    monkeypatch.setattr(experiment, "read_cohort", read)
+    monkeypatch.setattr(prepare, "read_cohort", read)
     tiny_cohort.scan("P1")
     tiny_cohort.table({f"P{i}": (i % 2,) for i in range(8)})
     study = tiny_cohort.study()

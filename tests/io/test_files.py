@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from twobe3.core.errors import EnvironmentFailure
+from twobe3.io import files
 from twobe3.io.files import PARTIAL_AGE_S, digest, digest_file, remove_partials, write_atomic, write_json
 
 
@@ -162,3 +163,23 @@ def test_the_digest_of_a_file_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert digest_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_on_windows_no_process_is_signalled_and_no_folder_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("os.kill ends a process there, and folders cannot be opened")
+
+    left = tmp_path / f".partial-{files._system()}-1-{'0' * 16}"
+    left.touch()
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr("os.kill", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.open", refuse)
+        files._sync_folder(tmp_path)
+    files.remove_partials(tmp_path)
+    assert left.exists()  # whoever writes it may be at work
+    os.utime(left, (0, 0))
+    files.remove_partials(tmp_path)
+    assert not left.exists()

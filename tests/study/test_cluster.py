@@ -99,7 +99,7 @@ def check_same(out: Path, alone: Path) -> None:
     assert [name for name in here if here[name] != there[name]] == []
     assert {"predictions.csv", "evaluation.json", "audit.json", "cohort.json"} < set(here)
     platforms = [json.loads((folder / "run.json").read_text())["configuration"]["compute"] for folder in (out, alone)]
-    assert platforms[0] == platforms[1] == {"device": "auto", "precision": "auto"}
+    assert platforms[0] == platforms[1] == {"device": "auto", "precision": "auto", "maps": "auto"}
 
 
 def test_a_study_on_a_cluster_gives_the_bytes_of_one_process(hospital: Path, alone: Path, tmp_path: Path) -> None:

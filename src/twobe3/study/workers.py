@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twobe3.io.files import remove_partials
 from twobe3.io.pseudonym import KEY_VARIABLE, key_file
 from twobe3.runtime.cluster import connect
 from twobe3.runtime.device import Device
@@ -41,8 +42,12 @@ def open_workers(section: ComputeSection, asked: int | None, device: Device, out
         ``CLUSTER_LOST``, ``EXTRA_MISSING``.
     """
     if asked or section.scheduler == "local":
-        with LocalWorkers(asked or device.workers(available_cores())) as workers:
-            yield workers
+        try:
+            with LocalWorkers(asked or device.workers(available_cores())) as workers:
+                yield workers
+        except BaseException:
+            remove_partials(out)  # of workers that were ended while they wrote
+            raise
         return
     logs = out / FOLDER
     logs.mkdir(parents=True, exist_ok=True)
