@@ -71,7 +71,9 @@ def run_tasks(
         An error that cannot be pickled comes as an EnvironmentFailure ``INTERNAL_ERROR``.
     """
     count = workers.count if isinstance(workers, LocalWorkers) else workers
-    if not tasks or (isinstance(count, int) and min(count, len(tasks)) <= 1):
+    if not tasks:
+        return
+    if isinstance(count, int) and min(count, len(tasks)) <= 1:
         with one_thread():
             for task in track(tasks, description):
                 yield task, function(shared, task)
