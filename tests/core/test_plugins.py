@@ -4,50 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 from tests.conftest import TinyCohort
+from tests.distributions import PLUGIN, PROJECT, call_with, install
 
-import twobe3
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.core.plugins import PluginRegistry, require_instance
-
-PLUGIN = Path(__file__).parents[1] / "plugin"
-
-SCRIPT = """
-import json, sys
-from twobe3.cli.main import main
-for arguments in json.loads(sys.argv[1]):
-    sys.argv[1:] = arguments
-    try:
-        main()
-    except SystemExit as end:
-        assert not end.code, arguments
-"""
-
-
-def install(folder: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
-    """Write what an installer writes of a distribution with these entry points."""
-    info = folder / f"{name.replace('-', '_')}-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
-    lines = [line for group, points in groups.items() for line in (f"[{group}]", *map(" = ".join, points.items()))]
-    (info / "entry_points.txt").write_text("\n".join([*lines, ""]))
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A folder in which the plug-in is installed."""
     folder = tmp_path / "site"
-    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
-    install(folder, project["name"], project["entry-points"])
+    install(folder, PROJECT["name"], PROJECT["entry-points"])
     for module in PLUGIN.glob("*.py"):
         shutil.copy(module, folder)
     return folder
@@ -65,12 +39,7 @@ def test_one_distribution_may_offer_one_of_each(site: Path, tiny_cohort: TinyCoh
         ["collections", "table", "heart-collection", str(tmp_path / "followup.csv"), "--out", str(tmp_path / "t.csv")],
         ["run", str(study), "--out", str(out), "--workers", "2"],  # other processes know them too
     ]
-    paths = os.pathsep.join([str(site), str(Path(twobe3.__file__).parents[1])])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(commands)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = call_with(site, commands)
     assert "PLUGIN_INVALID" not in done.stderr
     for line, name in zip(done.stdout.splitlines(), ("heart-network", "mean_distance", "heart"), strict=False):
         (rows,) = json.loads(line).values()

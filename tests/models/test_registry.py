@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from tests.conftest import TinyCohort
+from tests.distributions import PLUGIN, PROJECT, call_with, install
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.core import plugins
@@ -26,28 +24,16 @@ from twobe3.models import MODELS, Baseline, Model, load_model
 from twobe3.models import registry as module
 from twobe3.models.registry import ENTRY_POINTS, Registry
 
-PLUGIN = Path(__file__).parents[1] / "plugin"
-
-
-def install(folder: Path, name: str, points: dict[str, str]) -> None:
-    """Write what an installer writes of a distribution with these entry points."""
-    info = folder / f"{name.replace('-', '_')}-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
-    lines = [f"{kind} = {value}" for kind, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{ENTRY_POINTS}]", *lines, ""]))
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of installed distributions: the plug-in, one that cannot be imported, and one with a taken kind."""
     folder = tmp_path_factory.mktemp("site")
-    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
-    install(folder, project["name"], project["entry-points"][ENTRY_POINTS])
+    install(folder, PROJECT["name"], {ENTRY_POINTS: PROJECT["entry-points"][ENTRY_POINTS]})
     shutil.copy(PLUGIN / "twobe3_heart.py", folder)
-    install(folder, "twobe3-broken", {"broken": "twobe3_broken:BrokenModel"})
+    install(folder, "twobe3-broken", {ENTRY_POINTS: {"broken": "twobe3_broken:BrokenModel"}})
     (folder / "twobe3_broken.py").write_text("import a_module_that_is_not_there\n")
-    install(folder, "twobe3-clash", {"baseline": "twobe3_heart:HeartModel"})
+    install(folder, "twobe3-clash", {ENTRY_POINTS: {"baseline": "twobe3_heart:HeartModel"}})
     return folder
 
 
@@ -62,30 +48,13 @@ def known(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     sys.modules.pop("twobe3_heart", None)
 
 
-SCRIPT = """
-import json, sys
-from twobe3.cli.main import main
-for arguments in json.loads(sys.argv[1]):
-    sys.argv[1:] = arguments
-    try:
-        main()
-    except SystemExit as end:
-        assert not end.code, arguments
-"""
-
-
 def test_a_model_of_another_distribution_is_listed_validated_and_read_back(
     site: Path, tiny_cohort: TinyCohort, tmp_path: Path
 ) -> None:
     study = tiny_cohort.patients(8).study(extra="[[model]]\nkind = 'heart'\npenalty = 2.0\n")
     out = tmp_path / "out"
     commands = [["list", "models", "--json"], ["run", str(study), "--out", str(out), "--workers", "1", "--json"]]
-    paths = os.pathsep.join([str(site), str(Path(module.__file__).parents[2])])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(commands)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = call_with(site, commands)
     assert "Traceback" not in done.stderr
     listed = {row["name"]: row["description"] for row in json.loads(done.stdout.splitlines()[0])["models"]}
     assert listed["heart"] == "the largest SUV of the image, from another distribution"
@@ -176,7 +145,7 @@ def test_what_is_no_model_or_has_a_taken_kind_is_refused(
 def test_an_entry_point_must_name_a_model_by_its_kind(
     points: dict[str, str], says: str, known: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, "twobe3-lung", points)
+    install(tmp_path, "twobe3-lung", {ENTRY_POINTS: points})
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EnvironmentFailure, match=f"'lung' of the distribution 'twobe3-lung': .*{says}"):
         known["lung"]
@@ -186,7 +155,7 @@ def test_two_distributions_cannot_both_have_a_kind(
     known: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "twobe3_second.py").write_text("from twobe3_heart import HeartModel\nclass Second(HeartModel): pass\n")
-    install(tmp_path, "twobe3-second", {"heart": "twobe3_second:Second"})
+    install(tmp_path, "twobe3-second", {ENTRY_POINTS: {"heart": "twobe3_second:Second"}})
     monkeypatch.syspath_prepend(tmp_path)
     assert known["heart"].__name__ == "HeartModel"
     assert "'heart' of the distribution 'twobe3-second'" in caplog.text
