@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ import twobe3 as tb
 from candidates import candidates
 from cells import parameters_digest
 from outcome_phantoms import FIRST_SEED, VERSION, cohort
+from rounds import span
 from twobe3.runtime.process import one_thread
 from twobe3.runtime.progress import track
 
@@ -57,10 +57,6 @@ def measure_seconds(model: tb.models.Model, patients: tb.Cohort) -> tuple[float,
     return fitted - start, time.process_time() - fitted
 
 
-def format_range(values: Sequence[float], digits: int) -> str:
-    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -92,7 +88,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for number, name in enumerate(models):
         shown = [
-            format_range(values[:, number, what].tolist(), digits)
+            span(values[:, number, what].tolist(), digits)
             for what in (0, 1)
             for values, digits in ((taken, 2), (ratios, 2))
         ]

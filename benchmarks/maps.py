@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import twobe3 as tb
+from rounds import span
 from twobe3.features.backbones import Backbone, intermediates, load_backbone, normalise
 from twobe3.features.maps import BATCH, show
 from twobe3.features.slices import SliceSpec
@@ -51,10 +52,6 @@ def measure(run: Way, pictures: torch.Tensor) -> float:
     start = time.process_time()
     run(pictures)
     return time.process_time() - start
-
-
-def span(values: np.ndarray, digits: int) -> str:
-    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}–{values.max():.{digits}f})"
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import twobe3 as tb
+from rounds import span
 from twobe3.phantom.cohort import write_cohort
 from twobe3.runtime.process import available_cores, one_thread
 
@@ -71,10 +72,6 @@ def fit_models(folder: Path, spacing_mm: float) -> dict[str, Path]:
             if not file.exists():
                 MODELS[name](cache=tb.Cache(folder / "cache")).fit(cohort).save(file)
     return files
-
-
-def span(values: Any, digits: int = 2) -> str:
-    return f"{np.median(values):.{digits}f} ({np.min(values):.{digits}f}–{np.max(values):.{digits}f})"
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ import numpy as np
 import pydicom
 
 import twobe3 as tb
+from rounds import span
 from twobe3.core.grid import Grid, resample
 
 SLICES, SIZE = 545, 200
@@ -131,10 +132,6 @@ def take_turns(folder: Path, builds: dict[str, Build], rounds: int, out: Path) -
     return {name: np.array(took[1:]) for name, took in seconds.items()}, float(
         np.abs(now - before).max() / before.max()
     )
-
-
-def span(values: np.ndarray, digits: int) -> str:
-    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}–{values.max():.{digits}f})"
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import twobe3
+from rounds import span
 
 MEASURE = """
 import json, sys, tempfile, time
@@ -53,10 +54,6 @@ def measure(source: Path, *arguments: object) -> Any:
     command = [sys.executable, "-W", "ignore", "-c", MEASURE, *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def span(values: Any, digits: int = 2) -> str:
-    return f"{np.median(values):.{digits}f} ({np.min(values):.{digits}f}–{np.max(values):.{digits}f})"
 
 
 def main() -> None:
