@@ -45,6 +45,7 @@ MODELS: dict[str, Model] = {
         **QUICK, inputs=("maps", "map-profile", "profile"), layer=(2, 3), weighing="joint", covariates=("age_years",)
     ),
     "image": TwoBe3Net(**QUICK, inputs=("image", "profile", "image-coronal", "image-sagittal"), weighing="joint"),
+    "wavelets": TwoBe3Net(**QUICK, inputs=("wavelets",), components=8),
     "fine-tuned": TwoBe3Net(
         **QUICK, **PHANTOM, finetune="last-stage", finetune_epochs=1, ensemble_size=2, inputs=("maps", "profile")
     ),

@@ -18,7 +18,7 @@ from twobe3.features.backbones import intermediates, normalise
 from twobe3.features.maps import show
 from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.slices import AXIS
-from twobe3.features.stacks import FLOOR_SUV, pool_stack
+from twobe3.features.stacks import FLOOR_SUV, pool_stack, pool_wavelets
 from twobe3.models.cnn3d import CNN3D
 from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.model import Model
@@ -156,7 +156,11 @@ class _StacksPathway(Pathway):
         """The projected stacks of what :meth:`look_at_image` gave."""
         windows = len(self.inputs.images.windows_suv)
         of_stack = {name: channels if name == "profile" else channels[:windows] for name in self.inputs.images.names}
-        return [self.project(name, self.keep(pool_stack(values, name))) for name, values in of_stack.items()]
+        stacks = {
+            name: pool_wavelets(values) if name == "wavelets" else pool_stack(values, name)
+            for name, values in of_stack.items()
+        }
+        return [self.project(name, self.keep(values)) for name, values in stacks.items()]
 
     def project(self, name: str, values: torch.Tensor) -> torch.Tensor:
         """The components of a stack, with an axis for the patient."""

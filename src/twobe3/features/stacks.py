@@ -14,17 +14,20 @@ from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.features.augment import Augmentation
+from twobe3.features.wavelets import filter_slices
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 
-ImageStack = Literal["image", "profile", "image-coronal", "image-sagittal"]
+ImageStack = Literal["image", "profile", "image-coronal", "image-sagittal", "wavelets"]
 Pool = Callable[[torch.Tensor], torch.Tensor]
 IMAGE_STACKS: tuple[ImageStack, ...] = get_args(ImageStack)
 
 # Slices, rows and columns of each stack, whatever the grid is.
 POSITIONS: dict[ImageStack, tuple[int, int, int]] = {
     "image": (24, 8, 8), "profile": (48, 1, 1), "image-coronal": (48, 1, 24), "image-sagittal": (48, 24, 1),
+    "wavelets": (48, 4, 4),
 }  # fmt: skip
+BATCH = 16  # slices that are filtered at once
 FLOOR_SUV = 0.1  # added before the logarithm, so that air is no deep hole
 
 
@@ -34,7 +37,7 @@ class ImageStacks:
 
     Parameters
     ----------
-    names : tuple of {"image", "profile", "image-coronal", "image-sagittal"}
+    names : tuple of {"image", "profile", "image-coronal", "image-sagittal", "wavelets"}
         Which, in this order.
     windows_suv : tuple of float
         Upper ends of the SUV windows, as for the pictures of the 2D network.
@@ -67,7 +70,7 @@ class ImageStacks:
 def pool_image(
     volume: npt.NDArray[np.float32], stack: ImageStack, windows_suv: tuple[float, ...]
 ) -> npt.NDArray[np.float16]:
-    r"""Average and maximum of an image over the voxels of each position of a coarse grid.
+    r"""Average and maximum of an image over the voxels of each position of a coarse grid, or of wavelets on its slices.
 
     Channels are SUV windows, 0 to the upper end mapped to 0 to 1. A profile has the logarithm of the SUV beside them.
 
@@ -75,9 +78,10 @@ def pool_image(
     ----------
     volume : ndarray, shape (slices, rows, columns)
         SUV, from feet to head.
-    stack : {"image", "profile", "image-coronal", "image-sagittal"}
+    stack : {"image", "profile", "image-coronal", "image-sagittal", "wavelets"}
         Which grid, see :data:`POSITIONS`: a coarse image; pieces along the body; the projections that readers look at
-        first, from the front and from the side. Positions share voxels where the volume has fewer than the grid.
+        first, from the front and from the side; what slices look like, see :func:`pool_wavelets`. Positions share
+        voxels where the volume has fewer than the grid.
     windows_suv : tuple of float
         Upper ends of the windows.
 
@@ -87,10 +91,45 @@ def pool_image(
         The averages of all channels, then the maxima.
     """
     suv, profile = torch.from_numpy(np.maximum(volume, 0.0))[None], stack == "profile"
+    if stack == "wavelets":
+        return pool_wavelets(torch.cat(_split_channels(suv, windows_suv, logarithm=False))).half().numpy()
     average, highest = pools_of(stack)
     averages = [average(channel) for channel in _split_channels(suv, windows_suv, logarithm=profile)]
     maxima = _split_channels(highest(suv), windows_suv, logarithm=profile)  # the channels rise with the SUV
     return torch.cat([*averages, *maxima]).half().numpy()
+
+
+def pool_wavelets(windows: torch.Tensor) -> torch.Tensor:
+    r"""Average and maximum of a bank of wavelets on axial slices, over what lies at each position of a coarse grid.
+
+    What is filtered is the mean of the windows, which rises ever slower with the SUV; of more slices than two for each
+    position along the body neighbouring ones are merged, the higher values counting.
+
+    Parameters
+    ----------
+    windows : Tensor, shape (windows, slices, rows, columns)
+        SUV windows, 0 to 1.
+
+    Returns
+    -------
+    Tensor, shape (50, \*POSITIONS["wavelets"])
+        Averages of each of four levels of :func:`~twobe3.features.wavelets.filter_slices` and of the mean of the
+        windows, then the maxima.
+    """
+    average, highest = pools_of("wavelets")
+    thick = min(2 * POSITIONS["wavelets"][0], windows.shape[1])
+    image = functional.adaptive_max_pool3d(windows.mean(dim=0, keepdim=True), (thick, *windows.shape[2:]))[0]
+    batches = [_filter_batch(slices) for slices in torch.split(image, BATCH)]
+    averages, maxima = torch.cat(batches, dim=2)  # (channels, slices, 4, 4) each
+    return torch.cat([average(averages), highest(maxima)])
+
+
+def _filter_batch(slices: torch.Tensor) -> torch.Tensor:
+    """Slices, (n, rows, columns), to averages and maxima at their positions, (2, channels, n, 4, 4)."""
+    pictures, places = slices[:, None], POSITIONS["wavelets"][1:]
+    levels = (*filter_slices(pictures), pictures)
+    pools = functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d
+    return torch.stack([torch.cat([pool(level, places) for level in levels], dim=1).movedim(0, 1) for pool in pools])
 
 
 def _split_channels(suv: torch.Tensor, windows_suv: tuple[float, ...], *, logarithm: bool) -> list[torch.Tensor]:

@@ -124,9 +124,9 @@ class TwoBe3Net(StackedMapsModel):
         """Stacks of maps, of the image, or of both."""
         images = ImageStacks(_those_of(self.parts, IMAGE_STACKS), self.windows_suv, self.cache)
         of_maps = _those_of(self.parts, MAP_STACKS)
-        return (
-            replace(super().make_inputs(), images=images, of_maps=of_maps) if of_maps else StackInputs(None, 0, images)
-        )
+        if not of_maps:
+            return StackInputs(None, self.size_.components, images)
+        return replace(super().make_inputs(), images=images, of_maps=of_maps)
 
     def make_branch(self, stack: str) -> StackBranch:
         """3D convolutions over the stack."""

@@ -294,7 +294,8 @@ class StackInputs(Inputs):
         values = (
             values for subject in cohort.subjects for name, values in source.extract(cohort, subject) if name == stack
         )
-        return Projection.standardise(values) if of_image else Projection.fit(values, self.components)
+        few = of_image and stack != "wavelets"  # channels
+        return Projection.standardise(values) if few else Projection.fit(values, self.components)
 
     def _project(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
         """For each stack the projected values of all patients: (n, components, n_slices, height, width)."""
