@@ -21,6 +21,7 @@ def candidates(weights: str, cache: tb.Cache, *, threshold_suv: float, **picture
     with_maps: dict[str, Any] = {"cache": cache, **pictures}
     imagenet: dict[str, Any] = {"backbone": "mobilenetv2_100.tf", "weights": weights, "layer": 3, **with_maps}
     phantom: dict[str, Any] = {"backbone": "phantom-resnet10", "layer": 3, **with_maps}
+    of_maps, of_image = ("map-coronal", "map-sagittal"), ("image-coronal", "image-sagittal")
     net, flat, registry = tb.models.TwoBe3Net, tb.models.CNN2D, tb.models.MODELS
     return {
         "2be3-net": partial(net, **with_maps),
@@ -37,6 +38,10 @@ def candidates(weights: str, cache: tb.Cache, *, threshold_suv: float, **picture
         "2be3-net-phantom": partial(net, **phantom),
         "2be3-net-random": partial(net, **with_maps, weights="random"),
         "2be3-net-image": partial(net, **with_maps, inputs=("image", "profile")),
+        "2be3-net-wavelets": partial(net, **with_maps, inputs=("wavelets",)),
+        "2be3-net-projections": partial(net, **with_maps, inputs=(*of_maps, *of_image)),
+        "2be3-net-wavelets-image": partial(net, **with_maps, inputs=(*of_image, "wavelets")),
+        "2be3-net-wavelets-all": partial(net, **with_maps, inputs=(*of_maps, *of_image, "wavelets")),
         "2be3-net-maps-image": partial(net, **imagenet, inputs=("maps", "image", "profile")),
         "2be3-net-maps-phantom": partial(net, **phantom, inputs=("maps",)),
         "2be3-net-maps-default": partial(net, **with_maps, inputs=("maps",)),

@@ -20,6 +20,11 @@ And two of the same kind once it was frozen a second time, ``crossing`` having h
 
 - ``zigzag``: of six balls along the body three lie in front and three behind, in turns, or one half after the other;
 - ``hollow``: of two balls of one size the hollow one lies headwards, or footwards.
+
+And two once it was frozen a third time, ``hollow`` having had a part in the choice:
+
+- ``gap``: five balls along the body stand at equal steps, or as three and two with a gap between;
+- ``helix``: six balls wind around the axis of the body like a right-handed screw, or like a left-handed one.
 """
 
 from __future__ import annotations
@@ -185,6 +190,32 @@ def hollow(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
         volume += rng.uniform(2.0, 4.0) * soften((square < 18.0**2) & (square >= cold))
 
 
+def gap(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
+    length = rng.uniform(112, 148) / VOXEL_MM
+    first = rng.uniform(4, SIDE - 4 - length)
+    near = 18.0 / VOXEL_MM
+    places = np.linspace(0, length, 5) if positive else np.array([0, near, 2 * near, length - near, length])
+    if rng.random() < 0.5:
+        places = length - places
+    axes = np.ogrid[:SIDE, :SIDE, :SIDE]
+    for place in places.tolist():
+        centre = [first + place, *in_plane(rng)]
+        square = sum(((axis - at) * VOXEL_MM) ** 2 for axis, at in zip(axes, centre, strict=True))
+        volume += rng.uniform(2.0, 4.0) * soften(np.asarray(square) < 8.0**2)
+
+
+def helix(volume: Volume, positive: bool, rng: np.random.Generator) -> None:
+    step, radius = rng.uniform(20, 26) / VOXEL_MM, rng.uniform(32, 44) / VOXEL_MM
+    first, middle = rng.uniform(4, SIDE - 4 - 5 * step), SIDE / 2 + rng.normal(0, 2, size=2)
+    start, turn = rng.uniform(0, 2 * np.pi), np.pi / 3 * (1 if positive else -1)
+    axes = np.ogrid[:SIDE, :SIDE, :SIDE]
+    for number in range(6):
+        angle = start + number * turn
+        centre = [first + number * step, middle[0] + radius * np.cos(angle), middle[1] + radius * np.sin(angle)]
+        square = sum(((axis - at) * VOXEL_MM) ** 2 for axis, at in zip(axes, centre, strict=True))
+        volume += rng.uniform(2.0, 4.0) * soften(np.asarray(square) < 8.0**2)
+
+
 TASKS: dict[str, Paint] = {
     "uptake": uptake,
     "distance": distance,
@@ -195,8 +226,10 @@ TASKS: dict[str, Paint] = {
     "crossing": crossing,
     "zigzag": zigzag,
     "hollow": hollow,
+    "gap": gap,
+    "helix": helix,
 }
-GRAINY = ("order", "crossing", "zigzag", "hollow")
+GRAINY = ("order", "crossing", "zigzag", "hollow", "gap", "helix")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from twobe3.models.stacked_maps import StackedMapsModel
 FEWEST = 8  # patients that an expert learns from, below which the inputs are trained jointly
 log = logging.getLogger("twobe3")
 Input: TypeAlias = Literal[MapStack, ImageStack]
-PROJECTIONS: tuple[Input, ...] = ("map-coronal", "map-sagittal", "image-coronal", "image-sagittal")
+DEFAULT: tuple[Input, ...] = ("map-coronal", "map-sagittal", "wavelets")
 
 
 @register
@@ -43,9 +43,10 @@ class TwoBe3Net(StackedMapsModel):
         What the 3D CNN sees, each as stacks with branches of their own: the feature maps at all their positions
         (``"maps"``), which are the paper's; the maps, or the SUV image itself, projected to the front and to the side
         (``"map-coronal"``, ``"map-sagittal"``, ``"image-coronal"``, ``"image-sagittal"``), on a coarse grid
-        (``"map-image"``, ``"image"``), and in pieces along the body (``"map-profile"``, ``"profile"``), see
-        :func:`~twobe3.features.stacks.pool_image`. ``"auto"``: the four projections; where the 2D network is trained
-        too, or comes from ``init``, maps, image and profile. Without maps the 2D network is not needed.
+        (``"map-image"``, ``"image"``), and in pieces along the body (``"map-profile"``, ``"profile"``); axial slices as
+        a fixed bank of wavelets shows them (``"wavelets"``), see :func:`~twobe3.features.stacks.pool_image`.
+        ``"auto"``: the projections of the maps, and the wavelets; where the 2D network is trained too, or comes from
+        ``init``, maps, image and profile. Without maps the 2D network is not needed.
     weighing : {"auto", "joint", "cross-fitted"}
         ``"joint"``: one linear layer over all branches, trained with them. ``"cross-fitted"``: each input has an expert
         of its own, and is weighed by what it predicts of patients left out, see
@@ -104,7 +105,7 @@ class TwoBe3Net(StackedMapsModel):
         """The inputs, those of ``"auto"`` by their names."""
         if self.inputs != "auto":
             return self.inputs
-        return ("maps", "image", "profile") if self._trains_maps else PROJECTIONS
+        return ("maps", "image", "profile") if self._trains_maps else DEFAULT
 
     @property
     def cross_fits(self) -> bool:
