@@ -27,6 +27,7 @@ POSITIONS: dict[ImageStack, tuple[int, int, int]] = {
     "image": (24, 8, 8), "profile": (48, 1, 1), "image-coronal": (48, 1, 24), "image-sagittal": (48, 24, 1),
     "wavelets": (48, 4, 4),
 }  # fmt: skip
+POOLS = functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d
 BATCH = 16  # slices that are filtered at once
 FLOOR_SUV = 0.1  # added before the logarithm, so that air is no deep hole
 
@@ -126,10 +127,9 @@ def pool_wavelets(windows: torch.Tensor) -> torch.Tensor:
 
 def _filter_batch(slices: torch.Tensor) -> torch.Tensor:
     """Slices, (n, rows, columns), to averages and maxima at their positions, (2, channels, n, 4, 4)."""
-    pictures, places = slices[:, None], POSITIONS["wavelets"][1:]
-    levels = (*filter_slices(pictures), pictures)
-    pools = functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d
-    return torch.stack([torch.cat([pool(level, places) for level in levels], dim=1).movedim(0, 1) for pool in pools])
+    pictures, places = slices[:, None], (len(slices), *POSITIONS["wavelets"][1:])
+    levels = [level.movedim(0, 1) for level in (*filter_slices(pictures), pictures)]
+    return torch.stack([torch.cat([pool(level, places) for level in levels]) for pool in POOLS])
 
 
 def _split_channels(suv: torch.Tensor, windows_suv: tuple[float, ...], *, logarithm: bool) -> list[torch.Tensor]:
@@ -147,6 +147,5 @@ def pool_stack(values: torch.Tensor, stack: ImageStack) -> torch.Tensor:
 
 def pools_of(stack: ImageStack) -> tuple[Pool, Pool]:
     """What takes the average, and what the maximum, over what lies at each position of a coarse grid."""
-    pools = functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d
-    average, highest = (partial(pool, output_size=POSITIONS[stack]) for pool in pools)
+    average, highest = (partial(pool, output_size=POSITIONS[stack]) for pool in POOLS)
     return average, highest
