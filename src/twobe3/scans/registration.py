@@ -19,7 +19,9 @@ BODY_SUV, BODY_HU = 0.15, -300.0
 FARTHEST_MM = 80.0
 LEAST_COVERAGE, LEAST_DICE = 0.5, 0.6
 NOTABLE_COVERAGE, NOTABLE_DICE, NOTABLE_SHIFT_MM = 0.98, 0.8, 20.0
-_PENALTY_PER_MM = 5e-4  # of agreement: along a limb, where every place fits, the nearest one counts
+_PENALTY_PER_MM = 2e-4  # of agreement: along a limb, where every place fits, the nearest one counts
+
+_LEAST_GAIN = 0.01  # of agreement, below which the bodies do not tell a shift
 
 Mask = npt.NDArray[np.bool_]
 
@@ -77,14 +79,14 @@ def register(pet: SUVVolume, ct: CTVolume) -> Registration:
     The body is what is above SUV 0.15 and above -300 HU, the largest piece of it, holes filled slice by slice, so that
     lungs are in it; what is thinner than two voxels, as the couch, is opened away. Only the field of both counts, so
     that a CT of half the body fits as well as one of all. The shift is that after which most voxels of the common
-    field agree, at most 80 mm along each axis, between voxels by a parabola.
+    field agree, at most 80 mm along each axis, between voxels by a parabola; 0 where moving gains less than 1 % of them.
     """
     lengths_mm = pet.geometry.along_patient(pet.geometry.extent_mm)
     grid = Grid(STEP_MM, tuple(max(length, MIN_GRID_VOXELS * STEP_MM) for length in lengths_mm))
     target = place_grid(pet.geometry, grid)
-    in_pet, in_ct = _field(pet.geometry, target), _field(ct.geometry, target)
-    rows = in_pet.any(axis=(1, 2))
-    coverage = float((in_ct.any(axis=(1, 2)) & rows).sum() / max(rows.sum(), 1))
+    rows = [_field(one.geometry, target, 0.0).any(axis=(1, 2)) for one in (pet, ct)]
+    coverage = float((rows[0] & rows[1]).sum() / max(rows[0].sum(), 1))
+    in_pet, in_ct = (_field(one.geometry, target, STEP_MM / 2) for one in (pet, ct))
     suv = resample_array(pet.array, pet.geometry, target)
     hu = resample_array(ct.array, ct.geometry, target, outside=AIR_HU)
     body_pet, body_ct = _find_body(suv > BODY_SUV), _find_body(hu > BODY_HU)
@@ -94,10 +96,11 @@ def register(pet: SUVVolume, ct: CTVolume) -> Registration:
     return Registration(coverage, dice, _find_shift_mm(body_pet, body_ct, in_pet, in_ct))
 
 
-def _field(geometry: Geometry, target: Geometry) -> Mask:
-    """Which voxels of the target lie in an image."""
+def _field(geometry: Geometry, target: Geometry, margin_mm: float) -> Mask:
+    """Which voxels of the target lie in an image, so far from its border that no air is averaged in."""
     index = geometry.to_index(target.to_mm(np.moveaxis(np.indices(target.shape), 0, -1)))
-    return np.asarray(((index > -0.5) & (index < np.array(geometry.shape) - 0.5)).all(axis=-1))
+    low = margin_mm / np.array(geometry.spacing_mm) - 0.5
+    return np.asarray(((index > low) & (index < np.array(geometry.shape) - 1 - low)).all(axis=-1))
 
 
 def _find_body(above: Mask) -> Mask:
@@ -127,6 +130,8 @@ def _find_shift_mm(body_pet: Mask, body_ct: Mask, in_pet: Mask, in_ct: Mask) -> 
     steps = np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij")
     agreement -= _PENALTY_PER_MM * STEP_MM * np.sqrt(sum(step.astype(float) ** 2 for step in steps))
     best = np.unravel_index(int(agreement.argmax()), agreement.shape)
+    if agreement[best] - agreement[tuple(reach)] < _LEAST_GAIN:
+        return 0.0, 0.0, 0.0
     found = []
     for axis, r in enumerate(reach):
         around = (
