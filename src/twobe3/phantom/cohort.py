@@ -12,6 +12,7 @@ import numpy as np
 
 from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
+from twobe3.phantom.ct_writer import write_ct_series
 from twobe3.phantom.dicom_writer import PETHeader, Vendor, derive_uid, write_pet_series
 from twobe3.phantom.patient import PhantomPatient, PhantomSpec, PhantomSubject, make_patient
 from twobe3.phantom.rtstruct_writer import write_rtstruct
@@ -58,18 +59,23 @@ class Case:
         )  # fmt: skip
 
 
-def draw_case(seed: int, number: int) -> Case:
-    """Draw patient ``number``, from 1, of the cohort of a seed."""
+def draw_case(seed: int, number: int, *, ct: bool = False) -> Case:
+    """Draw patient ``number``, from 1, of the cohort of a seed, with a CT if asked for."""
     rng = np.random.default_rng([seed, number])
     scanner = SCANNERS[str(rng.choice(list(SCANNERS)))]
     patient_id = f"PHANTOM-{number:03d}"
     frame = derive_uid(f"{seed}/{patient_id}/frame of reference")
-    patient = make_patient(rng, spec=PhantomSpec(scanner=scanner), frame_of_reference=frame)
+    patient = make_patient(rng, spec=PhantomSpec(scanner=scanner, ct=ct), frame_of_reference=frame)
     return Case(scanner.centre, patient, _draw_header(patient.subject, patient_id, scanner.centre, seed, rng))
 
 
 def write_cohort(
-    folder: Path | str, *, patients: int = 48, seed: int = 0, progress: Callable[[int, int], None] | None = None
+    folder: Path | str,
+    *,
+    patients: int = 48,
+    seed: int = 0,
+    ct: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write patients of two centres as DICOM, with their contours and their outcomes.
 
@@ -82,6 +88,8 @@ def write_cohort(
         How many; the first n of a larger cohort of the same seed are the same.
     seed : int
         Equal seeds give equal files, byte by byte.
+    ct : bool
+        Whether the CT of each patient is written too, as ``dicom/scan_001/CT/*.dcm``; the PET are the same.
     progress : callable, optional
         Called with (patients written, patients) after each.
 
@@ -93,9 +101,11 @@ def write_cohort(
     folder = Path(folder)
     rows: list[tuple[str | int, ...]] = [COLUMNS]
     for number in range(1, patients + 1):
-        case = draw_case(seed, number)
+        case = draw_case(seed, number, ct=ct)
         scan = folder / "dicom" / f"scan_{number:03d}"
         write_pet_series(case.patient.volume, scan / "PET", header=case.header)
+        if case.patient.ct is not None:
+            write_ct_series(case.patient.ct, scan / "CT", header=case.header)
         if case.patient.lesions:
             write_rtstruct(case.patient.mask, scan / "RTSTRUCT" / "RS.dcm", header=case.header)
         rows.append(case.row)

@@ -18,10 +18,11 @@ STEP_MM = 8.0
 BODY_SUV, BODY_HU = 0.15, -300.0
 FARTHEST_MM = 80.0
 LEAST_COVERAGE, LEAST_DICE = 0.5, 0.6
-NOTABLE_COVERAGE, NOTABLE_DICE, NOTABLE_SHIFT_MM = 0.98, 0.8, 20.0
+NOTABLE_COVERAGE, NOTABLE_DICE = 0.98, 0.8
+MOVED_DICE, MOVED_MM = 0.9, 20.0  # a body that fits well does not lie elsewhere
 _PENALTY_PER_MM = 2e-4  # of agreement: along a limb, where every place fits, the nearest one counts
 
-_LEAST_GAIN = 0.01  # of agreement, below which the bodies do not tell a shift
+_LEAST_GAIN = 0.02  # of agreement, below which the bodies do not tell a shift
 
 Mask = npt.NDArray[np.bool_]
 
@@ -52,7 +53,7 @@ class Registration:
             text = f"the CT covers {self.coverage:.0%} of the PET along the body; the rest is taken as air"
             found.append(f"{Code.CT_OUTSIDE.name}: {text}")
         far_mm = float(np.linalg.norm(self.shift_mm))
-        if self.dice < NOTABLE_DICE or far_mm > NOTABLE_SHIFT_MM:
+        if self.dice < NOTABLE_DICE or (self.dice < MOVED_DICE and far_mm > MOVED_MM):
             text = f"the bodies overlap by a Dice of {self.dice:.2f}, best after a shift of {far_mm:.0f} mm"
             found.append(f"{Code.CT_MISALIGNED.name}: {text}")
         return tuple(found)
@@ -79,7 +80,7 @@ def register(pet: SUVVolume, ct: CTVolume) -> Registration:
     The body is what is above SUV 0.15 and above -300 HU, the largest piece of it, holes filled slice by slice, so that
     lungs are in it; what is thinner than two voxels, as the couch, is opened away. Only the field of both counts, so
     that a CT of half the body fits as well as one of all. The shift is that after which most voxels of the common
-    field agree, at most 80 mm along each axis, between voxels by a parabola; 0 where moving gains less than 1 % of them.
+    field agree, at most 80 mm along each axis, between voxels by a parabola; 0 where that gains less than 2 %.
     """
     lengths_mm = pet.geometry.along_patient(pet.geometry.extent_mm)
     grid = Grid(STEP_MM, tuple(max(length, MIN_GRID_VOXELS * STEP_MM) for length in lengths_mm))
