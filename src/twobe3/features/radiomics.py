@@ -23,12 +23,14 @@ from threadpoolctl import threadpool_limits
 from twobe3.cohort.cohort import Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import FloatArray, Mask, SUVVolume
+from twobe3.core.grid import resample_array
+from twobe3.core.volume import AIR_HU, FloatArray, Mask, SUVVolume
 from twobe3.dicom.body_size import surface_m2
 from twobe3.features.measurements import bounding_box, measure_lesions, pack_error, unpack_error
 from twobe3.features.mirp import exact_autocorrelation, import_mirp, silence
 from twobe3.io.cache import Arrays, Cache
 from twobe3.io.files import digest
+from twobe3.scans.ct_summary import read_beside
 from twobe3.scans.regions import Region
 from twobe3.scans.scan import Scan
 
@@ -189,6 +191,52 @@ def extract(volume: SUVVolume, mask: Mask, settings: RadiomicsSettings) -> Featu
     return ibsi.extend({f"pet_{name}": value for name, value in asdict(measure_lesions(volume, mask)).items()})
 
 
+def ct_features(
+    subject: Subject,
+    region: Region,
+    settings: RadiomicsSettings,
+    bin_width_hu: float,
+    cache: Cache,
+    *,
+    voxels: Voxels = "measured",
+) -> FeatureVector:
+    """IBSI's features of the CT in the region of the PET, named ``"ct_…"``, extracted once.
+
+    The CT is brought onto the PET's voxels first, smoothed so that nothing aliases. Grey levels are bins of a fixed
+    size from -1000 HU on, as IBSI advises for calibrated units.
+
+    Raises
+    ------
+    UnusableScanError
+        Why the scan has no CT that lies over it; what :func:`radiomic_features` raises.
+    """
+    how = (region.label, str(asdict(settings)), str(bin_width_hu), voxels)
+    key = digest(["ct radiomics", subject.scan.digest, subject.scan.ct_digest, *how])
+
+    def compute() -> Arrays:
+        try:
+            volume = subject.scan.suv()
+            ct, summary = read_beside(subject.scan, volume)
+            if ct is None:
+                return pack(UnusableScanError(Code[summary.code or ""], summary.reason or "", remedy=summary.remedy))
+            hu = resample_array(ct.array, ct.geometry, volume.geometry, outside=AIR_HU)
+            mask = region.find(subject.scan, volume)
+            shown = replace(volume, array=hu)
+            _require_usable(shown, mask)
+            if voxels == "shuffled":
+                hu = shuffle_voxels(shown, mask, subject.scan.digest).array
+            box = bounding_box(mask, np.ceil(MARGIN_MM / np.array(volume.geometry.spacing_mm)).astype(np.int64))
+            binned = replace(settings, bin_width_suv=bin_width_hu, log_sigma_mm=())
+            found = ibsi_features(hu[box], mask.array[box], volume.geometry.spacing_mm, binned, of_ct=True)
+        except UnusableScanError as refusal:
+            if refusal.code is Code.CODEC_MISSING:
+                raise
+            return pack(refusal)
+        return pack(FeatureVector(tuple(f"ct_{name}" for name in found.names), found.values))
+
+    return unpack(cache.get_or_compute(key, compute) if subject.scan.ct_digest else compute())
+
+
 def shuffle_voxels(volume: SUVVolume, mask: Mask, seed: str) -> SUVVolume:
     """A scan whose voxels inside a region are permuted; those outside stay.
 
@@ -249,11 +297,13 @@ def ibsi_features(
     inside: npt.NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
     settings: RadiomicsSettings,
+    *,
+    of_ct: bool = False,
 ) -> FeatureVector:
     """IBSI's features of a region, through MIRP, in memory and on one thread; the grid lies on the image's centre.
 
     ``image`` holds intensities, ``inside`` says which of the voxels are the region, both (slices, rows, columns), along
-    which ``spacing_mm`` is.
+    which ``spacing_mm`` is. ``of_ct``: the intensities are HU, whose bins begin at -1000.
 
     Raises
     ------
@@ -264,10 +314,12 @@ def ibsi_features(
     """
     mirp, import_image, import_mask = import_mirp()
     with silence(), threadpool_limits(1), exact_autocorrelation():
-        (scan,) = import_image(image.copy(), sample_name="scan", image_modality=settings.modality)
+        (scan,) = import_image(image.copy(), sample_name="scan", image_modality="ct" if of_ct else settings.modality)
         (mask,) = import_mask(inside.copy(), sample_name="scan")
         scan.image_spacing = mask.image_spacing = spacing_mm  # its importer of arrays takes none
         call = {"export_features": True, "num_cpus": None, **settings.to_mirp()}
+        if of_ct:
+            call["resegmentation_intensity_range"] = [AIR_HU, math.nan]
         try:
             tables = list(mirp.extract_features_generator(image=scan, mask=mask, **call))
         except TypeError as error:  # how MIRP 2.7 ends where resampling leaves nothing of the region

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion, UnusableScanError
+from twobe3.core.grid import Modality
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
-from twobe3.features.radiomics import Change, FeatureVector, RadiomicsSettings, Voxels, radiomic_features
+from twobe3.features.radiomics import Change, FeatureVector, RadiomicsSettings, Voxels, ct_features, radiomic_features
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.fit_report import FitReport, UndefinedFeature
@@ -59,6 +60,11 @@ class RadiomicsModel(Model):
         The region of a scan without the contour that ``region`` needs: an automatic one, or none.
     spacing_mm, bin_width_suv, log_sigma_mm
         How: see :class:`~twobe3.features.radiomics.RadiomicsSettings`.
+    modalities : tuple of {"pet", "ct"}
+        Whose features: those of the PET, those of the CT in the same region, or both. A scan without a usable CT is
+        left out where CT is among them.
+    bin_width_hu : float
+        Of the grey levels of the CT, the first of which begins at -1000 HU.
     voxels : {"measured", "shuffled"}
         Whether the voxels of the region are permuted first, as a baseline that has its volume, shape and histogram, and
         no texture: see :func:`~twobe3.features.radiomics.shuffle_voxels`.
@@ -94,6 +100,8 @@ class RadiomicsModel(Model):
     spacing_mm: PositiveFloat = 4.0
     bin_width_suv: PositiveFloat = 0.5
     log_sigma_mm: tuple[PositiveFloat, ...] = ()
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = ("pet",)
+    bin_width_hu: PositiveFloat = 25.0
     voxels: Voxels = "measured"
     learner: LearnerName = "elastic-net"
     selection: Selection = "mrmr"
@@ -107,6 +115,10 @@ class RadiomicsModel(Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"each of `modalities` may stand once, got {self.modalities}")
+        if self.sees_ct and self.stability is not None:
+            raise ValueError('`stability` is for `modalities = ["pet"]`')
         self.names_: tuple[str, ...] = ()
         self.median_: FloatArray = np.zeros(0)
         self.undefined_: tuple[UndefinedFeature, ...] = ()
@@ -169,12 +181,22 @@ class RadiomicsModel(Model):
         settings = RadiomicsSettings(self.spacing_mm, self.bin_width_suv, self.log_sigma_mm)
         for region in self.regions:
             try:
-                return radiomic_features(subject, region, settings, self.cache, change=change, voxels=self.voxels)
+                return self._extract(subject, region, settings, change)
             except UnusableScanError as refusal:
                 refused = refusal
             if refused.code is not Code.CONTOUR_MISSING:
                 break
         return refused
+
+    def _extract(self, subject: Subject, region: Region, settings: RadiomicsSettings, change: Change) -> FeatureVector:
+        """Those of the PET, of the CT, or of both."""
+        of_ct = None
+        if self.sees_ct:
+            of_ct = ct_features(subject, region, settings, self.bin_width_hu, self.cache, voxels=self.voxels)
+        if of_ct is not None and "pet" not in self.modalities:
+            return of_ct
+        found = radiomic_features(subject, region, settings, self.cache, change=change, voxels=self.voxels)
+        return found if of_ct is None else found.extend(dict(zip(of_ct.names, of_ct.values.tolist(), strict=True)))
 
     def _fit(self, cohort: Cohort) -> None:
         vectors = self._vectors(cohort)
