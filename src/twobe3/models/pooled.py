@@ -23,7 +23,7 @@ from twobe3.models.encoder import CovariateEncoder, count_imputed, fit_encoder
 from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge, moments
-from twobe3.models.model import CONFIG, Model
+from twobe3.models.model import CONFIG, Model, drop_unusable
 from twobe3.models.nn.feature_maps import FeatureMaps, make_ct_maps
 from twobe3.models.registry import register
 
@@ -122,12 +122,17 @@ class PooledModel(Model):
 
     def precompute(self, cohort: Cohort) -> None:
         """Compute the pooled feature maps that the cache lacks."""
-        self._pooled(cohort)
+        usable = drop_unusable(self, cohort)
+        if len(usable):
+            self._pooled(usable)
 
     def report(self, cohort: Cohort) -> FitReport:
         """Count missing covariates; and pooled maps, or columns of their projection, and columns of covariates."""
         columns = CovariateEncoder.fit(cohort.subjects, self.covariates).columns if self.covariates else ()
-        n = (self.projection or int(self._pooled(cohort.subset([0])).shape[1])) + len(columns)
+        usable = drop_unusable(self, cohort)
+        if not len(usable):
+            return super().report(cohort)
+        n = (self.projection or int(self._pooled(usable.subset([0])).shape[1])) + len(columns)
         imputed = count_imputed(cohort.subjects, self.covariates)
         return replace(super().report(cohort), imputed=imputed, n_parameters=n)
 

@@ -20,7 +20,7 @@ from twobe3.core.outcomes import FloatArray
 from twobe3.features.slices import Plane, SliceSpec
 from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays
-from twobe3.models.model import CONFIG
+from twobe3.models.model import CONFIG, drop_unusable
 from twobe3.models.nn.feature_maps import BACKBONE, FeatureMaps, make_ct_maps
 from twobe3.models.nn.inputs import ModelInput, StackInputs
 from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
@@ -139,7 +139,7 @@ class StackedMapsModel(NeuralModel):
 
     def precompute(self, cohort: Cohort) -> None:
         """Compute the stacks that the cache lacks, those of augmented scans among them."""
-        self.make_inputs().precompute(cohort, self._versions(self.augmentations))
+        self.make_inputs().precompute(drop_unusable(self, cohort), self._versions(self.augmentations))
 
     def default_size(self) -> NetworkSize:
         """The size that the parameters say."""

@@ -23,7 +23,7 @@ from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.encoder import CovariateEncoder, count_imputed, fit_encoder, initial_weights
 from twobe3.models.fit_report import FitReport
-from twobe3.models.model import CONFIG, Model
+from twobe3.models.model import CONFIG, Model, drop_unusable
 from twobe3.models.nn.heads import HazardHead, Head, MultitaskHead, RiskHead, interval_edges, mortality, survival_curves
 from twobe3.models.nn.inputs import Inputs, ModelInput
 from twobe3.models.nn.size import NetworkSize, size_for
@@ -182,13 +182,14 @@ class NeuralModel(Model):
     def report(self, cohort: Cohort) -> FitReport:
         """Count missing covariates; with one endpoint also the trainable parameters, and events for each of them."""
         counts = count_imputed(cohort.subjects, self.covariates)
-        size = self._size(cohort) if len(cohort.endpoints) == 1 else {}
+        usable = drop_unusable(self, cohort)
+        size = self._size(usable) if len(cohort.endpoints) == 1 and len(usable) else {}
         return replace(super().report(cohort), imputed=counts, size=size)
 
     def _size(self, cohort: Cohort) -> dict[str, Any]:
         model, outcomes = copy.copy(self), cohort.outcomes  # what it may have learnt stays
         model.fit_head(cohort)
-        model.fit_inputs(cohort.subset([0]))  # whoever it is, the shapes are the same
+        model.fit_inputs(cohort.subset([0]))  # whoever it is of those that can be used, the shapes are the same
         with torch.random.fork_rng(devices=[]):
             network = model._final_network(trainable=True)
         count = sum(value.numel() for value in network.parameters() if value.requires_grad)
