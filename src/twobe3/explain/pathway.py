@@ -81,8 +81,14 @@ def build_pathway(model: Model, cohort: Cohort) -> Pathway:
     Raises
     ------
     ConfigurationError
-        ``NO_PATHWAY``: nothing leads from voxels to the risk of this kind of model with gradients.
+        ``NO_PATHWAY``: nothing leads from voxels to the risk of this kind of model with gradients, or it sees the CT.
     """
+    if model.sees_ct:
+        raise ConfigurationError(
+            Code.NO_PATHWAY,
+            f"model {model.name!r} sees the CT too, and maps are of voxels of the PET alone",
+            remedy='explain a model of `modalities = ["pet"]`',
+        )
     if isinstance(model, StackedMapsModel):
         return TunedPathway(model, cohort) if model.end_to_end_ else StackPathway(model, cohort)
     if isinstance(model, CNN3D):
