@@ -138,7 +138,7 @@ def test_each_input_has_a_branch_of_its_own_and_the_file_brings_it_back(cohort: 
 
 
 def test_without_maps_no_2d_network_is_loaded(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twobe3.models.nn.inputs.load_backbone", None)
+    monkeypatch.setattr("twobe3.models.nn.feature_maps.load_backbone", None)
     few = cohort.subset(range(8))
     model = TwoBe3Net(epochs=1, ensemble_size=1, inputs=("image",), cache=STORE)
     model.precompute(few)
