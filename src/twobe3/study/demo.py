@@ -8,9 +8,9 @@ from twobe3 import phantom
 from twobe3.io.files import require_folder, write_atomic
 from twobe3.runtime.progress import bar
 
-# Patients with four lesions each. Metastasis depends on where along the body these lie, which no measure of how much
-# disease there is tells; recurrence on how much there is and how far it is spread, which such measures tell well.
-SPEC = phantom.PhantomSpec(lesions=4, metastasis="place")
+# Metastasis depends on where along the body the four lesions of a patient lie, which no measure of how much disease
+# there is tells; recurrence on how much there is, which such measures tell well.
+SPEC = phantom.PhantomSpec(lesions=4, outcomes="separate")
 SEED = 10
 
 STUDY = """\
@@ -18,7 +18,7 @@ STUDY = """\
 name = "Demonstration on {patients} phantoms"
 notes = [
     "Every scan, lesion and outcome is simulated: the figures show that the road works, nothing about patients.",
-    "Metastasis depends on where along the body the lesions lie, recurrence on their uptake, volume and spread.",
+    "Metastasis depends on where along the body the lesions lie, recurrence on their uptake and volume.",
     "The 2D network was taught on slices of other phantoms of the same kind, among others.",
 ]
 
@@ -44,9 +44,11 @@ field_of_view_mm = [1024, 512, 512]
 
 [[model]]
 kind = "2be3-net"
+inner_folds = 3
 
 [[model]]
 kind = "cnn2d"
+epochs = 15
 ensemble_size = 1
 
 [[model]]
