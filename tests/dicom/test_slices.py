@@ -218,7 +218,7 @@ def test_copies_that_differ_in_what_decides_nothing_are_used_once(bench: Any, na
     np.testing.assert_array_equal(volume.array, bench.read(slices).array)
     assert volume.geometry.spacing_mm[0] == 3.0
     (note,) = volume.calibration.warnings
-    assert note.endswith(f"; copies differ in {name}, which this SUV does not depend on")
+    assert note.endswith(f"; copies differ in {name}, which the values do not depend on")
 
 
 @pytest.mark.parametrize("units", [("GML", "LBM"), ("CM2ML", "BSA")])

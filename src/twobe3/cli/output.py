@@ -130,6 +130,9 @@ def inspection_lines(document: Document) -> list[str]:
             volume = f"{drawn['regions']} {drawn['volume_ml']:.2f} ml" if drawn["regions"] else ""
             lines.append(f"  drawn: {volume or drawn['code'] + ': ' + drawn['reason']}")
             lines += [f"  {note}" for note in drawn["notes"]]
+        if ct := row.get("ct"):
+            lines.append(f"  CT: {_describe_ct(ct)}")
+            lines += [f"  {note}" for note in ct["notes"]]
         if written := row.get("output"):
             lines.append(f"  written: {written}")
         lines += [f"  note: {warning}" for warning in (suv or {}).get("warnings", ())]
@@ -138,6 +141,16 @@ def inspection_lines(document: Document) -> list[str]:
     if lost := document.get("lost"):
         lines.append(f"{lost['code']}: {lost['reason']} ({lost['remedy']})")
     return [*lines, f"{document['found']} series: {document['usable']} usable{tally}"]
+
+
+def _describe_ct(ct: Document) -> str:
+    """The CT beside a scan: what it is and how it lies, or why it is not used."""
+    if ct["code"]:
+        return f"{ct['code']}: {ct['reason']} ({ct['remedy']})"
+    spacing = " × ".join(f"{length:.4g}" for length in ct["spacing_mm"])
+    phase = "with contrast, " if ct["contrast"] else ""
+    kernel = f"{ct['kernel']}, " if ct["kernel"] else ""
+    return f"{format_count(ct['slices'], 'slice')}  {spacing} mm  {phase}{kernel}bodies overlap by {ct['dice']:.2f}"
 
 
 def explanation_lines(document: Document) -> list[str]:

@@ -15,12 +15,13 @@ import numpy as np
 
 from twobe3.cohort.cohort import Cohort, Subject, describe_sampling
 from twobe3.cohort.covariates import add_covariates, read_covariates
+from twobe3.cohort.ct import describe_series, load_ct, read_facts
 from twobe3.cohort.exclusions import OwnerNames, write_exclusions
 from twobe3.cohort.header_endpoints import header_outcomes, hide_labels, read_header_row, require_header_labels
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError, EmptyInputError, Exclusion, UnusableScanError
-from twobe3.core.grid import Grid, resample, uptake_outside
+from twobe3.core.grid import Grid, Modality, resample, uptake_outside
 from twobe3.core.ids import count_differences
 from twobe3.core.outcomes import Endpoint, Outcomes
 from twobe3.core.table import NumberedTable, Table, is_missing, require_columns
@@ -59,6 +60,7 @@ def read_cohort(
     subgroups: Sequence[str] = (),
     region: Region | None = None,
     exclusions: Path | None = None,
+    modalities: Sequence[Modality] = ("pet",),
     workers: Workers = 1,
 ) -> Cohort:
     """Read a cohort: one scan a patient, converted to SUV and brought onto one grid.
@@ -101,6 +103,9 @@ def read_cohort(
     exclusions : Path, optional
         File for the list of what is not used with the user's own ids and paths, see
         :func:`~twobe3.cohort.exclusions.write_exclusions`; it is there even if nothing can be used.
+    modalities : sequence of {"pet", "ct"}
+        With ``"ct"`` the CT beside each scan is read, registered and brought onto the grid too; a scan without a usable
+        one stays in, for models that see the PET alone.
     workers : int or Cluster
         Which read scans side by side where ``volumes`` and ``contours`` name folders, see
         :func:`~twobe3.runtime.parallel.run_tasks`.
@@ -157,7 +162,7 @@ def read_cohort(
         subjects, grid=grid or Grid(), volumes=_open(volumes), contours=_open(contours), found=found.n_series,
         names=names,
     )  # fmt: skip
-    cohort, refused = _convert(cohort, region, workers)
+    cohort, refused = _convert(cohort, region, "ct" in modalities, workers)
     subjects, differences = add_covariates(cohort.subjects, by_patient)
     subjects = hide_labels(subjects, header_endpoints)
     unused = write(refused)
@@ -263,7 +268,11 @@ def _join(
                 scan(series, row),
                 cells[centre] if centre else "",
                 series.covariates,
-                {**{name: getattr(series, name) for name in names}, "contour": bool(series.contours)},
+                {
+                    **{name: getattr(series, name) for name in names},
+                    "contour": bool(series.contours),
+                    **describe_series(series),
+                },
                 subgroups={column: cells[column] for column in subgroups},
             )
         )
@@ -290,11 +299,12 @@ def _log_both_sides(cohort: Cohort, in_table: int, scanned: int) -> None:
         log.info(text, without_scan, in_table, without_row, scanned)
 
 
-def _convert(cohort: Cohort, region: Region | None, workers: Workers) -> tuple[Cohort, list[Exclusion]]:
+def _convert(cohort: Cohort, region: Region | None, with_ct: bool, workers: Workers) -> tuple[Cohort, list[Exclusion]]:
     """Convert every scan; those that cannot be are left out with their reason."""
     subjects, refused, warnings = [], [], []
     lacking: Counter[str] = Counter()
-    for subject, done in zip(cohort.subjects, _convert_scans(cohort, region, workers), strict=True):
+    without_ct: Counter[str] = Counter()
+    for subject, done in zip(cohort.subjects, _convert_scans(cohort, region, with_ct, workers), strict=True):
         if isinstance(done, UnusableScanError):
             refused.append(Exclusion.of(done, patient=subject.patient, series=subject.description["series"]))
             continue
@@ -302,42 +312,50 @@ def _convert(cohort: Cohort, region: Region | None, workers: Workers) -> tuple[C
         lost = facts.pop("uptake_outside")
         if lost > NOTABLE_LOSS:
             warnings.append(f"{subject.patient}: {lost:.0%} of the voxels above SUV 1 lie outside the field of view")
+        warnings += [f"{subject.patient}: {note}" for note in facts.get("ct", {}).get("notes", ())]
+        without_ct[facts.get("ct", {}).get("code") or ""] += 1
         lacking[facts.get("region", {}).get("code", "")] += 1
         warnings += [f"{subject.patient}: {note}" for note in facts.get("region", {}).get("notes", ())]
         subjects.append(replace(subject, scan=scan, description={**subject.description, **facts}))
     for code, n in sorted(lacking.items()):
         if code and region is not None:
             warnings.append(f"{n} of {format_count(len(subjects), 'scan')} have no region ({region.label}): {code}")
+    for code, n in sorted(without_ct.items()):
+        if code:
+            warnings.append(f"{n} of {format_count(len(subjects), 'scan')} have no CT that models can see: {code}")
     return replace(cohort, subjects=tuple(subjects), warnings=tuple(warnings)), refused
 
 
 def _convert_scans(
-    cohort: Cohort, region: Region | None, workers: Workers
+    cohort: Cohort, region: Region | None, with_ct: bool, workers: Workers
 ) -> list[tuple[Scan, dict[str, Any]] | UnusableScanError]:
     """What :func:`_convert_scan` gives of every scan, or why it cannot be used."""
     if any(cache.folder is None for cache in (cohort.volumes, cohort.contours)):
         workers = 1  # what a worker keeps in its memory is lost with it
     died = UnusableScanError(Code.WORKER_DIED, "two workers each ended while they read the scan")
     done = run_tasks(
-        _try_to_convert, range(len(cohort)), shared=(cohort, region), workers=workers, description="scans to SUV",
-        name=lambda position: cohort.subjects[position].patient, instead=lambda position: died,
+        _try_to_convert, range(len(cohort)), shared=(cohort, region, with_ct), workers=workers,
+        description="scans to SUV", name=lambda position: cohort.subjects[position].patient,
+        instead=lambda position: died,
     )  # fmt: skip
     by_position = dict(done)
     return [by_position[position] for position in range(len(cohort))]
 
 
 def _try_to_convert(
-    shared: tuple[Cohort, Region | None], position: int
+    shared: tuple[Cohort, Region | None, bool], position: int
 ) -> tuple[Scan, dict[str, Any]] | UnusableScanError:
     """A scan, which then knows its digest, and its facts; or why it cannot be used."""
-    cohort, region = shared
+    cohort, region, with_ct = shared
     try:
-        return _convert_scan(cohort, cohort.subjects[position], region)
+        return _convert_scan(cohort, cohort.subjects[position], region, with_ct)
     except UnusableScanError as refusal:
         return refusal
 
 
-def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> tuple[Scan, dict[str, Any]]:
+def _convert_scan(
+    cohort: Cohort, subject: Subject, region: Region | None, with_ct: bool
+) -> tuple[Scan, dict[str, Any]]:
     """What ``cohort.json`` says of a scan; its files are read and calibrated only for what the cache lacks."""
     scan, cache, key = subject.scan, cohort.volumes, cohort.volume_key(subject)
     suv = functools.cache(scan.suv)
@@ -359,6 +377,8 @@ def _convert_scan(cohort: Cohort, subject: Subject, region: Region | None) -> tu
     facts = _cache_facts(cache, digest(["facts with the sampling", key]), describe)
     if region is not None:
         facts["region"] = _cache_facts(cache, digest(["region", scan.digest, region.label]), lambda: measure(region))
+    if with_ct:
+        facts["ct"] = read_facts(load_ct(cohort, subject, suv))
     return scan, facts
 
 

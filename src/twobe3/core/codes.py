@@ -17,7 +17,10 @@ class Code(Enum):
         "a file has no preamble or no file meta information",
         "nothing to do: it is read; tools that insist on them need it stored again",
     )
-    NOT_PET = ("the series is of another modality", "nothing to do: only PET series are used")
+    NOT_PET = (
+        "the series is of another modality, or a CT that goes with no PET",
+        "nothing to do: only PET series, and the CT of each, are used",
+    )
     NOT_ATTN = ("the series is not attenuation corrected", "use the attenuation-corrected reconstruction")
     NOT_STATIC = ("the series is dynamic or gated", "convert one frame of it, with --frame, or export a static one")
     NOT_CHOSEN = ("another series of the patient was chosen", "name the series to use another one")
@@ -61,6 +64,36 @@ class Code(Enum):
     )
     TIMES_MISSING = ("a time needed for the decay is missing", "export without removing the times")
     TIMES_INCONSISTENT = ("injection and acquisition times contradict each other", "correct the dates; one was shifted")
+    # -- the CT beside a PET
+    CT_MISSING = (
+        "no CT lies beside the PET",
+        "put the CT of the examination beside the PET; models that see the PET alone use the scan",
+    )
+    NOT_CT = (
+        "what lies beside the PET in place of a CT is of another modality",
+        "models that see the PET alone use the scan",
+    )
+    CT_PATIENT = (
+        "the CT beside the PET is of another patient",
+        "check PatientID (0010,0020) of both; models that see the PET alone use the scan",
+    )
+    CT_FRAME = (
+        "the CT lies in another frame of reference than the PET",
+        "export the CT of the same examination, or register it to the PET",
+    )
+    HU_MISSING = (
+        "the header does not say how stored values become Hounsfield units",
+        "export the CT again, with RescaleSlope and RescaleIntercept of type HU",
+    )
+    HU_IMPLAUSIBLE = (
+        "the numbers are no Hounsfield units of a body",
+        "check RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) of the CT",
+    )
+    CT_OUTSIDE = ("the CT covers too little of the PET", "put the CT of the whole examination beside the PET")
+    CT_MISALIGNED = (
+        "the bodies in PET and CT do not lie over each other",
+        "check that both are of one examination; models that see the PET alone use the scan",
+    )
     # -- SUV volumes that were converted already
     SIDECAR_MISSING = (
         "a NIfTI file has no JSON beside it that says what its numbers are",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from twobe3.core.volume import Geometry, SUVVolume
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Modality = Literal["pet", "ct"]
+"""What models see of a patient: SUV, HU, or both."""
 MIN_GRID_VOXELS = 8
 """Along each axis."""
 MAX_GRID_VOXELS = 2**28
@@ -89,14 +92,33 @@ def resample(volume: SUVVolume, grid: Grid) -> SUVVolume:
     SUVVolume
         Of shape ``grid.shape``; the history says what was done.
     """
-    source, target = volume.geometry, place_grid(volume.geometry, grid)
+    target = place_grid(volume.geometry, grid)
+    moved = resample_array(volume.array, volume.geometry, target)
+    note = f"resampled to {grid.spacing_mm} mm, field of view {grid.field_of_view_mm} mm"
+    return replace(volume, array=moved, geometry=target, history=(*volume.history, note))
+
+
+def resample_array(array: Float32, source: Geometry, target: Geometry, *, outside: float = 0.0) -> Float32:
+    """Bring voxels of any orientation onto other voxels, smoothed and interpolated as :func:`resample` does.
+
+    Parameters
+    ----------
+    array : ndarray, shape ``source.shape``
+    source, target : Geometry
+    outside : float
+        The value beyond the source, to which its border fades within a voxel.
+
+    Returns
+    -------
+    ndarray of float32, shape ``target.shape``
+    """
     step = np.linalg.inv(source.affine) @ target.affine
     # Spacing of the target seen along each axis of the source, in source voxels.
     coarsening = np.abs(step[:3, :3]).max(axis=1)
     sigma = np.where(coarsening > 1.5, coarsening / 2.355, 0.0)
-    moved = _smooth_and_interpolate(volume.array, sigma, step[:3, :3], step[:3, 3], target.shape)
-    note = f"resampled to {grid.spacing_mm} mm, field of view {grid.field_of_view_mm} mm"
-    return replace(volume, array=moved, geometry=target, history=(*volume.history, note))
+    above = array - np.float32(outside) if outside else array
+    moved = _smooth_and_interpolate(above, sigma, step[:3, :3], step[:3, 3], target.shape)
+    return moved + np.float32(outside) if outside else moved
 
 
 def _smooth_and_interpolate(

@@ -1,4 +1,4 @@
-"""Images in space: geometry, SUV volumes and masks.
+"""Images in space: geometry, SUV volumes, CT and masks.
 
 Conventions, everywhere in twobe3: arrays are (slices, rows, columns); positions are DICOM patient
 coordinates, LPS, in millimetres (x to the patient's left, y to the back, z to the head).
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # and back
+AIR_HU = -1000.0
 MAX_VOXELS = 2**30
 """Four gigabytes of SUV; the largest PET scanners of today make a quarter of it."""
 
@@ -232,6 +233,44 @@ class SUVVolume:
 
     def to_nifti(self, path: Path | str | None = None) -> Nifti1Image:
         """The scan as a NIfTI image of float32, axes (column, row, slice), world RAS; written where a path is given."""
+        return _to_nifti(self.array, self.geometry, path)
+
+
+@dataclass(frozen=True, eq=False)
+class CTVolume:
+    """A CT scan in Hounsfield units.
+
+    Parameters
+    ----------
+    array : ndarray of float32, shape (slices, rows, columns)
+        HU of every voxel.
+    geometry : Geometry
+        Where the voxels lie.
+    source : str
+        Pseudonymous id of the series.
+    history : tuple of str
+        What was done since, in order.
+    warnings : tuple of str
+        Repairs, each one line that begins with its code.
+    """
+
+    array: npt.NDArray[np.float32]
+    geometry: Geometry
+    source: str = ""
+    history: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_shape(self.array, self.geometry)
+        object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))
+
+    @property
+    def affine(self) -> FloatArray:
+        """From (slice, row, column, 1) to (x, y, z, 1) in LPS mm, shape (4, 4)."""
+        return self.geometry.affine
+
+    def to_nifti(self, path: Path | str | None = None) -> Nifti1Image:
+        """The CT as a NIfTI image of float32, see :meth:`SUVVolume.to_nifti`."""
         return _to_nifti(self.array, self.geometry, path)
 
 

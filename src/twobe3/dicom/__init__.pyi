@@ -1,3 +1,5 @@
+from .ct import read_ct as read_ct
+from .ct_series import CTSeries as CTSeries
 from .rtstruct import read_rtstruct as read_rtstruct
 from .seg import read_seg as read_seg
 from .series import PETSeries as PETSeries

@@ -12,7 +12,13 @@ from typing import Literal
 
 import numpy as np
 import pydicom
-from pydicom.uid import MediaStorageDirectoryStorage, PositronEmissionTomographyImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
@@ -26,10 +32,13 @@ Frames = Literal["static", "dynamic", "gated", "multi-frame"]
 DRAWN = ("RTSTRUCT", "SEG")
 """Modalities that hold contours; of two for one series, the first here goes first."""
 
+_ENHANCED_CT = {EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
+_CT_CLASSES = {CTImageStorage, *_ENHANCED_CT}
+_NO_SLICES = {"LOCALIZER", "MIP", "MINIP", "PROJECTION IMAGE", "VRT", "SSD"}
 _PET_CLASSES = {PositronEmissionTomographyImageStorage, *enhanced.CLASSES, ""}
 _TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
-    *("Modality", "SeriesType", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
+    *("Modality", "ImageType", "SeriesType", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
     *("ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"),
 )
 _KINDS: dict[str, Frames] = {"DYNAMIC": "dynamic", "GATED": "gated"}
@@ -53,6 +62,8 @@ class Instance:
         Modality (0008,0060).
     is_pet : bool
         Whether it is an image of a PET class; a screenshot of modality PT is not.
+    is_ct : bool
+        Whether it is a slice of a CT: of a CT image class, and by ImageType (0008,0008) no localiser and no projection.
     frames : {"static", "dynamic", "gated", "multi-frame"}
         By its class and SeriesType (0054,1000); ``"multi-frame"`` where the frames are not described.
     places_mm : tuple of float or None
@@ -70,6 +81,7 @@ class Instance:
     frame_of_reference: str
     modality: str
     is_pet: bool
+    is_ct: bool
     frames: Frames
     places_mm: tuple[float | None, ...]
     referenced: frozenset[str]
@@ -96,7 +108,11 @@ def read_instance(path: Path) -> Instance | None:
             raise UnusableScanError(Code.CORRUPT_FILE, describe_missing(path, lacks))
         patient = text(dataset, "PatientID") or study
         is_pet = modality == "PT" and sop_class in _PET_CLASSES
-        frames, places_mm = _describe_frames(path, dataset) if is_pet else ("static", ())
+        is_ct = modality == "CT" and sop_class in _CT_CLASSES and not _NO_SLICES & set(texts(dataset, "ImageType"))
+        frames: Frames = "multi-frame" if sop_class in _ENHANCED_CT else "static"
+        places_mm: tuple[float | None, ...] = (_place_mm(dataset),) if is_ct else ()
+        if is_pet:
+            frames, places_mm = _describe_frames(path, dataset)
         return Instance(
             path,
             found.digest,
@@ -107,6 +123,7 @@ def read_instance(path: Path) -> Instance | None:
             intern(text(dataset, "FrameOfReferenceUID")),
             intern(modality),
             is_pet,
+            is_ct,
             frames,
             places_mm,
             _list_referenced(dataset) if modality in DRAWN else frozenset(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -15,11 +15,13 @@ import pydicom
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import EmptyInputError, Exclusion, UnusableScanError
-from twobe3.dicom import body_size, enhanced, header
+from twobe3.dicom import enhanced
 from twobe3.dicom.archive import list_inputs
 from twobe3.dicom.attributes import SliceAttributes
+from twobe3.dicom.covariates import keep_agreed, read_covariates
+from twobe3.dicom.ct_series import CTSeries, choose_ct, describe_ct, refuse_ct
 from twobe3.dicom.instance import DRAWN, Frames, Instance, read_instance, separate_copies
-from twobe3.dicom.reader import first_item, number, quietly, read_dataset, text, texts
+from twobe3.dicom.reader import first_item, quietly, read_dataset, text, texts
 from twobe3.dicom.slices import hold_one_image
 from twobe3.dicom.tracer import read_tracer
 from twobe3.dicom.walk import map_files, size_of
@@ -83,6 +85,9 @@ class PETSeries:
         BodyPartExamined (0018,0015), which often names the site of the disease.
     copies : mapping of Path to tuple of Path
         Other files with the SOPInstanceUID of one of ``files``; they are compared with it when it is read.
+    ct : CTSeries, Exclusion or None
+        The CT that goes with it, see :func:`~twobe3.dicom.ct_series.choose_ct`; why what lies beside it cannot; None
+        where there is nothing like it.
     """
 
     patient: str
@@ -105,6 +110,7 @@ class PETSeries:
     chosen: ChosenFrame | None = None
     body_part: str = ""
     copies: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict, hash=False, repr=False)
+    ct: CTSeries | Exclusion | None = None
 
     @cached_property
     def content_digest(self) -> str:
@@ -144,8 +150,8 @@ class SearchResult(Generic[Series]):
     series : tuple
         The series that are used, in an order that does not depend on the names of files.
     unused : tuple of Unused
-        Other series, and files that cannot be read. A structure set, segmentation or mask that belongs to a series
-        is used: it is among that series' contours.
+        Other series, and files that cannot be read. What belongs to a series is used: a structure set, segmentation
+        or mask is among its contours, a CT stands as its ``ct``.
     n_series : int
         Series of every modality.
     patients : frozenset of str
@@ -210,12 +216,21 @@ def find_series(
     structures = [i for modality in DRAWN for i in instances if i.modality == modality]
     contours = {key: _find_contours(group[0], structures) for key, group in pet.items()}
     used = {structure.path for found in contours.values() for structure in found}
+    cts = [(group[0], describe_ct(group)) for group in _group(i for i in instances if i.is_ct).values()]
+    beside = {key: choose_ct(group, cts, instances) for key, group in pet.items()}
+    used |= {path for ct in beside.values() if isinstance(ct, CTSeries) for path in _all_files(ct)}
     others = _group(i for i in instances if not i.is_pet and i.path not in used)
     times = Counter(series for _, _, series, _ in pet)
     series: list[PETSeries] = []
     for key, group in pet.items():
         try:
-            series.append(_describe(group, contours[key], times[key[2]] > 1))
+            ct = beside[key]
+            series.append(
+                replace(
+                    _describe(group, contours[key], times[key[2]] > 1),
+                    ct=refuse_ct(ct, group[0]) if isinstance(ct, UnusableScanError) else ct,
+                )
+            )
         except UnusableScanError as error:
             exclusion = Exclusion.of(error, patient=pseudonym("patient", group[0].patient))
             corrupt.append(Unused(exclusion, "PT", tuple(one.path for one in group), group[0].patient))
@@ -296,11 +311,17 @@ def _rank(series: PETSeries) -> tuple[int, int, str]:
 
 
 def _group(instances: Iterable[Instance]) -> dict[tuple[str, str, str, str], list[Instance]]:
-    """Groups in the order of their keys; a series of another modality is one group whatever its frames."""
+    """Groups in the order of their keys; a series that is neither PET nor CT is one group whatever its frames."""
     groups: defaultdict[tuple[str, str, str, str], list[Instance]] = defaultdict(list)
     for one in instances:
-        groups[one.patient, one.study, one.series, one.frame_of_reference if one.is_pet else ""].append(one)
+        groups[one.patient, one.study, one.series, one.frame_of_reference if one.is_pet or one.is_ct else ""].append(
+            one
+        )
     return dict(sorted(groups.items()))
+
+
+def _all_files(ct: CTSeries) -> tuple[Path, ...]:
+    return (*ct.files, *(path for paths in ct.copies.values() for path in paths))
 
 
 def _find_contours(image: Instance, structures: Iterable[Instance]) -> tuple[Instance, ...]:
@@ -335,7 +356,7 @@ def _describe(files: Sequence[Instance], contours: Sequence[Instance], shared_ui
             units=text(dataset, "Units"),
             decay_correction=text(dataset, "DecayCorrection"),
             corrections=texts(dataset, "CorrectedImage"),
-            covariates=_keep_agreed(_read_covariates(dataset), copies.get(first.path, ())),
+            covariates=keep_agreed(read_covariates(dataset), copies.get(first.path, ())),
             header_digest=digest(sorted({one.digest for one in group})),
             slices=sum(len(one.places_mm) for one in group),
             frames="dynamic" if repeated and not hold_one_image(places.values()) else first.frames,
@@ -357,35 +378,13 @@ def _read_first_header(group: Sequence[Instance]) -> pydicom.Dataset:
     raise failed
 
 
-def _read_covariates(dataset: pydicom.Dataset) -> dict[str, float | str]:
-    """What the header says of the patient, repaired as the SUV rules repair it."""
-    found: dict[str, float | str] = {}
-    if (age := header.read_age_years(dataset)) is not None:
-        found["age_years"] = age
-    if (sex := text(dataset, "PatientSex")) in ("M", "F", "O"):
-        found["sex"] = sex
-    with suppress(UnusableScanError):
-        found["weight_kg"] = body_size.weight_kg(number(dataset, "PatientWeight")).value
-    with suppress(UnusableScanError):
-        found["height_m"] = body_size.height_m(number(dataset, "PatientSize")).value
-    return found
-
-
-def _keep_agreed(covariates: dict[str, float | str], copies: Iterable[Path]) -> dict[str, float | str]:
-    """What the file or a copy of it says, without what they contradict each other in."""
-    said = [covariates]
-    for path in copies:
-        with suppress(UnusableScanError):
-            said.append(_read_covariates(read_dataset(path)))
-    values = {name: {one[name] for one in said if name in one} for one in said for name in one}
-    return {name: agreed.pop() for name, agreed in values.items() if len(agreed) == 1}
-
-
 def _describe_other(group: Sequence[Instance]) -> Unused:
     first = group[0]
     reason = f"{format_count(len(group), 'file')} of modality {first.modality}"
     if first.modality == "PT":
         reason += ", but not of a PET image class"
+    if first.modality == "CT":
+        reason += ", not the CT of a PET" if first.is_ct else ", but no slices: localisers, projections or captures"
     exclusion = Exclusion.of(
         UnusableScanError(Code.NOT_PET, reason),
         patient=pseudonym("patient", first.patient),

@@ -1,4 +1,4 @@
-"""The slices of PET files: header, plane and stored values; and which files are copies of one image."""
+"""The slices of PET and CT files: header, plane and stored values; and which files are copies of one image."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _TAGS = (
     *("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "PixelRepresentation"),
     *("BitsAllocated", "BitsStored", "HighBit", "RescaleSlope", "RescaleIntercept"),
+    *("RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("Units", "DecayCorrection", "SUVType", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor"),
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"),
 )

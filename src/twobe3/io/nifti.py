@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import LPS_TO_RAS, MAX_VOXELS, FloatArray, Geometry, Mask, SUVVolume
+from twobe3.core.volume import LPS_TO_RAS, MAX_VOXELS, CTVolume, FloatArray, Geometry, Mask, SUVVolume
 from twobe3.io.files import write_atomic
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ def stem(path: Path) -> str:
     return path.name[: path.name.lower().rindex(".nii")]
 
 
-def write_nifti(path: Path, image: SUVVolume | Mask) -> None:
+def write_nifti(path: Path, image: SUVVolume | CTVolume | Mask) -> None:
     """Write a volume as float32 NIfTI, or a region as 0 and 1 in bytes; whole or not at all.
 
     Parameters
     ----------
     path : Path
         Ends in ``.nii`` or ``.nii.gz``.
-    image : SUVVolume or Mask
+    image : SUVVolume, CTVolume or Mask
 
     Raises
     ------

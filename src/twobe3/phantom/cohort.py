@@ -12,6 +12,7 @@ import numpy as np
 
 from twobe3.io.csv import to_csv
 from twobe3.io.files import write_atomic
+from twobe3.phantom.ct_writer import write_ct_series
 from twobe3.phantom.dicom_writer import PETHeader, Vendor, derive_uid, write_pet_series
 from twobe3.phantom.patient import PhantomPatient, PhantomSpec, PhantomSubject, make_patient
 from twobe3.phantom.rtstruct_writer import write_rtstruct
@@ -88,7 +89,8 @@ def write_cohort(
     seed : int
         Equal seeds give equal files, byte by byte.
     spec : PhantomSpec, optional
-        What is fixed about the patients, but for the scanner, which each centre has its own of.
+        What is fixed about the patients, but for the scanner, which each centre has its own of. With ``ct`` the CT of
+        each patient is written too, as ``dicom/scan_001/CT/*.dcm``; the PET are the same.
     progress : callable, optional
         Called with (patients written, patients) after each.
 
@@ -103,6 +105,8 @@ def write_cohort(
         case = draw_case(seed, number, spec)
         scan = folder / "dicom" / f"scan_{number:03d}"
         write_pet_series(case.patient.volume, scan / "PET", header=case.header)
+        if case.patient.ct is not None:
+            write_ct_series(case.patient.ct, scan / "CT", header=case.header)
         if case.patient.lesions:
             write_rtstruct(case.patient.mask, scan / "RTSTRUCT" / "RS.dcm", header=case.header)
         rows.append(case.row)

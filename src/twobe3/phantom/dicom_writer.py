@@ -179,7 +179,7 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     ds = make_dataset(PositronEmissionTomographyImageStorage, header.uid("slice"), header)
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
     ds.Modality = "PT"
-    ds.Manufacturer, ds.ManufacturerModelName = _SCANNERS[header.vendor]
+    set_scanner(ds, header)
     ds.StudyDescription = "PET whole body"
     ds.SeriesDescription = "PET AC"
     ds.BodyPartExamined = "WHOLEBODY"
@@ -190,7 +190,8 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     series_start = header.started + (GE_REBUILT_AFTER if header.vendor == "ge" else timedelta())
     ds.SeriesDate, ds.SeriesTime = format_date_time(series_start)
     ds.FrameOfReferenceUID = frame_of_reference_uid(geometry, header)
-    _set_plane(ds, geometry)
+    set_plane(ds, geometry)
+    ds.NumberOfSlices = geometry.shape[0]
     ds.SeriesType = ["STATIC", "IMAGE"]
     ds.Units = header.units
     ds.DecayCorrection = header.decay_correction
@@ -210,13 +211,19 @@ def _series_dataset(geometry: Geometry, header: PETHeader) -> Dataset:
     return dcmread(io.BytesIO(encode(ds)))  # its values are bytes already, which are copied into every slice
 
 
-def _set_plane(ds: Dataset, geometry: Geometry) -> None:
+def set_scanner(ds: Dataset, header: PETHeader) -> None:
+    """Set the manufacturer and model of a header's vendor."""
+    ds.Manufacturer, ds.ManufacturerModelName = _SCANNERS[header.vendor]
+
+
+def set_plane(ds: Dataset, geometry: Geometry) -> None:
+    """Set what all slices of a geometry share."""
     along, down, across = geometry.spacing_mm
     columns, rows = geometry.affine[:3, 2] / across, geometry.affine[:3, 1] / down
     ds.ImageOrientationPatient = [format_number_as_ds(float(v)) for v in (*columns, *rows)]
     ds.PixelSpacing = [format_number_as_ds(down), format_number_as_ds(across)]
     ds.SliceThickness = format_number_as_ds(along)
-    ds.NumberOfSlices, ds.Rows, ds.Columns = geometry.shape
+    _, ds.Rows, ds.Columns = geometry.shape
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15

@@ -16,9 +16,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
+from twobe3.core.volume import CTVolume, Mask, SUVCalibration, SUVVolume
 from twobe3.phantom.anatomy import Body, Sex, build_body
 from twobe3.phantom.atlas import Arms
+from twobe3.phantom.ct import acquire_ct
 from twobe3.phantom.lesions import Lesion, draw_lesions, largest_distance_mm, total_lesion_glycolysis
 from twobe3.phantom.scanner import NORTH, Scanner, acquire, lesion_mask, paint_uptake
 
@@ -45,13 +46,15 @@ class PhantomSpec:
     """What is fixed about a patient: the scanner and, if given, the number of lesions and the position of the arms.
 
     Outcomes are ``"mixed"``, both depending on the latent risk; or ``"separate"``, for patients with four lesions:
-    metastasis depends on their place alone, recurrence on their burden alone.
+    metastasis depends on their place alone, recurrence on their burden alone. With ``ct`` there is a CT beside the PET,
+    which is the same with and without it.
     """
 
     scanner: Scanner = NORTH
     lesions: int | None = None
     arms: Arms | None = None
     outcomes: Literal["mixed", "separate"] = "mixed"
+    ct: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,12 @@ class PhantomSubject:
 
 @dataclass(frozen=True, eq=False)
 class PhantomPatient:
-    """A scanned patient: the ground truth, the scan, and the true lesions on the scan's voxels."""
+    """A scanned patient: ground truth, scan, the true lesions on the scan's voxels, and the CT if asked for."""
 
     subject: PhantomSubject
     volume: SUVVolume
     mask: Mask
+    ct: CTVolume | None = None
 
     @property
     def lesions(self) -> tuple[Lesion, ...]:
@@ -123,7 +127,8 @@ def make_patient(
     image = acquire(paint_uptake(subject.body, subject.lesions, geometry, rng), spec.scanner, geometry, rng)
     calibration = SUVCalibration(type="bw", rule="PHANTOM", factor_min=1.0, factor_max=1.0, weight_kg=subject.weight_kg)
     mask = Mask(lesion_mask(subject.lesions, geometry), geometry, "lesions")
-    return PhantomPatient(subject, SUVVolume(image, geometry, calibration, history=("phantom",)), mask)
+    ct = acquire_ct(subject.body, subject.lesions, geometry, rng.spawn(1)[0]) if spec.ct else None
+    return PhantomPatient(subject, SUVVolume(image, geometry, calibration, history=("phantom",)), mask, ct)
 
 
 def make_array(seed: int | np.random.Generator, *, spacing_mm: float = 12.0) -> npt.NDArray[np.float32]:

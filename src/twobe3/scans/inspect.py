@@ -15,7 +15,7 @@ import numpy as np
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.printable import keep_printable
-from twobe3.core.volume import Mask, SUVCalibration, SUVVolume
+from twobe3.core.volume import CTVolume, Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import find_container
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.frames import choose_frame
@@ -25,6 +25,7 @@ from twobe3.dicom.suv_types import SUVType, read_body_measurements, to_suv_type
 from twobe3.dicom.volume import read_suv
 from twobe3.io.files import require_folder
 from twobe3.runtime.progress import track
+from twobe3.scans.ct_summary import CTSummary, describe_beside, read_beside
 from twobe3.scans.scan import DicomScan, NiftiScan
 from twobe3.scans.sidecar import NiftiSeries, find_nifti_series, read_nifti_scan, write_nifti_scan
 
@@ -103,6 +104,8 @@ class InspectedSeries:
         Of the volume, along the slices, rows and columns; None where it could not be read.
     dates : mapping, or None
         Where asked for, since dates identify a patient: ISO date of study, series and acquisition, None where absent.
+    ct : CTSummary or None
+        Of a usable series beside which there is a CT, or something in its place.
     """
 
     path: str = field(repr=False)
@@ -119,6 +122,7 @@ class InspectedSeries:
     tracer: str = ""
     spacing_mm: tuple[float, ...] | None = None
     dates: Mapping[str, str | None] | None = None
+    ct: CTSummary | None = None
 
     @property
     def usable(self) -> bool:
@@ -145,7 +149,7 @@ class InspectedSeries:
             "model": self.model,
             "spacing_mm": self.spacing_mm and list(self.spacing_mm),
         }
-        asked = {"dates": self.dates, "output": self.output}
+        asked = {"dates": self.dates, "ct": self.ct and self.ct.to_json(), "output": self.output}
         return entry | {key: value for key, value in asked.items() if value is not None}
 
 
@@ -189,8 +193,8 @@ class Inspection:
         } | ({"lost": {"code": why.code, "reason": why.reason, "remedy": why.remedy}} if (why := self.lost) else {})
 
 
-_Read: TypeAlias = tuple[SUVVolume, ContourSummary | None, str | None]
-"""A converted series, what was drawn on it, and the file that was written."""
+_Read: TypeAlias = tuple[SUVVolume, ContourSummary | None, CTSummary | None, str | None]
+"""A converted series, what was drawn on it, the CT beside it, and the file that was written."""
 
 
 def inspect(
@@ -222,11 +226,11 @@ def inspect(
 
     def read(series: PETSeries) -> _Read:
         volume = read_suv(series, policy=policy, repair_dates=repair_dates)
-        return volume, _read_contour(series, volume)[1], None
+        return volume, _read_contour(series, volume)[1], _read_ct(series, volume, policy)[1], None
 
     def read_nifti(series: NiftiSeries) -> _Read:
         volume = read_nifti_scan(series)
-        return volume, _read_contour(series, volume)[1], None
+        return volume, _read_contour(series, volume)[1], _read_ct(series, volume, policy)[1], None
 
     dicom, nifti = _inspect_dicom(paths, read, progress, dates=dates), []
     found, roots = find_nifti_series(paths, among_dicom=bool(dicom.series)), _find_roots(paths)
@@ -248,7 +252,7 @@ def convert(
     frame: int | None = None,
     progress: bool = False,
 ) -> Inspection:
-    """Write every usable DICOM series as NIfTI, with a JSON and, where somebody drew one, a mask beside it.
+    """Write every usable DICOM series as NIfTI, with a JSON and, where there is one, a mask and the CT in HU beside it.
 
     The files are named by the series' pseudonym. The JSON holds the patient's pseudonym, age, sex, weight and height,
     the calibration with its rule and repairs, the history, the geometry in LPS mm, and the version of twobe3; nothing
@@ -291,7 +295,10 @@ def convert(
             log.warning("%s: %s", series.series, line)
         if contour and contour.code:
             log.warning("%s: written without its contour: %s: %s", series.series, contour.code, contour.reason)
-        return volume, contour, str(write_nifti_scan(out, volume, series, mask))
+        ct, summary = _read_ct(series, volume, policy)
+        if summary and summary.code:
+            log.warning("%s: written without a CT: %s: %s", series.series, summary.code, summary.reason)
+        return volume, contour, summary, str(write_nifti_scan(out, volume, series, mask, ct))
 
     return _inspect_dicom(paths, read, progress)
 
@@ -304,6 +311,17 @@ def _read_contour(series: PETSeries | NiftiSeries, volume: SUVVolume) -> tuple[M
     except UnusableScanError as error:
         return None, ContourSummary(code=error.code.name, reason=error.reason)
     return mask, None if mask is None else ContourSummary(mask.name, mask.volume_ml, mask.notes)
+
+
+def _read_ct(
+    series: PETSeries | NiftiSeries, volume: SUVVolume, policy: Policy
+) -> tuple[CTVolume | None, CTSummary | None]:
+    """The CT beside a series, and its summary; both None where there is nothing like one."""
+    if series.ct is None:
+        return None, None
+    if isinstance(series, NiftiSeries):
+        return read_beside(NiftiScan(series), volume)
+    return read_beside(DicomScan(series, policy), volume, describe_beside(series.ct))
 
 
 def _inspect_dicom(
@@ -333,11 +351,11 @@ def _inspect_series(series: Series, path: str, read: Callable[[Series], _Read]) 
         manufacturer=keep_printable(series.manufacturer), model=keep_printable(series.model),
     )  # fmt: skip
     try:
-        volume, contour, output = read(series)
+        volume, contour, ct, output = read(series)
     except UnusableScanError as error:
         return replace(entry, exclusion=Exclusion.of(error, patient=series.patient, series=series.series))
     spacing_mm = tuple(round(length, 4) for length in volume.geometry.spacing_mm)
-    return replace(entry, suv=SUVSummary.of(volume), output=output, spacing_mm=spacing_mm, contour=contour)
+    return replace(entry, suv=SUVSummary.of(volume), output=output, spacing_mm=spacing_mm, contour=contour, ct=ct)
 
 
 def _read_dates(path: Path) -> dict[str, str | None]:

@@ -9,11 +9,14 @@ from typing import Protocol
 
 from twobe3.core.codes import Code
 from twobe3.core.errors import UnusableScanError
-from twobe3.core.volume import Mask, SUVVolume
+from twobe3.core.volume import CTVolume, Mask, SUVVolume
 from twobe3.dicom.attributes import Policy
+from twobe3.dicom.ct import read_ct, require_plausible
+from twobe3.dicom.ct_series import CTSeries
 from twobe3.dicom.series import PETSeries
 from twobe3.dicom.volume import read_suv
 from twobe3.io.files import digest, digest_file
+from twobe3.io.nifti import read_nifti
 from twobe3.scans.masks import contour_mask, read_nifti_mask
 from twobe3.scans.sidecar import NiftiSeries, read_nifti_scan
 
@@ -33,6 +36,13 @@ class Scan(Protocol):
 
         ``roi`` names the regions to merge; all by default.
         """
+
+    @property
+    def ct_digest(self) -> str:
+        """Digest of the content of the CT beside it; empty without one."""
+
+    def ct(self) -> CTVolume:
+        """The CT beside it in HU, on its own grid; an UnusableScanError, ``CT_MISSING`` without one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,20 @@ class DicomScan:
         """The regions of the RTSTRUCT and SEG files that belong to the series; None without one."""
         return contour_mask(self.series, volume, roi=roi)
 
+    @cached_property
+    def ct_digest(self) -> str:
+        """Digest of the CT's files and the policy; empty without one."""
+        return digest([self.series.ct.content_digest, self.policy]) if isinstance(self.series.ct, CTSeries) else ""
+
+    def ct(self) -> CTVolume:
+        """As :func:`~twobe3.dicom.ct.read_ct`; why the CT beside the series was not chosen is raised."""
+        beside = self.series.ct
+        if isinstance(beside, CTSeries):
+            return read_ct(beside, policy=self.policy)
+        if beside is None:
+            raise refuse_missing_ct()
+        raise UnusableScanError(Code[beside.code], beside.reason, remedy=beside.remedy)
+
 
 @dataclass(frozen=True)
 class NiftiScan:
@@ -88,6 +112,19 @@ class NiftiScan:
             return None
         mask = read_nifti_mask(masks[0], volume.geometry, roi=roi or None)
         return replace(mask, notes=self.series.sidecar.mask_notes)
+
+    @property
+    def ct_digest(self) -> str:
+        """Digest of the CT's file; empty without one."""
+        return "" if self.series.ct is None else digest(["nifti ct", digest_file(self.series.ct)])
+
+    def ct(self) -> CTVolume:
+        """The NIfTI file of HU that the JSON names."""
+        if self.series.ct is None:
+            raise refuse_missing_ct()
+        array, geometry = read_nifti(self.series.ct)
+        require_plausible(array)
+        return CTVolume(array, geometry, self.series.series, ("read as HU",))
 
 
 @dataclass(frozen=True)
@@ -119,6 +156,15 @@ class TumourScan:
         wanted = tuple(roi) or self.tumour
         return self.scan.contour(volume, roi=wanted) if wanted else None
 
+    @property
+    def ct_digest(self) -> str:
+        """Digest of the content of the CT."""
+        return self.scan.ct_digest
+
+    def ct(self) -> CTVolume:
+        """The CT beside it."""
+        return self.scan.ct()
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedScan:
@@ -140,16 +186,26 @@ class LoadedScan:
         """The region that someone drew."""
         return self.scan.contour(volume, roi=roi)
 
+    @property
+    def ct_digest(self) -> str:
+        """Digest of the content of the CT."""
+        return self.scan.ct_digest
+
+    def ct(self) -> CTVolume:
+        """The CT beside it."""
+        return self.scan.ct()
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayScan:
     """A scan that is already in memory, for phantoms and for those who bring their own reader.
 
-    The region, where there is one, lies on the grid of the volume.
+    The region, where there is one, lies on the grid of the volume; the CT has its own.
     """
 
     volume: SUVVolume
     region: Mask | None = None
+    beside: CTVolume | None = None
 
     @cached_property  # every fold of every model asks, and the volume is large
     def digest(self) -> str:
@@ -168,3 +224,21 @@ class ArrayScan:
             reason = f"the region is {self.region.name!r}, not {' + '.join(roi)!r}"
             raise UnusableScanError(Code.CONTOUR_UNUSABLE, reason)
         return self.region
+
+    @cached_property
+    def ct_digest(self) -> str:
+        """Digest of the CT's values and their place; empty without one."""
+        if self.beside is None:
+            return ""
+        return digest(["ct", self.beside.array.tobytes(), self.beside.geometry.affine.tobytes()])
+
+    def ct(self) -> CTVolume:
+        """The CT."""
+        if self.beside is None:
+            raise refuse_missing_ct()
+        return self.beside
+
+
+def refuse_missing_ct() -> UnusableScanError:
+    """The error of a scan without anything like a CT: ``CT_MISSING``."""
+    return UnusableScanError(Code.CT_MISSING, "no CT of the patient lies beside the PET")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from twobe3 import __version__
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
-from twobe3.core.volume import LPS_TO_RAS, FloatArray, Geometry, Mask, SUVCalibration, SUVVolume
+from twobe3.core.volume import LPS_TO_RAS, CTVolume, FloatArray, Geometry, Mask, SUVCalibration, SUVVolume
 from twobe3.dicom.archive import require_inside
 from twobe3.dicom.series import PETSeries, SearchResult, Unused
 from twobe3.dicom.suv_types import SUV_TYPES
@@ -91,6 +91,8 @@ class Sidecar(_Keys):
         A NIfTI file beside it, 0 outside a region that somebody drew.
     mask_notes : tuple of str
         What was combined or left out to make it, see :class:`~twobe3.core.volume.Mask`.
+    ct : str
+        A NIfTI file beside it, the CT of the same patient in HU, in the same space.
     covariates : Covariates
     manufacturer, model, tracer : str
     geometry : Place or None
@@ -103,6 +105,7 @@ class Sidecar(_Keys):
     series: Annotated[str, Field(pattern=r"^(se-[0-9a-f]{12})?$")] = ""
     mask: str = ""
     mask_notes: tuple[str, ...] = ()
+    ct: str = ""
     covariates: Covariates = Covariates()
     manufacturer: str = ""
     model: str = ""
@@ -146,6 +149,8 @@ class NiftiSeries:
         Those of ``age_years``, ``sex``, ``weight_kg``, ``height_m`` that the sidecar carries.
     warnings : tuple of str
         What was taken otherwise than it stands there, each one line that begins with its code.
+    ct : Path or None
+        The NIfTI file of its CT.
     """
 
     patient: str
@@ -160,6 +165,7 @@ class NiftiSeries:
     tracer: str
     covariates: Mapping[str, float | str] = field(hash=False)
     warnings: tuple[str, ...] = ()
+    ct: Path | None = field(default=None, repr=False)
 
     @cached_property
     def digest(self) -> str:
@@ -182,7 +188,7 @@ class NiftiSeries:
 def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> SearchResult[NiftiSeries]:
     """Find the NIfTI files at or below some paths, but not in zip files, and what their sidecars say.
 
-    Masks that belong to a series are not counted. Symbolic links are followed: the JSON and the mask are looked for
+    Masks and CT that belong to a series are not counted. Symbolic links are followed: JSON, mask and CT are looked for
     beside the link, then beside what it leads to. If there are DICOM images too and no NIfTI file has a sidecar, they
     are taken for masks and the like of a DICOM archive, which nobody offers as scans, and are not counted. Raises
     ConfigurationError: a path does not exist.
@@ -193,7 +199,8 @@ def find_nifti_series(paths: Sequence[Path], *, among_dicom: bool = False) -> Se
     if among_dicom and files and len(missing) == len(files):
         log.warning("%d NIfTI files beside DICOM have no JSON that says they are SUV: not looked at", len(files))
         return SearchResult((), (), 0, frozenset())
-    masks = {_find_usable_mask(path, one) for path, one in sidecars.items() if isinstance(one, Sidecar)}
+    known = [(path, one) for path, one in sidecars.items() if isinstance(one, Sidecar)]
+    masks = {_find_usable(path, name) for path, one in known for name in (one.mask, one.ct)}
     series: list[NiftiSeries] = []
     unused: list[Unused] = []
     for path, one in sidecars.items():
@@ -244,23 +251,28 @@ def read_nifti_scan(series: NiftiSeries) -> SUVVolume:
     return SUVVolume(array, series.geometry, calibration, series.series, history)
 
 
-def write_nifti_scan(folder: Path, volume: SUVVolume, series: PETSeries, region: Mask | None) -> Path:
-    """Write a scan as NIfTI with its sidecar and, where somebody drew one, its region; pseudonyms only.
+def write_nifti_scan(
+    folder: Path, volume: SUVVolume, series: PETSeries, region: Mask | None, ct: CTVolume | None = None
+) -> Path:
+    """Write a scan as NIfTI with its sidecar, its region where somebody drew one, and its CT; pseudonyms only.
 
     Gives the volume's file; the others lie beside it. Raises EnvironmentFailure ``WRITE_FAILED``.
     """
-    target, mask = folder / f"{volume.source}.nii.gz", folder / f"{volume.source}.mask.nii.gz"
+    target = folder / f"{volume.source}.nii.gz"
+    mask, beside = (folder / f"{volume.source}.{kind}.nii.gz" for kind in ("mask", "ct"))
     write_nifti(target, volume)
+    more: dict[str, Any] = {}
     if region is not None:
         write_nifti(mask, region)
-    write_json(
-        _sidecar_path(target),
-        _document(volume, series, {} if region is None else {"mask": mask.name, "mask_notes": list(region.notes)}),
-    )
+        more = {"mask": mask.name, "mask_notes": list(region.notes)}
+    if ct is not None:
+        write_nifti(beside, ct)
+        more["ct"] = beside.name
+    write_json(_sidecar_path(target), _document(volume, series, more))
     return target
 
 
-def _document(volume: SUVVolume, series: PETSeries, mask: Mapping[str, Any]) -> dict[str, Any]:
+def _document(volume: SUVVolume, series: PETSeries, beside: Mapping[str, Any]) -> dict[str, Any]:
     geometry = volume.geometry
     return {
         "schema": SCHEMA_VERSION,
@@ -273,7 +285,7 @@ def _document(volume: SUVVolume, series: PETSeries, mask: Mapping[str, Any]) -> 
         "covariates": dict(series.covariates),
         "calibration": volume.calibration.document(),
         "history": list(volume.history),
-        **mask,
+        **beside,
         "geometry": {
             "shape": list(geometry.shape),
             "affine_lps_mm": geometry.affine.tolist(),
@@ -319,7 +331,7 @@ def _describe(path: Path, sidecar: Sidecar | UnusableScanError) -> NiftiSeries:
         series=sidecar.series or _own_id("series", path),
         patient_id=sidecar.patient_id,
         path=path,
-        contours=(_find_mask(path, sidecar.mask),) if sidecar.mask else (),
+        contours=(_find_beside(path, "mask", sidecar.mask),) if sidecar.mask else (),
         geometry=geometry,
         sidecar=sidecar,
         manufacturer=sidecar.manufacturer,
@@ -327,6 +339,7 @@ def _describe(path: Path, sidecar: Sidecar | UnusableScanError) -> NiftiSeries:
         tracer=sidecar.tracer,
         covariates=sidecar.covariates.model_dump(exclude_none=True),
         warnings=warnings,
+        ct=_find_beside(path, "ct", sidecar.ct) if sidecar.ct else None,
     )
 
 
@@ -339,22 +352,22 @@ def _own_id(kind: str, path: Path) -> str:
     return pseudonym(kind, f"nifti\0{digest_file(path)}")
 
 
-def _find_mask(path: Path, name: str) -> Path:
-    """The mask of a name in the folder of a NIfTI file, or of what that links to."""
+def _find_beside(path: Path, key: str, name: str) -> Path:
+    """The mask or CT of a name in the folder of a NIfTI file, or of what that links to."""
     require_inside("sidecar", name)
     for folder in (path.parent, path.resolve().parent):
         try:
-            mask = folder / name
-            if mask.is_file() and is_nifti(mask) and not mask.samefile(path):
-                return mask
+            beside = folder / name
+            if beside.is_file() and is_nifti(beside) and not beside.samefile(path):
+                return beside
         except OSError:  # a name too long
             break
-    raise UnusableScanError(Code.SIDECAR_INVALID, "mask: there is no other NIfTI file of this name in the folder")
+    raise UnusableScanError(Code.SIDECAR_INVALID, f"{key}: there is no other NIfTI file of this name in the folder")
 
 
-def _find_usable_mask(path: Path, sidecar: Sidecar) -> Path | None:
+def _find_usable(path: Path, name: str) -> Path | None:
     try:
-        return _find_mask(path, sidecar.mask).resolve() if sidecar.mask else None
+        return _find_beside(path, "", name).resolve() if name else None
     except UnusableScanError:
         return None
 
