@@ -9,7 +9,7 @@ from torch import nn
 
 from twobe3.explain.positions import Placement, find_centres, place_maps, place_volume_layer
 from twobe3.features.slices import SliceSpec, cut
-from twobe3.models.nn.inputs import FeatureMaps
+from twobe3.models.nn.feature_maps import FeatureMaps
 from twobe3.models.nn.resnet3d import compact_resnet
 
 

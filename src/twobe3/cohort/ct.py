@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
-from twobe3.core.errors import UnusableScanError
+from twobe3.core.errors import Exclusion, UnusableScanError
 from twobe3.core.grid import place_grid, resample_array
 from twobe3.core.volume import AIR_HU, SUVVolume
 from twobe3.io.cache import Arrays
@@ -84,3 +84,16 @@ def _list_known(subject: Subject) -> dict[str, Any]:
     said = subject.description.get("ct") or {}
     names = ("series", "slices", "kernel", "contrast")
     return {**{name: said[name] for name in names if name in said}, "notes": tuple(said.get("notes", ()))}
+
+
+def find_ct_exclusions(cohort: Cohort) -> tuple[Exclusion, ...]:
+    """The scans without a usable CT, and why, in the order of the cohort; no CT is read whose fate is known."""
+    found = []
+    for subject in cohort.subjects:
+        facts = subject.description.get("ct") or {}
+        if facts.get("dice") is None and not facts.get("code"):
+            facts = read_facts(load_ct(cohort, subject))
+        if facts["code"]:
+            error = UnusableScanError(Code[facts["code"]], facts["reason"], remedy=facts["remedy"])
+            found.append(Exclusion.of(error, patient=subject.patient))
+    return tuple(found)

@@ -18,11 +18,12 @@ from twobe3.features.backbones import intermediates, normalise
 from twobe3.features.maps import show
 from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.slices import AXIS
-from twobe3.features.stacks import FLOOR_SUV, pool_stack, pool_wavelets
+from twobe3.features.stacks import FLOOR_SUV, SHAPED_AS, pool_stack, pool_wavelets
 from twobe3.models.cnn3d import CNN3D
 from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.model import Model
-from twobe3.models.nn.inputs import POOLED_AS, FeatureMaps, StackInputs
+from twobe3.models.nn.feature_maps import FeatureMaps
+from twobe3.models.nn.inputs import POOLED_AS, StackInputs
 from twobe3.models.nn.lora import EndToEnd, FixedProjection, SliceMaps
 from twobe3.models.nn.networks import PlanesNetwork, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
@@ -70,8 +71,8 @@ class Pathway(ABC):
 
 
 def has_pathway(model: Model) -> bool:
-    """Whether a model of this kind sees voxels, so that :func:`build_pathway` leads from them to its risk."""
-    return isinstance(model, StackedMapsModel | CNN3D | PooledModel)
+    """Whether a model sees voxels of the PET alone, so that :func:`build_pathway` leads from them to its risk."""
+    return isinstance(model, StackedMapsModel | CNN3D | PooledModel) and not model.sees_ct
 
 
 def build_pathway(model: Model, cohort: Cohort) -> Pathway:
@@ -157,7 +158,7 @@ class _StacksPathway(Pathway):
         windows = len(self.inputs.images.windows_suv)
         of_stack = {name: channels if name == "profile" else channels[:windows] for name in self.inputs.images.names}
         stacks = {
-            name: pool_wavelets(values) if name == "wavelets" else pool_stack(values, name)
+            name: pool_wavelets(values) if name == "wavelets" else pool_stack(values, SHAPED_AS[name])
             for name, values in of_stack.items()
         }
         return [self.project(name, self.keep(values)) for name, values in stacks.items()]

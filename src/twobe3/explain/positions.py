@@ -16,7 +16,7 @@ from twobe3.core.outcomes import FloatArray
 from twobe3.features.backbones import intermediates
 from twobe3.features.pet_lesions import STRIDE, PETLesionNetwork
 from twobe3.features.slices import AXIS, Plane
-from twobe3.models.nn.inputs import FeatureMaps
+from twobe3.models.nn.feature_maps import FeatureMaps
 
 Array = npt.NDArray[np.float32]
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)

@@ -14,8 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.ct import ct_key, read_hu
+from twobe3.core.volume import AIR_HU
 from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone
+from twobe3.features.ct import Window, apply_hu_windows, augment_ct
 from twobe3.features.pet_lesions import PETLesionNetwork
 from twobe3.features.slices import Plane, SliceSpec, apply_windows, cut
 from twobe3.io.cache import Cache
@@ -30,7 +33,8 @@ class MapExtractor:
     """Feature maps by scan and plane, computed where the cache lacks them.
 
     They are those of a layer of a frozen 2D network, of scans or of an augmented version of them, which are cut along
-    each of the planes and shown as ``slices`` say; ``device`` says what computes them.
+    each of the planes and shown as ``slices`` say; ``device`` says what computes them. With ``windows_hu`` they are
+    those of the CT in these windows, as of a network that knows pictures.
     """
 
     backbone: Backbone
@@ -40,17 +44,20 @@ class MapExtractor:
     cache: Cache = field(default_factory=Cache)
     augmentation: Augmentation | None = None
     device: Device = CPU
+    windows_hu: tuple[Window, ...] = ()
 
     def key(self, cohort: Cohort, subject: Subject, plane: Plane) -> str:
         """Digest of everything that the maps depend on."""
-        return digest([self.cache_key(), cohort.volume_key(subject), plane])
+        scan = ct_key(cohort, subject) if self.windows_hu else cohort.volume_key(subject)
+        return digest([self.cache_key(), scan, plane])
 
     def cache_key(self) -> str:
         """Text that differs whenever the maps of the same scan and plane may differ; part of cache keys."""
         network = self.backbone
         made_by = (network.name, network.weights_digest, network.mean, network.std, self.layer)
         changed = f" {self.augmentation.cache_key()}" if self.augmentation else ""
-        return f"maps {self.slices} {made_by}{changed}{self.device.maps_key()}"
+        shown = f" {self.windows_hu}" if self.windows_hu else ""
+        return f"maps {self.slices}{shown} {made_by}{changed}{self.device.maps_key()}"
 
     def extract(self, cohort: Cohort, subject: Subject) -> dict[Plane, npt.NDArray[np.float16]]:
         """Maps of one scan: for each plane an array of shape (channels, n_slices, height, width)."""
@@ -91,13 +98,11 @@ class MapExtractor:
         return np.concatenate([positions.mean(axis=1), positions.max(axis=1), positions.std(axis=1)])
 
     def _compute(self, cohort: Cohort, subject: Subject, plane: Plane) -> npt.NDArray[np.float16]:
-        volume = cohort.volume(subject)
-        if self.augmentation is not None:
-            volume = self.augmentation(volume, cohort.grid.spacing_mm)
-        slices = cut(volume, plane)
-        filled = slices.any(axis=(1, 2))
+        padding = np.float32(AIR_HU if self.windows_hu else 0.0)
+        slices = cut(self._read(cohort, subject), plane)
+        filled = (slices != padding).any(axis=(1, 2))
         # Slices of nothing but padding all have the same maps: compute them once, as picture 0.
-        different = np.concatenate([np.zeros_like(slices[:1]), slices[filled]])
+        different = np.concatenate([np.full_like(slices[:1], padding), slices[filled]])
         batch = BATCH[self.device.kind]
         parts = [self._compute_batch(different[start : start + batch]) for start in range(0, len(different), batch)]
         maps = torch.cat(parts).numpy()
@@ -105,9 +110,21 @@ class MapExtractor:
         position[filled] = np.arange(1, len(different))
         return np.ascontiguousarray(np.moveaxis(maps[position], 1, 0))
 
+    def _read(self, cohort: Cohort, subject: Subject) -> npt.NDArray[np.float32]:
+        """SUV or HU of the scan, or of the version of it."""
+        spacing_mm = cohort.grid.spacing_mm
+        if self.windows_hu:
+            return augment_ct(read_hu(cohort, subject), self.augmentation, spacing_mm)
+        volume = cohort.volume(subject)
+        return volume if self.augmentation is None else self.augmentation(volume, spacing_mm)
+
     def _compute_batch(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
-        suv = torch.from_numpy(slices).to(self.device.torch_device())
-        maps = self.backbone.maps(show(self.backbone.network, suv, self.slices), self.layer, self.device)
+        values = torch.from_numpy(slices).to(self.device.torch_device())
+        if self.windows_hu:
+            shown = resize(torch.stack(apply_hu_windows(values, self.windows_hu), dim=1), self.slices.size)
+        else:
+            shown = show(self.backbone.network, values, self.slices)
+        maps = self.backbone.maps(shown, self.layer, self.device)
         return maps.half().contiguous().cpu()
 
 
@@ -124,8 +141,12 @@ def show(network: nn.Module, suv: torch.Tensor, slices: SliceSpec) -> torch.Tens
 
 def to_pictures(suv: torch.Tensor, slices: SliceSpec) -> torch.Tensor:
     """Slices of SUV, (n, height, width), in their windows, a channel each, and of one size: (n, 3, size, size)."""
-    channels = apply_windows(suv, slices.windows_suv)
+    return resize(apply_windows(suv, slices.windows_suv), slices.size)
+
+
+def resize(channels: torch.Tensor, size: int) -> torch.Tensor:
+    """Pictures of one or three channels, (n, channels, height, width), to (n, 3, size, size)."""
     if channels.shape[1] == 1:
         channels = channels.expand(-1, 3, -1, -1)
-    resized = functional.interpolate(channels, (slices.size, slices.size), mode="bilinear", antialias=True)
+    resized = functional.interpolate(channels, (size, size), mode="bilinear", antialias=True)
     return resized.contiguous(memory_format=torch.channels_last)

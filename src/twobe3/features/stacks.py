@@ -1,4 +1,4 @@
-"""Small stacks beside those of all feature maps: a coarse image, profile and projections, of SUV or of maps."""
+"""Small stacks beside those of all feature maps: a coarse image, profile and projections, of SUV, HU or maps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ import torch
 from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.ct import ct_key, read_hu
 from twobe3.features.augment import Augmentation
+from twobe3.features.ct import TISSUES_HU, WINDOWS_HU, Window, apply_hu_windows, augment_ct, split_by_tissue
 from twobe3.features.wavelets import filter_slices
 from twobe3.io.cache import Cache
 from twobe3.io.files import digest
 
 ImageStack = Literal["image", "profile", "image-coronal", "image-sagittal", "wavelets"]
 Pool = Callable[[torch.Tensor], torch.Tensor]
+Read = Callable[[], npt.NDArray[np.float32]]
+Stored = dict[str, npt.NDArray[np.float16]]
 IMAGE_STACKS: tuple[ImageStack, ...] = get_args(ImageStack)
+
+CTStack = Literal["ct-image", "ct-profile", "ct-coronal", "ct-sagittal", "ct-wavelets"]
+FusedStack = Literal["fused-image", "fused-coronal", "fused-sagittal"]
+CT_STACKS: tuple[CTStack, ...] = get_args(CTStack)
+FUSED_STACKS: tuple[FusedStack, ...] = get_args(FusedStack)
 
 # Slices, rows and columns of each stack, whatever the grid is.
 POSITIONS: dict[ImageStack, tuple[int, int, int]] = {
@@ -28,44 +37,78 @@ POSITIONS: dict[ImageStack, tuple[int, int, int]] = {
     "wavelets": (48, 4, 4),
 }  # fmt: skip
 POOLS = functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d
+SHAPED_AS: dict[str, ImageStack] = {
+    **{name: name for name in IMAGE_STACKS},
+    "ct-image": "image", "ct-profile": "profile", "ct-coronal": "image-coronal", "ct-sagittal": "image-sagittal",
+    "ct-wavelets": "wavelets", "fused-image": "image", "fused-coronal": "image-coronal",
+    "fused-sagittal": "image-sagittal",
+}  # fmt: skip
 BATCH = 16  # slices that are filtered at once
 FLOOR_SUV = 0.1  # added before the logarithm, so that air is no deep hole
 
 
 @dataclass(frozen=True)
 class ImageStacks:
-    """Stacks of the SUV image by scan, computed where the cache lacks them.
+    """Stacks of the SUV image, of the CT, and of both by scan, computed where the cache lacks them.
 
     Parameters
     ----------
-    names : tuple of {"image", "profile", "image-coronal", "image-sagittal", "wavelets"}
-        Which, in this order.
+    names : tuple of str
+        Which of :data:`IMAGE_STACKS`, :data:`CT_STACKS` and :data:`FUSED_STACKS`, in this order.
     windows_suv : tuple of float
         Upper ends of the SUV windows, as for the pictures of the 2D network.
+    windows_hu : tuple of (float, float)
+        From and to which HU the windows of the CT reach.
     cache : Cache
         Where they are kept.
     """
 
-    names: tuple[ImageStack, ...] = ()
+    names: tuple[ImageStack | CTStack | FusedStack, ...] = ()
     windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
     cache: Cache = field(default_factory=Cache)
+    windows_hu: tuple[Window, ...] = WINDOWS_HU
 
     def extract(
         self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
     ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
-        """Name and values of each stack of a scan, or of an augmented version of it, see :func:`pool_image`."""
+        """Name and values of each stack of a scan, or of an augmented version of it.
+
+        See :func:`pool_image`, :func:`pool_ct` and :func:`pool_fused`.
+        """
+        spacing_mm = cohort.grid.spacing_mm
+
+        def suv() -> npt.NDArray[np.float32]:
+            volume = cohort.volume(subject)
+            return volume if augmentation is None else augmentation(volume, spacing_mm)
+
+        def hu() -> npt.NDArray[np.float32]:
+            return augment_ct(read_hu(cohort, subject), augmentation, spacing_mm)
+
         for name in self.names:
-            made_by = f"{name} {POSITIONS[name]} {self.windows_suv}"
+            shaped_as: ImageStack = SHAPED_AS[name]
+            made_by = f"{name} {POSITIONS[shaped_as]} {self.windows_suv}"
+            key, compute = cohort.volume_key(subject), partial(_pool_suv, suv, shaped_as, self.windows_suv)
+            if name in CT_STACKS:
+                made_by = f"{name} {POSITIONS[shaped_as]} {self.windows_hu}"
+                key, compute = ct_key(cohort, subject), partial(_pool_hu, hu, shaped_as, self.windows_hu)
+            elif name in FUSED_STACKS:
+                made_by += f" {TISSUES_HU}"
+                key, compute = ct_key(cohort, subject), partial(_pool_both, suv, hu, shaped_as, self.windows_suv)
             changed = augmentation.cache_key() if augmentation else ""
-            key = digest(["image stack", made_by, changed, cohort.volume_key(subject)])
+            stored = digest(["image stack", made_by, changed, key])
+            yield name, self.cache.get_or_compute(stored, compute, metadata={"stack": name})["stack"]
 
-            def compute(name: ImageStack = name) -> dict[str, npt.NDArray[np.float16]]:
-                volume = cohort.volume(subject)
-                if augmentation is not None:
-                    volume = augmentation(volume, cohort.grid.spacing_mm)
-                return {"stack": pool_image(volume, name, self.windows_suv)}
 
-            yield name, self.cache.get_or_compute(key, compute, metadata={"stack": name})["stack"]
+def _pool_suv(suv: Read, stack: ImageStack, windows_suv: tuple[float, ...]) -> Stored:
+    return {"stack": pool_image(suv(), stack, windows_suv)}
+
+
+def _pool_hu(hu: Read, stack: ImageStack, windows_hu: tuple[Window, ...]) -> Stored:
+    return {"stack": pool_ct(hu(), stack, windows_hu)}
+
+
+def _pool_both(suv: Read, hu: Read, stack: ImageStack, windows_suv: tuple[float, ...]) -> Stored:
+    return {"stack": pool_fused(suv(), hu(), stack, windows_suv)}
 
 
 def pool_image(
@@ -98,6 +141,39 @@ def pool_image(
     averages = [average(channel) for channel in _split_channels(suv, windows_suv, logarithm=profile)]
     maxima = _split_channels(highest(suv), windows_suv, logarithm=profile)  # the channels rise with the SUV
     return torch.cat([*averages, *maxima]).half().numpy()
+
+
+def pool_ct(
+    hu: npt.NDArray[np.float32], stack: ImageStack, windows_hu: tuple[Window, ...] = WINDOWS_HU
+) -> npt.NDArray[np.float16]:
+    r"""Average and maximum of windows of HU, 0 to 1, over the voxels of each position, as :func:`pool_image` for SUV.
+
+    Returns
+    -------
+    ndarray of float16, shape (2 · windows, \*POSITIONS[stack])
+        The averages of all windows, then the maxima; of wavelets those of the mean of the windows.
+    """
+    windows = torch.cat(apply_hu_windows(torch.from_numpy(hu)[None], windows_hu))
+    if stack == "wavelets":
+        return pool_wavelets(windows).half().numpy()
+    return pool_stack(windows, stack).half().numpy()
+
+
+def pool_fused(
+    suv: npt.NDArray[np.float32], hu: npt.NDArray[np.float32], stack: ImageStack, windows_suv: tuple[float, ...]
+) -> npt.NDArray[np.float16]:
+    r"""Average and maximum of SUV where the CT shows lung or gas, soft, and dense tissue, each by itself.
+
+    What neither image shows alone: in which tissue the uptake lies.
+
+    Returns
+    -------
+    ndarray of float16, shape (6 · windows, \*POSITIONS[stack])
+        For each tissue the averages of all SUV windows, then the maxima.
+    """
+    tissues = split_by_tissue(torch.from_numpy(np.maximum(suv, 0.0))[None], torch.from_numpy(hu)[None])
+    pooled = [pool_stack(torch.cat(_split_channels(tissue, windows_suv, logarithm=False)), stack) for tissue in tissues]
+    return torch.cat(pooled).half().numpy()
 
 
 def pool_wavelets(windows: torch.Tensor) -> torch.Tensor:

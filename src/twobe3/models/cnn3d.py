@@ -1,4 +1,4 @@
-"""The 3D baseline: a CNN on the SUV volume itself, from scratch or from the user's weights."""
+"""The 3D baseline: a CNN on the SUV volume itself, and the CT, from scratch or from the user's weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from twobe3.features.ct import Window
 from twobe3.features.weights import State, WeightsSource
 from twobe3.io.files import digest
 from twobe3.models.model import CONFIG
@@ -55,6 +56,8 @@ class CNN3D(NeuralModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.modalities == ("ct", "pet"):
+            raise ValueError('write `modalities = ["pet", "ct"]`, in this order')
         if self.depth not in RESNET_LAYERS:
             raise ValueError(f"depth must be one of {list(RESNET_LAYERS)}, got {self.depth}")
         if self.weights and self.network == "compact":
@@ -71,20 +74,31 @@ class CNN3D(NeuralModel):
         return NetworkSize(components=0, reduced_channels=0, width=self.width, dropout=self.dropout)
 
     def make_inputs(self) -> VolumeInputs:
-        """The SUV volumes."""
-        return VolumeInputs(self.network, NETWORKS[self.network].smallest if self.network in NETWORKS else 8)
+        """The volumes."""
+        smallest = NETWORKS[self.network].smallest if self.network in NETWORKS else 8
+        return VolumeInputs(self.network, smallest, self.modalities)
+
+    @property
+    def _windows(self) -> tuple[tuple[float, ...], tuple[Window, ...]]:
+        """Those of the PET and of the CT, none of what is not seen; SUV is the first volume, HU the last."""
+        return (
+            self.windows_suv if "pet" in self.modalities else (),
+            self.windows_hu if "ct" in self.modalities else (),
+        )
 
     def make_network(self, *, covariates: int, outputs: int) -> VolumeNetwork:
         """A 3D CNN whose channels are the SUV windows, and one linear layer."""
-        channels, size = len(self.windows_suv), self.size_
+        (windows_suv, windows_hu), size = self._windows, self.size_
+        channels = len(windows_suv) + len(windows_hu)
         if self.network == "compact":
             body, features = compact_resnet(channels, depth=self.depth, width=size.width), 8 * size.width
         else:
             row = NETWORKS[self.network]
             body, features = row.build(channels), row.features
         return VolumeNetwork(
-            self.windows_suv, body, features, dropout=size.dropout, covariates=covariates, outputs=outputs
-        )
+            windows_suv, body, features, dropout=size.dropout, covariates=covariates, outputs=outputs,
+            windows_hu=windows_hu,
+        )  # fmt: skip
 
     def _init_network(self) -> nn.Module:
         network = super()._init_network()
@@ -96,6 +110,6 @@ class CNN3D(NeuralModel):
     def _weights(self) -> State:
         """The weights to start from; they are read once."""
         if self.state_ is None:
-            network = NETWORKS[self.network].build(len(self.windows_suv))
+            network = NETWORKS[self.network].build(sum(map(len, self._windows)))
             self.state_ = read_weights(WeightsSource.parse(self.weights), self.network, network)
         return self.state_

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.ct import find_ct_exclusions
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, Exclusion
 from twobe3.core.grid import Grid
@@ -97,6 +98,11 @@ class Model(ABC):
     def is_baseline(self) -> bool:
         """Whether it is a trivial explanation, which others must beat, rather than a candidate."""
         return False
+
+    @property
+    def sees_ct(self) -> bool:
+        """Whether it needs the CT beside a scan; scans without one are none that it can use."""
+        return "ct" in getattr(self, "modalities", ())
 
     @property
     def multitask(self) -> bool:
@@ -269,7 +275,7 @@ class Model(ABC):
 
     def _exclusions(self, cohort: Cohort) -> tuple[Exclusion, ...]:
         """The scans that the model cannot use, and why; one exclusion a scan, in the order of the cohort."""
-        return ()
+        return find_ct_exclusions(cohort) if self.sees_ct else ()
 
     def _fit_among(self, usable: Cohort, everyone: Cohort) -> None:
         """Learn from the patients whose scans the model can use, or its parts from all that they can use."""

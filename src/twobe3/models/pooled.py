@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.core.grid import Modality
 from twobe3.core.outcomes import FloatArray, IntArray, Outcomes
+from twobe3.features.ct import WINDOWS_HU, Window, require_windows
 from twobe3.features.slices import Plane, SliceSpec
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models import encoder
@@ -21,7 +24,7 @@ from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import Risk, cross_val_predict, inner_split
 from twobe3.models.learners.linear import RidgeModel, choose_penalty, fit_ridge, moments
 from twobe3.models.model import CONFIG, Model
-from twobe3.models.nn.inputs import FeatureMaps
+from twobe3.models.nn.feature_maps import FeatureMaps, make_ct_maps
 from twobe3.models.registry import register
 
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(0, 5, 11))
@@ -38,6 +41,9 @@ class PooledModel(Model):
     ----------
     backbone, weights, layer, planes, windows_suv, slice_size
         Of the maps, see :class:`~twobe3.models.stacked_maps.StackedMapsModel`.
+    modalities, windows_hu, ct_backbone, ct_weights, ct_layer
+        Whether the PET, the CT or both are seen, and of the maps of the CT, see
+        :class:`~twobe3.models.stacked_maps.StackedMapsModel`.
     penalties : tuple of float
         Candidates, of which an inner cross-validation of the training patients chooses.
     inner_folds : int
@@ -65,6 +71,11 @@ class PooledModel(Model):
     planes: tuple[Plane, ...] = Field(default=("axial", "coronal", "sagittal"), min_length=1)
     windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
     slice_size: int = 128
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = ("pet",)
+    windows_hu: tuple[Window, ...] = WINDOWS_HU
+    ct_backbone: str = "mobilenetv2_100"
+    ct_weights: str = "pretrained"
+    ct_layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     penalties: tuple[PositiveFloat, ...] = Field(default=PENALTIES, min_length=1)
     inner_folds: int = Field(default=4, ge=2)
     statistics: tuple[Statistic, ...] = Field(default=STATISTICS, min_length=1)
@@ -78,6 +89,15 @@ class PooledModel(Model):
             raise ValueError(f"each of `statistics` may stand once, got {self.statistics}")
         slices = SliceSpec(self.windows_suv, self.slice_size)
         self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"each of `modalities` may stand once, got {self.modalities}")
+        require_windows(self.windows_hu)
+        shown = SliceSpec(size=self.slice_size)
+        self.ct_maps_ = (
+            make_ct_maps(self.ct_backbone, self.ct_weights, self.ct_layer, self.planes, shown, self.windows_hu)
+            if self.sees_ct
+            else None
+        )
         self.ridge_: RidgeModel | None = None
         self.encoder_: CovariateEncoder | None = None
         self.joined_: RidgeModel | None = None
@@ -87,8 +107,18 @@ class PooledModel(Model):
         """The feature maps, computed and kept where this model says."""
         return self.maps_.at(self.cache, self.device)
 
+    @property
+    def all_maps(self) -> dict[str, FeatureMaps]:
+        """The feature maps of each modality."""
+        of_ct = {"ct": self.ct_maps_.at(self.cache, self.device)} if self.ct_maps_ else {}
+        return {**({"pet": self.maps} if "pet" in self.modalities else {}), **of_ct}
+
     def _content_of_files(self) -> dict[str, Any]:
-        return {"weights": self.maps.cache_key()}
+        return {"weights": " ".join(maps.cache_key() for maps in self.all_maps.values())}
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, files told by their names alone."""
+        return {**super().public_parameters(), "ct_weights": WeightsSource.parse(self.ct_weights).label}
 
     def precompute(self, cohort: Cohort) -> None:
         """Compute the pooled feature maps that the cache lacks."""
@@ -147,9 +177,9 @@ class PooledModel(Model):
         return self.joined_.risk(np.column_stack([risk, self.encoder_.encode(cohort.subjects)]))
 
     def _pooled(self, cohort: Cohort) -> FloatArray:
-        """Shape (patients, statistics · channels · planes), of several layers one after another."""
+        """Shape (patients, statistics · channels · planes), of several layers and modalities one after another."""
         layers = []
-        for extractor in self.maps.extractors():
+        for extractor in (one for maps in self.all_maps.values() for one in maps.extractors()):
             rows = np.stack([extractor.extract_pooled(cohort, subject) for subject in cohort.subjects])
             by_plane = rows.reshape(len(rows), len(self.planes), len(STATISTICS), -1)
             if self.pool_planes:
@@ -160,16 +190,20 @@ class PooledModel(Model):
 
     def _arrays(self) -> Arrays:
         assert self.ridge_ is not None
-        arrays = {**self.maps.arrays(), **self.ridge_.arrays()}
+        arrays = {name: array for maps in self.all_maps.values() for name, array in maps.arrays().items()}
+        arrays |= self.ridge_.arrays()
         if self.encoder_ is not None and self.joined_ is not None:
             arrays |= nest("covariates.", self.encoder_.arrays()) | nest("joined.", self.joined_.arrays())
         return arrays
 
     def _notes(self) -> dict[str, Any]:
-        return self.maps.notes()
+        return {f"{name}_maps": maps.notes() for name, maps in self.all_maps.items()}
 
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        self.maps_.restore(arrays, notes)
+        if "pet" in self.modalities:
+            self.maps_.restore(arrays, notes["pet_maps"])
+        if self.ct_maps_:
+            self.ct_maps_.restore(arrays, notes["ct_maps"])
         self.ridge_ = RidgeModel.from_arrays(arrays)
         if self.covariates:
             self.encoder_ = CovariateEncoder.from_arrays(unnest("covariates.", arrays))

@@ -20,7 +20,8 @@ from twobe3.features.weights import State
 from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
 from twobe3.io.model_file import read_sealed, unnest, write_sealed
-from twobe3.models.nn.inputs import FeatureMaps, StackInputs, map_spacing_mm
+from twobe3.models.nn.feature_maps import FeatureMaps
+from twobe3.models.nn.inputs import StackInputs, map_spacing_mm
 from twobe3.models.nn.networks import Block, Shape, plan_blocks
 from twobe3.scans.scan import TumourScan
 

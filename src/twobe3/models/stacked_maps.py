@@ -18,9 +18,11 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.outcomes import FloatArray
 from twobe3.features.slices import Plane, SliceSpec
+from twobe3.features.weights import WeightsSource
 from twobe3.io.cache import Arrays
 from twobe3.models.model import CONFIG
-from twobe3.models.nn.inputs import BACKBONE, FeatureMaps, ModelInput, StackInputs
+from twobe3.models.nn.feature_maps import BACKBONE, FeatureMaps, make_ct_maps
+from twobe3.models.nn.inputs import ModelInput, StackInputs
 from twobe3.models.nn.lora import NETWORK, EndToEnd, Finetune, SliceMaps, merge_lora, parameter_groups, unfreeze
 from twobe3.models.nn.networks import PlanesNetwork, SliceBranch, StackBranch
 from twobe3.models.nn.neural_model import NeuralModel
@@ -55,6 +57,9 @@ class StackedMapsModel(NeuralModel):
         Channels that the first 1×1 convolution leaves of them.
     width : int
         Channels of the convolution blocks.
+    ct_backbone, ct_weights, ct_layer
+        The same of the maps of the CT, whose windows are the colours of the pictures: any 2D network but
+        ``"pet-lesions"``, which knows SUV alone.
     finetune : {"none", "low-rank", "last-stage", "all"}
         Which parameters of the 2D network are trained too, see :func:`~twobe3.models.nn.lora.unfreeze`: once the
         network on its maps is trained, every member goes on with a copy of the 2D network, end to end. For a GPU.
@@ -72,6 +77,9 @@ class StackedMapsModel(NeuralModel):
     planes: tuple[Plane, ...] = Field(default=("axial",), min_length=1)
     windows_suv: tuple[float, ...] = (5.0, 10.0, 25.0)
     slice_size: int = 128
+    ct_backbone: str = "mobilenetv2_100"
+    ct_weights: str = "pretrained"
+    ct_layer: NonNegativeInt | tuple[NonNegativeInt, ...] = 3
     components: int = Field(default=32, ge=1)
     reduced_channels: int = Field(default=16, ge=1)
     width: int = Field(default=16, ge=1)
@@ -87,6 +95,9 @@ class StackedMapsModel(NeuralModel):
         super().__post_init__()
         slices = SliceSpec(self.windows_suv, self.slice_size)
         self.maps_ = FeatureMaps(self.backbone, self.weights, self.layer, self.planes, slices)
+        self.ct_maps_ = self._make_ct_maps() if self.uses_ct_maps else None
+        if self.finetune != "none" and self.sees_ct:
+            raise ValueError('`finetune` is for `modalities = ["pet"]`')
         self.inputs_: StackInputs
         self.end_to_end_ = False  # whether the networks see volumes
 
@@ -100,12 +111,31 @@ class StackedMapsModel(NeuralModel):
         return self.maps_.at(self.cache, self.device)
 
     @property
+    def ct_maps(self) -> FeatureMaps | None:
+        """The feature maps of the CT, computed and kept where this model says; None where they are no input."""
+        return self.ct_maps_ and self.ct_maps_.at(self.cache, self.device)
+
+    def _make_ct_maps(self) -> FeatureMaps:
+        slices = SliceSpec(size=self.slice_size)
+        return make_ct_maps(self.ct_backbone, self.ct_weights, self.ct_layer, self.planes, slices, self.windows_hu)
+
+    @property
     def uses_maps(self) -> bool:
         """Whether the 2D network is needed."""
-        return True
+        return "pet" in self.modalities
+
+    @property
+    def uses_ct_maps(self) -> bool:
+        """Whether the 2D network of the CT is needed."""
+        return "ct" in self.modalities
 
     def _content_of_files(self) -> dict[str, Any]:
-        return {"weights": self.maps.cache_key() if self.uses_maps else ""}
+        of_ct = {"ct_weights": self.ct_maps.cache_key()} if self.ct_maps else {}
+        return {"weights": self.maps.cache_key() if self.uses_maps else "", **of_ct}
+
+    def public_parameters(self) -> dict[str, Any]:
+        """The parameters, files told by their names alone."""
+        return {**super().public_parameters(), "ct_weights": WeightsSource.parse(self.ct_weights).label}
 
     def precompute(self, cohort: Cohort) -> None:
         """Compute the stacks that the cache lacks, those of augmented scans among them."""
@@ -117,7 +147,7 @@ class StackedMapsModel(NeuralModel):
 
     def make_inputs(self) -> StackInputs:
         """Stacks of maps, projected onto the training patients' principal components."""
-        return StackInputs(self.maps, self.size_.components)
+        return StackInputs(self.maps if self.uses_maps else None, self.size_.components, ct_maps=self.ct_maps)
 
     def make_network(self, *, covariates: int, outputs: int) -> PlanesNetwork:
         """A branch for each stack, joined by one linear layer."""
@@ -126,7 +156,9 @@ class StackedMapsModel(NeuralModel):
 
     def _transform(self, cohort: Cohort, augmentations: int) -> list[ModelInput]:
         now = self.make_inputs()  # where they are kept and computed may have changed since the fit
-        self.inputs_ = replace(self.inputs_, maps=now.maps, images=now.images, end_to_end=self.end_to_end_)
+        self.inputs_ = replace(
+            self.inputs_, maps=now.maps, ct_maps=now.ct_maps, images=now.images, end_to_end=self.end_to_end_
+        )
         return super()._transform(cohort, augmentations)
 
     def contributions(self, cohort: Cohort) -> dict[str, FloatArray]:
@@ -192,6 +224,8 @@ class StackedMapsModel(NeuralModel):
     def _restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
         if self.uses_maps:
             self.maps_.restore(arrays, notes)
+        if self.ct_maps_:
+            self.ct_maps_.restore(arrays, notes["ct_maps"])
         super()._restore({**self._frozen_in_members(), **arrays}, notes)
         self.end_to_end_ = self.finetune != "none"
 

@@ -14,13 +14,14 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
-from twobe3.features.stacks import IMAGE_STACKS, ImageStack, ImageStacks
+from twobe3.features.stacks import CT_STACKS, FUSED_STACKS, IMAGE_STACKS, CTStack, FusedStack, ImageStack, ImageStacks
 from twobe3.io.cache import Arrays
 from twobe3.models.fit_report import FitReport
 from twobe3.models.inner_cv import inner_split
 from twobe3.models.model import CONFIG
 from twobe3.models.nn.cross_fit import Expert, train_cross_fitted
-from twobe3.models.nn.inputs import MAP_STACKS, FeatureMaps, MapStack, StackInputs
+from twobe3.models.nn.feature_maps import FeatureMaps
+from twobe3.models.nn.inputs import MAP_STACKS, MapStack, StackInputs
 from twobe3.models.nn.networks import PlanesNetwork, StackBranch
 from twobe3.models.pretrained import PretrainedCheckpoint
 from twobe3.models.registry import register
@@ -28,8 +29,10 @@ from twobe3.models.stacked_maps import StackedMapsModel
 
 FEWEST = 8  # patients that an expert learns from, below which the inputs are trained jointly
 log = logging.getLogger("twobe3")
-Input: TypeAlias = Literal[MapStack, ImageStack]
+Input: TypeAlias = Literal[MapStack, ImageStack, CTStack, FusedStack, "ct-maps"]
 DEFAULT: tuple[Input, ...] = ("map-coronal", "map-sagittal", "wavelets")
+DEFAULT_CT: tuple[Input, ...] = ("ct-coronal", "ct-wavelets")
+DEFAULT_BOTH: tuple[Input, ...] = (*DEFAULT, *DEFAULT_CT, "fused-coronal")
 
 
 @register
@@ -45,8 +48,12 @@ class TwoBe3Net(StackedMapsModel):
         (``"map-coronal"``, ``"map-sagittal"``, ``"image-coronal"``, ``"image-sagittal"``), on a coarse grid
         (``"map-image"``, ``"image"``), and in pieces along the body (``"map-profile"``, ``"profile"``); axial slices as
         a fixed bank of wavelets shows them (``"wavelets"``), see :func:`~twobe3.features.stacks.pool_image`.
-        ``"auto"``: the projections of the maps, and the wavelets; where the 2D network is trained too, or comes from
-        ``init``, maps, image and profile. Without maps the 2D network is not needed.
+        The CT has the same stacks of its windows (``"ct-image"``, ``"ct-profile"``, ``"ct-coronal"``,
+        ``"ct-sagittal"``, ``"ct-wavelets"``) and feature maps of ``ct_backbone`` (``"ct-maps"``). ``"fused-image"``,
+        ``"fused-coronal"`` and ``"fused-sagittal"`` are SUV told apart by the tissue that the CT shows there.
+        ``"auto"``: the projections of the maps, and the wavelets; with ``"ct"`` among the ``modalities`` the front
+        view and the wavelets of the CT, and with both the fused front view too; where the 2D network is trained too,
+        or comes from ``init``, maps, image and profile. Without maps the 2D network is not needed.
     weighing : {"auto", "joint", "cross-fitted"}
         ``"joint"``: one linear layer over all branches, trained with them. ``"cross-fitted"``: each input has an expert
         of its own, and is weighed by what it predicts of patients left out, see
@@ -92,6 +99,8 @@ class TwoBe3Net(StackedMapsModel):
                 '`weighing = "cross-fitted"` is for two or more `inputs` and one risk of one endpoint:'
                 ' leave `init`, `finetune`, `head = "hazard"` and `endpoints = "all"` out'
             )
+        if self.init and self.sees_ct:
+            raise ValueError('`init` is for `modalities = ["pet"]`')
         if self.init and self.weights != "pretrained":
             raise ValueError("`init` brings the weights of the 2D network along: leave `weights` out")
         if self.init and self.capacity == "auto":
@@ -105,12 +114,24 @@ class TwoBe3Net(StackedMapsModel):
         """The inputs, those of ``"auto"`` by their names."""
         if self.inputs != "auto":
             return self.inputs
+        if "ct" in self.modalities:
+            return DEFAULT_BOTH if "pet" in self.modalities else DEFAULT_CT
         return ("maps", "image", "profile") if self._trains_maps else DEFAULT
 
     @property
     def cross_fits(self) -> bool:
         """Whether each input has an expert of its own, where one risk of one endpoint is learnt."""
         return self.weighing != "joint" and len(self.parts) > 1 and not self._trains_maps
+
+    @property
+    def sees_ct(self) -> bool:
+        """Whether something of the CT is among the inputs."""
+        return self.uses_ct_maps or any(part in (*CT_STACKS, *FUSED_STACKS) for part in self.parts)
+
+    @property
+    def uses_ct_maps(self) -> bool:
+        """Whether maps of the CT are among the inputs."""
+        return "ct-maps" in self.parts
 
     @property
     def _trains_maps(self) -> bool:
@@ -123,10 +144,11 @@ class TwoBe3Net(StackedMapsModel):
 
     def make_inputs(self) -> StackInputs:
         """Stacks of maps, of the image, or of both."""
-        images = ImageStacks(_those_of(self.parts, IMAGE_STACKS), self.windows_suv, self.cache)
+        names = _those_of(self.parts, (*IMAGE_STACKS, *CT_STACKS, *FUSED_STACKS))
+        images = ImageStacks(names, self.windows_suv, self.cache, self.windows_hu)
         of_maps = _those_of(self.parts, MAP_STACKS)
         if not of_maps:
-            return StackInputs(None, self.size_.components, images)
+            return StackInputs(None, self.size_.components, images, ct_maps=self.ct_maps)
         return replace(super().make_inputs(), images=images, of_maps=of_maps)
 
     def make_branch(self, stack: str) -> StackBranch:

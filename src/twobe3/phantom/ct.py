@@ -51,8 +51,9 @@ def acquire_ct(
     *,
     lung: Density = "normal",
     nodules: Sequence[Nodule] = (),
+    spacing_mm: tuple[float, float, float] = SPACING_MM,
 ) -> CTVolume:
-    """Simulate the attenuation CT of a PET: its range along the body, its frame of reference, voxels of 4 x 3 x 3 mm.
+    """Simulate the attenuation CT of a PET: its range along the body, and its frame of reference.
 
     Parameters
     ----------
@@ -67,14 +68,16 @@ def acquire_ct(
         Whether the lungs are those of an emphysema, which the PET does not show.
     nodules : sequence of Nodule
         What only the CT shows.
+    spacing_mm : tuple of float
+        Of its voxels, along slices, rows and columns.
     """
-    geometry = _place(pet)
+    geometry = _place(pet, spacing_mm)
     grid = VoxelGrid.from_geometry(geometry)
     image = np.full(geometry.shape, AIR_HU, dtype=np.float32)
     _paint_couch(image, geometry)
     for organ in body.organs:
         hu = EMPHYSEMA_HU if organ.name == "lung" and lung == "low" else HU[organ.name]
-        paint(image, grid, organ.solid, hu, edge_mm=max(SPACING_MM))
+        paint(image, grid, organ.solid, hu, edge_mm=max(spacing_mm))
     for lesion in lesions:
         paint_exactly(image, grid, lesion.solid, LESION_HU)
     for nodule in nodules:
@@ -83,12 +86,12 @@ def acquire_ct(
     return CTVolume(np.clip(np.rint(image), -1024, 3071), geometry, history=("phantom",))
 
 
-def _place(pet: Geometry) -> Geometry:
+def _place(pet: Geometry, spacing_mm: tuple[float, float, float]) -> Geometry:
     """Voxels of the CT: as far along the body as the PET, in the middle of its slices."""
-    n = round(FIELD_MM / SPACING_MM[1])
-    slices = round(pet.extent_mm[0] / SPACING_MM[0])
+    n = round(FIELD_MM / spacing_mm[1])
+    slices = round(pet.extent_mm[0] / spacing_mm[0])
     affine = np.eye(4)
-    affine[:3, :3] = np.fliplr(np.eye(3)) * np.array(SPACING_MM)
+    affine[:3, :3] = np.fliplr(np.eye(3)) * np.array(spacing_mm)
     centre_mm = pet.to_mm((np.array(pet.shape) - 1) / 2)
     affine[:3, 3] = centre_mm - affine[:3, :3] @ ((np.array((slices, n, n)) - 1) / 2)
     return Geometry((slices, n, n), affine, pet.frame_of_reference)

@@ -189,19 +189,24 @@ class StudyConfig(Section):
             if key not in known:
                 raise _unknown_key(f"[[model]] {kind}", key, known)
         self._require_covariates(f"[[model]] {kind}", entry.get("covariates"))
-        weights = entry.get("weights")
-        if kind != Fusion.kind and isinstance(weights, str) and weights:
-            entry["weights"] = str(WeightsSource.parse(weights).relative_to(folder))
+        for key in ("weights", "ct_weights"):
+            weights = entry.get(key)
+            if kind != Fusion.kind and isinstance(weights, str) and weights:
+                entry[key] = str(WeightsSource.parse(weights).relative_to(folder))
         init = entry.get("init")
         if isinstance(init, str) and init:
             entry["init"] = str(folder / init)
-        shared = {"seed": self.validation.seed, "inner_folds": self.validation.inner_folds}
+        shared: dict[str, object] = {"modalities": self.volume.modalities, "seed": self.validation.seed}
+        shared["inner_folds"] = self.validation.inner_folds
         defaults: dict[str, object] = {key: value for key, value in shared.items() if key in known}
         region: dict[str, object] = self.region.parameters() if self.region else {}
         if set(region) <= set(known):
             defaults |= region
         try:
-            return MODELS[kind](**{**defaults, **entry}, **given)
+            model = MODELS[kind](**{**defaults, **entry}, **given)
+            if model.sees_ct and "ct" not in self.volume.modalities:
+                raise ValueError('it sees CT: write `modalities = ["pet", "ct"]` in [volume]')
+            return model
         except (ValidationError, ValueError) as error:
             raise ConfigurationError(Code.STUDY_FILE_INVALID, f"[[model]] {kind}: {first_problem(error)}") from None
 

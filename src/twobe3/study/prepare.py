@@ -78,6 +78,7 @@ class PreparedStudy:
             subgroups=study.report.subgroups,
             region=study.region,
             exclusions=exclusions,
+            modalities=study.volume.modalities,
             workers=workers,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from twobe3.cohort.splits import CrossValidation, FoldsFile, LeaveOneCentreOut, 
 from twobe3.collections.adapters import PATIENT, get_adapter
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.grid import Grid
+from twobe3.core.grid import Grid, Modality
 from twobe3.core.table import Table, is_missing, quote_cell, require_columns
 from twobe3.io.clinical_table import read_table
 from twobe3.scans.regions import Region
@@ -149,10 +149,14 @@ class VolumeSection(Section):
         Of the voxels: one number, or along the body, rows, columns.
     field_of_view_mm : tuple of 3 float
         Along the body, rows, columns, about the centre of the image.
+    modalities : tuple of {"pet", "ct"}
+        What is read: ``["pet", "ct"]`` reads the CT beside each scan too, and is what models see that say nothing else
+        in their own ``modalities``.
     """
 
     spacing_mm: Length | Lengths = 4.0
     field_of_view_mm: Lengths = (1024.0, 512.0, 512.0)
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = ("pet",)
 
     def grid(self) -> Grid:
         """The grid."""

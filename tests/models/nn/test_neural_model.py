@@ -26,7 +26,8 @@ from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, TwoBe3Net, load_model
 from twobe3.models.nn import neural_model as trained
 from twobe3.models.nn import size as capacity
-from twobe3.models.nn.inputs import FeatureMaps, StackInputs
+from twobe3.models.nn.feature_maps import FeatureMaps
+from twobe3.models.nn.inputs import StackInputs
 from twobe3.models.nn.networks import PlanesNetwork, StackBranch, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.models.nn.training import TrainingParameters, train_ensemble

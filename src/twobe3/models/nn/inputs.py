@@ -13,28 +13,27 @@ import numpy.typing as npt
 import torch
 
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.ct import read_hu
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
-from twobe3.core.grid import Grid
+from twobe3.core.grid import Grid, Modality
 from twobe3.core.outcomes import IntArray
+from twobe3.core.volume import AIR_HU
 from twobe3.features.augment import Augmentation
-from twobe3.features.backbones import Backbone, build_backbone, load_backbone
-from twobe3.features.maps import MapExtractor
-from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane, SliceSpec
+from twobe3.features.slices import AXIS, LEFT_RIGHT_AXIS, Plane
 from twobe3.features.stacks import ImageStack, ImageStacks, pool_stack
-from twobe3.io.cache import Arrays, Cache
+from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
+from twobe3.models.nn.feature_maps import FeatureMaps
 from twobe3.models.nn.networks import Shape, Spacing
 from twobe3.models.nn.pca import Projection
 from twobe3.models.nn.rows import new_rows, take_rows
-from twobe3.runtime.device import CPU, Device
 
 MapStack = Literal["maps", "map-image", "map-profile", "map-coronal", "map-sagittal"]
 MAP_STACKS: tuple[MapStack, ...] = get_args(MapStack)
 POOLED_AS: dict[MapStack, ImageStack] = {
     "map-image": "image", "map-profile": "profile", "map-coronal": "image-coronal", "map-sagittal": "image-sagittal",
 }  # fmt: skip
-BACKBONE = "backbone."  # how the names of the 2D network's arrays begin in a model file
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,11 @@ class Inputs(ABC):
 
 @dataclass(frozen=True)
 class VolumeInputs(Inputs):
-    """The SUV volumes, (n, 1, slices, rows, columns), for a network that needs some voxels along each axis."""
+    """The volumes, (n, modalities, slices, rows, columns), for a network that needs some voxels along each axis."""
 
     network: str
     smallest: int
+    modalities: tuple[Modality, ...] = ("pet",)
 
     def fit(self, cohort: Cohort) -> Self:
         """Refuse a grid that is too small. Raises ConfigurationError ``STUDY_FILE_INVALID``."""
@@ -104,90 +104,8 @@ class VolumeInputs(Inputs):
         return self
 
     def transform(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> list[ModelInput]:
-        """SUV of all patients."""
-        return [stack_volumes(cohort, augmentations)]
-
-
-@dataclass(eq=False)
-class FeatureMaps:
-    """The maps of a frozen 2D network: a stack for each plane, of several layers one for each plane of each.
-
-    The first parameters are those of :class:`~twobe3.models.stacked_maps.StackedMapsModel`; maps are computed on
-    ``device`` and kept in ``cache``; the 2D network, ``loaded``, is loaded on first use.
-    """
-
-    name: str
-    weights: str
-    layer: int | tuple[int, ...]
-    planes: tuple[Plane, ...]
-    slices: SliceSpec
-    cache: Cache = field(default_factory=Cache)
-    device: Device = CPU
-    loaded: Backbone | None = None
-
-    def __post_init__(self) -> None:
-        if len(set(self.planes)) < len(self.planes):
-            raise ValueError(f"each plane may stand once, got {self.planes}")
-        if not self.layers or len(set(self.layers)) < len(self.layers):
-            raise ValueError(f"`layer` must be one layer or several different ones, got {self.layer}")
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers whose maps are used."""
-        return self.layer if isinstance(self.layer, tuple) else (self.layer,)
-
-    @property
-    def stacks(self) -> dict[str, Plane]:
-        """The plane of each stack, by the name of the stack."""
-        several = len(self.layers) > 1
-        return {f"{plane}-{layer}" if several else plane: plane for layer in self.layers for plane in self.planes}
-
-    @property
-    def backbone(self) -> Backbone:
-        """The 2D network; an error says what is wrong with its name, its weights or the layers."""
-        if self.loaded is None:
-            self.loaded = load_backbone(self.name, self.weights)
-        for layer in self.layers:
-            self.loaded.require_layer(layer)
-        return self.loaded
-
-    def at(self, cache: Cache, device: Device) -> FeatureMaps:
-        """The same maps of the same 2D network, kept and computed elsewhere."""
-        return replace(self, cache=cache, device=device, loaded=self.backbone)
-
-    def cache_key(self) -> str:
-        """Text that differs whenever the maps may differ; the weights count, not their path."""
-        return " ".join(extractor.cache_key() for extractor in self.extractors())
-
-    def extractors(self, augmentation: Augmentation | None = None) -> list[MapExtractor]:
-        """A feature extractor for each layer, of scans or of an augmented version of them."""
-        return [
-            MapExtractor(self.backbone, layer, self.planes, self.slices, self.cache, augmentation, self.device)
-            for layer in self.layers
-        ]
-
-    def extract(
-        self, cohort: Cohort, subject: Subject, augmentation: Augmentation | None = None
-    ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
-        """Name and maps of each stack of a scan, (channels, n_slices, height, width), in the order of `stacks`."""
-        names = iter(self.stacks)
-        for extractor in self.extractors(augmentation):
-            for maps in extractor.extract(cohort, subject).values():
-                yield next(names), maps
-
-    def arrays(self) -> Arrays:
-        """The parameters of the 2D network."""
-        return {f"{BACKBONE}{key}": value.numpy() for key, value in self.backbone.network.state_dict().items()}
-
-    def notes(self) -> dict[str, Any]:
-        """Its input normalisation."""
-        return {"mean": self.backbone.mean, "std": self.backbone.std}
-
-    def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> None:
-        """Take the 2D network from what :meth:`arrays` and :meth:`notes` gave."""
-        state = {key: torch.from_numpy(array) for key, array in unnest(BACKBONE, arrays).items()}
-        mean, std = tuple(notes["mean"]), tuple(notes["std"])
-        self.loaded = build_backbone(self.name, state, mean=mean, std=std, weights=self.weights)
+        """The volumes of all patients."""
+        return [stack_volumes(cohort, augmentations, self.modalities)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +126,8 @@ class StackInputs(Inputs):
     projections, shapes, spacings_mm : mapping
         Of each stack, learnt: the components, where :meth:`fit` keeps those that there are; (components, slices,
         height, width); how far apart the positions are.
+    ct_maps : FeatureMaps or None
+        Of which 2D network the maps of the CT are, as stacks after those of the PET's maps; None: there are none.
     end_to_end : bool
         Whether the 2D network is a part of the network, which then sees the volumes in place of the maps.
     """
@@ -220,13 +140,15 @@ class StackInputs(Inputs):
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     spacings_mm: Mapping[str, Spacing] = field(default_factory=dict)
     end_to_end: bool = False
+    ct_maps: FeatureMaps | None = None
 
     @property
     def stacks(self) -> dict[str, Plane]:
         """The plane of each stack, by the name of the stack."""
         planes = self.maps.stacks.items() if self.maps else ()
         maps = {_name(stack, what): plane for stack, plane in planes for what in self.of_maps}
-        return {**maps, **dict.fromkeys(self.images.names, "axial")}
+        of_ct = self.ct_maps.stacks if self.ct_maps else {}
+        return {**maps, **of_ct, **dict.fromkeys(self.images.names, "axial")}
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn the components of each stack, one patient in memory at a time."""
@@ -244,6 +166,8 @@ class StackInputs(Inputs):
         for stack, maps in self.maps.extract(cohort, subject, augmentation) if self.maps else ():
             for what in self.of_maps:
                 yield _name(stack, what), _pool_maps(maps, what)
+        if self.ct_maps:
+            yield from self.ct_maps.extract(cohort, subject, augmentation)
         yield from self.images.extract(cohort, subject, augmentation)
 
     def precompute(self, cohort: Cohort, augmentations: Sequence[Augmentation] = ()) -> None:
@@ -272,14 +196,20 @@ class StackInputs(Inputs):
 
     def arrays(self) -> Arrays:
         """The 2D network and the projections."""
-        arrays = dict(self.maps.arrays()) if self.maps else {}
+        arrays = {name: array for maps in (self.maps, self.ct_maps) if maps for name, array in maps.arrays().items()}
         for stack, projection in self.projections.items():
             arrays |= nest(f"projection.{stack}.", projection.arrays())
         return arrays
 
     def notes(self) -> dict[str, Any]:
         """The 2D network's normalisation, and the geometry of the stacks."""
-        return {**(self.maps.notes() if self.maps else {}), "shapes": self.shapes, "spacings_mm": self.spacings_mm}
+        of_ct = {"ct_maps": self.ct_maps.notes()} if self.ct_maps else {}
+        return {
+            **(self.maps.notes() if self.maps else {}),
+            **of_ct,
+            "shapes": self.shapes,
+            "spacings_mm": self.spacings_mm,
+        }
 
     def restore(self, arrays: Arrays, notes: Mapping[str, Any]) -> Self:
         """A copy with these projections; the 2D network is that of :attr:`maps`."""
@@ -290,11 +220,17 @@ class StackInputs(Inputs):
 
     def _fit_projection(self, cohort: Cohort, stack: str) -> Projection:
         of_image = stack in self.images.names
-        source = replace(self, maps=None) if of_image else replace(self, images=ImageStacks())  # the rest is not read
+        of_ct = self.ct_maps is not None and stack in self.ct_maps.stacks  # the rest is not read
+        source = replace(
+            self,
+            maps=None if of_image or of_ct else self.maps,
+            ct_maps=self.ct_maps if of_ct else None,
+            images=self.images if of_image else ImageStacks(),
+        )
         values = (
             values for subject in cohort.subjects for name, values in source.extract(cohort, subject) if name == stack
         )
-        few = of_image and stack != "wavelets"  # channels
+        few = of_image and not stack.endswith("wavelets")  # channels
         return Projection.standardise(values) if few else Projection.fit(values, self.components)
 
     def _project(self, cohort: Cohort, augmentation: Augmentation | None) -> dict[str, torch.Tensor]:
@@ -309,15 +245,23 @@ class StackInputs(Inputs):
         return rows
 
 
-def stack_volumes(cohort: Cohort, augmentations: Sequence[Augmentation]) -> ModelInput:
-    """SUV of all patients, (n, 1, slices, rows, columns), with a version of each for every augmentation."""
+def stack_volumes(
+    cohort: Cohort, augmentations: Sequence[Augmentation], modalities: Sequence[Modality] = ("pet",)
+) -> ModelInput:
+    """Volumes of all patients, (n, modalities, slices, rows, columns), with a version of each for every augmentation.
+
+    SUV, and HU above air, so that 0 is what lies outside in both.
+    """
     folder, spacing = cohort.volumes.folder, cohort.grid.spacing_mm
-    versions = [new_rows((len(cohort), 1, *cohort.grid.shape), folder) for _ in range(1 + len(augmentations))]
+    versions = [
+        new_rows((len(cohort), len(modalities), *cohort.grid.shape), folder) for _ in range(1 + len(augmentations))
+    ]
     for place, subject in enumerate(cohort.subjects):
-        volume = cohort.volume(subject)
-        for version, augmentation in zip(versions, (None, *augmentations), strict=True):
-            shown = volume if augmentation is None else augmentation(volume, spacing)
-            version[place, 0] = torch.from_numpy(shown)
+        for channel, modality in enumerate(modalities):
+            volume = cohort.volume(subject) if modality == "pet" else read_hu(cohort, subject) - np.float32(AIR_HU)
+            for version, augmentation in zip(versions, (None, *augmentations), strict=True):
+                shown = volume if augmentation is None else augmentation(volume, spacing)
+                version[place, channel] = torch.from_numpy(shown)
     return ModelInput(versions[0], -1, tuple(versions[1:]), folder)
 
 

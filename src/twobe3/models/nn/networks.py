@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from twobe3.core.volume import AIR_HU
+from twobe3.features.ct import Window, apply_hu_windows
+
 Shape = tuple[int, ...]  # channels, slices, height, width
 Spacing = tuple[float, ...]  # along the stack, then between rows and columns of the maps, in mm
 Triple = tuple[int, int, int]
@@ -180,10 +183,10 @@ class PlanesNetwork(nn.Module):
 
 
 class VolumeNetwork(nn.Module):
-    """A 3D network on the SUV volume, its windows as channels.
+    """A 3D network on the volumes, their windows as channels.
 
-    ``body`` leads from (n, windows, slices, rows, columns) to (n, features); windows end at ``windows_suv``; the others
-    as of :class:`PlanesNetwork`.
+    ``body`` leads from (n, windows, slices, rows, columns) to (n, features); windows of the PET end at ``windows_suv``,
+    those of the CT reach from and to ``windows_hu``, and each may be none; the others as of :class:`PlanesNetwork`.
     """
 
     def __init__(
@@ -195,16 +198,22 @@ class VolumeNetwork(nn.Module):
         dropout: float,
         covariates: int = 0,
         outputs: int = 1,
+        windows_hu: Sequence[Window] = (),
     ) -> None:
         super().__init__()
-        self.windows_suv = tuple(windows_suv)
+        self.windows_suv, self.windows_hu = tuple(windows_suv), tuple(windows_hu)
         self.body = body
         self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(features + covariates, outputs))
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """SUV, (n, 1, slices, rows, columns), and covariates, if any, to (n,), or (n, outputs)."""
-        suv, *covariates = inputs
-        windows = torch.cat([(suv.float() / upper).clamp(0.0, 1.0) for upper in self.windows_suv], dim=1)
+        """Volumes, (n, modalities, slices, rows, columns), and covariates, if any, to (n,), or (n, outputs).
+
+        SUV where there are windows of it, then HU above air, as :func:`~twobe3.models.nn.inputs.stack_volumes` gives.
+        """
+        volumes, *covariates = inputs
+        suv, above_air = volumes[:, :1].float(), volumes[:, -1:].float()
+        channels = [(suv / upper).clamp(0.0, 1.0) for upper in self.windows_suv]
+        windows = torch.cat([*channels, *apply_hu_windows(above_air + AIR_HU, self.windows_hu)], dim=1)
         return _apply_head(self.head, self.body(windows), covariates)
 
 

@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.core.grid import Modality
 from twobe3.core.outcomes import FloatArray, Outcomes
 from twobe3.features.augment import Augmentation
+from twobe3.features.ct import WINDOWS_HU, Window, require_windows
 from twobe3.io.cache import Arrays
 from twobe3.io.model_file import nest, unnest
 from twobe3.models.encoder import CovariateEncoder, count_imputed, fit_encoder, initial_weights
@@ -87,6 +89,11 @@ class NeuralModel(Model):
     capacity : {"fixed", "auto"}
         Whether the size of the network is what its parameters say, or is chosen from the number of training patients
         and events, see :mod:`twobe3.models.nn.size`; then ``width``, ``dropout`` and their like are not looked at.
+    modalities : tuple of {"pet", "ct"}
+        What the network sees: the PET, the CT beside it, or both. A scan without a usable CT is left out where CT is
+        among them.
+    windows_hu : tuple of (float, float)
+        From and to which HU the windows of the CT reach, a channel each: soft tissue, lung and bone by default.
     endpoints : {"own", "all"}
         Whether the network learns the endpoint that it predicts alone, or all of the study at once, see
         :class:`~twobe3.models.nn.heads.MultitaskHead`. Another endpoint of which the training patients tell nothing
@@ -114,12 +121,17 @@ class NeuralModel(Model):
     shift_share: float = Field(default=0.0, ge=0, le=0.5)
     covariates: tuple[str, ...] = ()
     capacity: Literal["fixed", "auto"] = Field(default="fixed")
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = ("pet",)
+    windows_hu: Annotated[tuple[Window, ...], Field(min_length=1)] = WINDOWS_HU
     endpoints: Literal["own", "all"] = Field(default="own")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(set(self.covariates)) < len(self.covariates):
             raise ValueError(f"each covariate may stand once in `covariates`, got {self.covariates}")
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"each of `modalities` may stand once, got {self.modalities}")
+        require_windows(self.windows_hu)
         self.size_ = self.default_size()
         self.encoder_: CovariateEncoder | None = None
         self.edges_: FloatArray = np.zeros(0)  # ends of the intervals, where the own endpoint has a hazard
