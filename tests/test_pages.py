@@ -194,6 +194,7 @@ FOLLOWED: dict[str, Callable[[Path], None]] = {
     "howto/gpu.md": prepare_all,
     "howto/pacs.md": prepare_model,
     "howto/masks.md": prepare_masks,
+    "howto/ct.md": prepare_nothing,
     "howto/evaluate_predictions.md": prepare_predictions,
     "howto/own_model.md": prepare_plugin,
     "howto/own_backbone.md": prepare_cohort,

@@ -95,4 +95,14 @@ def test_models_of_an_endpoint_are_ranked(
     assert lines[1].startswith("  strong ")
     assert lines[1].endswith("n 24, baseline")
     assert lines[2].startswith("  <b>weak</b> ")
-    assert lines[3].startswith("  models are ranked and compared by auc: ")
+    assert lines[3].startswith("  ahead is strong, ")
+    assert "; the best model that is no baseline is <b>weak</b>, " in lines[3]
+    assert lines[4].startswith("  models are ranked and compared by auc: ")
+
+
+def test_it_is_said_whether_the_best_baseline_is_behind(evaluations: tuple[Evaluation, ...]) -> None:
+    (said,) = (line for line in ranking_lines(OUTCOMES, evaluations, (), {"<b>weak</b>"}) if "ahead" in line)
+    assert said.startswith("  ahead is strong, ")
+    assert "; the best baseline is <b>weak</b>, " in said
+    for baselines in ({"strong", "<b>weak</b>"}, set()):  # nothing to be ahead of
+        assert not any("ahead" in line for line in ranking_lines(OUTCOMES, evaluations, (), baselines))

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from tests.models.ct_cohorts import make_cohort
 
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.ct import read_hu
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.volume import Mask
 from twobe3.explain.pathway import build_pathway, has_pathway
@@ -118,7 +119,7 @@ def test_radiomics_have_the_hounsfield_units_of_the_region(in_ct: Cohort, cache:
     subject = in_ct[0]
     volume, ct = subject.scan.suv(), subject.scan.ct()
     inside = np.zeros(volume.array.shape, np.bool_)
-    hu = in_ct.ct(subject)
+    hu = read_hu(in_ct, subject)
     dense = np.argwhere((hu > -900) & (hu < -750))
     centre = dense[len(dense) // 2]
     inside[tuple(slice(c - 1, c + 2) for c in centre)] = True

@@ -23,7 +23,7 @@ from twobe3.scans.registration import register
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cohort(tmp_path_factory.mktemp("phantoms"), patients=2, seed=5, ct=True)
+    return write_cohort(tmp_path_factory.mktemp("phantoms"), patients=2, seed=5, spec=PhantomSpec(ct=True))
 
 
 def test_every_organ_has_its_hounsfield_units() -> None:

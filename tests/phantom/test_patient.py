@@ -19,7 +19,7 @@ from twobe3.phantom import (
     make_patient,
 )
 from twobe3.phantom.lesions import DIAMETER_MM, MOST_LESIONS, SUV, Lesion, largest_distance_mm, total_lesion_glycolysis
-from twobe3.phantom.patient import draw_outcome
+from twobe3.phantom.patient import BURDEN_LOG_OF_FOUR, PLACE, draw_outcome, mean_place
 from twobe3.phantom.shapes import Ellipsoid, Solid
 
 
@@ -170,6 +170,30 @@ def test_who_knows_the_lesions_predicts_well(subjects: list[PhantomSubject]) -> 
     assert concordance_index_censored(recurrence, days, latent)[0] == pytest.approx(0.74, abs=0.04)
     assert concordance_index_censored(recurrence, days, burden)[0] == pytest.approx(0.715, abs=0.04)
     assert roc_auc_score(metastasis, latent) > roc_auc_score(metastasis, burden)  # where they lie matters too
+
+
+def test_outcomes_can_depend_on_place_and_burden_each_alone() -> None:
+    spec = PhantomSpec(lesions=4, outcomes="separate")
+    subjects = [draw_phantom_subject(np.random.default_rng([2025, number]), spec=spec) for number in range(N)]
+    metastasis, recurrence = column(subjects, "metastasis"), column(subjects, "recurrence")
+    place = np.array([mean_place(subject.lesions, subject.height_m) for subject in subjects])
+    burden = np.log1p([total_lesion_glycolysis(subject.lesions) for subject in subjects])
+    days = column(subjects, "recurrence_days").astype(float)
+    assert metastasis.mean() == pytest.approx(0.5, abs=0.06)
+    assert recurrence.mean() == pytest.approx(0.46, abs=0.06)
+    assert roc_auc_score(metastasis, -place) == pytest.approx(0.96, abs=0.02)
+    assert roc_auc_score(metastasis, burden) == pytest.approx(0.56, abs=0.06)
+    assert concordance_index_censored(recurrence, days, burden)[0] == pytest.approx(0.80, abs=0.04)
+    assert (place.mean(), place.std()) == pytest.approx(PLACE, abs=0.01)
+    assert (burden.mean(), burden.std()) == pytest.approx(BURDEN_LOG_OF_FOUR, abs=0.1)
+    other = draw_phantom_subject(np.random.default_rng([2025, 0]), spec=PhantomSpec(lesions=4))
+    assert other.lesions == subjects[0].lesions
+
+
+def test_the_place_of_lesions_is_weighed_by_their_uptake() -> None:
+    lesions = (Lesion("", (0, 0, -100), 10.0, 3.0), Lesion("", (0, 0, -500), 10.0, 1.0))
+    assert mean_place(lesions, 2.0) == pytest.approx(-0.1)
+    assert mean_place((), 2.0) == PLACE[0]
 
 
 def test_age_alone_predicts_little(subjects: list[PhantomSubject]) -> None:

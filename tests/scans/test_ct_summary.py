@@ -10,6 +10,7 @@ import pytest
 
 from twobe3.cli.output import inspection_lines
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.ct import read_hu
 from twobe3.cohort.read import cohort_document, read_cohort
 from twobe3.core.errors import UnusableScanError
 from twobe3.core.grid import Grid
@@ -155,7 +156,7 @@ def test_a_cohort_has_the_ct_on_its_grid_and_says_so(real_data: Path, tmp_path: 
     assert (document["found"], document["used"], document["excluded"]) == (1, 1, 0)
     assert [one["volume"] for one in cohort_document(alone)["subjects"]] == [facts["volume"]]
     (subject,) = cohort.subjects
-    suv, hu = cohort.volume(subject), cohort.ct(subject)
+    suv, hu = cohort.volume(subject), read_hu(cohort, subject)
     assert suv.shape == hu.shape == grid.shape
     assert hu.min() == AIR_HU
     body = suv > 0.5
@@ -168,10 +169,10 @@ def test_a_scan_without_a_usable_ct_stays_for_the_pet(tmp_path: Path) -> None:
     thin = CTVolume(np.where(np.indices(ct.array.shape)[2] < 5, 40.0, AIR_HU), ct.geometry)
     scans = {"A": ArrayScan(pet, None, ct), "B": ArrayScan(pet), "C": ArrayScan(pet, None, thin)}
     cohort = Cohort(tuple(Subject(key, scan) for key, scan in scans.items()), grid=Grid(16.0, (640.0, 480.0, 480.0)))
-    assert cohort.ct(cohort[0]).max() > 0
+    assert read_hu(cohort, cohort[0]).max() > 0
     for position, code in ((1, "CT_MISSING"), (2, "CT_MISALIGNED")):
         with pytest.raises(UnusableScanError, match=code):
-            cohort.ct(cohort[position])
+            read_hu(cohort, cohort[position])
         assert cohort.volume(cohort[position]).max() > 0
-    again: Any = cohort.ct(cohort[0])
-    np.testing.assert_array_equal(again, cohort.ct(cohort[0]))
+    again: Any = read_hu(cohort, cohort[0])
+    np.testing.assert_array_equal(again, read_hu(cohort, cohort[0]))

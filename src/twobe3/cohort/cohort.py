@@ -10,7 +10,6 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from twobe3.cohort.ct import read_hu
 from twobe3.cohort.exclusions import OwnerNames
 from twobe3.cohort.splits import Sample
 from twobe3.core.counts import format_count
@@ -258,16 +257,6 @@ class Cohort:
             arrays = {"contour": inside.astype(np.uint8)}
             self.contours.put(key, arrays, metadata=self.notes())
         return np.asarray(arrays["contour"], dtype=np.bool_)
-
-    def ct(self, subject: Subject) -> npt.NDArray[np.float32]:
-        """The subject's CT on the cohort's grid: HU, shape ``grid.shape``, air (-1000 HU) beyond the CT.
-
-        Raises
-        ------
-        UnusableScanError
-            There is none, it cannot be read, or it does not lie over the PET.
-        """
-        return read_hu(self, subject)
 
     def notes(self) -> dict[str, str]:
         """What a stored volume says of itself: its spacing as a JSON list."""

@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.core.codes import Code
 from twobe3.core.errors import Exclusion, UnusableScanError
-from twobe3.core.grid import Grid, place_grid, resample_array
+from twobe3.core.grid import place_grid, resample_array
 from twobe3.core.volume import AIR_HU, SUVVolume
-from twobe3.io.cache import Arrays, Cache
+from twobe3.io.cache import Arrays
 from twobe3.io.files import digest
 from twobe3.scans.ct_summary import CTSummary, describe_beside, read_beside
 from twobe3.scans.find import Series
 from twobe3.scans.registration import STEP_MM
-from twobe3.scans.scan import Scan
 from twobe3.scans.sidecar import NiftiSeries
 
 _MADE_BY = f"ct int16 registered at {STEP_MM} mm"
-
-
-class _Subject(Protocol):
-    """What is needed of a :class:`~twobe3.cohort.cohort.Subject`, which needs this module itself."""
-
-    @property
-    def scan(self) -> Scan: ...
-
-    @property
-    def description(self) -> Mapping[str, Any]: ...
-
-    @property
-    def patient(self) -> str: ...
-
-
-class _Cohort(Protocol):
-    """What is needed of a :class:`~twobe3.cohort.cohort.Cohort`."""
-
-    @property
-    def subjects(self) -> Sequence[_Subject]: ...
-
-    @property
-    def grid(self) -> Grid: ...
-
-    @property
-    def volumes(self) -> Cache: ...
-
-    def volume_key(self, subject: Any) -> str: ...
-
-    def notes(self) -> dict[str, str]: ...
 
 
 def describe_series(series: Series) -> dict[str, Any]:
@@ -62,12 +32,12 @@ def describe_series(series: Series) -> dict[str, Any]:
     return {"ct": summary.to_json()} if summary else {}
 
 
-def ct_key(cohort: _Cohort, subject: _Subject) -> str:
+def ct_key(cohort: Cohort, subject: Subject) -> str:
     """Key of a subject's resampled CT, here and in everything derived from it."""
     return digest([_MADE_BY, cohort.volume_key(subject), subject.scan.ct_digest])
 
 
-def load_ct(cohort: _Cohort, subject: _Subject, read: Callable[[], SUVVolume] | None = None) -> Arrays:
+def load_ct(cohort: Cohort, subject: Subject, read: Callable[[], SUVVolume] | None = None) -> Arrays:
     """HU as ``ct``, whole numbers, where the CT can be used, and as ``facts`` what is said of it; read once.
 
     ``read`` gives the PET on its own grid, where it may be read already.
@@ -75,7 +45,7 @@ def load_ct(cohort: _Cohort, subject: _Subject, read: Callable[[], SUVVolume] | 
 
     def compute() -> Arrays:
         volume = (read or subject.scan.suv)()
-        ct, summary = read_beside(subject.scan, volume, CTSummary(**_recall_headers(subject)))
+        ct, summary = read_beside(subject.scan, volume, CTSummary(**_list_known(subject)))
         facts = np.frombuffer(json.dumps(summary.to_json()).encode(), np.uint8)
         if ct is None:
             return {"facts": facts}
@@ -94,8 +64,14 @@ def read_facts(arrays: Arrays) -> dict[str, Any]:
     return facts
 
 
-def read_hu(cohort: _Cohort, subject: _Subject) -> npt.NDArray[np.float32]:
-    """A subject's CT on the cohort's grid: HU, shape ``grid.shape``, air beyond the CT; why there is none is raised."""
+def read_hu(cohort: Cohort, subject: Subject) -> npt.NDArray[np.float32]:
+    """A subject's CT on the cohort's grid: HU, shape ``grid.shape``, air (-1000 HU) beyond the CT.
+
+    Raises
+    ------
+    UnusableScanError
+        There is none, it cannot be read, or it does not lie over the PET.
+    """
     arrays = load_ct(cohort, subject)
     if "ct" not in arrays:
         facts = read_facts(arrays)
@@ -103,14 +79,14 @@ def read_hu(cohort: _Cohort, subject: _Subject) -> npt.NDArray[np.float32]:
     return np.asarray(arrays["ct"], dtype=np.float32)
 
 
-def _recall_headers(subject: _Subject) -> dict[str, Any]:
+def _list_known(subject: Subject) -> dict[str, Any]:
     """What the headers said of the CT, as the cohort's description has it."""
     said = subject.description.get("ct") or {}
     names = ("series", "slices", "kernel", "contrast")
     return {**{name: said[name] for name in names if name in said}, "notes": tuple(said.get("notes", ()))}
 
 
-def find_ct_exclusions(cohort: _Cohort) -> tuple[Exclusion, ...]:
+def find_ct_exclusions(cohort: Cohort) -> tuple[Exclusion, ...]:
     """The scans without a usable CT, and why, in the order of the cohort; no CT is read whose fate is known."""
     found = []
     for subject in cohort.subjects:

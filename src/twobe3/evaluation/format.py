@@ -92,7 +92,8 @@ def ranking_lines(
     """The models of one endpoint with the metric by which they are compared, the best first, a line each.
 
     Where that is a metric within folds, the one of all pairs stands beside it; models named in ``baselines`` are
-    marked. Below it why this metric was taken, on whom the models are compared, and how many patients a comparison
+    marked. Below it whether the best of them is ahead of the best other model, why this metric was taken, on whom the
+    models are compared, and how many patients a comparison
     takes. Evaluations and comparisons of other endpoints are passed over.
     """
     endpoint = outcomes.endpoint
@@ -109,11 +110,24 @@ def ranking_lines(
         cells = "  ".join(f"{_measure(one.get(name)):<22}" for name in names)
         lines.append(f"  {one.model:<{width}}  {cells}  n {one.n}{', baseline' if one.model in baselines else ''}")
     notes = (
+        _leader_lines(evaluations, primary, baselines),
         primary_metric_lines(evaluations),
         _comparison_patients_lines(comparisons),
         patients_needed_lines(comparisons),
     )
     return [*lines, *(f"  {line}" for part in notes for line in part)]
+
+
+def _leader_lines(evaluations: Iterable[Evaluation], metric: str, baselines: Collection[str]) -> list[str]:
+    """The best baseline and the best model that is none, the better one first; nothing where one is missing."""
+    ranked = sorted((one for one in evaluations if one.get(metric)), key=lambda one: _rank(one.get(metric)))
+    best = [next((one for one in ranked if (one.model in baselines) == simple), None) for simple in (False, True)]
+    if None in best:
+        return []
+    first, second = sorted((one for one in best if one), key=lambda one: _rank(one.get(metric)))
+    what = "model that is no baseline" if first.model in baselines else "baseline"
+    ahead, behind = (f"{one.model}, {_measure(one.get(metric))}" for one in (first, second))
+    return [f"ahead is {ahead}; the best {what} is {behind}"]
 
 
 def results_lines(

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort, Subject
-from twobe3.cohort.ct import ct_key
+from twobe3.cohort.ct import ct_key, read_hu
 from twobe3.core.volume import AIR_HU
 from twobe3.features.augment import Augmentation
 from twobe3.features.backbones import Backbone
@@ -114,7 +114,7 @@ class MapExtractor:
         """SUV or HU of the scan, or of the version of it."""
         spacing_mm = cohort.grid.spacing_mm
         if self.windows_hu:
-            return augment_ct(cohort.ct(subject), self.augmentation, spacing_mm)
+            return augment_ct(read_hu(cohort, subject), self.augmentation, spacing_mm)
         volume = cohort.volume(subject)
         return volume if self.augmentation is None else self.augmentation(volume, spacing_mm)
 

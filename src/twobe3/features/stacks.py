@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from twobe3.cohort.cohort import Cohort, Subject
-from twobe3.cohort.ct import ct_key
+from twobe3.cohort.ct import ct_key, read_hu
 from twobe3.features.augment import Augmentation
 from twobe3.features.ct import TISSUES_HU, WINDOWS_HU, Window, apply_hu_windows, augment_ct, split_by_tissue
 from twobe3.features.wavelets import filter_slices
@@ -82,7 +82,7 @@ class ImageStacks:
             return volume if augmentation is None else augmentation(volume, spacing_mm)
 
         def hu() -> npt.NDArray[np.float32]:
-            return augment_ct(cohort.ct(subject), augmentation, spacing_mm)
+            return augment_ct(read_hu(cohort, subject), augmentation, spacing_mm)
 
         for name in self.names:
             shaped_as: ImageStack = SHAPED_AS[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -59,13 +59,13 @@ class Case:
         )  # fmt: skip
 
 
-def draw_case(seed: int, number: int, *, ct: bool = False) -> Case:
-    """Draw patient ``number``, from 1, of the cohort of a seed, with a CT if asked for."""
+def draw_case(seed: int, number: int, spec: PhantomSpec | None = None) -> Case:
+    """Draw patient ``number``, from 1, of the cohort of a seed; the scanner is drawn, whatever ``spec`` says."""
     rng = np.random.default_rng([seed, number])
     scanner = SCANNERS[str(rng.choice(list(SCANNERS)))]
     patient_id = f"PHANTOM-{number:03d}"
     frame = derive_uid(f"{seed}/{patient_id}/frame of reference")
-    patient = make_patient(rng, spec=PhantomSpec(scanner=scanner, ct=ct), frame_of_reference=frame)
+    patient = make_patient(rng, spec=replace(spec or PhantomSpec(), scanner=scanner), frame_of_reference=frame)
     return Case(scanner.centre, patient, _draw_header(patient.subject, patient_id, scanner.centre, seed, rng))
 
 
@@ -74,7 +74,7 @@ def write_cohort(
     *,
     patients: int = 48,
     seed: int = 0,
-    ct: bool = False,
+    spec: PhantomSpec | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write patients of two centres as DICOM, with their contours and their outcomes.
@@ -88,8 +88,9 @@ def write_cohort(
         How many; the first n of a larger cohort of the same seed are the same.
     seed : int
         Equal seeds give equal files, byte by byte.
-    ct : bool
-        Whether the CT of each patient is written too, as ``dicom/scan_001/CT/*.dcm``; the PET are the same.
+    spec : PhantomSpec, optional
+        What is fixed about the patients, but for the scanner, which each centre has its own of. With ``ct`` the CT of
+        each patient is written too, as ``dicom/scan_001/CT/*.dcm``; the PET are the same.
     progress : callable, optional
         Called with (patients written, patients) after each.
 
@@ -101,7 +102,7 @@ def write_cohort(
     folder = Path(folder)
     rows: list[tuple[str | int, ...]] = [COLUMNS]
     for number in range(1, patients + 1):
-        case = draw_case(seed, number, ct=ct)
+        case = draw_case(seed, number, spec)
         scan = folder / "dicom" / f"scan_{number:03d}"
         write_pet_series(case.patient.volume, scan / "PET", header=case.header)
         if case.patient.ct is not None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.ct import read_hu
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.grid import Grid, Modality
@@ -257,7 +258,7 @@ def stack_volumes(
     ]
     for place, subject in enumerate(cohort.subjects):
         for channel, modality in enumerate(modalities):
-            volume = cohort.volume(subject) if modality == "pet" else cohort.ct(subject) - np.float32(AIR_HU)
+            volume = cohort.volume(subject) if modality == "pet" else read_hu(cohort, subject) - np.float32(AIR_HU)
             for version, augmentation in zip(versions, (None, *augmentations), strict=True):
                 shown = volume if augmentation is None else augmentation(volume, spacing)
                 version[place, channel] = torch.from_numpy(shown)
