@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy
 
 from twobe3.cohort.cohort import Cohort, Subject
 from twobe3.cohort.splits import PredefinedSplit
@@ -171,6 +172,53 @@ def test_filters_add_the_statistics_of_their_responses(mirp: Any, lesion: tuple[
     added = set(filtered.names) - set(plain.names)
     assert added == {f"log_s_6.0_{name}" for name in plain.names if name.startswith("stat_")}
     assert filtered["log_s_6.0_stat_mean"] < 0  # at a hot blob the Laplacian of a Gaussian is negative
+
+
+def laplacian_of_gaussian(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float64]:
+    """The response by the definition of IBSI 2: kernel cut at 4 σ, in voxels, of which σ is given in voxels too."""
+    reach = int(np.floor(4.0 * sigma + 0.5))
+    square = (np.mgrid[[slice(-reach, reach + 1)] * 3] ** 2).sum(axis=0) / sigma**2
+    kernel = -((2.0 * np.pi * sigma**2) ** -1.5) / sigma**2 * (3.0 - square) * np.exp(-square / 2.0)
+    return np.asarray(scipy.ndimage.convolve(image.astype(np.float64), kernel, mode="reflect"))
+
+
+@pytest.mark.parametrize(("phantom", "sigma_mm"), [("impulse", 3.0), ("checkerboard", 5.0)])
+def test_the_laplacian_is_that_of_ibsi_2_on_its_digital_phantoms(mirp: Any, phantom: str, sigma_mm: float) -> None:
+    """Its test images 2.a and 2.b, 64 voxels of 2 mm along each axis, where no border is near."""
+    place = np.indices((64, 64, 64))
+    image = np.zeros(place.shape[1:], np.float32)
+    if phantom == "impulse":
+        image[32, 32, 32] = 255.0
+    else:
+        image[(place // 8).sum(axis=0) % 2 == 1] = 255.0
+    inside = (np.abs(place - 32) <= 12).all(axis=0)
+    settings = RadiomicsSettings(spacing_mm=None, log_sigma_mm=(sigma_mm,))
+    found = radiomics.ibsi_features(image, inside, (2.0, 2.0, 2.0), settings)
+    response = laplacian_of_gaussian(image, sigma_mm / 2.0)[inside]
+    expected = {
+        "mean": response.mean(), "var": response.var(), "min": response.min(), "max": response.max(),
+        "p10": np.percentile(response, 10), "p90": np.percentile(response, 90), "rms": np.sqrt((response**2).mean()),
+    }  # fmt: skip
+    for name, value in expected.items():
+        scale = float(np.abs(response).max())
+        assert found[f"log_s_{sigma_mm}_stat_{name}"] == pytest.approx(value, rel=1e-4, abs=1e-5 * scale), name
+    if phantom == "impulse":
+        assert found["log_s_3.0_stat_min"] == pytest.approx(-255.0 * 3.0 / 1.5**2 * (2.0 * np.pi * 1.5**2) ** -1.5)
+
+
+def test_a_number_of_bins_divides_the_range_of_the_region(mirp: Any, lesion: tuple[SUVVolume, Mask]) -> None:
+    volume, mask = lesion
+    settings = RadiomicsSettings(spacing_mm=None, n_bins=32)
+    found = extract(volume, mask, settings)
+    inside = volume.array[mask.array].astype(np.float64)
+    level = np.minimum(np.floor(32.0 * (inside - inside.min()) / np.ptp(inside)) + 1.0, 32.0)
+    assert (found["ih_min"], found["ih_max"]) == (1.0, 32.0)
+    assert found["ih_mean"] == pytest.approx(level.mean(), rel=1e-6)
+    hotter = extract(replace(volume, array=2.0 * volume.array), mask, settings)
+    for name in found.names:
+        if name.startswith(("ih_", *TEXTURE)):
+            assert hotter[name] == pytest.approx(found[name], rel=1e-4), name  # the levels are the lesion's own
+    assert found.names == extract(volume, mask, replace(settings, n_bins=None)).names
 
 
 def test_nothing_is_written_to_standard_output_and_the_root_logger_stays_as_it_was(

@@ -55,6 +55,9 @@ class RadiomicsSettings:
         for inclusion. 4 mm is near the voxels of clinical PET. None leaves the voxels.
     bin_width_suv : float or None
         Width of the bins of grey levels, the first of which begins at SUV 0. None takes the values as levels.
+    n_bins : int or None
+        So many bins between the lowest and the highest SUV of the region instead, for signatures that were published
+        with them. Levels are then relative to the lesion's own range, and textures do not say how hot it is.
     log_sigma_mm : tuple of float
         Laplacians of Gaussians as IBSI 2 defines them (Whybra P et al., *Radiology* 310:e231319, 2024); each adds the
         statistics of its response.
@@ -63,23 +66,27 @@ class RadiomicsSettings:
     spacing_mm: float | None = 4.0
     bin_width_suv: float | None = 0.5
     log_sigma_mm: tuple[float, ...] = ()
+    n_bins: int | None = None
 
     @property
     def modality(self) -> str:
         """What MIRP takes the image for; it bins PET by itself, levels that are levels already it must not."""
-        return "ct" if self.bin_width_suv is None else "pet"
+        return "ct" if self.bin_width_suv is None and self.n_bins is None else "pet"
 
     def to_mirp(self) -> dict[str, Any]:
         """The keyword arguments of MIRP."""
         arguments: dict[str, Any] = {"base_feature_families": list(IBSI_FAMILIES), "new_spacing": self.spacing_mm}
-        if self.bin_width_suv is None:
-            arguments |= {"base_discretisation_method": "none", "ivh_discretisation_method": "none"}
-        else:
+        if self.n_bins is not None:
+            arguments |= {"base_discretisation_method": "fixed_bin_number", "base_discretisation_n_bins": self.n_bins}
+        elif self.bin_width_suv is not None:
             arguments |= {
                 "base_discretisation_method": "fixed_bin_size",
                 "base_discretisation_bin_width": self.bin_width_suv,
-                "resegmentation_intensity_range": [0.0, math.nan],
             }
+        else:
+            arguments |= {"base_discretisation_method": "none", "ivh_discretisation_method": "none"}
+        if self.modality == "pet":
+            arguments["resegmentation_intensity_range"] = [0.0, math.nan]
         if self.log_sigma_mm:
             arguments |= {
                 "filter_kernels": ["laplacian_of_gaussian"],
@@ -336,7 +343,7 @@ def ibsi_features(
 
 def _tag(column: str) -> str:
     """``"cm_contrast_d1_3d_v_mrg_fbs_w0.5"`` becomes ``"cm_contrast"``."""
-    return re.sub(r"(_d1)?(_a0\.0)?(_3d(_v_mrg)?)?(_fbs_w[0-9.]+)?$", "", column)
+    return re.sub(r"(_d1)?(_a0\.0)?(_3d(_v_mrg)?)?(_fb(s_w|n_n)[0-9.]+)?$", "", column)
 
 
 def _surface_m2(subject: Subject) -> float:

@@ -58,7 +58,7 @@ class RadiomicsModel(Model):
         Where features are taken: see :class:`~twobe3.scans.regions.Region`.
     otherwise : {"none", "threshold", "percist"}
         The region of a scan without the contour that ``region`` needs: an automatic one, or none.
-    spacing_mm, bin_width_suv, log_sigma_mm
+    spacing_mm, bin_width_suv, n_bins, log_sigma_mm
         How: see :class:`~twobe3.features.radiomics.RadiomicsSettings`.
     modalities : tuple of {"pet", "ct"}
         Whose features: those of the PET, those of the CT in the same region, or both. A scan without a usable CT is
@@ -99,6 +99,7 @@ class RadiomicsModel(Model):
     otherwise: Literal["none", "threshold", "percist"] = "threshold"
     spacing_mm: PositiveFloat = 4.0
     bin_width_suv: PositiveFloat = 0.5
+    n_bins: int | None = Field(default=None, ge=2)
     log_sigma_mm: tuple[PositiveFloat, ...] = ()
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = ("pet",)
     bin_width_hu: PositiveFloat = 25.0
@@ -178,7 +179,7 @@ class RadiomicsModel(Model):
         return tuple(self.names_[i] for i in self.chosen_)
 
     def _features(self, subject: Subject, change: Change = "none") -> FeatureVector | UnusableScanError:
-        settings = RadiomicsSettings(self.spacing_mm, self.bin_width_suv, self.log_sigma_mm)
+        settings = RadiomicsSettings(self.spacing_mm, self.bin_width_suv, self.log_sigma_mm, self.n_bins)
         for region in self.regions:
             try:
                 return self._extract(subject, region, settings, change)
