@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,10 @@ def in_thread(thread: LocalCluster, seen: Path) -> Iterator[Cluster]:
         yield connected
 
 
-def numbered(_: None, task: int) -> tuple[int, int, str]:
-    time.sleep(0.1)
+def meet(folder: Path, task: int) -> tuple[int, int, str]:
+    """Not done before two processes are at it."""
+    (folder / str(os.getpid())).touch()
+    wait_until(lambda: len(list(folder.iterdir())) == 2, limit_s=120)
     return os.getpid(), process.worker_number(), os.environ.get("TWOBE3_OF_A_TEST", "")
 
 
@@ -94,11 +95,14 @@ def test_every_task_is_done_once_with_the_same_bits_as_here(cluster: Cluster) ->
     assert list(run_tasks(scaled, [], shared=1.0, workers=cluster, description="nothing")) == []
 
 
-def test_a_task_has_one_thread_and_a_worker_a_number_of_its_machine(scheduler: LocalCluster, seen: Path) -> None:
+def test_a_task_has_one_thread_and_a_worker_a_number_of_its_machine(
+    scheduler: LocalCluster, seen: Path, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "met").mkdir()
     with connect(scheduler.scheduler_address, seen, environment={"TWOBE3_OF_A_TEST": "told"}) as cluster:
-        how: dict[str, Any] = {"shared": None, "workers": cluster, "description": "numbers"}
-        done = dict(run_tasks(numbered, range(6), **how))
-        assert {count for _, count in run_tasks(threads, range(3), **how)} == {1}
+        done = dict(run_tasks(meet, range(6), shared=folder, workers=cluster, description="numbers"))
+        counts = run_tasks(threads, range(3), shared=None, workers=cluster, description="threads")
+        assert {count for _, count in counts} == {1}
     assert {number for _, number, _ in done.values()} == {0, 1}
     assert len({pid for pid, _, _ in done.values()} - {os.getpid()}) == 2
     assert {variable for _, _, variable in done.values()} == {"told"}

@@ -113,11 +113,13 @@ def tell_process(_: Shared | None, task: int) -> tuple[int, int]:
 def test_workers_stay_from_one_function_to_the_next_and_forget_what_it_shared() -> None:
     with LocalWorkers(2) as workers:
         first = dict(run_tasks(tell_process, range(4), shared=Shared(), workers=workers, description="first"))
+        of_first = {child.pid for child in multiprocessing.active_children()}
         second = dict(run_tasks(count_shared, range(4), shared=None, workers=workers, description="second"))
         here = dict(run_tasks(numbered, [0], shared=None, workers=workers, description="in this process"))
         assert here[0][0] == os.getpid()
-        assert len(multiprocessing.active_children()) == 2
-    assert {pid for pid, _ in first.values()} >= {pid for pid, _ in second.values()}
+        assert {child.pid for child in multiprocessing.active_children()} == of_first
+    assert len(of_first) == 2
+    assert {pid for pid, _ in (*first.values(), *second.values())} <= of_first
     assert {alive for _, alive in second.values()} == {0}
     assert not multiprocessing.active_children()
 
