@@ -30,9 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_equal_seeds_give_equal_files_and_a_smaller_cohort_is_the_beginning(cohort: Path, tmp_path: Path) -> None:
-    steps: list[tuple[int, int]] = []
-    smaller = write_cohort(tmp_path / "again", patients=2, seed=SEED, progress=lambda *step: steps.append(step))
-    assert steps == [(1, 2), (2, 2)]
+    smaller = write_cohort(tmp_path / "again", patients=2, seed=SEED, workers=2)
     whole, part = contents(cohort), contents(smaller)
     assert len(part) > 200
     for name in part:

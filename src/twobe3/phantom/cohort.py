@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from twobe3.phantom.dicom_writer import PETHeader, Vendor, derive_uid, write_pet
 from twobe3.phantom.patient import PhantomPatient, PhantomSpec, PhantomSubject, make_patient
 from twobe3.phantom.rtstruct_writer import write_rtstruct
 from twobe3.phantom.scanner import SCANNERS
+from twobe3.runtime.parallel import run_tasks
 
 COLUMNS = ("patient_id", "centre", "age", "sex", "recurrence_days", "recurrence", "metastasis")
 _FIRST_DAY = datetime(2019, 1, 7)
@@ -75,7 +76,7 @@ def write_cohort(
     patients: int = 48,
     seed: int = 0,
     spec: PhantomSpec | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
 ) -> Path:
     """Write patients of two centres as DICOM, with their contours and their outcomes.
 
@@ -91,29 +92,33 @@ def write_cohort(
     spec : PhantomSpec, optional
         What is fixed about the patients, but for the scanner, which each centre has its own of. With ``ct`` the CT of
         each patient is written too, as ``dicom/scan_001/CT/*.dcm``; the PET are the same.
-    progress : callable, optional
-        Called with (patients written, patients) after each.
+    workers : int
+        Processes that write patients side by side. A script that asks for more than one must guard its start with
+        ``if __name__ == "__main__"``, since they import it.
 
     Raises
     ------
     EnvironmentFailure
-        ``WRITE_FAILED``.
+        ``WRITE_FAILED``, ``WORKER_DIED``.
     """
     folder = Path(folder)
-    rows: list[tuple[str | int, ...]] = [COLUMNS]
-    for number in range(1, patients + 1):
-        case = draw_case(seed, number, spec)
-        scan = folder / "dicom" / f"scan_{number:03d}"
-        write_pet_series(case.patient.volume, scan / "PET", header=case.header)
-        if case.patient.ct is not None:
-            write_ct_series(case.patient.ct, scan / "CT", header=case.header)
-        if case.patient.lesions:
-            write_rtstruct(case.patient.mask, scan / "RTSTRUCT" / "RS.dcm", header=case.header)
-        rows.append(case.row)
-        if progress is not None:
-            progress(number, patients)
-    write_atomic(folder / "clinical.csv", to_csv(rows))
+    numbers = range(1, patients + 1)
+    write = partial(_write_case, seed=seed, spec=spec)
+    rows = dict(run_tasks(write, numbers, shared=folder / "dicom", workers=workers, description="phantoms to DICOM"))
+    write_atomic(folder / "clinical.csv", to_csv([COLUMNS, *(rows[number] for number in numbers)]))
     return folder
+
+
+def _write_case(folder: Path, number: int, *, seed: int, spec: PhantomSpec | None) -> tuple[str | int, ...]:
+    """Write a patient's files; gives the row of the clinical table."""
+    case = draw_case(seed, number, spec)
+    scan = folder / f"scan_{number:03d}"
+    write_pet_series(case.patient.volume, scan / "PET", header=case.header)
+    if case.patient.ct is not None:
+        write_ct_series(case.patient.ct, scan / "CT", header=case.header)
+    if case.patient.lesions:
+        write_rtstruct(case.patient.mask, scan / "RTSTRUCT" / "RS.dcm", header=case.header)
+    return case.row
 
 
 def _draw_header(
