@@ -82,7 +82,7 @@ def measure(model: tb.models.Model, method: Method, tested: tb.Cohort) -> tuple[
         alone, subject = tested.subset([i]).without_outcomes(), tested.subjects[i]
         suv = tested.volume(subject)
         start = time.process_time()
-        values = attribute(build_pathway(model, alone), suv, method, tested.grid.spacing_mm)
+        values = attribute(build_pathway(model, alone), suv[None], method, tested.grid.spacing_mm)[0]
         explained = time.process_time()
         model.cache = tb.Cache()
         model.predict(alone)
@@ -120,7 +120,7 @@ def measure_captum(model: tb.models.Model, tested: tb.Cohort) -> float:
     seconds = 0.0
     for i in range(min(len(tested), 10)):
         alone = tested.subset([i]).without_outcomes()
-        suv = torch.from_numpy(tested.volume(tested.subjects[i]))[None]
+        suv = torch.from_numpy(tested.volume(tested.subjects[i]))[None, None]
         start = time.process_time()
         path = build_pathway(model, alone)
         by_captum = IntegratedGradients(partial(_risks, path))

@@ -13,8 +13,8 @@ from twobe3.explain.positions import Placement
 class Corner(Pathway):
     """The mean of the voxels of one corner."""
 
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        return [suv[None]]
+    def look(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [images[:1]]
 
     def place(self) -> list[Placement]:
         return [Placement.of_voxels((8, 8, 8))]

@@ -16,7 +16,7 @@ from tests.explain.pathways import Corner
 import twobe3 as tb
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.outcomes import FloatArray
-from twobe3.explain import pathway
+from twobe3.explain import map_source
 from twobe3.explain.attribution import integrated_gradients
 from twobe3.explain.checks import (
     block_edge,
@@ -29,6 +29,7 @@ from twobe3.explain.checks import (
 )
 from twobe3.explain.contributions import MOST_EXACT, explain_by_parts, shapley_values
 from twobe3.explain.explain import explain
+from twobe3.explain.images import read_images
 from twobe3.explain.pathway import build_pathway, has_pathway
 from twobe3.io.cache import Cache
 from twobe3.models import CNN2D, CNN3D, Baseline, Fusion, PooledModel, RadiomicsModel, TwoBe3Net
@@ -65,10 +66,10 @@ def test_the_pathway_gives_the_risk_of_the_model(name: str, make_cohort: MakeCoh
     for i in (0, 7):
         path = build_pathway(model, cohort.subset([i]))
         with torch.no_grad():
-            suv = torch.from_numpy(cohort.volume(cohort.subjects[i]))
-            risk = float(path(suv))
+            images = torch.from_numpy(read_images(cohort.subset([i]), path.modalities))
+            risk = float(path(images))
             path.rounded = True
-            rounded = float(path(suv))
+            rounded = float(path(images))
         assert risk == pytest.approx(risks[i], abs=2e-2 * (1 + np.ptp(risks)))  # maps are kept in half precision
         assert rounded == pytest.approx(risks[i], abs=1e-4)
 
@@ -78,7 +79,7 @@ def test_a_hazard_becomes_the_same_risk(make_cohort: MakeCohort) -> None:
     model = CNN3D(epochs=1, head="hazard", intervals=3).fit(cohort)
     path = build_pathway(model, cohort.subset([3]))
     with torch.no_grad():
-        risk = float(path(torch.from_numpy(cohort.volume(cohort.subjects[3]))))
+        risk = float(path(torch.from_numpy(cohort.volume(cohort.subjects[3])[None])))
     assert risk == pytest.approx(model.predict(cohort).risk[3], rel=1e-4)
 
 
@@ -96,7 +97,7 @@ def test_maps_are_finite_and_of_the_grid(name: str, method: Any, make_cohort: Ma
 def test_integrated_gradients_are_those_of_captum(name: str, make_cohort: MakeCohort) -> None:
     cohort = make_cohort(16)
     model, alone = MODELS[name].clone().fit(cohort), cohort.subset([2])
-    path, scan = build_pathway(model, alone), torch.from_numpy(cohort.volume(cohort.subjects[2]))
+    path, scan = build_pathway(model, alone), torch.from_numpy(cohort.volume(cohort.subjects[2])[None])
 
     def risks(scans: torch.Tensor) -> torch.Tensor:
         return torch.stack([path(one) for one in scans])
@@ -114,7 +115,7 @@ def test_activations_kept_or_computed_again_give_one_map(
     cohort = make_cohort(16)
     model, alone = MODELS["default"].clone().fit(cohort), cohort.subset([2])
     kept = explain(model, alone, checks=False).values
-    monkeypatch.setattr(pathway, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(map_source, "MOST_KEPT_BYTES", 0)
     np.testing.assert_array_equal(explain(model, alone, checks=False).values, kept)
 
 
@@ -150,10 +151,10 @@ def test_a_map_without_regard_to_the_model_fails_its_checks(make_cohort: MakeCoh
 
 
 def test_deletion_and_insertion_tell_the_place_that_matters_from_another() -> None:
-    suv = np.random.default_rng(0).uniform(0.5, 1.5, (8, 8, 8)).astype(np.float32)
-    suv[:2, :2, :2] = suv[6:, 6:, 6:] = 9.0
+    suv = np.random.default_rng(0).uniform(0.5, 1.5, (1, 8, 8, 8)).astype(np.float32)
+    suv[0, :2, :2, :2] = suv[0, 6:, 6:, 6:] = 9.0
     right, wrong = np.zeros_like(suv), np.zeros_like(suv)
-    right[:2, :2, :2], wrong[6:, 6:, 6:], wrong[:2, :2, :2] = 1.0, 1.0, -1.0
+    right[0, :2, :2, :2], wrong[0, 6:, 6:, 6:], wrong[0, :2, :2, :2] = 1.0, 1.0, -1.0
     found = check_deletion(Corner(), right, suv, (2, 2, 2))
     assert [check.passed for check in found] == [True, True]
     assert found[0].value == pytest.approx(9.0 - np.median(suv), rel=1e-5)  # the corner is the first to go
@@ -163,7 +164,7 @@ def test_deletion_and_insertion_tell_the_place_that_matters_from_another() -> No
 def test_the_share_in_the_contour_is_counted() -> None:
     values, contour = np.zeros((4, 4, 4), np.float32), np.zeros((4, 4, 4), np.bool_)
     values[0, 0], contour[0, 0, :2] = (1.0, 2.0, 1.0, -5.0), True
-    share, voxels = check_contour(values, contour)
+    share, voxels = check_contour(values[None], contour)
     assert (share.value, voxels.value) == (pytest.approx(0.75), pytest.approx(2 / 64))
 
 

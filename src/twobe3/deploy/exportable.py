@@ -102,8 +102,9 @@ class Exportable:
         """
         path = find_model(Path(path))
         sealed, model = read_sealed(path), load_model(path, device=CPU)
-        if not has_pathway(model):
-            reason = f"model {model.name!r} is of the kind {model.kind!r}, which is no network from SUV to a risk"
+        if model.sees_ct or not has_pathway(model):
+            what = "sees the CT too" if model.sees_ct else f"is of the kind {model.kind!r}"
+            reason = f"model {model.name!r} {what}: it is no network from SUV to a risk"
             raise ConfigurationError(Code.NOT_EXPORTABLE, reason)
         if getattr(model, "test_time", "single") != "single":
             reason = f"model {model.name!r} averages over augmented versions of a scan, which twobe3 makes"

@@ -47,7 +47,7 @@ class RiskNetwork(nn.Module):
         if self.covariates is not None and covariates is not None:
             pathway = copy.copy(pathway)
             pathway.covariates = self.covariates(covariates)
-        risk = pathway(suv)
+        risk = pathway(suv[None])
         if not self.gives_probability:
             return (risk.float(),)
         return risk.float(), torch.sigmoid(self.slope * risk.double() + self.intercept).float()

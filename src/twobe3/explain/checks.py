@@ -13,6 +13,7 @@ from scipy import stats
 
 from twobe3.core.map_check import MapCheck
 from twobe3.core.outcomes import FloatArray
+from twobe3.explain.images import Images, make_baseline
 from twobe3.explain.pathway import Pathway
 from twobe3.models.model import Model
 from twobe3.models.nn.neural_model import NeuralModel
@@ -46,12 +47,12 @@ def randomise(model: Model, seed: int = 0) -> Model:
     return other
 
 
-def check_randomised(relevance: Volume, random: Volume, suv: Volume, edge: Sequence[int]) -> MapCheck:
+def check_randomised(relevance: Volume, random: Volume, suv: Volume, edge: Sequence[int], of: str = "") -> MapCheck:
     """Rank correlation of a map with that of a model that has learnt nothing, over the blocks of the body."""
     body = block_maxima(suv, edge) > BODY_SUV
     value = _rank_correlation(block_sums(relevance, edge)[body], block_sums(random, edge)[body])
     passed = None if value is None else abs(value) < LIKE_RANDOM
-    return MapCheck("correlation with an untrained model", value, LIKE_RANDOM, passed)
+    return MapCheck(f"correlation with an untrained model{of}", value, LIKE_RANDOM, passed)
 
 
 def check_agreement(relevance: Volume, other: Volume, suv: Volume, edge: Sequence[int], name: str) -> MapCheck:
@@ -62,31 +63,33 @@ def check_agreement(relevance: Volume, other: Volume, suv: Volume, edge: Sequenc
 
 
 def check_deletion(
-    pathway: Pathway, relevance: Volume, suv: Volume, edge: Sequence[int], seed: int = 0
+    pathway: Pathway, relevance: Images, images: Images, edge: Sequence[int], seed: int = 0
 ) -> list[MapCheck]:
     """Deletion and insertion: whether the blocks that a map names first move the risk more than random ones do.
 
-    Blocks of the body are taken away in the order of the map, the one that raises the risk most first: their voxels
-    become no hotter than the median of the body. Deletion is the mean fall of the risk over :data:`SHARES`; insertion
-    the mean rise where the same blocks are put into a scan of which every block was taken away. Each fails where one of
-    the random orders, of which the threshold is the best, moves the risk as much.
+    Blocks of the body are taken away in the order of the map, the one that raises the risk most first, those of the PET
+    and of the CT each by itself: voxels of the PET become no hotter than the median of the body, those of the CT what
+    they are in :func:`~twobe3.explain.images.make_baseline`. Deletion is the mean fall of the risk over :data:`SHARES`;
+    insertion the mean rise where the same blocks are put into a scan of which every block was taken away. Each fails
+    where one of the random orders, of which the threshold is the best, moves the risk as much.
 
     Source: Petsiuk, Das & Saenko, BMVC 2018, with blocks in place of pixels.
     """
-    order = np.flatnonzero((block_maxima(suv, edge) > BODY_SUV).ravel())
-    sums = block_sums(relevance, edge).ravel()[order]
+    suv, blocks = images[0], (1, *edge)
+    body = np.broadcast_to(block_maxima(suv, edge) > BODY_SUV, block_sums(relevance, blocks).shape)
+    order = np.flatnonzero(body.ravel())
+    sums = block_sums(relevance, blocks).ravel()[order]
     draw = np.random.default_rng(seed)
     orders = [order[np.argsort(-sums, kind="stable")], *(draw.permutation(order) for _ in range(ORDERS))]
-    numbers = _block_numbers(suv.shape, edge)
-    level = float(np.median(suv[suv > BODY_SUV])) if (suv > BODY_SUV).any() else 0.0
-    flat = np.minimum(suv, level)
+    numbers = _block_numbers(images.shape, blocks)
+    flat = _flatten(images)
     with torch.no_grad():
-        whole, empty = (float(pathway(torch.from_numpy(one))) for one in (suv, flat))
+        whole, empty = (float(pathway(torch.from_numpy(one))) for one in (images, flat))
         falls, rises = [], []
         for one in orders:
             counts = [max(1, round(share * len(one))) for share in SHARES]
-            without = [np.where(np.isin(numbers, one[:count]), flat, suv) for count in counts]
-            only = [np.where(np.isin(numbers, one[:count]), suv, flat) for count in counts]
+            without = [np.where(np.isin(numbers, one[:count]), flat, images) for count in counts]
+            only = [np.where(np.isin(numbers, one[:count]), images, flat) for count in counts]
             falls.append(whole - _mean_risk(pathway, without))
             rises.append(_mean_risk(pathway, only) - empty)
     return [
@@ -95,7 +98,7 @@ def check_deletion(
     ]
 
 
-def check_contour(relevance: Volume, contour: npt.NDArray[np.bool_]) -> list[MapCheck]:
+def check_contour(relevance: Images, contour: npt.NDArray[np.bool_]) -> list[MapCheck]:
     """What of the map that raises the risk lies in the contour, and what of all voxels: decides nothing.
 
     A model may well see something else than the tumour. A contour without a voxel, which the field of view does not
@@ -103,7 +106,7 @@ def check_contour(relevance: Volume, contour: npt.NDArray[np.bool_]) -> list[Map
     """
     raising = np.clip(relevance, 0, None)
     total = float(raising.sum())
-    share = float(raising[contour].sum()) / total if total > 0 and contour.any() else None
+    share = float(raising[:, contour].sum()) / total if total > 0 and contour.any() else None
     return [
         MapCheck("share of what raises the risk in the contour", share),
         MapCheck("share of voxels in the contour", float(contour.mean())),
@@ -125,7 +128,15 @@ def block_maxima(values: Volume, edge: Sequence[int]) -> FloatArray:
     return _reduce(values, edge, np.maximum)
 
 
-def _mean_risk(pathway: Pathway, scans: Sequence[Volume]) -> float:
+def _flatten(images: Images) -> Images:
+    """The images without what stands out in the body."""
+    suv, flat = images[0], make_baseline(images)
+    level = float(np.median(suv[suv > BODY_SUV])) if (suv > BODY_SUV).any() else 0.0
+    flat[0] = np.minimum(suv, level)
+    return flat
+
+
+def _mean_risk(pathway: Pathway, scans: Sequence[Images]) -> float:
     return float(np.mean([float(pathway(torch.from_numpy(scan))) for scan in scans]))
 
 
@@ -140,7 +151,7 @@ def _block_numbers(shape: Sequence[int], edge: Sequence[int]) -> npt.NDArray[np.
     """The number of the block of every voxel, as in the flattened array of blocks."""
     places = [np.arange(length) // size for length, size in zip(shape, edge, strict=True)]
     counts = [int(place[-1]) + 1 for place in places]
-    return np.asarray((places[0][:, None, None] * counts[1] + places[1][:, None]) * counts[2] + places[2])
+    return np.asarray(np.ravel_multi_index(np.ix_(*places), counts), np.int64)
 
 
 def _rank_correlation(a: FloatArray, b: FloatArray) -> float | None:

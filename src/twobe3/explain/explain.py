@@ -21,6 +21,7 @@ from twobe3.explain.checks import (
     check_randomised,
     randomise,
 )
+from twobe3.explain.images import read_images
 from twobe3.explain.pathway import build_pathway
 from twobe3.models.model import Model
 
@@ -40,16 +41,24 @@ class RiskMap:
     ----------
     method : {"integrated-gradients", "grad-cam", "occlusion"}
     values : ndarray of float32, shape of the grid
-        What each voxel adds to the risk, in its unit: log-odds, log hazard ratio, or the outcome's own.
+        What each voxel of the PET adds to the risk, in its unit: log-odds, log hazard ratio, or the outcome's own.
     risk : float
         Of the patient, as the model gives it.
     checks : tuple of MapCheck
+    of_ct : ndarray of float32, shape of the grid, or None
+        The same for each voxel of the CT; None for a model that does not see it.
     """
 
     method: Method
     values: Volume
     risk: float
     checks: tuple[MapCheck, ...] = ()
+    of_ct: Volume | None = None
+
+    @property
+    def total(self) -> Volume:
+        """Of each place: what both images add there."""
+        return self.values if self.of_ct is None else self.values + self.of_ct
 
     @property
     def passed(self) -> bool:
@@ -65,7 +74,7 @@ def explain(
     contour: npt.NDArray[np.bool_] | None = None,
     checks: bool = True,
 ) -> RiskMap:
-    """Tell what each voxel of the only patient's scan adds to the risk that a fitted model gives.
+    """Tell what each voxel of the only patient's PET, and CT where it is seen, adds to the risk of a fitted model.
 
     Parameters
     ----------
@@ -85,7 +94,7 @@ def explain(
     ConfigurationError
         ``NO_PATHWAY``: no gradient leads from voxels to the risk. ``GRID_MISMATCH``: the model saw another grid.
     UnusableScanError
-        The scan cannot become SUV.
+        The scan cannot become SUV, or the CT that the model sees cannot be used.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -95,19 +104,22 @@ def explain(
             Code.GRID_MISMATCH,
             f"model {model.name!r} was fitted on {model.grid_}, and is asked for a map on {cohort.grid}",
         )
-    pathway, suv, spacing = build_pathway(model, cohort), cohort.volume(subject), cohort.grid.spacing_mm
-    values = attribute(pathway, suv, method, spacing)
+    pathway, spacing = build_pathway(model, cohort), cohort.grid.spacing_mm
+    images = read_images(cohort, pathway.modalities)
+    values = attribute(pathway, images, method, spacing)
     risk = float(model.predict(cohort.without_outcomes()).risk[0])
     found: list[MapCheck] = []
     if checks:
         edge, second = block_edge(spacing), SECOND[method]
-        random = attribute(build_pathway(randomise(model), cohort), suv, method, spacing)
-        found.append(check_randomised(values, random, suv, edge))
-        found.append(check_agreement(values, attribute(pathway, suv, second, spacing), suv, edge, second))
-        found += check_deletion(pathway, values, suv, edge)
+        random = attribute(build_pathway(randomise(model), cohort), images, method, spacing)
+        other = attribute(pathway, images, second, spacing)
+        for place, of in enumerate(("", " (CT)")[: len(images)]):
+            found.append(check_randomised(values[place], random[place], images[0], edge, of))
+            found.append(check_agreement(values[place], other[place], images[0], edge, f"{second}{of}"))
+        found += check_deletion(pathway, values, images, edge)
     if contour is not None:
         if not contour.any():
             code = Code.CONTOUR_NOT_IN_VIEW
             log.warning("%s: %s: %s; %s", subject.patient, code.name, code.summary, code.remedy)
         found += check_contour(values, contour)
-    return RiskMap(method, values, risk, tuple(found))
+    return RiskMap(method, values[0], risk, tuple(found), values[1] if len(values) > 1 else None)

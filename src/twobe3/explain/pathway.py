@@ -1,4 +1,4 @@
-"""A fitted model as one function from the SUV volume to the risk, with gradients, and what lies between the two."""
+"""A fitted model as one function from the images to the risk, with gradients, and what lies between the two."""
 
 from __future__ import annotations
 
@@ -13,44 +13,47 @@ from torch import nn
 from twobe3.cohort.cohort import Cohort
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
+from twobe3.core.grid import Modality
+from twobe3.explain.images import ImageLayers, modalities_of, show_hu, show_suv
+from twobe3.explain.map_source import MapSource
 from twobe3.explain.positions import KEPT, Placement, place_maps, place_volume_layer
-from twobe3.features.backbones import intermediates, normalise
-from twobe3.features.maps import show
-from twobe3.features.pet_lesions import PETLesionNetwork
-from twobe3.features.slices import AXIS
-from twobe3.features.stacks import FLOOR_SUV, SHAPED_AS, pool_stack, pool_wavelets
+from twobe3.features.stacks import pool_stack
 from twobe3.models.cnn3d import CNN3D
 from twobe3.models.learners.linear import RidgeModel
 from twobe3.models.model import Model
-from twobe3.models.nn.feature_maps import FeatureMaps
 from twobe3.models.nn.inputs import POOLED_AS, StackInputs
-from twobe3.models.nn.lora import EndToEnd, FixedProjection, SliceMaps
+from twobe3.models.nn.lora import EndToEnd, FixedProjection
 from twobe3.models.nn.networks import PlanesNetwork, VolumeNetwork
 from twobe3.models.nn.neural_model import NeuralModel
 from twobe3.models.pooled import STATISTICS, PooledModel
 from twobe3.models.stacked_maps import StackedMapsModel
 
+_PLACE = {"pet": 0, "ct": 1}  # of each modality among the images
 SMALLEST_HAZARD, LARGEST_HAZARD = 1e-12, 1e3  # as of `twobe3.models.nn.heads.mortality`
 
 
 class Pathway(ABC):
-    """From the SUV volume of one patient, (slices, rows, columns), to the risk that a fitted model gives.
+    """From the images of one patient to the risk that a fitted model gives.
 
-    Gradients flow; the risk differs from the model's by the rounding of what it keeps in half precision.
+    The images are (modalities, slices, rows, columns), see :func:`~twobe3.explain.images.read_images`. Gradients flow;
+    the risk differs from the model's by the rounding of what it keeps in half precision.
 
     Attributes
     ----------
+    modalities : tuple of {"pet", "ct"}
+        Which images.
     covariates : Tensor, shape (1, columns)
         Those of the patient, encoded; no column where the model has none.
     rounded : bool
         Whether it rounds as the model does, which leaves no difference and no use in gradients.
     """
 
+    modalities: tuple[Modality, ...] = ("pet",)
     covariates: torch.Tensor
     rounded: bool = False
 
     @abstractmethod
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
+    def look(self, images: torch.Tensor) -> list[torch.Tensor]:
         """What lies between, each (channels, slices, height, width): maps of a plane, or channels of the image."""
 
     @abstractmethod
@@ -61,9 +64,9 @@ class Pathway(ABC):
     def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
         """The risk, of shape (), from the values of the layers."""
 
-    def __call__(self, suv: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """The risk, of shape ()."""
-        return self.judge(self.look(suv))
+        return self.judge(self.look(images))
 
     def keep(self, values: torch.Tensor) -> torch.Tensor:
         """Values that the model keeps in half precision."""
@@ -71,24 +74,20 @@ class Pathway(ABC):
 
 
 def has_pathway(model: Model) -> bool:
-    """Whether a model sees voxels of the PET alone, so that :func:`build_pathway` leads from them to its risk."""
-    return isinstance(model, StackedMapsModel | CNN3D | PooledModel) and not model.sees_ct
+    """Whether a model sees voxels, so that :func:`build_pathway` leads from them to its risk."""
+    return isinstance(model, StackedMapsModel | CNN3D | PooledModel)
 
 
 def build_pathway(model: Model, cohort: Cohort) -> Pathway:
-    """The pathway of a fitted model for the only patient of a cohort; no scan is read.
+    """The pathway of a fitted model for the only patient of a cohort; at most the CT is read, to know the tissues.
 
     Raises
     ------
     ConfigurationError
-        ``NO_PATHWAY``: nothing leads from voxels to the risk of this kind of model with gradients, or it sees the CT.
+        ``NO_PATHWAY``: nothing leads from voxels to the risk of this kind of model with gradients.
+    UnusableScanError
+        The CT cannot be used.
     """
-    if model.sees_ct:
-        raise ConfigurationError(
-            Code.NO_PATHWAY,
-            f"model {model.name!r} sees the CT too, and maps are of voxels of the PET alone",
-            remedy='explain a model of `modalities = ["pet"]`',
-        )
     if isinstance(model, StackedMapsModel):
         return TunedPathway(model, cohort) if model.end_to_end_ else StackPathway(model, cohort)
     if isinstance(model, CNN3D):
@@ -101,73 +100,22 @@ def build_pathway(model: Model, cohort: Cohort) -> Pathway:
     )
 
 
-MOST_KEPT_BYTES = 2**30
-"""Of activations of the 2D network that are kept for the way back; where they are more, they are computed again."""
-
-
-class MapSource:
-    """The maps of a frozen 2D network, with gradients, all their channels."""
-
-    def __init__(self, maps: FeatureMaps) -> None:
-        backbone, size = maps.backbone, maps.slices.size
-        noise = torch.rand(1, size, size, generator=torch.Generator().manual_seed(0))
-        picture = normalise(show(backbone.network, 10 * noise, maps.slices), backbone.mean, backbone.std)
-        folded = backbone.fold(picture.shape[1:], maps.layers)
-        self.maps = SliceMaps(replace(backbone, network=folded), maps.layers, maps.planes, maps.slices, ())
-        self.maps.projections = nn.ModuleList(nn.Identity() for _ in maps.stacks)
-        self.bytes_per_pixel = _measure_activations(folded, picture, maps.layers) / size**2
-        self.size = None if isinstance(folded, PETLesionNetwork) else size  # of its pictures; else that of the slices
-
-    def __call__(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        """Each stack of maps, (channels, slices, height, width)."""
-        slices = [suv.shape[AXIS[plane]] for plane in self.maps.planes]
-        pixels = sum(n * self.size**2 if self.size else suv.numel() for n in slices)
-        self.maps.recomputes = pixels * self.bytes_per_pixel > MOST_KEPT_BYTES
-        return [one[0] for one in self.maps(suv[None, None])]
-
-
-def _measure_activations(network: nn.Module, picture: torch.Tensor, layers: Sequence[int]) -> int:
-    """Bytes of what a network keeps for the gradient of the maps of one picture, besides its weights."""
-    weights = {one.data_ptr() for one in network.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(values: torch.Tensor) -> torch.Tensor:
-        if values.data_ptr() not in weights:
-            kept[values.data_ptr()] = values.nbytes
-        return values
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
-        intermediates(network, picture.clone().requires_grad_(True), layers)
-    return sum(kept.values())
-
-
 class _StacksPathway(Pathway):
-    """Of networks on stacks of maps and of the image: what they share, which is the image."""
+    """Of networks on stacks of maps and of the images: what they share, which is the images."""
 
     def __init__(self, model: StackedMapsModel, cohort: Cohort) -> None:
+        self.modalities = modalities_of(model)
         self.head, self.covariates = _Head(model), _encode(model, cohort)
-        self.inputs: StackInputs = replace(model.inputs_, maps=model.maps if model.uses_maps else None)
+        self.inputs: StackInputs = replace(
+            model.inputs_, maps=model.maps if model.uses_maps else None, ct_maps=model.ct_maps
+        )
         self.shape = cohort.grid.shape
+        self.layers = ImageLayers(self.inputs.images, cohort)
         self.projections = {name: FixedProjection(one) for name, one in self.inputs.projections.items()}
 
-    def look_at_image(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        """The windows of the image and the logarithm of its SUV, if the networks see it."""
-        return [_channels(suv, self.inputs.images.windows_suv)] if self.inputs.images.names else []
-
-    def place(self) -> list[Placement]:
-        """Those of the maps, and the voxels."""
-        image = [Placement.of_voxels(self.shape)] if self.inputs.images.names else []
-        return [*(place_maps(self.inputs.maps, self.shape) if self.inputs.maps else ()), *image]
-
-    def image_stacks(self, channels: torch.Tensor) -> list[torch.Tensor]:
-        """The projected stacks of what :meth:`look_at_image` gave."""
-        windows = len(self.inputs.images.windows_suv)
-        of_stack = {name: channels if name == "profile" else channels[:windows] for name in self.inputs.images.names}
-        stacks = {
-            name: pool_wavelets(values) if name == "wavelets" else pool_stack(values, SHAPED_AS[name])
-            for name, values in of_stack.items()
-        }
-        return [self.project(name, self.keep(values)) for name, values in stacks.items()]
+    def image_stacks(self, layers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The projected stacks of the channels of the images."""
+        return [self.project(name, self.keep(values)) for name, values in self.layers.stacks(layers)]
 
     def project(self, name: str, values: torch.Tensor) -> torch.Tensor:
         """The components of a stack, with an axis for the patient."""
@@ -176,30 +124,37 @@ class _StacksPathway(Pathway):
 
 
 class StackPathway(_StacksPathway):
-    """Of a network on stacked maps and stacks of the image."""
+    """Of a network on stacked maps and stacks of the images."""
 
     def __init__(self, model: StackedMapsModel, cohort: Cohort) -> None:
         super().__init__(model, cohort)
         self.networks = [network for network in model.networks_ if isinstance(network, PlanesNetwork)]
-        self.source = MapSource(self.inputs.maps) if self.inputs.maps else None
+        self.sources = {
+            modality: MapSource(maps, self.shape)
+            for modality, maps in (("pet", self.inputs.maps), ("ct", self.inputs.ct_maps))
+            if maps
+        }
 
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        """The maps of each plane, then the windows of the image and the logarithm of its SUV."""
-        maps = map(self.keep, self.source(suv)) if self.source else ()
-        return [*maps, *self.look_at_image(suv)]
+    def look(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of each plane, those of the PET first, then the channels of the images."""
+        maps = [values for name, source in self.sources.items() for values in source(images[_PLACE[name]])]
+        return [*map(self.keep, maps), *self.layers.look(images)]
+
+    def place(self) -> list[Placement]:
+        """Those of the maps, and the voxels."""
+        return [*(one for source in self.sources.values() for one in source.place()), *self.layers.place()]
 
     def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
         """As the networks do on average."""
-        names, stacks = iter(self.inputs.stacks), []
-        maps = layers[: len(self.inputs.maps.stacks) if self.inputs.maps else 0]
-        for values in maps:
-            for what in self.inputs.of_maps:
-                pooled = values
-                if what != "maps":
-                    pooled = self.keep(pool_stack(values, POOLED_AS[what]))
-                stacks.append(self.project(next(names), pooled))
-        for channels in layers[len(maps) :]:
-            stacks += self.image_stacks(channels)
+        left, stacks = list(layers), []
+        names = iter(self.inputs.stacks)
+        for modality, source in self.sources.items():
+            for _ in source.source.stacks:
+                maps = left.pop(0)
+                for what in self.inputs.of_maps if modality == "pet" else ("maps",):
+                    pooled = maps if what == "maps" else self.keep(pool_stack(maps, POOLED_AS[what]))
+                    stacks.append(self.project(next(names), pooled))
+        stacks += self.image_stacks(left)
         return self.head([network([*stacks, self.covariates]) for network in self.networks])
 
 
@@ -211,20 +166,19 @@ class TunedPathway(_StacksPathway):
         self.networks = [network for network in model.networks_ if isinstance(network, EndToEnd)]
         self.maps = model.maps
 
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
+    def look(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The projected maps of every network, one network after another, then the image."""
-        maps = [one[0] for network in self.networks for one in network.maps(suv[None, None])]
-        return [*maps, *self.look_at_image(suv)]
+        maps = [one[0] for network in self.networks for one in network.maps(images[:1, None])]
+        return [*maps, *self.layers.look(images)]
 
     def place(self) -> list[Placement]:
         """The same for the maps of every network."""
-        maps = place_maps(self.maps, self.shape)
-        return [*maps * len(self.networks), *super().place()[len(maps) :]]
+        return [*place_maps(self.maps, self.shape) * len(self.networks), *self.layers.place()]
 
     def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
         """As the networks do on average."""
         each, n = len(self.maps.stacks), len(self.networks)
-        image = [stack for channels in layers[each * n :] for stack in self.image_stacks(channels)]
+        image = self.image_stacks(layers[each * n :])
         own = [[one[None] for one in layers[each * i : each * (i + 1)]] for i in range(n)]
         return self.head(
             [network.top([*maps, *image, self.covariates]) for network, maps in zip(self.networks, own, strict=True)]
@@ -232,22 +186,31 @@ class TunedPathway(_StacksPathway):
 
 
 class VolumePathway(Pathway):
-    """Of a 3D network on the volume: what lies between is what its first stage gives."""
+    """Of a 3D network on the volumes: what lies between is what its first stage gives, of all of them together."""
 
     def __init__(self, model: CNN3D, cohort: Cohort) -> None:
+        self.modalities = modalities_of(model)
         self.head, self.covariates = _Head(model), _encode(model, cohort)
         self.networks = [network for network in model.networks_ if isinstance(network, VolumeNetwork)]
         self.parts = [_split_body(network.body) for network in self.networks]
-        self.windows_suv, self.shape = model.windows_suv, cohort.grid.shape
+        self.windows_suv, self.windows_hu = self.networks[0].windows_suv, self.networks[0].windows_hu
+        self.seen = model.modalities
+        self.shape = cohort.grid.shape
 
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
+    def look(self, images: torch.Tensor) -> list[torch.Tensor]:
         """What the first stage of each network gives."""
-        windows = _windows(suv, self.windows_suv)[None]
+        show = {
+            "pet": lambda: show_suv(images[0], self.windows_suv),
+            "ct": lambda: show_hu(images[1], self.windows_hu),
+        }
+        windows = torch.cat([show[modality]() for modality in self.seen])[None]
         return [first(windows)[0] for first, _ in self.parts]
 
     def place(self) -> list[Placement]:
         """The same for every network."""
-        return [place_volume_layer(self.parts[0][0], len(self.windows_suv), self.shape)] * len(self.parts)
+        channels = len(self.windows_suv) + len(self.windows_hu)
+        placed = place_volume_layer(self.parts[0][0], channels, self.shape)
+        return [replace(placed, modalities=self.seen)] * len(self.parts)
 
     def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
         """As the networks do on average."""
@@ -263,17 +226,17 @@ class PooledPathway(Pathway):
 
     def __init__(self, model: PooledModel, cohort: Cohort) -> None:
         assert model.ridge_ is not None
-        self.model, self.ridge = model, model.ridge_
-        self.source, self.shape = MapSource(model.maps), cohort.grid.shape
+        self.model, self.ridge, self.modalities = model, model.ridge_, modalities_of(model)
+        self.sources = {name: MapSource(maps, cohort.grid.shape) for name, maps in model.all_maps.items()}
         self.covariates = _encode(model, cohort)
 
-    def look(self, suv: torch.Tensor) -> list[torch.Tensor]:
-        """The maps of each plane."""
-        return [self.keep(values) for values in self.source(suv)]
+    def look(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of each plane, those of the PET first."""
+        return [self.keep(values) for name, source in self.sources.items() for values in source(images[_PLACE[name]])]
 
     def place(self) -> list[Placement]:
         """Those of the maps."""
-        return place_maps(self.model.maps, self.shape)
+        return [one for source in self.sources.values() for one in source.place()]
 
     def judge(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
         """The linear model of the statistics of the maps, and of the covariates."""
@@ -317,15 +280,6 @@ def _apply_ridge(ridge: RidgeModel, x: torch.Tensor) -> torch.Tensor:
     """The risk that a linear model gives to features, (columns,)."""
     weights = torch.from_numpy(ridge.weights / ridge.scale)
     return (x - torch.from_numpy(ridge.mean)) @ weights + ridge.bias
-
-
-def _windows(suv: torch.Tensor, windows_suv: Sequence[float]) -> torch.Tensor:
-    return torch.stack([(suv / upper).clamp(0.0, 1.0) for upper in windows_suv])
-
-
-def _channels(suv: torch.Tensor, windows_suv: Sequence[float]) -> torch.Tensor:
-    """The channels of the stacks of the image, see :func:`~twobe3.features.stacks.pool_image`."""
-    return torch.cat([_windows(suv, windows_suv), torch.log(suv.clamp(min=0.0) + FLOOR_SUV)[None]])
 
 
 def _pool(values: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from twobe3.core.grid import Modality
 from twobe3.core.outcomes import FloatArray
 from twobe3.features.backbones import intermediates
 from twobe3.features.pet_lesions import STRIDE, PETLesionNetwork
@@ -39,17 +40,20 @@ class Placement:
         slices, see :func:`~twobe3.features.slices.cut`.
     centres : tuple of three ndarray
         Along the layer's axes, in voxels of the plane's slices; increasing.
+    modalities : tuple of {"pet", "ct"}
+        Of which images the layer is made.
     """
 
     shape: tuple[int, ...]
     plane: Plane
     centres: tuple[FloatArray, FloatArray, FloatArray]
+    modalities: tuple[Modality, ...] = ("pet",)
 
     @classmethod
-    def of_voxels(cls, shape: tuple[int, ...]) -> Placement:
+    def of_voxels(cls, shape: tuple[int, ...], modality: Modality = "pet") -> Placement:
         """Of the grid's voxels themselves."""
         a, b, c = (np.arange(length, dtype=np.float64) for length in shape)
-        return cls(shape, "axial", (a, b, c))
+        return cls(shape, "axial", (a, b, c), (modality,))
 
     def to_voxels(self, values: Array) -> Array:
         """Values of positions, (n, height, width), as values of voxels of the grid, whose sum stays about the same.
@@ -74,7 +78,8 @@ def place_maps(maps: FeatureMaps, shape: tuple[int, ...]) -> list[Placement]:
             n, height, width = _slice_shape(shape, plane)
             along = np.arange(n, dtype=np.float64)
             rows, columns = _map_centres(maps, layer, height, width)
-            placements.append(Placement(shape, plane, (along, rows, columns)))
+            of: Modality = "ct" if maps.windows_hu else "pet"
+            placements.append(Placement(shape, plane, (along, rows, columns), (of,)))
     return placements
 
 

@@ -120,23 +120,24 @@ class MapExtractor:
 
     def _compute_batch(self, slices: npt.NDArray[np.float32]) -> torch.Tensor:
         values = torch.from_numpy(slices).to(self.device.torch_device())
-        if self.windows_hu:
-            shown = resize(torch.stack(apply_hu_windows(values, self.windows_hu), dim=1), self.slices.size)
-        else:
-            shown = show(self.backbone.network, values, self.slices)
+        shown = show(self.backbone.network, values, self.slices, self.windows_hu)
         maps = self.backbone.maps(shown, self.layer, self.device)
         return maps.half().contiguous().cpu()
 
 
-def show(network: nn.Module, suv: torch.Tensor, slices: SliceSpec) -> torch.Tensor:
-    """What a 2D network is shown of slices of SUV, (n, height, width).
+def show(
+    network: nn.Module, values: torch.Tensor, slices: SliceSpec, windows_hu: tuple[Window, ...] = ()
+) -> torch.Tensor:
+    """What a 2D network is shown of slices of SUV, or of HU in windows of them, (n, height, width).
 
-    SUV windows as the channels of pictures of one size, (n, 3, size, size); a network that knows PET sees the SUV on
-    the slice's own voxels, (n, 1, height, width).
+    Windows as the channels of pictures of one size, (n, 3, size, size); a network that knows PET sees the SUV on the
+    slice's own voxels, (n, 1, height, width).
     """
+    if windows_hu:
+        return resize(torch.stack(apply_hu_windows(values, windows_hu), dim=1), slices.size)
     if isinstance(network, PETLesionNetwork):
-        return suv.unsqueeze(1)
-    return to_pictures(suv, slices)
+        return values.unsqueeze(1)
+    return to_pictures(values, slices)
 
 
 def to_pictures(suv: torch.Tensor, slices: SliceSpec) -> torch.Tensor:

@@ -90,7 +90,7 @@ def register(pet: SUVVolume, ct: CTVolume) -> Registration:
     in_pet, in_ct = (_field(one.geometry, target, STEP_MM / 2) for one in (pet, ct))
     suv = resample_array(pet.array, pet.geometry, target)
     hu = resample_array(ct.array, ct.geometry, target, outside=AIR_HU)
-    body_pet, body_ct = _find_body(suv > BODY_SUV), _find_body(hu > BODY_HU)
+    body_pet, body_ct = find_body(suv > BODY_SUV), find_body(hu > BODY_HU)
     both = in_pet & in_ct
     sizes = int((body_pet & both).sum() + (body_ct & both).sum())
     dice = 2.0 * float((body_pet & body_ct & both).sum()) / sizes if sizes else 0.0
@@ -104,7 +104,8 @@ def _field(geometry: Geometry, target: Geometry, margin_mm: float) -> Mask:
     return np.asarray(((index > low) & (index < np.array(geometry.shape) - 1 - low)).all(axis=-1))
 
 
-def _find_body(above: Mask) -> Mask:
+def find_body(above: Mask) -> Mask:
+    """The largest piece of what is above a threshold, opened by a voxel, holes filled slice by slice along axis 0."""
     opened = scipy.ndimage.binary_opening(above)
     pieces, n = scipy.ndimage.label(opened if opened.any() else above)
     if not n:

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from twobe3.features.backbones import Backbone, intermediates, normalise
+from twobe3.features.ct import Window
 from twobe3.features.maps import show
 from twobe3.features.slices import AXIS, Plane, SliceSpec
 from twobe3.models.nn.networks import PlanesNetwork
@@ -49,7 +50,7 @@ class SliceMaps(nn.Module):
 
     The 2D network becomes a part of this one. It stays in evaluation mode: neighbouring slices of a few patients are no
     sample from which a batch normalisation could learn its statistics. There is a projection for each layer, in it for
-    each plane.
+    each plane. With ``windows_hu`` the volumes are shown in these windows and not as SUV.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class SliceMaps(nn.Module):
         planes: Sequence[Plane],
         slices: SliceSpec,
         projections: Sequence[Projection],
+        windows_hu: tuple[Window, ...] = (),
     ) -> None:
         super().__init__()
-        self.made_of = (backbone, tuple(layers), tuple(planes), slices, tuple(projections))
-        self.layers, self.planes, self.slices = tuple(layers), tuple(planes), slices
+        self.made_of = (backbone, tuple(layers), tuple(planes), slices, tuple(projections), windows_hu)
+        self.layers, self.planes, self.slices, self.windows_hu = tuple(layers), tuple(planes), slices, windows_hu
         self.network = backbone.network
         self.see = partial(normalise, mean=backbone.mean, std=backbone.std)
         self.projections = nn.ModuleList(map(FixedProjection, projections))
@@ -104,7 +106,9 @@ class SliceMaps(nn.Module):
         return maps
 
     def _project(self, slices: torch.Tensor, plane: int) -> list[torch.Tensor]:
-        maps = intermediates(self.network, self.see(show(self.network, slices, self.slices)), self.layers)
+        maps = intermediates(
+            self.network, self.see(show(self.network, slices, self.slices, self.windows_hu)), self.layers
+        )
         return [self.projections[layer * len(self.planes) + plane](maps[layer]) for layer in range(len(self.layers))]
 
 
