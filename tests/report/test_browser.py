@@ -14,6 +14,7 @@ from tests.browser import CHROMIUM, OpenPage, Scheme, chromium
 
 from twobe3.report import write_report
 from twobe3.report.niivue import hash_script
+from twobe3.report.stored_scans import StoredMap, StoredScan
 from twobe3.report.viewer import ViewerCase, viewer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
@@ -21,9 +22,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 HOSTILE = "</script><!--<script>alert('PET')</script>"
 SHAPE, SPACING_MM = (40, 30, 30), (5.0, 5.0, 5.0)
 HOT, LEFT, HEAD, FRONT = 9.0, 5.0, 6.0, 7.0
+DENSE_HU = 85.0
 
 
-def case(label: str, middle: tuple[int, int, int]) -> ViewerCase:
+def case(label: str, middle: tuple[int, int, int], *, with_ct: bool = False) -> ViewerCase:
     """A hot voxel in the middle of a contour; two voxels to the left, to the head and to the front other values."""
     suv = np.full(SHAPE, 0.5, np.float32)
     z, y, x = middle
@@ -33,7 +35,10 @@ def case(label: str, middle: tuple[int, int, int]) -> ViewerCase:
     relevance = np.zeros(SHAPE, np.float32)
     relevance[z - 8 : z + 8, 2:8, 2:8], relevance[z - 8 : z + 8, y - 3 : y + 3, 20:26] = 0.02, -0.02
     relevance[z - 2 : z + 2, y - 6 : y - 3, 4:9] = 0.02
-    return ViewerCase(label, suv, SPACING_MM, contour, relevance)
+    hu = np.full(SHAPE, -1000.0, np.float32)
+    hu[z - 6 : z + 6, y - 6 : y + 6, x - 6 : x + 6] = DENSE_HU
+    scan = StoredScan(suv, SPACING_MM, contour, hu if with_ct else None)
+    return ViewerCase(label, scan, StoredMap(relevance, -2 * relevance if with_ct else None))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with nothing but the viewer, under the content security policy of the report."""
-    shown = viewer([case("pa-1", (20, 15, 12)), case(HOSTILE, (26, 10, 15))])
+    shown = viewer([case("pa-1", (20, 15, 12)), case(HOSTILE, (26, 10, 15)), case("pa-3", (20, 15, 12), with_ct=True)])
     css = "".join(
         (files("twobe3.report") / "templates" / name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css")
     )
@@ -144,6 +149,34 @@ def test_keys_move_the_cross_as_the_patient_lies(look: Callable[..., OpenPage]) 
     assert value_after("PageDown", "PageDown").startswith(f"At the cross: SUV {HOT:.2f}")
 
 
+def test_pet_and_ct_are_shown_by_themselves_and_in_one(look: Callable[..., OpenPage]) -> None:
+    shown = look()
+    shown.open_viewer()
+    page = shown.page
+    page.select_option("#viewer-case", "2")
+    expected = {
+        "pet": f"At the cross: SUV {HOT:.2f}",
+        "ct": f"At the cross: {DENSE_HU:.0f} HU",
+        "fused": f"At the cross: {DENSE_HU:.0f} HU; SUV {HOT:.2f}",
+    }
+    seen = {}
+    for name, said in expected.items():
+        page.select_option("#viewer-image", name)
+        page.wait_for_function(
+            "([said]) => document.querySelector('#viewer-value').textContent.startsWith(said)", arg=[said]
+        )
+        seen[name] = shown.screen().astype(int)
+    assert all((seen["pet"] != seen[name]).any(axis=2).mean() > 0.05 for name in ("ct", "fused"))
+    page.select_option("#viewer-image", "ct")
+    page.uncheck("#viewer-map")
+    page.wait_for_timeout(200)
+    soft = shown.screen().astype(int)
+    page.select_option("#viewer-hu", label="bone")
+    assert shown.screen().mean() < soft.mean() - 1  # 85 HU is brighter in the window of soft tissue
+    page.select_option("#viewer-case", "0")  # without a CT
+    page.wait_for_function("() => document.querySelector('#viewer-value').textContent.startsWith('At the cross: SUV')")
+
+
 def test_the_patients_right_is_on_the_left_of_the_picture(look: Callable[..., OpenPage]) -> None:
     shown = look()
     shown.open_viewer()
@@ -166,10 +199,10 @@ def test_everything_is_reached_by_keys(look: Callable[..., OpenPage]) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("#viewer-open", state="hidden", timeout=60_000)
     reached = []
-    for _ in range(6):
+    for _ in range(8):
         reached.append(page.evaluate("() => document.activeElement.id"))
         page.keyboard.press("Tab")
-    assert reached == [f"viewer-{name}" for name in ("case", "low", "high", "contour", "map", "screen")]
+    assert reached == [f"viewer-{name}" for name in ("case", "image", "hu", "low", "high", "contour", "map", "screen")]
 
 
 def test_a_label_is_text(look: Callable[..., OpenPage]) -> None:

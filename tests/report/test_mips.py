@@ -13,7 +13,8 @@ from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
 from twobe3.core.mip import mip, png
 from twobe3.io.cache import Cache
-from twobe3.report.mips import colour_map, draw, outline, read_map, read_scan
+from twobe3.report.mips import colour_map, draw, draw_ct, outline
+from twobe3.report.stored_scans import StoredScan, read_map, read_scan
 
 
 def test_head_is_on_top_and_the_patients_left_on_the_right() -> None:
@@ -149,3 +150,30 @@ def test_a_map_on_another_grid_is_refused(study: Path) -> None:
     with pytest.raises(ConfigurationError, match="explanations/n") as missing:
         read_map(study, "n.safetensors", (6, 5, 4))
     assert missing.value.code is Code.ARTEFACT_MISSING
+
+
+def test_the_map_of_a_ct_lies_over_the_slices_through_its_strongest_voxel() -> None:
+    hu = np.full((6, 5, 4), -1000.0, np.float32)
+    hu[2, :, 1], hu[:, 3, :] = 1300.0, 40.0
+    relevance = np.zeros(hu.shape, np.float32)
+    relevance[2, 3, 1], relevance[0, 3, 0], relevance[0, 0, 0] = 0.5, -0.25, -0.5
+    front, side = draw_ct(StoredScan(np.abs(hu), (4.0, 5.0, 6.0), None, hu), relevance)
+    assert (front.width_mm, front.height_mm, side.width_mm) == (24.0, 24.0, 25.0)
+    grey, colours = (imread(io.BytesIO(base64.b64decode(uri.split(",")[1]))) for uri in (front.data_uri, front.map_uri))
+    assert grey.shape == (6, 4)
+    assert (grey == round(255 * 200 / 400)).all()  # row 3 is soft tissue, 40 HU in the middle of -160 to 240
+    assert colours[3, 1].tolist() == [230, 97, 1, round(255 * 0.85)]  # slice 2 of 6, head on top
+    assert colours[5, 0].tolist() == [33, 102, 172, pytest.approx(255 * 0.85 / 2, abs=1)]
+    assert "Slice of the CT" in (front.kind, side.kind)
+
+
+def test_a_study_s_ct_comes_with_its_scan_and_damage_is_named(study: Path) -> None:
+    Cache(study / "volumes").put("a-ct", {"ct": np.full((6, 5, 4), 37, np.int16), "facts": np.zeros(2, np.uint8)})
+    Cache(study / "explanations").put("m", {name: np.ones((6, 5, 4), np.float32) for name in ("map", "map_ct")})
+    scan = read_scan(study, "volume-9.safetensors", ct="a-ct.safetensors")
+    assert scan.hu is not None
+    assert (scan.hu == 37.0).all()
+    assert read_map(study, "m.safetensors", (6, 5, 4)).of_ct is not None
+    (study / "volumes" / "a-ct.safetensors").write_bytes(b"no tensor")
+    with pytest.raises(EnvironmentFailure, match="volumes/a-ct"):
+        read_scan(study, "volume-9.safetensors", ct="a-ct.safetensors")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from twobe3.report.mips import StoredScan
 from twobe3.report.patient_page import PatientPage
 from twobe3.report.patient_pdf import write_patient_pdf
+from twobe3.report.stored_scans import StoredMap, StoredScan
 
 SHAPE = (20, 12, 12)
 
@@ -23,7 +23,7 @@ def make_page(relevance: bool = True, rows: int = 10) -> PatientPage:
         "pa-1", "a model", "relapse", [("probability", "0.31 (0.20 to 0.40)")],
         [("SCAN_CONSTANT", "every voxel is alike " * 12)], [("UNUSUAL_SCAN", "far away")],
         [("What it is", [("kind", "pooled"), *((f"row {i}", "long " * 60) for i in range(rows))])],
-        StoredScan(suv, (8.0, 8.0, 8.0), suv > 1), values if relevance else None, show_faces=True,
+        StoredScan(suv, (8.0, 8.0, 8.0), suv > 1), StoredMap(values) if relevance else None, show_faces=True,
     )  # fmt: skip
 
 

@@ -21,15 +21,20 @@ from twobe3.phantom import make_patient
 from twobe3.report import niivue
 from twobe3.report import viewer as module
 from twobe3.report.faces import hide_face
+from twobe3.report.stored_scans import StoredMap, StoredScan
 from twobe3.report.viewer import Viewer, ViewerCase, viewer
 
 SHAPE, SPACING_MM = (5, 4, 3), (4.0, 3.0, 2.0)
 HOSTILE = "</script><!--<script>alert('PET')"
 
 
-def case(label: str = "pa-1", **shown: Any) -> ViewerCase:
+def case(label: str = "pa-1", relevance: StoredMap | None = None, **shown: Any) -> ViewerCase:
     suv = np.random.default_rng(0).uniform(0.0, 30.0, SHAPE).astype(np.float32)
-    return ViewerCase(label, suv, SPACING_MM, **shown)
+    return ViewerCase(label, StoredScan(suv, SPACING_MM, **{"contour": None, **shown}), relevance)
+
+
+def plain(label: str, suv: npt.NDArray[np.float32], contour: npt.NDArray[np.bool_] | None = None) -> ViewerCase:
+    return ViewerCase(label, StoredScan(suv, SPACING_MM, contour))
 
 
 def records(shown: Viewer) -> list[dict[str, Any]]:
@@ -48,12 +53,12 @@ def array(base64: str) -> npt.NDArray[np.float64]:
 def test_suv_is_there_to_within_half_a_step() -> None:
     scan = case()
     shown = viewer([scan], show_faces=True)
-    np.testing.assert_allclose(array(records(shown)[0]["pet"]), scan.suv, atol=0.005 + 1e-6)
+    np.testing.assert_allclose(array(records(shown)[0]["pet"]), scan.scan.suv, atol=0.005 + 1e-6)
     assert "SUV is rounded to 0.01" in shown.html
 
 
 def test_suv_below_zero_is_zero() -> None:
-    scan = ViewerCase("pa-1", np.full(SHAPE, -1.0, np.float32), SPACING_MM)
+    scan = plain("pa-1", np.full(SHAPE, -1.0, np.float32))
     assert (array(records(viewer([scan]))[0]["pet"]) == 0).all()
 
 
@@ -68,7 +73,7 @@ def test_axes_of_the_file_say_where_left_back_and_head_are() -> None:
 def test_contour_and_map_lie_on_the_voxels_of_the_scan() -> None:
     rng = np.random.default_rng(1)
     contour, relevance = rng.random(SHAPE) > 0.5, rng.normal(0.0, 0.01, SHAPE).astype(np.float32)
-    [record] = records(viewer([case(contour=contour, relevance=relevance)], show_faces=True))
+    [record] = records(viewer([case(contour=contour, relevance=StoredMap(relevance))], show_faces=True))
     np.testing.assert_array_equal(array(record["contour"]), contour)
     strongest = np.abs(relevance).max()
     coloured = np.abs(relevance) >= 0.1 * strongest
@@ -77,26 +82,37 @@ def test_contour_and_map_lie_on_the_voxels_of_the_scan() -> None:
     assert record["map_max"] == pytest.approx(strongest)
 
 
+def test_the_ct_and_its_map_are_there_to_within_their_steps() -> None:
+    rng = np.random.default_rng(2)
+    hu, relevance = rng.uniform(-1000, 3000, SHAPE).astype(np.float32), rng.normal(size=(2, *SHAPE)).astype(np.float32)
+    shown = viewer([case(hu=hu, relevance=StoredMap(*relevance))], show_faces=True)
+    [record] = records(shown)
+    np.testing.assert_allclose(array(record["ct"]), hu, atol=2.51)
+    assert record["ct_map_max"] == pytest.approx(np.abs(relevance[1]).max())
+    assert "PET on CT" in shown.html
+    assert "PET on CT" not in viewer([case()]).html
+
+
 def test_the_cross_starts_at_the_hottest_voxel_of_the_contour() -> None:
     suv = np.zeros(SHAPE, np.float32)
     suv[1, 2, 0], suv[4, 3, 2] = 5.0, 9.0
     contour = np.zeros(SHAPE, np.bool_)
     contour[1] = True
     inside, anywhere, nothing = records(
-        viewer([ViewerCase("a", suv, SPACING_MM, one) for one in (contour, None, np.zeros(SHAPE, np.bool_))])
+        viewer([plain("a", suv, one) for one in (contour, None, np.zeros(SHAPE, np.bool_))])
     )
     assert inside["start"] == [2, 1, 1]  # voxels to the right, to the front, to the head
     assert anywhere["start"] == nothing["start"] == [0, 0, 4]
 
 
 def test_a_map_of_zeros_has_no_colours() -> None:
-    [record] = records(viewer([case(relevance=np.zeros(SHAPE, np.float32))]))
+    [record] = records(viewer([case(relevance=StoredMap(np.zeros(SHAPE, np.float32)))]))
     assert "map" not in record
 
 
 def test_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"relevance has shape \(2, 4, 3\), the scan \(5, 4, 3\)"):
-        case(relevance=np.zeros((2, 4, 3), np.float32))
+    with pytest.raises(ValueError, match=r"map has shape \(2, 4, 3\), the scan \(5, 4, 3\)"):
+        case(relevance=StoredMap(np.zeros((2, 4, 3), np.float32)))
 
 
 def test_faces_are_left_out_unless_they_are_asked_for() -> None:
@@ -104,20 +120,24 @@ def test_faces_are_left_out_unless_they_are_asked_for() -> None:
     spacing_mm = (5.0, 4.0, 4.0)
     contour = np.zeros(volume.array.shape, np.bool_)
     contour[-8, 30:60] = True
-    scan = ViewerCase("pa-1", volume.array, spacing_mm, contour, np.ones_like(volume.array))
-    hidden, shown = viewer([scan]), viewer([scan], show_faces=True)
+    hu, ones = np.full(volume.array.shape, 40.0, np.float32), np.ones_like(volume.array)
+    scan = StoredScan(volume.array, spacing_mm, contour, hu)
+    seen = ViewerCase("pa-1", scan, StoredMap(ones, ones))
+    hidden, shown = viewer([seen]), viewer([seen], show_faces=True)
     without = hide_face(scan.suv, spacing_mm, keep=contour)
     assert (without != scan.suv).any()
     np.testing.assert_allclose(array(records(hidden)[0]["pet"]), without.clip(0), atol=0.0051)
     np.testing.assert_allclose(array(records(shown)[0]["pet"]), scan.suv.clip(0), atol=0.0051)
-    assert (array(records(hidden)[0]["map"])[without != scan.suv] == 0).all()
+    for name, of_nothing in (("map", 0), ("ct_map", 0), ("ct", -1000)):
+        assert (array(records(hidden)[0][name])[without != scan.suv] == of_nothing).all()
+        assert (array(records(shown)[0][name]) != of_nothing).all()
     assert "Faces are left out." in hidden.html
     assert "Faces are shown." in shown.html
 
 
 def test_scans_are_rounded_more_where_they_have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     suv = np.random.default_rng(0).uniform(0.0, 2.0, (20, 20, 20)).astype(np.float32)
-    scans = [ViewerCase(f"pa-{i}", suv, SPACING_MM) for i in range(4)]
+    scans = [plain(f"pa-{i}", suv) for i in range(4)]
     overlay = module._encode_overlays(scans[0])
     sizes = [len(json.dumps({"pet": module._encode_pet(scans[0], step), **overlay})) for step in module.STEPS_SUV]
     assert sizes == sorted(sizes, reverse=True)
@@ -184,7 +204,7 @@ def test_fifty_one_real_scans_have_room_at_the_finest_step(real_data: Path) -> N
     cases = []
     for folder in sorted((real_data / "sts" / "dicom").iterdir()):
         suv = resample(tb.read_suv(folder / "PET"), grid).array
-        cases.append(ViewerCase(folder.name, suv, (4.0, 4.0, 4.0), suv > 4.0))
+        cases.append(ViewerCase(folder.name, StoredScan(suv, (4.0, 4.0, 4.0), suv > 4.0)))
     shown = viewer(cases)
     assert len(records(shown)) == 51
     assert "SUV is rounded to 0.01;" in shown.html

@@ -37,6 +37,13 @@ def ct_key(cohort: Cohort, subject: Subject) -> str:
     return digest([_MADE_BY, cohort.volume_key(subject), subject.scan.ct_digest])
 
 
+def name_ct_file(cohort: Cohort, subject: Subject) -> str:
+    """The file of a subject's resampled CT among the volumes; empty where none was read that can be used."""
+    said = subject.description.get("ct") or {}
+    usable = said.get("dice") is not None and not said.get("code")
+    return f"{ct_key(cohort, subject)}.safetensors" if usable else ""
+
+
 def load_ct(cohort: Cohort, subject: Subject, read: Callable[[], SUVVolume] | None = None) -> Arrays:
     """HU as ``ct``, whole numbers, where the CT can be used, and as ``facts`` what is said of it; read once.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from twobe3.cohort.cohort import Cohort, Subject, describe_sampling
 from twobe3.cohort.covariates import add_covariates, read_covariates
-from twobe3.cohort.ct import describe_series, load_ct, read_facts
+from twobe3.cohort.ct import describe_series, load_ct, name_ct_file, read_facts
 from twobe3.cohort.exclusions import OwnerNames, write_exclusions
 from twobe3.cohort.header_endpoints import header_outcomes, hide_labels, read_header_row, require_header_labels
 from twobe3.core.codes import Code
@@ -208,6 +208,7 @@ def cohort_document(cohort: Cohort) -> dict[str, Any]:
                 "centre": subject.centre,
                 "digest": subject.scan.digest,
                 "volume": f"{cohort.volume_key(subject)}.safetensors",
+                "ct_volume": name_ct_file(cohort, subject),
                 "covariates": dict(subject.covariates),
                 **(subject.description or _describe(subject)),
             }

@@ -1,15 +1,20 @@
-"""Maximum-intensity projections as PET readers know them, inverted grey, SUV 0 to 7, and the PNG format."""
+"""Maximum-intensity projections as PET readers know them, inverted grey, SUV 0 to 7; windows of CT; the PNG format."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 SUV_WINDOW = (0.0, 7.0)
+SOFT_TISSUE_HU, LUNG_HU, BONE_HU = (-160.0, 240.0), (-1350.0, 150.0), (-500.0, 1300.0)
+"""Windows of CT, from and to: level 40 and width 400, level -600 and width 1500, level 400 and width 1800."""
+THIN_HU, THINNEST_HU = -400.0, -950.0
+"""Below the one is lung or gas, for which there is the window of the lung; below the other is air."""
 View = Literal["front", "side"]
 DEPTH = {"front": 1, "side": 2}  # the axis along which is projected: rows, columns
 
@@ -40,6 +45,12 @@ def orient_to_patient(
         turned = np.flip(turned, place) if direction[axes[place]] < 0 else turned
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return turned, (float(lengths[axes[0]]), float(lengths[axes[1]]), float(lengths[axes[2]]))
+
+
+def choose_hu_window(hu: npt.NDArray[np.float32], at: Sequence[int]) -> tuple[float, float]:
+    """The window in which a CT, (slices, rows, columns), is shown at a voxel: of the lung in lung, else soft tissue."""
+    around = tuple(slice(max(0, i - 2), i + 3) for i in at)
+    return LUNG_HU if THINNEST_HU < float(np.median(hu[around])) < THIN_HU else SOFT_TISSUE_HU
 
 
 def find_patient_axes(affine: npt.NDArray[np.float64]) -> tuple[int, int, int]:

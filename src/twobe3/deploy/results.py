@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from twobe3.cohort.ct import read_hu
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError, UnusableScanError
 from twobe3.dicom.derived import Source, make_parametric_map, make_segmentation, read_source
 from twobe3.dicom.series import PETSeries
 from twobe3.dicom.structured_report import SegmentedRegion, make_structured_report
-from twobe3.explain.explain import explain
+from twobe3.explain.explain import RiskMap, explain
 from twobe3.explain.patient_space import find_strongest, to_scan
 from twobe3.io.files import require_folder, write_atomic
 from twobe3.models.card import describe_card
 from twobe3.models.model import training_record
 from twobe3.models.radiomics import RadiomicsModel
-from twobe3.report.mips import StoredScan
 from twobe3.report.patient_page import PatientPage, Scale, write_patient_page
 from twobe3.report.patient_pdf import write_patient_pdf
+from twobe3.report.stored_scans import StoredMap, StoredScan
 from twobe3.report.wording import number
 from twobe3.study.checks import Notice
 from twobe3.study.predict import PredictedScan
@@ -151,10 +152,10 @@ class Results:
         return (*self.predicted.prediction.forced, *self.predicted.prediction.flags)
 
     @cached_property
-    def relevance(self) -> npt.NDArray[np.float32] | None:
+    def relevance(self) -> RiskMap | None:
         """What each voxel of the model's grid adds to the risk; None for a model that has no map."""
         try:
-            return explain(self.predicted.model, self.predicted.cohort.without_outcomes(), checks=False).values
+            return explain(self.predicted.model, self.predicted.cohort.without_outcomes(), checks=False)
         except ConfigurationError as refusal:
             if refusal.code is not Code.NO_PATHWAY:
                 raise
@@ -162,10 +163,10 @@ class Results:
 
     @cached_property
     def relevance_of_scan(self) -> npt.NDArray[np.float32] | None:
-        """The same for each voxel of the scan."""
+        """The same for each voxel of the scan, of PET and CT together."""
         if self.relevance is None:
             return None
-        return to_scan(self.relevance, self.predicted.cohort.grid, self.predicted.volume.geometry)
+        return to_scan(self.relevance.total, self.predicted.cohort.grid, self.predicted.volume.geometry)
 
     @cached_property
     def source(self) -> Source:
@@ -218,12 +219,14 @@ class Results:
         predicted, said = self.predicted, self.predicted.prediction
         cohort, card = predicted.cohort, training_record(predicted.model).card
         (subject,) = cohort.subjects
+        found = self.relevance
+        hu = None if found is None or found.of_ct is None else read_hu(cohort, subject)
         return PatientPage(
             said.patient, predicted.model.name, said.endpoint, _say_numbers(predicted),
             [(one.code, one.reason) for one in said.forced], [(one.code, one.reason) for one in said.flags],
             list(describe_card(card, predicted.model_digest)),
-            StoredScan(cohort.volume(subject), cohort.grid.spacing_mm, cohort.contour(subject)),
-            self.relevance, show_faces, _make_scales(predicted),
+            StoredScan(cohort.volume(subject), cohort.grid.spacing_mm, cohort.contour(subject), hu),
+            None if found is None else StoredMap(found.values, found.of_ct), show_faces, _make_scales(predicted),
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ class MapRecord:
     model: str
     patient: str  # pseudonymous
     method: str
-    file: str  # in the same folder; safetensors, `map` on the study's grid
+    file: str  # in the same folder; safetensors, `map`, and `map_ct` of the CT, on the study's grid
     risk: float
     checks: tuple[MapCheck, ...] = ()
     key: str = ""  # digest of all that it was made of, where that is known

@@ -6,15 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from twobe3.core.mip import BONE_HU, LUNG_HU, SOFT_TISSUE_HU, THIN_HU
 from twobe3.core.volume import AIR_HU
 from twobe3.features.augment import Augmentation
 
 Window = tuple[float, float]
 
-WINDOWS_HU: tuple[Window, ...] = ((-160.0, 240.0), (-1350.0, 150.0), (-500.0, 1300.0))
-"""From and to which HU: soft tissue (level 40, width 400), lung (-600, 1500), bone (400, 1800)."""
+WINDOWS_HU: tuple[Window, ...] = (SOFT_TISSUE_HU, LUNG_HU, BONE_HU)
+"""From and to which HU."""
 
-TISSUES_HU = (-400.0, 150.0)
+TISSUES_HU = (THIN_HU, 150.0)
 """Below is lung or gas, above bone, calcification or contrast, between them soft tissue."""
 
 

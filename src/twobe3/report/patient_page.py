@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup
 
 from twobe3 import __version__
 from twobe3.io.files import write_atomic
-from twobe3.report.faces import hide_face
-from twobe3.report.mips import Picture, StoredScan, draw
+from twobe3.report.mips import Picture, draw, draw_ct
 from twobe3.report.page import render_template
+from twobe3.report.stored_scans import StoredMap, StoredScan
 from twobe3.report.viewer import Viewer, ViewerCase, viewer
 
 Rows = Sequence[tuple[str, str]]
@@ -47,7 +45,7 @@ class PatientPage:
         Title and rows of each part of the model's card.
     scan : StoredScan
         As the model saw it.
-    relevance : ndarray of float32, shape of the scan, optional
+    relevance : StoredMap, optional
         What each voxel adds to the risk.
     show_faces : bool
     scales : mapping of str to Scale
@@ -62,17 +60,23 @@ class PatientPage:
     flags: Rows
     card: Sequence[tuple[str, Rows]]
     scan: StoredScan
-    relevance: npt.NDArray[np.float32] | None = None
+    relevance: StoredMap | None = None
     show_faces: bool = False
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnScan:
-    """The pictures of a page: the scan from the front and from the left, and the same with the map if there is one."""
+    """The pictures of a page: the scan from the front and from the left, with the map if there is one, and the CT's."""
 
     pictures: list[Picture]
     maps: list[Picture]
+    ct_maps: list[Picture]
+
+    @property
+    def rows(self) -> list[list[Picture]]:
+        """Those that there are, one below the other."""
+        return [row for row in (self.pictures, self.maps, self.ct_maps) if row]
 
 
 def write_patient_page(page: PatientPage, path: Path) -> Path:
@@ -90,7 +94,7 @@ def write_patient_page(page: PatientPage, path: Path) -> Path:
         version=__version__,
         page=page,
         viewer=viewer([_to_case(page)], show_faces=page.show_faces),
-        **vars(draw_scan(page)),
+        drawn=draw_scan(page),
     )
     write_atomic(path, text.encode())
     return path
@@ -111,22 +115,22 @@ def render_patients(pages: Sequence[PatientPage]) -> Viewer:
     """
     show_faces = all(page.show_faces for page in pages)
     shown = viewer([_to_case(page) for page in pages], show_faces=show_faces)
-    drawn = [(page, one.pictures, one.maps) for page in pages for one in [draw_scan(page)]]
+    drawn = [(page, draw_scan(page)) for page in pages]
     html = render_template("patients_part.html.jinja", [], drawn=drawn, viewer=shown)
     return Viewer(Markup(html), shown.script_hashes)
 
 
 def draw_scan(page: PatientPage) -> DrawnScan:
     """The pictures, without the face unless it is to be shown."""
-    scan, relevance = page.scan, page.relevance
-    shown = scan.suv if page.show_faces else hide_face(scan.suv, scan.spacing_mm, keep=scan.contour)
-    if relevance is not None:
-        relevance = np.where(shown == scan.suv, relevance, np.float32(0))  # where the face is, nothing at all
-    drawn = StoredScan(shown, scan.spacing_mm, scan.contour)
-    maps = [] if relevance is None else [draw(drawn, "front", relevance), draw(drawn, "side", relevance)]
-    return DrawnScan([draw(drawn, "front"), draw(drawn, "side")], maps)
+    scan = page.scan if page.show_faces else page.scan.without_face()
+    maps, ct_maps = [], []
+    if page.relevance is not None:
+        seen = page.relevance.within(scan.suv == page.scan.suv)  # where the face is, nothing at all
+        maps = [draw(scan, "front", seen.of_pet), draw(scan, "side", seen.of_pet)]
+        if seen.of_ct is not None and scan.hu is not None:
+            ct_maps = draw_ct(scan, seen.of_ct)
+    return DrawnScan([draw(scan, "front"), draw(scan, "side")], maps, ct_maps)
 
 
 def _to_case(page: PatientPage) -> ViewerCase:
-    scan = page.scan
-    return ViewerCase(page.patient, scan.suv, scan.spacing_mm, scan.contour, page.relevance)
+    return ViewerCase(page.patient, page.scan, page.relevance)

@@ -110,8 +110,7 @@ def _write_lines(sheet: Sheet, y: float, lines: Sequence[_Text]) -> float:
 
 def _draw_pictures(sheet: Sheet, y: float, page: PatientPage) -> None:
     """The scan, and below it the scan with the map, as large as there is room."""
-    drawn = draw_scan(page)
-    rows = [row for row in (drawn.pictures, drawn.maps) if row]
+    rows = draw_scan(page).rows
     width_mm = max(sum(picture.width_mm for picture in row) for row in rows)
     height_mm = sum(max(picture.height_mm for picture in row) for row in rows)
     room = HEIGHT - MARGIN - y - LINE * (len(rows) + 1)

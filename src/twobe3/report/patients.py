@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-
-import numpy as np
-import numpy.typing as npt
 
 from twobe3.core.endpoints import KINDS
 from twobe3.core.map_check import MapCheck
 from twobe3.evaluation.explanations import MapRecord
 from twobe3.evaluation.patients import PatientRecord, PatientRisk
 from twobe3.evaluation.results import ModelExclusion
-from twobe3.report.mips import Picture, StoredScan, draw, read_map, read_scan
-from twobe3.report.study_folder import EndpointRecord, StudyFolder
+from twobe3.report.mips import Picture, draw, draw_ct
+from twobe3.report.stored_scans import StoredMap, StoredScan, read_map, read_scan
+from twobe3.report.study_folder import EndpointRecord, StudyFolder, SubjectRecord
 from twobe3.report.viewer import ViewerCase
 from twobe3.report.wording import model_label, number, share
 
@@ -70,11 +68,11 @@ def case_groups(folder: StudyFolder, endpoint: EndpointRecord, models: Sequence[
     Raises
     ------
     ConfigurationError, EnvironmentFailure
-        As :func:`~twobe3.report.mips.read_scan`.
+        As :func:`~twobe3.report.stored_scans.read_scan`.
     """
     records = [one for one in folder.patients if one.endpoint == endpoint.name]
     known = {one.patient: one for one in records}
-    volumes = {subject.patient: subject.volume for subject in folder.cohort.subjects}
+    volumes = {subject.patient: subject for subject in folder.cohort.subjects}
     failed = _list_failed(folder.evaluation.exclusions, volumes, models)
     chosen = _choose([one for one in records if one.patient in volumes and one.patient not in failed], models[:1])
     chosen["Failed"] = list(failed)
@@ -85,7 +83,6 @@ def case_groups(folder: StudyFolder, endpoint: EndpointRecord, models: Sequence[
             tuple(
                 _draw(
                     folder,
-                    patient,
                     volumes[patient],
                     (*_describe(known.get(patient), endpoint, models), *failed.get(patient, ())),
                     _choose_maps(folder.explanations.maps, endpoint.name, patient, models),
@@ -114,7 +111,7 @@ def _choose(records: Sequence[PatientRecord], model: Sequence[str]) -> dict[str,
 
 
 def _list_failed(
-    exclusions: Sequence[ModelExclusion], volumes: dict[str, str], models: Sequence[str]
+    exclusions: Sequence[ModelExclusion], volumes: Collection[str], models: Sequence[str]
 ) -> dict[str, list[str]]:
     """Pseudonyms of up to three patients whom models cannot use, and why; models in order of interest first."""
     place = {name: i for i, name in enumerate(models)}
@@ -163,11 +160,11 @@ def _choose_maps(maps: Sequence[MapRecord], endpoint: str, patient: str, models:
     return sorted(own, key=lambda one: place.get(one.model, len(place)))[:MOST_MAPS]
 
 
-def _draw(folder: StudyFolder, patient: str, volume: str, lines: tuple[str, ...], maps: Sequence[MapRecord]) -> Case:
+def _draw(folder: StudyFolder, subject: SubjectRecord, lines: tuple[str, ...], maps: Sequence[MapRecord]) -> Case:
     """The only place where pictures of a patient are made."""
-    scan = read_scan(folder.path, volume, show_faces=folder.show_faces)
+    scan = read_scan(folder.path, subject.volume, ct=subject.ct_volume, show_faces=folder.show_faces)
     return Case(
-        patient,
+        subject.patient,
         lines,
         (draw(scan, "front"), draw(scan, "side")),
         tuple(_draw_map(folder.path, scan, one) for one in maps),
@@ -175,18 +172,19 @@ def _draw(folder: StudyFolder, patient: str, volume: str, lines: tuple[str, ...]
 
 
 def _draw_map(folder: Path, scan: StoredScan, record: MapRecord) -> CaseMap:
-    relevance = _read_shown_map(folder, scan, record)
+    found = _read_shown_map(folder, scan, record)
+    of_ct = [] if found.of_ct is None or scan.hu is None else draw_ct(scan, found.of_ct)
     return CaseMap(
         f"{model_label(record.model)} by {METHODS.get(record.method, record.method)}",
         record.passed,
         tuple(_say_check(check) for check in record.checks),
-        (draw(scan, "front", relevance), draw(scan, "side", relevance)),
+        (draw(scan, "front", found.of_pet), draw(scan, "side", found.of_pet), *of_ct),
     )
 
 
-def _read_shown_map(folder: Path, scan: StoredScan, record: MapRecord) -> npt.NDArray[np.float32]:
+def _read_shown_map(folder: Path, scan: StoredScan, record: MapRecord) -> StoredMap:
     """The map where there is uptake to be seen: nothing over a face that is left out."""
-    return np.where(scan.suv > 0, read_map(folder, record.file, scan.suv.shape), np.float32(0))
+    return read_map(folder, record.file, scan.suv.shape).within(scan.suv > 0)
 
 
 Shown = tuple[str, Sequence[CaseGroup], Sequence[str]]
@@ -197,17 +195,18 @@ def viewer_cases(folder: StudyFolder, shown: Sequence[Shown]) -> list[ViewerCase
 
     ``shown`` has for each endpoint its name, its groups, and the models in order of interest.
     """
-    volumes = {subject.patient: subject.volume for subject in folder.cohort.subjects}
+    volumes = {subject.patient: subject for subject in folder.cohort.subjects}
     cases: dict[str, ViewerCase] = {}
     for endpoint, groups, models in shown:
         for name, patient in [(group.name.lower(), case.patient) for group in groups for case in group.cases]:
             if patient not in cases:
-                scan = read_scan(folder.path, volumes[patient], show_faces=True)  # the viewer leaves them out
+                subject = volumes[patient]  # the viewer leaves faces out
+                scan = read_scan(folder.path, subject.volume, ct=subject.ct_volume, show_faces=True)
                 records = _choose_maps(folder.explanations.maps, endpoint, patient, models)[:1]
                 maps = [read_map(folder.path, one.file, scan.suv.shape) for one in records]
                 of = [f", map of {model_label(one.model)}{'' if one.passed else ', failed'}" for one in records]
                 label = f"{patient} ({name}{''.join(of)})"
-                cases[patient] = ViewerCase(label, scan.suv, scan.spacing_mm, scan.contour, *maps)
+                cases[patient] = ViewerCase(label, scan, *maps)
     return list(cases.values())
 
 

@@ -42,6 +42,7 @@ class SubjectRecord:
     slices: int
     spacing_mm: tuple[float, float, float]
     contour: bool
+    ct_volume: str = ""
     acquisition: Acquisition = field(default_factory=Acquisition)
     calibration: SUVCalibration
 

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from twobe3.core.mip import SUV_WINDOW
+from twobe3.core.mip import BONE_HU, LUNG_HU, SOFT_TISSUE_HU, SUV_WINDOW
 from twobe3.report.environment import make_environment
-from twobe3.report.faces import find_face
 from twobe3.report.niivue import find_niivue, hash_script
+from twobe3.report.stored_scans import StoredMap, StoredScan
 
 MAX_BYTES = 12_000_000  # of all scans together as they stand in the page
+STEP_HU = 5.0
 STEPS_SUV = (0.01, 0.02, 0.05, 0.1)  # voxels are rounded to the finest of these with which all scans have room
 # Of the strongest voxel of a map: what is weaker than the one has no colour, and values are rounded to the other.
 LEAST_SHARE, MAP_SHARE = 0.1, 0.05
@@ -38,31 +39,27 @@ class ViewerCase:
     ----------
     label : str
         By which the reader chooses it; names no patient.
-    suv : ndarray of float32, shape (slices, rows, columns)
-        Slices increase towards the head, rows towards the back, columns towards the patient's left.
-    spacing_mm : tuple of three float
-        Along slices, rows and columns.
-    contour : ndarray of bool, optional
-        Of the same shape; drawn as an outline.
-    relevance : ndarray of float32, optional
-        Of the same shape: what each voxel adds to the risk, below 0 where it lowers it.
+    scan : StoredScan
+        The contour is drawn as an outline.
+    relevance : StoredMap, optional
+        What each voxel adds to the risk, below 0 where it lowers it.
 
     Raises
     ------
     ValueError
-        Contour or map has another shape than the scan.
+        Contour, CT or map has another shape than the scan.
     """
 
     label: str
-    suv: npt.NDArray[np.float32]
-    spacing_mm: tuple[float, float, float]
-    contour: npt.NDArray[np.bool_] | None = None
-    relevance: npt.NDArray[np.float32] | None = None
+    scan: StoredScan
+    relevance: StoredMap | None = None
 
     def __post_init__(self) -> None:
-        for name, array in (("contour", self.contour), ("relevance", self.relevance)):
-            if array is not None and array.shape != self.suv.shape:
-                raise ValueError(f"{name} has shape {array.shape}, the scan {self.suv.shape}")
+        seen = self.relevance or StoredMap(self.scan.suv)
+        others = {"contour": self.scan.contour, "CT": self.scan.hu, "map": seen.of_pet, "map of the CT": seen.of_ct}
+        for name, array in others.items():
+            if array is not None and array.shape != self.scan.suv.shape:
+                raise ValueError(f"{name} has shape {array.shape}, the scan {self.scan.suv.shape}")
 
 
 @dataclass(frozen=True)
@@ -112,8 +109,11 @@ def viewer(cases: Sequence[ViewerCase], *, show_faces: bool = False) -> Viewer:
         step_suv=step_suv,
         window=SUV_WINDOW,
         show_faces=show_faces,
-        has_contour=any(case.contour is not None for case in cases),
+        has_contour=any(case.scan.contour is not None for case in cases),
         has_map=any(case.relevance is not None for case in cases),
+        has_ct=any(case.scan.hu is not None for case in cases),
+        windows_hu={"soft tissue": SOFT_TISSUE_HU, "lung": LUNG_HU, "bone": BONE_HU},
+        step_hu=STEP_HU,
         least_share=LEAST_SHARE,
         map_share=MAP_SHARE,
         script=Markup(script),  # our own file
@@ -126,12 +126,10 @@ def _render(**shown: Any) -> Markup:
 
 
 def _without_face(case: ViewerCase) -> ViewerCase:
-    """The scan with SUV 0 in the face, and no map there either, for a map may show what the scan does not."""
-    face = find_face(case.suv, case.spacing_mm)
-    if case.contour is not None:
-        face &= ~case.contour
-    relevance = None if case.relevance is None else np.where(face, np.float32(0), case.relevance)
-    return replace(case, suv=np.where(face, np.float32(0), case.suv), relevance=relevance)
+    """The scan without the face, and no map there either, for a map may show what the scan does not."""
+    scan = case.scan.without_face()
+    relevance = case.relevance and case.relevance.within(scan.suv == case.scan.suv)
+    return replace(case, scan=scan, relevance=relevance)
 
 
 def _encode_all(cases: Sequence[ViewerCase]) -> tuple[float, list[str]]:
@@ -155,23 +153,28 @@ def _while_room(cases: Sequence[ViewerCase], overlays: Sequence[dict[str, Any]],
 
 
 def _encode_pet(case: ViewerCase, step_suv: float) -> str:
-    stored = np.round(case.suv.clip(0, step_suv * _HIGHEST) / step_suv).astype(np.uint16)
-    return _nifti(stored, step_suv, case.spacing_mm)
+    stored = np.round(case.scan.suv.clip(0, step_suv * _HIGHEST) / step_suv).astype(np.uint16)
+    return _nifti(stored, step_suv, case.scan.spacing_mm)
 
 
 def _encode_overlays(case: ViewerCase) -> dict[str, Any]:
     """What the script needs besides the scan: numbers and base64, no text of anybody's."""
-    sought = case.suv if case.contour is None or not case.contour.any() else np.where(case.contour, case.suv, -np.inf)
+    scan, spacing_mm = case.scan, case.scan.spacing_mm
+    sought = scan.suv if scan.contour is None or not scan.contour.any() else np.where(scan.contour, scan.suv, -np.inf)
     slice_, row, column = (int(i) for i in np.unravel_index(sought.argmax(), sought.shape))
     # The cross starts at the hottest voxel; NiiVue counts to the right, the front and the head.
     record: dict[str, Any] = {"start": [sought.shape[2] - 1 - column, sought.shape[1] - 1 - row, slice_]}
-    if case.contour is not None:
-        record["contour"] = _nifti(case.contour.astype(np.uint8), 1.0, case.spacing_mm)
-    if case.relevance is not None and (strongest := float(np.abs(case.relevance).max())) > 0:
-        step = strongest * MAP_SHARE
-        seen = np.where(np.abs(case.relevance) < LEAST_SHARE * strongest, 0, case.relevance)
-        record["map"] = _nifti(np.round(seen / step).astype(np.int8), step, case.spacing_mm)
-        record["map_max"] = strongest
+    if scan.contour is not None:
+        record["contour"] = _nifti(scan.contour.astype(np.uint8), 1.0, spacing_mm)
+    if scan.hu is not None:
+        record["ct"] = _nifti(np.round(scan.hu / STEP_HU).astype(np.int16), STEP_HU, spacing_mm)
+    maps = {} if case.relevance is None else {"map": case.relevance.of_pet, "ct_map": case.relevance.of_ct}
+    for name, relevance in maps.items():
+        if relevance is not None and (strongest := float(np.abs(relevance).max())) > 0:
+            step = strongest * MAP_SHARE
+            seen = np.where(np.abs(relevance) < LEAST_SHARE * strongest, 0, relevance)
+            record[name] = _nifti(np.round(seen / step).astype(np.int8), step, spacing_mm)
+            record[f"{name}_max"] = strongest
     return record
 
 

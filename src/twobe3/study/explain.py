@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from twobe3 import __version__
 from twobe3.cohort.cohort import Cohort, Subject
+from twobe3.cohort.ct import ct_key, read_hu
 from twobe3.core.codes import Code
 from twobe3.core.counts import format_count
 from twobe3.core.errors import ConfigurationError, Exclusion, TwoBe3Error, UnusableScanError
 from twobe3.core.grid import Grid
 from twobe3.core.html import html_image, html_table
 from twobe3.core.map_check import MapCheck
-from twobe3.core.volume import SUVVolume
+from twobe3.core.volume import AIR_HU, SUVVolume
 from twobe3.dicom.attributes import Policy
 from twobe3.dicom.derived import make_parametric_map, make_segmentation, read_source
 from twobe3.dicom.series import PETSeries
@@ -27,6 +28,7 @@ from twobe3.evaluation.explanations import RECORD, ContributionRecord, Explanati
 from twobe3.explain.attribution import FWHM_MM, Method
 from twobe3.explain.contributions import explain_by_parts
 from twobe3.explain.explain import RiskMap, explain
+from twobe3.explain.pathway import has_pathway
 from twobe3.explain.patient_space import find_strongest, to_scan
 from twobe3.io.cache import CACHE_VERSION, Cache
 from twobe3.io.checksums import read_checksums, require_as_written
@@ -35,7 +37,7 @@ from twobe3.io.nifti import write_nifti
 from twobe3.models.model import Model, training_record
 from twobe3.models.registry import find_model, load_model
 from twobe3.report.faces import hide_face
-from twobe3.report.overlays import draw_overlay
+from twobe3.report.overlays import CTOverlay, draw_overlay
 from twobe3.report.wording import number
 from twobe3.runtime.device import Device
 from twobe3.runtime.progress import track
@@ -47,6 +49,9 @@ from twobe3.validation.cross_validate import file_name
 log = logging.getLogger("twobe3")
 PICTURES = 4
 """Shown in a notebook."""
+CT_ENDING = ".ct"
+"""Of the names of files that say what voxels of the CT add."""
+MEANINGS = {"": "what each voxel adds to the risk", CT_ENDING: "what each voxel of the CT adds to the risk"}
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,9 @@ def explain_scans(
 ) -> ScanExplanations:
     """Explain the risks that models give the patients whose scans lie under some paths.
 
-    For each scan and model that sees voxels: a map on the scan's own voxels as NIfTI, and a picture of it as PNG, named
-    by the patient's pseudonym. Contributions of features, stacks and members, where a risk is a sum.
+    For each scan and model that sees voxels: a map on the PET's own voxels as NIfTI, and a picture of it as PNG, named
+    by the patient's pseudonym. Of a model that sees the CT a second map (``*.ct.nii.gz``), on the same voxels, says
+    what the CT adds, and the picture has both. Contributions of features, stacks and members, where a risk is a sum.
     Files that an earlier run made of the same scan and model are not made again.
     ``explanations.json`` says of each map the risk and its checks.
 
@@ -240,28 +246,40 @@ class _Work:
         (subject,) = self.alone.subjects
         asked = (self.method, str(self.checks), str(self.show_faces), str(self.dicom))
         made_by = (f"{__version__} {CACHE_VERSION} {FWHM_MM}", self.model.file_digest_, self.model.cache_key())
-        return digest(["explained", *made_by, self.alone.volume_key(subject), *asked])
+        of_ct = [ct_key(self.alone, subject)] if self.model.sees_ct else []
+        return digest(["explained", *made_by, self.alone.volume_key(subject), *of_ct, *asked])
 
     def find(self, earlier: Explanations) -> MapRecord | None:
         """The record of an earlier run that made the same files, if they are all there."""
         endings = [".nii.gz", ".png", *([".pm.dcm"] if self.dicom and isinstance(self.series, PETSeries) else ())]
+        if self.model.sees_ct and has_pathway(self.model):
+            endings += [f"{CT_ENDING}{ending}" for ending in endings if ending != ".png"]
         if not all((self.folder / f"{self.name}{ending}").is_file() for ending in endings):
             return None
         return next((one for one in earlier.maps if (one.file, one.key) == (f"{self.name}.nii.gz", self.key)), None)
 
     def write(self, risk_map: RiskMap, contour: npt.NDArray[np.bool_] | None) -> MapRecord:
-        """Write the map as NIfTI, as picture, and as DICOM where that is asked for."""
+        """Write the maps as NIfTI, as picture, and as DICOM where that is asked for."""
         (subject,), grid, risk = self.alone.subjects, self.alone.grid, risk_map.risk
         volume = subject.scan.suv()
-        on_scan = replace(volume, array=to_scan(risk_map.values, grid, volume.geometry))
         file = self.folder / f"{self.name}.nii.gz"
-        write_nifti(file, on_scan)
+        on_scan = {
+            ending: replace(volume, array=to_scan(values, grid, volume.geometry))
+            for ending, values in (("", risk_map.values), (CT_ENDING, risk_map.of_ct))
+            if values is not None
+        }
+        for ending, one in on_scan.items():
+            write_nifti(self.folder / f"{self.name}{ending}.nii.gz", one)
         title = f"{self.patient}: {self.model.name}, {self.endpoint}, risk {number(risk)} ({self.method})"
         suv = self.alone.volume(subject)
         shown = suv if self.show_faces else hide_face(suv, grid.spacing_mm, keep=contour)
-        relevance = np.where(shown == suv, risk_map.values, np.float32(0))  # where the face is, nothing at all
+        face, nothing = shown != suv, np.float32(0)
+        relevance, ct = np.where(face, nothing, risk_map.values), None
+        if risk_map.of_ct is not None:
+            hu = np.where(face, np.float32(AIR_HU), read_hu(self.alone, subject))
+            ct = CTOverlay(hu, np.where(face, nothing, risk_map.of_ct))
         failed = _list_failed(risk_map.checks)
-        picture = draw_overlay(shown, grid.spacing_mm, relevance, contour, title=title, failed=failed)
+        picture = draw_overlay(shown, grid.spacing_mm, relevance, contour, ct=ct, title=title, failed=failed)
         write_atomic(self.folder / f"{self.name}.png", picture)
         if self.dicom:
             try:
@@ -271,16 +289,18 @@ class _Work:
         checks = risk_map.checks
         return MapRecord(self.endpoint, self.model.name, self.patient, self.method, file.name, risk, checks, self.key)
 
-    def _write_dicom(self, relevance: SUVVolume) -> None:
-        series = self.series
+    def _write_dicom(self, maps: Mapping[str, SUVVolume]) -> None:
+        """A parametric map of each image, and a segmentation of where they raise the risk together."""
+        series, relevance = self.series, maps[""]
         if not isinstance(series, PETSeries):
             raise UnusableScanError(Code.NO_DICOM_SOURCE, "the scan is a NIfTI file")
         source = read_source(series, relevance.geometry)
         made_by = {"label": f"{self.model.name}, {self.endpoint}", "model_digest": self.model.file_digest_}
-        meaning = "what each voxel adds to the risk"
-        parametric_map = make_parametric_map(source, relevance.array, meaning=meaning, **made_by)
-        write_atomic(self.folder / f"{self.name}.pm.dcm", parametric_map)
-        region = find_strongest(relevance.array)
+        for ending, one in maps.items():
+            meaning = MEANINGS[ending]
+            parametric_map = make_parametric_map(source, one.array, meaning=meaning, **made_by)
+            write_atomic(self.folder / f"{self.name}{ending}.pm.dcm", parametric_map)
+        region = find_strongest(np.sum([one.array for one in maps.values()], axis=0))
         if region.any():
             segmentation = make_segmentation(source, region, region="half of what raises the risk", **made_by)
             write_atomic(self.folder / f"{self.name}.seg.dcm", segmentation)

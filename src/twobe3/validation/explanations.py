@@ -11,6 +11,7 @@ import numpy as np
 
 from twobe3 import __version__
 from twobe3.cohort.cohort import Cohort
+from twobe3.cohort.ct import ct_key
 from twobe3.core.codes import Code
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.map_check import MapCheck
@@ -41,8 +42,10 @@ def explain_fold(model: Model, training: Cohort, tested: Cohort, maps: Cache) ->
             if refusal.code is not Code.NO_PATHWAY:
                 raise
         else:
-            key = digest(["map", fitted, endpoint, found.method, tested.volume_key(subject)])
-            maps.put(key, {"map": found.values}, metadata=tested.notes())
+            of_ct = {} if found.of_ct is None else {"map_ct": found.of_ct}
+            scan = [tested.volume_key(subject), *([ct_key(tested, subject)] if of_ct else [])]
+            key = digest(["map", fitted, endpoint, found.method, *scan])
+            maps.put(key, {"map": found.values, **of_ct}, metadata=tested.notes())
             checks = [asdict(check) for check in found.checks]
             record["map"] = {"method": found.method, "file": key, "risk": found.risk, "checks": checks}
         records.append(record)
