@@ -168,7 +168,7 @@ def test_the_baseline_is_a_body_of_one_tissue(cohort: Cohort) -> None:
     suv, above_air = make_baseline(read_images(alone, BOTH))
     assert not suv.any()
     changed = above_air != read_hu(alone, alone[0]) + 1000
-    assert changed[lungs_of(alone)].mean() > 0.95
+    assert changed[lungs_of(alone)].mean() > 0.9
     assert -100 < np.unique(above_air[changed] - 1000).item() < 60  # between fat and muscle
     assert not make_baseline(np.zeros((2, 8, 8, 8), np.float32)).any()  # air stays air
 

@@ -49,8 +49,9 @@ def orient_to_patient(
 
 def choose_hu_window(hu: npt.NDArray[np.float32], at: Sequence[int]) -> tuple[float, float]:
     """The window in which a CT, (slices, rows, columns), is shown at a voxel: of the lung in lung, else soft tissue."""
-    around = tuple(slice(max(0, i - 2), i + 3) for i in at)
-    return LUNG_HU if THINNEST_HU < float(np.median(hu[around])) < THIN_HU else SOFT_TISSUE_HU
+    around = hu[tuple(slice(max(0, i - 2), i + 3) for i in at)]
+    thin = (around > THINNEST_HU) & (around < THIN_HU)
+    return LUNG_HU if thin.mean() > 2 / 3 else SOFT_TISSUE_HU
 
 
 def find_patient_axes(affine: npt.NDArray[np.float64]) -> tuple[int, int, int]:

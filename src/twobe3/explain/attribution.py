@@ -87,8 +87,9 @@ def grad_cam(pathway: Pathway, images: Images) -> Images:
     .. math:: L_p = \sum_c \Big( \frac{1}{P} \sum_q \frac{\partial r}{\partial m_{cq}} \Big) m_{cp}
 
     Source: Selvaraju et al., ICCV 2017, equations 1 and 2, over three axes instead of two, and without the cut at 0:
-    what lowers the risk stays negative. Layers of several planes are mapped back to voxels and summed. A layer that is
-    made of PET and CT together gives half to each.
+    what lowers the risk stays negative. Layers of several planes are mapped back to voxels and summed. The CT
+    gets what a layer has beyond that of a CT of one tissue, see :func:`~twobe3.explain.images.make_baseline`; the rest
+    is the PET's, but for a layer of the CT alone.
 
     Parameters
     ----------
@@ -99,16 +100,20 @@ def grad_cam(pathway: Pathway, images: Images) -> Images:
     -------
     ndarray of float32, shape of the images
     """
+    flat = images.copy()
+    flat[1:] = make_baseline(images)[1:]
     with torch.no_grad():
         layers = pathway.look(torch.from_numpy(images))
+        of_pet = pathway.look(torch.from_numpy(flat)) if len(images) > 1 else layers
     leaves = [values.detach().requires_grad_(True) for values in layers]
     gradients = torch.autograd.grad(pathway.judge(leaves), leaves)
     total = np.zeros(images.shape, np.float32)
-    for values, gradient, placement in zip(layers, gradients, pathway.place(), strict=True):
+    for values, without, gradient, placement in zip(layers, of_pet, gradients, pathway.place(), strict=True):
         weights = gradient.flatten(1).mean(dim=1)
-        added = placement.to_voxels(torch.einsum("c,cnhw->nhw", weights, values).numpy())
+        seen = {"pet": without, "ct": values - without}
         for modality in placement.modalities:
-            total[pathway.modalities.index(modality)] += added / len(placement.modalities)
+            added = placement.to_voxels(torch.einsum("c,cnhw->nhw", weights, seen[modality]).numpy())
+            total[pathway.modalities.index(modality)] += added
     return total
 
 

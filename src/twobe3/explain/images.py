@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.ndimage import binary_erosion
 
 from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.ct import read_hu
@@ -44,9 +45,10 @@ def read_images(cohort: Cohort, modalities: Sequence[Modality]) -> Images:
 def make_baseline(images: Images) -> Images:
     """Images that say nothing, from which contributions are counted: no uptake, and a body of one tissue.
 
-    The HU of that tissue are the median of the body without lung and gas; beyond the body, which is what either image
-    shows of it, the CT stays as it is. A CT of air would be no such start: what is little denser, as lung, would add
-    next to nothing whatever it means.
+    The HU of that tissue are the median of the body without lung and gas. The body is what the CT shows of it and what
+    has uptake two voxels from its edge or deeper, so that lungs are in it however coarse the voxels are, and air at the
+    skin is not; beyond it the CT stays as it is. A CT of air would be no such start: what is little denser, as lung,
+    would add next to nothing whatever it means.
 
     Parameters
     ----------
@@ -54,9 +56,10 @@ def make_baseline(images: Images) -> Images:
         See :func:`read_images`.
     """
     baseline = np.zeros_like(images)
+    deep = binary_erosion(images[0] > BODY_SUV, iterations=2, border_value=1)
     for above_air, flat in zip(images[1:], baseline[1:], strict=True):
         dense = above_air > BODY_HU - AIR_HU
-        body = find_body(dense | (images[0] > BODY_SUV))
+        body = find_body(dense | deep)
         flat[:] = np.where(body, np.median(above_air[body & dense]), above_air) if body.any() else above_air
     return baseline
 

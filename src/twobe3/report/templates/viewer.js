@@ -2,7 +2,7 @@
 (() => {
   const element = (name) => document.getElementById(`viewer-${name}`);
   const say = (text) => { element("status").textContent = text; };
-  const WHITE = [1, 1, 1, 1], CROSS = [0.04, 0.39, 0.57, 1], LETTERS = [0.11, 0.13, 0.15, 1];
+  const WHITE = [1, 1, 1, 1], BLACK = [0, 0, 0, 1], CROSS = [0.04, 0.39, 0.57, 1], LETTERS = [0.11, 0.13, 0.15, 1];
   const HOT = { R: [0, 255, 255, 255], G: [0, 0, 255, 255], B: [0, 0, 0, 255], A: [0, 190, 210, 220], I: [0, 90, 190, 255] };
   const GREY = { R: [255, 0], G: [255, 0], B: [255, 0], A: [255, 255], I: [0, 255] };
   // Orange and blue, which colour-blind readers tell apart (ColorBrewer, PuOr and RdBu).
@@ -83,6 +83,8 @@
   async function showCase(scene, NVImage, moved) {
     const record = JSON.parse(element(`case-${element("case").value}`).textContent);
     const shown = await layers(NVImage, record);
+    const dark = shown[0].shows === "HU"; // as CT is read
+    Object.assign(scene.opts, { backColor: dark ? BLACK : WHITE, fontColor: dark ? WHITE : LETTERS });
     const contour = record.contour && await image(NVImage, record.contour, { cal_min: 0, cal_max: 1 });
     while (scene.volumes.length) scene.removeVolume(scene.volumes[scene.volumes.length - 1]);
     scene.closeDrawing();
