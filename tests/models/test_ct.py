@@ -15,7 +15,7 @@ from twobe3.cohort.cohort import Cohort
 from twobe3.cohort.ct import read_hu
 from twobe3.core.errors import ConfigurationError
 from twobe3.core.volume import Mask
-from twobe3.explain.pathway import build_pathway, has_pathway
+from twobe3.deploy.exportable import Exportable
 from twobe3.io.cache import Cache
 from twobe3.models import MODELS, Model, load_model
 from twobe3.scans.scan import ArrayScan
@@ -103,11 +103,11 @@ def test_a_scan_without_a_ct_is_left_out_and_files_keep_the_model(
     predicted = model.predict(few.without_outcomes())
     assert few.patients[MUTE] not in predicted.patients
     assert len(predicted) == len(few) - 1
-    again = load_model(model.save(tmp_path))
+    saved = model.save(tmp_path)
+    again = load_model(saved)
     np.testing.assert_array_equal(again.predict(few.without_outcomes()).risk, predicted.risk)
-    assert not has_pathway(model)
-    with pytest.raises(ConfigurationError, match="NO_PATHWAY"):
-        build_pathway(model, few[[1]])
+    with pytest.raises(ConfigurationError, match="NOT_EXPORTABLE"):
+        Exportable.read(saved)
     alone = make(kind, cache).fit(few)
     assert alone.report(few).exclusions == ()
     assert len(alone.predict(few.without_outcomes())) == len(few)
