@@ -171,6 +171,8 @@ def test_the_baseline_is_a_body_of_one_tissue(cohort: Cohort) -> None:
     assert changed[lungs_of(alone)].mean() > 0.9
     assert -100 < np.unique(above_air[changed] - 1000).item() < 60  # between fat and muscle
     assert not make_baseline(np.zeros((2, 8, 8, 8), np.float32)).any()  # air stays air
+    uptake_in_air = np.stack([np.ones((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32)])
+    assert not make_baseline(uptake_in_air).any()
 
 
 def test_checks_are_of_both_maps(cohort: Cohort) -> None:

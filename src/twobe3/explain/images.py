@@ -60,7 +60,8 @@ def make_baseline(images: Images) -> Images:
     for above_air, flat in zip(images[1:], baseline[1:], strict=True):
         dense = above_air > BODY_HU - AIR_HU
         body = find_body(dense | deep)
-        flat[:] = np.where(body, np.median(above_air[body & dense]), above_air) if body.any() else above_air
+        tissue = above_air[body & dense]
+        flat[:] = np.where(body, np.median(tissue), above_air) if len(tissue) else above_air
     return baseline
 
 

@@ -96,11 +96,13 @@ def read_scan(folder: Path, name: str, *, ct: str = "", show_faces: bool = False
     contour = None
     if (folder / "contours" / name).exists():
         contour = _read_tensor(folder, f"contours/{name}", "contour")[0] > 0
-        if contour.shape != suv.shape:
-            reason = f"contours/{name} has shape {contour.shape}, the volume {suv.shape}"
-            raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
+        _require_shape(f"contours/{name}", contour, suv.shape)
     contour = contour if contour is not None and contour.any() else None
-    hu = _read_entry(folder, f"volumes/{Path(ct).name}", "ct")[0]["ct"].astype(np.float32) if ct else None
+    hu = None
+    if ct:
+        file = f"volumes/{Path(ct).name}"
+        hu = _read_entry(folder, file, "ct")[0]["ct"].astype(np.float32)
+        _require_shape(file, hu, suv.shape)
     scan = StoredScan(suv, spacing_mm, contour, hu)
     return scan if show_faces else scan.without_face()
 
@@ -119,10 +121,13 @@ def read_map(folder: Path, name: str, shape: tuple[int, ...]) -> StoredMap:
     name = f"{EXPLANATIONS}/{Path(name).name}"
     arrays, _ = _read_entry(folder, name, "map")
     for relevance in arrays.values():
-        if relevance.shape != shape:
-            reason = f"{name} has shape {relevance.shape}, the volume {shape}"
-            raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, reason)
+        _require_shape(name, relevance, shape)
     return StoredMap(arrays["map"], arrays.get("map_ct"))
+
+
+def _require_shape(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise EnvironmentFailure(Code.ARTEFACT_DAMAGED, f"{name} has shape {array.shape}, the volume {shape}")
 
 
 def _read_tensor(folder: Path, name: str, key: str) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
