@@ -6,7 +6,7 @@ package, and is run again when either changes.
 
 from __future__ import annotations
 
-import logging
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -45,17 +45,24 @@ def _digest(path: Path) -> str:
 
 
 def execute(path: Path) -> NotebookNode:
-    """Run a notebook in an empty folder, with this interpreter; warnings and errors of a cell are raised."""
-    logging.getLogger("traitlets").setLevel(logging.ERROR)  # which tells every kernel that starts and ends
+    """Run a notebook in an empty folder, in processes of its own; warnings and errors of a cell are raised."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = Path(folder) / path.name
+        command = [sys.executable, __file__, str(path.resolve()), str(done)]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            raise RuntimeError(f"{path.name}: {ended.stderr}")
+        return nbformat.read(done, as_version=4)
+
+
+def _execute_here(path: Path, done: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     manager = KernelManager()  # not one that is installed for the user; it listens on the loopback interface alone
     manager._kernel_spec = KernelSpec(argv=KERNEL)
     notebook.cells.insert(0, STRICT)
-    with tempfile.TemporaryDirectory() as folder:
-        where = {"metadata": {"path": folder}}
-        NotebookClient(notebook, km=manager, timeout=TIMEOUT_S, resources=where).execute()
+    NotebookClient(notebook, km=manager, timeout=TIMEOUT_S).execute()
     del notebook.cells[0]
-    return notebook
+    nbformat.write(notebook, done)
 
 
 def to_markdown(notebook: NotebookNode) -> str:
@@ -81,3 +88,7 @@ def _outputs(cell: NotebookNode) -> Iterator[str]:
 
 def _fence(language: str, text: str) -> str:
     return f"````{language}\n{text}\n````"
+
+
+if __name__ == "__main__":
+    _execute_here(Path(sys.argv[1]), Path(sys.argv[2]))
