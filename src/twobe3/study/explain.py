@@ -81,15 +81,15 @@ class ScanExplanations:
         unused = [(one.patient, one.code, one.reason) for one in self.unused]
         left = html_table(unused, head=("patient", "code", "reason"), caption="not explained") if unused else ""
         checks = [(one.patient, one.model, *_say_check(check)) for one in maps for check in one.checks]
-        head = ("patient", "model", "check", "value", "against", "verdict")
-        checked = html_table(checks, head=head, caption="checks of the maps") if checks else ""
+        of_check = ("patient", "model", "check", "value", "against", "verdict")
+        checked = html_table(checks, head=of_check, caption="checks of the maps") if checks else ""
         parts = [
             (one.patient, one.model, part, with_sign(value))
             for one in self.explanations.contributions
             for part, value in one.values.items()
         ]
-        head = ("patient", "model", "part", "adds to the risk")
-        added = html_table(parts, head=head, caption="parts of the risk") if parts else ""
+        of_part = ("patient", "model", "part", "adds to the risk")
+        added = html_table(parts, head=of_part, caption="parts of the risk") if parts else ""
         pictures = [self.folder / one.file.replace(".nii.gz", ".png") for one in maps[:PICTURES]]
         shown = [html_image(path.read_bytes(), path.stem) for path in pictures if path.is_file()]
         return table + left + "".join(shown) + checked + added
