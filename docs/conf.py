@@ -15,6 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import figures  # noqa: E402  it stands beside this file
 import generated  # noqa: E402
+import notebooks  # noqa: E402
 
 import twobe3  # noqa: E402
 
@@ -23,7 +24,8 @@ author = "The twobe3 authors"
 version = release = twobe3.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
+exclude_patterns = ["_build", "_generated"]
 myst_heading_anchors = 4
 highlight_language = "none"
 
@@ -49,8 +51,9 @@ def draw_figures(app: Sphinx) -> None:
 
 
 def fill_page(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put what the code says in the place of `<!-- generated: NAME -->`."""
-    source[0] = generated.fill(source[0])
+    """Put what the code says in the place of `<!-- generated: NAME -->`; run a notebook."""
+    path = Path(app.env.doc2path(docname))
+    source[0] = notebooks.to_markdown(notebooks.run(path)) if path.suffix == ".ipynb" else generated.fill(source[0])
 
 
 def write_inline_math(self: HTML5Translator, node: nodes.math) -> None:

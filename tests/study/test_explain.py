@@ -165,6 +165,20 @@ def test_in_a_notebook_the_maps_show_themselves(cohort: TinyCohort, model_file: 
     assert found._repr_html_().count("<img") == 1
 
 
+def test_in_a_notebook_checks_and_parts_stand_beside_the_maps(
+    cohort: TinyCohort, model_file: Path, tmp_path: Path
+) -> None:
+    found = tb.explain_scans(model_file, [cohort.images / "scan-P01"], tmp_path / "out")
+    shown, told = found._repr_html_(), found.explanations
+    verdicts = {True: "passed", False: "failed", None: "decides nothing"}
+    assert told.maps[0].checks
+    for check in told.maps[0].checks:
+        (row,) = re.findall(rf"<tr><td>{told.maps[0].patient}</td><td>[^<]*</td><td>{check.name}</td>.*?</tr>", shown)
+        assert f"<td>{verdicts[check.passed]}</td>" in row
+    parts = [float(text.replace("−", "-")) for text in re.findall(r"<td>([+−]?[\d.]+)</td></tr>", shown)]
+    assert parts == [round(value, 2) for one in told.contributions for value in one.values.values()]
+
+
 def test_a_scan_in_nifti_has_no_study(
     cohort: TinyCohort, model_file: Path, tmp_path: Path, twobe3: Call, caplog: pytest.LogCaptureFixture
 ) -> None:

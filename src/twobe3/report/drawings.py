@@ -8,7 +8,7 @@ import warnings
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +54,16 @@ STYLE: dict[Any, Any] = {
 class Drawing:
     """One figure in both formats; the same figure gives the same bytes."""
 
-    svg: bytes
-    pdf: bytes
+    svg: bytes = field(repr=False)
+    pdf: bytes = field(repr=False)
+
+    def _repr_svg_(self) -> str:
+        """For a notebook, a unit of the drawing as large as a point."""
+        return re.sub(r'(width|height)="([\d.]+)pt"', _enlarge, self.svg.decode(), count=2)
+
+
+def _enlarge(size: re.Match[str]) -> str:
+    return f'{size[1]}="{float(size[2]) / POINTS:.1f}pt"'
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,8 @@ def draw_forest(title: str, forest: Forest, labels: Sequence[ForestLabel]) -> Dr
     names = max(len(label.name) for label in labels) * LETTER_WIDTH + 2 * MARGIN
     values = max(len(label.value) for label in labels) * LETTER_WIDTH + MARGIN
     height = MARGIN + ROW_HEIGHT * len(labels)
-    with open_sheet(names + forest.width + values, height + 2.5 * LINE) as sheet:
-        sheet.text(MARGIN, height + 1.6 * LINE, title, colour=GREY)
+    with open_sheet(names + forest.width + values, height + 3 * LINE) as sheet:
+        sheet.text(MARGIN, height + 2.6 * LINE, title, colour=GREY)
         plot = sheet.at(names, MARGIN)
         bottom = ROW_HEIGHT * len(labels)
         plot.line((forest.neutral, forest.neutral), (0, bottom), GREY, dashed=True)

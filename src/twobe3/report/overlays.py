@@ -29,6 +29,7 @@ FAINTEST = 0.1  # of the strongest voxel: what is weaker has no colour
 SMOOTHING_MM = 6.0  # full width at half maximum, of what is drawn; the map itself is not smoothed
 WIDTH_INCH = 11.0
 LEAST_SUV = 0.1  # of what is in the picture
+BANNER_INCH = 0.4  # from the upper edge: below the title
 MARGIN = 3  # voxels around it
 
 
@@ -109,12 +110,12 @@ def draw_overlay(
         for axes, row in zip(panels, rows, strict=True):
             shown = [_draw_panel(axis, panel) for axis, panel in zip(axes, row, strict=True)]
             _draw_bars(figure, axes, row, shown)
-        figure.suptitle(f"{title}\n" if failed else title, x=0.01, ha="left")
+        figure.suptitle(f"{title}\n\n" if failed else title, x=0.01, ha="left")  # room for what follows
         if failed:
             figure.text(
-                0.99, 0.985, f"Not to be trusted: this map failed {', '.join(failed)}",
-                ha="right", va="top", color="white", weight="bold",
-                bbox={"facecolor": "#a11", "edgecolor": "none", "pad": 4},
+                0.015, 1 - BANNER_INCH / figure.get_figheight(),
+                f"Not to be trusted: this map failed {', '.join(failed)}",
+                va="top", color="white", weight="bold", bbox={"facecolor": "#a11", "edgecolor": "none", "pad": 4},
             )  # fmt: skip
         target = io.BytesIO()
         figure.savefig(target, format="png", dpi=130, metadata={"Software": None})

@@ -16,17 +16,17 @@ from twobe3 import __version__
 from twobe3.core.counts import format_count
 from twobe3.core.prediction import Prediction
 from twobe3.evaluation.evaluate_csv import EvaluationReport
-from twobe3.evaluation.provenance import ModelProvenance
-from twobe3.evaluation.results import NOT_ESTIMABLE, Evaluation, EvaluationResults
+from twobe3.evaluation.results import NOT_ESTIMABLE, Comparison, Evaluation, EvaluationResults
 from twobe3.io.files import remove_partials, write_atomic
 from twobe3.report import charts, wording
 from twobe3.report.agreement import agreement
 from twobe3.report.checklists import fill_in
 from twobe3.report.cohort_facts import calibration_warnings, cohort_facts, flow
 from twobe3.report.configuration import settings
+from twobe3.report.drawings import Drawing
 from twobe3.report.environment import make_environment
 from twobe3.report.figures import Figure, figures, series_dash
-from twobe3.report.paper import write_paper
+from twobe3.report.paper import endpoint_drawings, write_paper
 from twobe3.report.patients import case_groups, viewer_cases
 from twobe3.report.scan_quality import LIMITS, scan_quality
 from twobe3.report.study_folder import EndpointRecord, StudyFolder
@@ -128,20 +128,16 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
         ``WRITE_FAILED``.
     """
     results = EvaluationResults(report.evaluations, report.comparisons, **vars(report.summary))
-    first, unmatched = report.evaluations[0], report.unmatched.to_json()
-    n = max(one.n for one in results.models)
-    unit = getattr(report.endpoint, "unit", None)
-    record = EndpointRecord(
-        name=first.endpoint, kind=first.kind, unit=unit, n=n, events=max(one.events for one in results.models)
-    )
+    unmatched = report.unmatched.to_json()
+    record = _record(report.evaluations, getattr(report.endpoint, "unit", None))
     text = render_template(
         "evaluation.html.jinja",
-        title=first.endpoint,
+        title=record.name,
         version=__version__,
         entries={},
-        sections=[_section("endpoint-1", record, results, report.predictions, ())],
+        sections=[_section("endpoint-1", record, results, report.predictions, {})],
         estimators=wording.estimators(results),
-        n=n,
+        n=record.n,
         n_models=len(results.models),
         lines=[
             *(
@@ -153,6 +149,49 @@ def write_evaluation_report(report: EvaluationReport, path: Path) -> Path:
     )
     write_atomic(path, text.encode())
     return path
+
+
+def draw_figures(
+    evaluations: Sequence[Evaluation],
+    comparisons: Sequence[Comparison] = (),
+    *,
+    unit: str = "",
+    baselines: Collection[str] = (),
+) -> dict[str, Drawing]:
+    """Draw the figures that the page shows of one endpoint; each shows itself in a notebook.
+
+    Parameters
+    ----------
+    evaluations, comparisons : sequence
+        Of one endpoint, as :func:`~twobe3.validation.cross_validate.cross_validate` and
+        :func:`~twobe3.evaluation.evaluate_csv.evaluate_csv` give them.
+    unit : str
+        Of times and values, for the axes.
+    baselines : collection of str
+        Models to draw hollow and dashed.
+
+    Returns
+    -------
+    dict of str to Drawing
+        By the names that the files have in ``figures/`` of a study: ``"models"``, ``"differences-auc"``,
+        ``"roc-curves"``, ``"calibration"``, ``"decision-curves"``, ...
+
+    Raises
+    ------
+    ValueError
+        Evaluations of several endpoints, or none.
+    """
+    if len({one.endpoint for one in evaluations}) != 1:
+        raise ValueError("evaluations of exactly one endpoint can be drawn together")
+    results = EvaluationResults(tuple(evaluations), tuple(comparisons))
+    kinds = dict.fromkeys(baselines, "baseline")
+    return dict(endpoint_drawings(_section("", _record(evaluations, unit), results, (), kinds), set(baselines)))
+
+
+def _record(evaluations: Sequence[Evaluation], unit: str | None) -> EndpointRecord:
+    """The endpoint of evaluations, with the patients of the model that predicted most."""
+    first, n, events = evaluations[0], (one.n for one in evaluations), (one.events for one in evaluations)
+    return EndpointRecord(name=first.endpoint, kind=first.kind, unit=unit, n=max(n), events=max(events))
 
 
 def render_template(template: str, sections: Sequence[Mapping[str, Any]], **shown: Any) -> str:
@@ -188,10 +227,11 @@ def _sections(folder: StudyFolder) -> list[dict[str, Any]]:
     """A section for each endpoint that has results."""
     evaluated = {result.endpoint for result in folder.evaluation.models}
     numbered = enumerate(folder.cohort.endpoints, start=1)
+    kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in folder.run.models}
     sections = []
     for i, one in numbered:
         if one.name in evaluated:
-            section = _section(f"endpoint-{i}", one, folder.evaluation, folder.predictions, folder.run.models)
+            section = _section(f"endpoint-{i}", one, folder.evaluation, folder.predictions, kinds)
             groups = case_groups(folder, one, section["by_interest"])
             sections.append(section | {"case_groups": groups})
     return sections
@@ -202,14 +242,13 @@ def _section(
     endpoint: EndpointRecord,
     evaluation: EvaluationResults,
     predicted: Iterable[Prediction],
-    models: Iterable[ModelProvenance],
+    kinds: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the template shows of one endpoint; of what kind a model is that no study knows, nobody can say."""
     results = sorted((one for one in evaluation.models if one.endpoint == endpoint.name), key=_descending)
     comparisons = [pair for pair in evaluation.comparisons if pair.endpoint == endpoint.name]
     primary, pooled = results[0].primary_metric.metric, results[0].endpoint_class.primary_metric
     chance = results[0].endpoint_class.chance_level
-    kinds = {entry.name: "baseline" if entry.is_baseline else entry.kind for entry in models}
     ranked = [result.model for result in results]
     baselines = {name for name in ranked if kinds.get(name) == "baseline"}
     by_interest = _order_by_interest(ranked, baselines)

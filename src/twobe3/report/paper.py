@@ -62,7 +62,7 @@ def _drawings(folder: StudyFolder, sections: Sequence[Section], slugs: Sequence[
     """Every figure with the name of its files."""
     baselines = {entry.name for entry in folder.run.models if entry.is_baseline}
     for section, slug in zip(sections, slugs, strict=True):
-        for name, drawing in _endpoint_drawings(section, baselines):
+        for name, drawing in endpoint_drawings(section, baselines):
             yield f"{slug}-{name}", drawing
     if (audit := folder.run.audit) is not None and audit.permuted:
         means = [Estimate(row.mean, row.low, row.high) for row in audit.permuted]
@@ -76,7 +76,8 @@ def _drawings(folder: StudyFolder, sections: Sequence[Section], slugs: Sequence[
         yield "scan-quality", draw_strips("Quality of the scans", strips)
 
 
-def _endpoint_drawings(section: Section, baselines: set[str]) -> Iterator[tuple[str, Drawing]]:
+def endpoint_drawings(section: Section, baselines: set[str]) -> Iterator[tuple[str, Drawing]]:
+    """Every figure of one endpoint with the name of its files."""
     title = f"{metric_label(section['primary'])}, 95 % interval"
     labels = [
         ForestLabel(model_label(one.model), _text(one.headline), one.model in baselines) for one in section["results"]

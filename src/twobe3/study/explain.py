@@ -38,7 +38,7 @@ from twobe3.models.model import Model, training_record
 from twobe3.models.registry import find_model, load_model
 from twobe3.report.faces import hide_face
 from twobe3.report.overlays import CTOverlay, draw_overlay
-from twobe3.report.wording import number
+from twobe3.report.wording import number, with_sign
 from twobe3.runtime.device import Device
 from twobe3.runtime.progress import track
 from twobe3.scans.find import Series, find_scans, scan_of
@@ -76,7 +76,7 @@ class ScanExplanations:
         return {**self.explanations.to_json(), **{name: [asdict(one) for one in of] for name, of in scans.items()}}
 
     def _repr_html_(self) -> str:
-        """For a notebook: what was explained, and the pictures of the first maps, as far as they are still there."""
+        """For a notebook: what was explained, with checks, parts, and the first maps' pictures that are still there."""
         maps = self.explanations.maps
         rows = [
             (one.patient, one.model, one.endpoint, number(one.risk), one.method, _verdict(one.checks)) for one in maps
@@ -85,9 +85,19 @@ class ScanExplanations:
         table = html_table(rows, head=head, caption=format_count(len(maps), "map", "maps"))
         unused = [(one.patient, one.code, one.reason) for one in self.unused]
         left = html_table(unused, head=("patient", "code", "reason"), caption="not explained") if unused else ""
+        checks = [(one.patient, one.model, *_say_check(check)) for one in maps for check in one.checks]
+        of_check = ("patient", "model", "check", "value", "against", "verdict")
+        checked = html_table(checks, head=of_check, caption="checks of the maps") if checks else ""
+        parts = [
+            (one.patient, one.model, part, with_sign(value))
+            for one in self.explanations.contributions
+            for part, value in one.values.items()
+        ]
+        of_part = ("patient", "model", "part", "adds to the risk")
+        added = html_table(parts, head=of_part, caption="parts of the risk") if parts else ""
         pictures = [self.folder / one.file.replace(".nii.gz", ".png") for one in maps[:PICTURES]]
         shown = [html_image(path.read_bytes(), path.stem) for path in pictures if path.is_file()]
-        return table + left + "".join(shown)
+        return table + left + "".join(shown) + checked + added
 
 
 def explain_scans(
@@ -308,6 +318,13 @@ class _Work:
 
 def _list_failed(checks: Sequence[MapCheck]) -> list[str]:
     return [check.name for check in checks if check.passed is False]
+
+
+def _say_check(check: MapCheck) -> tuple[str, str, str, str]:
+    """Name, value, threshold and verdict."""
+    against = "" if check.threshold is None else number(check.threshold)
+    verdict = {True: "passed", False: "failed", None: "decides nothing"}[check.passed]
+    return check.name, number(check.value), against, verdict
 
 
 def _verdict(checks: Sequence[MapCheck]) -> str:
