@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from twobe3.report.overlays import draw_overlay
+from twobe3.report.overlays import CTOverlay, draw_overlay
 
 SUV = np.random.default_rng(0).gamma(2.0, 0.5, (20, 16, 18)).astype(np.float32)
 MAP = np.zeros_like(SUV)
@@ -46,3 +46,12 @@ def test_odd_scans_are_drawn_too(suv: np.ndarray) -> None:
     contour = np.zeros(suv.shape, np.bool_)
     contour[3:5, 3:5, 3:5] = True
     assert draw_overlay(suv, (4.0, 2.0, 3.0), np.zeros_like(suv), contour, title="<x>").startswith(b"\x89PNG")
+
+
+def test_the_ct_has_a_row_of_its_own_in_colours_of_its_own() -> None:
+    hu = np.where(SUV > 0.5, np.float32(40), np.float32(-1000))
+    nothing, faint = np.zeros_like(MAP), 1e-3 * MAP
+    alone = draw(relevance=nothing)
+    without, with_map = (draw(relevance=nothing, ct=CTOverlay(hu, one)) for one in (nothing, faint))
+    assert len(without) > 1.5 * len(alone)
+    assert orange(with_map) > orange(without)  # a thousandth of what a PET's map may be
