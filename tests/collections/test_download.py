@@ -25,6 +25,7 @@ from tests.command_line import Call
 from twobe3.collections.download import FetchResult, fetch_collections
 from twobe3.collections.manifest import Header, ManifestRow, write_manifest
 from twobe3.core.errors import ConfigurationError, EnvironmentFailure
+from twobe3.phantom import PhantomSpec, write_cohort
 from twobe3.scans.inspect import inspect
 
 BUCKET = "idc-open-data"
@@ -51,8 +52,8 @@ class Bucket(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def add(self, folder: str, series: Path) -> ManifestRow:
-        files = sorted(series.iterdir(), key=_slice_mm)[:SLICES]
+    def add(self, folder: str, series: Path, slices: int = SLICES) -> ManifestRow:
+        files = sorted(series.iterdir(), key=_slice_mm)[:slices]
         contents = {f"{folder}/{number:04d}.dcm": file.read_bytes() for number, file in enumerate(files)}
         self.objects |= contents
         uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
@@ -359,3 +360,22 @@ def test_the_command_line_says_which_series_failed_and_why(
     assert (document["series"], document["fetched"]) == (3, 2)
     assert [one["series"] for one in document["failed"]] == [rows[2].series_uid]
     assert "FETCH_FAILED: 1 of 3 series could not be fetched whole" in done.err
+
+
+def test_a_pet_and_its_ct_are_found_beside_each_other(bucket: Bucket, tmp_path: Path) -> None:
+    """From the images of a phantom: fetched as two series of one study, read as one scan with its CT."""
+    write_cohort(tmp_path / "there", patients=1, seed=5, spec=PhantomSpec(ct=True))
+    scan = tmp_path / "there" / "dicom" / "scan_001"
+    rows = [
+        replace(bucket.add(f"uuid-{name}", scan / name, slices=1000), modality=modality)
+        for name, modality in (("PET", "PT"), ("CT", "CT"))
+    ]
+    result = fetch(rows, tmp_path / "images", endpoint=bucket.address)
+    assert result.fetched == 2
+    found = inspect([tmp_path / "images"])
+    assert (found.found, found.usable) == (1, 1)
+    ct = found.series[0].ct
+    assert ct is not None
+    assert ct.code is None
+    assert ct.registration is not None
+    assert ct.registration.dice > 0.8

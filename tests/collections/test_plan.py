@@ -196,6 +196,40 @@ def test_contours_of_the_selected_studies_come_along_when_asked_for(make_index: 
     assert selection.to_json()["bytes"] == 9_000_001 + 9_000_002
 
 
+def test_the_ct_of_the_selected_studies_comes_along_when_asked_for(make_index: MakeIndex, tmp_path: Path) -> None:
+    ct = {"Modality": "CT", "SOPClassUID": CT_IMAGE}
+    several = {**ct, "StudyInstanceUID": "1.2"}
+    undescribed = {**ct, "StudyInstanceUID": "1.4", "SeriesDescription": None}
+    index = make_index(
+        {"StudyInstanceUID": "1.2"},
+        {**several, "SeriesDescription": "CTAC 3.75 THICK"},  # the only one that says what it is for
+        {**several, "SeriesDescription": "Thorax 1.0 B70f"},
+        {**several, "SeriesDescription": "Topogram", "instanceCount": 2},
+        {"StudyInstanceUID": "1.3"},  # of these nothing says, and headers will
+        {**ct, "StudyInstanceUID": "1.3", "SeriesDescription": "Thorax 1.0 B70f"},
+        {**ct, "StudyInstanceUID": "1.3", "SeriesDescription": "CT fusion"},
+        {**ct, "StudyInstanceUID": "1.3", "SeriesDescription": "COR CT"},
+        {"StudyInstanceUID": "1.4"},
+        {**undescribed, "SOPClassUID": SCREEN_CAPTURE},
+        {**undescribed, "instanceCount": 39},
+        {**undescribed, "license_short_name": "CC BY-NC 3.0"},
+        {"StudyInstanceUID": "1.5", "SeriesDescription": "PET NAC"},
+        {**ct, "StudyInstanceUID": "1.5", "SeriesDescription": "CTAC"},
+    )
+    selection = plan_collections(tmp_path / "with", index=index, with_ct=True)
+    found = [(row.study_uid, row.description) for row in selection.rows if row.modality == "CT"]
+    assert sorted(found) == [("1.2", "CTAC 3.75 THICK"), ("1.3", "CT fusion"), ("1.3", "Thorax 1.0 B70f")]
+    assert [row.study_uid for row in selection.scans] == ["1.2", "1.3", "1.4"]
+    assert "2 of 3 scans have a CT in their study" in selection.summary
+    assert "with 3 series of CT." in selection.summary
+    any_licence = plan_collections(tmp_path / "any", index=index, with_ct=True, license="any")
+    assert ("1.4", "") in [(row.study_uid, row.description) for row in any_licence.rows if row.modality == "CT"]
+    alone = plan_collections(tmp_path / "without", index=index)
+    assert [row.modality for row in alone.rows] == ["PT"] * 3
+    assert "CT" not in alone.summary.split("## Left out")[0]
+    assert "with_ct" not in str(read_manifest(alone.manifest).header)
+
+
 def test_a_misspelt_collection_names_the_nearest(make_index: MakeIndex, tmp_path: Path) -> None:
     error = refused(Code.COLLECTION_UNKNOWN, tmp_path, collections=["lunge"], index=make_index({}))
     assert "'lung'" in error.remedy

@@ -45,6 +45,9 @@ def plan(
     contours: Annotated[
         bool, typer.Option("--contours", help="Put the SEG and RTSTRUCT series of the studies into the manifest, too.")
     ] = False,
+    with_ct: Annotated[
+        bool, typer.Option("--with-ct", help="Put the CT of the studies into the manifest, too.")
+    ] = False,
     index: Index = None,
     as_json: Json = False,
 ) -> None:
@@ -57,6 +60,7 @@ def plan(
         tracer=tracer,
         scans_per_patient=scans_per_patient,
         contours=contours,
+        with_ct=with_ct,
         index=index,
     )
     print_document(selection.to_json(), as_json, lambda _: [selection.summary, str(selection.manifest)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twobe3.collections.known import IDC, UNKNOWN
 from twobe3.collections.parquet import EXTRA, require_duckdb
-from twobe3.collections.rules import WORDS
+from twobe3.collections.rules import CT_IMAGE, WORDS
 from twobe3.core.codes import Code
 from twobe3.core.errors import EnvironmentFailure
 from twobe3.dicom.tracer import TRACER_WORDS
@@ -24,7 +24,7 @@ SERIES, COLLECTIONS, RELEASES = "idc_index.parquet", "collections_index.parquet"
 
 @dataclass(frozen=True)
 class SeriesIndex:
-    """An open index: tables ``pet`` (PET series), ``contours`` (SEG, RTSTRUCT of studies with PET), ``about``."""
+    """An open index: tables ``pet``, ``contours`` (SEG, RTSTRUCT) and ``ct`` of studies with PET, ``about``."""
 
     database: duckdb.DuckDBPyConnection
     version: str  # release of IDC
@@ -74,6 +74,12 @@ _TABLES = {
         SELECT DISTINCT ON (series_uid) {_COMMON}, coalesce(SeriesDescription, '') AS description
         FROM read_parquet(?)
         WHERE Modality IN ('SEG', 'RTSTRUCT') AND StudyInstanceUID IN (SELECT study_uid FROM pet)
+        ORDER BY series_uid""",
+    "ct": f"""
+        SELECT DISTINCT ON (series_uid) {_COMMON}, instanceCount::INTEGER AS slices,
+               coalesce(SeriesDescription, '') AS description, {WORDS.format("SeriesDescription")} AS words
+        FROM read_parquet(?)
+        WHERE Modality = 'CT' AND SOPClassUID = '{CT_IMAGE}' AND StudyInstanceUID IN (SELECT study_uid FROM pet)
         ORDER BY series_uid""",
     "about": """
         SELECT collection_id AS collection, collection_name AS title, coalesce(species, '') AS species,

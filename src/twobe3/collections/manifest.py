@@ -26,7 +26,7 @@ class ManifestRow:
     patient: str
     study_uid: str
     series_uid: str
-    modality: str  # PT; SEG or RTSTRUCT where contours were asked for
+    modality: str  # PT; SEG, RTSTRUCT and CT where they were asked for
     series_uuid: str  # of this version of the series in IDC
     url: str  # where its files are, s3://bucket/folder/*
     instances: int  # files

@@ -60,6 +60,7 @@ def plan_collections(
     tracer: str | None = None,
     scans_per_patient: ScansPerPatient = "all",
     contours: bool = False,
+    with_ct: bool = False,
     index: Path | str | None = None,
 ) -> Selection:
     """Select one PET series of each study by the rules of :mod:`twobe3.collections.rules`, and write the manifest.
@@ -82,6 +83,9 @@ def plan_collections(
         One: the earliest study that has a scan.
     contours : bool
         Whether the SEG and RTSTRUCT series of the studies become rows, too.
+    with_ct : bool
+        Whether the CT of the studies become rows, too: axial ones, of a permissive licence where that is asked for; of
+        a study in which descriptions name the attenuation correction those alone. Scans without one stay.
     index : path, optional
         Folder of another index, see :func:`~twobe3.collections.index.open_index`.
 
@@ -105,7 +109,7 @@ def plan_collections(
     applied += _choose_series(opened, one=scans_per_patient == "one")
     excluded = dict.fromkeys((rule.name for rule in applied), 0)
     excluded |= dict(opened.query("SELECT rule, count(*) FROM ruled WHERE rule IS NOT NULL GROUP BY rule"))
-    rows = _select_rows(opened, contours=contours)
+    rows = _select_rows(opened, contours=contours, ct=_select_ct(license) if with_ct else "")
     scans = sum(row.modality == "PT" for row in rows)
     if scans < min_scans:
         counts = ", ".join(f"{name} {count}" for name, count in excluded.items() if count)
@@ -119,6 +123,7 @@ def plan_collections(
         "tracer": tracer,
         "scans_per_patient": scans_per_patient,
         "contours": contours,
+        **({"with_ct": True} if with_ct else {}),
     }
     header = Header(opened.version, opened.digest, __version__, options, _citations(opened, rows), excluded)
     words = format_summary(rows, header, applied)
@@ -193,18 +198,26 @@ def _choose_series(index: SeriesIndex, *, one: bool) -> list[Rule]:
     return list(dict.fromkeys(rule for rule, _ in steps))
 
 
-def _select_rows(index: SeriesIndex, *, contours: bool) -> tuple[ManifestRow, ...]:
+def _select_ct(license: License) -> str:
+    """SQL for the CT that may lie beside a PET, those that correct its attenuation alone where some say so."""
+    allowed = f"AND NOT ({rules.LICENCE.condition})" if license == "permissive" else ""
+    return f"""
+        SELECT * FROM ct WHERE {rules.CANDIDATE_CT} {allowed}
+        QUALIFY {rules.CORRECTING_CT} OR NOT bool_or({rules.CORRECTING_CT}) OVER (PARTITION BY study_uid)"""
+
+
+def _select_rows(index: SeriesIndex, *, contours: bool, ct: str) -> tuple[ManifestRow, ...]:
     columns = "coalesce(license, ''), coalesce(doi, ''), "
     query = f"""
         SELECT collection, patient, study_uid, series_uid, 'PT' AS modality, series_uuid, url, slices AS instances,
                size_bytes, {columns} tracer, description
         FROM ruled WHERE rule IS NULL"""
-    if contours:
-        query += """
-            UNION ALL SELECT contours.collection, contours.patient, study_uid, contours.series_uid, modality,
-                   contours.series_uuid, contours.url, contours.instances, contours.size_bytes,
-                   coalesce(contours.license, ''), coalesce(contours.doi, ''), tracer, contours.description
-            FROM contours JOIN (SELECT study_uid, tracer FROM ruled WHERE rule IS NULL) USING (study_uid)"""
+    for beside in [*(["contours"] if contours else []), *([f"({ct})"] if ct else [])]:
+        query += f"""
+            UNION ALL SELECT beside.collection, beside.patient, study_uid, beside.series_uid, modality,
+                   beside.series_uuid, beside.url, beside.instances, beside.size_bytes,
+                   coalesce(beside.license, ''), coalesce(beside.doi, ''), tracer, beside.description
+            FROM {beside} AS beside JOIN (SELECT study_uid, tracer FROM ruled WHERE rule IS NULL) USING (study_uid)"""
     rows = index.query(f"SELECT * FROM ({query}) ORDER BY collection, patient, study_uid, modality, series_uid")
     return tuple(ManifestRow(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
 

@@ -106,6 +106,15 @@ PREFERENCE = (
     "series_uid",
 )
 
+# A CT that may be the one beside a PET: axial slices. Of several, headers decide when they are read; a description that
+# names the attenuation correction decides here, and saves the others' download.
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+CANDIDATE_CT = f"slices >= {MIN_SLICES} AND NOT " + _like(
+    " cor ", "coronal", " sag ", "sagittal", " mpr ", "mip ", " mip", "topogram", " scout ", "locali[sz]er",
+    "screen ?(cap|save|shot)", "dose ?report",
+)  # fmt: skip
+CORRECTING_CT = _like("ctac", " ac for pet ", r" ac ", "att?en", "low ?dose", " ld ct ")
+
 
 def tracer_rule(tracer: str) -> Rule:
     """The rule for a plan of one tracer."""

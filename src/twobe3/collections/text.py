@@ -63,9 +63,9 @@ def format_summary(rows: Sequence[ManifestRow], header: Header, rules: Sequence[
         "# Public PET scans",
         "",
         f"{format_count(len(scans), 'scan')} of {format_count(len(patients), 'patient')}, "
-        f"{format_count(len(names), 'collection')}, {_gb(rows)}"
-        + (f", with {len(rows) - len(scans)} series of contours." if len(rows) > len(scans) else "."),
+        f"{format_count(len(names), 'collection')}, {_gb(rows)}" + _say_beside(rows),
         "",
+        *_say_ct(rows),
         f"Selected from {header.index_version} by twobe3 {header.package_version}; options: {_options(header)}.",
         "",
         "A scan is one PET series of a study. The index says nothing of the pixels: a scan may still be refused, with "
@@ -91,6 +91,27 @@ def format_summary(rows: Sequence[ManifestRow], header: Header, rules: Sequence[
     lines += ["", "## To cite", ""]
     lines += [f"- {text}" for text in sorted(header.citations.values())]
     return "\n".join(lines) + "\n"
+
+
+def _say_beside(rows: Sequence[ManifestRow]) -> str:
+    """What there is besides the scans, at the end of a sentence."""
+    counts = Counter("CT" if row.modality == "CT" else "contours" for row in rows if row.modality != "PT")
+    said = [f"{counts[name]} series of {name}" for name in ("CT", "contours") if counts[name]]
+    return f", with {' and '.join(said)}." if said else "."
+
+
+def _say_ct(rows: Sequence[ManifestRow]) -> list[str]:
+    """How many scans have a CT, and what that costs; nothing where none was selected."""
+    ct = [row for row in rows if row.modality == "CT"]
+    if not ct:
+        return []
+    scans, studies = [row for row in rows if row.modality == "PT"], {row.study_uid for row in ct}
+    having = sum(row.study_uid in studies for row in scans)
+    text = (
+        f"{having} of {format_count(len(scans), 'scan')} have a CT in their study, {_gb(ct)}; of several the one "
+        "beside the PET is chosen by its headers when it is read."
+    )
+    return [text, ""]
 
 
 def _options(header: Header) -> str:
