@@ -257,7 +257,7 @@ class Code(Enum):
     )
     NOT_EXPORTABLE = (
         "this model cannot become a file of another runtime",
-        "export one of the kinds 2be3-net, cnn2d, cnn3d and pooled that sees the PET alone; `twobe3 predict` applies all",
+        "export one of the kinds 2be3-net, cnn2d, cnn3d and pooled that sees PET alone; `twobe3 predict` applies all",
     )
     EXPORT_DIFFERS = (
         "the exported file does not predict what the model does, so it was not written",
